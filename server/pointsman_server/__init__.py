@@ -1,0 +1,1 @@
+"""The Pointsman server: which URL is live for ``tenant / service / env / version``."""

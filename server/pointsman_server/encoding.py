@@ -1,0 +1,94 @@
+"""The domain as protobuf messages and back: the one form that RPC, Redis and Kafka share."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pointsman.v1 import route_pb2
+from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+
+
+def key_to_message(key: RouteKey) -> route_pb2.RouteKey:
+    """Encode a key."""
+    return route_pb2.RouteKey(tenant=key.tenant, service=key.service, env=key.env, version=key.version)
+
+
+def key_from_message(message: route_pb2.RouteKey) -> RouteKey:
+    """Decode a key that was validated, or that we encoded."""
+    return RouteKey(message.tenant, message.service, message.env, message.version)
+
+
+def route_to_message(route: Route) -> route_pb2.Route:
+    """Encode a route."""
+    return route_pb2.Route(
+        key=key_to_message(route.key),
+        url=route.url,
+        active=route.active,
+        labels=route.labels,
+        revision=route.revision,
+        create_time=timestamp(route.create_time),
+        update_time=timestamp(route.update_time),
+    )
+
+
+def route_from_message(message: route_pb2.Route) -> Route:
+    """Decode a route that we encoded."""
+    return Route(
+        key=key_from_message(message.key),
+        url=message.url,
+        active=message.active,
+        labels=dict(message.labels),
+        revision=message.revision,
+        create_time=moment(message.create_time),
+        update_time=moment(message.update_time),
+    )
+
+
+def change_to_message(change: Change) -> route_pb2.RouteChange:
+    """Encode a change: the payload of the topic ``route-events``."""
+    return route_pb2.RouteChange(
+        revision=change.revision,
+        event_id=change.event_id,
+        kind=route_pb2.ChangeKind.Value(f"CHANGE_KIND_{change.kind}"),
+        key=key_to_message(change.key),
+        before=route_to_message(change.before) if change.before else None,
+        after=route_to_message(change.after) if change.after else None,
+        actor=change.actor,
+        reason=change.reason,
+        request_id=change.request_id,
+        occur_time=timestamp(change.occur_time),
+        epoch=change.epoch,
+        traceparent=change.traceparent,
+    )
+
+
+def change_from_message(message: route_pb2.RouteChange) -> Change:
+    """Decode a change. Raises ValueError when it names no kind or no revision that we know."""
+    if message.revision <= 0:
+        raise ValueError("a change without a revision")
+    return Change(
+        revision=message.revision,
+        event_id=message.event_id,
+        kind=ChangeKind(route_pb2.ChangeKind.Name(message.kind).removeprefix("CHANGE_KIND_")),
+        key=key_from_message(message.key),
+        before=route_from_message(message.before) if message.HasField("before") else None,
+        after=route_from_message(message.after) if message.HasField("after") else None,
+        actor=message.actor,
+        reason=message.reason,
+        request_id=message.request_id,
+        occur_time=moment(message.occur_time),
+        epoch=message.epoch,
+        traceparent=message.traceparent,
+    )
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Encode an aware datetime."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def moment(message: Timestamp) -> datetime:
+    """Decode to an aware datetime in UTC."""
+    return message.ToDatetime(tzinfo=UTC)

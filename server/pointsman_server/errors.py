@@ -1,0 +1,126 @@
+"""Everything that can go wrong in the terms of the domain. ``rpc.statuses`` says what each is on the wire."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One malformed field: its path in the request, and the rule that it breaks."""
+
+    field: str
+    description: str
+
+
+class PointsmanError(Exception):
+    """An error whose text and metadata are meant for the caller: they never hold a secret or a cause."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+
+class InvalidField(PointsmanError):
+    """One or more fields of the request are malformed."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
+        self.violations = tuple(violations)
+
+
+class MalformedRequest(InvalidField):
+    """The request is no protobuf message of its type."""
+
+    def __init__(self) -> None:
+        super().__init__([FieldViolation("", "the request is not a valid protobuf message of this method")])
+
+
+class RouteNotFound(PointsmanError):
+    """No route has the key as of ``revision``: it never existed, or it was deleted."""
+
+    reason = "ROUTE_NOT_FOUND"
+
+    def __init__(self, key: str, revision: int) -> None:
+        super().__init__(f"no route {key}", {"key": key, "revision": str(revision)})
+
+
+class RouteInactive(PointsmanError):
+    """The route exists as of ``revision``, but is not active."""
+
+    reason = "ROUTE_INACTIVE"
+
+    def __init__(self, key: str, revision: int) -> None:
+        super().__init__(f"route {key} is not active: activate it first", {"key": key, "revision": str(revision)})
+
+
+class RouteExists(PointsmanError):
+    """The key is taken by a route at ``revision``."""
+
+    reason = "ROUTE_EXISTS"
+
+    def __init__(self, key: str, revision: int) -> None:
+        super().__init__(f"route {key} exists: update it instead", {"key": key, "revision": str(revision)})
+
+
+class RevisionMismatch(PointsmanError):
+    """The route is at another revision than the caller expected."""
+
+    reason = "REVISION_MISMATCH"
+
+    def __init__(self, key: str, expected: int, revision: int) -> None:
+        message = f"route {key} is at revision {revision}, not {expected}: read it again, then decide"
+        super().__init__(message, {"key": key, "expected_revision": str(expected), "revision": str(revision)})
+
+
+class RequestIdReused(PointsmanError):
+    """The ``request_id`` came before, with another request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        message = f"request_id {request_id} was already used for a different request: choose a new one"
+        super().__init__(message, {"request_id": request_id})
+
+
+class RetryLater(PointsmanError):
+    """Something that may pass; ``retry_delay`` seconds are a good time to wait."""
+
+    retry_delay: ClassVar[float] = 1.0
+
+
+class Overloaded(RetryLater):
+    """A bound of this server is reached: ``limit`` names it."""
+
+    reason = "OVERLOADED"
+    retry_delay = 0.1
+
+    def __init__(self, limit: str) -> None:
+        super().__init__("the server sheds load: try again later", {"limit": limit})
+
+
+class StoreUnavailable(RetryLater):
+    """PostgreSQL is needed and cannot be reached, or does not answer in time."""
+
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("the store cannot be reached")
+
+
+class RevisionNotReached(RetryLater):
+    """The store is at ``revision``, and did not reach ``min_revision`` in time."""
+
+    reason = "REVISION_NOT_REACHED"
+    retry_delay = 0.05
+
+    def __init__(self, min_revision: int, revision: int) -> None:
+        super().__init__(
+            f"the store is at revision {revision} and did not reach min_revision {min_revision} in time",
+            {"min_revision": str(min_revision), "revision": str(revision)},
+        )

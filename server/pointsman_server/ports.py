@@ -1,0 +1,278 @@
+"""What the core needs of the outside, as Protocols. These docstrings are law: every adapter obeys them, and one
+contract suite (``tests/contract``) runs against every implementation, the fakes of the unit tests included.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pointsman_server.routes import Change, Draft, Route, RouteKey, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where the database is: ``revision`` is the number of its last committed change, ``epoch`` names its history."""
+
+    epoch: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuery:
+    """Which routes to list: those that match every part that is not empty, after ``after`` in key order."""
+
+    tenant: str = ""
+    service: str = ""
+    env: str = ""
+    active: bool | None = None
+    after: RouteKey | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeQuery:
+    """Which changes to list: those that match every part that is not empty; revisions are exclusive bounds."""
+
+    tenant: str = ""
+    service: str = ""
+    env: str = ""
+    version: str = ""
+    actor: str = ""
+    after_revision: int = 0
+    before_revision: int = 0
+    newest_first: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Who mutates, why, and under which ``request_id``; ``fingerprint`` is a digest of the whole request."""
+
+    actor: str
+    reason: str = ""
+    request_id: str = ""
+    fingerprint: bytes = b""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer of a mutation: the route after it (None after a delete), true as of ``revision``."""
+
+    route: Route | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a transaction sees of a key once it holds the lock of the key's family.
+
+    ``route`` is the route of the key, ``siblings`` are the other versions of the same tenant, service and env.
+    ``revision`` is one as of which all of it is true. ``replay`` is the outcome that was remembered under the
+    intent's ``request_id`` and fingerprint, if any.
+    """
+
+    route: Route | None
+    siblings: Sequence[Route]
+    revision: int
+    replay: Outcome | None = None
+
+
+class RouteTransaction(Protocol):
+    """One mutation. Everything it records becomes visible at once, or never."""
+
+    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
+        """Wait for the family of ``key`` and read it. Until the end no other transaction changes the family.
+
+        Raises RequestIdReused when the intent's ``request_id`` is known in the tenant with another fingerprint.
+        """
+
+    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+        """Give every draft the next revision, in order, and write routes and history.
+
+        From here to the commit this transaction owns the clock, so **the order of commits is the order of
+        revisions, and there are no gaps**. Call it at most once, and only with drafts for the locked family.
+        """
+
+    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
+        """Keep ``outcome`` for replays of the intent's ``request_id``, which must not be empty."""
+
+
+class RouteStore(Protocol):
+    """The truth: routes, their history, and the clock.
+
+    Every method raises StoreUnavailable when the store cannot be reached or does not answer in time, and
+    Overloaded when no connection comes free in time. After StoreUnavailable from the end of a transaction the
+    outcome is unknown: it happened as a whole, or not at all.
+    """
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        """Read all ``keys`` in one snapshot of the database: one result per key, in order, all with one ``as_of``."""
+
+    def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
+        """Open a transaction: it commits when the block ends, and rolls back when the block raises."""
+
+    async def list_routes(self, query: RouteQuery) -> list[Route]:
+        """Read routes in the order of their keys, compared by code point."""
+
+    async def list_changes(self, query: ChangeQuery) -> list[Change]:
+        """Read history in the order of revisions."""
+
+    async def clock(self) -> Clock:
+        """Read the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a cache knows of a key.
+
+    ``snapshot``: a hit. Otherwise a miss; then ``leased`` says whether the asker alone may ``fill`` it.
+    """
+
+    snapshot: Snapshot | None = None
+    leased: bool = False
+
+
+class RouteCache(Protocol):
+    """The cache that servers share. For every key it obeys:
+
+    - **fence**: a value is only ever replaced by one with a higher ``as_of``;
+    - **lease**: an absent value is filled only by the holder of the key's lease, and any write, eviction or
+      restart ends the lease: a load that began before them cannot be filled in after them;
+    - **mark**: from before the commit of a write until after it, a key is neither answered nor filled.
+
+    It may forget anything at any time. Unless said otherwise nothing here raises: a cache that cannot be reached
+    in its time budget misses without a lease, and drops what it is told.
+    """
+
+    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+        """Look up every key, in order; misses are leased to ``token`` where they can be."""
+
+    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """Store what was loaded under the leases of ``token``."""
+
+    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+        """Announce a write, before its commit. Marks expire by themselves if the writer dies."""
+
+    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """Store what was written, after its commit, and take back the marks of ``token``.
+
+        A mark that is gone means that the cache lost data in between: then the key is dropped instead.
+        """
+
+    async def consume(self, snapshots: Sequence[Snapshot]) -> None:
+        """Make sure that nothing older than each snapshot is answered. Never brings back an absent key.
+
+        Raises CacheUnavailable when that cannot be assured now.
+        """
+
+    async def ping(self) -> None:
+        """Raise CacheUnavailable unless the cache answers."""
+
+
+class CacheUnavailable(Exception):  # noqa: N818 - named like the other errors of the domain
+    """The shared cache cannot be reached, or does not answer in time."""
+
+
+class Leadership(Protocol):
+    """The right to publish, held by at most one server that the store can see.
+
+    Every method raises StoreUnavailable as soon as the right may be lost.
+    """
+
+    async def unpublished(self, limit: int) -> list[Change]:
+        """Read the next changes after the published revision, in order and without gaps."""
+
+    async def published(self, revision: int) -> None:
+        """Record that every change up to ``revision`` is surely on the broker. It never moves back."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until a change may have been committed, or for ``seconds``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayState:
+    """How far the relay is: the published revision, the last one, and the age in seconds of the oldest change waiting."""
+
+    published: int
+    revision: int
+    oldest_seconds: float
+
+    @property
+    def lag(self) -> int:
+        """How many changes wait."""
+        return self.revision - self.published
+
+
+class RelayLog(Protocol):
+    """The history as an outbox."""
+
+    def lead(self) -> AbstractAsyncContextManager[Leadership]:
+        """Wait to become the leader; the block ends the leadership. Raises StoreUnavailable."""
+
+    async def state(self) -> RelayState:
+        """Read how far the relay is. Raises StoreUnavailable."""
+
+
+class ChangePublisher(Protocol):
+    """The way to the broker."""
+
+    async def publish(self, changes: Sequence[Change]) -> int:
+        """Publish in order; return how many, from the front, the broker has surely stored.
+
+        Fewer than all means that the broker failed: nothing after them is on its way any more, so publishing them
+        again keeps the order per key.
+        """
+
+    async def close(self) -> None:
+        """Let go of the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A message that is no change: where it lies, and why it was refused. Never its content."""
+
+    topic: str
+    partition: int
+    offset: int
+    problem: str
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Some messages in the order of their partitions."""
+
+    changes: Sequence[Change]
+    poison: Sequence[Poison] = ()
+
+
+class ChangeSource(Protocol):
+    """A member of a consumer group on the topic. A change may come twice, never out of order per key, never not at all."""
+
+    async def receive(self, seconds: float) -> Delivery:
+        """Wait up to ``seconds`` for messages. Raises BrokerUnavailable."""
+
+    async def commit(self) -> None:
+        """Record that everything received so far is done: it will not come again. Raises BrokerUnavailable."""
+
+    async def rewind(self) -> None:
+        """Receive again everything that was received since the last commit."""
+
+    async def lag(self) -> int:
+        """How many messages of the assigned partitions are not yet received."""
+
+    async def close(self) -> None:
+        """Leave the group."""
+
+
+class BrokerUnavailable(Exception):  # noqa: N818 - named like the other errors of the domain
+    """The broker cannot be reached, or does not answer in time."""
+
+
+class AuditLog(Protocol):
+    """The append-only record of who changed what: exactly one row per revision."""
+
+    async def append(self, changes: Sequence[Change]) -> None:
+        """Add the changes that are not there yet. Raises StoreUnavailable."""
