@@ -171,7 +171,7 @@ class RouteCache(Protocol):
         """Raise CacheUnavailable unless the cache answers."""
 
 
-class CacheUnavailable(Exception):  # noqa: N818 - named like the other errors of the domain
+class CacheUnavailable(Exception):
     """The shared cache cannot be reached, or does not answer in time."""
 
 
@@ -193,7 +193,7 @@ class Leadership(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayState:
-    """How far the relay is: the published revision, the last one, and the age in seconds of the oldest change waiting."""
+    """How far the relay is: the published revision, the last one, and how many seconds the oldest waits."""
 
     published: int
     revision: int
@@ -249,7 +249,10 @@ class Delivery:
 
 
 class ChangeSource(Protocol):
-    """A member of a consumer group on the topic. A change may come twice, never out of order per key, never not at all."""
+    """A member of a consumer group on the topic.
+
+    A change may come twice, never out of order per key, never not at all.
+    """
 
     async def receive(self, seconds: float) -> Delivery:
         """Wait up to ``seconds`` for messages. Raises BrokerUnavailable."""
@@ -267,7 +270,7 @@ class ChangeSource(Protocol):
         """Leave the group."""
 
 
-class BrokerUnavailable(Exception):  # noqa: N818 - named like the other errors of the domain
+class BrokerUnavailable(Exception):
     """The broker cannot be reached, or does not answer in time."""
 
 
