@@ -1,0 +1,179 @@
+"""``ports.RouteCache`` on Redis: the shared cache."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from google.protobuf.message import DecodeError
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from pointsman.v1 import route_pb2
+from pointsman_server.adapters.redis_cache import scripts
+from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.encoding import route_from_message, route_to_message
+from pointsman_server.ports import CacheUnavailable, Lookup
+from pointsman_server.routes import Route, RouteKey, Snapshot
+
+JITTER = 0.1
+LEASED, BUSY = b"L", b"B"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long Redis keeps what, in seconds. A lease and a mark outlive every load and every commit."""
+
+    value: float = 300.0
+    absence: float = 30.0
+    lease: float = 10.0
+    mark: float = 10.0
+
+
+class RedisCache:
+    """Speaks the protocol of ``scripts``; keys are ``<prefix>:<route key>``.
+
+    Reads give up after ``timeout`` seconds, and at once while the breaker is open. Writes are tried every time: a
+    value that they could not replace would be answered by servers that do reach Redis.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "pointsman",
+        timeout: float = 0.05,
+        lifetimes: Lifetimes = Lifetimes(),
+        breaker: Breaker | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._redis = Redis(
+            connection_pool=ConnectionPool.from_url(
+                url,
+                max_connections=64,
+                socket_timeout=None,  # asyncio.timeout bounds whole operations
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+        )
+        parts = parse_url(url)
+        self.address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
+        self._prefix = prefix
+        self._timeout = timeout
+        self._lifetimes = lifetimes
+        self._failed = failed
+        self.breaker = breaker or Breaker()
+        self._get, self._fill, self._mark, self._settle, self._consume = (
+            self._redis.register_script(script)
+            for script in (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
+        )
+
+    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+        """See RouteCache.get."""
+        if not self.breaker.allows():
+            return [Lookup()] * len(keys)
+        try:
+            async with self._bounded():
+                found = await self._get(keys=self._names(keys), args=[token, _ms(self._lifetimes.lease)])
+        except CacheUnavailable:
+            return [Lookup()] * len(keys)
+        fields = cast("list[bytes]", found)
+        return [
+            _lookup(key, *pair) for key, pair in zip(keys, zip(fields[::2], fields[1::2], strict=True), strict=True)
+        ]
+
+    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """See RouteCache.fill."""
+        if self.breaker.allows():
+            await self._best_effort(self._fill, snapshots, token)
+
+    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+        """See RouteCache.mark."""
+        try:
+            async with self._bounded():
+                await self._mark(keys=self._names(keys), args=[token, _ms(self._lifetimes.mark)])
+        except CacheUnavailable:
+            return
+
+    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """See RouteCache.settle."""
+        await self._best_effort(self._settle, snapshots, token)
+
+    async def consume(self, snapshots: Sequence[Snapshot]) -> None:
+        """See RouteCache.consume."""
+        async with self._bounded():
+            await self._write(self._consume, snapshots, "")
+
+    async def ping(self) -> None:
+        """See RouteCache.ping."""
+        async with self._bounded():
+            await cast("Any", self._redis.ping())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def _best_effort(self, script: Any, snapshots: Sequence[Snapshot], token: str) -> None:
+        try:
+            async with self._bounded():
+                await self._write(script, snapshots, token)
+        except CacheUnavailable:
+            return
+
+    async def _write(self, script: Any, snapshots: Sequence[Snapshot], token: str) -> None:
+        args: list[str | bytes | int] = [token]
+        for snapshot in snapshots:
+            args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
+        await script(keys=self._names([snapshot.key for snapshot in snapshots]), args=args)
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except (RedisError, OSError, TimeoutError) as error:
+            self.breaker.failed()
+            self._failed()
+            raise CacheUnavailable(f"redis at {self.address} does not answer") from error
+        self.breaker.succeeded()
+
+    def _names(self, keys: Sequence[RouteKey]) -> list[str]:
+        return [f"{self._prefix}:{key}" for key in keys]
+
+    def _ttl(self, snapshot: Snapshot) -> int:
+        seconds = self._lifetimes.value if snapshot.route else self._lifetimes.absence
+        # Jittered, so that what was filled together does not expire together.
+        return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - spreads load, guards nothing
+
+
+def _lookup(key: RouteKey, first: bytes, value: bytes) -> Lookup:
+    if first == BUSY:
+        return Lookup()
+    if first == LEASED:
+        return Lookup(leased=True)
+    try:
+        return Lookup(Snapshot(key, _decode(value), int(first)))
+    except (ValueError, DecodeError):
+        return Lookup()  # written by something else: the store knows better
+
+
+def _encode(route: Route | None) -> bytes:
+    return route_to_message(route).SerializeToString() if route else b""
+
+
+def _decode(value: bytes) -> Route | None:
+    return route_from_message(route_pb2.Route.FromString(value)) if value else None
+
+
+def _revision(revision: int) -> str:
+    return f"{revision:020d}"
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
