@@ -1,0 +1,247 @@
+"""The read path: local cache → shared cache → store, each miss filling the layer above."""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from pointsman_server.batching import Batcher
+from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
+from pointsman_server.ports import Lookup, RouteCache, RouteStore
+from pointsman_server.routes import Route, RouteKey, Snapshot
+
+
+class Source(StrEnum):
+    """The layer that answered."""
+
+    LOCAL = "LOCAL"
+    REDIS = "REDIS"
+    POSTGRES = "POSTGRES"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A snapshot, where it came from, and how many seconds ago this process began to read it."""
+
+    snapshot: Snapshot
+    source: Source
+    age: float = 0.0
+
+    def route(self) -> Route:
+        """Return the active route. Raises RouteNotFound or RouteInactive with the revision as of which it is so."""
+        route = self.snapshot.route
+        if route is None:
+            raise RouteNotFound(str(self.snapshot.key), self.snapshot.as_of)
+        if not route.active:
+            raise RouteInactive(str(self.snapshot.key), self.snapshot.as_of)
+        return route
+
+
+class Held(Protocol):
+    """What the local cache holds of a key: see ``adapters.local_cache.Held``."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known."""
+
+    @property
+    def read_at(self) -> float:
+        """When the read began."""
+
+
+class NearestCache(Protocol):
+    """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
+
+    def get(self, key: RouteKey) -> Held | None:
+        """Return what is held and fresh."""
+
+    def put(self, snapshot: Snapshot, read_at: float) -> None:
+        """Hold a snapshot unless something newer is held."""
+
+
+class ReadObserver(Protocol):
+    """Who counts: ``layer`` is local or redis, ``outcome`` is hit, negative or miss."""
+
+    def looked_up(self, layer: str, outcome: str) -> None:
+        """Count one look into a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is loaded at once: keys per load, loads at the same time, and keys that wait."""
+
+    batch: int = 200
+    concurrency: int = 4
+    queue: int = 2000
+
+
+class Resolver:
+    """Answers from the nearest layer that is new enough.
+
+    Invariants: concurrent misses of one key are one load. What a load brings is taken over only if nobody wrote
+    the key in this process meanwhile (``learn``), so a late load never replaces what a write left behind.
+    """
+
+    def __init__(
+        self,
+        store: RouteStore,
+        cache: RouteCache,
+        local: NearestCache,
+        *,
+        observer: ReadObserver,
+        bounds: Bounds = Bounds(),
+        patience: float = 1.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = Batcher(
+            store.load, size=bounds.batch, concurrency=bounds.concurrency, queue=bounds.queue, limit="store_loads"
+        )
+        self._shared = Batcher(
+            self._look_up,
+            size=bounds.batch,
+            concurrency=bounds.concurrency * 4,
+            queue=bounds.queue * 4,
+            limit="cache_loads",
+        )
+        self._cache = cache
+        self._local = local
+        self._observer = observer
+        self._patience = patience
+        self._now = now
+        self._flights: dict[RouteKey, asyncio.Task[Answer]] = {}
+        self._leases: dict[RouteKey, set[object]] = {}
+        self._process = secrets.token_hex(4)
+        self._tokens = itertools.count()
+
+    def near(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
+        """Answer from the local cache, without waiting, if it is new enough."""
+        held = self._local.get(key)
+        if held is None:
+            self._observer.looked_up("local", "miss")
+            return None
+        if held.snapshot.as_of < min_revision:
+            self._observer.looked_up("local", "stale")
+            return None
+        self._observer.looked_up("local", "hit" if held.snapshot.route else "negative")
+        return Answer(held.snapshot, Source.LOCAL, self._now() - held.read_at)
+
+    async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
+        """Answer what is known of ``key`` as of ``min_revision`` or later.
+
+        Raises StoreUnavailable, Overloaded, and RevisionNotReached when the store itself stays below
+        ``min_revision`` for as long as this resolver's patience.
+        """
+        if fully_consistent:
+            return await self._from_store(key, min_revision)
+        near = self.near(key, min_revision)
+        if near:
+            return near
+        answer = await self._fly(key)
+        if answer.snapshot.as_of >= min_revision:
+            return answer
+        return await self._newer(key, min_revision)
+
+    async def resolve_many(
+        self, keys: Sequence[RouteKey], min_revision: int = 0, *, fully_consistent: bool = False
+    ) -> list[Answer | PointsmanError]:
+        """Answer every key, in order; a key that cannot be answered has its error in its place."""
+        distinct = dict.fromkeys(keys)
+        calls = (self.resolve(key, min_revision, fully_consistent=fully_consistent) for key in distinct)
+        results = dict(zip(distinct, await asyncio.gather(*calls, return_exceptions=True), strict=True))
+        return [_answer_or_error(results[key]) for key in keys]
+
+    def learn(self, snapshots: Sequence[Snapshot]) -> None:
+        """Take over what a write of this process left behind, before the write is answered."""
+        for snapshot in snapshots:
+            self._flights.pop(snapshot.key, None)
+            self._leases.pop(snapshot.key, None)
+            self._local.put(snapshot, self._now())
+
+    async def _fly(self, key: RouteKey) -> Answer:
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.get_running_loop().create_task(self._load(key))
+            flight.add_done_callback(_mark_seen)
+        # Shielded: the one who asked first may give up, the others still want the answer.
+        return await asyncio.shield(flight)
+
+    async def _load(self, key: RouteKey) -> Answer:
+        this = asyncio.current_task()
+        try:
+            with self._lease(key) as take_over:
+                answer = await self._from_caches(key)
+                take_over(answer.snapshot)
+                return answer
+        finally:
+            if self._flights.get(key) is this:
+                del self._flights[key]
+
+    @contextmanager
+    def _lease(self, key: RouteKey) -> Iterator[Callable[[Snapshot], None]]:
+        """Lend the right to take a load over into the local cache; ``learn`` ends it."""
+        lease, read_at = object(), self._now()
+        leases = self._leases.setdefault(key, set())
+        leases.add(lease)
+
+        def take_over(snapshot: Snapshot) -> None:
+            if self._leases.get(key) is leases:
+                self._local.put(snapshot, read_at)
+
+        try:
+            yield take_over
+        finally:
+            leases.discard(lease)
+            if not leases and self._leases.get(key) is leases:
+                del self._leases[key]
+
+    async def _from_caches(self, key: RouteKey) -> Answer:
+        lookup, token = await self._shared.get(key)
+        if lookup.snapshot:
+            self._observer.looked_up("redis", "hit" if lookup.snapshot.route else "negative")
+            return Answer(lookup.snapshot, Source.REDIS)
+        self._observer.looked_up("redis", "miss")
+        snapshot = await self._store.get(key)
+        if lookup.leased:
+            await self._cache.fill([snapshot], token)
+        return Answer(snapshot, Source.POSTGRES)
+
+    async def _look_up(self, keys: Sequence[RouteKey]) -> list[tuple[Lookup, str]]:
+        token = f"{self._process}-{next(self._tokens)}"
+        return [(lookup, token) for lookup in await self._cache.get(keys, token)]
+
+    async def _newer(self, key: RouteKey, min_revision: int) -> Answer:
+        """Read past caches that are too old, and leave them the newer answer."""
+        answer = await self._from_store(key, min_revision)
+        await self._cache.fill([answer.snapshot], token="")
+        return answer
+
+    async def _from_store(self, key: RouteKey, min_revision: int) -> Answer:
+        """Read the store until it is at ``min_revision``."""
+        give_up = self._now() + self._patience
+        pause = 0.005
+        while True:
+            with self._lease(key) as take_over:
+                snapshot = await self._store.get(key)
+                if snapshot.as_of >= min_revision:
+                    take_over(snapshot)
+                    return Answer(snapshot, Source.POSTGRES)
+            if self._now() + pause > give_up:
+                raise RevisionNotReached(min_revision, snapshot.as_of)
+            await asyncio.sleep(pause)
+            pause *= 2
+
+
+def _answer_or_error(result: Answer | BaseException) -> Answer | PointsmanError:
+    if isinstance(result, BaseException) and not isinstance(result, PointsmanError):
+        raise result
+    return result
+
+
+def _mark_seen(flight: asyncio.Task[Answer]) -> None:
+    if not flight.cancelled():
+        flight.exception()  # everyone who waited may be gone by now
