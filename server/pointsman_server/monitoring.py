@@ -1,0 +1,84 @@
+"""Whether what this server depends on answers, and so whether it is ready."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from pointsman_server.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+Check = Callable[[], Awaitable[None]]
+
+
+class DependencyDown(Exception):
+    """A dependency does not do its work; the text says which, where, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the last check of a dependency said. ``required``: without it this server cannot answer reads."""
+
+    name: str
+    required: bool
+    up: bool = False
+    detail: str = "not checked yet"
+
+
+class Monitor:
+    """Checks every dependency each ``interval`` seconds; ``changed`` is told after every round.
+
+    A check is done when it returns, and failed when it raises or takes longer than ``patience`` seconds.
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        required: frozenset[str],
+        changed: Callable[["Monitor"], Awaitable[None]],
+        interval: float = 1.0,
+        patience: float = 5.0,
+    ) -> None:
+        self._checks = dict(checks)
+        self._changed = changed
+        self._interval = interval
+        self._patience = patience
+        self.states = {name: State(name, name in required) for name in checks}
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything required is up."""
+        return all(state.up for state in self.states.values() if state.required)
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            await self.round()
+            await asyncio.sleep(self._interval)
+
+    async def round(self) -> None:
+        """Check everything once."""
+        await asyncio.gather(*(self._check(name) for name in self._checks))
+        await self._changed(self)
+
+    async def _check(self, name: str) -> None:
+        before = self.states[name]
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._checks[name]()
+            after = State(name, before.required, up=True, detail="ok")
+        except DependencyDown as error:
+            after = State(name, before.required, up=False, detail=str(error))
+        except TimeoutError:
+            after = State(name, before.required, up=False, detail=f"does not answer within {self._patience:g} s")
+        if (after.up, after.detail) != (before.up, before.detail):
+            _tell(before, after)
+        self.states[name] = after
+
+
+def _tell(before: State, after: State) -> None:
+    if not after.up:
+        log.warning("a dependency is down, trying again", dependency=after.name, detail=after.detail)
+    elif not before.up:
+        log.info("a dependency is up", dependency=after.name)

@@ -1,0 +1,136 @@
+"""The kinds of values that settings have, and their checks.
+
+What a check raises is the end of a sentence that begins with the name of the setting.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from ipaddress import IPv6Address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+_URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)[^\s/]*@")
+_URL_QUERY_PASSWORD = re.compile(r"((?i:[?&](?:ssl)?password=))[^\s&#]+")
+_URL_HOST = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::[0-9]*)?")
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
+
+
+class Role(StrEnum):
+    """One job that a server process can do."""
+
+    API = "api"
+    RELAY = "relay"
+    CACHE = "cache"
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a value may be, in words, where its type does not say it."""
+
+    text: str
+
+
+def mask_credentials(text: str) -> str:
+    """Replace the password of every URL in ``text`` by ``***``; user and host stay."""
+    if "://" not in text:
+        return text
+    return _URL_QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***@", text))
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[IPv6]:port``. Raises ValueError when ``address`` is neither."""
+    match = _ADDRESS.fullmatch(address)
+    if not match or int(match["port"]) > 65535:
+        raise ValueError(f"must be host:port, such as 127.0.0.1:50051 or [::1]:50051, not {address!r}")
+    if match["v6"]:
+        try:
+            IPv6Address(match["v6"])
+        except ValueError:
+            raise ValueError(f"must have an IPv6 address between the brackets, not {address!r}") from None
+    return match["v6"] or match["host"], int(match["port"])
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """Find the option nearest to ``word``, if any is near."""
+    return next(iter(get_close_matches(word, options, n=1)), None)
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """End a complaint about ``word`` with the nearest option, if any is near."""
+    option = nearest(word, options)
+    return f": did you mean {option}?" if option else ""
+
+
+def _address(address: str) -> str:
+    host_and_port(address)
+    return address
+
+
+def _bootstrap_servers(servers: str) -> str:
+    addresses = [server.strip() for server in servers.split(",")] if servers else []
+    for address in addresses:
+        if host_and_port(address)[1] == 0:
+            raise ValueError(f"must name a port other than 0, not {address!r}")
+    return ",".join(addresses)
+
+
+def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
+    """Make a check for URLs with one of ``schemes``. Its errors never quote the URL: it holds a password."""
+
+    def check(secret: SecretStr) -> SecretStr:
+        if not secret:
+            return secret
+        scheme, separator, _ = secret.get_secret_value().partition("://")
+        if not separator or scheme not in schemes:
+            raise ValueError(f"must be a URL that starts with {' or '.join(f'{name}://' for name in schemes)}")
+        if not _has_plain_hosts(secret.get_secret_value()):
+            raise ValueError(
+                f"must be {scheme}://user:password@host:port/…: percent-encode special characters of the password"
+            )
+        return secret
+
+    return check
+
+
+def _has_plain_hosts(url: str) -> bool:
+    """Tell whether ``url`` names hosts (PostgreSQL takes several), and no part of a password has become one."""
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return False
+    return all(_URL_HOST.fullmatch(host) for host in hosts.split(","))
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _roles(value: object) -> frozenset[Role]:
+    if isinstance(value, str):
+        value = [role.strip().lower() for role in value.split(",") if role.strip()]
+    if not isinstance(value, Collection) or not value:
+        raise ValueError(f"must name at least one of {', '.join(Role)}")
+    for role in value:
+        if role not in set(Role):
+            hint = did_you_mean(str(role), Role) or f": the roles are {', '.join(Role)}"
+            raise ValueError(f"has an unknown role {str(role)!r}{hint}")
+    return frozenset(Role(role) for role in value)
+
+
+AnyCase = BeforeValidator(_lower)
+Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 takes a free one")]
+BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
+RedisUrl = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix")), Allowed("a redis:// or rediss:// URL")]
+Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_roles), Allowed(f"{', '.join(Role)}; comma separated")]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Allowed("1 to 249 of A-Z a-z 0-9 . _ -")]
+KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), Allowed("1 to 64 of A-Z a-z 0-9 . _ - :")]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+LongSeconds = Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)]

@@ -1,0 +1,485 @@
+"""Every setting of the server. Nothing else reads the environment.
+
+``load`` builds the one frozen ``Settings`` from the environment and from flags. ``Settings()`` never looks at the
+environment: it is all defaults, which is what tests want. ``python -m pointsman_server.settings`` prints the table
+of the README.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AliasGenerator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pointsman_server.setting_types import (
+    Address,
+    Allowed,
+    AnyCase,
+    BootstrapServers,
+    KeyPrefix,
+    LongSeconds,
+    PostgresUrl,
+    RedisUrl,
+    Role,
+    Roles,
+    Seconds,
+    Topic,
+    did_you_mean,
+    host_and_port,
+    mask_credentials,
+    nearest,
+)
+
+__all__ = [
+    "Description",
+    "Effective",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "describe",
+    "host_and_port",
+    "load",
+    "markdown",
+    "mask_credentials",
+    "variable",
+]
+
+PREFIX = "POINTSMAN_"
+# Named as everybody's tools name them.
+UNPREFIXED = frozenset({"database_url", "redis_url", "kafka_bootstrap_servers"})
+# Names that may stand in the same environment without being settings of the server: those of the `pointsman` command
+# and of the test runner, and what processes of ours tell each other.
+OF_OTHERS = frozenset(
+    {
+        "POINTSMAN_CA_FILE",
+        "POINTSMAN_REQUIRE_ALL",
+        "POINTSMAN_SERVER",
+        "POINTSMAN_TIMEOUT",
+        "POINTSMAN_TLS",
+        "POINTSMAN_TOKEN",
+    }
+)
+INTERNAL_PREFIX = "POINTSMAN_INTERNAL_"
+# Kubernetes tells every pod about every Service of its namespace, and the Service is likely named pointsman.
+SERVICE_LINK = re.compile(r"POINTSMAN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
+SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
+
+Source = Literal["default", "environment", "flag", "embedded"]
+
+
+class SettingsError(Exception):
+    """The settings do not make sense: one readable line per problem. Never holds a secret."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def variable(name: str) -> str:
+    """Name the environment variable of the attribute ``name``."""
+    return name.upper() if name in UNPREFIXED else PREFIX + name.upper()
+
+
+class Settings(BaseSettings):
+    """All settings. Each attribute is one environment variable: ``variable`` says which."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=AliasGenerator(validation_alias=variable),
+        validate_by_name=True,
+        validate_by_alias=True,
+        case_sensitive=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+    )
+
+    # The engines.
+    database_url: PostgresUrl = Field(SecretStr(""), description="PostgreSQL, the truth. Always needed.")
+    redis_url: RedisUrl = Field(
+        SecretStr(""), description="Redis, the cache that servers share. Needed by the roles api and cache."
+    )
+    kafka_bootstrap_servers: BootstrapServers = Field(
+        "", description="Kafka brokers to begin with. Needed by the roles relay, cache and audit."
+    )
+
+    # The process.
+    listen: Address = Field("127.0.0.1:50051", description="Where gRPC listens.")
+    http_listen: Address = Field("127.0.0.1:9464", description="Where operations listen: metrics and health by HTTP.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the gRPC port.")
+    roles: Roles = Field(frozenset(Role), description="What this process does.")
+    transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
+        "auto", description="The gRPC server: grpcio, the faster native one, or whichever fits."
+    )
+    drain_seconds: float = Field(
+        10,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds that open calls get to finish on a stop.",
+    )
+    data_dir: Path = Field(
+        Path(".pointsman"), description="Where `pointsman-server dev` keeps its data. Nothing else uses it."
+    )
+
+    # Logs.
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
+        "info", description="The least severe messages that are logged."
+    )
+    log_format: Annotated[Literal["auto", "json", "console"], AnyCase] = Field(
+        "auto", description="Lines of JSON or text for people; auto is text on a terminal, else JSON."
+    )
+    access_log_sample: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of successful calls logged at level info. At level debug every call is logged.",
+    )
+
+    # Limits of calls.
+    deadline_seconds: Seconds = Field(5, description="Seconds that a call may take where the client sets no deadline.")
+    max_message_bytes: int = Field(1048576, ge=1024, le=67108864, description="Largest request, in bytes.")
+    max_metadata_bytes: int = Field(
+        16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
+    )
+    max_streams: int = Field(1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
+
+    # PostgreSQL.
+    database_pool_min: int = Field(2, ge=0, le=1000, description="Connections that each worker keeps open.")
+    database_pool_max: int = Field(
+        10, ge=2, le=1000, description="Most connections that each worker opens; more than the store load concurrency."
+    )
+    database_timeout_seconds: Seconds = Field(
+        3, description="Seconds to wait for a connection, and again for each statement."
+    )
+    request_id_ttl_hours: int = Field(
+        24, ge=1, le=8760, description="Hours that the answer of a mutation is kept for replays of its request_id."
+    )
+
+    # The caches.
+    redis_timeout_seconds: Seconds = Field(
+        0.05, description="Seconds that one operation on Redis may take; later it counts as a miss."
+    )
+    redis_prefix: KeyPrefix = Field("pointsman", description="What every key in Redis begins with.")
+    cache_local_size: int = Field(100_000, ge=1, le=100_000_000, description="Most routes cached in each worker.")
+    cache_local_ttl_seconds: Seconds = Field(1, description="Seconds that a worker answers from its local cache.")
+    cache_ttl_seconds: LongSeconds = Field(
+        300, description="Seconds that Redis keeps a route, give or take the jitter."
+    )
+    cache_negative_ttl_seconds: LongSeconds = Field(
+        30, description="Seconds that Redis keeps the absence of a route, give or take the jitter."
+    )
+    store_load_concurrency: int = Field(
+        4, ge=1, le=999, description="Loads from PostgreSQL at once in each worker; fewer than the connections."
+    )
+    store_load_batch: int = Field(200, ge=1, le=1000, description="Most routes read by one load.")
+    store_load_queue: int = Field(
+        2000, ge=1, le=1_000_000, description="Most routes that wait to be loaded; more are refused as overload."
+    )
+
+    # Kafka.
+    kafka_topic: Topic = Field("route-events", description="Topic of the changes.")
+    kafka_partitions: int = Field(12, ge=1, le=10_000, description="Partitions of the topic when it is created.")
+    kafka_replication_factor: int = Field(1, ge=1, le=16, description="Replicas of the topic when it is created.")
+    kafka_message_timeout_seconds: Seconds = Field(
+        30, description="Seconds until a message that no broker accepts has failed."
+    )
+    relay_batch: int = Field(500, ge=1, le=10_000, description="Most changes that the relay publishes at once.")
+
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what is passed: ``load`` alone reads the environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @classmethod
+    def merge(cls, layers: Mapping[Source, Mapping[str, object]]) -> Self:
+        """Build settings from layers of attribute values, of which later ones win. Raises SettingsError."""
+        values: dict[str, Any] = {}
+        sources: dict[str, Source] = {}
+        for source, layer in layers.items():
+            values.update(layer)
+            sources.update(dict.fromkeys(layer, source))
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            # Not chained: pydantic's error holds the values, the secret ones too.
+            raise SettingsError(_explain(error, sources)) from None
+        settings._sources = sources
+        return settings
+
+    def require(self, roles: Collection[str] | None = None) -> None:
+        """Raise SettingsError unless every engine that ``roles`` need is set; by default, the roles of the process.
+
+        PostgreSQL is always needed: ``require(())`` asks for it alone.
+        """
+        wanted = self.roles if roles is None else roles
+        problems = [
+            f"{variable(name)} is not set, and {reason}: set it to {example}, "
+            "or run `pointsman-server dev`, which brings its own"
+            for name, needed_by, reason, example in _ENGINES
+            if not getattr(self, name) and (not needed_by or needed_by & set(wanted))
+        ]
+        if problems:
+            raise SettingsError(problems)
+
+    def with_engines(self, urls: Mapping[str, str]) -> Self:
+        """Copy the settings, with the engines (attribute to URL) that this process started itself."""
+        layers: dict[Source, dict[str, object]] = {"default": {}, "environment": {}, "flag": {}, "embedded": {}}
+        for name in self.model_fields_set:
+            layers[self._sources.get(name, "default")][name] = getattr(self, name)
+        layers["embedded"] |= urls
+        return self.merge(layers)
+
+    def as_environ(self) -> dict[str, str]:
+        """Give the variables that make ``load`` build the same settings in a process of ours.
+
+        It holds the secrets in clear: hand it to a child process, and never print it.
+        """
+        return {variable(name): _text(getattr(self, name)) for name in sorted(self.model_fields_set)}
+
+    def effective(self) -> list["Effective"]:
+        """Say what each setting is, and who set it. Passwords are masked."""
+        return [
+            Effective(variable(name), mask_credentials(_text(getattr(self, name))), self._sources.get(name, "default"))
+            for name in type(self).model_fields
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The value that one setting has, with passwords masked, and where it comes from."""
+
+    variable: str
+    value: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One setting, for people."""
+
+    variable: str
+    allowed: str
+    default: str
+    description: str
+
+
+# attribute · roles that need it, or none for always · why · what to set it to
+_ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
+    (
+        "database_url",
+        frozenset(),
+        "PostgreSQL is always needed",
+        "postgresql://user:password@host:5432/database",
+    ),
+    (
+        "redis_url",
+        frozenset({Role.API, Role.CACHE}),
+        "the roles api and cache need Redis",
+        "redis://:password@host:6379/0",
+    ),
+    (
+        "kafka_bootstrap_servers",
+        frozenset({Role.RELAY, Role.CACHE, Role.AUDIT}),
+        "the roles relay, cache and audit need Kafka",
+        "host:9092",
+    ),
+)
+
+
+def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
+    """Build the settings: ``overrides`` (attribute to value; None is no override) over ``environ`` over defaults.
+
+    Without ``environ`` this reads the environment of the process. An empty variable counts as not set.
+    Raises SettingsError, which names every problem.
+    """
+    environ = os.environ if environ is None else environ
+    flags = {name: value for name, value in (overrides or {}).items() if value is not None}
+    problems = _unknown_variables(environ)
+    try:
+        settings = Settings.merge({"environment": _from_environ(environ), "flag": flags})
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def describe() -> list[Description]:
+    """Describe every setting, in the order of the model."""
+    return [
+        Description(variable(name), _allowed(field), _text(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def markdown() -> str:
+    """Render the table of settings that stands in the README."""
+    rows = ["| variable | default | allowed | what it is |", "|---|---|---|---|"]
+    rows += [
+        f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.allowed} | {row.description} |"
+        for row in describe()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name: value for name, value in environ.items() if value.strip()}
+    names = {variable(name): name for name in Settings.model_fields}
+    return {names[key]: value for key, value in source().items()}
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {variable(name) for name in Settings.model_fields} | OF_OTHERS
+    return [
+        f"{name} is not a setting{_known_name_near(name, known)}"
+        for name, value in sorted(environ.items())
+        if name.startswith(PREFIX) and name not in known and not _is_of_others(name, value)
+    ]
+
+
+def _known_name_near(name: str, known: Iterable[str]) -> str:
+    # The prefix is not compared: nearly all names share it, so nearly all would be near.
+    short_names = {other.removeprefix(PREFIX): other for other in known}
+    near = nearest(name.removeprefix(PREFIX), short_names)
+    if near is None:
+        return ": remove it; `python -m pointsman_server.settings` lists the settings"
+    return f": did you mean {short_names[near]}?"
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    if name.startswith(INTERNAL_PREFIX) or SERVICE_LINK.fullmatch(name):
+        return True
+    return name.endswith("_PORT") and bool(SERVICE_LINK_VALUE.fullmatch(value))
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Find settings that are fine alone but not together."""
+    if settings.database_pool_max < settings.database_pool_min:
+        yield (
+            f"POINTSMAN_DATABASE_POOL_MAX ({settings.database_pool_max}) must be at least "
+            f"POINTSMAN_DATABASE_POOL_MIN ({settings.database_pool_min})"
+        )
+    if settings.store_load_concurrency >= settings.database_pool_max:
+        yield (
+            f"POINTSMAN_STORE_LOAD_CONCURRENCY ({settings.store_load_concurrency}) must be less than "
+            f"POINTSMAN_DATABASE_POOL_MAX ({settings.database_pool_max}): writes must always find a connection"
+        )
+    if settings.store_load_queue < settings.store_load_batch:
+        yield (
+            f"POINTSMAN_STORE_LOAD_QUEUE ({settings.store_load_queue}) must be at least "
+            f"POINTSMAN_STORE_LOAD_BATCH ({settings.store_load_batch})"
+        )
+    for name in ("cache_negative_ttl_seconds", "cache_local_ttl_seconds"):
+        if getattr(settings, name) > settings.cache_ttl_seconds:
+            yield (
+                f"{variable(name)} ({getattr(settings, name):g}) must be at most "
+                f"POINTSMAN_CACHE_TTL_SECONDS ({settings.cache_ttl_seconds:g})"
+            )
+    yield from _contradictory_addresses(settings)
+
+
+def _contradictory_addresses(settings: Settings) -> Iterator[str]:
+    port = host_and_port(settings.listen)[1]
+    if port and settings.listen == settings.http_listen:
+        yield f"POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN ({settings.listen})"
+    if not port and settings.workers > 1:
+        yield "POINTSMAN_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
+
+
+def _explain(error: ValidationError, sources: Mapping[str, Source]) -> list[str]:
+    """Turn pydantic's errors into lines that name the variable and say what to do."""
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        if not problem["loc"]:
+            lines += str(problem["ctx"]["error"]).splitlines()
+            continue
+        name = str(problem["loc"][0])
+        given = " (given as a flag)" if sources.get(_attribute(name)) == "flag" else ""
+        lines.append(f"{_label(name)}{given} {_words(problem)}")
+    return lines
+
+
+def _attribute(loc: str) -> str:
+    return next((name for name in Settings.model_fields if loc in (name, variable(name))), loc)
+
+
+def _label(loc: str) -> str:
+    name = _attribute(loc)
+    return variable(name) if name in Settings.model_fields else name
+
+
+def _words(problem: ErrorDetails) -> str:
+    context = problem.get("ctx", {})
+    if problem["type"] == "value_error":
+        return str(context["error"])
+    field = Settings.model_fields.get(_attribute(str(problem["loc"][0])))
+    if field is None:
+        return "is not a setting"
+    rule = f"must be {_allowed(field)}"
+    if field.annotation is SecretStr:
+        return rule
+    given = problem["input"]
+    hint = did_you_mean(str(given), map(str, get_args(field.annotation))) if problem["type"] == "literal_error" else ""
+    return f"{rule}, not {given!r}{hint}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Say what a value may be."""
+    for item in field.metadata:
+        if isinstance(item, Allowed):
+            return item.text
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(get_args(field.annotation))
+    if field.annotation is Path:
+        return "a path"
+    return f"{'a whole number' if field.annotation is int else 'a number'}{_bounds(field)}"
+
+
+def _bounds(field: FieldInfo) -> str:
+    above = next((f" above {bound.gt}" for bound in field.metadata if isinstance(bound, Gt)), "")
+    least = next((f", {bound.ge}" for bound in field.metadata if isinstance(bound, Ge)), "")
+    most = next(f"{bound.le}" for bound in field.metadata if isinstance(bound, Le))
+    return f"{least} to {most}" if least else f"{above}, at most {most}"
+
+
+def _text(value: object) -> str:
+    """Write ``value`` as the environment would hold it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, frozenset):
+        return ",".join(role for role in Role if role in value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,112 @@
+"""Every metric of the server. Labels are bounded: no tenant, key or text of a caller ever becomes one.
+
+The ``grpc_server_*`` names are those of go-grpc-middleware, so dashboards made for other servers work. With several
+workers (``PROMETHEUS_MULTIPROC_DIR``) counters and histograms are summed; gauges say how they combine.
+"""
+
+import os
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SLOW = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+RPC = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        self.rpc_started = self._counter("grpc_server_started", "Calls started.", *RPC)
+        self.rpc_handled = self._counter("grpc_server_handled", "Calls ended, by status code.", *RPC, "grpc_code")
+        self.rpc_received = self._counter("grpc_server_msg_received", "Messages received.", *RPC)
+        self.rpc_sent = self._counter("grpc_server_msg_sent", "Messages sent.", *RPC)
+        self.rpc_seconds = self._histogram("grpc_server_handling_seconds", "Duration of calls.", FAST, *RPC)
+
+        self.resolves = self._counter(
+            "pointsman_resolve_requests", "Keys resolved, by outcome: active, inactive, absent or failed.", "outcome"
+        )
+        self.resolve_seconds = self._histogram(
+            "pointsman_resolve_seconds", "Duration of resolving, by the layer that answered.", FAST, "source"
+        )
+        self.cache_lookups = self._counter(
+            "pointsman_cache_lookups",
+            "Looks into a cache. Outcome: hit, negative (a hit that says absent), stale (below min_revision), miss.",
+            "layer",
+            "outcome",
+        )
+        self.cache_errors = self._counter("pointsman_cache_errors", "Operations that Redis did not do in time.")
+
+        self.writes = self._counter(
+            "pointsman_write_requests",
+            "Mutations, by outcome: ok, refused (the caller's fault) or failed (ours).",
+            "action",
+            "outcome",
+        )
+        self.write_seconds = self._histogram("pointsman_write_seconds", "Duration of mutations.", SLOW, "action")
+
+        self.store_queries = self._counter("pointsman_store_queries", "Operations on PostgreSQL.", "operation")
+        self.store_errors = self._counter("pointsman_store_errors", "Operations that PostgreSQL did not do in time.")
+        self.store_pool = self._gauge(
+            "pointsman_store_pool_connections", "Connections of the pool.", "livesum", "state"
+        )
+        self.store_pool_waiting = self._gauge(
+            "pointsman_store_pool_waiting", "Operations that wait for a connection.", "livesum"
+        )
+
+        self.events_published = self._counter(
+            "pointsman_kafka_events_published", "Changes that Kafka has stored, by action.", "action"
+        )
+        self.events_failed = self._counter(
+            "pointsman_kafka_events_failed", "Attempts to publish a change that failed, by action.", "action"
+        )
+        self.relay_leader = self._gauge("pointsman_relay_leader", "Whether this server publishes.", "livemax")
+        self.relay_lag = self._gauge("pointsman_relay_lag_revisions", "Changes not yet in Kafka.", "livemax")
+        self.relay_lag_seconds = self._gauge(
+            "pointsman_relay_lag_seconds", "Age of the oldest change that is not yet in Kafka.", "livemax"
+        )
+        self.consumed = self._counter("pointsman_consumed_changes", "Changes worked off.", "consumer")
+        self.poison = self._counter("pointsman_poison_messages", "Messages set aside as no change.", "consumer")
+        self.consumer_failures = self._counter(
+            "pointsman_consumer_failures", "Batches that failed and are tried again.", "consumer"
+        )
+        self.consumer_lag = self._gauge(
+            "pointsman_consumer_lag_messages", "Messages not yet received.", "livesum", "consumer"
+        )
+
+        self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")
+        self.ready = self._gauge("pointsman_ready", "Whether this server can answer reads.", "livemin")
+
+    def render(self) -> bytes:
+        """Write all metrics in the text format of Prometheus; those of every worker, if there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+    def looked_up(self, layer: str, outcome: str) -> None:
+        """Count one look into a cache (``resolving.ReadObserver``)."""
+        self.cache_lookups.labels(layer, outcome).inc()
+
+    def pool(self, stats: Callable[[], dict[str, int]]) -> None:
+        """Take over the gauges of the pool of connections."""
+        numbers = stats()
+        available = numbers.get("pool_available", 0)
+        self.store_pool.labels("idle").set(available)
+        self.store_pool.labels("used").set(numbers.get("pool_size", 0) - available)
+        self.store_pool_waiting.set(numbers.get("requests_waiting", 0))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, mode: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
