@@ -1,0 +1,310 @@
+"""What every call passes through, outermost first: see ``stages`` for the order and the reasons.
+
+grpcio asks interceptors anew for each call. Ours is one interceptor that wraps each method once, in all stages, and
+remembers the result: the stages cost their own work and nothing else.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+from grpc import StatusCode
+
+from pointsman_server.errors import FieldViolation, InvalidField, MalformedRequest, PointsmanError, RetryLater
+from pointsman_server.routes import KEY_PART, KEY_PART_RULE
+from pointsman_server.rpc import calls, statuses
+from pointsman_server.rpc.calls import Context
+from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+# grpcio says "no deadline" with a time far away.
+FOREVER = 1e7
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of one service."""
+
+    service: str
+    name: str
+
+    @classmethod
+    def parse(cls, path: str) -> "Method":
+        """Read ``/package.Service/Method``."""
+        service, _, name = path.removeprefix("/").rpartition("/")
+        return cls(service, name)
+
+
+# One thing that happens to every call: makes, for a method, a handler that does it and goes on to the one given.
+Stage = Callable[[Method, Handler], Handler]
+
+
+def stages(metrics: Metrics, *, deadline: float, access_log_sample: float, pushback: bool) -> tuple[Stage, ...]:
+    """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
+    return (
+        # First, because everything after it may log, and logs carry the request id.
+        identify,
+        # Outside of what refuses calls, so that refusals are counted too.
+        measure(metrics),
+        # Outside of the statuses, so that it sees the code that the caller got.
+        record(access_log_sample),
+        # Around everything that raises errors of the domain, so that nothing else ever reaches the caller.
+        translate(pushback=pushback),
+        # Before any work is done for the call.
+        limit(deadline),
+        # Last, so that it costs nothing for calls that are refused anyway; before any I/O.
+        validate(),
+    )
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Applies the stages to unary methods; streams pass unchanged."""
+
+    def __init__(self, stages: tuple[Stage, ...]) -> None:
+        self._stages = stages
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Return the method's handler, wrapped in every stage."""
+        path = handler_call_details.method
+        wrapped = self._wrapped.get(path)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming or handler.response_streaming:
+            return handler
+        wrapped = self._wrapped[path] = self._wrap(Method.parse(path), handler)
+        return wrapped
+
+    def _wrap(self, method: Method, handler: Any) -> Any:
+        behaviour = handler.unary_unary
+        for stage in reversed(self._stages):
+            behaviour = stage(method, behaviour)
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour, _tolerant(handler.request_deserializer), handler.response_serializer
+        )
+
+
+def identify(_method: Method, proceed: Handler) -> Handler:
+    """Make the call known to ``calls.current``."""
+
+    async def handle(request: Any, context: Context) -> Any:
+        calls.begin(context)
+        return await proceed(request, context)
+
+    return handle
+
+
+def measure(metrics: Metrics) -> Stage:
+    """Count and time calls, with the labels bound once per method."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        labels = ("unary", method.service, method.name)
+        started = metrics.rpc_started.labels(*labels)
+        received = metrics.rpc_received.labels(*labels)
+        sent = metrics.rpc_sent.labels(*labels)
+        seconds = metrics.rpc_seconds.labels(*labels)
+        # Bound up front: a code that never came yet is a zero, not a gap.
+        handled = {code: metrics.rpc_handled.labels(*labels, _camel(code)) for code in StatusCode}
+
+        async def handle(request: Any, context: Context) -> Any:
+            started.inc()
+            received.inc()
+            begun = time.perf_counter()
+            code = StatusCode.OK
+            try:
+                response = await proceed(request, context)
+            except BaseException as error:
+                code = _code(error, context)
+                raise
+            else:
+                sent.inc()
+                return response
+            finally:
+                seconds.observe(time.perf_counter() - begun)
+                handled[code].inc()
+
+        return handle
+
+    return stage
+
+
+def record(sample: float) -> Stage:
+    """Log calls: at debug all of them, at info those that failed on our side and a sample of the others."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            begun = time.perf_counter()
+            code = StatusCode.OK
+            try:
+                return await proceed(request, context)
+            except BaseException as error:
+                code = _code(error, context)
+                raise
+            finally:
+                if code in OUR_FAULT or (sample and random.random() < sample):  # noqa: S311 - a sample
+                    log.info("call", **_facts(method, code, begun))
+                elif log.is_enabled_for(logging.DEBUG):
+                    log.debug("call", **_facts(method, code, begun))
+
+        return handle
+
+    return stage
+
+
+def _facts(method: Method, code: StatusCode, begun: float) -> dict[str, object]:
+    call = calls.current()
+    return {
+        "method": method.name,
+        "code": code.name,
+        "milliseconds": round((time.perf_counter() - begun) * 1000, 3),
+        "peer": call.peer,
+        "request_id": call.request_id,
+    }
+
+
+OUR_FAULT = frozenset({StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.DATA_LOSS})
+
+
+def translate(*, pushback: bool) -> Stage:
+    """Turn errors of the domain into their status, and everything else into INTERNAL with a fixed text."""
+
+    def stage(_method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            try:
+                return await proceed(request, context)
+            except PointsmanError as error:
+                retry = error.retry_delay if pushback and isinstance(error, RetryLater) else None
+                await _abort(context, statuses.code_of(error), statuses.status_of(error), retry)
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                raise
+            except Exception:  # the boundary: no cause goes to the caller
+                request_id = calls.current().request_id
+                log.exception("a bug", request_id=request_id)
+                await _abort(context, StatusCode.INTERNAL, statuses.internal(request_id), None)
+
+        return handle
+
+    return stage
+
+
+def limit(deadline: float) -> Stage:
+    """Give calls without a deadline ours, in seconds."""
+
+    def stage(_method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            remaining = context.time_remaining()
+            if remaining is not None and remaining < FOREVER:
+                return await proceed(request, context)
+            try:
+                async with asyncio.timeout(deadline):
+                    return await proceed(request, context)
+            except TimeoutError:
+                text = f"the server's own deadline of {deadline:g} s has passed: set one that suits you"
+                await context.abort(StatusCode.DEADLINE_EXCEEDED, text)
+
+        return handle
+
+    return stage
+
+
+def validate() -> Stage:
+    """Refuse requests that break the rules in the protos (protovalidate), naming every field."""
+    validator = protovalidate.Validator()
+
+    def stage(_method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            if isinstance(request, Malformed):
+                raise MalformedRequest
+            violations = validator.collect_violations(request)
+            if violations:
+                raise InvalidField([_violation(violation.proto) for violation in violations])
+            return await proceed(request, context)
+
+        return handle
+
+    return stage
+
+
+class Malformed:
+    """Stands for a request that is no message of its type, until ``validate`` refuses it."""
+
+
+def _tolerant(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message | Malformed]:
+    # Both servers answer a failing deserializer by themselves, with the parser's text.
+    def attempt(data: bytes) -> Message | Malformed:
+        try:
+            return deserialize(data)
+        except (DecodeError, ValueError):
+            return Malformed()
+
+    return attempt
+
+
+# What the patterns of the protos mean, for people.
+_PATTERNS = {
+    f"^{KEY_PART.pattern}$": KEY_PART_RULE,
+    "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$": (
+        "must have names of 1 to 63 characters of A-Z a-z 0-9 . _ / -, the first and the last alphanumeric"
+    ),
+    "^[A-Za-z0-9._:-]{0,64}$": "must be at most 64 characters of A-Z a-z 0-9 . _ : -",
+    "^[^\\x00-\\x1f\\x7f]*$": "must have no control characters",
+    "^[^\\x00]*$": "must have no NUL characters",
+}
+
+
+def _violation(violation: Any) -> FieldViolation:
+    path = "".join(_element(element) for element in violation.field.elements) if violation.field else ""
+    message = violation.message
+    _, quoted, pattern = message.partition("does not match regex pattern ")
+    return FieldViolation(path.lstrip("."), _PATTERNS.get(pattern.strip("`"), message) if quoted else message)
+
+
+def _element(element: Any) -> str:
+    subscript = element.subscript
+    if subscript is None:
+        return f".{element.field_name}"
+    return f".{element.field_name}[{subscript.value}]" if subscript.field == "index" else f".{element.field_name}[key]"
+
+
+async def _abort(context: Context, code: StatusCode, status: status_pb2.Status, retry_delay: float | None) -> None:
+    # Everything in one call, then abort: abort_with_status drops trailers that were set before it.
+    trailers: list[tuple[str, str | bytes]] = [
+        ("grpc-status-details-bin", status.SerializeToString()),
+        (calls.REQUEST_ID, calls.current().request_id),
+    ]
+    if retry_delay is not None:
+        spread = retry_delay * (0.5 + random.random())  # noqa: S311 - spreads load, guards nothing
+        trailers.append(("grpc-retry-pushback-ms", str(max(1, int(spread * 1000)))))
+    context.set_trailing_metadata(tuple(trailers))
+    await context.abort(code, status.message)
+
+
+def _code(error: BaseException, context: Context) -> StatusCode:
+    if isinstance(error, asyncio.CancelledError):
+        remaining = context.time_remaining()
+        return StatusCode.DEADLINE_EXCEEDED if remaining is not None and remaining <= 0 else StatusCode.CANCELLED
+    code: Any = context.code()
+    if isinstance(code, StatusCode):
+        return code
+    return _BY_NUMBER.get(code, StatusCode.UNKNOWN) if isinstance(code, int) and code else StatusCode.UNKNOWN
+
+
+_BY_NUMBER = {code.value[0]: code for code in StatusCode}
+
+
+def _camel(code: StatusCode) -> str:
+    # As Go's codes.Code prints itself, which is what go-grpc-middleware exports.
+    return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")

@@ -1,0 +1,139 @@
+"""RouteService: each method checks, calls, translates and returns. What it refuses, ``statuses`` words."""
+
+import time
+from collections.abc import Awaitable
+
+from pointsman.v1 import route_pb2
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
+from pointsman_server.changing import Changer
+from pointsman_server.encoding import key_from_message, route_to_message
+from pointsman_server.errors import PointsmanError, RetryLater, RouteNotFound
+from pointsman_server.ports import Outcome, RouteStore
+from pointsman_server.resolving import Answer, Resolver
+from pointsman_server.rpc import calls, convert
+from pointsman_server.rpc.calls import Context
+from pointsman_server.telemetry.metrics import Metrics
+
+
+class RouteServicer(RouteServiceServicer):
+    """The service on the core."""
+
+    def __init__(self, resolver: Resolver, changer: Changer, store: RouteStore, metrics: Metrics) -> None:
+        self._resolver = resolver
+        self._changer = changer
+        self._store = store
+        self._resolved = ResolveMeter(metrics)
+        self._metrics = metrics
+
+    async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
+        """See the proto."""
+        begun = time.perf_counter()
+        answer: Answer | PointsmanError
+        try:
+            answer = await self._resolver.resolve(
+                key_from_message(request.key),
+                request.min_revision,
+                fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+            )
+        except PointsmanError as error:
+            self._resolved(error, begun)
+            raise
+        self._resolved(answer, begun)
+        return convert.resolve_response(answer)
+
+    async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
+        """See the proto."""
+        begun = time.perf_counter()
+        keys = [key_from_message(key) for key in request.keys]
+        answers = await self._resolver.resolve_many(
+            keys,
+            request.min_revision,
+            fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+        )
+        for answer in answers:
+            self._resolved(answer, begun)
+        return pb.BatchResolveResponse(results=map(convert.batch_result, keys, answers))
+
+    async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
+        """See the proto."""
+        intent = convert.intent(request, calls.current())
+        outcome = await self._write("create", self._changer.create(convert.create(request), intent))
+        return pb.CreateResponse(route=_route(outcome))
+
+    async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
+        """See the proto."""
+        intent = convert.intent(request, calls.current())
+        outcome = await self._write("update", self._changer.update(convert.update(request), intent))
+        return pb.UpdateResponse(route=_route(outcome))
+
+    async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
+        """See the proto."""
+        intent = convert.intent(request, calls.current())
+        outcome = await self._write("activate", self._changer.activate(convert.activate(request), intent))
+        return pb.ActivateResponse(route=_route(outcome), revision=outcome.revision)
+
+    async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
+        """See the proto."""
+        intent = convert.intent(request, calls.current())
+        outcome = await self._write("deactivate", self._changer.deactivate(convert.deactivate(request), intent))
+        return pb.DeactivateResponse(route=_route(outcome))
+
+    async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
+        """See the proto."""
+        intent = convert.intent(request, calls.current())
+        outcome = await self._write("delete", self._changer.delete(convert.delete(request), intent))
+        return pb.DeleteResponse(revision=outcome.revision)
+
+    async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
+        """See the proto."""
+        key = key_from_message(request.key)
+        answer = await self._resolver.resolve(key, fully_consistent=True)
+        if answer.snapshot.route is None:
+            raise RouteNotFound(str(key), answer.snapshot.as_of)
+        return pb.GetResponse(route=route_to_message(answer.snapshot.route))
+
+    async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
+        """See the proto."""
+        routes = await self._store.list_routes(convert.route_query(request))
+        return convert.list_response(request, routes)
+
+    async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
+        """See the proto."""
+        changes = await self._store.list_changes(convert.change_query(request))
+        return convert.list_changes_response(request, changes)
+
+    async def _write(self, action: str, change: Awaitable[Outcome]) -> Outcome:
+        outcome = "failed"
+        with self._metrics.write_seconds.labels(action).time():
+            try:
+                result = await change
+                outcome = "ok"
+            except PointsmanError as error:
+                outcome = "failed" if isinstance(error, RetryLater) else "refused"
+                raise
+            else:
+                return result
+            finally:
+                self._metrics.writes.labels(action, outcome).inc()
+
+
+class ResolveMeter:
+    """Counts and times what is resolved, with the labels bound once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._outcomes = {name: metrics.resolves.labels(name) for name in ("active", "inactive", "absent", "failed")}
+        self._seconds = {name: metrics.resolve_seconds.labels(name) for name in ("LOCAL", "REDIS", "POSTGRES")}
+
+    def __call__(self, answer: Answer | PointsmanError, begun: float) -> None:
+        """Count one answer to a question asked at ``begun``."""
+        if isinstance(answer, PointsmanError):
+            self._outcomes["failed"].inc()
+            return
+        route = answer.snapshot.route
+        self._outcomes["absent" if route is None else "active" if route.active else "inactive"].inc()
+        self._seconds[answer.source].observe(time.perf_counter() - begun)
+
+
+def _route(outcome: Outcome) -> route_pb2.Route | None:
+    return route_to_message(outcome.route) if outcome.route else None

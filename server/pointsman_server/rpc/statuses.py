@@ -1,0 +1,77 @@
+"""What each error of the domain is on the wire: one table, for every RPC.
+
+The details are those of AIP-193: a ``google.rpc.ErrorInfo`` with a reason of ``ErrorReason``, a ``BadRequest`` for
+malformed fields, a ``RetryInfo`` where trying again makes sense.
+"""
+
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from pointsman_server import errors
+
+DOMAIN = "pointsman.v1"
+
+CODES: dict[type[errors.PointsmanError], StatusCode] = {
+    errors.InvalidField: StatusCode.INVALID_ARGUMENT,
+    errors.MalformedRequest: StatusCode.INVALID_ARGUMENT,
+    errors.RequestIdReused: StatusCode.INVALID_ARGUMENT,
+    errors.RouteNotFound: StatusCode.NOT_FOUND,
+    errors.RouteInactive: StatusCode.NOT_FOUND,
+    errors.RouteExists: StatusCode.ALREADY_EXISTS,
+    errors.RevisionMismatch: StatusCode.ABORTED,
+    errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.StoreUnavailable: StatusCode.UNAVAILABLE,
+    errors.RevisionNotReached: StatusCode.UNAVAILABLE,
+}
+
+INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call"
+
+
+def code_of(error: errors.PointsmanError) -> StatusCode:
+    """Return the status code of an error of the domain."""
+    return CODES[type(error)]
+
+
+def status_of(error: errors.PointsmanError) -> status_pb2.Status:
+    """Build the whole status of an error of the domain."""
+    details: list[Message] = [_info(error.reason, error.metadata)]
+    if isinstance(error, errors.InvalidField):
+        details.append(_bad_request(error))
+    if isinstance(error, errors.RetryLater):
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_delay)))
+    return _status(code_of(error), error.message, details)
+
+
+def internal(request_id: str) -> status_pb2.Status:
+    """Build the status of a bug: a fixed text and the request id, nothing of the cause."""
+    return _status(StatusCode.INTERNAL, INTERNAL_TEXT, [_info("INTERNAL", {"x-request-id": request_id})])
+
+
+def _status(code: StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _info(reason: str, metadata: dict[str, str]) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+
+
+def _bad_request(error: errors.InvalidField) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
+            for violation in error.violations
+        ]
+    )
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
