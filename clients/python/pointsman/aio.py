@@ -1,0 +1,243 @@
+"""AsyncClient: the API for asyncio. Every method is the one of Client, awaited."""
+
+# ruff: noqa: ASYNC109 - the timeout is a gRPC deadline: it goes to the server and bounds the retries too.
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from pointsman import operations, requests
+from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.keys import RouteKey
+from pointsman.operations import Operation, Page
+from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
+from pointsman.session import DEFAULT_TIMEOUT, Session, Token
+from pointsman.statuses import error_from_call
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+
+if TYPE_CHECKING:
+    from pointsman.v1.route_service_pb2_grpc import RouteServiceAsyncStub  # the stubs know it, the module does not
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
+Item = TypeVar("Item")
+
+
+class AsyncClient:
+    """A connection to Pointsman. Make one for each event loop, share it between tasks, use ``async with``.
+
+    The arguments, the rules and the errors are those of ``pointsman.Client``. The connection belongs to the event
+    loop of the first call; the client itself may be made before there is a loop.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_attempts: int = MAX_ATTEMPTS,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._session = Session(timeout, token)
+        self._target = target
+        self._credentials = credentials
+        self._options = channel_options(max_attempts, options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. Calls under way end as cancelled."""
+        await self._channel.close()
+
+    @property
+    def last_revision(self) -> int:
+        """See ``Client.last_revision``."""
+        return self._session.own_writes.revision
+
+    def forget_writes(self) -> None:
+        """See ``Client.forget_writes``."""
+        self._session.own_writes.forget()
+
+    async def resolve(
+        self,
+        key: RouteKey | str,
+        *,
+        min_revision: int | None = None,
+        consistency: Consistency = Consistency.MINIMIZE_LATENCY,
+        timeout: float | None = None,
+    ) -> Resolution:
+        """See ``Client.resolve``."""
+        request = requests.resolve(key, self._session.min_revision(min_revision), consistency)
+        return await self._call(operations.RESOLVE, request, timeout)
+
+    async def batch_resolve(
+        self,
+        keys: Iterable[RouteKey | str],
+        *,
+        min_revision: int | None = None,
+        consistency: Consistency = Consistency.MINIMIZE_LATENCY,
+        timeout: float | None = None,
+    ) -> tuple[BatchResult, ...]:
+        """See ``Client.batch_resolve``."""
+        floor = self._session.min_revision(min_revision)
+        seconds_left = self._session.countdown(timeout)
+        results: tuple[BatchResult, ...] = ()
+        for request in requests.batch_resolve(keys, floor, consistency):
+            results += await self._call(operations.BATCH_RESOLVE, request, seconds_left())
+        return results
+
+    async def create(
+        self,
+        key: RouteKey | str,
+        url: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        active: bool = True,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """See ``Client.create``."""
+        request = requests.create(key, url, labels, active, request_id, reason)
+        return await self._call(operations.CREATE, request, timeout)
+
+    async def update(
+        self,
+        key: RouteKey | str,
+        *,
+        url: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        expected_revision: int = 0,
+        allow_missing: bool = False,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """See ``Client.update``."""
+        request = requests.update(key, url, labels, expected_revision, allow_missing, request_id, reason)
+        return await self._call(operations.UPDATE, request, timeout)
+
+    async def activate(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        exclusive: bool = False,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Activation:
+        """See ``Client.activate``."""
+        request = requests.activate(key, expected_revision, exclusive, request_id, reason)
+        return await self._call(operations.ACTIVATE, request, timeout)
+
+    async def deactivate(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """See ``Client.deactivate``."""
+        request = requests.deactivate(key, expected_revision, request_id, reason)
+        return await self._call(operations.DEACTIVATE, request, timeout)
+
+    async def delete(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> int:
+        """See ``Client.delete``."""
+        request = requests.delete(key, expected_revision, request_id, reason)
+        return await self._call(operations.DELETE, request, timeout)
+
+    async def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
+        """See ``Client.get``."""
+        return await self._call(operations.GET, requests.get(key), timeout)
+
+    def list(
+        self,
+        *,
+        tenant: str = "",
+        service: str = "",
+        env: str = "",
+        active: bool | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Route]:
+        """See ``Client.list``."""
+        request = requests.list_routes(tenant, service, env, active, page_size)
+        return self._pages(operations.LIST, request, timeout)
+
+    def changes(
+        self,
+        *,
+        tenant: str = "",
+        service: str = "",
+        env: str = "",
+        version: str = "",
+        after_revision: int = 0,
+        before_revision: int = 0,
+        actor: str = "",
+        newest_first: bool = False,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Change]:
+        """See ``Client.changes``."""
+        request = requests.list_changes(
+            tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
+        )
+        return self._pages(operations.LIST_CHANGES, request, timeout)
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=self._options)
+        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
+
+    @cached_property
+    def _stub(self) -> "RouteServiceAsyncStub":
+        return RouteServiceStub(self._channel)
+
+    async def _call(
+        self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None
+    ) -> Result:
+        method = cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
+        seconds = self._session.timeout(timeout)
+        try:
+            response = await method(request, timeout=seconds, metadata=self._session.metadata())
+        except grpc.RpcError as error:
+            raise error_from_call(error) from error
+        return self._session.accept(operation, response)
+
+    async def _pages(
+        self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None
+    ) -> AsyncIterator[Item]:
+        while True:
+            page = await self._call(operation, request, timeout)
+            for item in page.items:
+                yield item
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

@@ -1,0 +1,80 @@
+"""The application: the global options, and every command under its name."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pointsman.cli import applying, changing, importing, reading
+from pointsman.cli.context import Json, Settings, settings
+from pointsman.cli.exits import HELP
+from pointsman.cli.reporting import ReportingGroup
+from pointsman.cli.terminal import Color
+from pointsman.session import DEFAULT_TIMEOUT
+from pointsman.version import client_version
+
+app = typer.Typer(
+    name="pointsman",
+    cls=ReportingGroup,
+    help="Ask and change which URL is live for tenant / service / env / version.",
+    epilog=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # it would print the values of variables, tokens included
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    server: Annotated[str, typer.Option(envvar="POINTSMAN_SERVER", metavar="HOST:PORT")] = "localhost:50051",
+    timeout: Annotated[
+        float, typer.Option(envvar="POINTSMAN_TIMEOUT", min=0.001, max=3600, metavar="SECONDS", help="For each call.")
+    ] = DEFAULT_TIMEOUT,
+    as_json: Json = False,
+    color: Annotated[Color, typer.Option(help="When to use colour.")] = Color.AUTO,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POINTSMAN_TOKEN",
+            metavar="TOKEN",
+            help="A bearer token; better set the variable.",
+            show_default=False,
+        ),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", envvar="POINTSMAN_TLS", help="Connect by TLS.")] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="POINTSMAN_CA_FILE",
+            exists=True,
+            dir_okay=False,
+            help="PEM to trust instead of the system's; implies TLS.",
+        ),
+    ] = None,
+) -> None:
+    """Keep the global options for the command."""
+    context.obj = Settings(server, timeout, as_json, color, token, tls, ca_file)
+
+
+@app.command(epilog=HELP)
+def version(context: typer.Context, as_json: Json = False) -> None:
+    """Print the version of this client."""
+    terminal = settings(context).terminal(as_json)
+    if terminal.as_json:
+        terminal.document({"version": client_version()})
+    else:
+        terminal.line(f"pointsman {client_version()}")
+
+
+app.command("resolve", epilog=HELP)(reading.resolve)
+app.command("get", epilog=HELP)(reading.get)
+app.command("list", epilog=HELP)(reading.list_routes)
+app.command("history", epilog=HELP)(reading.history)
+app.command("create", epilog=HELP)(changing.create)
+app.command("update", epilog=HELP)(changing.update)
+app.command("activate", epilog=HELP)(changing.activate)
+app.command("deactivate", epilog=HELP)(changing.deactivate)
+app.command("delete", epilog=HELP)(changing.delete)
+app.command("apply", epilog=HELP)(applying.apply)
+app.command("import", epilog=HELP)(importing.import_routes)

@@ -1,0 +1,144 @@
+"""``pointsman apply``: make the routes be what a file says."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pointsman.cli.context import Json, Reason, settings
+from pointsman.cli.documents import route_document
+from pointsman.cli.entries import Entry, checked
+from pointsman.cli.exits import ExitCode
+from pointsman.cli.inputs import read_text
+from pointsman.cli.plan import Difference, Progress, Step, differences, steps
+from pointsman.cli.problems import InvalidFile, Problem
+from pointsman.cli.reading import LARGEST_PAGE
+from pointsman.cli.routefile import read_route_file
+from pointsman.cli.terminal import Terminal
+from pointsman.client import Client
+from pointsman.errors import PointsmanError
+from pointsman.keys import RouteKey
+from pointsman.results import Route
+
+_STYLES = {"+": "green", "~": "yellow", "-": "red"}
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[str, typer.Option("--file", "-f", metavar="FILE", help="YAML; - for standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing.")] = False,
+    detailed: Annotated[
+        bool, typer.Option("--exit-code", help="With --dry-run: exit 10 if there is a difference.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete the routes of the file's tenants that it does not name.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Prune without asking.")] = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Make the routes be what a file says: `routes: [{key: a/b/c/d, url: …, active: true, labels: {…}}]`.
+
+    Prints + for each route to create, ~ to change, - to delete. What an entry leaves out stays as it is; a new
+    route is active, without labels. --prune looks at the tenants that occur in the file, or at its `tenants: […]`.
+    Not atomic: after an error, run it again.
+    """
+    if detailed and not dry_run:
+        raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
+    terminal = settings(context).terminal(as_json)
+    entries, tenants = _read(file)
+    with settings(context).client() as client:
+        found = differences(entries, _current(client, tenants), prune=prune)
+        if not terminal.as_json:
+            _show(terminal, found)
+        if not dry_run:
+            _confirm(found, yes)
+            _perform(client, steps(found), reason)
+    _summarize(terminal, found, dry_run)
+    if detailed and found:
+        raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _read(file: str) -> tuple[list[Entry], Sequence[str]]:
+    """Return the entries of a file and the tenants it is about. Raises InvalidFile with every problem at once."""
+    route_file = read_route_file(read_text(file))
+    results = list(checked(route_file.entries))
+    entries = [result for result in results if isinstance(result, Entry)]
+    problems = [result for result in results if isinstance(result, Problem)]
+    tenants = route_file.tenants
+    if tenants is not None:
+        problems += [
+            Problem(entry.line, f"key: {entry.key} is of a tenant that `tenants` does not name")
+            for entry in entries
+            if entry.key.tenant not in tenants
+        ]
+    if problems:
+        raise InvalidFile(file, sorted(problems, key=lambda problem: problem.line))
+    named = dict.fromkeys(entry.key.tenant for entry in entries)
+    return entries, tenants if tenants is not None else list(named)
+
+
+def _current(client: Client, tenants: Sequence[str]) -> dict[RouteKey, Route]:
+    return {route.key: route for tenant in tenants for route in client.list(tenant=tenant, page_size=LARGEST_PAGE)}
+
+
+def _show(terminal: Terminal, found: Sequence[Difference]) -> None:
+    for each in found:
+        terminal.line(str(each), _STYLES[each.sign])
+
+
+def _confirm(found: Sequence[Difference], yes: bool) -> None:
+    """Ask before routes are deleted; where nobody can answer, only --yes will do."""
+    count = sum(each.after is None for each in found)
+    if not count or yes:
+        return
+    if not can_ask():
+        raise typer.BadParameter(f"{_routes(count)} would be deleted and nobody can be asked: give --yes")
+    typer.confirm(f"Delete {_routes(count)}?", abort=True, err=True)
+
+
+def can_ask() -> bool:
+    """Say whether a person can answer a question."""
+    return sys.stdin.isatty()
+
+
+def _perform(client: Client, todo: Sequence[Step], reason: str) -> None:
+    """Take the steps, each only if nobody else has changed its route since the difference was shown."""
+    progress = Progress(reason)
+    for number, step in enumerate(todo):
+        try:
+            progress.done(step, getattr(client, step.method)(step.key, **progress.arguments(step)))
+        except PointsmanError as error:
+            error.add_note(f"{step.method} {step.key} failed, {number} of {len(todo)} steps are done: run it again")
+            raise
+
+
+def _summarize(terminal: Terminal, found: Sequence[Difference], dry_run: bool) -> None:
+    signs = [each.sign for each in found]
+    counts = {"create": signs.count("+"), "change": signs.count("~"), "delete": signs.count("-")}
+    if terminal.as_json:
+        terminal.document(
+            {"dry_run": dry_run, "summary": counts, "differences": [_difference_document(each) for each in found]}
+        )
+    elif not found:
+        terminal.note("nothing to do: all is as the file says")
+    else:
+        verb = "to do" if dry_run else "done"
+        terminal.note(f"{verb}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def _difference_document(each: Difference) -> dict[str, Any]:
+    after = (
+        {"url": each.after.url, "active": each.after.active, "labels": dict(each.after.labels)} if each.after else None
+    )
+    return {
+        "action": {"+": "create", "~": "change", "-": "delete"}[each.sign],
+        "key": str(each.key),
+        "before": route_document(each.before) if each.before else None,
+        "after": after,
+    }
+
+
+def _routes(count: int) -> str:
+    return "1 route" if count == 1 else f"{count} routes"

@@ -1,0 +1,123 @@
+"""The commands that change one route: create, update, activate, deactivate, delete."""
+
+from typing import Annotated
+
+import typer
+
+from pointsman.cli.context import Expected, Json, Key, Label, Reason, RequestId, labels_of, settings
+from pointsman.cli.documents import route_document
+from pointsman.cli.texts import content_text
+from pointsman.results import Route
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="Absolute: scheme and host.", show_default=False)]
+
+
+def create(
+    context: typer.Context,
+    key: Key,
+    url: Url,
+    label: Label = [],  # noqa: B006 - typer reads it, nobody changes it
+    inactive: Annotated[bool, typer.Option("--inactive", help="Known, but not live yet.")] = False,
+    reason: Reason = "",
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Make a new route, live at once unless --inactive."""
+    with settings(context).client() as client:
+        route = client.create(
+            key, url, labels=labels_of(label), active=not inactive, reason=reason, request_id=request_id
+        )
+    _done(context, as_json, "created", route)
+
+
+def update(
+    context: typer.Context,
+    key: Key,
+    url: Annotated[str | None, typer.Option(help="The new URL.")] = None,
+    label: Label = [],  # noqa: B006 - typer reads it, nobody changes it
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Remove every label.")] = False,
+    expected_revision: Expected = 0,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Create it, active, if absent.")] = False,
+    reason: Reason = "",
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Change the URL or the labels of a route. The labels given replace all it has."""
+    if label and no_labels:
+        raise typer.BadParameter("not together with --label", param_hint="--no-labels")
+    if url is None and not label and not no_labels:
+        raise typer.BadParameter("nothing to update: give --url, --label or --no-labels", param_hint="--url")
+    with settings(context).client() as client:
+        route = client.update(
+            key,
+            url=url,
+            labels=labels_of(label) if label or no_labels else None,
+            expected_revision=expected_revision,
+            allow_missing=allow_missing,
+            reason=reason,
+            request_id=request_id,
+        )
+    _done(context, as_json, "updated", route)
+
+
+def activate(
+    context: typer.Context,
+    key: Key,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="Take every other version out of service, all at once.")
+    ] = False,
+    expected_revision: Expected = 0,
+    reason: Reason = "",
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Make a route live; no error if it is."""
+    with settings(context).client() as client:
+        activation = client.activate(
+            key, exclusive=exclusive, expected_revision=expected_revision, reason=reason, request_id=request_id
+        )
+    terminal = settings(context).terminal(as_json)
+    if terminal.as_json:
+        terminal.document({"route": route_document(activation.route), "revision": activation.revision})
+    else:
+        terminal.line(f"activated {key} at revision {activation.revision}: {content_text(activation.route)}")
+
+
+def deactivate(
+    context: typer.Context,
+    key: Key,
+    expected_revision: Expected = 0,
+    reason: Reason = "",
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Take a route out of service; it stays known. No error if it is out already."""
+    with settings(context).client() as client:
+        route = client.deactivate(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
+    _done(context, as_json, "deactivated", route)
+
+
+def delete(
+    context: typer.Context,
+    key: Key,
+    expected_revision: Expected = 0,
+    reason: Reason = "",
+    request_id: RequestId = "",
+    as_json: Json = False,
+) -> None:
+    """Remove a route; its history stays."""
+    with settings(context).client() as client:
+        revision = client.delete(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
+    terminal = settings(context).terminal(as_json)
+    if terminal.as_json:
+        terminal.document({"key": key, "revision": revision})
+    else:
+        terminal.line(f"deleted {key} at revision {revision}")
+
+
+def _done(context: typer.Context, as_json: bool, verb: str, route: Route) -> None:
+    terminal = settings(context).terminal(as_json)
+    if terminal.as_json:
+        terminal.document(route_document(route))
+    else:
+        terminal.line(f"{verb} {route.key} at revision {route.revision}: {content_text(route)}")

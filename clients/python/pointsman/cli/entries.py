@@ -1,0 +1,122 @@
+"""One entry of a file of routes, whatever the format of the file: checked before anything is sent."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pointsman.cli.problems import Problem
+from pointsman.errors import InvalidArgument
+from pointsman.keys import RouteKey
+from pointsman.rules import LABELS_MAX_COUNT, label_problem, url_problem
+
+T = TypeVar("T")
+
+_KEY_PARTS = ("tenant", "service", "env", "version")
+_FIELDS = {"key", *_KEY_PARTS, "url", "active", "labels"}
+
+
+@dataclass(frozen=True, slots=True)
+class RawEntry:
+    """An entry as read: its line, its fields, and the lines of those fields that have one of their own."""
+
+    line: int
+    fields: Mapping[str, object]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a route shall be. None for ``active`` or ``labels``: as it is, and for a new route active, no labels."""
+
+    line: int
+    key: RouteKey
+    url: str
+    active: bool | None
+    labels: Mapping[str, str] | None
+
+
+def checked(raws: Iterable[RawEntry | Problem]) -> Iterator[Entry | Problem]:
+    """Turn what was read into entries, in its order; each bad one, and each key that came before, into a Problem."""
+    first_lines: dict[RouteKey, int] = {}
+    for raw in raws:
+        entry = raw if isinstance(raw, Problem) else _entry(raw)
+        if isinstance(entry, Entry):
+            first_line = first_lines.setdefault(entry.key, entry.line)
+            if first_line != entry.line:
+                entry = Problem(entry.line, f"{entry.key} is given twice: first in line {first_line}")
+        yield entry
+
+
+class _FieldError(Exception):
+    """A field that cannot be used: its name, and why."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+
+
+def _entry(raw: RawEntry) -> Entry | Problem:
+    try:
+        _refuse_unknown(raw.fields)
+        return Entry(
+            line=raw.line,
+            key=_key(raw.fields),
+            url=_url(raw.fields),
+            active=_optional(raw.fields, "active", _active),
+            labels=_optional(raw.fields, "labels", _labels),
+        )
+    except _FieldError as bad:
+        return Problem(raw.lines.get(bad.name, raw.line), str(bad))
+
+
+def _refuse_unknown(fields: Mapping[str, object]) -> None:
+    for name in fields:
+        if name not in _FIELDS:
+            raise _FieldError(name, "unknown field: an entry has key, url, active and labels")
+
+
+def _key(fields: Mapping[str, object]) -> RouteKey:
+    text = fields.get("key")
+    if text is None and any(part in fields for part in _KEY_PARTS):
+        text = "/".join(str(fields.get(part, "")) for part in _KEY_PARTS)
+    if not isinstance(text, str):
+        raise _FieldError("key", "must be given, as tenant/service/env/version")
+    try:
+        return RouteKey.parse(text)
+    except InvalidArgument as error:
+        raise _FieldError("key", error.violations[0].description) from error
+
+
+def _url(fields: Mapping[str, object]) -> str:
+    url = fields.get("url")
+    if not isinstance(url, str) or not url:
+        raise _FieldError("url", "must be given, as text")
+    problem = url_problem(url)
+    if problem:
+        raise _FieldError("url", problem)
+    return url
+
+
+def _optional(fields: Mapping[str, object], name: str, read: Callable[[object], T]) -> T | None:
+    value = fields.get(name)
+    return None if value is None else read(value)
+
+
+def _active(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _FieldError("active", "must be true or false")
+    return value
+
+
+def _labels(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise _FieldError("labels", "must be names with values")
+    if len(value) > LABELS_MAX_COUNT:
+        raise _FieldError("labels", f"must be at most {LABELS_MAX_COUNT}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise _FieldError("labels", f"label {name}: the value must be text")
+        problem = label_problem(name, text)
+        if problem:
+            raise _FieldError("labels", problem)
+    return dict(value)

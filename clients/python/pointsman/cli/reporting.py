@@ -1,0 +1,103 @@
+"""How a command ends: every error becomes one or two lines, or one JSON document, and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from pointsman import errors
+from pointsman.cli.documents import error_document
+from pointsman.cli.exits import ExitCode, exit_code
+from pointsman.cli.problems import InvalidFile
+from pointsman.cli.terminal import write_error
+
+_MOST_PROBLEMS_SHOWN = 20
+
+
+class ReportingGroup(TyperGroup):
+    """The commands of ``pointsman``; no error of theirs reaches the user as a traceback, unless it is a bug."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run one command and, if ``standalone_mode``, exit the process; as the base class does."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        # The parsed options are gone once an error comes this far, so the arguments themselves say it.
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except Exception as error:  # noqa: BLE001 - the ones that nobody expects are raised again
+            code = report(error, as_json)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def report(error: Exception, as_json: bool) -> int:
+    """Write ``error`` to stderr and return the exit code. Raises what is not an error of the user or the server."""
+    if isinstance(error, errors.PointsmanError):
+        notes = list(getattr(error, "__notes__", ()))
+        document = error_document(error) | ({"notes": notes} if notes else {})
+        write_error(document, [_first_line(error), *notes, *_advice(error)], as_json)
+        return exit_code(error)
+    if isinstance(error, InvalidFile):
+        write_error(_file_document(error), _file_lines(error), as_json)
+        return ExitCode.USAGE
+    if isinstance(error, typer.TyperException):
+        message = error.format_message()
+        if not message:  # the help was asked for by giving nothing, and is already there
+            return error.exit_code
+        write_error({"code": "USAGE", "message": message}, [f"error: {message}", *_usage(error)], as_json)
+        return error.exit_code
+    if isinstance(error, typer.Abort):
+        write_error({"code": "ABORTED", "message": "stopped"}, ["stopped"], as_json)
+        return ExitCode.FAILED
+    raise error
+
+
+def _first_line(error: errors.PointsmanError) -> str:
+    request = f" (request {error.request_id})" if error.request_id else ""
+    return f"error: {error.message or error.code.name}{request}"
+
+
+def _advice(error: errors.PointsmanError) -> list[str]:
+    """Say what to do, when the message alone does not."""
+    key = error.metadata.get("key", "KEY")
+    advice: dict[type[errors.PointsmanError], str] = {
+        errors.RouteNotFound: f"see what there is: pointsman list --tenant {key.partition('/')[0]}",
+        errors.RouteInactive: f"make it live: pointsman activate {key}",
+        errors.RouteExists: f"change it instead: pointsman update {key} --url URL",
+        errors.RevisionMismatch: "read it again: pointsman get KEY, then decide",
+        errors.Unauthenticated: "give a token: set POINTSMAN_TOKEN",
+        errors.Unavailable: "is the server up? Say where it is: --server HOST:PORT or POINTSMAN_SERVER",
+        errors.DeadlineExceeded: "try again, with more time: --timeout SECONDS",
+        errors.Unimplemented: "is this a Pointsman server, and not an older one? Check --server",
+    }
+    return [advice[type(error)]] if type(error) in advice else []
+
+
+def _usage(error: Exception) -> list[str]:
+    context = getattr(error, "ctx", None)
+    return [f"see: {context.command_path} --help"] if context else []
+
+
+def _file_document(error: InvalidFile) -> dict[str, Any]:
+    return {
+        "code": "INVALID_FILE",
+        "message": f"{error.name} cannot be used",
+        "file": error.name,
+        "problems": [{"line": problem.line, "message": problem.message} for problem in error.problems],
+    }
+
+
+def _file_lines(error: InvalidFile) -> list[str]:
+    lines = str(error).splitlines()
+    more = len(lines) - _MOST_PROBLEMS_SHOWN
+    return [*lines[:_MOST_PROBLEMS_SHOWN], *([f"… and {more} more"] if more > 0 else [])]

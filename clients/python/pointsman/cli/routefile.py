@@ -1,0 +1,121 @@
+"""The YAML file of routes: read node by node, so that every problem names its line.
+
+Scalars count as their text (a label ``1.10`` or ``no`` stays what was written); only ``active`` is true or false.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from pointsman.cli.entries import RawEntry
+from pointsman.cli.problems import Problem
+from pointsman.rules import KEY_PART, KEY_PART_RULE
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BOOL = "tag:yaml.org,2002:bool"
+_NULL = "tag:yaml.org,2002:null"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFile:
+    """What one file says: its entries as read, each problem, and the tenants it claims to hold completely, if any."""
+
+    entries: tuple[RawEntry | Problem, ...]
+    tenants: tuple[str, ...] | None
+
+
+class _NodeError(Exception):
+    """A node that is not what its place asks for."""
+
+    def __init__(self, node: yaml.Node, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(_line(node), message)
+
+
+def read_route_file(text: str) -> RouteFile:
+    """Read ``routes: [{key, url, active, labels}]`` with an optional ``tenants: [...]``. Never raises for bad text."""
+    try:
+        node = yaml.compose(text, Loader=_LOADER)
+        return _route_file(node) if node else _unusable(1, "the file is empty")
+    except _NodeError as error:
+        return RouteFile((error.problem,), None)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return _unusable(line, f"no valid YAML: {error.problem or error.context}")
+    except yaml.YAMLError as error:
+        return _unusable(0, f"no valid YAML: {error}")
+
+
+def _unusable(line: int, message: str) -> RouteFile:
+    return RouteFile((Problem(line, message),), None)
+
+
+def _route_file(node: yaml.Node) -> RouteFile:
+    fields = _mapping(node)
+    for name, value in fields.items():
+        if name not in {"routes", "tenants"}:
+            raise _NodeError(value, f"{name}: unknown field: the document has routes and tenants")
+    if not fields:
+        raise _NodeError(node, "routes: must be given, as a list of entries")
+    tenants = tuple(map(_tenant, _sequence(fields["tenants"], "tenants"))) if "tenants" in fields else None
+    routes = _sequence(fields["routes"], "routes") if "routes" in fields else []
+    return RouteFile(tuple(map(_raw_entry, routes)), tenants)
+
+
+def _raw_entry(node: yaml.Node) -> RawEntry | Problem:
+    try:
+        nodes = _mapping(node)
+        values = {name: _value(name, value) for name, value in nodes.items()}
+    except _NodeError as bad:
+        return bad.problem
+    return RawEntry(_line(node), values, {name: _line(value) for name, value in nodes.items()})
+
+
+def _value(name: str, node: yaml.Node) -> object:
+    if name == "labels" and isinstance(node, yaml.MappingNode):
+        return {label: _text(label, value) for label, value in _mapping(node).items()}
+    if name == "active" and node.tag == _BOOL:
+        return yaml.constructor.SafeConstructor.bool_values[str(node.value).lower()]
+    return _text(name, node)
+
+
+def _mapping(node: yaml.Node) -> dict[str, yaml.Node]:
+    if not isinstance(node, yaml.MappingNode):
+        raise _NodeError(node, "must be names with values, like `key: a/b/c/d`")
+    fields: dict[str, yaml.Node] = {}
+    for name, value in _pairs(node):
+        if name in fields:
+            raise _NodeError(value, f"{name}: is given twice")
+        fields[name] = value
+    return fields
+
+
+def _pairs(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+    for name, value in node.value:
+        yield _text("name", name), value
+
+
+def _sequence(node: yaml.Node, name: str) -> list[yaml.Node]:
+    if node.tag == _NULL:
+        return []
+    if not isinstance(node, yaml.SequenceNode):
+        raise _NodeError(node, f"{name}: must be a list")
+    return list(node.value)
+
+
+def _tenant(node: yaml.Node) -> str:
+    tenant = _text("tenants", node)
+    if not KEY_PART.fullmatch(tenant):
+        raise _NodeError(node, f"tenants: {tenant!r} {KEY_PART_RULE}")
+    return tenant
+
+
+def _text(name: str, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+        raise _NodeError(node, f"{name}: must be one value")
+    return str(node.value)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1

@@ -1,0 +1,86 @@
+"""What a command writes: for people to a terminal, or one JSON document. Results to stdout, all else to stderr."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# A pipe has no width: nothing may be wrapped or cut for the programs that read it.
+_PIPE_WIDTH = 100_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Color(StrEnum):
+    """When to use colour; ``auto`` means on a terminal, unless NO_COLOR is set."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Terminal:
+    """Where a command writes to, in the manner that its options ask for."""
+
+    def __init__(self, as_json: bool, color: Color) -> None:
+        self.as_json = as_json
+        self._out = _console(color, stderr=False)
+        self._err = _console(color, stderr=True)
+
+    @property
+    def err(self) -> Console:
+        """The console for progress and questions."""
+        return self._err
+
+    def document(self, document: object) -> None:
+        """Write the one JSON document of this command."""
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def line(self, text: str, style: str = "") -> None:
+        """Write one line for people; it is never wrapped."""
+        self._out.print(Text(printable(text), style=style), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Write one line to stderr, about the work and not of it; none with ``--json``."""
+        if not self.as_json:
+            self._err.print(Text(printable(text)), soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write a table: to a terminal it folds, to a pipe each row is one line."""
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        self._out.print(table)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters escaped: what others wrote must not steer the terminal."""
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
+
+
+def write_error(document: dict[str, Any], lines: Sequence[str], as_json: bool) -> None:
+    """Write an error to stderr: the document with ``--json``, the lines otherwise."""
+    if as_json:
+        sys.stderr.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _console(color: Color, *, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        width=None if stream.isatty() else _PIPE_WIDTH,
+        force_terminal=True if color is Color.ALWAYS else None,
+        no_color=True if color is Color.NEVER else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )

@@ -1,0 +1,75 @@
+"""How routes and their differences read to people."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from pointsman.cli.documents import route_document
+from pointsman.cli.terminal import Terminal
+from pointsman.results import Route
+
+
+class Content(Protocol):
+    """What can differ between two states of one route."""
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+
+    @property
+    def active(self) -> bool: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+def show_route(terminal: Terminal, route: Route) -> None:
+    """Write one route, all of it."""
+    if terminal.as_json:
+        terminal.document(route_document(route))
+        return
+    fields = {
+        "key": str(route.key),
+        "url": route.url,
+        "state": state_text(route.active),
+        "labels": labels_text(route.labels),
+        "revision": str(route.revision),
+        "created": time_text(route.create_time),
+        "updated": time_text(route.update_time),
+    }
+    for name, text in fields.items():
+        terminal.line(f"{name:<10}{text}".rstrip())
+
+
+def state_text(active: bool) -> str:
+    """Return ``active`` or ``inactive``."""
+    return "active" if active else "inactive"
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Return the labels as ``a=1 b=2``, in the order of their names."""
+    return " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def time_text(time: datetime) -> str:
+    """Return the time in UTC to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def content_text(content: Content) -> str:
+    """Return all of one state in one line."""
+    return " ".join(filter(None, (content.url, state_text(content.active), labels_text(content.labels))))
+
+
+def difference_text(before: Content | None, after: Content | None) -> str:
+    """Return what differs between two states of one route; None is its absence."""
+    if before is None or after is None:
+        present = after or before
+        return content_text(present) if present else ""
+    parts = []
+    if before.url != after.url:
+        parts.append(f"url: {before.url} → {after.url}")
+    if before.active != after.active:
+        parts.append(f"{state_text(before.active)} → {state_text(after.active)}")
+    if before.labels != after.labels:
+        parts.append(f"labels: {labels_text(before.labels) or '(none)'} → {labels_text(after.labels) or '(none)'}")
+    return "; ".join(parts)

@@ -1,0 +1,272 @@
+"""Client: the API for threads."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar, cast
+
+import grpc
+
+from pointsman import operations, requests
+from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.keys import RouteKey
+from pointsman.operations import Operation, Page
+from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
+from pointsman.session import DEFAULT_TIMEOUT, Session, Token
+from pointsman.statuses import error_from_call
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
+Item = TypeVar("Item")
+
+
+class Client:
+    """A connection to Pointsman. Make one, share it between threads, close it at the end (or use ``with``).
+
+    - A key is a ``RouteKey`` or its text ``tenant/service/env/version``.
+    - ``timeout`` is in seconds and bounds a call with all its retries; each call may have its own.
+    - UNAVAILABLE is retried, mutations included: each carries a ``request_id``, so that it takes effect once.
+    - A resolve sees every write that this client made before, whichever server answers.
+    - Every method raises a subclass of ``pointsman.PointsmanError``; what is not named at a method may come from
+      all of them: InvalidArgument, Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable,
+      DeadlineExceeded, Internal.
+
+    Args:
+        target: a gRPC target, for example ``localhost:50051`` or ``dns:///pointsman.internal:443``.
+        credentials: TLS, for example ``grpc.ssl_channel_credentials()``; None means plaintext.
+        token: a bearer token, or a quick function that returns the current one.
+        timeout: the default timeout in seconds.
+        max_attempts: how often a call is tried, 1 (never retried) to 5.
+        options: further gRPC channel options; they win over the client's own.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_attempts: int = MAX_ATTEMPTS,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._session = Session(timeout, token)
+        settings = channel_options(max_attempts, options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options=settings)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options=settings)
+        self._stub = RouteServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Calls under way end as cancelled."""
+        self._channel.close()
+
+    @property
+    def last_revision(self) -> int:
+        """The highest revision that a write of this client returned: what its resolves wait for. 0: none yet.
+
+        Hand it to another process as ``min_revision``, and its resolves see the writes of this one.
+        """
+        return self._session.own_writes.revision
+
+    def forget_writes(self) -> None:
+        """Set ``last_revision`` back to 0: needed only after the database was restored to an older state."""
+        self._session.own_writes.forget()
+
+    def resolve(
+        self,
+        key: RouteKey | str,
+        *,
+        min_revision: int | None = None,
+        consistency: Consistency = Consistency.MINIMIZE_LATENCY,
+        timeout: float | None = None,
+    ) -> Resolution:
+        """Return the live route of ``key``, as of ``min_revision`` or later (None: of this client's own writes).
+
+        Raises RouteNotFound, RouteInactive or RevisionNotReached.
+        """
+        request = requests.resolve(key, self._session.min_revision(min_revision), consistency)
+        return self._call(operations.RESOLVE, request, timeout)
+
+    def batch_resolve(
+        self,
+        keys: Iterable[RouteKey | str],
+        *,
+        min_revision: int | None = None,
+        consistency: Consistency = Consistency.MINIMIZE_LATENCY,
+        timeout: float | None = None,
+    ) -> tuple[BatchResult, ...]:
+        """Return one result per key, in the order of ``keys``; a key that cannot be resolved has its own error.
+
+        Any number of keys: each 1,000 of them are one call, and ``timeout`` bounds all calls together.
+        """
+        floor = self._session.min_revision(min_revision)
+        seconds_left = self._session.countdown(timeout)
+        results: tuple[BatchResult, ...] = ()
+        for request in requests.batch_resolve(keys, floor, consistency):
+            results += self._call(operations.BATCH_RESOLVE, request, seconds_left())
+        return results
+
+    def create(
+        self,
+        key: RouteKey | str,
+        url: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        active: bool = True,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """Make a new route and return it. ``reason`` is for the history. Raises RouteExists.
+
+        Give ``request_id`` to make a retry of your own safe too: the same id with the same arguments answers as
+        the first time did, for 24 hours. Raises RequestIdReused when the arguments differ. So for every mutation.
+        """
+        request = requests.create(key, url, labels, active, request_id, reason)
+        return self._call(operations.CREATE, request, timeout)
+
+    def update(
+        self,
+        key: RouteKey | str,
+        *,
+        url: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        expected_revision: int = 0,
+        allow_missing: bool = False,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """Change the URL, the labels (all of them at once) or both, and return the route; None changes nothing.
+
+        ``allow_missing`` creates an absent route, active. Raises RouteNotFound, or RevisionMismatch when the route
+        is not at ``expected_revision`` (0: any).
+        """
+        request = requests.update(key, url, labels, expected_revision, allow_missing, request_id, reason)
+        return self._call(operations.UPDATE, request, timeout)
+
+    def activate(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        exclusive: bool = False,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Activation:
+        """Make a route live. ``exclusive`` takes all other versions of its tenant/service/env out of service with it.
+
+        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any).
+        """
+        request = requests.activate(key, expected_revision, exclusive, request_id, reason)
+        return self._call(operations.ACTIVATE, request, timeout)
+
+    def deactivate(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> Route:
+        """Take a route out of service and return it; it stays known.
+
+        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any).
+        """
+        request = requests.deactivate(key, expected_revision, request_id, reason)
+        return self._call(operations.DEACTIVATE, request, timeout)
+
+    def delete(
+        self,
+        key: RouteKey | str,
+        *,
+        expected_revision: int = 0,
+        request_id: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> int:
+        """Remove a route and return the revision of the removal; its history stays.
+
+        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any).
+        """
+        request = requests.delete(key, expected_revision, request_id, reason)
+        return self._call(operations.DELETE, request, timeout)
+
+    def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
+        """Return a route, active or not, always from the store. Raises RouteNotFound."""
+        return self._call(operations.GET, requests.get(key), timeout)
+
+    def list(
+        self,
+        *,
+        tenant: str = "",
+        service: str = "",
+        env: str = "",
+        active: bool | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Route]:
+        """Iterate over the routes that match, in the order of their keys; empty and None match any.
+
+        Pages of ``page_size`` (0: the server's choice, at most 1,000) are fetched as the iteration goes on, each
+        within ``timeout``; so an error may come in the middle.
+        """
+        request = requests.list_routes(tenant, service, env, active, page_size)
+        return self._pages(operations.LIST, request, timeout)
+
+    def changes(
+        self,
+        *,
+        tenant: str = "",
+        service: str = "",
+        env: str = "",
+        version: str = "",
+        after_revision: int = 0,
+        before_revision: int = 0,
+        actor: str = "",
+        newest_first: bool = False,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """Iterate over history in the order of revisions; empty and 0 match any. Pages as ``list`` does.
+
+        Both ``after_revision`` and ``before_revision`` exclude the revision itself.
+        """
+        request = requests.list_changes(
+            tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
+        )
+        return self._pages(operations.LIST_CHANGES, request, timeout)
+
+    def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
+        method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
+        seconds = self._session.timeout(timeout)
+        try:
+            response = method(request, timeout=seconds, metadata=self._session.metadata())
+        except grpc.RpcError as error:
+            raise error_from_call(error) from error
+        return self._session.accept(operation, response)
+
+    def _pages(
+        self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None
+    ) -> Iterator[Item]:
+        while True:
+            page = self._call(operation, request, timeout)
+            yield from page.items
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

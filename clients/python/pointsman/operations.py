@@ -1,0 +1,80 @@
+"""The methods of the service: what each is called, how its answer is read, and which revision it tells of a write."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pointsman.convert import batch_result_of, change_of, resolution_of, route_of
+from pointsman.results import Activation, BatchResult, Change, Resolution, Route
+from pointsman.v1 import route_service_pb2 as pb
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Request, Response, Result]):
+    """One method: ``read`` makes the result from the response, ``written`` is the revision of a mutation."""
+
+    name: str
+    read: Callable[[Response], Result]
+    written: Callable[[Response], int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list; ``next_page_token`` is empty on the last one."""
+
+    items: tuple[Item, ...]
+    next_page_token: str
+
+
+def _route(response: pb.CreateResponse | pb.UpdateResponse | pb.DeactivateResponse | pb.GetResponse) -> Route:
+    return route_of(response.route)
+
+
+def _route_revision(response: pb.CreateResponse | pb.UpdateResponse | pb.DeactivateResponse) -> int:
+    return response.route.revision
+
+
+def _revision(response: pb.ActivateResponse | pb.DeleteResponse) -> int:
+    return response.revision
+
+
+def _results(response: pb.BatchResolveResponse) -> tuple[BatchResult, ...]:
+    return tuple(map(batch_result_of, response.results))
+
+
+def _activation(response: pb.ActivateResponse) -> Activation:
+    return Activation(route_of(response.route), response.revision)
+
+
+def _routes(response: pb.ListResponse) -> Page[Route]:
+    return Page(tuple(map(route_of, response.routes)), response.next_page_token)
+
+
+def _changes(response: pb.ListChangesResponse) -> Page[Change]:
+    return Page(tuple(map(change_of, response.changes)), response.next_page_token)
+
+
+RESOLVE: Operation[pb.ResolveRequest, pb.ResolveResponse, Resolution] = Operation("Resolve", resolution_of)
+BATCH_RESOLVE: Operation[pb.BatchResolveRequest, pb.BatchResolveResponse, tuple[BatchResult, ...]] = Operation(
+    "BatchResolve", _results
+)
+CREATE: Operation[pb.CreateRequest, pb.CreateResponse, Route] = Operation("Create", _route, _route_revision)
+UPDATE: Operation[pb.UpdateRequest, pb.UpdateResponse, Route] = Operation("Update", _route, _route_revision)
+ACTIVATE: Operation[pb.ActivateRequest, pb.ActivateResponse, Activation] = Operation("Activate", _activation, _revision)
+DEACTIVATE: Operation[pb.DeactivateRequest, pb.DeactivateResponse, Route] = Operation(
+    "Deactivate", _route, _route_revision
+)
+DELETE: Operation[pb.DeleteRequest, pb.DeleteResponse, int] = Operation("Delete", _revision, _revision)
+GET: Operation[pb.GetRequest, pb.GetResponse, Route] = Operation("Get", _route)
+LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List", _routes)
+LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]] = Operation(
+    "ListChanges", _changes
+)
+
+READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
+MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name)

@@ -1,0 +1,113 @@
+"""What the client returns: plain immutable values. Times are aware and in UTC, revisions are positive integers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pointsman.errors import PointsmanError
+from pointsman.keys import RouteKey
+
+
+class Consistency(StrEnum):
+    """How new the answer of a resolve must be, beyond its ``min_revision``."""
+
+    MINIMIZE_LATENCY = "minimize_latency"
+    """From the nearest cache that is new enough. The default."""
+    FULLY_CONSISTENT = "fully_consistent"
+    """From PostgreSQL, past every cache."""
+
+
+class Source(StrEnum):
+    """The layer of the server that answered."""
+
+    LOCAL = "LOCAL"
+    REDIS = "REDIS"
+    POSTGRES = "POSTGRES"
+    UNKNOWN = "UNKNOWN"
+    """One that this release of the client does not know."""
+
+
+class ChangeKind(StrEnum):
+    """What a change did to its route."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    ACTIVATED = "ACTIVATED"
+    DEACTIVATED = "DEACTIVATED"
+    DELETED = "DELETED"
+    UNKNOWN = "UNKNOWN"
+    """One that this release of the client does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route as of its ``revision``, the revision of its last change."""
+
+    key: RouteKey
+    url: str
+    active: bool
+    labels: Mapping[str, str] = field(hash=False)
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A live route, the layer that answered, and how new the answer is.
+
+    ``age`` is how long ago the server took the answer over from the layer below; zero from Redis and PostgreSQL.
+    ``as_of_revision`` is the revision as of which the answer is true: a token for ``min_revision``.
+    """
+
+    route: Route
+    source: Source
+    age: timedelta
+    as_of_revision: int
+
+    @property
+    def url(self) -> str:
+        """The URL of the route."""
+        return self.route.url
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What ``resolve`` would have done for one key: exactly one of ``resolution`` and ``error`` is set."""
+
+    key: RouteKey
+    resolution: Resolution | None = None
+    error: PointsmanError | None = None
+
+    def unwrap(self) -> Resolution:
+        """Return the resolution, or raise the error."""
+        if self.resolution is None:
+            raise self.error or PointsmanError(f"the server gave no answer for {self.key}")
+        return self.resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The active route, and the revision as of which its siblings are inactive too, if that was asked for."""
+
+    route: Route
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of history. ``before`` is None for CREATED, ``after`` for DELETED."""
+
+    revision: int
+    event_id: str
+    kind: ChangeKind
+    key: RouteKey
+    before: Route | None
+    after: Route | None
+    actor: str
+    reason: str
+    request_id: str
+    occur_time: datetime
+    epoch: str
+    traceparent: str

@@ -1,0 +1,294 @@
+"""A small Pointsman in memory: the semantics of the API that a client can see, and failures on demand."""
+
+# ruff: noqa: N802 - the methods are named as in the API.
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from pointsman.v1 import route_pb2
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
+
+REQUEST_ID = "4bf92f35"
+T0 = 1_700_000_000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How one call shall end."""
+
+    code: grpc.StatusCode
+    message: str = "made to fail"
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    details: tuple[Message, ...] = ()
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
+    domain: str = "pointsman.v1"
+
+    def status(self) -> status_pb2.Status:
+        details = list(self.details)
+        if self.reason:
+            info = error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata)
+            details.insert(0, info)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return status
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the server saw of one attempt of a call."""
+
+    method: str
+    request: Any
+    metadata: dict[str, str | bytes]
+    seconds_left: float
+
+
+class FakeServer(RouteServiceServicer):
+    """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn."""
+
+    def __init__(self) -> None:
+        self.target = ""
+        self.calls: list[Call] = []
+        self.routes: dict[tuple[str, ...], route_pb2.Route] = {}
+        self.changes: list[route_pb2.RouteChange] = []
+        self.largest_page = 1000
+        self.refused_urls: set[str] = set()
+        self._failures: dict[str, deque[Failure]] = {}
+        self._lock = threading.RLock()
+
+    # For the tests
+
+    def fail(self, method: str, *failures: Failure) -> None:
+        self._failures.setdefault(method, deque()).extend(failures)
+
+    def called(self, method: str) -> list[Call]:
+        return [call for call in self.calls if call.method == method]
+
+    def methods(self) -> list[str]:
+        return [call.method for call in self.calls]
+
+    def add(self, key: str, url: str, *, active: bool = True, labels: dict[str, str] | None = None) -> route_pb2.Route:
+        parts = key.split("/")
+        name = route_pb2.RouteKey(tenant=parts[0], service=parts[1], env=parts[2], version=parts[3])
+        return self._write(route_pb2.CHANGE_KIND_CREATED, name, url, active, labels or {})
+
+    def state(self) -> dict[str, tuple[str, bool, dict[str, str]]]:
+        return {"/".join(key): (route.url, route.active, dict(route.labels)) for key, route in self.routes.items()}
+
+    # The service
+
+    def Resolve(self, request: Any, context: Any) -> pb.ResolveResponse:
+        with self._entered("Resolve", request, context):
+            answer = self._answer(request.key)
+            if isinstance(answer, Failure):
+                abort(context, answer)
+            return pb.ResolveResponse(route=answer, provenance=self._provenance())
+
+    def BatchResolve(self, request: Any, context: Any) -> pb.BatchResolveResponse:
+        with self._entered("BatchResolve", request, context):
+            assert 1 <= len(request.keys) <= 1000
+            return pb.BatchResolveResponse(results=[self._result(key) for key in request.keys])
+
+    def Create(self, request: Any, context: Any) -> pb.CreateResponse:
+        with self._entered("Create", request, context):
+            route = self.routes.get(parts_of(request.key))
+            if route:
+                details = {"key": text_of(request.key), "revision": str(route.revision)}
+                abort(context, Failure(grpc.StatusCode.ALREADY_EXISTS, "route exists", "ROUTE_EXISTS", details))
+            self._check_url(request.url, context)
+            active = request.active if request.HasField("active") else True
+            kind = route_pb2.CHANGE_KIND_CREATED
+            return pb.CreateResponse(route=self._write(kind, request.key, request.url, active, request.labels, request))
+
+    def Update(self, request: Any, context: Any) -> pb.UpdateResponse:
+        with self._entered("Update", request, context):
+            if request.allow_missing and parts_of(request.key) not in self.routes:
+                kind = route_pb2.CHANGE_KIND_CREATED
+                labels = request.labels.labels
+                return pb.UpdateResponse(route=self._write(kind, request.key, request.url, True, labels, request))
+            route = self._existing(request, context)
+            url = request.url if request.HasField("url") else route.url
+            labels = request.labels.labels if request.HasField("labels") else route.labels
+            self._check_url(url, context)
+            kind = route_pb2.CHANGE_KIND_UPDATED
+            return pb.UpdateResponse(route=self._write(kind, request.key, url, route.active, labels, request))
+
+    def Activate(self, request: Any, context: Any) -> pb.ActivateResponse:
+        with self._entered("Activate", request, context):
+            route = self._turn(self._existing(request, context), True, request)
+            if request.exclusive:
+                for sibling in list(self.routes.values()):
+                    same = parts_of(sibling.key)[:3] == parts_of(request.key)[:3]
+                    if same and sibling.active and sibling.key != request.key:
+                        self._turn(sibling, False, request)
+            return pb.ActivateResponse(route=route, revision=max(route.revision, len(self.changes)))
+
+    def Deactivate(self, request: Any, context: Any) -> pb.DeactivateResponse:
+        with self._entered("Deactivate", request, context):
+            return pb.DeactivateResponse(route=self._turn(self._existing(request, context), False, request))
+
+    def Delete(self, request: Any, context: Any) -> pb.DeleteResponse:
+        with self._entered("Delete", request, context):
+            before = self._existing(request, context)
+            del self.routes[parts_of(request.key)]
+            self._record(route_pb2.CHANGE_KIND_DELETED, request.key, before, None, request)
+            return pb.DeleteResponse(revision=len(self.changes))
+
+    def Get(self, request: Any, context: Any) -> pb.GetResponse:
+        with self._entered("Get", request, context):
+            return pb.GetResponse(route=self._existing(request, context))
+
+    def List(self, request: Any, context: Any) -> pb.ListResponse:
+        with self._entered("List", request, context):
+            found = [route for _, route in sorted(self.routes.items()) if matches(request, route.key)]
+            if request.HasField("active"):
+                found = [route for route in found if route.active == request.active]
+            page, token = self._page(found, request)
+            return pb.ListResponse(routes=page, next_page_token=token)
+
+    def ListChanges(self, request: Any, context: Any) -> pb.ListChangesResponse:
+        with self._entered("ListChanges", request, context):
+            before = request.before_revision or len(self.changes) + 1
+            found = [
+                change
+                for change in self.changes
+                if matches(request, change.key)
+                and request.version in {"", change.key.version}
+                and request.actor in {"", change.actor}
+                and request.after_revision < change.revision < before
+            ]
+            page, token = self._page(found[::-1] if request.newest_first else found, request)
+            return pb.ListChangesResponse(changes=page, next_page_token=token)
+
+    # How it works
+
+    @contextmanager
+    def _entered(self, method: str, request: Any, context: Any) -> Iterator[None]:
+        with self._lock:
+            metadata = dict(context.invocation_metadata())
+            self.calls.append(Call(method, request, metadata, context.time_remaining() or 0.0))
+            failures = self._failures.get(method)
+            if failures:
+                abort(context, failures.popleft())
+            yield
+
+    def _answer(self, key: Any) -> route_pb2.Route | Failure:
+        route = self.routes.get(parts_of(key))
+        details = {"key": text_of(key), "revision": str(len(self.changes))}
+        if route is None:
+            return Failure(grpc.StatusCode.NOT_FOUND, f"no route {text_of(key)}", "ROUTE_NOT_FOUND", details)
+        if not route.active:
+            return Failure(grpc.StatusCode.NOT_FOUND, f"{text_of(key)} is not active", "ROUTE_INACTIVE", details)
+        return route
+
+    def _result(self, key: Any) -> pb.BatchResolveResponse.Result:
+        answer = self._answer(key)
+        if isinstance(answer, Failure):
+            return pb.BatchResolveResponse.Result(key=key, status=answer.status(), provenance=self._provenance())
+        return pb.BatchResolveResponse.Result(key=key, route=answer, provenance=self._provenance())
+
+    def _provenance(self) -> pb.Provenance:
+        provenance = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, as_of_revision=len(self.changes))
+        provenance.age.FromMilliseconds(250)
+        return provenance
+
+    def _existing(self, request: Any, context: Any) -> route_pb2.Route:
+        route = self.routes.get(parts_of(request.key))
+        if route is None:
+            details = {"key": text_of(request.key), "revision": str(len(self.changes))}
+            message = f"no route {text_of(request.key)}"
+            abort(context, Failure(grpc.StatusCode.NOT_FOUND, message, "ROUTE_NOT_FOUND", details))
+        expected = getattr(request, "expected_revision", 0)
+        if expected and expected != route.revision:
+            details = {"expected_revision": str(expected), "revision": str(route.revision)}
+            abort(context, Failure(grpc.StatusCode.ABORTED, "another revision", "REVISION_MISMATCH", details))
+        return route
+
+    def _check_url(self, url: str, context: Any) -> None:
+        if url in self.refused_urls:
+            violation = error_details_pb2.BadRequest.FieldViolation(field="url", description="is refused")
+            details = (error_details_pb2.BadRequest(field_violations=[violation]),)
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            abort(context, Failure(code, "url: is refused", "INVALID_FIELD", details=details))
+
+    def _turn(self, route: route_pb2.Route, active: bool, request: Any) -> route_pb2.Route:
+        if route.active == active:
+            return route
+        kind = route_pb2.CHANGE_KIND_ACTIVATED if active else route_pb2.CHANGE_KIND_DEACTIVATED
+        return self._write(kind, route.key, route.url, active, route.labels, request)
+
+    def _write(self, kind: Any, key: Any, url: str, active: bool, labels: Any, request: Any = None) -> route_pb2.Route:
+        with self._lock:
+            before = self.routes.get(parts_of(key))
+            revision = len(self.changes) + 1
+            route = route_pb2.Route(key=key, url=url, active=active, labels=labels, revision=revision)
+            route.create_time.seconds = before.create_time.seconds if before else T0 + revision
+            route.update_time.seconds = T0 + revision
+            self.routes[parts_of(key)] = route
+            self._record(kind, key, before, route, request)
+            return route
+
+    def _record(self, kind: Any, key: Any, before: Any, after: Any, request: Any) -> None:
+        revision = len(self.changes) + 1
+        change = route_pb2.RouteChange(
+            revision=revision, event_id=f"event-{revision}", kind=kind, key=key, before=before, after=after
+        )
+        change.actor = "ada"
+        change.reason = getattr(request, "reason", "")
+        change.request_id = getattr(request, "request_id", "")
+        change.occur_time.seconds = T0 + revision
+        change.epoch = "epoch-1"
+        self.changes.append(change)
+
+    def _page(self, found: list[Any], request: Any) -> tuple[list[Any], str]:
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size or 100, self.largest_page)
+        return found[start:end], str(end) if end < len(found) else ""
+
+
+def abort(context: Any, failure: Failure) -> NoReturn:
+    details = failure.status().SerializeToString()
+    trailers = (("grpc-status-details-bin", details), ("x-request-id", REQUEST_ID))
+    context.set_trailing_metadata((*trailers, *failure.trailers))
+    context.abort(failure.code, failure.message)
+    raise AssertionError("abort does not return")
+
+
+def parts_of(key: Any) -> tuple[str, ...]:
+    return key.tenant, key.service, key.env, key.version
+
+
+def text_of(key: Any) -> str:
+    return "/".join(parts_of(key))
+
+
+def matches(request: Any, key: Any) -> bool:
+    return all(getattr(request, name) in {"", getattr(key, name)} for name in ("tenant", "service", "env"))
+
+
+@contextmanager
+def serving(servicer: FakeServer) -> Iterator[FakeServer]:
+    """Serve on a free port of the loopback interface until the block ends."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=(("grpc.so_reuseport", 0),))
+    add_RouteServiceServicer_to_server(servicer, server)
+    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield servicer
+    finally:
+        server.stop(grace=None).wait()

@@ -1,0 +1,57 @@
+"""cli.routefile: YAML read so that each problem names its line."""
+
+import pytest
+
+from pointsman.cli.entries import RawEntry
+from pointsman.cli.problems import Problem
+from pointsman.cli.routefile import read_route_file
+
+
+def test_reads_entries_with_their_lines() -> None:
+    text = "routes:\n  - key: a/b/c/d\n    url: https://x.internal\n    active: false\n    labels: {tier: gold}\n"
+    (entry,) = read_route_file(text).entries
+    assert isinstance(entry, RawEntry)
+    assert entry.line == 2
+    assert entry.lines["url"] == 3
+    assert entry.fields == {
+        "key": "a/b/c/d",
+        "url": "https://x.internal",
+        "active": False,
+        "labels": {"tier": "gold"},
+    }
+
+
+def test_a_label_stays_what_was_written() -> None:
+    (entry,) = read_route_file("routes: [{labels: {release: 1.10, canary: no, since: 2026-01-01}}]").entries
+    assert isinstance(entry, RawEntry)
+    assert entry.fields["labels"] == {"release": "1.10", "canary": "no", "since": "2026-01-01"}
+
+
+def test_tenants_may_be_named() -> None:
+    assert read_route_file("tenants: [a, b]").tenants == ("a", "b")
+    assert read_route_file("routes: []").tenants is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", 1, "empty"),
+        ("a: ]", 1, "no valid YAML"),
+        ("- a\n", 1, "names with values"),
+        ("{}", 1, "routes: must be given"),
+        ("routes: []\ncolour: red", 2, "colour: unknown field"),
+        ("routes: 3", 1, "must be a list"),
+        ("routes:\n- 3", 2, "names with values"),
+        ("routes:\n- key: a\n  key: b", 3, "key: is given twice"),
+        ("routes:\n- labels:\n    tier:", 3, "tier: must be one value"),
+        ("routes:\n- key: [a]", 2, "key: must be one value"),
+        ("routes: []\n---\nroutes: []", 2, "no valid YAML"),
+        ("tenants: [a b]", 1, "tenants"),
+        ("a: \x00", 0, "no valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, line: int, message: str) -> None:
+    (problem,) = read_route_file(text).entries
+    assert isinstance(problem, Problem)
+    assert message in problem.message
+    assert problem.line == line

@@ -1,0 +1,28 @@
+"""The package: light to import, complete to use."""
+
+import subprocess
+import sys
+
+import pytest
+
+import pointsman
+
+
+@pytest.mark.parametrize("name", pointsman.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(pointsman, name).__name__ == name
+
+
+def test_another_name_is_not() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = pointsman.nothing
+
+
+def test_the_messages_alone_load_neither_client_nor_grpc() -> None:
+    program = "import sys, pointsman.v1.route_pb2; sys.exit('grpc' in sys.modules or 'pointsman.client' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_client_loads_nothing_of_the_command_line() -> None:
+    program = "import sys; from pointsman import Client; sys.exit(bool({'typer', 'rich', 'yaml'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True)

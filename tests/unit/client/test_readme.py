@@ -1,0 +1,30 @@
+"""The README of the client: its examples run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pointsman.cli.entries import Entry, checked
+from pointsman.cli.routefile import read_route_file
+
+from .fake_server import FakeServer
+
+README = (Path(__file__).parents[3] / "clients/python/README.md").read_text()
+SYNC, ASYNC = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+(YAML,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", [SYNC, ASYNC], ids=["sync", "async"])
+def test_the_example_runs(server: FakeServer, example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if example is ASYNC:
+        server.add("team-a/payments/prod/v2", "https://old.internal")
+    exec(example.replace("localhost:50051", server.target), {})  # noqa: S102 - our own page
+    assert "team-a/payments/prod/v2" in capsys.readouterr().out
+
+
+def test_the_file_of_apply_is_good() -> None:
+    assert yaml.safe_load(YAML)
+    (entry,) = checked(read_route_file(YAML).entries)
+    assert isinstance(entry, Entry)

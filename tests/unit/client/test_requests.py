@@ -1,0 +1,26 @@
+"""requests: what is unset stays unset on the wire."""
+
+import pytest
+
+from pointsman import Consistency, InvalidArgument
+from pointsman import requests as build
+
+KEY = "a/b/c/d"
+
+
+def test_update_tells_unset_from_empty() -> None:
+    unset = build.update(KEY, "https://x", None, 0, False, "", "")
+    empty = build.update(KEY, None, {}, 0, False, "", "")
+    assert (unset.HasField("url"), unset.HasField("labels")) == (True, False)
+    assert (empty.HasField("url"), empty.HasField("labels")) == (False, True)
+
+
+def test_list_tells_any_from_inactive() -> None:
+    assert not build.list_routes("", "", "", None, 0).HasField("active")
+    assert build.list_routes("", "", "", False, 0).HasField("active")
+
+
+def test_a_batch_with_a_malformed_key_is_not_sent_in_part() -> None:
+    keys = [*[KEY] * 1000, "bad"]
+    with pytest.raises(InvalidArgument):
+        next(build.batch_resolve(keys, 0, Consistency.MINIMIZE_LATENCY))
