@@ -103,42 +103,44 @@ class Settings(BaseSettings):
     )
 
     # The engines.
-    database_url: PostgresUrl = Field(SecretStr(""), description="PostgreSQL, the truth. Always needed.")
+    database_url: PostgresUrl = Field(default=SecretStr(""), description="PostgreSQL, the truth. Always needed.")
     redis_url: RedisUrl = Field(
-        SecretStr(""), description="Redis, the cache that servers share. Needed by the roles api and cache."
+        default=SecretStr(""), description="Redis, the cache that servers share. Needed by the roles api and cache."
     )
     kafka_bootstrap_servers: BootstrapServers = Field(
-        "", description="Kafka brokers to begin with. Needed by the roles relay, cache and audit."
+        default="", description="Kafka brokers to begin with. Needed by the roles relay, cache and audit."
     )
 
     # The process.
-    listen: Address = Field("127.0.0.1:50051", description="Where gRPC listens.")
-    http_listen: Address = Field("127.0.0.1:9464", description="Where operations listen: metrics and health by HTTP.")
-    workers: int = Field(1, ge=1, le=64, description="Processes that share the gRPC port.")
-    roles: Roles = Field(frozenset(Role), description="What this process does.")
+    listen: Address = Field(default="127.0.0.1:50051", description="Where gRPC listens.")
+    http_listen: Address = Field(
+        default="127.0.0.1:9464", description="Where operations listen: metrics and health by HTTP."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC port.")
+    roles: Roles = Field(default=frozenset(Role), description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
-        "auto", description="The gRPC server: grpcio, the faster native one, or whichever fits."
+        default="auto", description="The gRPC server: grpcio, the faster native one, or whichever fits."
     )
     drain_seconds: float = Field(
-        10,
+        default=10,
         ge=0,
         le=600,
         allow_inf_nan=False,
         description="Seconds that open calls get to finish on a stop.",
     )
     data_dir: Path = Field(
-        Path(".pointsman"), description="Where `pointsman-server dev` keeps its data. Nothing else uses it."
+        default=Path(".pointsman"), description="Where `pointsman-server dev` keeps its data. Nothing else uses it."
     )
 
     # Logs.
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
-        "info", description="The least severe messages that are logged."
+        default="info", description="The least severe messages that are logged."
     )
     log_format: Annotated[Literal["auto", "json", "console"], AnyCase] = Field(
-        "auto", description="Lines of JSON or text for people; auto is text on a terminal, else JSON."
+        default="auto", description="Lines of JSON or text for people; auto is text on a terminal, else JSON."
     )
     access_log_sample: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         allow_inf_nan=False,
@@ -146,54 +148,73 @@ class Settings(BaseSettings):
     )
 
     # Limits of calls.
-    deadline_seconds: Seconds = Field(5, description="Seconds that a call may take where the client sets no deadline.")
-    max_message_bytes: int = Field(1048576, ge=1024, le=67108864, description="Largest request, in bytes.")
-    max_metadata_bytes: int = Field(
-        16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
+    deadline_seconds: Seconds = Field(
+        default=5, description="Seconds that a call may take where the client sets no deadline."
     )
-    max_streams: int = Field(1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
+    max_message_bytes: int = Field(default=1048576, ge=1024, le=67108864, description="Largest request, in bytes.")
+    max_metadata_bytes: int = Field(
+        default=16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
+    )
+    max_streams: int = Field(default=1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
 
     # PostgreSQL.
-    database_pool_min: int = Field(2, ge=0, le=1000, description="Connections that each worker keeps open.")
+    database_pool_min: int = Field(default=2, ge=0, le=1000, description="Connections that each worker keeps open.")
     database_pool_max: int = Field(
-        10, ge=2, le=1000, description="Most connections that each worker opens; more than the store load concurrency."
+        default=10,
+        ge=2,
+        le=1000,
+        description="Most connections that each worker opens; more than the store load concurrency.",
     )
     database_timeout_seconds: Seconds = Field(
-        3, description="Seconds to wait for a connection, and again for each statement."
+        default=3, description="Seconds to wait for a connection, and again for each statement."
     )
     request_id_ttl_hours: int = Field(
-        24, ge=1, le=8760, description="Hours that the answer of a mutation is kept for replays of its request_id."
+        default=24,
+        ge=1,
+        le=8760,
+        description="Hours that the answer of a mutation is kept for replays of its request_id.",
     )
 
     # The caches.
     redis_timeout_seconds: Seconds = Field(
-        0.05, description="Seconds that one operation on Redis may take; later it counts as a miss."
+        default=0.05, description="Seconds that one operation on Redis may take; later it counts as a miss."
     )
-    redis_prefix: KeyPrefix = Field("pointsman", description="What every key in Redis begins with.")
-    cache_local_size: int = Field(100_000, ge=1, le=100_000_000, description="Most routes cached in each worker.")
-    cache_local_ttl_seconds: Seconds = Field(1, description="Seconds that a worker answers from its local cache.")
+    redis_prefix: KeyPrefix = Field(default="pointsman", description="What every key in Redis begins with.")
+    cache_local_size: int = Field(
+        default=100_000, ge=1, le=100_000_000, description="Most routes cached in each worker."
+    )
+    cache_local_ttl_seconds: Seconds = Field(
+        default=1, description="Seconds that a worker answers from its local cache."
+    )
     cache_ttl_seconds: LongSeconds = Field(
-        300, description="Seconds that Redis keeps a route, give or take the jitter."
+        default=300, description="Seconds that Redis keeps a route, give or take the jitter."
     )
     cache_negative_ttl_seconds: LongSeconds = Field(
-        30, description="Seconds that Redis keeps the absence of a route, give or take the jitter."
+        default=30, description="Seconds that Redis keeps the absence of a route, give or take the jitter."
     )
     store_load_concurrency: int = Field(
-        4, ge=1, le=999, description="Loads from PostgreSQL at once in each worker; fewer than the connections."
+        default=4, ge=1, le=999, description="Loads from PostgreSQL at once in each worker; fewer than the connections."
     )
-    store_load_batch: int = Field(200, ge=1, le=1000, description="Most routes read by one load.")
+    store_load_batch: int = Field(default=200, ge=1, le=1000, description="Most routes read by one load.")
     store_load_queue: int = Field(
-        2000, ge=1, le=1_000_000, description="Most routes that wait to be loaded; more are refused as overload."
+        default=2000,
+        ge=1000,
+        le=1_000_000,
+        description="Most routes that wait to be loaded; more are refused as overload. A whole BatchResolve fits.",
     )
 
     # Kafka.
-    kafka_topic: Topic = Field("route-events", description="Topic of the changes.")
-    kafka_partitions: int = Field(12, ge=1, le=10_000, description="Partitions of the topic when it is created.")
-    kafka_replication_factor: int = Field(1, ge=1, le=16, description="Replicas of the topic when it is created.")
-    kafka_message_timeout_seconds: Seconds = Field(
-        30, description="Seconds until a message that no broker accepts has failed."
+    kafka_topic: Topic = Field(default="route-events", description="Topic of the changes.")
+    kafka_partitions: int = Field(
+        default=12, ge=1, le=10_000, description="Partitions of the topic when it is created."
     )
-    relay_batch: int = Field(500, ge=1, le=10_000, description="Most changes that the relay publishes at once.")
+    kafka_replication_factor: int = Field(
+        default=1, ge=1, le=16, description="Replicas of the topic when it is created."
+    )
+    kafka_message_timeout_seconds: Seconds = Field(
+        default=30, description="Seconds until a message that no broker accepts has failed."
+    )
+    relay_batch: int = Field(default=500, ge=1, le=10_000, description="Most changes that the relay publishes at once.")
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
