@@ -1,0 +1,97 @@
+"""Real PostgreSQL and Redis for tests: started once, then cheap fresh corners for every test.
+
+with session_engines() as engines:                                # once a session, 1 s
+    template = create_database(engines.urls["DATABASE_URL"])      # once a session: migrate it, then let go of it
+    with fresh_database(template) as url: ...                     # for every test, 30 ms in memory
+    url = fresh_redis(engines.urls["REDIS_URL"])                  # for every test, 5 ms
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+import redis
+from pointsman_server.embedded import Engines, start
+from psycopg import sql
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - the directories in it are made by tempfile
+MEMORY_BYTES = 2 << 30
+PREFIX = "pointsman-tests-"
+REDIS_DATABASES = 16
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def session_engines(engines: Collection[str] = ("postgres", "redis")) -> Iterator[Engines]:
+    """Run engines for a whole session: fast, because nothing must survive it."""
+    place = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_directory())
+    with place as data, start(Path(data), engines, durable=False) as running:
+        yield running
+
+
+def create_database(server: str, template: str | None = None) -> str:
+    """Create a database and give its URL. ``server`` is the URL of any database on the server.
+
+    ``template`` is the URL of a database to copy, to which nobody is connected; without it the new one is empty.
+    """
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    source = sql.Identifier(_database(template) if template else "template0")
+    # Where nothing needs to be durable, copying the files takes two thirds of the time of the default, the log.
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(name), source)
+    with psycopg.connect(_maintenance(server), autocommit=True) as connection:
+        connection.execute(statement)
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def drop_database(url: str) -> None:
+    """Drop the database, and whoever is still connected to it."""
+    with psycopg.connect(_maintenance(url), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_database(url))))
+
+
+@contextmanager
+def fresh_database(template: str) -> Iterator[str]:
+    """Lend a copy of the database ``template`` (a URL), dropped afterwards."""
+    url = create_database(template, template)
+    try:
+        yield url
+    finally:
+        drop_database(url)
+
+
+def fresh_redis(server: str) -> str:
+    """Give the URL of an empty Redis database. Every 16th call gives the same one again.
+
+    Pub/sub is shared by all databases, and so are scripts and CONFIG.
+    """
+    url = urlsplit(server)._replace(path=f"/{next(_numbers) % REDIS_DATABASES}").geturl()
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+def _directory() -> Path | None:
+    """Choose memory where there is enough (15 times as fast), after clearing what killed sessions left there."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
+        return None
+    for left in MEMORY.glob(f"{PREFIX}*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(PREFIX).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES else None
+
+
+def _database(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+def _maintenance(url: str) -> str:
+    """Name the database that every server of ours has: nobody may be connected to the one that is copied."""
+    return urlsplit(url)._replace(path="/postgres").geturl()
