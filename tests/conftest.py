@@ -1,0 +1,46 @@
+"""What tests may ask for. Nothing starts, and little is imported, before the first test asks."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pointsman_server.embedded import Engines
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator["Engines"]:
+    """A real PostgreSQL and a real Redis for the whole session."""
+    from tests.support.engines import session_engines
+
+    with session_engines() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template_database(engines: "Engines") -> str:
+    """A database with our schema and nothing else, to copy and never to connect to."""
+    from pointsman_server.adapters.migrations import migrate
+    from tests.support.engines import create_database
+
+    url = create_database(engines.urls["DATABASE_URL"])
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def database_url(template_database: str) -> Iterator[str]:
+    """A database of this test alone, with our schema."""
+    from tests.support.engines import fresh_database
+
+    with fresh_database(template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(engines: "Engines") -> str:
+    """A Redis database of this test alone, empty."""
+    from tests.support.engines import fresh_redis
+
+    return fresh_redis(engines.urls["REDIS_URL"])

@@ -1,0 +1,68 @@
+"""A whole server in this process, on a loop of its own, for tests that call it from outside."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pointsman_server.app import App
+from pointsman_server.settings import Settings
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that is up: its parts, and where it listens."""
+
+    app: App
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        """Where gRPC listens."""
+        return f"127.0.0.1:{self.app.grpc_port}"
+
+    @property
+    def http(self) -> str:
+        """Where operations listen."""
+        return f"http://127.0.0.1:{self.app.http_port}"
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the loop of the server."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_SECONDS)
+
+
+def settings(**values: object) -> Settings:
+    """Make settings for tests: ephemeral ports, the API alone, and patience with a slow machine."""
+    defaults: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "http_listen": "127.0.0.1:0",
+        "roles": "api",
+        "redis_timeout_seconds": 5,
+        "drain_seconds": 5,
+    }
+    return Settings.merge({"flag": defaults | values})
+
+
+@contextmanager
+def serving(chosen: Settings) -> Iterator[RunningServer]:
+    """Run a server until the block ends, then drain it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
+    thread.start()
+    try:
+        app = App(chosen)
+        running = RunningServer(app, loop)
+        running.run(app.__aenter__())
+        try:
+            yield running
+        finally:
+            running.run(app.__aexit__())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE_SECONDS)
+        loop.close()
