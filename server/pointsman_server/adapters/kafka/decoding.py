@@ -1,0 +1,26 @@
+"""What comes in from the topic: a change, or not."""
+
+from google.protobuf.message import DecodeError
+
+from pointsman.v1 import route_pb2
+from pointsman_server.encoding import change_from_message
+from pointsman_server.errors import InvalidField
+from pointsman_server.routes import Change, RouteKey
+
+
+class NotAChange(ValueError):
+    """The message is no RouteChange that we could have published. The text says why, and quotes nothing of it."""
+
+
+def change_from_bytes(payload: bytes) -> Change:
+    """Decode the value of a message. Raises NotAChange, and nothing else, whatever the bytes are."""
+    try:
+        change = change_from_message(route_pb2.RouteChange.FromString(payload))
+        RouteKey.parse(str(change.key))
+    except DecodeError as error:
+        raise NotAChange("no protobuf RouteChange") from error
+    except InvalidField as error:
+        raise NotAChange("a RouteChange with a malformed key") from error
+    except (ValueError, OverflowError) as error:
+        raise NotAChange("a RouteChange without a valid revision, kind or time") from error
+    return change

@@ -1,0 +1,31 @@
+"""Whether the brokers answer, asked again and again through one client."""
+
+import asyncio
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from pointsman_server.adapters.kafka.cluster import KafkaCluster
+
+
+class KafkaProbe:
+    """Keeps the connection, so that a check every second costs one small request."""
+
+    def __init__(self, cluster: KafkaCluster, timeout_seconds: float = 2.0) -> None:
+        self._cluster = cluster
+        self._timeout_seconds = timeout_seconds
+        self._client: AdminClient | None = None
+
+    async def check(self) -> None:
+        """Ask the brokers who they are. Raises BrokerUnavailable when none answers within the timeout."""
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        # Made here: the constructor starts threads, and a process without Kafka's roles needs none.
+        self._client = self._client or AdminClient(self._cluster.config())
+        # Takes its events off the queue: nobody else does, and it grows while the brokers are away.
+        self._client.poll(0)
+        try:
+            self._client.list_topics(timeout=self._timeout_seconds)
+        except KafkaException as error:
+            raise self._cluster.unavailable(error) from error

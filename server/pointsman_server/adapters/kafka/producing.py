@@ -1,0 +1,177 @@
+"""Messages in order, or not at all: what is behind everything that we send."""
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from pointsman_server.adapters.kafka.cluster import KafkaCluster
+
+Headers = list[tuple[str, str | bytes | None]]
+STEP_SECONDS = 0.1
+IDLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message to send."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class OrderedProducer:
+    """Sends batches, one at a time. ``error`` says why the last one failed, None when it did not.
+
+    A batch has a deadline of its own, before librdkafka's, and ends all at once: librdkafka gives up on messages one
+    by one, so that a later one could still go out after an earlier one failed, and overtake its repetition. What a
+    broker had already received when we gave up it may still store; that is a repetition then, and comes with
+    everything before it.
+    """
+
+    def __init__(self, cluster: KafkaCluster, topic: str, timeout_seconds: float) -> None:
+        self._topic = topic
+        self._timeout_seconds = timeout_seconds
+        self._config = cluster.config(
+            acks="all",
+            enable_idempotence=True,
+            # A batch that the broker refuses ends the producer, instead of being left out.
+            enable_gapless_guarantee=True,
+            linger_ms=1,
+            message_timeout_ms=int(2 * timeout_seconds * 1000) + 1000,
+            request_timeout_ms=max(1000, int(timeout_seconds * 1000)),
+            # Java's, so that other producers of this topic agree on where a key lies.
+            partitioner="murmur2_random",
+            compression_type="lz4",
+        )
+        self._config["error_cb"] = self._complain
+        self._producer: Producer | None = None
+        self._lock = asyncio.Lock()
+        self._given_up = threading.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self.error: KafkaError | None = None
+
+    async def send(self, records: Sequence[Record]) -> int:
+        """Send in order; return how many, from the front, are surely stored.
+
+        If that is not all of them, nothing of the rest is on its way any more. When cancelled, it gives up first.
+        """
+        async with self._lock:
+            self._given_up.clear()
+            self._keep_clean()
+            work = asyncio.ensure_future(asyncio.to_thread(self._send, records))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self._given_up.set()
+                await asyncio.wait({work})
+                raise
+
+    async def close(self) -> None:
+        """Let go of the brokers; ends a ``send`` that is under way."""
+        self._given_up.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        async with self._lock:
+            await asyncio.to_thread(self._discard)
+
+    def _keep_clean(self) -> None:
+        """Take what librdkafka has to say, also between batches: in an outage its queue grows by the second."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._producer is not None and not self._lock.locked():
+            # A fatal error comes again with the next batch.
+            with suppress(KafkaException):
+                self._producer.poll(0)
+        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._keep_clean)
+
+    def _send(self, records: Sequence[Record]) -> int:
+        batch = _Batch(len(records))
+        self.error = None
+        # Built on first use: a standby never connects.
+        producer = self._producer = self._producer or Producer(self._config)
+        self._enqueue(producer, records, batch)
+        deadline = time.monotonic() + self._timeout_seconds
+        while not batch.over and time.monotonic() < deadline and not self._given_up.is_set():
+            self._poll(producer, batch)
+        if batch.front < len(records):
+            self.error = batch.error or self.error or KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - a constant
+            self._discard()
+            return batch.front
+        self.error = None
+        return batch.front
+
+    def _enqueue(self, producer: Producer, records: Sequence[Record], batch: "_Batch") -> None:
+        for index, record in enumerate(records):
+            try:
+                producer.produce(
+                    self._topic,
+                    record.value,
+                    record.key,
+                    headers=record.headers,
+                    on_delivery=functools.partial(batch.settle, index),
+                )
+            except (BufferError, KafkaException) as error:
+                # The queue is full, or the message too large: what is before it shall still arrive.
+                batch.cut(index, error.args[0] if isinstance(error, KafkaException) else None)
+                return
+
+    def _poll(self, producer: Producer, batch: "_Batch") -> None:
+        """Let the delivery callbacks come."""
+        try:
+            # Not flush: it goes on calling back after a fatal error was raised.
+            producer.poll(STEP_SECONDS)
+        except KafkaException as error:
+            batch.fail(error.args[0])
+
+    def _discard(self) -> None:
+        """Drop everything that is queued or in flight, and the producer with its connections."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge(in_queue=True, in_flight=True)
+
+    def _complain(self, error: KafkaError) -> None:
+        self.error = error
+
+
+class _Batch:
+    """How far the messages of one batch are."""
+
+    def __init__(self, size: int) -> None:
+        self._stored = [False] * size
+        self._waiting = size
+        self._failed = False
+        self.front = 0
+        self.error: KafkaError | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all are settled, or one has failed."""
+        return self._waiting == 0 or self._failed
+
+    def settle(self, index: int, error: KafkaError | None, _message: Message) -> None:
+        """Take note of what became of one message."""
+        self._waiting -= 1
+        if error is not None:
+            self.fail(error)
+            return
+        self._stored[index] = True
+        while self.front < len(self._stored) and self._stored[self.front]:
+            self.front += 1
+
+    def fail(self, error: KafkaError) -> None:
+        """Take note that the batch as a whole is not worth waiting for."""
+        self._failed = True
+        self.error = self.error or error
+
+    def cut(self, index: int, error: KafkaError | None) -> None:
+        """Take note that the messages from ``index`` on were not even queued."""
+        self._waiting -= len(self._stored) - index
+        self.error = error

@@ -1,0 +1,213 @@
+"""``ports.ChangeSource`` on Kafka: a member of a consumer group that commits by hand."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pointsman_server.adapters.kafka.cluster import KafkaCluster
+from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
+from pointsman_server.ports import Delivery, Poison
+from pointsman_server.routes import Change
+
+P = ParamSpec("P")
+T = TypeVar("T")
+QUERY_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Partition:
+    """Where we are in an assigned partition; every number is an offset.
+
+    ``position``: what comes next. ``uncommitted``: the first one received since the last commit. ``seek``: where to go
+    back to before anything else. ``high``: the end of the partition as far as we know.
+    """
+
+    position: int | None = None
+    uncommitted: int | None = None
+    seek: int | None = None
+    high: int = 0
+
+
+class KafkaSource:
+    """Reads ``topic`` as a member of ``group``, beginning at the oldest message.
+
+    Partitions move by ``cooperative-sticky``: when a server comes or goes only those that move pause, where ``range``
+    would stop every member twice at every restart of one. librdkafka blocks and calls back from within its calls, so
+    it gets one thread of its own. One task at a time may use a source.
+    """
+
+    def __init__(self, cluster: KafkaCluster, group: str, topic: str = "route-events", *, batch: int = 500) -> None:
+        """Join the group; ``batch`` is the most messages that one delivery has."""
+        self._cluster = cluster
+        self._topic = topic
+        self._batch = batch
+        # Only what is assigned now: what was lost is forgotten, and so never committed.
+        self._partitions: dict[int, _Partition] = {}
+        # Taken from librdkafka, not yet handed over: a cancelled receive must not lose them.
+        self._taken: list[Message] = []
+        self._down = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{group}")
+        config = cluster.config(
+            group_id=group,
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy="cooperative-sticky",
+            # How long the partitions of a member that was killed stand still.
+            session_timeout_ms=10_000,
+            queued_max_messages_kbytes=16_384,
+        )
+        config["error_cb"] = self._complain
+        self._consumer = Consumer(config)
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    async def receive(self, seconds: float) -> Delivery:
+        """See ChangeSource.receive."""
+        await self._call(self._take, seconds)
+        messages, self._taken = self._taken, []
+        return self._hand_over(messages)
+
+    async def commit(self) -> None:
+        """See ChangeSource.commit."""
+        await self._call(self._commit)
+
+    async def rewind(self) -> None:
+        """See ChangeSource.rewind. Never fails: the next ``receive`` goes back first."""
+        await self._call(self._rewind)
+
+    async def lag(self) -> int:
+        """See ChangeSource.lag. As of the last ``receive``; asks nobody."""
+        partitions = list(self._partitions.values())
+        return sum(max(0, known.high - known.position) for known in partitions if known.position is not None)
+
+    async def close(self) -> None:
+        """See ChangeSource.close."""
+        await self._call(self._consumer.close)
+        self._thread.shutdown(wait=False)
+
+    async def _call(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _take(self, seconds: float) -> None:
+        """Fill ``_taken``. Raises BrokerUnavailable."""
+        self._seek()
+        if not self._taken:
+            # ``consume`` alone would wait until the batch is full.
+            first = self._consumer.poll(seconds)
+            messages = [first, *self._consumer.consume(self._batch - 1, timeout=0)] if first is not None else []
+            self._taken = [message for message in messages if self._wanted(message)]
+            self._check(messages, seconds)
+        self._measure()
+
+    def _seek(self) -> None:
+        for number, partition in self._partitions.items():
+            if partition.seek is None:
+                continue
+            try:
+                self._consumer.seek(TopicPartition(self._topic, number, partition.seek))
+            except KafkaException as error:
+                # Perhaps the partition is lost, and librdkafka waits to tell us.
+                self._consumer.poll(0)
+                raise self._cluster.unavailable(error) from error
+            partition.seek = None
+
+    def _wanted(self, message: Message) -> bool:
+        partition = self._partitions.get(_partition(message))
+        return message.error() is None and partition is not None and partition.seek is None
+
+    def _check(self, messages: Sequence[Message], seconds: float) -> None:
+        """Raise BrokerUnavailable when nothing came because something is wrong."""
+        if self._taken:
+            self._down = False
+            return
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                raise self._cluster.unavailable(error)
+        if self._down:
+            # librdkafka tells when all brokers went, but not when one is back.
+            self._query(lambda: self._consumer.list_topics(self._topic, timeout=min(max(seconds, 0.1), QUERY_SECONDS)))
+            self._down = False
+
+    def _measure(self) -> None:
+        """Learn where the partitions end: from what the last fetch said, the first time from the broker."""
+        for number, partition in self._partitions.items():
+            place = TopicPartition(self._topic, number)
+            if partition.position is None:
+                self._locate(place, partition)
+            else:
+                low, high = self._consumer.get_watermark_offsets(place, cached=True)
+                partition.high = max(partition.high, high)
+                partition.position = max(partition.position, low)
+
+    def _locate(self, place: TopicPartition, partition: _Partition) -> None:
+        low, high = self._query(lambda: self._consumer.get_watermark_offsets(place, timeout=QUERY_SECONDS))
+        (committed,) = self._query(lambda: self._consumer.committed([place], timeout=QUERY_SECONDS))
+        partition.position = max(low, committed.offset)
+        partition.high = high
+
+    def _query(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except KafkaException as error:
+            raise self._cluster.unavailable(error) from error
+
+    def _hand_over(self, messages: Sequence[Message]) -> Delivery:
+        changes: list[Change] = []
+        poison: list[Poison] = []
+        for message in messages:
+            offset = _offset(message)
+            partition = self._partitions[_partition(message)]
+            if partition.uncommitted is None:
+                partition.uncommitted = offset
+            partition.position = offset + 1
+            payload = message.value() or b""
+            try:
+                changes.append(change_from_bytes(payload))
+            except NotAChange as error:
+                poison.append(Poison(self._topic, _partition(message), offset, str(error), payload))
+        return Delivery(changes, poison)
+
+    def _rewind(self) -> None:
+        for partition in self._partitions.values():
+            if partition.uncommitted is not None:
+                partition.seek = partition.position = partition.uncommitted
+                partition.uncommitted = None
+        self._taken = [message for message in self._taken if self._wanted(message)]
+
+    def _commit(self) -> None:
+        waiting = {number: known for number, known in self._partitions.items() if known.uncommitted is not None}
+        offsets = [TopicPartition(self._topic, number, known.position or 0) for number, known in waiting.items()]
+        if not offsets:
+            return
+        results = self._query(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+        for result in results:
+            if result.error is not None:
+                raise self._cluster.unavailable(result.error)
+            waiting[result.partition].uncommitted = None
+
+    def _on_assign(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._partitions |= {place.partition: _Partition() for place in partitions}
+
+    def _on_revoke(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        for place in partitions:
+            self._partitions.pop(place.partition, None)
+        self._taken = [message for message in self._taken if self._wanted(message)]
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a constant
+            self._down = True
+
+
+def _partition(message: Message) -> int:
+    number = message.partition()
+    return -1 if number is None else number
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    return -1 if offset is None else offset

@@ -1,0 +1,327 @@
+"""Real Apache Kafka for tests: brokers in KRaft mode, from the jars of Maven Central.
+
+``python -m tests.support.kafka`` fetches the jars (once) and trains the JVM's class archive, which halves the time
+that a broker takes to start. A broker lives on loopback, in a directory of its own, and dies with this process.
+"""
+
+import base64
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+VERSION = "4.3.1"
+HERE = Path(__file__).resolve().parent
+HOME = HERE.parents[1] / ".cache" / "kafka" / VERSION
+JARS = HOME / "jars"
+# What Kafka's own formatter writes: the features of a new cluster, the same for every node.
+BOOTSTRAP = HOME / "bootstrap.checkpoint"
+CLASSES = HOME / "classes.jsa"
+COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+# A test broker lives for seconds: compile little, collect little.
+JVM = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable")
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+
+# The session is short because a killed broker may only come back once its old session is over.
+SERVER_PROPERTIES = """\
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor={replicas}
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.enable=false
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+"""
+
+META_PROPERTIES = """\
+version=1
+cluster.id={cluster}
+node.id={node}
+directory.id={directory}
+"""
+
+LOG4J_PROPERTIES = """\
+rootLogger.level=warn
+rootLogger.appenderRef.file.ref=file
+appender.file.type=File
+appender.file.name=file
+appender.file.fileName={file}
+appender.file.layout.type=PatternLayout
+appender.file.layout.pattern=%d %p %c - %m%n
+"""
+
+# Reads until this process is gone, however it went: then the broker goes, and its data.
+WATCHDOG = 'cat >/dev/null; kill -9 "$0"; rm -rf "$1"'
+
+
+def available() -> str | None:
+    """Say why there can be no broker here; None when there can."""
+    missing = [tool for tool in ("java", *(() if BOOTSTRAP.exists() else ("mvn",))) if shutil.which(tool) is None]
+    return f"real Kafka needs {' and '.join(missing)}" if missing else None
+
+
+def fetch() -> Path:
+    """Make sure that the jars and the class archive are in the cache; quick when they are. Gives their directory."""
+    if not BOOTSTRAP.exists():
+        HOME.mkdir(parents=True, exist_ok=True)
+        command = ["mvn", "-q", "-B", "-f", str(HERE / "kafka-pom.xml"), COPY_JARS, f"-DoutputDirectory={JARS}"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        _train()
+    return HOME
+
+
+def _train() -> None:
+    """Format one broker with Kafka's own tool, run it once, and keep its checkpoint and its loaded classes."""
+    with tempfile.TemporaryDirectory(prefix="kafka-train-") as directory:
+        broker = KafkaBroker(Path(directory))
+        format_command = broker.java("kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", broker.config)
+        subprocess.run(format_command, check=True, stdout=subprocess.DEVNULL)
+        broker.start(f"-XX:ArchiveClassesAtExit={CLASSES}")
+        broker.stop(seconds=START_SECONDS)
+        # Last, and at once: that it is there says that everything is.
+        shutil.copy(broker.data / BOOTSTRAP.name, BOOTSTRAP.with_suffix(".new"))
+        BOOTSTRAP.with_suffix(".new").rename(BOOTSTRAP)
+
+
+class KafkaBroker:
+    """One broker that is also a controller, alone or as one of ``voters``.
+
+    Its ports and its data outlive the process: ``kill`` and ``start`` again, and it is the same broker.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        node: int = 1,
+        voters: dict[int, int] | None = None,
+        cluster: str | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        """Prepare ``directory``, which must exist. ``voters``: controller port by node, for a cluster of several."""
+        voters = voters or {node: free_port()}
+        self.port = free_port()
+        self.bootstrap_servers = f"127.0.0.1:{self.port}"
+        self.directory = directory
+        self.data = directory / "data"
+        self.log = directory / "kafka.log"
+        self.config = directory / "server.properties"
+        self._log4j = directory / "log4j2.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        server = SERVER_PROPERTIES.format(
+            node=node,
+            voters=",".join(f"{voter}@127.0.0.1:{port}" for voter, port in voters.items()),
+            port=self.port,
+            controller_port=voters[node],
+            data=self.data,
+            replicas=min(3, len(voters)),
+        )
+        self.config.write_text(server + "".join(f"{name}={value}\n" for name, value in (settings or {}).items()))
+        self._log4j.write_text(LOG4J_PROPERTIES.format(file=self.log))
+        if BOOTSTRAP.exists():
+            self._format(node, cluster or _uuid())
+
+    def _format(self, node: int, cluster: str) -> None:
+        """Do what ``kafka.tools.StorageTool format`` does, without a JVM."""
+        self.data.mkdir()
+        shutil.copy(BOOTSTRAP, self.data)
+        meta = META_PROPERTIES.format(cluster=cluster, node=node, directory=_uuid())
+        (self.data / "meta.properties").write_text(meta)
+
+    def java(self, *arguments: str | Path) -> list[str]:
+        """Give the command that runs a class of Kafka's with ``arguments``."""
+        # In a fixed order, and spelled out: the class archive is good only for exactly this path.
+        classpath = ":".join(str(jar) for jar in sorted(JARS.glob("*.jar")))
+        log4j = f"-Dlog4j2.configurationFile={self._log4j}"
+        return ["java", *JVM, log4j, "-cp", classpath, *map(str, arguments)]
+
+    def start(self, archive: str = f"-XX:SharedArchiveFile={CLASSES}", *, wait: bool = True) -> None:
+        """Start the process and, unless ``wait`` is off, wait until it answers."""
+        command = self.java("kafka.Kafka", self.config)
+        command.insert(1, archive)
+        with (self.directory / "output.log").open("ab") as output:
+            # In a session of its own: Ctrl-C is for the tests, which then stop it.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        self._watchdog = subprocess.Popen(
+            ["sh", "-c", WATCHDOG, str(self._process.pid), str(self.directory)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until the broker answers; raise RuntimeError with its log when it dies or takes longer."""
+        deadline = time.monotonic() + seconds
+        while not self._listens() or not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start:\n{self.last_words()}")
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def _answers(self) -> bool:
+        with suppress(KafkaException):
+            return bool(admin(self.bootstrap_servers).list_topics(timeout=5).brokers)
+        return False
+
+    def last_words(self) -> str:
+        """Give the end of what the broker wrote."""
+        files = (self.directory / "output.log", self.log)
+        return "\n".join(file.read_text(errors="replace")[-4000:] for file in files if file.exists())
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The running process. Raises RuntimeError when there is none."""
+        if self._process is None:
+            raise RuntimeError("the broker is not running")
+        return self._process
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Shut the broker down properly, or kill it when that takes longer; nothing if it does not run."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """``kill -9``; the data stay."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._dismiss_watchdog()
+        self._process.wait()
+        self._process = None
+
+    def _dismiss_watchdog(self) -> None:
+        # Before the broker's pid is free for somebody else.
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections, and does nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop and start on the same ports and data."""
+        self.stop()
+        self.start()
+
+
+def cluster(directory: Path, size: int) -> list[KafkaBroker]:
+    """Prepare ``size`` brokers of one cluster. Start each with ``wait=False``, then ``wait_ready`` for each."""
+    voters = {node: free_port() for node in range(1, size + 1)}
+    name = _uuid()
+    brokers = []
+    for node in voters:
+        home = directory / f"broker-{node}"
+        home.mkdir()
+        brokers.append(KafkaBroker(home, node=node, voters=voters, cluster=name))
+    return brokers
+
+
+@contextmanager
+def running_broker() -> Iterator[KafkaBroker]:
+    """Run one broker in a temporary directory: the body of a fixture. Fetches what is not there."""
+    fetch()
+    with tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True) as directory:
+        broker = KafkaBroker(Path(directory))
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
+
+
+@contextmanager
+def mock_cluster() -> Iterator[str]:
+    """Run librdkafka's own local cluster in this process, as ``dev`` does; gives its address."""
+    client = Producer({"bootstrap.servers": "none:1", "test.mock.num.brokers": 1, "log_level": 0})
+    (broker,) = client.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    client.close()
+
+
+def read_all(bootstrap_servers: str, topic: str, seconds: float = 20.0) -> list[Message]:
+    """Read ``topic`` from its beginning to its present end, partition by partition, without a group."""
+    settings = {"bootstrap.servers": bootstrap_servers, "group.id": "unused", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0})
+    messages = []
+    try:
+        for number in consumer.list_topics(topic, timeout=seconds).topics[topic].partitions:
+            place = TopicPartition(topic, number, 0)
+            _low, high = consumer.get_watermark_offsets(place, timeout=seconds)
+            consumer.assign([place])
+            messages += consumer.consume(high, timeout=seconds) if high else []
+    finally:
+        consumer.close()
+    return messages
+
+
+def admin(bootstrap_servers: str) -> AdminClient:
+    """Give a client that keeps its complaints to itself."""
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": lambda _error: None})
+
+
+def free_port() -> int:
+    """Find a loopback port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _uuid() -> str:
+    """Make an id as Kafka writes them: URL-safe base64 without padding, never starting with a dash."""
+    text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return _uuid() if text.startswith("-") else text
+
+
+def main() -> int:
+    """Fetch; say why not when that is impossible."""
+    problem = available()
+    print(problem or fetch())
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
