@@ -26,7 +26,9 @@ class State:
 
 
 class Monitor:
-    """Checks every dependency each ``interval`` seconds; ``changed`` is told after every round.
+    """Checks every dependency each ``interval`` seconds; ``changed`` is told after every check.
+
+    One that hangs delays no other.
 
     A check is done when it returns, and failed when it raises or takes longer than ``patience`` seconds.
     """
@@ -53,14 +55,20 @@ class Monitor:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        while True:
-            await self.round()
-            await asyncio.sleep(self._interval)
+        async with asyncio.TaskGroup() as group:
+            for name in self._checks:
+                group.create_task(self._check_for_ever(name))
 
     async def round(self) -> None:
         """Check everything once."""
         await asyncio.gather(*(self._check(name) for name in self._checks))
         await self._changed(self)
+
+    async def _check_for_ever(self, name: str) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._check(name)
+            await self._changed(self)
 
     async def _check(self, name: str) -> None:
         before = self.states[name]
@@ -72,6 +80,8 @@ class Monitor:
             after = State(name, before.required, up=False, detail=str(error))
         except TimeoutError:
             after = State(name, before.required, up=False, detail=f"does not answer within {self._patience:g} s")
+        except Exception as error:  # noqa: BLE001 - a bug in one check must not end them all
+            after = State(name, before.required, up=False, detail=f"the check failed: {type(error).__name__}")
         if (after.up, after.detail) != (before.up, before.detail):
             _tell(before, after)
         self.states[name] = after

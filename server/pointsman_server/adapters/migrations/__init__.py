@@ -9,17 +9,29 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 LOCK = 0x706F696E74  # "point": the advisory lock that lets one migrator through at a time
 
 
+class MigrationError(Exception):
+    """The schema could not be brought up; the text says why, and holds no secret."""
+
+
 def migrate(database_url: str, *, patience: float = 60.0) -> tuple[str | None, str]:
     """Bring the schema to the newest revision; safe to call from many processes at once.
 
-    Returns the revision before and the one after. Waits up to ``patience`` seconds for another migrator, then
-    raises TimeoutError. Raises sqlalchemy.exc.OperationalError when the database cannot be reached.
+    Returns the revision before and the one after. Raises MigrationError when the database cannot be reached, and
+    when another migrator is not done within ``patience`` seconds.
     """
+    try:
+        return _migrate(database_url, patience)
+    except OperationalError as error:
+        raise MigrationError(f"PostgreSQL cannot be reached: {str(error.orig).strip().splitlines()[0]}") from error
+
+
+def _migrate(database_url: str, patience: float) -> tuple[str | None, str]:
     engine = create_engine(_sqlalchemy_url(database_url), poolclass=NullPool)
     with engine.connect() as connection:
         _lock(connection, patience)
@@ -54,7 +66,7 @@ def _lock(connection: Connection, patience: float) -> None:
     while not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar():
         connection.commit()
         if time.monotonic() > give_up:
-            raise TimeoutError(f"another migration holds the lock for over {patience:.0f} s")
+            raise MigrationError(f"another migration holds the lock for over {patience:.0f} s")
         time.sleep(0.1)
     connection.commit()
 

@@ -1,0 +1,176 @@
+"""The commands of ``pointsman-server``.
+
+The drivers are imported by the commands that need them: ``serve --workers`` supervises from a process that has
+loaded neither grpc nor Kafka, and ``--help`` is quick.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pointsman_server.settings import Settings, SettingsError, load
+
+STARTED = time.monotonic()
+
+app = typer.Typer(
+    name="pointsman-server",
+    help="Tells every internal service which URL is live for tenant / service / env / version.",
+    epilog="Every setting is an environment variable: `pointsman-server check` shows them. "
+    "Exit codes: 0 done, 1 failed, 2 wrong settings or usage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
+HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
+Transport = Annotated[str | None, typer.Option(help="The gRPC server: grpcio, native or auto.")]
+Roles = Annotated[str | None, typer.Option(help="What this process does: api,relay,cache,audit.")]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
+
+
+@app.command()
+def dev(
+    *,
+    listen: Listen = None,
+    http_listen: HttpListen = None,
+    transport: Transport = None,
+    roles: Roles = None,
+    log_level: LogLevel = None,
+    data: Annotated[Path | None, typer.Option(help="Where the embedded engines keep their data.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop the data of earlier runs first.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Load a table of example routes.")] = False,
+) -> None:
+    """Run everything on this machine, with nothing to set up: PostgreSQL, Redis and Kafka come along.
+
+    An engine whose URL is in the environment is used instead of the embedded one.
+    """
+    settings = _settings(
+        listen=listen,
+        http_listen=http_listen,
+        transport=transport,
+        roles=roles,
+        log_level=log_level,
+        data_dir=data,
+    )
+    _configure_logs(settings)
+    from pointsman_server import development, embedded
+
+    wanted = development.missing_engines(settings)
+    # The engines start while the drivers are imported, which takes about as long.
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(embedded.start, settings.data_dir, wanted, fresh=fresh)
+        _run(lambda: development.run(settings, starting.result(), STARTED, with_demo=demo))
+
+
+@app.command()
+def serve(
+    *,
+    listen: Listen = None,
+    http_listen: HttpListen = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the gRPC port.")] = None,
+    transport: Transport = None,
+    roles: Roles = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run a server with the engines of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS."""
+    settings = _settings(
+        listen=listen,
+        http_listen=http_listen,
+        workers=workers,
+        transport=transport,
+        roles=roles,
+        log_level=log_level,
+    )
+    _require(settings)
+    _configure_logs(settings)
+    from pointsman_server import supervising
+
+    if settings.workers > 1 and not supervising.is_worker():
+        raise typer.Exit(supervising.run(settings))
+
+    def run() -> None:
+        from pointsman_server import app as application
+
+        asyncio.run(application.serve(settings, application.log_address))
+
+    _run(run)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema of DATABASE_URL to the newest revision. Safe to run from many places at once."""
+    settings = _settings()
+    _require(settings, ())
+    _configure_logs(settings)
+    from pointsman_server.adapters.migrations import MigrationError
+    from pointsman_server.adapters.migrations import migrate as bring_up
+
+    try:
+        before, after = bring_up(settings.database_url.get_secret_value())
+    except MigrationError as error:
+        _fail(str(error))
+    typer.echo(f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}"))
+
+
+@app.command()
+def check() -> None:
+    """Show the effective settings, secrets masked, and try every dependency."""
+    settings = _settings()
+    _require(settings)
+    from pointsman_server import checking
+
+    raise typer.Exit(0 if checking.run(settings) else 1)
+
+
+def _settings(**flags: object) -> Settings:
+    try:
+        return load(overrides=flags)
+    except SettingsError as error:
+        _fail(str(error), code=2)
+
+
+def _require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
+    try:
+        settings.require(roles)
+    except SettingsError as error:
+        _fail(str(error), code=2)
+
+
+def _configure_logs(settings: Settings) -> None:
+    from pointsman_server.telemetry import logs
+
+    logs.configure(settings.log_level, settings.log_format)
+
+
+def _run(work: Callable[[], None]) -> None:
+    from pointsman_server.adapters.migrations import MigrationError
+    from pointsman_server.app import ListenError
+    from pointsman_server.embedded import EngineError
+    from pointsman_server.rpc.transport import TransportUnavailable
+
+    try:
+        work()
+    except (ListenError, EngineError, MigrationError) as error:
+        _fail(str(error))
+    except TransportUnavailable as error:
+        _fail(str(error), code=2)
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    for line in message.splitlines():
+        typer.echo(f"pointsman-server: {line}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

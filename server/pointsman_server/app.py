@@ -1,0 +1,330 @@
+"""The one place that wires: what a server process consists of, started in order and drained in reverse."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
+from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
+from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
+from pointsman_server.adapters.kafka.probe import KafkaProbe
+from pointsman_server.adapters.kafka.publisher import KafkaPublisher
+from pointsman_server.adapters.kafka.source import KafkaSource
+from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
+from pointsman_server.adapters.postgres.store import PostgresStore
+from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
+from pointsman_server.changing import Changer
+from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
+from pointsman_server.errors import RetryLater
+from pointsman_server.housekeeping import forget_old_requests
+from pointsman_server.monitoring import DependencyDown, Monitor
+from pointsman_server.operations import Operations
+from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Poison
+from pointsman_server.relaying import Relay
+from pointsman_server.resolving import Bounds, Resolver
+from pointsman_server.routes import Change
+from pointsman_server.rpc import transport
+from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.interceptors import Interceptor, stages
+from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.settings import Role, Settings, host_and_port
+from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text names it and its variable."""
+
+
+class App:
+    """One server process: made from settings, entered to start, left to drain."""
+
+    def __init__(self, settings: Settings, prepare: "Callable[[App], Awaitable[None]] | None" = None) -> None:
+        self.settings = settings
+        self._prepare = prepare
+        self.metrics = Metrics()
+        self._stack = AsyncExitStack()
+        self._draining = False
+        self.grpc_port = 0
+        self.http_port = 0
+        self.transport: transport.Transport = transport.choose(settings.transport)
+
+        self.database = Database(
+            settings.database_url.get_secret_value(),
+            pool_min=settings.database_pool_min,
+            pool_max=settings.database_pool_max,
+            timeout=settings.database_timeout_seconds,
+            failed=self.metrics.store_errors.inc,
+        )
+        self.store = PostgresStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        self.relay_log = PostgresRelayLog(self.database)
+        self.audit_log = PostgresAuditLog(self.database)
+        self.cache = self._make_cache()
+        self.resolver = self._make_resolver()
+        self.changer = Changer(self.store, self.cache, self.resolver.learn)
+        self.health = Health()
+        self.monitor = Monitor(self._checks(), required=frozenset({"postgres"}), changed=self._on_checked)
+        self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
+        self.relay: Relay | None = None
+        self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
+        self._probe = KafkaProbe(self._cluster)
+        self._sources: dict[str, KafkaSource] = {}
+        self._epoch = ""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        log.info("draining", seconds=self.settings.drain_seconds)
+        await self._stack.aclose()
+        log.info("stopped")
+
+    async def _start(self) -> None:
+        await self.database.open()
+        self._stack.push_async_callback(self.database.close)
+        self._stack.push_async_callback(self.cache.close)
+        await self._listen_http()
+        # One round before anything is announced, so that a server that says it is up has looked.
+        await self.monitor.round()
+        self._background("monitor", self.monitor.run())
+        if self._prepare:
+            await self._prepare(self)
+        self._start_relay()
+        self._start_consumers()
+        # Last in, so first out: open calls finish while everything they need still runs.
+        if Role.API in self.settings.roles:
+            await self._listen_grpc()
+
+    # gRPC
+
+    async def _listen_grpc(self) -> None:
+        settings = self.settings
+        order = stages(
+            self.metrics,
+            deadline=settings.deadline_seconds,
+            access_log_sample=settings.access_log_sample,
+            pushback=transport.sends_pushback(self.transport),
+        )
+        interceptor = Interceptor(order)
+        limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
+        server = transport.make_server(self.transport, interceptor, limits, share_port=settings.workers > 1)
+        add_RouteServiceServicer_to_server(RouteServicer(self.resolver, self.changer, self.store, self.metrics), server)
+        self.health.register(server)
+        transport.add_reflection(server)
+        try:
+            self.grpc_port = server.add_insecure_port(settings.listen)
+        except (RuntimeError, OSError) as error:
+            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
+        await server.start()
+        self._stack.push_async_callback(self._drain_grpc, server)
+
+    async def _drain_grpc(self, server: Any) -> None:
+        self._draining = True
+        await self.health.drain()
+        await server.stop(self.settings.drain_seconds)
+
+    def _make_resolver(self) -> Resolver:
+        settings = self.settings
+        local = LocalCache(
+            size=settings.cache_local_size,
+            ttl=settings.cache_local_ttl_seconds,
+            negative_ttl=settings.cache_negative_ttl_seconds,
+        )
+        bounds = Bounds(settings.store_load_batch, settings.store_load_concurrency, settings.store_load_queue)
+        return Resolver(self.store, self.cache, local, observer=self.metrics, bounds=bounds)
+
+    def _make_cache(self) -> RedisCache:
+        settings = self.settings
+        return RedisCache(
+            settings.redis_url.get_secret_value() or "redis://127.0.0.1:6379/0",
+            prefix=settings.redis_prefix,
+            timeout=settings.redis_timeout_seconds,
+            lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),
+            failed=self.metrics.cache_errors.inc,
+        )
+
+    # Relay and consumers
+
+    def _start_relay(self) -> None:
+        if Role.RELAY not in self.settings.roles:
+            return
+        publisher = KafkaPublisher(
+            self._cluster,
+            self.settings.kafka_topic,
+            timeout_seconds=self.settings.kafka_message_timeout_seconds,
+            delivered=lambda kind: self.metrics.events_published.labels(kind).inc(),
+            failed=lambda kind: self.metrics.events_failed.labels(kind).inc(),
+        )
+        self._stack.push_async_callback(publisher.close)
+        self.relay = Relay(self.relay_log, publisher, batch=self.settings.relay_batch)
+        self._background("relay", self._with_topic(self.relay.run))
+        self._background("housekeeping", forget_old_requests(self.store, self.settings.request_id_ttl_hours * 3600.0))
+
+    def _start_consumers(self) -> None:
+        if Role.CACHE in self.settings.roles:
+            self._start_consumer("cache", CacheHandler(self.cache, lambda: self._epoch))
+        if Role.AUDIT in self.settings.roles:
+            self._start_consumer("audit", self.audit_log.append)
+
+    def _start_consumer(self, name: str, handle: Handler) -> None:
+        topic = self.settings.kafka_topic
+        source = self._sources[name] = KafkaSource(self._cluster, f"pointsman-{name}", topic)
+        self._stack.push_async_callback(source.close)
+        letters = DeadLetters(self._cluster, topic)
+        self._stack.push_async_callback(letters.close)
+        consumer = Consumer(name, source, self._counted(name, handle), self._counted_poison(name, letters.set_aside))
+        self._background(name, self._with_topic(consumer.run))
+
+    def _counted(self, name: str, handle: Handler) -> Handler:
+        done, failures = self.metrics.consumed.labels(name), self.metrics.consumer_failures.labels(name)
+
+        async def counted(changes: Sequence[Change]) -> None:
+            with failures.count_exceptions():
+                await handle(changes)
+            done.inc(len(changes))
+
+        return counted
+
+    def _counted_poison(self, name: str, set_aside: SetAside) -> SetAside:
+        poison = self.metrics.poison.labels(name)
+
+        async def counted(message: Poison) -> None:
+            await set_aside(message)
+            poison.inc()
+
+        return counted
+
+    async def _with_topic(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run once the topic and the epoch of the store are there, however long broker and store take to come."""
+        settings = self.settings
+        while not await self._topic_is_there(settings) or not self._epoch:  # noqa: ASYNC110 - polls the broker
+            await asyncio.sleep(0.5)
+        await run()
+
+    async def _topic_is_there(self, settings: Settings) -> bool:
+        topic, replicas = settings.kafka_topic, settings.kafka_replication_factor
+        try:
+            warning = await ensure_topic(self._cluster, topic, settings.kafka_partitions, replicas)
+            await ensure_topic(self._cluster, dead_letter_topic(topic), 1, replicas)
+        except BrokerUnavailable:
+            return False
+        if warning:
+            log.warning(warning)
+        return True
+
+    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_if_broken)
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._stack.push_async_callback(stop)
+
+    # Operations
+
+    async def _listen_http(self) -> None:
+        host, port = host_and_port(self.settings.http_listen)
+        try:
+            self.http_port = await self.operations.start(host, port, share=self.settings.workers > 1)
+        except OSError as error:
+            address = self.settings.http_listen
+            raise ListenError(f"cannot listen on {address} (POINTSMAN_HTTP_LISTEN): {error.strerror}") from error
+        self._stack.push_async_callback(self.operations.stop)
+
+    def _checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        roles = self.settings.roles
+        checks: dict[str, Callable[[], Awaitable[None]]] = {"postgres": self._check_postgres}
+        if roles & {Role.API, Role.CACHE}:
+            checks["redis"] = self._check_redis
+        if roles & {Role.RELAY, Role.CACHE, Role.AUDIT}:
+            checks["kafka"] = self._check_kafka
+        return checks
+
+    async def _check_postgres(self) -> None:
+        try:
+            self._epoch = (await self.store.clock()).epoch
+        except RetryLater as error:
+            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+
+    async def _check_redis(self) -> None:
+        try:
+            await self.cache.ping()
+        except CacheUnavailable as error:
+            raise DependencyDown(f"Redis at {self.cache.address} does not answer") from error
+
+    async def _check_kafka(self) -> None:
+        servers = self.settings.kafka_bootstrap_servers
+        try:
+            await self._probe.check()
+        except BrokerUnavailable as error:
+            raise DependencyDown(f"Kafka at {servers} does not answer") from error
+
+    async def _on_checked(self, monitor: Monitor) -> None:
+        await self.health.ready(monitor.ready)
+        self.metrics.ready.set(monitor.ready)
+        for state in monitor.states.values():
+            self.metrics.up.labels(state.name).set(state.up)
+        self.metrics.pool(self.database.stats)
+        for name, source in self._sources.items():
+            self.metrics.consumer_lag.labels(name).set(await source.lag())
+        if self.relay:
+            await self._measure_relay(self.relay)
+
+    async def _measure_relay(self, relay: Relay) -> None:
+        self.metrics.relay_leader.set(relay.leader)
+        try:
+            state = await self.relay_log.state()
+        except RetryLater:
+            return
+        self.metrics.relay_lag.set(state.lag)
+        self.metrics.relay_lag_seconds.set(state.oldest_seconds)
+
+
+def _tell_if_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        log.error("a background task ended", task=task.get_name(), exc_info=task.exception())
+
+
+async def serve(
+    settings: Settings,
+    announce: Callable[[App], None],
+    prepare: Callable[[App], Awaitable[None]] | None = None,
+) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain. Raises ListenError and TransportUnavailable at start.
+
+    ``prepare`` runs before the relay and the consumers start, ``announce`` once everything runs.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with App(settings, prepare) as app:
+        announce(app)
+        await stop.wait()
+
+
+def log_address(app: App) -> None:
+    """Say in the log where the server listens."""
+    settings = app.settings
+    log.info(
+        "serving",
+        grpc_port=app.grpc_port,
+        http_port=app.http_port,
+        transport=app.transport,
+        roles=sorted(settings.roles),
+        ready=app.monitor.ready,
+    )

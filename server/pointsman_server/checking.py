@@ -1,0 +1,40 @@
+"""``pointsman-server check``: what the settings are, and whether the dependencies answer."""
+
+import asyncio
+
+from rich.console import Console
+from rich.table import Table
+
+from pointsman_server.app import App
+from pointsman_server.monitoring import State
+from pointsman_server.settings import Settings
+
+
+def run(settings: Settings) -> bool:
+    """Print the settings, secrets masked, and the state of every dependency; says whether all of them answer."""
+    console = Console()
+    console.print(_settings_table(settings))
+    states = asyncio.run(_states(settings))
+    for state in states:
+        console.print(
+            f"[{'green' if state.up else 'red'}]{'up  ' if state.up else 'down'}[/] {state.name}: {state.detail}"
+        )
+    return all(state.up for state in states)
+
+
+async def _states(settings: Settings) -> list[State]:
+    app = App(settings)
+    try:
+        await app.database.open()
+        await app.monitor.round()
+        return list(app.monitor.states.values())
+    finally:
+        await app.cache.close()
+        await app.database.close()
+
+
+def _settings_table(settings: Settings) -> Table:
+    table = Table("variable", "value", "from", title="effective settings", title_justify="left")
+    for row in settings.effective():
+        table.add_row(row.variable, row.value, row.source)
+    return table

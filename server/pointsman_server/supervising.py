@@ -1,0 +1,102 @@
+"""Several workers on one port: each a process of its own, started anew when it dies.
+
+Workers are spawned, not forked, and from a process that has loaded neither grpc nor Kafka: both start threads that
+do not survive a fork. The kernel spreads connections over them (SO_REUSEPORT).
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from pointsman_server.settings import Role, Settings
+from pointsman_server.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+MARKER = "POINTSMAN_INTERNAL_WORKER"
+POLL_SECONDS = 0.1
+# A worker that lives shorter than this has not really started: the next one waits.
+SHORT_LIFE_SECONDS = 5.0
+
+
+def is_worker() -> bool:
+    """Say whether this process was started by a supervisor."""
+    return MARKER in os.environ
+
+
+def run(settings: Settings) -> int:
+    """Run the workers until SIGTERM or SIGINT, then drain them. Returns the exit code."""
+    metrics = tempfile.mkdtemp(prefix="pointsman-metrics-")
+    try:
+        return Supervisor(settings, metrics).run()
+    finally:
+        shutil.rmtree(metrics, ignore_errors=True)
+
+
+class Supervisor:
+    """Keeps ``settings.workers`` workers alive. The first does every role of the settings, the others only the API."""
+
+    def __init__(self, settings: Settings, metrics: str) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._started: dict[int, float] = {}
+        self._stopping = False
+
+    def run(self) -> int:
+        """See ``run``."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+        for number in range(self._settings.workers):
+            self._start(number)
+        log.info("supervising", workers=self._settings.workers)
+        while not self._stopping:
+            for number, worker in list(self._workers.items()):
+                if worker.poll() is not None:
+                    self._restart(number, worker)
+            time.sleep(POLL_SECONDS)
+        return self._drain()
+
+    def _start(self, number: int) -> None:
+        environment = os.environ | self._settings.as_environ()
+        environment |= {MARKER: str(number), "PROMETHEUS_MULTIPROC_DIR": self._metrics}
+        if number:
+            environment["POINTSMAN_ROLES"] = Role.API
+        # In a group of its own, so that Ctrl-C reaches it once, through us.
+        self._workers[number] = subprocess.Popen(
+            [sys.executable, "-m", "pointsman_server", "serve"], env=environment, start_new_session=True
+        )
+        self._started[number] = time.monotonic()
+
+    def _restart(self, number: int, worker: subprocess.Popen[bytes]) -> None:
+        mark_process_dead(worker.pid, path=self._metrics)  # type: ignore[no-untyped-call]
+        log.error("a worker died, starting another", worker=number, exit_code=worker.returncode)
+        if time.monotonic() - self._started[number] < SHORT_LIFE_SECONDS:
+            time.sleep(1)
+        if not self._stopping:
+            self._start(number)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _drain(self) -> int:
+        for worker in self._workers.values():
+            worker.terminate()
+        give_up = time.monotonic() + self._settings.drain_seconds + 10
+        codes = [_wait(worker, give_up) for worker in self._workers.values()]
+        return 0 if all(code == 0 for code in codes) else 1
+
+
+def _wait(worker: subprocess.Popen[bytes], give_up: float) -> int:
+    try:
+        return worker.wait(max(0.1, give_up - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        return worker.wait()
