@@ -1,15 +1,99 @@
-# setup · run · test · lint · bench · protos: everything else is in docs/ and CONTRIBUTING.md
+# `make run` and `make test` set everything up by themselves. What each target needs is built once, under .cache/.
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
 PYTHON ?= python3
-UV := .venv/bin/uv
 BIN := .venv/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.*
 BUF_VERSION := 1.75.0
+BUF := npx --yes @bufbuild/buf@$(BUF_VERSION)
+# The oldest that the client supports: stubs load with every later one.
+PROTOC_TOOLS := grpcio-tools==1.74.0 mypy-protobuf==3.7.0
+
+.PHONY: help
+help: ## Say what there is to make.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: setup
-setup: .venv/.ready
+setup: .venv/.ready ## Install everything that is pinned into .venv.
 
 .venv/.ready: requirements.lock pyproject.toml clients/python/pyproject.toml
-	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/pip -q --disable-pip-version-check install 'uv==0.13.*'; }
-	$(UV) pip install -q --python $(BIN)/python -r requirements.lock
-	$(UV) pip install -q --python $(BIN)/python --no-deps -e clients/python -e .
+	@test -x $(UV) || { $(PYTHON) -m venv .venv && $(BIN)/pip -q --disable-pip-version-check install 'uv==$(UV_VERSION)'; }
+	@$(UV) pip sync -q --compile-bytecode --python $(BIN)/python requirements.lock
+	@$(BIN)/python -m ensurepip -q --upgrade 2>/dev/null || true
+	@$(BIN)/python -m pip -q --disable-pip-version-check install 'uv==$(UV_VERSION)'
+	@$(UV) pip install -q --python $(BIN)/python --no-deps -e clients/python -e .
 	@touch $@
+
+.PHONY: run
+run: setup ## Run a server with everything it needs on this machine, and a table of example routes.
+	@exec $(BIN)/pointsman-server dev --demo
+
+.PHONY: tools
+tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe, ghz.
+	@$(BIN)/python -m tests.support.tools
+	@$(BIN)/python -m tests.support.kafka
+
+.PHONY: test
+test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tests/unit -x'.
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: lint
+lint: setup .cache/protoc/.ready ## Check style, types, layers, protos, stubs, documents and pins.
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -1
+	@$(MAKE) -s lint-protos lint-stubs lint-docs lint-pins
+
+.PHONY: lint-protos
+lint-protos: image
+	@$(BUF) lint .cache/protos/image.binpb --path pointsman
+	@$(BUF) breaking .cache/protos/image.binpb --against protos/released.binpb --path pointsman
+
+.PHONY: lint-stubs
+lint-stubs: protos
+	@git diff --exit-code -- clients/python/pointsman/v1 \
+		|| { echo 'the committed stubs are not those of protos/: run `make protos` and commit them' >&2; exit 1; }
+
+.PHONY: lint-docs
+lint-docs: setup
+	@$(BIN)/python -m tests.support.readme --check
+
+.PHONY: lint-pins
+lint-pins: setup
+	@$(UV) pip install -q --dry-run --python $(BIN)/python --require-hashes -r requirements.lock
+	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
+
+.PHONY: image
+image: setup .cache/protoc/.ready
+	@$(BIN)/python protos/build.py
+
+.PHONY: protos
+protos: image ## Generate the Python stubs from protos/.
+	@$(BUF) generate 2> >(grep -vE '^(Writing mypy|npm )' >&2)
+
+.cache/protoc/.ready: .venv/.ready
+	@test -x .cache/protoc/bin/python || $(UV) venv -q --python $(BIN)/python .cache/protoc
+	@$(UV) pip install -q --python .cache/protoc/bin/python $(PROTOC_TOOLS)
+	@touch $@
+
+.PHONY: docs
+docs: setup ## Write the generated parts of the README.
+	@$(BIN)/python -m tests.support.readme --write
+
+.PHONY: lock
+lock: setup ## Pin the newest versions that pyproject.toml allows.
+	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --generate-hashes --group dev --all-extras --no-emit-package pointsman \
+		-o requirements.lock pyproject.toml clients/python/pyproject.toml
+
+.PHONY: clean
+clean: ## Remove what was built and what dev kept.
+	@rm -rf .venv .cache .pointsman
