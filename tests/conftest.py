@@ -8,6 +8,8 @@ import pytest
 if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
 
+    from tests.support.kafka import KafkaBroker
+
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator["Engines"]:
@@ -44,3 +46,15 @@ def redis_url(engines: "Engines") -> str:
     from tests.support.engines import fresh_redis
 
     return fresh_redis(engines.urls["REDIS_URL"])
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator["KafkaBroker"]:
+    """A real Apache Kafka, shared by the session. Who kills it starts it again."""
+    from tests.support import kafka
+    from tests.support.tools import require
+
+    problem = kafka.available()
+    require("Apache Kafka", problem is None, problem or "")
+    with kafka.running_broker() as broker:
+        yield broker

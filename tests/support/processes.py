@@ -1,0 +1,156 @@
+"""``pointsman-server`` as a process of its own, the way operators run it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import eventually
+
+BIN = Path(sys.executable).parent
+PATIENCE_SECONDS = 60.0
+
+
+class ServerProcess:
+    """One running ``pointsman-server``: its process, what it printed, and where it listens."""
+
+    def __init__(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        self._output = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pointsman_server", *arguments],
+            env={**clean_environ(), "POINTSMAN_LOG_FORMAT": "json", **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+
+    @property
+    def output(self) -> str:
+        """Everything on stdout so far."""
+        return _read(self._output)
+
+    @property
+    def errors(self) -> str:
+        """Everything on stderr so far."""
+        return _read(self._errors)
+
+    def log(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of ``event`` so far."""
+        lines = (json.loads(line) for line in self.errors.splitlines() if line.startswith("{") and line.endswith("}"))
+        return [line for line in lines if line["event"] == event]
+
+    def wait_for_log(self, event: str, times: int = 1) -> dict[str, Any]:
+        """Wait for a log line, and return it."""
+        assert eventually(lambda: len(self.log(event)) >= times or self.ended, PATIENCE_SECONDS), self.errors
+        found = self.log(event)
+        assert len(found) >= times, self.errors
+        return found[-1]
+
+    def wait_for_output(self, pattern: str) -> re.Match[str]:
+        """Wait until stdout matches."""
+        assert eventually(lambda: re.search(pattern, self.output) or self.ended, PATIENCE_SECONDS), self.errors
+        match = re.search(pattern, self.output)
+        assert match, self.errors
+        return match
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is over."""
+        return self.process.poll() is not None
+
+    def stop(self, name: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end. Returns the exit code."""
+        if not self.ended:
+            self.process.send_signal(name)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """Make sure it is over."""
+        if not self.ended:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._output.close()
+        self._errors.close()
+
+
+@contextmanager
+def server_process(*arguments: str, **environ: str) -> Iterator[ServerProcess]:
+    """Run ``pointsman-server`` with ``arguments`` until the block ends, however it ends."""
+    process = ServerProcess(arguments, environ)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+@contextmanager
+def serve(*arguments: str, **environ: str) -> Iterator[tuple[ServerProcess, str, str]]:
+    """Run ``pointsman-server serve`` on ephemeral ports; gives it, its gRPC address and its HTTP URL."""
+    ports = {"POINTSMAN_LISTEN": "127.0.0.1:0", "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0"}
+    with server_process("serve", *arguments, **(ports | environ)) as process:
+        line = process.wait_for_log("serving")
+        yield process, f"127.0.0.1:{line['grpc_port']}", f"http://127.0.0.1:{line['http_port']}"
+
+
+def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end."""
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        env={**clean_environ(), **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def clean_environ() -> dict[str, str]:
+    """The environment without any setting of ours."""
+    ours = ("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
+    return {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_") and name not in ours}
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def get_json(url: str) -> tuple[int, dict[str, Any]]:
+    """GET a JSON document, whatever its status."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def get_metric(url: str, pattern: str) -> float | None:
+    """Read one sample from ``/metrics``: ``pattern`` matches its name and labels."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_SECONDS) as response:
+        text = response.read().decode()
+    match = re.search(rf"^{pattern} (\S+)$", text, re.MULTILINE)
+    return float(match[1]) if match else None
+
+
+def _read(file: Any) -> str:
+    # Its own offset: the child writes through another one of the same file.
+    return os.pread(file.fileno(), 1 << 24, 0).decode(errors="replace")
