@@ -7,7 +7,6 @@ import pytest
 
 if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
-
     from tests.support.kafka import KafkaBroker
 
 

@@ -38,6 +38,9 @@ from pointsman_server.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
+# A stop waits for a question to the brokers that is under way.
+TOPIC_SECONDS = 3.0
+
 
 class ListenError(Exception):
     """An address cannot be listened on; the text names it and its variable."""
@@ -216,8 +219,8 @@ class App:
     async def _topic_is_there(self, settings: Settings) -> bool:
         topic, replicas = settings.kafka_topic, settings.kafka_replication_factor
         try:
-            warning = await ensure_topic(self._cluster, topic, settings.kafka_partitions, replicas)
-            await ensure_topic(self._cluster, dead_letter_topic(topic), 1, replicas)
+            warning = await ensure_topic(self._cluster, topic, settings.kafka_partitions, replicas, TOPIC_SECONDS)
+            await ensure_topic(self._cluster, dead_letter_topic(topic), 1, replicas, TOPIC_SECONDS)
         except BrokerUnavailable:
             return False
         if warning:

@@ -70,11 +70,11 @@ class Batcher(Generic[K, V]):
 
     async def _run(self, keys: list[K], futures: list[asyncio.Future[V]]) -> None:
         try:
-            values = await self._load(keys)
+            answered = list(zip(futures, await self._load(keys), strict=True))
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
             _fail(futures, error)
         else:
-            for future, value in zip(futures, values, strict=True):
+            for future, value in answered:
                 if not future.done():
                     future.set_result(value)
         finally:

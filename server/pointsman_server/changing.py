@@ -100,17 +100,22 @@ class Changer:
         """Lock, decide, mark, record, commit, settle. Raises RequestIdReused, StoreUnavailable and Overloaded.
 
         The answer may say a higher revision than the route's: it is one as of which everything decided holds.
+        What changes nothing is answered OK too, also when another server did it a moment ago: so what the lock
+        showed is learned before the answer, or else the local cache could go on with the state before.
         """
         token = secrets.token_hex(8)
         changes: Sequence[Change] = ()
         async with self._store.begin() as transaction:
             seen = await transaction.lock(key, intent)
             if seen.replay:
+                self._learn([_current(key, seen)])
                 return seen.replay
             drafts = decide(seen)
             if drafts:
                 await self._cache.mark([draft.key for draft in drafts], token)
                 changes = await transaction.record(drafts, intent)
+            else:
+                self._learn([_current(key, seen)])
             outcome = _outcome(key, seen, changes)
             if intent.request_id:
                 await transaction.remember(key.tenant, intent, outcome)
@@ -173,6 +178,10 @@ def _expected(key: RouteKey, expected_revision: int, seen: Locked) -> Route:
 
 def _switched(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)
+
+
+def _current(key: RouteKey, seen: Locked) -> Snapshot:
+    return Snapshot(key, seen.route, seen.revision)
 
 
 def _outcome(key: RouteKey, seen: Locked, changes: Sequence[Change]) -> Outcome:

@@ -1,10 +1,10 @@
 """Requests to what the core understands, and its answers to responses."""
 
 import base64
-import binascii
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -20,6 +20,9 @@ from pointsman_server.rpc.statuses import status_of
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
+LARGEST_REVISION = 2**63 - 1
+
+T = TypeVar("T")
 
 
 class Mutation(Protocol):
@@ -100,13 +103,13 @@ def provenance(answer: Answer) -> pb.Provenance:
 
 def route_query(request: pb.ListRequest) -> RouteQuery:
     """Decode a List. Raises InvalidField for a page token that is not ours or of another query."""
-    after = _read_token(request.page_token, _route_scope(request))
+    after = _read_token(request.page_token, _route_scope(request), RouteKey.parse)
     return RouteQuery(
         tenant=request.tenant,
         service=request.service,
         env=request.env,
         active=request.active if request.HasField("active") else None,
-        after=RouteKey.parse(after) if after else None,
+        after=after,
         limit=_page_size(request.page_size) + 1,
     )
 
@@ -120,12 +123,12 @@ def list_response(request: pb.ListRequest, routes: Sequence[Route]) -> pb.ListRe
 
 def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
     """Decode a ListChanges. Raises InvalidField for a page token that is not ours or of another query."""
-    last = _read_token(request.page_token, _change_scope(request))
+    last = _read_token(request.page_token, _change_scope(request), _read_revision)
     after, before = request.after_revision, request.before_revision
     if last and request.newest_first:
-        before = int(last)
+        before = last
     elif last:
-        after = int(last)
+        after = last
     return ChangeQuery(
         tenant=request.tenant,
         service=request.service,
@@ -165,18 +168,23 @@ def _token(position: str, scope: tuple[object, ...]) -> str:
     return base64.urlsafe_b64encode(_scope_digest(scope) + position.encode()).decode().rstrip("=")
 
 
-def _read_token(token: str, scope: tuple[object, ...]) -> str:
+def _read_token(token: str, scope: tuple[object, ...], read: Callable[[str], T]) -> T | None:
+    """Read the position of a token, if there is one. Its digest is no secret, so the position may be anything."""
     if not token:
-        return ""
-    try:
+        return None
+    with suppress(ValueError, InvalidField):
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        position = raw[8:].decode("ascii")
-    except (binascii.Error, ValueError):
-        raw, position = b"", ""
-    if raw[:8] != _scope_digest(scope) or not (position.isdecimal() or position.count("/") == 3):
-        rule = "must be the next_page_token of a response, with every other field but page_size unchanged"
-        raise InvalidField([FieldViolation("page_token", rule)])
-    return position
+        if raw[:8] == _scope_digest(scope):
+            return read(raw[8:].decode("ascii"))
+    rule = "must be the next_page_token of a response, with every other field but page_size unchanged"
+    raise InvalidField([FieldViolation("page_token", rule)])
+
+
+def _read_revision(text: str) -> int:
+    revision = int(text) if text.isdecimal() else 0
+    if not 0 < revision <= LARGEST_REVISION:
+        raise ValueError("not a revision")
+    return revision
 
 
 def _scope_digest(scope: tuple[object, ...]) -> bytes:

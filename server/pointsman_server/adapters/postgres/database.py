@@ -1,7 +1,6 @@
 """The pool of connections, and the translation of the driver's errors."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,12 +8,14 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pointsman_server.errors import Overloaded, StoreUnavailable
 
 Connection = psycopg.AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
+
+AWAY_SECONDS = 0.25
 
 
 class Database:
@@ -35,13 +36,13 @@ class Database:
         self._timeout = timeout
         self._url = self._conninfo(url)
         self._failed = failed
-        self._last_success = float("-inf")
+        self._reachable: bool | None = None  # not known yet
         self._pool: Pool = AsyncConnectionPool(
             self._url,
             min_size=pool_min,
             max_size=pool_max,
             timeout=timeout,
-            reconnect_timeout=0,
+            reconnect_timeout=1,
             max_waiting=pool_max * 20,
             open=False,
         )
@@ -70,10 +71,12 @@ class Database:
 
         Raises StoreUnavailable or Overloaded, as the ports say.
         """
+        # While the database is away nobody waits long for it: the attempt itself makes the pool connect again.
+        patience = min(self._timeout, AWAY_SECONDS) if self._reachable is False else self._timeout
         with self.translated():
-            async with asyncio.timeout(self._timeout + 1), self._pool.connection() as connection:
+            async with asyncio.timeout(self._timeout + 1), self._pool.connection(patience) as connection:
+                self._reachable = True
                 yield connection
-        self._last_success = time.monotonic()
 
     async def dedicated(self) -> Connection:
         """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it."""
@@ -86,14 +89,18 @@ class Database:
 
     def translate(self, error: BaseException) -> Exception | None:
         """Say what an error of the driver means in the terms of the ports; None when it is none of ours."""
-        if (
-            isinstance(error, PoolTimeout | psycopg.errors.TooManyConnections)
-            or type(error).__name__ == "TooManyRequests"
-        ):
-            # The pool waits just as long for a busy database as for a dead one; a recent success tells them apart.
-            busy = time.monotonic() - self._last_success < self._timeout + 1
-            return Overloaded("store_connections") if busy else StoreUnavailable()
+        if isinstance(error, TooManyRequests | psycopg.errors.TooManyConnections):
+            return Overloaded("store_connections")
+        if isinstance(error, PoolTimeout):
+            # The pool says the same when all its connections are busy and when it can make none.
+            if self._reachable:
+                return Overloaded("store_connections")
+            self._reachable = False
+            return StoreUnavailable()
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            return StoreUnavailable()
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolClosed | TimeoutError):
+            self._reachable = False
             return StoreUnavailable()
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.UndefinedTable):
             return StoreUnavailable()

@@ -5,10 +5,15 @@ token that holds the lease, ``p:<token>`` one mark for each write under way. Rev
 strings: Lua's numbers lose precision past 2^53. The lease is that of "Scaling Memcache at Facebook" (NSDI '13, §3.2.1).
 """
 
-# Splits a hash into its parts; every script begins with it.
+# Splits a hash into its parts; every script begins with it. What is not of our making counts as absent, and a key of
+# another type goes: an error here would fail the whole batch, and open the breaker for every key.
 _PARTS = """
 local function parts(key)
-  local h, r, v, l, marked = redis.call('HGETALL', key), nil, nil, nil, false
+  local h, r, v, l, marked = redis.pcall('HGETALL', key), nil, nil, nil, false
+  if h.err then
+    redis.call('DEL', key)
+    h = {}
+  end
   for i = 1, #h, 2 do
     local name = h[i]
     if name == 'r' then r = h[i + 1]
@@ -16,6 +21,7 @@ local function parts(key)
     elseif name == 'l' then l = h[i + 1]
     elseif string.sub(name, 1, 2) == 'p:' then marked = true end
   end
+  if not (r and v and #r == 20 and string.find(r, '^%d+$')) then r, v = nil, nil end
   return r, v, l, marked
 end
 """
@@ -61,7 +67,7 @@ end
 # ARGV: token, mark in ms. Before the commit: from here on the key is neither answered nor filled.
 MARK = """
 for _, key in ipairs(KEYS) do
-  redis.call('HDEL', key, 'l')
+  if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
   redis.call('HSET', key, 'p:' .. ARGV[1], '')
   redis.call('PEXPIRE', key, ARGV[2])
 end
@@ -74,7 +80,7 @@ SETTLE = (
     + """
 for i, key in ipairs(KEYS) do
   local revision, value, ttl = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
-  local own = redis.call('HDEL', key, 'p:' .. ARGV[1])
+  local own = redis.pcall('HDEL', key, 'p:' .. ARGV[1])
   local r, _, _, marked = parts(key)
   if not (r and r >= revision) then
     redis.call('HDEL', key, 'r', 'v', 'l')
