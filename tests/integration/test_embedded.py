@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
-import pointsman_server
 import psutil
 import psycopg
 import pytest
 import redis
-from pointsman_server.embedded import EngineError, Engines, start
 
+import pointsman_server
+from pointsman_server.embedded import EngineError, Engines, start
 from tests.support.tools import require
 
 GONE_SECONDS = 20

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.servers import RunningServer, serving, settings
 

@@ -5,8 +5,8 @@ import urllib.request
 
 import grpc
 import pytest
-from pointsman.v1 import route_service_pb2 as pb
 
+from pointsman.v1 import route_service_pb2 as pb
 from tests.support.refusals import refused
 from tests.support.waiting import eventually
 

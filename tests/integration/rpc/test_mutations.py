@@ -5,10 +5,10 @@ import uuid
 
 import grpc
 import pytest
+
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-
 from tests.support.refusals import refused
 
 URL = "https://payments.internal:8443"

@@ -1,0 +1,660 @@
+"""The law of ``ports.RouteStore`` and ``ports.RouteTransaction``, for every implementation."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.store import PostgresStore
+from pointsman_server.changing import Activate, Changer, Create, Deactivate, Delete, Update
+from pointsman_server.errors import PointsmanError, RequestIdReused
+from pointsman_server.ports import ChangeQuery, Intent, Outcome, RouteQuery, RouteStore
+from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+from tests.support.fakes import MemoryCache, MemoryStore
+
+URL = "https://payments.internal:8443"
+INTENT = Intent("alice")
+V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+ORDERS = RouteKey("team-a", "orders", "prod", "v1")
+ABSENT = RouteKey("team-a", "nothing", "prod", "v1")
+
+
+class Rollback(Exception):
+    """What a test raises to leave a transaction."""
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[RouteStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    database = Database(request.getfixturevalue("database_url"), pool_min=1, pool_max=10, timeout=30.0)
+    await database.open()
+    yield PostgresStore(database)
+    await database.close()
+
+
+async def record(store: RouteStore, *drafts: Draft, intent: Intent = INTENT) -> list[Change]:
+    async with store.begin() as transaction:
+        await transaction.lock(drafts[0].key, intent)
+        return await transaction.record(drafts, intent)
+
+
+async def create(store: RouteStore, key: RouteKey, *, active: bool = True, intent: Intent = INTENT) -> Route:
+    (change,) = await record(store, Draft(ChangeKind.CREATED, key, None, URL, active, {}), intent=intent)
+    assert change.after
+    return change.after
+
+
+async def delete(store: RouteStore, route: Route) -> Change:
+    (change,) = await record(store, Draft(ChangeKind.DELETED, route.key, route))
+    return change
+
+
+async def load(store: RouteStore, key: RouteKey) -> Snapshot:
+    (snapshot,) = await store.load([key])
+    return snapshot
+
+
+async def history(store: RouteStore) -> list[Change]:
+    return await store.list_changes(ChangeQuery(limit=10_000))
+
+
+# Loads
+
+
+async def test_a_new_store_is_at_revision_0_and_has_an_epoch(store: RouteStore) -> None:
+    clock = await store.clock()
+    assert clock.revision == 0
+    assert clock.epoch
+    assert await store.load([V1]) == [Snapshot(V1, None, 0)]
+
+
+async def test_a_load_answers_one_snapshot_a_key_in_the_order_asked(store: RouteStore) -> None:
+    routes = {key: await create(store, key) for key in (V1, V2, ORDERS)}
+    asked = [ORDERS, ABSENT, V2, V1]
+    assert await store.load(asked) == [Snapshot(key, routes.get(key), 3) for key in asked]
+
+
+async def test_a_load_of_nothing_is_nothing(store: RouteStore) -> None:
+    assert await store.load([]) == []
+
+
+async def test_a_load_answers_a_key_that_is_asked_twice_twice(store: RouteStore) -> None:
+    route = await create(store, V1)
+    assert await store.load([V1, V1]) == [Snapshot(V1, route, 1)] * 2
+
+
+async def test_as_of_counts_the_changes_of_other_keys_too(store: RouteStore) -> None:
+    route = await create(store, V1)
+    await create(store, ORDERS)
+    assert await load(store, V1) == Snapshot(V1, route, 2)
+    assert (await load(store, ABSENT)).as_of == 2
+
+
+async def test_all_of_a_load_is_of_one_moment_while_others_write(store: RouteStore) -> None:
+    """Two routes change together, always: a load that sees them differ mixed two moments."""
+    first, second = await create(store, V1), await create(store, V2)
+
+    async def write() -> None:
+        nonlocal first, second
+        for number in range(40):
+            both = [Draft(ChangeKind.UPDATED, r.key, r, f"{URL}/{number}", r.active, {}) for r in (first, second)]
+            changes = await record(store, *both)
+            first, second = (change.after or first for change in changes)
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        one, other = await store.load([V1, V2])
+        assert one.as_of == other.as_of
+        assert one.route
+        assert other.route
+        assert one.route.url == other.route.url
+        assert one.as_of == other.route.revision == one.route.revision + 1
+        await asyncio.sleep(0)
+    await writing
+
+
+# Transactions
+
+
+async def test_what_a_transaction_records_is_invisible_until_it_commits_and_then_all_there(store: RouteStore) -> None:
+    async with store.begin() as transaction:
+        await transaction.lock(V1, INTENT)
+        drafts = [Draft(ChangeKind.CREATED, key, None, URL, active=True) for key in (V1, V2)]
+        changes = await transaction.record(drafts, INTENT)
+        assert [snapshot.route for snapshot in await store.load([V1, V2])] == [None, None]
+        assert await history(store) == []
+        assert (await store.clock()).revision == 0
+    assert [snapshot.route for snapshot in await store.load([V1, V2])] == [change.after for change in changes]
+    assert await history(store) == changes
+    assert (await store.clock()).revision == 2
+
+
+async def test_a_rollback_leaves_nothing_and_consumes_no_revision(store: RouteStore) -> None:
+    intent = Intent("alice", request_id="one", fingerprint=b"1")
+
+    async def write() -> None:
+        async with store.begin() as transaction:
+            await transaction.lock(V1, intent)
+            (change,) = await transaction.record([Draft(ChangeKind.CREATED, V1, None, URL, active=True)], intent)
+            await transaction.remember(V1.tenant, intent, Outcome(change.after, change.revision))
+            raise Rollback
+
+    with pytest.raises(Rollback):
+        await write()
+    assert await load(store, V1) == Snapshot(V1, None, 0)
+    assert await history(store) == []
+    assert (await store.clock()).revision == 0
+    async with store.begin() as transaction:
+        assert (await transaction.lock(V1, intent)).replay is None
+    assert (await create(store, V2)).revision == 1
+
+
+async def test_a_cancelled_transaction_leaves_nothing(store: RouteStore) -> None:
+    recorded = asyncio.Event()
+
+    async def write() -> None:
+        async with store.begin() as transaction:
+            await transaction.lock(V1, INTENT)
+            await transaction.record([Draft(ChangeKind.CREATED, V1, None, URL, active=True)], INTENT)
+            recorded.set()
+            await asyncio.Event().wait()
+
+    writing = asyncio.create_task(write())
+    await recorded.wait()
+    writing.cancel()
+    with suppress(asyncio.CancelledError):
+        await writing
+    assert (await create(store, V1)).revision == 1
+
+
+async def test_lock_shows_the_route_its_siblings_and_a_revision_as_of_which_it_is_true(store: RouteStore) -> None:
+    routes = {key: await create(store, key) for key in (V3, V1, V2, ORDERS)}
+    await create(store, RouteKey("team-a", "payments", "staging", "v1"))
+    await create(store, RouteKey("team-b", "payments", "prod", "v1"))
+    async with store.begin() as transaction:
+        seen = await transaction.lock(V2, INTENT)
+    assert seen.route == routes[V2]
+    assert sorted(seen.siblings, key=lambda route: route.key) == [routes[V1], routes[V3]]
+    assert seen.revision == 6
+    assert seen.replay is None
+
+
+async def test_lock_shows_an_absent_route_as_absent(store: RouteStore) -> None:
+    await create(store, ORDERS)
+    async with store.begin() as transaction:
+        seen = await transaction.lock(V1, INTENT)
+    assert (seen.route, list(seen.siblings), seen.revision) == (None, [], 1)
+
+
+async def test_lock_waits_for_the_family_and_then_sees_what_the_other_committed(store: RouteStore) -> None:
+    """Also when the route does not exist yet, and when it is another version that changes."""
+    async with store.begin() as transaction:
+        await transaction.lock(V1, INTENT)
+        second = asyncio.create_task(_lock(store, V2))
+        await store.load([V1])  # the second has had every chance to get the lock
+        assert not second.done()
+        await transaction.record([Draft(ChangeKind.CREATED, V1, None, URL, active=True)], INTENT)
+    async with asyncio.timeout(30):
+        siblings = await second
+    assert siblings == [V1]
+
+
+async def _lock(store: RouteStore, key: RouteKey) -> list[RouteKey]:
+    async with store.begin() as transaction:
+        return [sibling.key for sibling in (await transaction.lock(key, INTENT)).siblings]
+
+
+async def test_families_do_not_wait_for_each_other_before_they_record(store: RouteStore) -> None:
+    async with store.begin() as transaction:
+        await transaction.lock(V1, INTENT)
+        async with asyncio.timeout(30):
+            assert await _lock(store, ORDERS) == []
+
+
+# Revisions
+
+
+async def test_a_change_has_before_and_after_and_the_route_is_after(store: RouteStore) -> None:
+    created = await create(store, V1)
+    labels = {"tier": "gold"}
+    (updated,) = await record(store, Draft(ChangeKind.UPDATED, V1, created, URL + "/new", active=True, labels=labels))
+    assert updated.after
+    (switched,) = await record(
+        store, Draft(ChangeKind.DEACTIVATED, V1, updated.after, URL + "/new", active=False, labels=labels)
+    )
+    assert switched.after
+    assert await load(store, V1) == Snapshot(V1, switched.after, 3)
+    deleted = await delete(store, switched.after)
+
+    changes = await history(store)
+    assert changes[1:] == [updated, switched, deleted]
+    assert [change.kind for change in changes] == ["CREATED", "UPDATED", "DEACTIVATED", "DELETED"]
+    assert [change.before for change in changes] == [None, created, updated.after, switched.after]
+    assert [change.after for change in changes] == [created, updated.after, switched.after, None]
+    assert (updated.after.url, updated.after.labels, updated.after.active) == (URL + "/new", labels, True)
+    assert not switched.after.active
+    assert await load(store, V1) == Snapshot(V1, None, 4)
+
+
+async def test_a_change_keeps_who_why_and_how_it_came(store: RouteStore) -> None:
+    intent = Intent("alice", "because", "id-1", b"digest", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    await create(store, V1, intent=intent)
+    (change,) = await history(store)
+    assert (change.actor, change.reason, change.request_id) == ("alice", "because", "id-1")
+    assert change.traceparent == intent.traceparent
+    assert change.epoch == (await store.clock()).epoch
+
+
+async def test_every_change_has_an_event_id_of_its_own(store: RouteStore) -> None:
+    drafts = [Draft(ChangeKind.CREATED, key, None, URL) for key in (V1, V2, V3)]
+    await record(store, *drafts)
+    assert len({change.event_id for change in await history(store)}) == 3
+
+
+async def test_drafts_get_consecutive_revisions_in_their_order(store: RouteStore) -> None:
+    await create(store, ORDERS)
+    changes = await record(store, *(Draft(ChangeKind.CREATED, key, None, URL) for key in (V3, V1, V2)))
+    assert [(change.revision, change.key) for change in changes] == [(2, V3), (3, V1), (4, V2)]
+
+
+async def test_revisions_of_a_key_increase_across_delete_and_recreate(store: RouteStore) -> None:
+    first = await create(store, V1)
+    gone = await delete(store, first)
+    second = await create(store, V1)
+    assert first.revision < gone.revision < second.revision
+    assert second.create_time > first.create_time
+    assert (await load(store, V1)).route == second
+
+
+async def test_create_time_stays_and_update_time_moves(store: RouteStore) -> None:
+    created = await create(store, V1)
+    (change,) = await record(store, Draft(ChangeKind.UPDATED, V1, created, URL + "/new", active=True))
+    assert change.after
+    assert change.after.create_time == created.create_time == created.update_time
+    assert change.after.update_time == change.occur_time > created.update_time
+
+
+async def test_times_are_now_aware_and_in_utc(store: RouteStore) -> None:
+    begun = datetime.now(UTC)
+    await create(store, V1)
+    (change,) = await history(store)
+    route = (await load(store, V1)).route
+    assert route
+    for moment in (route.create_time, route.update_time, change.occur_time):
+        assert moment.tzinfo is UTC
+        assert begun - timedelta(minutes=1) < moment < begun + timedelta(minutes=1)
+
+
+LABELS = {
+    "": "empty name",
+    "naïve": "Ω≈ç√",
+    "emoji": "🚂🛤️",
+    "quote": "'\"\\%s $1 {}",
+    "null": "null",
+    "long": "x" * 5000,
+}
+
+
+async def test_text_comes_back_as_it_went_in(store: RouteStore) -> None:
+    url, intent = "https://пример.example/ü?q='%s\"", Intent("alice 🚂", "weil's \\ so ist %s", "id")
+    (change,) = await record(store, Draft(ChangeKind.CREATED, V1, None, url, True, LABELS), intent=intent)
+    assert change.after
+    assert (change.after.url, change.after.labels) == (url, LABELS)
+    assert (await load(store, V1)).route == change.after
+    assert await history(store) == [change]
+    assert (change.actor, change.reason) == (intent.actor, intent.reason)
+    gone = await delete(store, change.after)
+    assert gone.before == change.after
+
+
+async def test_keys_that_differ_only_in_case_are_different(store: RouteStore) -> None:
+    lower, upper = RouteKey("a", "b", "c", "v1"), RouteKey("A", "b", "c", "v1")
+    route = await create(store, lower)
+    assert await store.load([upper, lower]) == [Snapshot(upper, None, 1), Snapshot(lower, route, 1)]
+
+
+async def test_an_exclusive_activation_is_consecutive_revisions_the_activation_first(store: RouteStore) -> None:
+    changer = Changer(store, MemoryCache(), lambda _: None)
+    for key, active in ((V1, True), (V2, False), (V3, True)):
+        await create(store, key, active=active)
+    await create(store, ORDERS)
+    outcome = await changer.activate(Activate(V2, exclusive=True), INTENT)
+    changes = (await history(store))[4:]
+    assert [(change.revision, change.kind, change.key) for change in changes] == [
+        (5, ChangeKind.ACTIVATED, V2),
+        (6, ChangeKind.DEACTIVATED, V1),
+        (7, ChangeKind.DEACTIVATED, V3),
+    ]
+    assert outcome == Outcome(changes[0].after, 7)
+    live = await store.list_routes(RouteQuery(active=True))
+    assert [route.key for route in live] == [ORDERS, V2]
+
+
+async def test_nobody_ever_sees_none_or_two_active_while_activation_moves(store: RouteStore) -> None:
+    changer = Changer(store, MemoryCache(), lambda _: None)
+    for key in (V1, V2, V3):
+        await create(store, key, active=key is V1)
+
+    async def move() -> None:
+        for number in range(30):
+            await changer.activate(Activate((V1, V2, V3)[number % 3], exclusive=True), INTENT)
+            await asyncio.sleep(0)
+
+    moving = asyncio.create_task(move())
+    while not moving.done():
+        snapshots = await store.load([V1, V2, V3])
+        assert sum(bool(snapshot.route and snapshot.route.active) for snapshot in snapshots) == 1
+        await asyncio.sleep(0)
+    await moving
+
+
+async def test_commit_order_is_revision_order_without_gaps_under_concurrent_writers(store: RouteStore) -> None:
+    """Eight writers in shared and own families, some of which give up; a reader polls as the relay does."""
+    seen: list[int] = []
+
+    async def write(writer: int) -> None:
+        chance = random.Random(writer)
+        for _ in range(25):
+            await _mutate(store, writer, chance)
+
+    async def poll() -> None:
+        # What a reader of ``revision > last`` never gets any more is lost to it: so every poll must go on where it was.
+        after = seen[-1] if seen else 0
+        seen.extend(
+            change.revision for change in await store.list_changes(ChangeQuery(after_revision=after, limit=999))
+        )
+
+    writing = asyncio.gather(*(write(writer) for writer in range(8)))
+    while not writing.done():
+        await poll()
+        await asyncio.sleep(0)
+    await writing
+    await poll()
+    assert len(seen) > 100
+    assert seen == list(range(1, (await store.clock()).revision + 1))
+    assert seen == [change.revision for change in await history(store)]
+    await _check_that_history_adds_up(store)
+
+
+async def _mutate(store: RouteStore, writer: int, chance: random.Random) -> None:
+    """Do one thing to a random key; every seventh time or so, roll it back."""
+    service = chance.choice(["shared", f"own-{writer}"])
+    key = RouteKey("team-a", service, "prod", chance.choice(["v1", "v2", "v3"]))
+    url = f"{URL}/{chance.random()}"
+    if chance.random() > 0.15:
+        await _one_of(Changer(store, MemoryCache(), lambda _: None), key, url, chance)
+        return
+    with suppress(Rollback):
+        async with store.begin() as transaction:
+            seen = await transaction.lock(key, INTENT)
+            kind = ChangeKind.UPDATED if seen.route else ChangeKind.CREATED
+            await transaction.record([Draft(kind, key, seen.route, url)], INTENT)
+            raise Rollback
+
+
+async def _one_of(changer: Changer, key: RouteKey, url: str, chance: random.Random) -> None:
+    choice = chance.randrange(5)
+    with suppress(PointsmanError):
+        if choice == 0:
+            await changer.create(Create(key, url, {}), INTENT)
+        elif choice == 1:
+            await changer.update(Update(key, url, allow_missing=True), INTENT)
+        elif choice == 2:
+            await changer.activate(Activate(key, exclusive=True), INTENT)
+        elif choice == 3:
+            await changer.deactivate(Deactivate(key), INTENT)
+        else:
+            await changer.delete(Delete(key), INTENT)
+
+
+async def _check_that_history_adds_up(store: RouteStore) -> None:
+    """Each change begins where the last one of its key ended, and the end of history is what is."""
+    state: dict[RouteKey, Route | None] = {}
+    for change in await history(store):
+        assert change.before == state.get(change.key)
+        assert change.after is None or change.after.revision == change.revision
+        state[change.key] = change.after
+    routes = await store.list_routes(RouteQuery(limit=1000))
+    assert {route.key: route for route in routes} == {key: route for key, route in state.items() if route}
+
+
+# Replay
+
+
+def asked(fingerprint: bytes = b"body", request_id: str = "id-1") -> Intent:
+    return Intent("alice", request_id=request_id, fingerprint=fingerprint)
+
+
+async def remember(store: RouteStore, key: RouteKey, intent: Intent, outcome: Outcome) -> None:
+    async with store.begin() as transaction:
+        await transaction.lock(key, intent)
+        await transaction.remember(key.tenant, intent, outcome)
+
+
+async def replay(store: RouteStore, key: RouteKey, intent: Intent) -> Outcome | None:
+    async with store.begin() as transaction:
+        return (await transaction.lock(key, intent)).replay
+
+
+async def test_a_remembered_outcome_is_replayed_as_it_was(store: RouteStore) -> None:
+    route = await create(store, V1)
+    outcome = Outcome(route, 17)
+    await remember(store, V1, asked(), outcome)
+    await delete(store, route)
+    assert await replay(store, V1, asked()) == outcome
+
+
+async def test_the_outcome_of_a_delete_is_replayed_too(store: RouteStore) -> None:
+    await remember(store, V1, asked(), Outcome(None, 17))
+    assert await replay(store, V1, asked()) == Outcome(None, 17)
+
+
+async def test_without_a_request_id_nothing_is_replayed(store: RouteStore) -> None:
+    await remember(store, V1, asked(), Outcome(None, 17))
+    assert await replay(store, V1, asked(request_id="")) is None
+
+
+async def test_a_request_id_belongs_to_its_tenant(store: RouteStore) -> None:
+    elsewhere = RouteKey("team-b", "payments", "prod", "v1")
+    await remember(store, V1, asked(), Outcome(None, 1))
+    assert await replay(store, elsewhere, asked(b"other")) is None
+    await remember(store, elsewhere, asked(b"other"), Outcome(None, 2))
+    assert await replay(store, elsewhere, asked(b"other")) == Outcome(None, 2)
+    assert await replay(store, V1, asked()) == Outcome(None, 1)
+
+
+@pytest.mark.parametrize("key", [V1, V2, ORDERS], ids=["same key", "same family", "other family"])
+async def test_lock_refuses_a_request_id_that_is_known_with_another_fingerprint(
+    store: RouteStore, key: RouteKey
+) -> None:
+    await remember(store, V1, asked(), Outcome(None, 1))
+    with pytest.raises(RequestIdReused):
+        await replay(store, key, asked(b"other body"))
+
+
+@pytest.mark.parametrize("key", [V2, ORDERS], ids=["same family", "other family"])
+async def test_of_two_concurrent_requests_with_one_id_one_is_refused_and_leaves_nothing(
+    store: RouteStore, key: RouteKey
+) -> None:
+    """In another family, no lock keeps the second from getting as far as ``remember``."""
+
+    async def write(target: RouteKey, fingerprint: bytes) -> Outcome:
+        intent = asked(fingerprint)
+        async with store.begin() as transaction:
+            await transaction.lock(target, intent)
+            (change,) = await transaction.record([Draft(ChangeKind.CREATED, target, None, URL)], intent)
+            outcome = Outcome(change.after, change.revision)
+            await transaction.remember(target.tenant, intent, outcome)
+        return outcome
+
+    results = await asyncio.gather(write(V1, b"one"), write(key, b"other"), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["Outcome", "RequestIdReused"]
+    assert len(await history(store)) == (await store.clock()).revision == 1
+
+
+async def test_of_two_concurrent_families_with_one_id_the_later_to_remember_is_refused(store: RouteStore) -> None:
+    """The same, in the one order that reaches ``remember`` for sure."""
+
+    async def write_late() -> None:
+        async with store.begin() as late:
+            assert (await late.lock(ORDERS, asked(b"late"))).replay is None
+            await remember(store, V1, asked(b"early"), Outcome(None, 1))
+            await late.remember(ORDERS.tenant, asked(b"late"), Outcome(None, 2))
+
+    with pytest.raises(RequestIdReused):
+        await write_late()
+    assert await replay(store, V1, asked(b"early")) == Outcome(None, 1)
+
+
+async def test_of_two_concurrent_equal_requests_the_second_replays_the_first(store: RouteStore) -> None:
+    changer = Changer(store, MemoryCache(), lambda _: None)
+    outcomes = await asyncio.gather(*(changer.create(Create(V1, URL, {}), asked()) for _ in range(5)))
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    assert [change.revision for change in await history(store)] == [1]
+
+
+# Lists
+
+
+@pytest.fixture
+async def many(store: RouteStore) -> list[RouteKey]:
+    """Create keys whose order by code point differs from every friendlier one; return them in that order."""
+    parts = ["a", "B", "a-b", "a.b", "a_b", "aB", "ab", "b", "Z", "0", "10", "2"]
+    keys = [RouteKey(tenant, "s", "e", version) for tenant in parts for version in ("v1", "V2", "v10")]
+    for key in random.Random(1).sample(keys, len(keys)):
+        await create(store, key, active=key.version != "V2")
+    return sorted(keys, key=lambda key: (key.tenant.encode(), key.service, key.env, key.version.encode()))
+
+
+async def test_routes_are_listed_in_the_order_of_code_points(store: RouteStore, many: list[RouteKey]) -> None:
+    assert [route.key for route in await store.list_routes(RouteQuery())] == many
+
+
+@pytest.mark.parametrize("size", [1, 5, 36])
+async def test_pages_of_routes_join_without_gap_or_repeat(store: RouteStore, many: list[RouteKey], size: int) -> None:
+    listed: list[RouteKey] = []
+    while page := await store.list_routes(RouteQuery(after=listed[-1] if listed else None, limit=size)):
+        assert len(page) <= size
+        listed += [route.key for route in page]
+    assert listed == many
+
+
+async def test_routes_are_listed_after_a_key_that_is_gone(store: RouteStore, many: list[RouteKey]) -> None:
+    route = (await load(store, many[4])).route
+    assert route
+    await delete(store, route)
+    after = await store.list_routes(RouteQuery(after=many[4]))
+    assert [route.key for route in after] == many[5:]
+
+
+async def test_a_listed_route_is_what_a_load_answers(store: RouteStore) -> None:
+    await create(store, V1)
+    assert await store.list_routes(RouteQuery()) == [(await load(store, V1)).route]
+
+
+ROUTE_FILTERS: list[tuple[RouteQuery, set[int]]] = [
+    (RouteQuery(), {0, 1, 2, 3, 4}),
+    (RouteQuery(tenant="a"), {0, 1, 2, 3}),
+    (RouteQuery(tenant="a", service="s"), {0, 1, 2}),
+    (RouteQuery(service="s", env="e"), {0, 1, 4}),
+    (RouteQuery(env="f"), {2}),
+    (RouteQuery(active=True), {0, 2, 3, 4}),
+    (RouteQuery(tenant="a", active=False), {1}),
+    (RouteQuery(tenant="A"), set()),
+    (RouteQuery(tenant="%"), set()),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), ROUTE_FILTERS)
+async def test_routes_are_listed_that_match_every_part_that_is_set(
+    store: RouteStore, query: RouteQuery, expected: set[int]
+) -> None:
+    keys = [
+        RouteKey("a", "s", "e", "v1"),
+        RouteKey("a", "s", "e", "v2"),
+        RouteKey("a", "s", "f", "v1"),
+        RouteKey("a", "t", "e", "v1"),
+        RouteKey("b", "s", "e", "v1"),
+    ]
+    for key in keys:
+        await create(store, key, active=key.version == "v1")
+    assert {keys.index(route.key) for route in await store.list_routes(query)} == expected
+
+
+CHANGE_FILTERS: list[tuple[ChangeQuery, list[int]]] = [
+    (ChangeQuery(), [1, 2, 3, 4, 5, 6]),
+    (ChangeQuery(newest_first=True), [6, 5, 4, 3, 2, 1]),
+    (ChangeQuery(limit=2), [1, 2]),
+    (ChangeQuery(limit=2, newest_first=True), [6, 5]),
+    (ChangeQuery(after_revision=2), [3, 4, 5, 6]),
+    (ChangeQuery(before_revision=3), [1, 2]),
+    (ChangeQuery(after_revision=2, before_revision=5), [3, 4]),
+    (ChangeQuery(after_revision=2, before_revision=3), []),
+    (ChangeQuery(after_revision=1, limit=2, newest_first=True), [6, 5]),
+    (ChangeQuery(before_revision=6, limit=2, newest_first=True), [5, 4]),
+    (ChangeQuery(after_revision=6), []),
+    (ChangeQuery(tenant="team-a", service="payments"), [1, 2, 4, 5]),
+    (ChangeQuery(version="v2"), [2]),
+    (ChangeQuery(env="staging"), []),
+    (ChangeQuery(actor="bob"), [3, 6]),
+    (ChangeQuery(actor="bob", service="orders", after_revision=3), [6]),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), CHANGE_FILTERS)
+async def test_changes_are_listed_that_match_between_exclusive_bounds(
+    store: RouteStore, query: ChangeQuery, expected: list[int]
+) -> None:
+    bob = Intent("bob")
+    route = await create(store, V1)
+    await create(store, V2)
+    order = await create(store, ORDERS, intent=bob)
+    (change,) = await record(store, Draft(ChangeKind.DEACTIVATED, V1, route, URL, active=False))
+    assert change.after
+    await delete(store, change.after)
+    await record(store, Draft(ChangeKind.DELETED, ORDERS, order), intent=bob)
+    assert [change.revision for change in await store.list_changes(query)] == expected
+
+
+# PostgreSQL alone
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE route_changes SET actor = 'nobody'",
+        "UPDATE route_changes SET actor = 'nobody' WHERE false",
+        "DELETE FROM route_changes",
+        "TRUNCATE route_changes",
+    ],
+)
+async def test_history_cannot_be_rewritten(database_url: str, statement: str) -> None:
+    database = Database(database_url, pool_min=1, timeout=30.0)
+    await database.open()
+    store = PostgresStore(database)
+    await create(store, V1)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with database.connection() as connection:
+            await connection.execute(statement)
+    assert [change.actor for change in await history(store)] == ["alice"]
+    await database.close()
+
+
+async def test_forgotten_requests_are_those_that_are_old_enough(database_url: str) -> None:
+    database = Database(database_url, pool_min=1, timeout=30.0)
+    await database.open()
+    store = PostgresStore(database)
+    await remember(store, V1, asked(), Outcome(None, 1))
+    assert await store.forget_requests(3600) == 0
+    assert await replay(store, V1, asked()) == Outcome(None, 1)
+    assert await store.forget_requests(0) == 1
+    assert await replay(store, V1, asked()) is None
+    await database.close()

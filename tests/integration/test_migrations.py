@@ -1,0 +1,143 @@
+"""The schema: made once, whoever comes first, and the same for everyone."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from pointsman_server.adapters.migrations import LOCK, MigrationError, head, migrate
+from pointsman_server.embedded import Engines
+from tests.support.engines import create_database, drop_database
+
+TABLES = {"alembic_version", "audit_log", "clock", "relay", "requests", "route_changes", "routes"}
+MIGRATE = "import sys; from pointsman_server.adapters.migrations import migrate; print(*migrate(sys.argv[1]))"
+
+
+@pytest.fixture
+def empty_database(engines: Engines) -> Iterator[str]:
+    url = create_database(engines.urls["DATABASE_URL"])
+    yield url
+    drop_database(url)
+
+
+def query(url: str, sql: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def tables(url: str) -> set[str]:
+    return {name for (name,) in query(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+def schema(url: str) -> list[tuple[Any, ...]]:
+    """Describe every column, index, constraint and trigger."""
+    return query(
+        url,
+        """
+        SELECT 'column', table_name::text, column_name::text, data_type || is_nullable || coalesce(collation_name, '')
+          FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+                    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT 'trigger', tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
+                    FROM pg_trigger WHERE NOT tgisinternal
+        ORDER BY 1, 2, 3, 4
+        """,
+    )
+
+
+def check_one_clean_schema(url: str) -> None:
+    assert tables(url) == TABLES
+    assert query(url, "SELECT version_num FROM alembic_version") == [(head(),)]
+    assert query(url, "SELECT count(*), min(revision) FROM clock") == [(1, 0)]
+    assert query(url, "SELECT count(*), min(revision) FROM relay") == [(1, 0)]
+
+
+def test_an_empty_database_gets_the_schema_and_the_answer_says_from_and_to(empty_database: str) -> None:
+    assert migrate(empty_database) == (None, head())
+    check_one_clean_schema(empty_database)
+
+
+def test_a_second_run_changes_nothing(empty_database: str) -> None:
+    migrate(empty_database)
+    before, epoch = schema(empty_database), query(empty_database, "SELECT epoch FROM clock")
+    assert migrate(empty_database) == (head(), head())
+    assert schema(empty_database) == before
+    assert query(empty_database, "SELECT epoch FROM clock") == epoch
+
+
+def test_four_threads_at_once_all_succeed_and_one_of_them_does_it(empty_database: str, template_database: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(migrate, [empty_database] * 4))
+    assert sorted(results, key=str) == [(head(), head())] * 3 + [(None, head())]
+    check_one_clean_schema(empty_database)
+
+
+def test_two_processes_at_once_all_succeed_and_one_of_them_does_it(empty_database: str) -> None:
+    command = [sys.executable, "-c", MIGRATE, empty_database]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = sorted(process.communicate(timeout=120)[0].strip() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs == [f"{head()} {head()}", f"None {head()}"]
+    check_one_clean_schema(empty_database)
+
+
+def test_every_database_has_an_epoch_of_its_own(empty_database: str, database_url: str) -> None:
+    migrate(empty_database)
+    epochs = [query(url, "SELECT epoch FROM clock") for url in (empty_database, database_url)]
+    # A copy has the epoch of what it was copied from: it has its history, too.
+    assert epochs[0] != epochs[1]
+
+
+def test_who_finds_another_migrator_waits_only_so_long_and_changes_nothing(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        with pytest.raises(MigrationError, match="another migration holds the lock"):
+            migrate(empty_database, patience=0.0)
+    assert tables(empty_database) == set()
+    assert migrate(empty_database) == (None, head())
+
+
+def test_the_lock_is_free_again_after_a_migration_that_failed(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE routes (in_the_way int)")
+    with pytest.raises(Exception, match="already exists"):
+        migrate(empty_database)
+    assert tables(empty_database) == {"routes"}  # what came before the failure is rolled back
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("DROP TABLE routes")
+    assert migrate(empty_database, patience=0.0) == (None, head())
+    check_one_clean_schema(empty_database)
+
+
+def test_a_database_that_cannot_be_reached_is_an_error_at_once(unused_tcp_port: int) -> None:
+    with pytest.raises(MigrationError, match="PostgreSQL cannot be reached") as raised:
+        migrate(f"postgresql://pointsman:SECRET@127.0.0.1:{unused_tcp_port}/pointsman")
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO clock DEFAULT VALUES",
+        "INSERT INTO clock (single) VALUES (false)",
+        "UPDATE clock SET revision = -1",
+        "INSERT INTO relay DEFAULT VALUES",
+    ],
+)
+def test_there_is_one_clock_and_one_relay(database_url: str, statement: str) -> None:
+    with pytest.raises(psycopg.errors.IntegrityError):
+        query(database_url, statement)
+
+
+def test_the_audit_log_is_append_only(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO audit_log (revision, change) VALUES (1, 'x')")
+    for statement in ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            query(database_url, statement)
+    assert query(database_url, "SELECT revision, change FROM audit_log") == [(1, b"x")]

@@ -1,0 +1,431 @@
+"""The ports in memory, for unit tests. They pass the contract suite, so they behave like the real ones.
+
+On top they can be stopped (``Gate``), be told to fail, and say what they were asked.
+"""
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from pointsman_server.errors import PointsmanError, RequestIdReused
+from pointsman_server.ports import CacheUnavailable, ChangeQuery, Clock, Intent, Locked, Lookup, Outcome, RouteQuery
+from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+
+EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
+BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)
+
+
+class Gate:
+    """Where a test stops whoever passes. Open at first; no test needs to sleep to get an interleaving."""
+
+    def __init__(self) -> None:
+        self._opened = asyncio.Event()
+        self._opened.set()
+        self._arrived = asyncio.Condition()
+        self.waiting = 0
+        self.peak = 0
+
+    def close(self) -> None:
+        """Stop everyone who comes from now on."""
+        self._opened.clear()
+
+    def open(self) -> None:
+        """Let everyone go on."""
+        self._opened.set()
+
+    async def arrivals(self, count: int = 1) -> None:
+        """Wait until ``count`` stand before the closed gate."""
+        async with asyncio.timeout(30), self._arrived:
+            await self._arrived.wait_for(lambda: self.waiting >= count)
+
+    async def passing(self) -> None:
+        """Go through, when it is open."""
+        if self._opened.is_set():
+            return
+        async with self._arrived:
+            self.waiting += 1
+            self.peak = max(self.peak, self.waiting)
+            self._arrived.notify_all()
+        try:
+            await self._opened.wait()
+        finally:
+            self.waiting -= 1
+
+
+class ManualClock:
+    """Monotonic seconds that pass only when a test says so."""
+
+    def __init__(self, seconds: float = 1000.0) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+class MemoryStore:
+    """``ports.RouteStore`` in memory.
+
+    ``failure`` is raised by everything, ``commit_failure`` by the end of a transaction, which then rolls back unless
+    ``commits_anyway``. ``before_read`` stops a load before it reads, ``after_read`` with what it read in its hands;
+    ``before_commit`` stops a transaction that did all its work.
+    """
+
+    def __init__(self) -> None:
+        self.routes: dict[RouteKey, Route] = {}
+        self.changes: list[Change] = []
+        self.requests: dict[tuple[str, str], tuple[bytes, Outcome]] = {}
+        self.epoch = EPOCH
+        self.revision = 0
+        self.failure: PointsmanError | None = None
+        self.commit_failure: PointsmanError | None = None
+        self.commits_anyway = False
+        self.before_read = Gate()
+        self.after_read = Gate()
+        self.before_commit = Gate()
+        self.loads: list[list[RouteKey]] = []
+        self.journal: list[str] = []
+        self.ticking = asyncio.Lock()
+        self.families: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.ids: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        """See RouteStore.load."""
+        self.loads.append(list(keys))
+        await self.before_read.passing()
+        self._check()
+        found = [Snapshot(key, self.routes.get(key), self.revision) for key in keys]
+        await self.after_read.passing()
+        return found
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator["MemoryTransaction"]:
+        """See RouteStore.begin."""
+        self._check()
+        async with AsyncExitStack() as locks:
+            transaction = MemoryTransaction(self, locks)
+            yield transaction
+            self._check()
+            await self.before_commit.passing()
+            self.journal.append("commit")
+            if self.commit_failure is None or self.commits_anyway:
+                transaction.commit()
+            if self.commit_failure:
+                raise self.commit_failure
+
+    async def list_routes(self, query: RouteQuery) -> list[Route]:
+        """See RouteStore.list_routes."""
+        self._check()
+        found = [
+            self.routes[key]
+            for key in sorted(self.routes)
+            if _matches(query.tenant, key.tenant)
+            and _matches(query.service, key.service)
+            and _matches(query.env, key.env)
+            and (query.after is None or key > query.after)
+        ]
+        return [route for route in found if query.active in (None, route.active)][: query.limit]
+
+    async def list_changes(self, query: ChangeQuery) -> list[Change]:
+        """See RouteStore.list_changes."""
+        self._check()
+        found = [
+            change
+            for change in self.changes
+            if change.revision > query.after_revision
+            and (not query.before_revision or change.revision < query.before_revision)
+            and _matches(query.tenant, change.key.tenant)
+            and _matches(query.service, change.key.service)
+            and _matches(query.env, change.key.env)
+            and _matches(query.version, change.key.version)
+            and _matches(query.actor, change.actor)
+        ]
+        return (found[::-1] if query.newest_first else found)[: query.limit]
+
+    async def clock(self) -> Clock:
+        """See RouteStore.clock."""
+        self._check()
+        return Clock(self.epoch, self.revision)
+
+    def put(self, key: RouteKey, url: str = "https://old.internal", *, active: bool = True) -> Route:
+        """Write a route at once, as another process would."""
+        self.revision += 1
+        moment = BIRTH + timedelta(seconds=self.revision)
+        route = Route(key, url, active, {}, self.revision, moment, moment)
+        self.routes[key] = route
+        return route
+
+    def remove(self, key: RouteKey) -> None:
+        """Delete a route at once, as another process would."""
+        self.revision += 1
+        del self.routes[key]
+
+    def _check(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+class MemoryTransaction:
+    """``ports.RouteTransaction`` in memory: it holds its locks to the end, and writes only in ``commit``."""
+
+    def __init__(self, store: MemoryStore, locks: AsyncExitStack) -> None:
+        self._store = store
+        self._locks = locks
+        self._changes: list[Change] = []
+        self._requests: dict[tuple[str, str], tuple[bytes, Outcome]] = {}
+
+    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
+        """See RouteTransaction.lock."""
+        await self._locks.enter_async_context(self._store.families[key.family])
+        self._store.journal.append("lock")
+        siblings = [
+            route for other, route in sorted(self._store.routes.items()) if other.family == key.family and other != key
+        ]
+        replay = self._replay(key.tenant, intent)
+        return Locked(self._store.routes.get(key), siblings, self._store.revision, replay)
+
+    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+        """See RouteTransaction.record."""
+        await self._locks.enter_async_context(self._store.ticking)
+        self._store.journal.append("record")
+        moment = datetime.now(UTC)
+        for revision, draft in enumerate(drafts, self._store.revision + 1):
+            self._changes.append(_change(draft, intent, revision, moment, self._store.epoch))
+        return list(self._changes)
+
+    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
+        """See RouteTransaction.remember."""
+        name = (tenant, intent.request_id)
+        await self._locks.enter_async_context(self._store.ids[name])
+        if name in self._store.requests:
+            raise RequestIdReused(intent.request_id)
+        self._requests[name] = (intent.fingerprint, outcome)
+
+    def commit(self) -> None:
+        """Make everything visible at once."""
+        for change in self._changes:
+            if change.after:
+                self._store.routes[change.key] = change.after
+            else:
+                del self._store.routes[change.key]
+        if self._changes:
+            self._store.changes += self._changes
+            self._store.revision = self._changes[-1].revision
+        self._store.requests |= self._requests
+
+    def _replay(self, tenant: str, intent: Intent) -> Outcome | None:
+        if not intent.request_id or (tenant, intent.request_id) not in self._store.requests:
+            return None
+        fingerprint, outcome = self._store.requests[tenant, intent.request_id]
+        if fingerprint != intent.fingerprint:
+            raise RequestIdReused(intent.request_id)
+        return outcome
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the memory cache holds of a key: one hash of ``adapters.redis_cache.scripts``."""
+
+    expires_at: float
+    value: Snapshot | None = None
+    lease: str = ""
+    marks: set[str] = field(default_factory=set)
+
+
+class MemoryCache:
+    """``ports.RouteCache`` in memory. While ``down`` it cannot be reached; ``journal`` says what it was told."""
+
+    def __init__(self, now: ManualClock | None = None, *, ttl: float = 300.0, lease: float = 10.0) -> None:
+        self.now = now or ManualClock()
+        self.down = False
+        self.after_get = Gate()
+        self.before_fill = Gate()
+        self.journal: list[tuple[str, list[RouteKey]]] = []
+        self.entries: dict[RouteKey, Entry] = {}
+        self._ttl = ttl
+        self._lease = lease
+
+    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+        """See RouteCache.get."""
+        self.journal.append(("get", list(keys)))
+        if self.down:
+            return [Lookup()] * len(keys)
+        found = [self._look_up(key, token) for key in keys]
+        await self.after_get.passing()
+        return found
+
+    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """See RouteCache.fill."""
+        await self.before_fill.passing()
+        if not self._told("fill", snapshots):
+            return
+        for new in snapshots:
+            entry = self._entry(new.key)
+            if entry is None or entry.marks:
+                continue
+            if entry.value.as_of < new.as_of if entry.value else entry.lease == token:
+                entry.value, entry.lease, entry.expires_at = new, "", self.now() + self._ttl
+
+    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+        """See RouteCache.mark."""
+        self.journal.append(("mark", list(keys)))
+        if self.down:
+            return
+        for key in keys:
+            entry = self._entry(key) or self.entries.setdefault(key, Entry(0.0))
+            entry.lease = ""
+            entry.marks.add(token)
+            entry.expires_at = self.now() + self._lease
+
+    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+        """See RouteCache.settle."""
+        if not self._told("settle", snapshots):
+            return
+        for new in snapshots:
+            entry = self._entry(new.key)
+            if entry is None:
+                continue
+            own = token in entry.marks
+            entry.marks.discard(token)
+            if entry.value is None or entry.value.as_of < new.as_of:
+                entry.value, entry.lease = (new if own else None), ""
+                if own and not entry.marks:
+                    entry.expires_at = self.now() + self._ttl
+
+    async def consume(self, snapshots: Sequence[Snapshot]) -> None:
+        """See RouteCache.consume."""
+        if not self._told("consume", snapshots):
+            raise CacheUnavailable("the memory cache is down")
+        for new in snapshots:
+            entry = self._entry(new.key)
+            if entry is None:
+                continue
+            if entry.value is None:
+                entry.lease = ""
+            elif entry.value.as_of < new.as_of:
+                entry.value = new
+
+    async def ping(self) -> None:
+        """See RouteCache.ping."""
+        if self.down:
+            raise CacheUnavailable("the memory cache is down")
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.entries.clear()
+
+    def _told(self, what: str, snapshots: Sequence[Snapshot]) -> bool:
+        self.journal.append((what, [snapshot.key for snapshot in snapshots]))
+        return not self.down
+
+    def _look_up(self, key: RouteKey, token: str) -> Lookup:
+        entry = self._entry(key)
+        if entry is None:
+            self.entries[key] = Entry(self.now() + self._lease, lease=token)
+            return Lookup(leased=True)
+        if entry.marks:
+            return Lookup()
+        if entry.value is None and not entry.lease:
+            entry.lease, entry.expires_at = token, self.now() + self._lease
+            return Lookup(leased=True)
+        return Lookup(entry.value)
+
+    def _entry(self, key: RouteKey) -> Entry | None:
+        entry = self.entries.get(key)
+        if entry is not None and entry.expires_at <= self.now():
+            del self.entries[key]
+            return None
+        return entry
+
+
+def _matches(wanted: str, value: str) -> bool:
+    return not wanted or wanted == value
+
+
+def _change(draft: Draft, intent: Intent, revision: int, moment: datetime, epoch: str) -> Change:
+    born = draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else moment
+    after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, born, moment)
+    return Change(
+        revision=revision,
+        event_id=str(uuid.uuid4()),
+        kind=draft.kind,
+        key=draft.key,
+        before=draft.before,
+        after=None if draft.kind is ChangeKind.DELETED else after,
+        actor=intent.actor,
+        reason=intent.reason,
+        request_id=intent.request_id,
+        occur_time=moment,
+        epoch=epoch,
+        traceparent=intent.traceparent,
+    )
+
+
+class Wire:
+    """A TCP proxy that a test can cut and mend: the address stays while what is behind it goes and comes back.
+
+    ``replies`` holds back what comes from there.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self.replies = Gate()
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def mend(self) -> None:
+        """Accept connections, on the same port every time."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_address=True)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Refuse connections, and end those that are open."""
+        if self._server:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.transport.abort()
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        for source, sink, gate in ((reader, there_writer, Gate()), (there_reader, writer, self.replies)):
+            self._connections.add(sink)
+            pump = asyncio.create_task(self._pump(source, sink, gate))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: Gate) -> None:
+        try:
+            while data := await source.read(65536):
+                await gate.passing()
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass
+        finally:
+            self._connections.discard(sink)
+            sink.close()

@@ -1,0 +1,135 @@
+"""The cache in the server process: fenced, bounded, and never older than its time to live."""
+
+import pytest
+
+from pointsman_server.adapters.local_cache import JITTER, LocalCache
+from pointsman_server.routes import Route, RouteKey, Snapshot
+from tests.support.fakes import BIRTH, ManualClock
+
+K1, K2 = RouteKey("a", "b", "c", "v1"), RouteKey("a", "b", "c", "v2")
+TTL, NEGATIVE_TTL = 10.0, 4.0
+
+
+def at(as_of: int, key: RouteKey = K1) -> Snapshot:
+    return Snapshot(key, Route(key, "https://x.internal", True, {}, as_of, BIRTH, BIRTH), as_of)
+
+
+def absent(as_of: int) -> Snapshot:
+    return Snapshot(K1, None, as_of)
+
+
+@pytest.fixture
+def now() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(now: ManualClock) -> LocalCache:
+    return LocalCache(size=100, ttl=TTL, negative_ttl=NEGATIVE_TTL, now=now)
+
+
+def held(cache: LocalCache, key: RouteKey = K1) -> Snapshot | None:
+    found = cache.get(key)
+    return found.snapshot if found else None
+
+
+def test_what_is_put_is_held_with_when_its_read_began(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now() - 1)
+    found = cache.get(K1)
+    assert found
+    assert (found.snapshot, found.read_at) == (at(5), now() - 1)
+    assert cache.get(K2) is None
+
+
+def test_a_newer_snapshot_replaces_an_older_one(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.put(absent(6), now())
+    assert held(cache) == absent(6)
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0])
+def test_an_older_snapshot_never_replaces_a_newer_one_even_when_read_later(
+    cache: LocalCache, now: ManualClock, later: float
+) -> None:
+    cache.put(absent(6), now())
+    cache.put(at(5), now() + later)
+    assert held(cache) == absent(6)
+
+
+def test_an_expired_snapshot_still_fences(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(6), now())
+    now.advance(TTL)
+    cache.put(at(5), now())
+    assert held(cache) is None
+
+
+def test_the_same_revision_read_again_lives_longer(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    now.advance(TTL / 2)
+    cache.put(at(5), now())
+    now.advance(TTL / 2)
+    assert held(cache) == at(5)
+
+
+def test_the_same_revision_from_an_earlier_read_does_not_shorten_its_life(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.put(at(5), now() - TTL)
+    assert held(cache) == at(5)
+
+
+@pytest.mark.parametrize(("snapshot", "ttl"), [(at(5), TTL), (absent(5), NEGATIVE_TTL)], ids=["route", "absence"])
+def test_a_snapshot_is_answered_for_its_time_to_live_less_the_jitter(
+    cache: LocalCache, now: ManualClock, snapshot: Snapshot, ttl: float
+) -> None:
+    begun = now()
+    cache.put(snapshot, begun)
+    now.seconds = begun + ttl * (1 - JITTER) - 0.001
+    assert held(cache) == snapshot
+    now.seconds = begun + ttl
+    assert held(cache) is None
+
+
+def test_age_counts_from_the_beginning_of_the_read_not_from_its_end(cache: LocalCache, now: ManualClock) -> None:
+    begun = now()
+    now.advance(TTL - 0.001)  # a slow read: what it brought may be this old
+    cache.put(at(5), begun)
+    now.advance(0.001)
+    assert held(cache) is None
+
+
+def test_a_read_that_took_longer_than_the_time_to_live_brings_nothing(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now() - TTL)
+    assert held(cache) is None
+
+
+def test_what_is_put_together_does_not_expire_together(cache: LocalCache, now: ManualClock) -> None:
+    keys = [RouteKey("a", "b", "c", f"v{number}") for number in range(50)]
+    for key in keys:
+        cache.put(at(5, key), now())
+    ends = {entry.expires_at for key in keys if (entry := cache.get(key))}
+    assert len(ends) > 40
+    assert now() + TTL * (1 - JITTER) <= min(ends) < max(ends) <= now() + TTL
+
+
+def test_absence_never_outlives_a_route(now: ManualClock) -> None:
+    cache = LocalCache(size=10, ttl=1.0, negative_ttl=60.0, now=now)
+    cache.put(absent(5), now())
+    now.advance(1.0)
+    assert held(cache) is None
+
+
+def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> None:
+    cache = LocalCache(size=3, ttl=TTL, negative_ttl=TTL, now=now)
+    keys = [RouteKey("a", "b", "c", f"v{number}") for number in range(4)]
+    for key in keys[:3]:
+        cache.put(at(5, key), now())
+    assert held(cache, keys[0])
+    cache.put(at(5, keys[3]), now())
+    assert len(cache) == 3
+    assert [held(cache, key) is not None for key in keys] == [True, False, True, True]
+
+
+def test_clear_forgets_everything(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.clear()
+    assert (len(cache), held(cache)) == (0, None)

@@ -1,0 +1,90 @@
+"""The domain as protobuf messages and back."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.v1 import route_pb2
+from pointsman_server import encoding
+from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+from tests.support.fakes import BIRTH
+
+text = st.text(max_size=30)
+keys = st.builds(RouteKey, text, text, text, text)
+moments = st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds it
+revisions = st.integers(1, 2**63 - 1)
+routes = st.builds(
+    Route, keys, text, st.booleans(), st.dictionaries(text, text, max_size=5), revisions, moments, moments
+)
+changes = st.builds(
+    Change,
+    revision=revisions,
+    event_id=text,
+    kind=st.sampled_from(ChangeKind),
+    key=keys,
+    before=st.none() | routes,
+    after=st.none() | routes,
+    actor=text,
+    reason=text,
+    request_id=text,
+    occur_time=moments,
+    epoch=text,
+    traceparent=text,
+)
+
+
+@given(keys)
+def test_a_key_comes_back_as_it_went(key: RouteKey) -> None:
+    assert encoding.key_from_message(encoding.key_to_message(key)) == key
+
+
+@given(routes)
+def test_a_route_comes_back_as_it_went_also_through_bytes(route: Route) -> None:
+    encoded = encoding.route_to_message(route).SerializeToString()
+    assert encoding.route_from_message(route_pb2.Route.FromString(encoded)) == route
+
+
+@given(changes)
+def test_a_change_comes_back_as_it_went_also_through_bytes(change: Change) -> None:
+    encoded = encoding.change_to_message(change).SerializeToString()
+    assert encoding.change_from_message(route_pb2.RouteChange.FromString(encoded)) == change
+
+
+def test_times_come_back_in_utc_whatever_their_zone_was() -> None:
+    elsewhere = datetime(2024, 2, 29, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    moment = encoding.moment(encoding.timestamp(elsewhere))
+    assert moment == elsewhere
+    assert moment.tzinfo is UTC
+
+
+def test_every_kind_of_change_has_its_name_in_the_proto() -> None:
+    names = set(route_pb2.ChangeKind.keys()) - {"CHANGE_KIND_UNSPECIFIED"}
+    assert names == {f"CHANGE_KIND_{kind}" for kind in ChangeKind}
+
+
+def change_message(**fields: object) -> route_pb2.RouteChange:
+    change = Change(7, "id", ChangeKind.CREATED, RouteKey("a", "b", "c", "d"), None, None, "", "", "", BIRTH, "epoch")
+    message = encoding.change_to_message(change)
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize("revision", [0, -1])
+def test_a_change_without_a_revision_is_refused(revision: int) -> None:
+    with pytest.raises(ValueError, match="without a revision"):
+        encoding.change_from_message(change_message(revision=revision))
+
+
+@pytest.mark.parametrize("kind", [0, 99], ids=["unspecified", "of a newer server"])
+def test_a_change_of_a_kind_that_we_do_not_know_is_refused(kind: int) -> None:
+    with pytest.raises(ValueError, match=r"UNSPECIFIED|99"):
+        encoding.change_from_message(change_message(kind=kind))
+
+
+def test_fields_that_a_newer_server_adds_are_passed_over() -> None:
+    unknown = b"\xfa\x3f\x05later"  # field 1023, a string
+    message = route_pb2.RouteChange.FromString(change_message().SerializeToString() + unknown)
+    assert encoding.change_from_message(message).revision == 7

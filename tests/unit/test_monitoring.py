@@ -1,0 +1,141 @@
+"""What is up, what is down, and whether the server is ready."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from pointsman_server.errors import StoreUnavailable
+from pointsman_server.monitoring import Check, DependencyDown, Monitor, State
+
+
+class Dependency:
+    """A check that does what it is told."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.checks = 0
+
+    async def __call__(self) -> None:
+        self.checks += 1
+        if self.failure:
+            raise self.failure
+
+
+class Told:
+    """Who is told after every round."""
+
+    def __init__(self) -> None:
+        self.readiness: list[bool] = []
+        self.three = asyncio.Event()
+
+    async def __call__(self, monitor: Monitor) -> None:
+        self.readiness.append(monitor.ready)
+        if len(self.readiness) == 3:
+            self.three.set()
+
+
+@pytest.fixture
+def postgres() -> Dependency:
+    return Dependency()
+
+
+@pytest.fixture
+def redis() -> Dependency:
+    return Dependency()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def monitor(postgres: Dependency, redis: Dependency, told: Told) -> Monitor:
+    checks = {"postgres": postgres, "redis": redis}
+    return Monitor(checks, required=frozenset({"postgres"}), changed=told, interval=0.0, patience=30.0)
+
+
+def test_before_the_first_round_nothing_is_up(monitor: Monitor) -> None:
+    assert not monitor.ready
+    assert monitor.states["redis"] == State("redis", required=False, up=False, detail="not checked yet")
+
+
+async def test_what_answers_is_up(monitor: Monitor) -> None:
+    await monitor.round()
+    assert monitor.ready
+    assert monitor.states == {
+        "postgres": State("postgres", required=True, up=True, detail="ok"),
+        "redis": State("redis", required=False, up=True, detail="ok"),
+    }
+
+
+async def test_without_something_required_the_server_is_not_ready(monitor: Monitor, postgres: Dependency) -> None:
+    postgres.failure = DependencyDown("PostgreSQL at db:5432 cannot be reached")
+    await monitor.round()
+    assert not monitor.ready
+    assert monitor.states["postgres"].detail == "PostgreSQL at db:5432 cannot be reached"
+
+
+async def test_without_something_else_the_server_is_ready_all_the_same(monitor: Monitor, redis: Dependency) -> None:
+    redis.failure = DependencyDown("Redis does not answer")
+    await monitor.round()
+    assert monitor.ready
+    assert not monitor.states["redis"].up
+
+
+async def test_what_comes_back_is_up_again(monitor: Monitor, postgres: Dependency) -> None:
+    postgres.failure = DependencyDown("down")
+    await monitor.round()
+    postgres.failure = None
+    await monitor.round()
+    assert monitor.ready
+    assert monitor.states["postgres"].detail == "ok"
+
+
+async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(told: Told, redis: Dependency) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    checks: dict[str, Check] = {"postgres": hang, "redis": redis}
+    monitor = Monitor(checks, required=frozenset({"postgres"}), changed=told, patience=0.01)
+    await monitor.round()
+    assert not monitor.ready
+    assert monitor.states["postgres"].detail == "does not answer within 0.01 s"
+    assert monitor.states["redis"].up
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable(), OSError("password=SECRET"), RuntimeError("a bug")])
+async def test_a_check_that_raises_anything_has_failed_and_the_others_go_on(
+    monitor: Monitor, postgres: Dependency, redis: Dependency, told: Told, failure: Exception
+) -> None:
+    """Or else one bug in a check would freeze the last state that was seen, for ever."""
+    await monitor.round()
+    postgres.failure = failure
+    await monitor.round()
+    assert told.readiness == [True, False]
+    assert not monitor.states["postgres"].up
+    assert type(failure).__name__ in monitor.states["postgres"].detail
+    assert "SECRET" not in monitor.states["postgres"].detail
+    assert redis.checks == 2
+
+
+async def test_changed_is_told_after_every_round_also_when_nothing_changed(
+    monitor: Monitor, postgres: Dependency, told: Told
+) -> None:
+    await monitor.round()
+    await monitor.round()
+    postgres.failure = DependencyDown("down")
+    await monitor.round()
+    assert told.readiness == [True, True, False]
+
+
+async def test_it_checks_until_it_is_cancelled(monitor: Monitor, told: Told, postgres: Dependency) -> None:
+    running = asyncio.create_task(monitor.run())
+    async with asyncio.timeout(30):
+        await told.three.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+    assert postgres.checks >= 3

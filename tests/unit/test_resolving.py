@@ -1,0 +1,604 @@
+"""The read path: layers, provenance, races, bounds, failures."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.errors import (
+    Overloaded,
+    PointsmanError,
+    RevisionNotReached,
+    RouteInactive,
+    RouteNotFound,
+    StoreUnavailable,
+)
+from pointsman_server.resolving import Answer, Bounds, Resolver, Source
+from pointsman_server.routes import RouteKey, Snapshot
+from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
+
+K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+NEW = "https://new.internal"
+
+
+def keys(count: int) -> list[RouteKey]:
+    return [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(count)]
+
+
+class Observed:
+    """Counts what was looked up."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def looked_up(self, layer: str, outcome: str) -> None:
+        self.counts[layer, outcome] += 1
+
+
+class World:
+    """A resolver, and every layer below it."""
+
+    def __init__(self, bounds: Bounds = Bounds(), patience: float = 1.0) -> None:  # noqa: B008 - frozen
+        self.now = ManualClock()
+        self.store = MemoryStore()
+        self.cache = MemoryCache(self.now)
+        self.local = LocalCache(size=1000, ttl=10.0, negative_ttl=5.0, now=self.now)
+        self.observed = Observed()
+        self.resolver = self.another(bounds, patience)
+
+    def another(self, bounds: Bounds = Bounds(), patience: float = 1.0) -> Resolver:  # noqa: B008 - frozen
+        return Resolver(
+            self.store,
+            self.cache,
+            self.local,
+            observer=self.observed,
+            bounds=bounds,
+            patience=patience,
+            now=self.now,
+        )
+
+    async def resolve(self, key: RouteKey = K1, min_revision: int = 0) -> Answer:
+        return await self.resolver.resolve(key, min_revision)
+
+    def held(self, key: RouteKey = K1) -> Snapshot | None:
+        found = self.local.get(key)
+        return found.snapshot if found else None
+
+    async def shared(self, key: RouteKey = K1) -> Snapshot | None:
+        entry = self.cache.entries.get(key)
+        return entry.value if entry else None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# Layers
+
+
+async def test_the_first_answer_comes_from_the_store_and_fills_both_caches(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    assert await world.resolve() == Answer(snapshot, Source.POSTGRES, 0.0)
+    assert world.held() == await world.shared() == snapshot
+
+
+async def test_the_second_answer_comes_from_the_local_cache(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    await world.resolve()
+    assert await world.resolve() == Answer(snapshot, Source.LOCAL, 0.0)
+    assert len(world.store.loads) == 1
+
+
+async def test_without_a_local_entry_the_shared_cache_answers_and_fills_the_local_one(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    await world.resolve()
+    world.local.clear()
+    assert await world.resolve() == Answer(snapshot, Source.REDIS, 0.0)
+    assert await world.resolve() == Answer(snapshot, Source.LOCAL, 0.0)
+    assert len(world.store.loads) == 1
+
+
+async def test_the_age_of_a_local_answer_counts_from_the_beginning_of_its_read(world: World) -> None:
+    world.store.put(K1)
+    world.store.after_read.close()
+    asking = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals()
+    world.now.advance(2.0)
+    world.store.after_read.open()
+    await asking
+    world.now.advance(3.0)
+    answer = await world.resolve()
+    assert (answer.source, answer.age) == (Source.LOCAL, 5.0)
+
+
+async def test_an_expired_local_entry_is_not_answered(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve()
+    world.now.advance(10.0)
+    assert (await world.resolve()).source is Source.REDIS
+
+
+async def test_absence_is_cached_in_both_layers_with_the_revision_of_its_snapshot(world: World) -> None:
+    world.store.put(K2)
+    assert await world.resolve() == Answer(Snapshot(K1, None, 1), Source.POSTGRES)
+    assert (await world.resolve()).source is Source.LOCAL
+    world.local.clear()
+    assert await world.resolve() == Answer(Snapshot(K1, None, 1), Source.REDIS)
+    assert len(world.store.loads) == 1
+
+
+async def test_fully_consistent_reads_the_store_whatever_the_caches_hold(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve()
+    newer = Snapshot(K1, world.store.put(K1, NEW), 2)
+    assert await world.resolver.resolve(K1, fully_consistent=True) == Answer(newer, Source.POSTGRES)
+    assert world.held() == newer
+
+
+async def test_near_answers_from_the_local_cache_alone(world: World) -> None:
+    world.store.put(K1)
+    assert world.resolver.near(K1) is None
+    answer = await world.resolve()
+    assert world.resolver.near(K1) == Answer(answer.snapshot, Source.LOCAL, 0.0)
+    assert world.resolver.near(K1, min_revision=2) is None
+
+
+async def test_every_look_into_a_cache_is_counted(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve(K1)
+    await world.resolve(K1)
+    await world.resolve(K2)
+    await world.resolve(K2)
+    await world.resolve(K1, min_revision=1)
+    world.local.clear()
+    await world.resolve(K1)
+    await world.resolve(K2)
+    assert world.observed.counts == {
+        ("local", "miss"): 4,
+        ("local", "hit"): 2,
+        ("local", "negative"): 1,
+        ("redis", "miss"): 2,
+        ("redis", "hit"): 1,
+        ("redis", "negative"): 1,
+    }
+
+
+# What an answer says
+
+
+async def test_an_active_route_is_the_answer(world: World) -> None:
+    route = world.store.put(K1)
+    assert (await world.resolve()).route() == route
+
+
+async def test_an_inactive_route_is_refused_with_the_revision_as_of_which_it_is_so(world: World) -> None:
+    world.store.put(K1, active=False)
+    world.store.put(K2)
+    answer = await world.resolve()
+    with pytest.raises(RouteInactive) as refused:
+        answer.route()
+    assert refused.value.metadata == {"key": str(K1), "revision": "2"}
+
+
+async def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_so(world: World) -> None:
+    world.store.put(K2)
+    answer = await world.resolve()
+    with pytest.raises(RouteNotFound) as refused:
+        answer.route()
+    assert refused.value.metadata == {"key": str(K1), "revision": "1"}
+
+
+# min_revision
+
+Seed = Callable[[World], Snapshot]
+
+
+def seed_route(world: World) -> Snapshot:
+    return Snapshot(K1, world.store.put(K1), 1)
+
+
+def seed_absence(world: World) -> Snapshot:
+    world.store.put(K2)
+    return Snapshot(K1, None, 1)
+
+
+either = pytest.mark.parametrize("seed", [seed_route, seed_absence], ids=["route", "absence"])
+
+
+@either
+async def test_min_revision_is_served_by_any_layer_that_is_at_it(world: World, seed: Seed) -> None:
+    snapshot = seed(world)
+    for source in (Source.POSTGRES, Source.LOCAL):
+        assert await world.resolve(K1, 1) == Answer(snapshot, source)
+    world.local.clear()
+    assert await world.resolve(K1, 1) == Answer(snapshot, Source.REDIS)
+
+
+@either
+async def test_min_revision_skips_a_local_entry_that_is_older_for_a_shared_one_that_is_not(
+    world: World, seed: Seed
+) -> None:
+    seed(world)
+    await world.resolve()
+    newer = Snapshot(K1, world.store.put(K1, NEW), 2)
+    await world.cache.consume([newer])
+    assert await world.resolve(K1, 2) == Answer(newer, Source.REDIS)
+    assert world.held() == newer
+
+
+@either
+async def test_min_revision_skips_both_caches_that_are_older_and_leaves_them_the_newer_answer(
+    world: World, seed: Seed
+) -> None:
+    seed(world)
+    await world.resolve()
+    newer = Snapshot(K1, world.store.put(K1, NEW), 2)
+    assert await world.resolve(K1, 2) == Answer(newer, Source.POSTGRES)
+    assert world.held() == await world.shared() == newer
+
+
+@either
+async def test_without_min_revision_the_older_entry_is_still_answered(world: World, seed: Seed) -> None:
+    snapshot = seed(world)
+    await world.resolve()
+    world.store.put(K1, NEW)
+    assert await world.resolve() == Answer(snapshot, Source.LOCAL)
+
+
+async def test_a_flight_that_is_too_old_for_one_is_flown_again_for_that_one(world: World) -> None:
+    """Two share a load; while it is under way, one of them has seen a newer revision elsewhere."""
+    world.store.put(K1)
+    world.store.after_read.close()
+    one = asyncio.create_task(world.resolve(K1))
+    await world.store.after_read.arrivals()
+    world.store.put(K1, NEW)
+    other = asyncio.create_task(world.resolve(K1, 2))
+    await asyncio.sleep(0)
+    world.store.after_read.open()
+    assert (await one).snapshot.as_of == 1
+    assert (await other).snapshot.as_of == 2
+
+
+async def test_a_store_that_lags_is_asked_until_it_is_at_min_revision(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.store.put(K1)
+    pauses: list[float] = []
+    yield_once = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            world.store.put(K2)
+        await yield_once(0)
+
+    monkeypatch.setattr("pointsman_server.resolving.asyncio.sleep", sleep)
+    assert (await world.resolve(K1, 2)).snapshot.as_of == 2
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("fully_consistent", [False, True])
+async def test_a_min_revision_that_is_not_reached_within_patience_is_an_error_that_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, fully_consistent: bool
+) -> None:
+    """Time passes only by the pauses between the tries."""
+    world.store.put(K1)
+    begun = world.now()
+    yield_once = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        world.now.advance(seconds)
+        await yield_once(0)
+
+    monkeypatch.setattr("pointsman_server.resolving.asyncio.sleep", sleep)
+    with pytest.raises(RevisionNotReached) as refused:
+        await world.resolver.resolve(K1, 9, fully_consistent=fully_consistent)
+    assert refused.value.metadata == {"min_revision": "9", "revision": "1"}
+    assert 0.5 < world.now() - begun <= 1.0
+    assert len(world.store.loads) < 15  # with pauses that grow
+
+
+# One flight per key, bounds
+
+
+async def test_a_thousand_concurrent_misses_of_one_key_are_one_load(world: World) -> None:
+    world.store.put(K1)
+    answers = await asyncio.gather(*(world.resolve() for _ in range(1000)))
+    assert {answer.snapshot.as_of for answer in answers} == {1}
+    assert world.store.loads == [[K1]]
+    assert [keys for name, keys in world.cache.journal if name == "get"] == [[K1]]
+
+
+async def test_misses_that_come_while_a_load_is_under_way_share_it(world: World) -> None:
+    world.store.before_read.close()
+    first = asyncio.create_task(world.resolve())
+    await world.store.before_read.arrivals()
+    rest = [asyncio.create_task(world.resolve()) for _ in range(100)]
+    await asyncio.sleep(0)
+    world.store.before_read.open()
+    await asyncio.gather(first, *rest)
+    assert world.store.loads == [[K1]]
+
+
+async def test_different_misses_go_in_batches_and_never_exceed_the_bounds_and_the_rest_is_shed() -> None:
+    world = World(Bounds(batch=10, concurrency=3, queue=50))
+    world.store.before_read.close()
+    asking = asyncio.create_task(world.resolver.resolve_many(keys(1000)))
+    await world.store.before_read.arrivals(3)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert world.store.before_read.peak == 3
+    assert all(len(load) <= 10 for load in world.store.loads)
+    world.store.before_read.open()
+    answers = await asking
+    shed = [answer for answer in answers if isinstance(answer, PointsmanError)]
+    assert {type(error) for error in shed} == {Overloaded}
+    assert {error.metadata["limit"] for error in shed} == {"cache_loads", "store_loads"}
+    assert len(answers) - len(shed) == 3 * 10 + 50
+    assert world.store.before_read.peak == 3
+
+
+async def test_after_shedding_the_same_keys_are_answered() -> None:
+    world = World(Bounds(batch=10, concurrency=1, queue=10))
+    first = await world.resolver.resolve_many(keys(100))
+    assert any(isinstance(answer, Overloaded) for answer in first)
+    for key in keys(100):
+        assert isinstance(await world.resolve(key), Answer)
+
+
+async def test_a_finished_flight_leaves_nothing_behind(world: World) -> None:
+    await world.resolver.resolve_many(keys(10))
+    world.store.failure = StoreUnavailable()
+    world.local.clear()
+    world.cache.flush()
+    await world.resolver.resolve_many(keys(10))
+    assert world.resolver._flights == {}
+    assert world.resolver._leases == {}
+
+
+# Races with a write of this process
+
+Late = Callable[[World], "asyncio.Task[Answer]"]
+
+
+def by_a_miss(world: World) -> "asyncio.Task[Answer]":
+    return asyncio.create_task(world.resolve())
+
+
+def by_a_fully_consistent_read(world: World) -> "asyncio.Task[Answer]":
+    return asyncio.create_task(world.resolver.resolve(K1, fully_consistent=True))
+
+
+late = pytest.mark.parametrize("ask", [by_a_miss, by_a_fully_consistent_read])
+
+
+async def load_late(world: World, ask: Late, *, evict: bool) -> Snapshot:
+    """Load revision 1, learn revision 2 meanwhile, and only then let the load arrive."""
+    world.cache.down = True
+    world.store.put(K1)
+    world.store.after_read.close()
+    asking = ask(world)
+    await world.store.after_read.arrivals()
+    written = Snapshot(K1, world.store.put(K1, NEW), 2)
+    world.resolver.learn([written])
+    if evict:
+        world.local.clear()
+    world.store.after_read.open()
+    await asking
+    return written
+
+
+@late
+async def test_what_was_written_is_never_replaced_by_a_load_that_began_before(world: World, ask: Late) -> None:
+    written = await load_late(world, ask, evict=False)
+    assert world.held() == written
+
+
+@late
+async def test_a_load_that_began_before_a_write_is_not_taken_over_even_when_the_written_entry_was_evicted(
+    world: World, ask: Late
+) -> None:
+    """Nothing is left in the local cache to fence it off: the lease must."""
+    written = await load_late(world, ask, evict=True)
+    assert world.held() is None
+    assert await world.resolve() == Answer(written, Source.POSTGRES)
+
+
+@late
+async def test_without_the_lease_the_late_load_would_be_taken_over(world: World, ask: Late) -> None:
+    """The race of the test before, with its remedy off."""
+
+    def learn(snapshots: Sequence[Snapshot]) -> None:
+        for snapshot in snapshots:
+            world.local.put(snapshot, world.now())
+
+    world.resolver.learn = learn  # type: ignore[method-assign]
+    await load_late(world, ask, evict=True)
+    held = world.held()
+    assert held
+    assert held.as_of == 1
+
+
+async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_it(world: World) -> None:
+    world.cache.down = True
+    world.store.put(K1)
+    world.store.after_read.close()
+    before = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals()
+    written = Snapshot(K1, world.store.put(K1, NEW), 2)
+    world.resolver.learn([written])
+    world.local.clear()
+    after = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals(2)
+    world.store.after_read.open()
+    assert (await before).snapshot.as_of == 1
+    assert (await after).snapshot == written
+    assert world.held() == written
+
+
+async def test_what_was_learnt_is_answered_at_once_from_the_local_cache(world: World) -> None:
+    written = Snapshot(K1, world.store.put(K1), 1)
+    world.resolver.learn([written, Snapshot(K2, None, 1)])
+    assert await world.resolve(K1) == Answer(written, Source.LOCAL)
+    assert await world.resolve(K2) == Answer(Snapshot(K2, None, 1), Source.LOCAL)
+
+
+async def test_a_load_of_another_key_is_taken_over_all_the_same(world: World) -> None:
+    world.store.put(K2)
+    world.store.after_read.close()
+    asking = asyncio.create_task(world.resolve(K2))
+    await world.store.after_read.arrivals()
+    world.resolver.learn([Snapshot(K1, None, 1)])
+    world.store.after_read.open()
+    assert world.held(K2) is None
+    assert (await asking).snapshot == world.held(K2)
+
+
+async def test_a_late_load_does_not_fill_the_shared_cache_after_a_write(world: World) -> None:
+    world.store.put(K1)
+    world.store.after_read.close()
+    asking = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals()
+    written = Snapshot(K1, world.store.put(K1, NEW), 2)
+    await world.cache.mark([K1], "writer")
+    await world.cache.settle([written], "writer")
+    world.cache.flush()
+    world.store.after_read.open()
+    await asking
+    assert await world.shared() is None
+
+
+# Failures
+
+
+async def test_with_the_store_down_what_is_cached_keeps_coming_and_says_from_where(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    await world.resolve(K1)
+    await world.resolve(K2)
+    world.store.failure = StoreUnavailable()
+    assert await world.resolve(K1) == Answer(snapshot, Source.LOCAL)
+    world.local.clear()
+    assert await world.resolve(K1) == Answer(snapshot, Source.REDIS)
+    assert await world.resolve(K2) == Answer(Snapshot(K2, None, 1), Source.REDIS)
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable(), Overloaded("store_connections")])
+async def test_with_the_store_down_what_is_not_cached_is_an_error_and_comes_back_with_it(
+    world: World, failure: PointsmanError
+) -> None:
+    world.store.put(K1)
+    world.store.failure = failure
+    with pytest.raises(type(failure)):
+        await world.resolve()
+    world.store.failure = None
+    assert (await world.resolve()).snapshot.as_of == 1
+
+
+async def test_with_the_store_down_a_newer_revision_than_cached_is_an_error_not_an_old_answer(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve()
+    world.store.failure = StoreUnavailable()
+    with pytest.raises(StoreUnavailable):
+        await world.resolve(K1, 2)
+
+
+async def test_with_the_shared_cache_down_the_store_answers(world: World) -> None:
+    world.cache.down = True
+    world.store.put(K1)
+    assert (await world.resolve()).source is Source.POSTGRES
+    assert (await world.resolve()).source is Source.LOCAL
+
+
+async def test_without_the_lease_of_the_shared_cache_it_is_not_filled(world: World) -> None:
+    world.store.put(K1)
+    await world.cache.get([K1], "another server")
+    await world.resolve()
+    assert await world.shared() is None
+    assert "fill" not in [name for name, _ in world.cache.journal]
+
+
+async def test_who_gives_up_takes_nothing_from_the_others(world: World) -> None:
+    world.store.put(K1)
+    world.store.before_read.close()
+    impatient = asyncio.create_task(world.resolve())
+    await world.store.before_read.arrivals()
+    patient = asyncio.create_task(world.resolve())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    world.store.before_read.open()
+    assert (await patient).snapshot.as_of == 1
+    assert impatient.cancelled()
+    assert len(world.store.loads) == 1
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(world: World) -> None:
+    noise: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    world.store.before_read.close()
+    world.store.failure = StoreUnavailable()
+    asking = asyncio.create_task(world.resolve())
+    await world.store.before_read.arrivals()
+    flights = list(world.resolver._flights.values())
+    asking.cancel()
+    await asyncio.wait([asking])
+    world.store.before_read.open()
+    await asyncio.wait(flights)
+    del asking, flights
+    await asyncio.sleep(0)
+    assert noise == []
+
+
+# Many keys
+
+
+async def test_many_keys_are_answered_in_their_order_repeats_included(world: World) -> None:
+    world.store.put(K1)
+    world.store.put(K2)
+    asked = [K2, K3, K1, K2, K2, K3]
+    answers = await world.resolver.resolve_many(asked)
+    assert [answer.snapshot.key for answer in answers if isinstance(answer, Answer)] == asked
+    assert [bool(answer.snapshot.route) for answer in answers if isinstance(answer, Answer)] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert world.store.loads == [[K2, K3, K1]]
+
+
+async def test_no_keys_no_answers(world: World) -> None:
+    assert await world.resolver.resolve_many([]) == []
+
+
+async def test_a_key_that_cannot_be_answered_has_its_error_in_its_place(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve(K1)
+    world.store.failure = StoreUnavailable()
+    first, second, third = await world.resolver.resolve_many([K2, K1, K3])
+    assert isinstance(second, Answer)
+    assert isinstance(first, StoreUnavailable)
+    assert isinstance(third, StoreUnavailable)
+
+
+async def test_min_revision_and_consistency_hold_for_every_one_of_many_keys(world: World) -> None:
+    world.store.put(K1)
+    await world.resolver.resolve_many([K1, K2])
+    world.store.put(K1, NEW)
+    for options in ({"min_revision": 2}, {"fully_consistent": True}):
+        answers = await world.another().resolve_many([K1, K2], **options)
+        assert [answer.snapshot.as_of for answer in answers if isinstance(answer, Answer)] == [2, 2]
+
+
+async def test_a_bug_is_no_answer_of_a_key_but_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(world.cache, "get", broken)
+    with pytest.raises(RuntimeError):
+        await world.resolver.resolve_many([K1, K2])
