@@ -5,10 +5,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-UV := $(BIN)/uv
+UV := .cache/uv/bin/uv
 UV_VERSION := 0.13.*
 BUF_VERSION := 1.75.0
-BUF := npx --yes @bufbuild/buf@$(BUF_VERSION)
+BUF := npx --yes --loglevel=error @bufbuild/buf@$(BUF_VERSION)
 # The oldest that the client supports: stubs load with every later one.
 PROTOC_TOOLS := grpcio-tools==1.74.0 mypy-protobuf==3.7.0
 
@@ -19,11 +19,13 @@ help: ## Say what there is to make.
 .PHONY: setup
 setup: .venv/.ready ## Install everything that is pinned into .venv.
 
-.venv/.ready: requirements.lock pyproject.toml clients/python/pyproject.toml
-	@test -x $(UV) || { $(PYTHON) -m venv .venv && $(BIN)/pip -q --disable-pip-version-check install 'uv==$(UV_VERSION)'; }
+$(UV):
+	@$(PYTHON) -m venv .cache/uv
+	@.cache/uv/bin/pip -q --disable-pip-version-check install 'uv==$(UV_VERSION)'
+
+.venv/.ready: requirements.lock pyproject.toml clients/python/pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
 	@$(UV) pip sync -q --compile-bytecode --python $(BIN)/python requirements.lock
-	@$(BIN)/python -m ensurepip -q --upgrade 2>/dev/null || true
-	@$(BIN)/python -m pip -q --disable-pip-version-check install 'uv==$(UV_VERSION)'
 	@$(UV) pip install -q --python $(BIN)/python --no-deps -e clients/python -e .
 	@touch $@
 
@@ -67,7 +69,7 @@ lint-docs: setup
 	@$(BIN)/python -m tests.support.readme --check
 
 .PHONY: lint-pins
-lint-pins: setup
+lint-pins: setup | $(UV)
 	@$(UV) pip install -q --dry-run --python $(BIN)/python --require-hashes -r requirements.lock
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
 
@@ -79,7 +81,7 @@ image: setup .cache/protoc/.ready
 protos: image ## Generate the Python stubs from protos/.
 	@$(BUF) generate 2> >(grep -vE '^(Writing mypy|npm )' >&2)
 
-.cache/protoc/.ready: .venv/.ready
+.cache/protoc/.ready: .venv/.ready | $(UV)
 	@test -x .cache/protoc/bin/python || $(UV) venv -q --python $(BIN)/python .cache/protoc
 	@$(UV) pip install -q --python .cache/protoc/bin/python $(PROTOC_TOOLS)
 	@touch $@
@@ -89,7 +91,7 @@ docs: setup ## Write the generated parts of the README.
 	@$(BIN)/python -m tests.support.readme --write
 
 .PHONY: lock
-lock: setup ## Pin the newest versions that pyproject.toml allows.
+lock: setup | $(UV) ## Pin the newest versions that pyproject.toml allows.
 	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --generate-hashes --group dev --all-extras --no-emit-package pointsman \
 		-o requirements.lock pyproject.toml clients/python/pyproject.toml

@@ -136,6 +136,7 @@ class App:
     async def _drain_grpc(self, server: Any) -> None:
         self._draining = True
         await self.health.drain()
+        await asyncio.sleep(self.settings.lame_duck_seconds)
         await server.stop(self.settings.drain_seconds)
 
     def _make_resolver(self) -> Resolver:

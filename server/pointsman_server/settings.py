@@ -121,6 +121,13 @@ class Settings(BaseSettings):
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
         default="auto", description="The gRPC server: grpcio, the faster native one, or whichever fits."
     )
+    lame_duck_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds that a server goes on taking calls on a stop, already NOT_SERVING, until balancers notice.",
+    )
     drain_seconds: float = Field(
         default=10,
         ge=0,

@@ -89,7 +89,7 @@ class Supervisor:
     def _drain(self) -> int:
         for worker in self._workers.values():
             worker.terminate()
-        give_up = time.monotonic() + self._settings.drain_seconds + 10
+        give_up = time.monotonic() + self._settings.lame_duck_seconds + self._settings.drain_seconds + 10
         codes = [_wait(worker, give_up) for worker in self._workers.values()]
         return 0 if all(code == 0 for code in codes) else 1
 

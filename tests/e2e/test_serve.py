@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer
 
-from pointsman import Client, RouteNotFound
+from pointsman import Client, NotFound, RouteNotFound
 from pointsman.v1 import route_pb2
 from tests.support.processes import free_port, get_json, get_metric, run, serve, server_process
 from tests.support.tools import require, tool
@@ -83,17 +83,31 @@ def test_a_change_reaches_callers_kafka_and_the_audit_log(environ, transport):
 
 
 def test_two_servers_see_each_others_writes(environ):
-    with serve(**environ) as (_, one, _http), serve(**environ) as (_, two, _http2):
-        with Client(one) as writer, Client(two) as reader:
-            with pytest.raises(RouteNotFound):
-                reader.resolve("team-a/payments/prod/v1")
-            revision = writer.create("team-a/payments/prod/v1", URL).revision
+    with (
+        serve(**environ) as (_, one, _http),
+        serve(**environ) as (_, two, _http2),
+        Client(one) as writer,
+        Client(two) as reader,
+    ):
+        with pytest.raises(RouteNotFound):
+            reader.resolve("team-a/payments/prod/v1")
+        revision = writer.create("team-a/payments/prod/v1", URL).revision
 
-            # At once with the revision as a token; without one, within the local cache's time to live.
-            assert reader.resolve("team-a/payments/prod/v1", min_revision=revision).route.url == URL
-            deleted = writer.delete("team-a/payments/prod/v1")
-            with pytest.raises(RouteNotFound):
-                reader.resolve("team-a/payments/prod/v1", min_revision=deleted)
+        # At once with the revision as a token; without one, within the local cache's time to live.
+        assert reader.resolve("team-a/payments/prod/v1", min_revision=revision).route.url == URL
+        writer.deactivate("team-a/payments/prod/v1")
+        assert eventually(lambda: not resolves(reader, "team-a/payments/prod/v1"))
+        deleted = writer.delete("team-a/payments/prod/v1")
+        with pytest.raises(RouteNotFound):
+            reader.resolve("team-a/payments/prod/v1", min_revision=deleted)
+
+
+def resolves(client: Client, key: str) -> bool:
+    try:
+        client.resolve(key)
+    except NotFound:
+        return False
+    return True
 
 
 def test_every_acknowledged_write_reaches_kafka_after_a_kill(environ):
@@ -129,6 +143,18 @@ def test_a_stop_fails_no_accepted_call(environ):
         assert process.process.wait(30) == 0
 
 
+def test_a_lame_duck_says_not_serving_and_still_answers(environ):
+    lame = environ | {"POINTSMAN_LAME_DUCK_SECONDS": "600"}
+    with serve(**lame) as (process, address, http), Client(address) as client:
+        client.create("team-a/payments/prod/v1", URL)
+        process.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: get_json(f"{http}/health/ready")[0] == 503)
+
+        assert client.resolve("team-a/payments/prod/v1").route.url == URL
+
+        process.process.kill()
+
+
 def blocked(url: str) -> bool:
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
@@ -159,6 +185,7 @@ def test_engines_that_are_down_at_start_are_named_and_waited_for(environ, kafka_
         "DATABASE_URL": "postgresql://u@127.0.0.1:1/d",
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "POINTSMAN_DATABASE_TIMEOUT_SECONDS": "1",
     }
     with serve(**down) as (process, _, http):
         code, health = get_json(f"{http}/health/ready")
@@ -251,9 +278,8 @@ def test_grpcurl_and_the_health_probe_call_it(environ):
             created = call("-d", f'{{"key":{key},"url":"{URL}"}}', address, f"{service}/Create")
             assert created.returncode == 0, created.stderr
             assert URL in call("-d", f'{{"key":{key}}}', address, f"{service}/Resolve").stdout
-            missing = call(
-                "-d", '{"key":{"tenant":"a","service":"b","env":"c","version":"d"}}', address, f"{service}/Get"
-            )
+            absent = '{"key":{"tenant":"a","service":"b","env":"c","version":"d"}}'
+            missing = call("-d", absent, address, f"{service}/Get")
             assert "NotFound" in missing.stderr
             assert "ROUTE_NOT_FOUND" in missing.stderr
             for name in ("", service, "readiness", "liveness"):

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 import redis
-from pointsman_server.embedded import Engines, start
 from psycopg import sql
+
+from pointsman_server.embedded import Engines, start
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - the directories in it are made by tempfile
 MEMORY_BYTES = 2 << 30

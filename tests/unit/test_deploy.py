@@ -113,7 +113,7 @@ class TestImage:
         assert all((ROOT / path).exists() for path in let_in)
 
     def test_it_is_built_by_the_version_of_uv_that_the_makefile_uses(self) -> None:
-        (used,) = re.findall(r"uv==([\d.]+)\*", (ROOT / "Makefile").read_text())
+        (used,) = re.findall(r"UV_VERSION := ([\d.]+)\*", (ROOT / "Makefile").read_text())
         (built,) = re.findall(r"uv==([\d.]+)", DOCKERFILE)
         assert built.startswith(used)
 

@@ -1,0 +1,126 @@
+"""The parts of README.md that the code knows better: the tables of settings, errors and metrics.
+
+``python -m tests.support.readme --write`` (``make docs``) fills them in, ``--check`` (``make lint``) compares. Each
+lies between ``<!-- name -->`` and ``<!-- /name -->``.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from inspect import getdoc
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from pointsman_server import settings
+from pointsman_server.errors import PointsmanError, RetryLater
+from pointsman_server.rpc import statuses
+from pointsman_server.telemetry.metrics import Metrics
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+# What a caller does about each reason. An error without a line here cannot be documented, and fails the build.
+WHAT_TO_DO = {
+    "INVALID_FIELD": "Correct the fields that `BadRequest` names.",
+    "REQUEST_ID_REUSED": "Choose a new `request_id`.",
+    "ROUTE_NOT_FOUND": "Create the route, or correct the key.",
+    "ROUTE_INACTIVE": "Activate the route.",
+    "ROUTE_EXISTS": "Update the route instead.",
+    "REVISION_MISMATCH": "Read the route again, then decide.",
+    "OVERLOADED": "Wait for `RetryInfo`, then try again.",
+    "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",
+    "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",
+    "INTERNAL": "Give the operator the `x-request-id`.",
+}
+
+
+class OutOfDate(Exception):
+    """A generated part cannot be found, or is not what the code says; the text says which, and what to do."""
+
+
+def errors_table() -> str:
+    """Render the errors of ``statuses.CODES``, one row per reason, with what a caller does about each."""
+    rows = ["| status | reason | when | `RetryInfo` | what to do |", "|---|---|---|---|---|"]
+    rows += [f"| {' | '.join(cells)} |" for cells in _errors()]
+    return "\n".join(rows) + "\n"
+
+
+def _errors() -> Iterator[tuple[str, ...]]:
+    kinds: dict[str, list[type[PointsmanError]]] = {}
+    for kind in statuses.CODES:
+        kinds.setdefault(kind.reason, []).append(kind)
+    for reason, same in kinds.items():
+        (code,) = {statuses.CODES[kind].name for kind in same}
+        when = " ".join(_first_line(kind) for kind in same)
+        retry = f"{same[0].retry_delay:g} s" if issubclass(same[0], RetryLater) else ""
+        yield f"`{code}`", f"`{reason}`", when, retry, WHAT_TO_DO[reason]
+    yield "`INTERNAL`", "`INTERNAL`", "A bug in the server; its log has the cause.", "", WHAT_TO_DO["INTERNAL"]
+
+
+def _first_line(kind: type[PointsmanError]) -> str:
+    return (getdoc(kind) or "").splitlines()[0].replace("``", "`")
+
+
+def metrics_table() -> str:
+    """Render every metric of ``telemetry.metrics``, by the name that Prometheus sees."""
+    rows = ["| metric | type | labels | what it is |", "|---|---|---|---|"]
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = " ".join(f"`{label}`" for label in metric._labelnames)
+            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "settings": settings.markdown,
+    "errors": errors_table,
+    "metrics": metrics_table,
+}
+
+
+def filled(text: str) -> str:
+    """Return ``text`` with every part as the code says. Raises OutOfDate when a pair of markers is missing."""
+    for name, render in PARTS.items():
+        text = text.replace(_part(text, name), f"<!-- {name} -->\n{render()}<!-- /{name} -->")
+    return text
+
+
+def check(text: str) -> None:
+    """Raise OutOfDate, naming every part of ``text`` that is not what the code says."""
+    stale = [name for name in PARTS if _part(text, name) != _part(filled(text), name)]
+    if stale:
+        raise OutOfDate(f"README.md is out of date ({', '.join(stale)}): run `make docs`")
+
+
+def _part(text: str, name: str) -> str:
+    """Find a part, its markers included."""
+    found: list[str] = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, re.DOTALL)
+    if len(found) != 1:
+        raise OutOfDate(f"README.md must have one part between <!-- {name} --> and <!-- /{name} -->")
+    return found[0]
+
+
+def main(arguments: list[str] | None = None, readme: Path = README) -> int:
+    """Fill in or compare; 1 when they differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.readme", description=__doc__)
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--write", action="store_true", help="fill in the parts")
+    mode.add_argument("--check", action="store_true", help="fail when a part is not what the code says")
+    options = parser.parse_args(arguments)
+    text = readme.read_text()
+    try:
+        if options.write:
+            readme.write_text(filled(text))
+        else:
+            check(text)
+    except OutOfDate as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
