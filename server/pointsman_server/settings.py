@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         ge=0,
         le=600,
         allow_inf_nan=False,
-        description="Seconds that a server goes on taking calls on a stop, already NOT_SERVING, until balancers notice.",
+        description="Seconds that a stopping server, already NOT_SERVING, goes on taking calls: balancers notice.",
     )
     drain_seconds: float = Field(
         default=10,
@@ -419,11 +419,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield (
             f"POINTSMAN_STORE_LOAD_CONCURRENCY ({settings.store_load_concurrency}) must be less than "
             f"POINTSMAN_DATABASE_POOL_MAX ({settings.database_pool_max}): writes must always find a connection"
-        )
-    if settings.store_load_queue < settings.store_load_batch:
-        yield (
-            f"POINTSMAN_STORE_LOAD_QUEUE ({settings.store_load_queue}) must be at least "
-            f"POINTSMAN_STORE_LOAD_BATCH ({settings.store_load_batch})"
         )
     for name in ("cache_negative_ttl_seconds", "cache_local_ttl_seconds"):
         if getattr(settings, name) > settings.cache_ttl_seconds:

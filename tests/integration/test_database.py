@@ -216,18 +216,8 @@ async def test_a_closed_database_is_unavailable(database_url: str) -> None:
 
 
 async def test_a_database_that_accepts_and_never_answers_is_unavailable_within_bounds(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
 ) -> None:
-    """The driver first tries to cancel the statement, for up to 10 s on top of the timeout: here it gives up sooner."""
-    cancel = psycopg.AsyncConnection.cancel_safe
-
-    async def cancel_quickly(connection: psycopg.AsyncConnection, *, timeout: float) -> None:  # noqa: ASYNC109 - the driver's
-        try:
-            await cancel(connection, timeout=0.1)
-        finally:
-            connection.pgconn.finish()
-
-    monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", cancel_quickly)
     async with Wire(port_of(database_url)) as wire:
         database = Database(through(wire, database_url), pool_min=1, pool_max=1, timeout=0.5)
         await database.open()

@@ -230,10 +230,6 @@ class TestContradictions:
                 ),
             ),
             (
-                {"POINTSMAN_STORE_LOAD_QUEUE": "100"},
-                "POINTSMAN_STORE_LOAD_QUEUE (100) must be at least POINTSMAN_STORE_LOAD_BATCH (200)",
-            ),
-            (
                 {"POINTSMAN_CACHE_NEGATIVE_TTL_SECONDS": "301"},
                 "POINTSMAN_CACHE_NEGATIVE_TTL_SECONDS (301) must be at most POINTSMAN_CACHE_TTL_SECONDS (300)",
             ),

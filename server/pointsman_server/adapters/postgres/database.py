@@ -12,7 +12,21 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from pointsman_server.errors import Overloaded, StoreUnavailable
 
-Connection = psycopg.AsyncConnection[TupleRow]
+CANCEL_SECONDS = 0.5
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that gives up soon when not even its cancellation is answered: the driver would wait 10 s."""
+
+    async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109 - the driver's
+        """Cancel the statement under way, or close the connection."""
+        try:
+            await super().cancel_safe(timeout=min(timeout, CANCEL_SECONDS))
+        except psycopg.Error:
+            self.pgconn.finish()
+            raise
+
+
 Pool = AsyncConnectionPool[Connection]
 
 AWAY_SECONDS = 0.25
@@ -44,6 +58,7 @@ class Database:
             timeout=timeout,
             reconnect_timeout=1,
             max_waiting=pool_max * 20,
+            connection_class=Connection,
             open=False,
         )
 
@@ -81,7 +96,7 @@ class Database:
     async def dedicated(self) -> Connection:
         """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it."""
         with self.translated():
-            return await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+            return await Connection.connect(self._url, autocommit=True)
 
     def translated(self) -> "_Translation":
         """Raise what the ports promise instead of what the driver raises, which stays the ``__cause__``."""
