@@ -29,6 +29,7 @@ from pointsman_server.relaying import Relay
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change
 from pointsman_server.rpc import transport
+from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, stages
 from pointsman_server.rpc.servicer import RouteServicer
@@ -73,6 +74,7 @@ class App:
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.health = Health()
+        self.admission = Admission()
         self.monitor = Monitor(self._checks(), required=frozenset({"postgres"}), changed=self._on_checked)
         self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
         self.relay: Relay | None = None
@@ -116,6 +118,7 @@ class App:
         settings = self.settings
         order = stages(
             self.metrics,
+            self.admission,
             deadline=settings.deadline_seconds,
             access_log_sample=settings.access_log_sample,
             pushback=transport.sends_pushback(self.transport),
@@ -137,7 +140,8 @@ class App:
         self._draining = True
         await self.health.drain()
         await asyncio.sleep(self.settings.lame_duck_seconds)
-        await server.stop(self.settings.drain_seconds)
+        await self.admission.close(self.settings.drain_seconds)
+        await server.stop(None)
 
     def _make_resolver(self) -> Resolver:
         settings = self.settings

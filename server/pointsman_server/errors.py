@@ -113,6 +113,16 @@ class StoreUnavailable(RetryLater):
         super().__init__("the store cannot be reached")
 
 
+class ShuttingDown(RetryLater):
+    """This server stops, and takes no new calls: another one does."""
+
+    reason = "SHUTTING_DOWN"
+    retry_delay = 0.05
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down: ask another one")
+
+
 class RevisionNotReached(RetryLater):
     """The store is at ``revision``, and did not reach ``min_revision`` in time."""
 

@@ -211,7 +211,7 @@ def test_the_first_page_shows_every_way_to_ask() -> None:
 def test_make_run_is_the_server_of_these_tests() -> None:
     done = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
 
-    assert done.stdout.rstrip().endswith("pointsman-server dev --demo")
+    assert "exec .venv/bin/pointsman-server dev --demo" in done.stdout.splitlines()
 
 
 def test_make_run_greets_as_documented(dev: ServerProcess) -> None:

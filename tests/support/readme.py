@@ -30,6 +30,7 @@ WHAT_TO_DO = {
     "REVISION_MISMATCH": "Read the route again, then decide.",
     "OVERLOADED": "Wait for `RetryInfo`, then try again.",
     "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",
+    "SHUTTING_DOWN": "Try again: another server answers.",
     "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",
     "INTERNAL": "Give the operator the `x-request-id`.",
 }

@@ -29,6 +29,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
         {"key": "a/b/c/d", "expected_revision": "5", "revision": "7"},
     ),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
+    (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),
 ]
@@ -121,7 +122,7 @@ def test_retry_info_comes_with_what_may_pass_and_with_nothing_else(
 
 def test_only_what_a_client_may_retry_by_itself_is_unavailable() -> None:
     unavailable = {kind for kind, code in CODES.items() if code is grpc.StatusCode.UNAVAILABLE}
-    assert unavailable == {errors.StoreUnavailable, errors.RevisionNotReached}
+    assert unavailable == {errors.StoreUnavailable, errors.RevisionNotReached, errors.ShuttingDown}
 
 
 def test_every_malformed_field_is_named_with_its_rule() -> None:

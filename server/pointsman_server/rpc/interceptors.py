@@ -20,7 +20,8 @@ from grpc import StatusCode
 
 from pointsman_server.errors import FieldViolation, InvalidField, MalformedRequest, PointsmanError, RetryLater
 from pointsman_server.routes import KEY_PART, KEY_PART_RULE
-from pointsman_server.rpc import calls, statuses
+from pointsman_server.rpc import SERVICE, calls, statuses
+from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.calls import Context
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
@@ -51,10 +52,14 @@ class Method:
 Stage = Callable[[Method, Handler], Handler]
 
 
-def stages(metrics: Metrics, *, deadline: float, access_log_sample: float, pushback: bool) -> tuple[Stage, ...]:
+def stages(
+    metrics: Metrics, admission: Admission, *, deadline: float, access_log_sample: float, pushback: bool
+) -> tuple[Stage, ...]:
     """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
     return (
-        # First, because everything after it may log, and logs carry the request id.
+        # Around all the others: a call is open until nothing more is done for it.
+        count_open(admission),
+        # Before whatever may log, because logs carry the request id.
         identify,
         # Outside of what refuses calls, so that refusals are counted too.
         measure(metrics),
@@ -63,6 +68,8 @@ def stages(metrics: Metrics, *, deadline: float, access_log_sample: float, pushb
         # Around everything that raises errors of the domain, so that nothing else ever reaches the caller.
         translate(pushback=pushback),
         # Before any work is done for the call.
+        admit(admission),
+        # Around the work alone.
         limit(deadline),
         # Last, so that it costs nothing for calls that are refused anyway; before any I/O.
         validate(),
@@ -95,6 +102,38 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             behaviour, _tolerant(handler.request_deserializer), handler.response_serializer
         )
+
+
+def count_open(admission: Admission) -> Stage:
+    """Tell the admission of every call that begins and ends."""
+
+    def stage(_method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            admission.enter()
+            try:
+                return await proceed(request, context)
+            finally:
+                admission.leave()
+
+        return handle
+
+    return stage
+
+
+def admit(admission: Admission) -> Stage:
+    """Refuse calls of ours while the server drains; health goes on answering."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        if method.service != SERVICE:
+            return proceed
+
+        async def handle(request: Any, context: Context) -> Any:
+            admission.check()
+            return await proceed(request, context)
+
+        return handle
+
+    return stage
 
 
 def identify(_method: Method, proceed: Handler) -> Handler:

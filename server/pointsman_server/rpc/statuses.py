@@ -24,6 +24,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     errors.RevisionNotReached: StatusCode.UNAVAILABLE,
+    errors.ShuttingDown: StatusCode.UNAVAILABLE,
 }
 
 INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call"

@@ -98,6 +98,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
     Example: `{"reason": "INTERNAL", "metadata": {"x-request-id": "4bf92f35…"}}`.
     """
+    ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 15
+    """The server is stopping and takes no new calls. With UNAVAILABLE and `google.rpc.RetryInfo`.
+
+    Example: `{"reason": "SHUTTING_DOWN"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason of an error. It is the `reason`
@@ -180,5 +185,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """A bug in the server. With INTERNAL and a fixed text; the log has the cause under the same request id.
 
 Example: `{"reason": "INTERNAL", "metadata": {"x-request-id": "4bf92f35…"}}`.
+"""
+ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
+"""The server is stopping and takes no new calls. With UNAVAILABLE and `google.rpc.RetryInfo`.
+
+Example: `{"reason": "SHUTTING_DOWN"}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -1,0 +1,48 @@
+"""Which calls are let in, and when the last of them is out: what a drain waits for.
+
+Neither transport's own ``stop`` suffices: both can close before the last answers are on the wire, so that calls
+whose work is done still fail.
+"""
+
+import asyncio
+
+from pointsman_server.errors import ShuttingDown
+
+SETTLE_SECONDS = 0.1
+
+
+class Admission:
+    """Counts the calls that are open, and refuses new ones once closed."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._closed = False
+        self._idle = asyncio.Event()
+
+    def enter(self) -> None:
+        """One more call is open."""
+        self._open += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """One call is over."""
+        self._open -= 1
+        if not self._open:
+            self._idle.set()
+
+    def check(self) -> None:
+        """Raise ShuttingDown once closed."""
+        if self._closed:
+            raise ShuttingDown
+
+    async def close(self, patience: float) -> None:
+        """Let nobody in any more, and wait up to ``patience`` seconds until everybody is out, answers included."""
+        self._closed = True
+        if self._open:
+            try:
+                async with asyncio.timeout(patience):
+                    await self._idle.wait()
+            except TimeoutError:
+                return
+        # The transports have the last answers, and take a moment to write them.
+        await asyncio.sleep(SETTLE_SECONDS)

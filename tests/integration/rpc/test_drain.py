@@ -1,0 +1,102 @@
+"""A stop fails no call that was let in, and lets no more in."""
+
+import asyncio
+import concurrent.futures
+import threading
+
+import grpc
+import pytest
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman_server.errors import ShuttingDown
+from pointsman_server.rpc.admission import Admission
+from tests.support.engines import fresh_redis
+from tests.support.refusals import refused
+from tests.support.servers import serving, settings
+from tests.support.waiting import eventually
+
+CALLS = 20
+ROUNDS = 5
+KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
+
+
+class Held:
+    """A store whose listing waits until it is let go; counts who waits."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._go = threading.Event()
+
+    async def __call__(self, *_: object) -> list[object]:
+        self.waiting += 1
+        while not self._go.is_set():  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.002)
+        return []
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_every_call_that_was_let_in_is_answered(engines, database_url, transport):
+    redis_url = fresh_redis(engines.urls["REDIS_URL"])
+    chosen = settings(transport=transport, database_url=database_url, redis_url=redis_url, drain_seconds=60)
+    for _ in range(ROUNDS):
+        held = Held()
+        with concurrent.futures.ThreadPoolExecutor(CALLS + 1) as pool:
+            with serving(chosen) as server:
+                server.app.store.list_routes = held
+                # Without retries: each failure counts.
+                options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+                channel = grpc.insecure_channel(server.address, options)
+                stub = RouteServiceStub(channel)
+                calls = [pool.submit(stub.List, pb.ListRequest(), timeout=60) for _ in range(CALLS)]
+                assert eventually(lambda held=held: held.waiting == CALLS)
+                pool.submit(lambda held=held: threading.Timer(0.05, held.let_go).start())
+            failures = [call.exception() for call in calls if call.exception()]
+            channel.close()
+        assert failures == []
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_a_new_call_is_refused_and_health_still_answers(engines, database_url, transport):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    redis_url = fresh_redis(engines.urls["REDIS_URL"])
+    chosen = settings(transport=transport, database_url=database_url, redis_url=redis_url)
+    with serving(chosen) as server, grpc.insecure_channel(server.address) as channel:
+
+        async def drain() -> None:
+            await server.app.health.drain()
+            await server.app.admission.close(0)
+
+        server.run(drain())
+
+        refusal = refused(RouteServiceStub(channel).Resolve, pb.ResolveRequest(key=KEY))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+        assert refusal.retry_seconds
+        status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="readiness")).status
+        assert status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_the_admission_waits_for_the_last_call() -> None:
+    admission = Admission()
+    admission.enter()
+    closing = asyncio.create_task(admission.close(60))
+    await asyncio.sleep(0)
+    with pytest.raises(ShuttingDown):
+        admission.check()
+    assert not closing.done()
+
+    admission.leave()
+
+    await closing
+
+
+async def test_the_admission_waits_no_longer_than_told() -> None:
+    admission = Admission()
+    admission.enter()
+
+    await admission.close(0.001)
