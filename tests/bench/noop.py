@@ -1,0 +1,76 @@
+"""The yardstick: a bare server of one transport, whose Resolve returns a prepared answer and does nothing else.
+
+``python -m tests.bench.noop grpcio`` serves until SIGTERM, and says on stderr at which port.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
+from pointsman_server import demo
+from pointsman_server.encoding import route_to_message
+from pointsman_server.routes import Route
+
+REVISION = 1234
+
+
+def route() -> Route:
+    """Make the first route of the table, as the store would give it."""
+    command = next(demo.routes(1))
+    now = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
+    return Route(command.key, command.url, command.active, command.labels, REVISION, now, now)
+
+
+def answer() -> pb.ResolveResponse:
+    """Make an answer such as a server gives."""
+    age = Duration(seconds=12, nanos=345678901)
+    provenance = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, age=age, as_of_revision=REVISION)
+    return pb.ResolveResponse(route=route_to_message(route()), provenance=provenance)
+
+
+class Noop(RouteServiceServicer):
+    """Answers everybody the same."""
+
+    def __init__(self) -> None:
+        self._answer = answer()
+
+    async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: ARG002, N802
+        return self._answer
+
+
+def make_server(transport: str, interceptor: grpc.aio.ServerInterceptor | None) -> Any:
+    """Make a server without limits of its own."""
+    options = [("grpc.so_reuseport", 0)]
+    interceptors = [interceptor] if interceptor else []
+    if transport == "grpcio":
+        return grpc.aio.server(interceptors=interceptors, options=options)
+    import pygrpc_native.aio
+
+    return pygrpc_native.aio.server(interceptors=interceptors, options=options)
+
+
+async def serve(
+    transport: str, servicer: RouteServiceServicer, interceptor: grpc.aio.ServerInterceptor | None = None
+) -> None:
+    """Serve until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    server = make_server(transport, interceptor)
+    add_RouteServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(json.dumps({"event": "serving", "grpc_port": port}), file=sys.stderr, flush=True)
+    await stop.wait()
+    await server.stop(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], Noop()))

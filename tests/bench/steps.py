@@ -1,0 +1,103 @@
+"""Where the time of one Resolve from the local cache goes: each step alone, in this process, without a transport."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.encoding import key_from_message, route_to_message
+from pointsman_server.rpc import convert
+from pointsman_server.rpc.interceptors import Handler, Method
+from pointsman_server.telemetry import logs
+from tests.bench.parts import Parts
+
+CALLS = 1000
+GOES = 40
+WHOLE = "all of it, in one go"
+NOTHING = "nothing"
+METHOD = Method("pointsman.v1.RouteService", "Resolve")
+Work = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Stands for the context of a call, of which the stages ask only how long it may take."""
+
+    remaining: float | None
+
+    def time_remaining(self) -> float | None:
+        """Seconds that are left."""
+        return self.remaining
+
+
+def table() -> list[str]:
+    """Time it all, and render a Markdown table."""
+    logs.configure("info", "json")  # as in production: what is not logged costs little, but not nothing
+    return asyncio.run(_table())
+
+
+async def _table() -> list[str]:
+    parts = Parts()
+    steps = dict(_steps(parts))
+    best = await _microseconds(
+        {WHOLE: partial(_whole, parts, _chain(parts)), NOTHING: partial(_nothing, None, None)} | steps
+    )
+    # A stage was timed around a handler that does nothing, anything else as a coroutine: that much less it costs.
+    rows = [f"| {name} | {max(0.0, best[name] - best[NOTHING]):.2f} |" for name in steps]
+    return ["| step | µs |", "|---|--:|", *rows, f"| **{WHOLE}** | **{best[WHOLE]:.2f}** |"]
+
+
+def _steps(parts: Parts) -> Iterator[tuple[str, Work]]:
+    for name, stage in parts.stages().items():
+        yield f"stage `{name}`", partial(stage(METHOD, _nothing), parts.request, cast("Any", Context(20.0)))
+    limit = parts.stages()["limit"](METHOD, _nothing)
+    yield "(stage `limit`, for a caller without a deadline)", partial(limit, parts.request, cast("Any", Context(None)))
+    for name, work in _plain_steps(parts):
+        yield name, partial(_call, work)
+
+
+def _plain_steps(parts: Parts) -> Iterator[tuple[str, Callable[[], Any]]]:
+    answer, route = parts.answer, parts.answer.route()
+    yield "parse the request", partial(pb.ResolveRequest.FromString, parts.wire)
+    yield "make the key", partial(key_from_message, parts.request.key)
+    yield "look into the local cache, and count that", partial(parts.resolver.near, parts.key)
+    yield "count and time the resolving", partial(parts.meter, answer, time.perf_counter())
+    yield "build the route of the response", partial(route_to_message, route)
+    yield "build the provenance", partial(convert.provenance, answer)
+    built, provenance = route_to_message(route), convert.provenance(answer)
+    yield "put both into the response", partial(pb.ResolveResponse, route=built, provenance=provenance)
+    yield "serialise the response", parts.response.SerializeToString
+
+
+def _chain(parts: Parts) -> Handler:
+    handler: Handler = parts.servicer.Resolve
+    for stage in reversed(parts.stages().values()):
+        handler = stage(METHOD, handler)
+    return handler
+
+
+async def _whole(parts: Parts, handler: Handler) -> None:
+    response = await handler(pb.ResolveRequest.FromString(parts.wire), cast("Any", Context(20.0)))
+    response.SerializeToString()
+
+
+async def _nothing(request: Any, context: Any) -> None:
+    """Stand for what a stage goes on to."""
+
+
+async def _call(work: Callable[[], Any]) -> None:
+    work()
+
+
+async def _microseconds(works: Mapping[str, Work]) -> dict[str, float]:
+    """Take the best of many short goes, in turn: what others do on this machine only ever adds."""
+    best = dict.fromkeys(works, float("inf"))
+    for name, work in (item for _ in range(GOES) for item in works.items()):
+        begun = time.thread_time()
+        for _ in range(CALLS):
+            await work()
+        best[name] = min(best[name], (time.thread_time() - begun) / CALLS * 1e6)
+    return best
