@@ -12,15 +12,20 @@ from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_lette
 from pointsman_server.adapters.kafka.probe import KafkaProbe
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.adapters.kafka.source import KafkaSource
+from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history import PostgresHistory
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
+from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
-from pointsman_server.errors import RetryLater
+from pointsman_server.epochs import GuardedStore, History
+from pointsman_server.errors import RetryLater, StoreRestored
+from pointsman_server.feeding import Feed
 from pointsman_server.housekeeping import forget_old_requests
 from pointsman_server.monitoring import DependencyDown, Monitor
 from pointsman_server.operations import Operations
@@ -67,21 +72,29 @@ class App:
             timeout=settings.database_timeout_seconds,
             failed=self.metrics.store_errors.inc,
         )
-        self.store = PostgresStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        self.history = History(switched=self._forget_history)
+        self.postgres = PostgresStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        self.store = GuardedStore(self.postgres, self.history)
         self.relay_log = PostgresRelayLog(self.database)
-        self.audit_log = PostgresAuditLog(self.database)
+        self.history = PostgresHistory(self.database)
+        self.audit_database = self._make_audit_database()
+        self.audit_log = PostgresAuditLog(self.audit_database, self.history)
+        self.audit_keeper: AuditKeeper | None = None
         self.cache = self._make_cache()
+        self.local = self._make_local()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.health = Health()
         self.admission = Admission()
         self.monitor = Monitor(self._checks(), required=frozenset({"postgres"}), changed=self._on_checked)
         self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
+        self.feed: Feed | None = None
         self.relay: Relay | None = None
         self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
         self._probe = KafkaProbe(self._cluster)
         self._sources: dict[str, KafkaSource] = {}
         self._epoch = ""
+        self._revision = 0
 
     async def __aenter__(self) -> Self:
         try:
@@ -99,6 +112,9 @@ class App:
     async def _start(self) -> None:
         await self.database.open()
         self._stack.push_async_callback(self.database.close)
+        if self.audit_database is not self.database:
+            await self.audit_database.open()
+            self._stack.push_async_callback(self.audit_database.close)
         self._stack.push_async_callback(self.cache.close)
         await self._listen_http()
         # One round before anything is announced, so that a server that says it is up has looked.
@@ -106,6 +122,7 @@ class App:
         self._background("monitor", self.monitor.run())
         if self._prepare:
             await self._prepare(self)
+        self._start_feed()
         self._start_relay()
         self._start_consumers()
         # Last in, so first out: open calls finish while everything they need still runs.
@@ -143,15 +160,17 @@ class App:
         await self.admission.close(self.settings.drain_seconds)
         await server.stop(None)
 
+    def _make_local(self) -> LocalCache:
+        return LocalCache(
+            size=self.settings.cache_local_size,
+            ttl=self.settings.cache_local_ttl_seconds,
+            negative_ttl=self.settings.cache_negative_ttl_seconds,
+        )
+
     def _make_resolver(self) -> Resolver:
         settings = self.settings
-        local = LocalCache(
-            size=settings.cache_local_size,
-            ttl=settings.cache_local_ttl_seconds,
-            negative_ttl=settings.cache_negative_ttl_seconds,
-        )
         bounds = Bounds(settings.store_load_batch, settings.store_load_concurrency, settings.store_load_queue)
-        return Resolver(self.store, self.cache, local, observer=self.metrics, bounds=bounds)
+        return Resolver(self.store, self.cache, self.local, observer=self.metrics, bounds=bounds)
 
     def _make_cache(self) -> RedisCache:
         settings = self.settings
@@ -161,9 +180,27 @@ class App:
             timeout=settings.redis_timeout_seconds,
             lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),
             failed=self.metrics.cache_errors.inc,
+            epoch=lambda: self.history.epoch,
+            witness=self.history.witness,
         )
 
-    # Relay and consumers
+    # Feed, relay and consumers
+
+    def _start_feed(self) -> None:
+        if Role.API not in self.settings.roles:
+            return
+        stream = None
+        if self.settings.kafka_bootstrap_servers:
+            stream = KafkaStream(self._cluster, self.settings.kafka_topic)
+            self._stack.push_async_callback(stream.close)
+        self.feed = Feed(
+            self.store,
+            stream,
+            start_over=lambda clock: self.local.start_over(clock.revision),
+            apply=lambda change: self.resolver.observe(change.snapshot),
+            advance=self.local.advance,
+        )
+        self._background("feed", self.feed.run())
 
     def _start_relay(self) -> None:
         if Role.RELAY not in self.settings.roles:
@@ -185,6 +222,7 @@ class App:
             self._start_consumer("cache", CacheHandler(self.cache, lambda: self._epoch))
         if Role.AUDIT in self.settings.roles:
             self._start_consumer("audit", self.audit_log.append)
+            self._start_audit_keeper()
 
     def _start_consumer(self, name: str, handle: Handler) -> None:
         topic = self.settings.kafka_topic
@@ -194,6 +232,21 @@ class App:
         self._stack.push_async_callback(letters.close)
         consumer = Consumer(name, source, self._counted(name, handle), self._counted_poison(name, letters.set_aside))
         self._background(name, self._with_topic(consumer.run))
+
+    def _start_audit_keeper(self) -> None:
+        async def published() -> int:
+            return (await self.relay_log.state()).published
+
+        self.audit_keeper = AuditKeeper(self.audit_log, self.history, self.store, published)
+        self._background("audit keeper", self.audit_keeper.run())
+
+    def _make_audit_database(self) -> Database:
+        url = self.settings.audit_database_url.get_secret_value()
+        if not url:
+            return self.database
+        # One consumer and one keeper are all that use it.
+        timeout = self.settings.database_timeout_seconds
+        return Database(url, pool_min=0, pool_max=2, timeout=timeout, failed=self.metrics.store_errors.inc)
 
     def _counted(self, name: str, handle: Handler) -> Handler:
         done, failures = self.metrics.consumed.labels(name), self.metrics.consumer_failures.labels(name)
@@ -260,13 +313,25 @@ class App:
             checks["redis"] = self._check_redis
         if roles & {Role.RELAY, Role.CACHE, Role.AUDIT}:
             checks["kafka"] = self._check_kafka
+        if self.audit_database is not self.database and Role.AUDIT in roles:
+            checks["audit"] = self._check_audit
         return checks
 
     async def _check_postgres(self) -> None:
         try:
-            self._epoch = (await self.store.clock()).epoch
+            clock = await self.store.clock()
+            self._epoch, self._revision = clock.epoch, clock.revision
+            if self.feed:
+                self.feed.saw(clock)
         except RetryLater as error:
             raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+
+    async def _check_audit(self) -> None:
+        try:
+            await self.audit_log.ping()
+        except RetryLater as error:
+            where, why = self.audit_database.address, self.audit_database.explain(error)
+            raise DependencyDown(f"PostgreSQL for the audit log at {where} {why}") from error
 
     async def _check_redis(self) -> None:
         try:
@@ -289,6 +354,12 @@ class App:
         self.metrics.pool(self.database.stats)
         for name, source in self._sources.items():
             self.metrics.consumer_lag.labels(name).set(await source.lag())
+        if self.feed:
+            self.metrics.feed_revision.set(self.feed.revision)
+            self.metrics.feed_lag.set(max(0, self._revision - self.feed.revision))
+            self.metrics.feed_connected.set(self.feed.connected)
+        if self.audit_keeper:
+            self.metrics.audit_chain.set(self.audit_keeper.chained)
         if self.relay:
             await self._measure_relay(self.relay)
 

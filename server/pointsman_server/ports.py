@@ -270,12 +270,50 @@ class ChangeSource(Protocol):
         """Leave the group."""
 
 
+class ChangeStream(Protocol):
+    """Every change that reaches the topic from the first ``receive`` on: all partitions, no group, no memory.
+
+    A change may come twice, and late; what was published while the broker could not be reached may not come at all.
+    """
+
+    async def receive(self, seconds: float) -> Sequence[Change]:
+        """Wait up to ``seconds`` for changes. Raises BrokerUnavailable."""
+
+    async def close(self) -> None:
+        """Let go of the broker."""
+
+
 class BrokerUnavailable(Exception):
     """The broker cannot be reached, or does not answer in time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One epoch in the history: the revisions ``first`` to ``last``, without a gap."""
+
+    epoch: str
+    first: int
+    last: int
+
+
+class History(Protocol):
+    """Which epochs the history of the store consists of."""
+
+    async def spans(self) -> list[Span]:
+        """Read the epochs in the order of their revisions. Raises StoreUnavailable."""
+
+
 class AuditLog(Protocol):
-    """The append-only record of who changed what: exactly one row per revision."""
+    """The append-only record of who changed what: exactly one row per epoch and revision, chained by hashes.
+
+    ``auditing`` says how. However many append at once, and in whatever order, there is one chain per epoch.
+    """
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """Add the changes that are not there yet. Raises StoreUnavailable."""
+        """Add the changes that are not there yet, and extend the chain. Raises StoreUnavailable."""
+
+    async def extend(self, span: Span) -> int:
+        """Extend the chain over the rows that lie there, and return its last revision.
+
+        That is one before the first revision of ``span`` as long as the first is missing. Raises StoreUnavailable.
+        """

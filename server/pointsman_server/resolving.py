@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -53,12 +53,26 @@ class Held(Protocol):
     def read_at(self) -> float:
         """When the read began."""
 
+    @property
+    def tracked(self) -> bool:
+        """Whether the feed has told every change of it since."""
+
 
 class NearestCache(Protocol):
     """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
 
     def get(self, key: RouteKey) -> Held | None:
         """Return what is held and fresh."""
+
+    @property
+    def fed(self) -> int:
+        """The revision up to which every change was observed."""
+
+    def changed(self, key: RouteKey) -> int:
+        """Return the last revision at which the key is known to have changed."""
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Take note of a change."""
 
     def put(self, snapshot: Snapshot, read_at: float) -> None:
         """Hold a snapshot unless something newer is held."""
@@ -124,11 +138,15 @@ class Resolver:
         if held is None:
             self._observer.looked_up("local", "miss")
             return None
-        if held.snapshot.as_of < min_revision:
-            self._observer.looked_up("local", "stale")
-            return None
-        self._observer.looked_up("local", "hit" if held.snapshot.route else "negative")
-        return Answer(held.snapshot, Source.LOCAL, self._now() - held.read_at)
+        snapshot = held.snapshot
+        if snapshot.as_of < min_revision:
+            if not held.tracked or self._local.fed < min_revision:
+                self._observer.looked_up("local", "stale")
+                return None
+            # The feed has told every change since, and there was none of this key.
+            snapshot = replace(snapshot, as_of=self._local.fed)
+        self._observer.looked_up("local", "hit" if snapshot.route else "negative")
+        return Answer(snapshot, Source.LOCAL, self._now() - held.read_at)
 
     async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
         """Answer what is known of ``key`` as of ``min_revision`` or later.
@@ -158,9 +176,14 @@ class Resolver:
     def learn(self, snapshots: Sequence[Snapshot]) -> None:
         """Take over what a write of this process left behind, before the write is answered."""
         for snapshot in snapshots:
-            self._flights.pop(snapshot.key, None)
-            self._leases.pop(snapshot.key, None)
+            self.observe(snapshot)
             self._local.put(snapshot, self._now())
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Take note of a change, wherever it was made: no load that began before it is taken over any more."""
+        self._flights.pop(snapshot.key, None)
+        self._leases.pop(snapshot.key, None)
+        self._local.observe(snapshot)
 
     async def _fly(self, key: RouteKey) -> Answer:
         flight = self._flights.get(key)
@@ -202,6 +225,11 @@ class Resolver:
     async def _from_caches(self, key: RouteKey) -> Answer:
         lookup, token = await self._shared.get(key)
         if lookup.snapshot:
+            changed = self._local.changed(key)
+            if lookup.snapshot.as_of < changed:
+                # Redis missed the change, for instance because its writer could not reach it.
+                self._observer.looked_up("redis", "stale")
+                return await self._newer(key, changed)
             self._observer.looked_up("redis", "hit" if lookup.snapshot.route else "negative")
             return Answer(lookup.snapshot, Source.REDIS)
         self._observer.looked_up("redis", "miss")

@@ -602,3 +602,69 @@ async def test_a_bug_is_no_answer_of_a_key_but_raised(world: World, monkeypatch:
     monkeypatch.setattr(world.cache, "get", broken)
     with pytest.raises(RuntimeError):
         await world.resolver.resolve_many([K1, K2])
+
+
+# The feed
+
+
+async def test_a_local_entry_that_the_feed_tracks_is_as_new_as_the_feed(world: World) -> None:
+    await world.resolve()
+    world.local.advance(50)
+
+    answer = await world.resolve(min_revision=50)
+
+    assert answer.source is Source.LOCAL
+    assert answer.snapshot.as_of == 50
+    assert world.observed.counts["local", "stale"] == 0
+
+
+async def test_a_local_entry_is_no_newer_than_the_feed(world: World) -> None:
+    await world.resolve()
+    world.local.advance(50)
+
+    with pytest.raises(RevisionNotReached):
+        await impatient(world).resolve(K1, 51)
+
+
+async def test_an_entry_from_before_the_feed_does_not_grow_with_it(world: World) -> None:
+    world.local.advance(50)
+    world.local.put(Snapshot(K1, None, 7), world.now())
+    world.local.advance(60)
+
+    assert world.resolver.near(K1, 8) is None
+    assert world.resolver.near(K1, 7) is not None
+
+
+async def test_a_load_that_began_before_a_change_was_observed_is_not_taken_over(world: World) -> None:
+    world.store.after_read.close()
+    asking = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals()
+    world.resolver.observe(Snapshot(K1, None, 9))
+    world.local.clear()
+
+    world.store.after_read.open()
+    await asking
+
+    assert world.held() is None
+
+
+async def test_a_shared_value_older_than_a_known_change_is_not_answered(world: World) -> None:
+    """As when the writer could not reach the shared cache, but this server hears of the write by the feed."""
+    await world.resolve()
+    shared = await world.shared()
+    world.store.revision = 9
+    world.resolver.observe(Snapshot(K1, None, 9))
+    world.local.clear()
+
+    answer = await world.resolve()
+
+    assert shared
+    assert shared.as_of < 9
+    assert answer.source is Source.POSTGRES
+    assert answer.snapshot.as_of >= 9
+    assert world.observed.counts["redis", "stale"] == 1
+
+
+def impatient(world: World) -> Resolver:
+    """A resolver on the same layers that does not wait for revisions."""
+    return world.another(patience=0)

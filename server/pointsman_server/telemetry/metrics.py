@@ -59,6 +59,16 @@ class Metrics:
             "pointsman_store_pool_waiting", "Operations that wait for a connection.", "livesum"
         )
 
+        self.feed_revision = self._gauge(
+            "pointsman_feed_revision", "Revision up to which this server has seen every change.", "livemin"
+        )
+        self.feed_lag = self._gauge(
+            "pointsman_feed_lag_revisions", "Changes that this server has not seen yet.", "livemax"
+        )
+        self.feed_connected = self._gauge(
+            "pointsman_feed_connected", "Whether Kafka feeds this server; else PostgreSQL alone does.", "livemin"
+        )
+
         self.events_published = self._counter(
             "pointsman_kafka_events_published", "Changes that Kafka has stored, by action.", "action"
         )

@@ -133,3 +133,67 @@ def test_clear_forgets_everything(cache: LocalCache, now: ManualClock) -> None:
     cache.put(at(5), now())
     cache.clear()
     assert (len(cache), held(cache)) == (0, None)
+
+
+# What the feed tells
+
+
+def test_a_change_replaces_what_is_held_and_lets_it_live_no_longer(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    before = cache.get(K1)
+
+    cache.observe(at(8))
+
+    after = cache.get(K1)
+    assert before
+    assert after
+    assert after.snapshot == at(8)
+    assert (after.read_at, after.expires_at) == (before.read_at, before.expires_at)
+
+
+def test_a_change_of_what_is_not_held_brings_nothing_in(cache: LocalCache) -> None:
+    cache.observe(at(8))
+
+    assert held(cache) is None
+    assert cache.changed(K1) == 8
+
+
+def test_nothing_older_than_a_known_change_is_taken(cache: LocalCache, now: ManualClock) -> None:
+    cache.observe(at(8))
+
+    cache.put(at(7), now())
+    assert held(cache) is None
+    cache.put(at(8), now())
+    assert held(cache) == at(8)
+
+
+def test_changes_that_come_late_or_twice_change_nothing(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.observe(at(8))
+    cache.observe(at(6))
+    cache.observe(at(8))
+
+    assert held(cache) == at(8)
+    assert cache.changed(K1) == 8
+
+
+def test_what_is_as_new_as_the_feed_is_tracked_and_what_is_older_is_not(cache: LocalCache, now: ManualClock) -> None:
+    cache.advance(10)
+    cache.put(at(10), now())
+    cache.put(at(9, K2), now())
+
+    assert cache.get(K1).tracked  # type: ignore[union-attr]
+    assert not cache.get(K2).tracked  # type: ignore[union-attr]
+
+
+def test_the_feed_never_goes_back_until_it_starts_over(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.advance(10)
+    cache.advance(9)
+    assert cache.fed == 10
+
+    cache.start_over(3)
+
+    assert cache.fed == 3
+    assert held(cache) is None
+    assert cache.changed(K1) == 0
