@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# A file goes to one process as a whole: its fixtures are made once.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 UV := .cache/uv/bin/uv
 UV_VERSION := 0.13.*
@@ -40,7 +42,7 @@ tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-
 
 .PHONY: test
 test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tests/unit -x'.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: bench
 bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
