@@ -9,11 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from pointsman_server.adapters.migrations import LOCK, MigrationError, head, migrate
+from pointsman_server.adapters.migrations import AUDIT, LOCK, STORE, MigrationError, bring_up, head, migrate
+from pointsman_server.auditing import canonical
 from pointsman_server.embedded import Engines
+from tests.support.changes import make_change
 from tests.support.engines import create_database, drop_database
 
-TABLES = {"alembic_version", "audit_log", "clock", "relay", "requests", "route_changes", "routes"}
+AUDIT_TABLES = {"audit_chain", "audit_log", "audit_version"}
+TABLES = AUDIT_TABLES | {"alembic_version", "clock", "relay", "requests", "route_changes", "routes"}
+REWRITES = ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log")
 MIGRATE = "import sys; from pointsman_server.adapters.migrations import migrate; print(*migrate(sys.argv[1]))"
 
 
@@ -136,8 +140,40 @@ def test_there_is_one_clock_and_one_relay(database_url: str, statement: str) -> 
 
 def test_the_audit_log_is_append_only(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("INSERT INTO audit_log (revision, change) VALUES (1, 'x')")
-    for statement in ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log"):
+        connection.execute("INSERT INTO audit_log (epoch, revision, change) VALUES ('e', 1, 'x')")
+        connection.execute("INSERT INTO audit_chain (epoch, revision, hash) VALUES ('e', 1, sha256('x'))")
+    for statement in (*REWRITES, "UPDATE audit_chain SET revision = 2", "DELETE FROM audit_chain"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             query(database_url, statement)
     assert query(database_url, "SELECT revision, change FROM audit_log") == [(1, b"x")]
+
+
+def test_the_audit_log_may_have_a_database_of_its_own(empty_database: str, engines: Engines) -> None:
+    audit = create_database(engines.urls["DATABASE_URL"])
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(migrate, [empty_database] * 4, [audit] * 4))
+        assert sorted(results, key=str) == [(head(), head())] * 3 + [(None, head())]
+        assert tables(audit) == AUDIT_TABLES
+        assert query(audit, "SELECT version_num FROM audit_version") == [(head(AUDIT),)]
+    finally:
+        drop_database(audit)
+
+
+def test_an_audit_database_that_cannot_be_reached_is_named(empty_database: str, unused_tcp_port: int) -> None:
+    with pytest.raises(MigrationError, match="the audit database: PostgreSQL cannot be reached") as raised:
+        migrate(empty_database, f"postgresql://u:SECRET@127.0.0.1:{unused_tcp_port}/d")
+    assert "SECRET" not in str(raised.value)
+
+
+def test_an_audit_log_without_epochs_keeps_its_rows(empty_database: str) -> None:
+    bring_up(empty_database, STORE)
+    rows = [(revision, canonical(make_change(revision, epoch=f"e{revision % 2}"))) for revision in range(1, 2501)]
+    with psycopg.connect(empty_database, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO audit_log (revision, change) VALUES (%s, %s)", rows)
+    migrate(empty_database)
+    kept = query(empty_database, "SELECT epoch, revision, change FROM audit_log ORDER BY revision")
+    assert kept == [(f"e{revision % 2}", revision, change) for revision, change in rows]
+    for statement in REWRITES:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            query(empty_database, statement)

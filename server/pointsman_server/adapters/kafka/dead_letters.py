@@ -1,8 +1,17 @@
-"""Where messages go that are no changes."""
+"""Where messages go that are no changes, and how they are read again."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.producing import Headers, OrderedProducer, Record
 from pointsman_server.ports import Poison
+
+READ_SECONDS = 5.0
+BATCH = 500
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -29,3 +38,58 @@ class DeadLetters:
     async def close(self) -> None:
         """Let go of the broker."""
         await self._producer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was set aside: where it lay, what was wrong, and what it was. The payload is for no eyes."""
+
+    topic: str
+    partition: str
+    offset: str
+    problem: str
+    payload: bytes = field(repr=False)
+
+
+async def read_dead_letters(cluster: KafkaCluster, topic: str) -> list[DeadLetter]:
+    """Read everything that was set aside from ``topic`` so far, as no member of a group. Raises BrokerUnavailable."""
+    return await asyncio.to_thread(lambda: list(_read(cluster, dead_letter_topic(topic))))
+
+
+def _read(cluster: KafkaCluster, topic: str) -> Iterator[DeadLetter]:
+    # Brokers want a group even of those who never join one.
+    consumer = Consumer(cluster.config(group_id="pointsman-dead-letters", enable_auto_commit=False))
+    try:
+        for partition in consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions:
+            place = TopicPartition(topic, partition)
+            low, high = consumer.get_watermark_offsets(place, timeout=READ_SECONDS)
+            consumer.assign([TopicPartition(topic, partition, low)])
+            yield from map(_letter, _messages(cluster, consumer, low, high))
+    except KafkaException as error:
+        raise cluster.unavailable(error) from error
+    finally:
+        consumer.close()
+
+
+def _messages(cluster: KafkaCluster, consumer: Consumer, position: int, high: int) -> Iterator[Message]:
+    """Read the assigned partition up to ``high``, which is its end as of now."""
+    while position < high:
+        found = consumer.consume(BATCH, timeout=READ_SECONDS)
+        if not found or found[0].error() is not None:
+            raise cluster.unavailable(found[0].error() if found else None)
+        for message in found:
+            position = (message.offset() or 0) + 1
+            if position <= high:
+                yield message
+
+
+def _letter(message: Message) -> DeadLetter:
+    found = dict(message.headers() or [])
+    topic, partition, offset, problem = (_text(found.get(name)) for name in ("topic", "partition", "offset", "problem"))
+    return DeadLetter(topic, partition, offset, problem, message.value() or b"")
+
+
+def _text(header: object) -> str:
+    # Anybody may have written it.
+    text = header.decode(errors="replace") if isinstance(header, bytes) else "?"
+    return "".join(character if character.isprintable() else "?" for character in text)

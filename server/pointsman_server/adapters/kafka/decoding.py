@@ -17,10 +17,17 @@ def change_from_bytes(payload: bytes) -> Change:
     try:
         change = change_from_message(route_pb2.RouteChange.FromString(payload))
         RouteKey.parse(str(change.key))
+        _check_epoch(change.epoch)
     except DecodeError as error:
         raise NotAChange("no protobuf RouteChange") from error
     except InvalidField as error:
         raise NotAChange("a RouteChange with a malformed key") from error
     except (ValueError, OverflowError) as error:
-        raise NotAChange("a RouteChange without a valid revision, kind or time") from error
+        raise NotAChange("a RouteChange without a valid revision, kind, time or epoch") from error
     return change
+
+
+def _check_epoch(epoch: str) -> None:
+    # No database takes it, so whoever keeps changes by their epoch would try for ever.
+    if "\0" in epoch:
+        raise ValueError("an epoch with a NUL")

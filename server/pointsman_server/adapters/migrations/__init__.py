@@ -1,6 +1,12 @@
-"""The schema of the store, as alembic revisions in plain SQL."""
+"""The schemas of the store and of the audit log, as alembic revisions in plain SQL.
 
+They are two, each with its own revisions and its own table that says how far it is, because the audit log may lie in a
+database of its own. Where it does not, both lie in one.
+"""
+
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -13,51 +19,80 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 LOCK = 0x706F696E74  # "point": the advisory lock that lets one migrator through at a time
+# Alembic keeps what it works on in globals of its modules. The lock in the database does not help between databases.
+_alembic = threading.Lock()
 
 
 class MigrationError(Exception):
     """The schema could not be brought up; the text says why, and holds no secret."""
 
 
-def migrate(database_url: str, *, patience: float = 60.0) -> tuple[str | None, str]:
-    """Bring the schema to the newest revision; safe to call from many processes at once.
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One line of revisions: the directory that they are in, and the table that names the one that is reached."""
 
-    Returns the revision before and the one after. Raises MigrationError when the database cannot be reached, and
-    when another migrator is not done within ``patience`` seconds.
+    directory: str
+    version_table: str
+
+
+STORE = Schema("versions", "alembic_version")
+AUDIT = Schema("audit", "audit_version")
+
+
+def migrate(database_url: str, audit_database_url: str = "", *, patience: float = 60.0) -> tuple[str | None, str]:
+    """Bring both schemas to their newest revisions; safe to call from many processes at once.
+
+    Without ``audit_database_url`` the audit log lies in the database of the store. Returns the revision of the store
+    before and the one after. Raises MigrationError when a database cannot be reached, and when another migrator is not
+    done within ``patience`` seconds.
     """
+    before = bring_up(database_url, STORE, patience=patience)
+    if audit_database_url:
+        bring_up(audit_database_url, AUDIT, "the audit database: ", patience=patience)
+    else:
+        bring_up(database_url, AUDIT, patience=patience)
+    return before, head()
+
+
+def bring_up(url: str, schema: Schema, name: str = "", *, patience: float = 60.0) -> str | None:
+    """Bring one schema to its newest revision, and return the one before. ``name`` begins the text of errors."""
     try:
-        return _migrate(database_url, patience)
+        return _bring_up(url, schema, patience)
+    except MigrationError as error:
+        raise MigrationError(f"{name}{error}") from error
     except OperationalError as error:
-        raise MigrationError(f"PostgreSQL cannot be reached: {str(error.orig).strip().splitlines()[0]}") from error
+        reason = str(error.orig).strip().splitlines()[0]
+        raise MigrationError(f"{name}PostgreSQL cannot be reached: {reason}") from error
 
 
-def _migrate(database_url: str, patience: float) -> tuple[str | None, str]:
-    engine = create_engine(_sqlalchemy_url(database_url), poolclass=NullPool)
+def _bring_up(url: str, schema: Schema, patience: float) -> str | None:
+    engine = create_engine(_sqlalchemy_url(url), poolclass=NullPool)
     with engine.connect() as connection:
         _lock(connection, patience)
         try:
-            before = _current(connection)
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            before = _current(connection, schema)
+            config = _config(schema)
+            config.attributes.update(connection=connection, version_table=schema.version_table)
+            with _alembic:
+                command.upgrade(config, "head")
             connection.commit()
-            return before, head()
+            return before
         finally:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
             connection.commit()
 
 
-def head() -> str:
-    """Name the newest revision of the schema that this code knows."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
+def head(schema: Schema = STORE) -> str:
+    """Name the newest revision of a schema that this code knows."""
+    newest = ScriptDirectory.from_config(_config(schema)).get_current_head()
     if newest is None:
         raise RuntimeError("there are no migrations")
     return newest
 
 
-def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+def _current(connection: Connection, schema: Schema) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": schema.version_table}).get_current_revision()
 
 
 def _lock(connection: Connection, patience: float) -> None:
@@ -71,9 +106,12 @@ def _lock(connection: Connection, patience: float) -> None:
     connection.commit()
 
 
-def _config() -> Config:
+def _config(schema: Schema) -> Config:
+    here = Path(__file__).parent
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(here))
+    config.set_main_option("version_locations", str(here / schema.directory))
+    config.set_main_option("path_separator", "newline")
     return config
 
 

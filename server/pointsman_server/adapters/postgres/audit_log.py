@@ -1,36 +1,146 @@
-"""``ports.AuditLog`` on PostgreSQL."""
+"""``ports.AuditLog`` on PostgreSQL: arrivals in ``audit_log``, links in ``audit_chain``; both only ever grow."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.encoding import change_to_message
+from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.lineage import PostgresLineage
+from pointsman_server.auditing import Entry, canonical, genesis, link
+from pointsman_server.ports import Lineage, Span
 from pointsman_server.routes import Change
 
+logger = logging.getLogger(__name__)
+
+# Held to the commit: who extends the chain sees every row and every link that was there before.
+LOCK = "SELECT pg_advisory_xact_lock(%s)"
+LOCK_NUMBER = 0x6175646974  # "audit"
+# Links made in one transaction: after an upgrade or in a new database there is a long way to go.
+WINDOW = 2000
+
+# Answers those that were there before as another change: the first one counts.
 APPEND = """
-INSERT INTO audit_log (revision, change)
-SELECT * FROM unnest(%s::bigint[], %s::bytea[]) ON CONFLICT (revision) DO NOTHING
+WITH arrived AS (
+    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS a (epoch, revision, change)
+), added AS (
+    INSERT INTO audit_log (epoch, revision, change) SELECT * FROM arrived ON CONFLICT (epoch, revision) DO NOTHING
+)
+SELECT a.epoch, a.revision FROM arrived AS a JOIN audit_log AS l USING (epoch, revision) WHERE l.change <> a.change
 """
+
+HEAD = "SELECT revision, hash FROM audit_chain WHERE epoch = %s ORDER BY revision DESC LIMIT 1"
+
+# Nothing, while the next one is missing: what waits behind it can be much.
+NEXT = """
+SELECT revision, change FROM audit_log
+ WHERE epoch = %(epoch)s AND revision > %(head)s AND revision <= %(head)s + %(window)s
+   AND EXISTS (SELECT FROM audit_log WHERE epoch = %(epoch)s AND revision = %(head)s + 1)
+ ORDER BY revision
+"""
+
+LINK = "INSERT INTO audit_chain (epoch, revision, hash) SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[])"
+
+ENTRIES = """
+SELECT epoch, revision, change, hash FROM audit_log FULL JOIN audit_chain USING (epoch, revision)
+ ORDER BY epoch, revision
+"""
+
+Head = tuple[int, bytes]
 
 
 class PostgresAuditLog:
-    """One row per revision: the change as it was published, bytes in a deterministic encoding."""
+    """The audit log in ``database``; ``lineage`` is that of the store, which may lie in another one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lineage: Lineage | None = None) -> None:
         self._database = database
+        self._lineage = lineage or PostgresLineage(database)
+        self._spans: dict[str, Span] = {}
 
     async def append(self, changes: Sequence[Change]) -> None:
         """See AuditLog.append."""
-        revisions = [change.revision for change in changes]
-        encoded = [change_to_message(change).SerializeToString(deterministic=True) for change in changes]
+        epochs = sorted({change.epoch for change in changes})
+        firsts = {epoch: await self._first(epoch) for epoch in epochs}
         async with self._database.connection() as connection:
-            await connection.execute(APPEND, [revisions, encoded])
+            await connection.execute(LOCK, [LOCK_NUMBER])
+            columns = ([c.epoch for c in changes], [c.revision for c in changes], [canonical(c) for c in changes])
+            others = await (await connection.execute(APPEND, columns)).fetchall()
+            for epoch in epochs:
+                await _extend(connection, epoch, firsts[epoch])
+        for epoch, revision in others:
+            logger.error("another change came as revision %d of epoch %s: the first one is kept", revision, epoch)
+
+    async def extend(self, span: Span) -> int:
+        """See AuditLog.extend."""
+        head, before = span.first - 1, -1
+        while head != before:
+            before = head
+            async with self._database.connection() as connection:
+                await connection.execute(LOCK, [LOCK_NUMBER])
+                head = await _extend(connection, span.epoch, span.first) or head
+        return head
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the log is there."""
+        async with self._database.connection() as connection:
+            await connection.execute("SELECT FROM audit_chain LIMIT 1")
 
     async def last_contiguous(self) -> int:
-        """Return the revision up to which nothing is missing."""
-        sql = """
-        SELECT coalesce(min(a.revision), 0) FROM (SELECT 0 AS revision UNION ALL SELECT revision FROM audit_log) AS a
-         WHERE NOT EXISTS (SELECT FROM audit_log AS b WHERE b.revision = a.revision + 1)
-        """
-        async with self._database.connection() as connection:
-            row = await (await connection.execute(sql)).fetchone()
-        return int(row[0]) if row else 0
+        """Return the revision up to which nothing is missing of the history."""
+        last = 0
+        for span in await self._lineage.spans():
+            last = await self.extend(span)
+            if last < span.last:
+                break
+        return last
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Stream everything that is there now, in the order of epoch and revision. Raises StoreUnavailable."""
+        connection = await self._database.dedicated()
+        try:
+            with self._database.translated():
+                await connection.set_autocommit(False)
+                # It takes as long as it takes; memory is bounded by the cursor.
+                await connection.execute("SET LOCAL statement_timeout = 0")
+                await connection.execute("SET LOCAL enable_hashjoin = off")
+                async with connection.cursor("audit_entries") as cursor:
+                    cursor.itersize = WINDOW
+                    await cursor.execute(ENTRIES)
+                    async for epoch, revision, change, digest in cursor:
+                        yield Entry(epoch, revision, change, digest)
+        finally:
+            await connection.close()
+
+    async def _first(self, epoch: str) -> int | None:
+        """Find the first revision of an epoch. None when the history does not know it: it was lost in a restore."""
+        if epoch not in self._spans:
+            self._spans = {span.epoch: span for span in await self._lineage.spans()}
+        span = self._spans.get(epoch)
+        return span.first if span else None
+
+
+async def _extend(connection: Connection, epoch: str, first: int | None) -> int | None:
+    """Extend the chain by up to ``WINDOW`` links; the lock must be held. Returns its last revision, if it has begun."""
+    row = await (await connection.execute(HEAD, [epoch])).fetchone()
+    head: Head | None = (row[0], row[1]) if row else None
+    links: list[Head] = []
+    if head is None:
+        if first is None:
+            return None
+        head = (first - 1, genesis(epoch))
+        links.append(head)
+    values = {"epoch": epoch, "head": head[0], "window": WINDOW}
+    links += _links(head, await (await connection.execute(NEXT, values)).fetchall())
+    if links:
+        await connection.execute(LINK, [epoch, [number for number, _ in links], [digest for _, digest in links]])
+        head = links[-1]
+    return head[0]
+
+
+def _links(head: Head, rows: Iterable[Sequence[object]]) -> list[Head]:
+    """Link rows to ``head``, up to the first gap."""
+    links = []
+    for revision, change in rows:
+        if revision != head[0] + 1 or not isinstance(change, bytes):
+            break
+        head = (head[0] + 1, link(head[1], change))
+        links.append(head)
+    return links

@@ -1,0 +1,165 @@
+"""The hash chain of the audit log: how it is made, and how it is checked. No I/O.
+
+Every change has one row, and every row one link. A link is::
+
+    hash(n) = SHA-256( hash(n - 1) || canonical(n) )
+
+- ``canonical(n)`` are the bytes of the ``RouteChange`` of revision n, as protobuf's deterministic serialisation writes
+  them: fields in the order of their numbers, the labels sorted by their keys, defaults left out, nothing unknown. The
+  epoch and the revision are among the fields. They are stored as they were hashed, so whoever checks the chain encodes
+  nothing: SHA-256 and the stored bytes are enough, in any language.
+- ``hash(n - 1)`` are the 32 raw bytes of the link before.
+- Each epoch has a chain of its own, because after a restore the revisions come again. Its first link stands at the
+  revision before the first of the epoch (0 for the first epoch) and has no change: it is SHA-256 of the epoch's text
+  in UTF-8.
+
+Changes arrive out of order, and are stored as they arrive; the chain covers them up to the first that is missing. So
+a link depends on nothing but the rows up to it: whoever extends the chain, and how often, makes the same one.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from google.protobuf.message import DecodeError
+
+from pointsman.v1 import route_pb2
+from pointsman_server.encoding import change_to_message
+from pointsman_server.routes import Change
+
+
+def canonical(change: Change) -> bytes:
+    """Encode a change as it is stored and hashed."""
+    return change_to_message(change).SerializeToString(deterministic=True)
+
+
+def genesis(epoch: str) -> bytes:
+    """Compute the first link of an epoch."""
+    return sha256(epoch.encode()).digest()
+
+
+def link(previous: bytes, change: bytes) -> bytes:
+    """Compute the link of a change from the link before it and the canonical bytes."""
+    return sha256(previous + change).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the audit log holds at one revision: the canonical bytes and the link; None where there is none."""
+
+    epoch: str
+    revision: int
+    change: bytes | None
+    hash: bytes | None
+
+
+@dataclass(slots=True)
+class Chain:
+    """The chain of one epoch as far as it was checked.
+
+    ``rows`` are those that it covers, ``first`` to ``last``; ``head`` is the last link, None before the first one.
+    ``waiting`` counts rows that it does not cover yet, of which ``next_waiting`` is the first after ``last``.
+    """
+
+    epoch: str
+    rows: int = 0
+    first: int = 0
+    last: int = 0
+    head: bytes | None = None
+    waiting: int = 0
+    next_waiting: int = 0
+
+
+class BrokenChain(Exception):
+    """The log is not as it was written; names the first row that shows it."""
+
+    def __init__(self, epoch: str, revision: int, problem: str) -> None:
+        super().__init__(f"revision {revision} of epoch {epoch}: {problem}")
+        self.epoch = epoch
+        self.revision = revision
+        self.problem = problem
+
+
+MISSING = "missing revision: its row is gone"
+CHANGED = "changed content"
+WRONG_LINK = "wrong link"
+
+
+class Verifier:
+    """Recomputes the chains: feed it every entry in the order of epoch and revision, then ``finish``.
+
+    ``chains`` is what was found. Raises BrokenChain at the first row that is not as it was written.
+    """
+
+    def __init__(self) -> None:
+        self.chains: list[Chain] = []
+        self._suspect: Entry | None = None
+
+    def feed(self, entry: Entry) -> None:
+        """Check the next entry."""
+        if self._suspect is not None:
+            raise _judge(self._suspect, entry)
+        if not self.chains or self.chains[-1].epoch != entry.epoch:
+            self.chains.append(Chain(entry.epoch))
+        chain = self.chains[-1]
+        if entry.hash is None:
+            _wait(chain, entry.revision)
+        elif chain.head is None:
+            _begin(chain, entry, entry.hash)
+        else:
+            self._extend(chain, chain.head, entry, entry.hash)
+
+    def finish(self) -> None:
+        """Say that there are no more entries."""
+        if self._suspect is not None:
+            raise _broken(self._suspect, f"{CHANGED} or {WRONG_LINK}: no row follows that could tell which")
+
+    def _extend(self, chain: Chain, head: bytes, entry: Entry, stored: bytes) -> None:
+        following = chain.last + 1
+        if entry.revision != following:
+            problem = f"{WRONG_LINK}: it has none" if chain.next_waiting == following else MISSING
+            raise BrokenChain(entry.epoch, following, problem)
+        if entry.change is None:
+            raise _broken(entry, MISSING)
+        if not _names(entry.change, entry.epoch, entry.revision):
+            raise _broken(entry, f"{CHANGED}: it is not the change of this revision")
+        if link(head, entry.change) != stored:
+            # The next row tells whether the content was changed or the link.
+            self._suspect = entry
+            return
+        chain.rows, chain.last, chain.head = chain.rows + 1, entry.revision, stored
+
+
+def _wait(chain: Chain, revision: int) -> None:
+    chain.waiting += 1
+    if chain.head is not None and not chain.next_waiting:
+        chain.next_waiting = revision
+
+
+def _begin(chain: Chain, entry: Entry, stored: bytes) -> None:
+    if stored != genesis(entry.epoch):
+        raise _broken(entry, f"{WRONG_LINK}: the chain must begin with the SHA-256 of the epoch")
+    chain.first, chain.last, chain.head = entry.revision + 1, entry.revision, stored
+
+
+def _names(change: bytes, epoch: str, revision: int) -> bool:
+    """Tell whether ``change`` is a change that says it is of this epoch and revision."""
+    try:
+        message = route_pb2.RouteChange.FromString(change)
+    except DecodeError:
+        return False
+    return (message.epoch, message.revision) == (epoch, revision)
+
+
+def _judge(suspect: Entry, following: Entry) -> BrokenChain:
+    """Say what is wrong with a row whose link does not fit, from the one after it."""
+    fits = (
+        (following.epoch, following.revision) == (suspect.epoch, suspect.revision + 1)
+        and suspect.hash is not None
+        and following.change is not None
+        and link(suspect.hash, following.change) == following.hash
+    )
+    return _broken(suspect, CHANGED if fits else f"{WRONG_LINK}: it is not the hash of what is before it")
+
+
+def _broken(entry: Entry, problem: str) -> BrokenChain:
+    return BrokenChain(entry.epoch, entry.revision, problem)

@@ -1,0 +1,69 @@
+"""``pointsman-server dead-letters``: what was set aside as no change, and how it comes back."""
+
+import asyncio
+from collections.abc import Sequence
+
+import typer
+
+from pointsman_server.adapters.kafka.cluster import KafkaCluster
+from pointsman_server.adapters.kafka.dead_letters import DeadLetter, read_dead_letters
+from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.producing import OrderedProducer, Record
+from pointsman_server.adapters.kafka.publisher import headers
+from pointsman_server.ports import BrokerUnavailable
+from pointsman_server.settings import Settings
+
+
+def show(settings: Settings) -> None:
+    """Print every dead letter, and how many there are. Raises BrokerUnavailable."""
+    letters = asyncio.run(_read(settings))
+    for letter in letters:
+        typer.echo(f"{_place(letter)}  {len(letter.payload)} bytes  {letter.problem}")
+    typer.echo(f"{len(letters)} dead letters")
+
+
+def replay(settings: Settings, *, dry_run: bool) -> None:
+    """Send those back to the topic that can be read now, and print how many. Raises BrokerUnavailable."""
+    letters = asyncio.run(_read(settings))
+    readable = [(letter, record) for letter in letters if (record := _record(letter)) is not None]
+    if not dry_run:
+        asyncio.run(_send(settings, [record for _, record in readable]))
+    for letter, _ in readable:
+        typer.echo(f"{_place(letter)}  {'would be sent' if dry_run else 'sent'}")
+    count = f"{len(readable)} {'would be sent' if dry_run else 'sent'}"
+    typer.echo(f"{len(letters)} dead letters: {count}, {len(letters) - len(readable)} still no change")
+
+
+async def _read(settings: Settings) -> list[DeadLetter]:
+    letters = await read_dead_letters(_cluster(settings), settings.kafka_topic)
+    # Each group of consumers sets a message aside for itself.
+    return list({(_place(letter), letter.payload): letter for letter in letters}.values())
+
+
+async def _send(settings: Settings, records: Sequence[Record]) -> None:
+    cluster = _cluster(settings)
+    producer = OrderedProducer(cluster, settings.kafka_topic, settings.kafka_message_timeout_seconds)
+    try:
+        sent = await producer.send(records)
+    finally:
+        await producer.close()
+    if sent < len(records):
+        cause = cluster.unavailable(producer.error)
+        raise BrokerUnavailable(f"{sent} of {len(records)} were sent, then: {cause}")
+
+
+def _record(letter: DeadLetter) -> Record | None:
+    """Make the message again as it was published: the payload untouched, the key and the headers from what it says."""
+    try:
+        change = change_from_bytes(letter.payload)
+    except NotAChange:
+        return None
+    return Record(str(change.key).encode(), letter.payload, headers(change))
+
+
+def _place(letter: DeadLetter) -> str:
+    return f"{letter.topic}[{letter.partition}]@{letter.offset}"
+
+
+def _cluster(settings: Settings) -> KafkaCluster:
+    return KafkaCluster(settings.kafka_bootstrap_servers)
