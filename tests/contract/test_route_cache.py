@@ -94,10 +94,10 @@ class RedisHarness(Harness):
         await self.redis.flushdb()
 
     async def evict(self, key: RouteKey) -> None:
-        assert await self.redis.delete(f"pointsman:{key}") == 1
+        assert await self.redis.delete(f"pointsman:no-epoch:{key}") == 1
 
     async def lapse(self, key: RouteKey) -> float:
-        left = await self.redis.pttl(f"pointsman:{key}")
+        left = await self.redis.pttl(f"pointsman:no-epoch:{key}")
         assert left > 0, "it would never run out"
         await self.evict(key)
         return left / 1000
@@ -508,7 +508,7 @@ async def test_lifetimes_are_shortened_by_up_to_a_tenth_and_not_all_alike(cache:
     await cache.get(routes + gaps, "reader")
     await cache.fill([at(5, key) for key in routes] + [absent(5, key) for key in gaps], "reader")
     for keys, lifetime in ((routes, LIFETIMES.value), (gaps, LIFETIMES.absence)):
-        left = [await redis.pttl(f"pointsman:{key}") / 1000 for key in keys]
+        left = [await redis.pttl(f"pointsman:no-epoch:{key}") / 1000 for key in keys]
         assert lifetime * 0.9 - PATIENCE <= min(left) < max(left) <= lifetime
         assert max(left) - min(left) > lifetime / 100
 
@@ -518,7 +518,7 @@ async def test_what_is_written_lives_as_long_as_what_is_filled(cache: RedisCache
     await cache.get([K1], "reader")
     await cache.fill([at(5)], "reader")
     await write(cache, at(6))
-    left = await redis.pttl(f"pointsman:{K1}") / 1000
+    left = await redis.pttl(f"pointsman:no-epoch:{K1}") / 1000
     assert LIFETIMES.value * 0.9 - PATIENCE <= left <= LIFETIMES.value
 
 
@@ -555,7 +555,7 @@ async def test_garbage_in_redis_is_a_miss_for_its_key_alone(
     cache: RedisCache, redis: Redis, fields: dict[str, bytes]
 ) -> None:
     await settle(cache, at(5, K2))
-    await redis.hset(f"pointsman:{K1}", mapping=fields)  # type: ignore[arg-type]
+    await redis.hset(f"pointsman:no-epoch:{K1}", mapping=fields)  # type: ignore[arg-type]
     first, second = await cache.get([K1, K2], "reader")
     assert first.snapshot is None
     assert second == hit(at(5, K2))
@@ -566,7 +566,7 @@ async def test_garbage_in_redis_is_a_miss_for_its_key_alone(
 async def test_garbage_in_redis_is_never_answered_after_a_write_and_goes(
     cache: RedisCache, redis: Redis, fields: dict[str, bytes], write: Writing
 ) -> None:
-    await redis.hset(f"pointsman:{K1}", mapping=fields)  # type: ignore[arg-type]
+    await redis.hset(f"pointsman:no-epoch:{K1}", mapping=fields)  # type: ignore[arg-type]
     await write(cache, at(6))
     (found,) = await cache.get([K1], "reader")
     if found.snapshot is None:
@@ -581,9 +581,9 @@ async def test_a_key_of_another_type_is_a_miss_and_does_not_open_the_breaker(
     redis_url: str, redis: Redis, write: Writing
 ) -> None:
     cache = RedisCache(redis_url, timeout=PATIENCE, breaker=Breaker(threshold=1))
-    await redis.set(f"pointsman:{K1}", "a string")
+    await redis.set(f"pointsman:no-epoch:{K1}", "a string")
     await write(cache, at(5))
-    await redis.set(f"pointsman:{K1}", "a string")
+    await redis.set(f"pointsman:no-epoch:{K1}", "a string")
     assert await cache.get([K1, K2], "reader") == [LEASED, LEASED]
     assert not cache.breaker.is_open
     await cache.close()

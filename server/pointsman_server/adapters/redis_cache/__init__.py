@@ -18,7 +18,7 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis_cache import scripts
 from pointsman_server.adapters.redis_cache.breaker import Breaker
 from pointsman_server.encoding import route_from_message, route_to_message
-from pointsman_server.ports import CacheUnavailable, Lookup
+from pointsman_server.ports import CacheUnavailable, Clock, Lookup
 from pointsman_server.routes import Route, RouteKey, Snapshot
 
 JITTER = 0.1
@@ -36,7 +36,28 @@ class Lifetimes:
 
 
 class RedisCache:
-    """Speaks the protocol of ``scripts``; keys are ``<prefix>:<route key>``.
+    """Speaks the protocol of ``scripts``; keys are ``<prefix>:<first 8 of the epoch>:<route key>``.
+
+    **Epochs.** After a restore revisions begin again further down, so what is held under an old epoch would fence out
+    every new write. Four things keep the histories apart:
+
+    - The epoch is part of the name of every key. What another epoch left is never seen, and expires by its time.
+    - ``<prefix>:clock`` names the current epoch. A server that still believes in another one, perhaps because it
+      cannot reach PostgreSQL, misses without a lease: it asks the store, which tells it the epoch, or is away. Every
+      write sets that name before it is answered, as does every server each second. So no answered write of a new
+      epoch is hidden behind a Redis entry of an old one, whatever a server believes. If Redis forgets the name, the
+      names of the keys still hold, and a server that reaches PostgreSQL learns the epoch within a second.
+    - A writer learns its true epoch from its own transaction, which owns the clock. If it is not the one under which it
+      marked its keys, its mark is not found when it settles, and that means the same as when Redis lost it: the key is
+      dropped, and with it every lease, so what was read before the commit cannot be filled in after it.
+    - A snapshot says its epoch, and one of another is not stored: a read from before the restore, filled in after it,
+      would be a higher revision than any.
+
+    The clock also holds the highest revision of each epoch. A write reads it when it marks, before its commit, and
+    raises it when it settles, before its answer: so a store that lost an answered write is found out before it gives
+    the same revision away again, by servers that never saw the first one too.
+
+    While the epoch is not known everything misses without a lease, and what is told is dropped.
 
     Reads give up after ``timeout`` seconds, and at once while the breaker is open. Writes are tried every time: a
     value that they could not replace would be answered by servers that do reach Redis.
@@ -51,7 +72,10 @@ class RedisCache:
         lifetimes: Lifetimes = Lifetimes(),
         breaker: Breaker | None = None,
         failed: Callable[[], None] = lambda: None,
+        epoch: Callable[[], str] = lambda: "no-epoch",
+        witness: Callable[[str, int], None] = lambda _epoch, _revision: None,
     ) -> None:
+        """``epoch`` gives that of the store, empty while unknown; ``witness`` is told what Redis knows of it."""
         self._redis = Redis(
             connection_pool=ConnectionPool.from_url(
                 url,
@@ -68,7 +92,10 @@ class RedisCache:
         self._timeout = timeout
         self._lifetimes = lifetimes
         self._failed = failed
+        self._epoch = epoch
+        self._witness = witness
         self.breaker = breaker or Breaker()
+        self._tick = self._redis.register_script(scripts.TICK)
         self._get, self._fill, self._mark, self._settle, self._consume = (
             self._redis.register_script(script)
             for script in (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
@@ -76,16 +103,21 @@ class RedisCache:
 
     async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
         """See RouteCache.get."""
-        if not self.breaker.allows():
+        epoch = self._epoch()
+        if not epoch or not self.breaker.allows():
             return [Lookup()] * len(keys)
+        args: list[str | int] = [token, _ms(self._lifetimes.lease), self._clock, epoch]
         try:
             async with self._bounded():
-                found = await self._get(keys=self._names(keys), args=[token, _ms(self._lifetimes.lease)])
+                found = await self._get(keys=self._names(keys, epoch), args=args)
         except CacheUnavailable:
+            return [Lookup()] * len(keys)
+        if self._epoch() != epoch:
             return [Lookup()] * len(keys)
         fields = cast("list[bytes]", found)
         return [
-            _lookup(key, *pair) for key, pair in zip(keys, zip(fields[::2], fields[1::2], strict=True), strict=True)
+            _lookup(key, epoch, *pair)
+            for key, pair in zip(keys, zip(fields[::2], fields[1::2], strict=True), strict=True)
         ]
 
     async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
@@ -95,20 +127,34 @@ class RedisCache:
 
     async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
         """See RouteCache.mark."""
+        epoch = self._epoch()
+        if not epoch:
+            return
+        args: list[str | int] = [token, _ms(self._lifetimes.mark), self._clock, epoch]
         try:
             async with self._bounded():
-                await self._mark(keys=self._names(keys), args=[token, _ms(self._lifetimes.mark)])
+                highest = await self._mark(keys=self._names(keys, epoch), args=args)
         except CacheUnavailable:
             return
+        self._tell(epoch, highest)
 
     async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
         """See RouteCache.settle."""
-        await self._best_effort(self._settle, snapshots, token)
+        await self._best_effort(self._settle, snapshots, token, settled=True)
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         """See RouteCache.consume."""
         async with self._bounded():
             await self._write(self._consume, snapshots, "")
+
+    async def tick(self, clock: Clock) -> None:
+        """Tell Redis where the store is, and ``witness`` the highest revision that Redis knows. Best effort."""
+        try:
+            async with self._bounded():
+                highest = await self._tick(args=[self._clock, clock.epoch, _revision(clock.revision)])
+        except CacheUnavailable:
+            return
+        self._tell(clock.epoch, highest)
 
     async def ping(self) -> None:
         """See RouteCache.ping."""
@@ -119,18 +165,30 @@ class RedisCache:
         """Close every connection."""
         await self._redis.aclose()
 
-    async def _best_effort(self, script: Any, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def _best_effort(
+        self, script: Any, snapshots: Sequence[Snapshot], token: str, *, settled: bool = False
+    ) -> None:
         try:
             async with self._bounded():
-                await self._write(script, snapshots, token)
+                await self._write(script, snapshots, token, settled=settled)
         except CacheUnavailable:
             return
 
-    async def _write(self, script: Any, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def _write(self, script: Any, snapshots: Sequence[Snapshot], token: str, *, settled: bool = False) -> None:
+        epoch = self._epoch()
+        ours = [snapshot for snapshot in snapshots if snapshot.epoch in ("", epoch)]
+        if not epoch or not ours:
+            return
         args: list[str | bytes | int] = [token]
-        for snapshot in snapshots:
+        for snapshot in ours:
             args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
-        await script(keys=self._names([snapshot.key for snapshot in snapshots]), args=args)
+        if settled:
+            args += [self._clock, epoch, _revision(max(snapshot.as_of for snapshot in ours))]
+        await script(keys=self._names([snapshot.key for snapshot in ours], epoch), args=args)
+
+    def _tell(self, epoch: str, highest: object) -> None:
+        if isinstance(highest, bytes) and highest.isdigit():
+            self._witness(epoch, int(highest))
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
@@ -143,8 +201,12 @@ class RedisCache:
             raise CacheUnavailable(f"redis at {self.address} does not answer") from error
         self.breaker.succeeded()
 
-    def _names(self, keys: Sequence[RouteKey]) -> list[str]:
-        return [f"{self._prefix}:{key}" for key in keys]
+    @property
+    def _clock(self) -> str:
+        return f"{self._prefix}:clock"
+
+    def _names(self, keys: Sequence[RouteKey], epoch: str) -> list[str]:
+        return [f"{self._prefix}:{epoch[:8]}:{key}" for key in keys]
 
     def _ttl(self, snapshot: Snapshot) -> int:
         seconds = self._lifetimes.value if snapshot.route else self._lifetimes.absence
@@ -152,13 +214,13 @@ class RedisCache:
         return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - spreads load, guards nothing
 
 
-def _lookup(key: RouteKey, first: bytes, value: bytes) -> Lookup:
+def _lookup(key: RouteKey, epoch: str, first: bytes, value: bytes) -> Lookup:
     if first == BUSY:
         return Lookup()
     if first == LEASED:
         return Lookup(leased=True)
     try:
-        return Lookup(Snapshot(key, _decode(value), int(first)))
+        return Lookup(Snapshot(key, _decode(value), int(first), epoch))
     except (ValueError, DecodeError):
         return Lookup()  # written by something else: the store knows better
 

@@ -3,6 +3,9 @@
 One hash per key: ``r`` the revision as of which the value is true, ``v`` the value (empty: no such route), ``l`` the
 token that holds the lease, ``p:<token>`` one mark for each write under way. Revisions are zero-padded and compared as
 strings: Lua's numbers lose precision past 2^53. The lease is that of "Scaling Memcache at Facebook" (NSDI '13, §3.2.1).
+
+One hash more is the clock as Redis knows it: ``epoch`` the epoch that is current, and for each epoch, under its name,
+the highest revision known to be committed. It comes as an argument, because it is none of the keys that are asked for.
 """
 
 # Splits a hash into its parts; every script begins with it. What is not of our making counts as absent, and a key of
@@ -26,15 +29,42 @@ local function parts(key)
 end
 """
 
-# ARGV: token, lease in ms. Answers two fields a key: its revision and value, or 'L' (leased) or 'B' (busy) and ''.
+# Says whether the clock names another epoch than ours. One that Redis lost names none.
+_FOREIGN = """
+local function foreign(clock, epoch)
+  local current = redis.pcall('HGET', clock, 'epoch')
+  return type(current) == 'string' and current ~= epoch
+end
+"""
+
+# Makes our epoch the current one, and its revision at least ours; gives its highest.
+_TICK = """
+local function tick(clock, epoch, revision)
+  if type(redis.pcall('HSET', clock, 'epoch', epoch)) == 'table' then
+    redis.call('DEL', clock)
+    redis.call('HSET', clock, 'epoch', epoch)
+  end
+  local highest = redis.call('HGET', clock, epoch)
+  if highest and highest >= revision then return highest end
+  redis.call('HSET', clock, epoch, revision)
+  return revision
+end
+"""
+
+# ARGV: clock, epoch, revision. Gives the highest revision under the epoch.
+TICK = _TICK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
+
+# ARGV: token, lease in ms, clock, epoch. Answers two fields a key: its revision and value, or 'L' (leased) or 'B'
+# (busy) and ''.
 GET = (
     _PARTS
+    + _FOREIGN
     + """
-local out = {}
+local out, other = {}, foreign(ARGV[3], ARGV[4])
 for i, key in ipairs(KEYS) do
   local r, v, l, marked = parts(key)
   local first, second = 'B', ''
-  if not marked then
+  if not marked and not other then
     if r then first, second = r, v
     elseif not l then
       redis.call('HSET', key, 'l', ARGV[1])
@@ -64,20 +94,26 @@ end
 """
 )
 
-# ARGV: token, mark in ms. Before the commit: from here on the key is neither answered nor filled.
+# ARGV: token, mark in ms, clock, epoch. Before the commit: from here on the key is neither answered nor filled. Gives
+# the highest revision under the epoch, if known: the commit must get a higher one.
 MARK = """
 for _, key in ipairs(KEYS) do
   if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
   redis.call('HSET', key, 'p:' .. ARGV[1], '')
   redis.call('PEXPIRE', key, ARGV[2])
 end
+local highest = redis.pcall('HGET', ARGV[3], ARGV[4])
+return type(highest) == 'string' and highest or ''
 """
 
-# ARGV: token, then revision, value and ms a key. After the commit. A mark of ours that is gone means that Redis lost
-# data since: then what is there may have been filled from before the commit, and goes.
+# ARGV: token, then revision, value and ms a key, then clock, epoch and highest revision. After the commit. A mark of
+# ours that is gone means that Redis lost data since: then what is there may have been filled from before the commit,
+# and goes.
 SETTLE = (
     _PARTS
+    + _TICK
     + """
+tick(ARGV[#ARGV - 2], ARGV[#ARGV - 1], ARGV[#ARGV])
 for i, key in ipairs(KEYS) do
   local revision, value, ttl = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   local own = redis.pcall('HDEL', key, 'p:' .. ARGV[1])
