@@ -15,22 +15,27 @@ class DependencyDown(Exception):
     """A dependency does not do its work; the text says which, where, and what to do."""
 
 
+class MustNotServe(DependencyDown):
+    """A dependency is in a state in which answers may be wrong: nothing stands in for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the last check of a dependency said. ``required``: without it this server cannot answer reads."""
+    """What the last check of a dependency said. ``required``: without it, or a stand-in, reads cannot be answered."""
 
     name: str
     required: bool
     up: bool = False
     detail: str = "not checked yet"
+    replaceable: bool = True
 
 
 class Monitor:
     """Checks every dependency each ``interval`` seconds; ``changed`` is told after every check.
 
-    One that hangs delays no other.
-
-    A check is done when it returns, and failed when it raises or takes longer than ``patience`` seconds.
+    One that hangs delays no other. A check is done when it returns, and failed when it raises or takes longer than
+    ``patience`` seconds. ``stand_ins`` name, for something required, what answers in its place once it was up: a
+    server that can still answer must not be taken out of rotation, least of all together with all others.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Monitor:
         checks: Mapping[str, Check],
         *,
         required: frozenset[str],
+        stand_ins: Mapping[str, str] | None = None,
         changed: Callable[["Monitor"], Awaitable[None]],
         interval: float = 1.0,
         patience: float = 5.0,
@@ -46,12 +52,23 @@ class Monitor:
         self._changed = changed
         self._interval = interval
         self._patience = patience
+        self._stand_ins = dict(stand_ins or {})
+        self._seen: set[str] = set()
         self.states = {name: State(name, name in required) for name in checks}
 
     @property
     def ready(self) -> bool:
-        """Whether everything required is up."""
-        return all(state.up for state in self.states.values() if state.required)
+        """Whether reads can be answered: everything required is up, or has a stand-in that is."""
+        return all(state.up or self._has_stand_in(state) for state in self.states.values() if state.required)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether anything is down."""
+        return not all(state.up for state in self.states.values())
+
+    def _has_stand_in(self, state: State) -> bool:
+        stand_in = self.states.get(self._stand_ins.get(state.name, ""))
+        return state.replaceable and state.name in self._seen and stand_in is not None and stand_in.up
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -76,6 +93,9 @@ class Monitor:
             async with asyncio.timeout(self._patience):
                 await self._checks[name]()
             after = State(name, before.required, up=True, detail="ok")
+            self._seen.add(name)
+        except MustNotServe as error:
+            after = State(name, before.required, up=False, detail=str(error), replaceable=False)
         except DependencyDown as error:
             after = State(name, before.required, up=False, detail=str(error))
         except TimeoutError:

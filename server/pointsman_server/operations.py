@@ -39,8 +39,9 @@ class Operations:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         ready = self._monitor.ready and not self._draining()
+        status = "degraded" if self._monitor.degraded else "ready"
         body = {
-            "status": "ready" if ready else "not ready",
+            "status": status if ready else "not ready",
             "draining": self._draining(),
             "dependencies": {name: asdict(state) for name, state in self._monitor.states.items()},
         }

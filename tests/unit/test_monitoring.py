@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from pointsman_server.errors import StoreUnavailable
-from pointsman_server.monitoring import Check, DependencyDown, Monitor, State
+from pointsman_server.monitoring import Check, DependencyDown, Monitor, MustNotServe, State
 
 
 class Dependency:
@@ -82,6 +82,39 @@ async def test_without_something_else_the_server_is_ready_all_the_same(monitor: 
     await monitor.round()
     assert monitor.ready
     assert not monitor.states["redis"].up
+
+
+async def test_what_is_required_and_was_up_is_stood_in_for(told: Told, postgres: Dependency, redis: Dependency) -> None:
+    checks: dict[str, Check] = {"postgres": postgres, "redis": redis}
+    monitor = Monitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
+    postgres.failure = DependencyDown("down")
+    await monitor.round()
+    assert not monitor.ready  # never seen: nothing can be known of it
+
+    postgres.failure = None
+    await monitor.round()
+    assert (monitor.ready, monitor.degraded) == (True, False)
+
+    postgres.failure = DependencyDown("down")
+    await monitor.round()
+    assert (monitor.ready, monitor.degraded) == (True, True)
+
+    redis.failure = DependencyDown("down too")
+    await monitor.round()
+    assert not monitor.ready
+
+
+async def test_nothing_stands_in_for_what_would_answer_wrongly(
+    told: Told, postgres: Dependency, redis: Dependency
+) -> None:
+    checks: dict[str, Check] = {"postgres": postgres, "redis": redis}
+    monitor = Monitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
+    await monitor.round()
+
+    postgres.failure = MustNotServe("restored to an older state")
+    await monitor.round()
+
+    assert not monitor.ready
 
 
 async def test_what_comes_back_is_up_again(monitor: Monitor, postgres: Dependency) -> None:
