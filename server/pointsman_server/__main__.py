@@ -5,6 +5,7 @@ loaded neither grpc nor Kafka, and ``--help`` is quick.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+audit = typer.Typer(help="The audit log: who changed what, chained by hashes.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+dead_letters = typer.Typer(help="Messages of the topic that were set aside as no change.", no_args_is_help=True)
+app.add_typer(dead_letters, name="dead-letters")
 
 Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
 HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
@@ -103,7 +109,10 @@ def serve(
 
 @app.command()
 def migrate() -> None:
-    """Bring the schema of DATABASE_URL to the newest revision. Safe to run from many places at once."""
+    """Bring the schema of DATABASE_URL to the newest revision. Safe to run from many places at once.
+
+    That of the audit log, too: in POINTSMAN_AUDIT_DATABASE_URL if that is set.
+    """
     settings = _settings()
     _require(settings, ())
     _configure_logs(settings)
@@ -111,10 +120,35 @@ def migrate() -> None:
     from pointsman_server.adapters.migrations import migrate as bring_up
 
     try:
-        before, after = bring_up(settings.database_url.get_secret_value())
+        before, after = bring_up(
+            settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value()
+        )
     except MigrationError as error:
         _fail(str(error))
     typer.echo(f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}"))
+
+
+@app.command()
+def restore(
+    *, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, also on a terminal.")] = False
+) -> None:
+    """Finish the restore of a backup: give the database at DATABASE_URL a new epoch. Run it once per restore.
+
+    The revisions after the backup were given away before, and will be given away again: the epoch tells them apart.
+    Servers may run; each drops what it knew of the old epoch within a second.
+    """
+    settings = _settings()
+    _require(settings, ())
+    _configure_logs(settings)
+    from pointsman_server import restoring
+
+    url = settings.database_url.get_secret_value()
+    try:
+        if sys.stdin.isatty() and not yes:
+            typer.confirm(restoring.question(url), abort=True)
+        typer.echo(restoring.describe(restoring.restore(url)))
+    except restoring.RestoreError as error:
+        _fail(str(error))
 
 
 @app.command()
@@ -125,6 +159,61 @@ def check() -> None:
     from pointsman_server import checking
 
     raise typer.Exit(0 if checking.run(settings) else 1)
+
+
+@audit.command()
+def verify(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Recompute the hash chain of the audit log, and say how far it is.
+
+    Ends with 1 when a row is not as it was written, and names the first one; also when the database is down.
+    """
+    settings = _settings()
+    _require(settings, ())
+    from pointsman_server import audit_verifying
+
+    try:
+        whole = audit_verifying.run(settings, as_json=as_json)
+    except audit_verifying.AuditUnavailable as error:
+        _fail(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
+@dead_letters.command(name="list")
+def list_dead_letters() -> None:
+    """List the messages that were set aside: where each lay, its size, and what is wrong. Never what is in it."""
+    from pointsman_server import replaying
+
+    _with_kafka(replaying.show)
+
+
+@dead_letters.command()
+def replay(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send those messages back to their topic that can be read now, as after an upgrade.
+
+    They stay among the dead letters, so another replay sends them again. That does no harm to the server, which
+    knows a change by its revision; other consumers of the topic must do the same.
+    """
+    from pointsman_server import replaying
+
+    _with_kafka(lambda settings: replaying.replay(settings, dry_run=dry_run))
+
+
+def _with_kafka(work: Callable[[Settings], None]) -> None:
+    settings = _settings()
+    if not settings.kafka_bootstrap_servers:
+        _fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
+    from pointsman_server.ports import BrokerUnavailable
+
+    try:
+        work(settings)
+    except BrokerUnavailable as error:
+        _fail(str(error))
 
 
 def _settings(**flags: object) -> Settings:

@@ -13,26 +13,28 @@ from pointsman_server.adapters.kafka.probe import KafkaProbe
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.adapters.kafka.source import KafkaSource
 from pointsman_server.adapters.kafka.stream import KafkaStream
+from pointsman_server.adapters.kafka.tail import last_changes
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.history import PostgresHistory
+from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
-from pointsman_server.epochs import GuardedStore, History
-from pointsman_server.errors import RetryLater, StoreRestored
+from pointsman_server.epochs import Epochs, GuardedStore, WitnessedStream
+from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
 from pointsman_server.housekeeping import forget_old_requests
-from pointsman_server.monitoring import DependencyDown, Monitor
+from pointsman_server.monitoring import DependencyDown, Monitor, MustNotServe
 from pointsman_server.operations import Operations
-from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Poison
+from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, Poison, RelayState
+from pointsman_server.probing import StalenessProbe, beat
 from pointsman_server.relaying import Relay
 from pointsman_server.resolving import Bounds, Resolver
-from pointsman_server.routes import Change
+from pointsman_server.routes import Change, RouteKey, Snapshot
 from pointsman_server.rpc import transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.health import Health
@@ -46,6 +48,8 @@ log = get_logger(__name__)
 
 # A stop waits for a question to the brokers that is under way.
 TOPIC_SECONDS = 3.0
+# Changes that wait for Kafka longer than this are worth a word.
+RELAY_SECONDS = 30.0
 
 
 class ListenError(Exception):
@@ -72,13 +76,13 @@ class App:
             timeout=settings.database_timeout_seconds,
             failed=self.metrics.store_errors.inc,
         )
-        self.history = History(switched=self._forget_history)
+        self.epochs = Epochs(switched=self._forget_epoch)
         self.postgres = PostgresStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
-        self.store = GuardedStore(self.postgres, self.history)
+        self.store = GuardedStore(self.postgres, self.epochs)
         self.relay_log = PostgresRelayLog(self.database)
-        self.history = PostgresHistory(self.database)
+        self.lineage = PostgresLineage(self.database)
         self.audit_database = self._make_audit_database()
-        self.audit_log = PostgresAuditLog(self.audit_database, self.history)
+        self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)
         self.audit_keeper: AuditKeeper | None = None
         self.cache = self._make_cache()
         self.local = self._make_local()
@@ -86,15 +90,21 @@ class App:
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.health = Health()
         self.admission = Admission()
-        self.monitor = Monitor(self._checks(), required=frozenset({"postgres"}), changed=self._on_checked)
+        self.monitor = Monitor(
+            self._checks(),
+            required=frozenset({"postgres"}),
+            # What is cached is served while PostgreSQL is away.
+            stand_ins={"postgres": "redis"},
+            changed=self._on_checked,
+        )
         self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
         self.feed: Feed | None = None
         self.relay: Relay | None = None
         self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
         self._probe = KafkaProbe(self._cluster)
         self._sources: dict[str, KafkaSource] = {}
-        self._epoch = ""
         self._revision = 0
+        self._relay_state = RelayState(0, 0, 0.0)
 
     async def __aenter__(self) -> Self:
         try:
@@ -122,9 +132,12 @@ class App:
         self._background("monitor", self.monitor.run())
         if self._prepare:
             await self._prepare(self)
+        if self.settings.kafka_bootstrap_servers:
+            self._background("tail", self._compare_with_kafka())
         self._start_feed()
         self._start_relay()
         self._start_consumers()
+        self._start_heartbeat()
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
             await self._listen_grpc()
@@ -170,7 +183,14 @@ class App:
     def _make_resolver(self) -> Resolver:
         settings = self.settings
         bounds = Bounds(settings.store_load_batch, settings.store_load_concurrency, settings.store_load_queue)
-        return Resolver(self.store, self.cache, self.local, observer=self.metrics, bounds=bounds)
+        return Resolver(
+            self.store,
+            self.cache,
+            self.local,
+            observer=self.metrics,
+            bounds=bounds,
+            join_seconds=settings.cache_local_ttl_seconds,
+        )
 
     def _make_cache(self) -> RedisCache:
         settings = self.settings
@@ -180,8 +200,8 @@ class App:
             timeout=settings.redis_timeout_seconds,
             lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),
             failed=self.metrics.cache_errors.inc,
-            epoch=lambda: self.history.epoch,
-            witness=self.history.witness,
+            epoch=lambda: self.epochs.epoch,
+            witness=self.epochs.witness,
         )
 
     # Feed, relay and consumers
@@ -191,7 +211,7 @@ class App:
             return
         stream = None
         if self.settings.kafka_bootstrap_servers:
-            stream = KafkaStream(self._cluster, self.settings.kafka_topic)
+            stream = WitnessedStream(KafkaStream(self._cluster, self.settings.kafka_topic), self.epochs)
             self._stack.push_async_callback(stream.close)
         self.feed = Feed(
             self.store,
@@ -201,6 +221,22 @@ class App:
             advance=self.local.advance,
         )
         self._background("feed", self.feed.run())
+
+    def _start_heartbeat(self) -> None:
+        interval, relay = self.settings.heartbeat_seconds, self.relay
+        if interval and relay:
+            self._background("heartbeat", beat(self.changer, lambda: relay.leader, interval))
+        if interval and Role.API in self.settings.roles:
+            layers = {"local": self._look_locally, "redis": self._look_into_redis}
+            probe = StalenessProbe(layers, lambda layer, age: self.metrics.staleness.labels(layer).observe(age))
+            self._background("staleness probe", probe.run())
+
+    async def _look_locally(self, key: RouteKey) -> Snapshot:
+        return (await self.resolver.resolve(key)).snapshot
+
+    async def _look_into_redis(self, key: RouteKey) -> Snapshot | None:
+        (lookup,) = await self.cache.get([key], "staleness-probe")
+        return lookup.snapshot
 
     def _start_relay(self) -> None:
         if Role.RELAY not in self.settings.roles:
@@ -215,11 +251,12 @@ class App:
         self._stack.push_async_callback(publisher.close)
         self.relay = Relay(self.relay_log, publisher, batch=self.settings.relay_batch)
         self._background("relay", self._with_topic(self.relay.run))
-        self._background("housekeeping", forget_old_requests(self.store, self.settings.request_id_ttl_hours * 3600.0))
+        request_ids = self.settings.request_id_ttl_hours * 3600.0
+        self._background("housekeeping", forget_old_requests(self.postgres, request_ids))
 
     def _start_consumers(self) -> None:
         if Role.CACHE in self.settings.roles:
-            self._start_consumer("cache", CacheHandler(self.cache, lambda: self._epoch))
+            self._start_consumer("cache", CacheHandler(self.cache, lambda: self.epochs.epoch, renew=self.store.clock))
         if Role.AUDIT in self.settings.roles:
             self._start_consumer("audit", self.audit_log.append)
             self._start_audit_keeper()
@@ -237,7 +274,7 @@ class App:
         async def published() -> int:
             return (await self.relay_log.state()).published
 
-        self.audit_keeper = AuditKeeper(self.audit_log, self.history, self.store, published)
+        self.audit_keeper = AuditKeeper(self.audit_log, self.lineage, self.store, published)
         self._background("audit keeper", self.audit_keeper.run())
 
     def _make_audit_database(self) -> Database:
@@ -254,6 +291,8 @@ class App:
         async def counted(changes: Sequence[Change]) -> None:
             with failures.count_exceptions():
                 await handle(changes)
+            for change in changes:
+                self.epochs.witness(change.epoch, change.revision)
             done.inc(len(changes))
 
         return counted
@@ -270,7 +309,7 @@ class App:
     async def _with_topic(self, run: Callable[[], Awaitable[None]]) -> None:
         """Run once the topic and the epoch of the store are there, however long broker and store take to come."""
         settings = self.settings
-        while not await self._topic_is_there(settings) or not self._epoch:  # noqa: ASYNC110 - polls the broker
+        while not await self._topic_is_there(settings) or not self.epochs.epoch:  # noqa: ASYNC110 - polls the broker
             await asyncio.sleep(0.5)
         await run()
 
@@ -311,8 +350,12 @@ class App:
         checks: dict[str, Callable[[], Awaitable[None]]] = {"postgres": self._check_postgres}
         if roles & {Role.API, Role.CACHE}:
             checks["redis"] = self._check_redis
+        if Role.API in roles:
+            checks["writes"] = self._check_writes
         if roles & {Role.RELAY, Role.CACHE, Role.AUDIT}:
             checks["kafka"] = self._check_kafka
+        if Role.RELAY in roles:
+            checks["relay"] = self._check_relay
         if self.audit_database is not self.database and Role.AUDIT in roles:
             checks["audit"] = self._check_audit
         return checks
@@ -320,11 +363,45 @@ class App:
     async def _check_postgres(self) -> None:
         try:
             clock = await self.store.clock()
-            self._epoch, self._revision = clock.epoch, clock.revision
+            self._revision = clock.revision
             if self.feed:
                 self.feed.saw(clock)
+            await self._compare_with_redis(clock)
         except RetryLater as error:
             raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+        if self.epochs.lost:
+            raise MustNotServe(
+                f"PostgreSQL at {self.database.address} was restored to an older state ({self.epochs.lost}): "
+                "run `pointsman-server restore`"
+            )
+
+    async def _compare_with_redis(self, clock: Clock) -> None:
+        """Redis may know a higher revision, above all when this server has only just started."""
+        if self.epochs.lost or clock.epoch != self.epochs.epoch or not self.settings.roles & {Role.API, Role.CACHE}:
+            return
+        await self.cache.tick(clock)
+        if self.epochs.seen.revision > clock.revision:
+            # Another server may have written in between: only a read that begins now can tell.
+            await self.store.clock()
+
+    async def _compare_with_kafka(self) -> None:
+        """Kafka may know a higher revision too; the next read of the clock tells. Once: then the feed hears of more."""
+        while True:
+            try:
+                changes = await last_changes(self._cluster, self.settings.kafka_topic)
+            except BrokerUnavailable:
+                await asyncio.sleep(1)
+                continue
+            for change in changes:
+                self.epochs.witness(change.epoch, change.revision)
+            return
+
+    def _forget_epoch(self) -> None:
+        """Drop what was known of another epoch. What Redis holds of it is under other names."""
+        self.resolver.forget()
+        self.local.start_over(0)
+        if self.feed:
+            self.feed.saw(self.epochs.seen)
 
     async def _check_audit(self) -> None:
         try:
@@ -332,6 +409,22 @@ class App:
         except RetryLater as error:
             where, why = self.audit_database.address, self.audit_database.explain(error)
             raise DependencyDown(f"PostgreSQL for the audit log at {where} {why}") from error
+
+    async def _check_writes(self) -> None:
+        try:
+            if await self.postgres.read_only():
+                raise DependencyDown(f"PostgreSQL at {self.database.address} is read-only: reads go on, writes fail")
+        except RetryLater as error:
+            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+
+    async def _check_relay(self) -> None:
+        try:
+            self._relay_state = await self.relay_log.state()
+        except RetryLater as error:
+            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+        behind = self._relay_state
+        if behind.lag and behind.oldest_seconds > RELAY_SECONDS:
+            raise DependencyDown(f"{behind.lag} changes wait for Kafka, the oldest for {behind.oldest_seconds:.0f} s")
 
     async def _check_redis(self) -> None:
         try:
@@ -361,16 +454,9 @@ class App:
         if self.audit_keeper:
             self.metrics.audit_chain.set(self.audit_keeper.chained)
         if self.relay:
-            await self._measure_relay(self.relay)
-
-    async def _measure_relay(self, relay: Relay) -> None:
-        self.metrics.relay_leader.set(relay.leader)
-        try:
-            state = await self.relay_log.state()
-        except RetryLater:
-            return
-        self.metrics.relay_lag.set(state.lag)
-        self.metrics.relay_lag_seconds.set(state.oldest_seconds)
+            self.metrics.relay_leader.set(self.relay.leader)
+            self.metrics.relay_lag.set(self._relay_state.lag)
+            self.metrics.relay_lag_seconds.set(self._relay_state.oldest_seconds)
 
 
 def _tell_if_broken(task: asyncio.Task[None]) -> None:

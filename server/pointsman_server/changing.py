@@ -6,10 +6,11 @@ out is the same for all of them (``Changer``).
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pointsman_server.errors import FieldViolation, InvalidField, RevisionMismatch, RouteExists, RouteNotFound
-from pointsman_server.ports import Intent, Locked, Outcome, RouteCache, RouteStore
+from pointsman_server.ports import CacheUnavailable, Intent, Locked, Outcome, RouteCache, RouteStore
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 
 Decision = Callable[[Locked], Sequence[Draft]]
@@ -100,22 +101,23 @@ class Changer:
         """Lock, decide, mark, record, commit, settle. Raises RequestIdReused, StoreUnavailable and Overloaded.
 
         The answer may say a higher revision than the route's: it is one as of which everything decided holds.
-        What changes nothing is answered OK too, also when another server did it a moment ago: so what the lock
-        showed is learned before the answer, or else the local cache could go on with the state before.
+        What changes nothing is answered OK too, also when another server did it a moment ago, and perhaps died before
+        it settled: so what the lock showed is confirmed before the answer, or else caches could go on with the state
+        before.
         """
         token = secrets.token_hex(8)
         changes: Sequence[Change] = ()
         async with self._store.begin() as transaction:
             seen = await transaction.lock(key, intent)
             if seen.replay:
-                self._learn([_current(key, seen)])
+                await self._confirm(key, seen)
                 return seen.replay
             drafts = decide(seen)
             if drafts:
                 await self._cache.mark([draft.key for draft in drafts], token)
                 changes = await transaction.record(drafts, intent)
             else:
-                self._learn([_current(key, seen)])
+                await self._confirm(key, seen)
             outcome = _outcome(key, seen, changes)
             if intent.request_id:
                 await transaction.remember(key.tenant, intent, outcome)
@@ -124,6 +126,15 @@ class Changer:
             self._learn(snapshots)
             await self._cache.settle(snapshots, token)
         return outcome
+
+    async def _confirm(self, key: RouteKey, seen: Locked) -> None:
+        """Let no cache answer anything older than what the lock showed, of the siblings too."""
+        current = _current(key, seen)
+        self._learn([current])
+        siblings = [Snapshot(sibling.key, sibling, seen.revision, current.epoch) for sibling in seen.siblings]
+        # Best effort, as settling is: where Redis is out, the bounds of the caches hold.
+        with suppress(CacheUnavailable):
+            await self._cache.consume([current, *siblings])
 
 
 def decide_create(command: Create, seen: Locked) -> Sequence[Draft]:

@@ -26,10 +26,13 @@ async def _states(settings: Settings) -> list[State]:
     app = App(settings)
     try:
         await app.database.open()
+        if app.audit_database is not app.database:
+            await app.audit_database.open()
         await app.monitor.round()
         return list(app.monitor.states.values())
     finally:
         await app.cache.close()
+        await app.audit_database.close()
         await app.database.close()
 
 

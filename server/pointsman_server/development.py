@@ -31,7 +31,7 @@ def run(settings: Settings, engines: Engines, started: float, *, with_demo: bool
 
     with engines:
         settings = settings.with_engines({name.lower(): url for name, url in engines.urls.items()})
-        migrate(settings.database_url.get_secret_value())
+        migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
         asyncio.run(_serve(settings, started, rewind=rewind, with_demo=with_demo))
 

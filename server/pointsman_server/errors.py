@@ -113,6 +113,13 @@ class StoreUnavailable(RetryLater):
         super().__init__("the store cannot be reached")
 
 
+class StoreRestored(StoreUnavailable):
+    """PostgreSQL is back in an older state and has no new epoch yet: its revisions would be given away twice."""
+
+    def __init__(self) -> None:
+        RetryLater.__init__(self, "the store was restored to an older state: its operator must give it a new epoch")
+
+
 class ShuttingDown(RetryLater):
     """This server stops, and takes no new calls: another one does."""
 
@@ -131,6 +138,7 @@ class RevisionNotReached(RetryLater):
 
     def __init__(self, min_revision: int, revision: int) -> None:
         super().__init__(
-            f"the store is at revision {revision} and did not reach min_revision {min_revision} in time",
+            f"the store is at revision {revision} and did not reach min_revision {min_revision} in time; "
+            "if no revision is that high yet, the token is of another epoch: drop it",
             {"min_revision": str(min_revision), "revision": str(revision)},
         )

@@ -108,7 +108,10 @@ class RouteStore(Protocol):
     """
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
-        """Read all ``keys`` in one snapshot of the database: one result per key, in order, all with one ``as_of``."""
+        """Read all ``keys`` in one snapshot of the database: one result per key, in order.
+
+        All have one ``as_of``, and the ``epoch`` that it counts in.
+        """
 
     def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
         """Open a transaction: it commits when the block ends, and rolls back when the block raises."""
@@ -296,7 +299,7 @@ class Span:
     last: int
 
 
-class History(Protocol):
+class Lineage(Protocol):
     """Which epochs the history of the store consists of."""
 
     async def spans(self) -> list[Span]:

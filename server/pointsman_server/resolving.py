@@ -94,6 +94,14 @@ class Bounds:
     queue: int = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A load under way, and when it began."""
+
+    task: asyncio.Task[Answer]
+    begun: float
+
+
 class Resolver:
     """Answers from the nearest layer that is new enough.
 
@@ -110,6 +118,7 @@ class Resolver:
         observer: ReadObserver,
         bounds: Bounds = Bounds(),
         patience: float = 1.0,
+        join_seconds: float = 1.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = Batcher(
@@ -126,8 +135,9 @@ class Resolver:
         self._local = local
         self._observer = observer
         self._patience = patience
+        self._join_seconds = join_seconds
         self._now = now
-        self._flights: dict[RouteKey, asyncio.Task[Answer]] = {}
+        self._flights: dict[RouteKey, Flight] = {}
         self._leases: dict[RouteKey, set[object]] = {}
         self._process = secrets.token_hex(4)
         self._tokens = itertools.count()
@@ -179,6 +189,11 @@ class Resolver:
             self.observe(snapshot)
             self._local.put(snapshot, self._now())
 
+    def forget(self) -> None:
+        """End every load under way: none of them is joined or taken over any more."""
+        self._flights.clear()
+        self._leases.clear()
+
     def observe(self, snapshot: Snapshot) -> None:
         """Take note of a change, wherever it was made: no load that began before it is taken over any more."""
         self._flights.pop(snapshot.key, None)
@@ -186,12 +201,16 @@ class Resolver:
         self._local.observe(snapshot)
 
     async def _fly(self, key: RouteKey) -> Answer:
-        flight = self._flights.get(key)
+        # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.
+        # An older one is waited for, not doubled: one load of a key at a time.
+        while (flight := self._flights.get(key)) is not None and self._now() - flight.begun > self._join_seconds:
+            await asyncio.wait([flight.task])
         if flight is None:
-            flight = self._flights[key] = asyncio.get_running_loop().create_task(self._load(key))
-            flight.add_done_callback(_mark_seen)
+            task = asyncio.get_running_loop().create_task(self._load(key))
+            task.add_done_callback(_mark_seen)
+            flight = self._flights[key] = Flight(task, self._now())
         # Shielded: the one who asked first may give up, the others still want the answer.
-        return await asyncio.shield(flight)
+        return await asyncio.shield(flight.task)
 
     async def _load(self, key: RouteKey) -> Answer:
         this = asyncio.current_task()
@@ -201,7 +220,8 @@ class Resolver:
                 take_over(answer.snapshot)
                 return answer
         finally:
-            if self._flights.get(key) is this:
+            flight = self._flights.get(key)
+            if flight is not None and flight.task is this:
                 del self._flights[key]
 
     @contextmanager

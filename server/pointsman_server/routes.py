@@ -64,12 +64,14 @@ class Route:
 class Snapshot:
     """What is known of one key: its route, or its absence, as of the database revision ``as_of``.
 
-    ``as_of`` is never below the revision of the route, and between the two nothing changed for this key.
+    ``as_of`` is never below the revision of the route, and between the two nothing changed for this key. ``epoch``
+    names the history that ``as_of`` counts in; empty where that is not known.
     """
 
     key: RouteKey
     route: Route | None
     as_of: int
+    epoch: str = field(default="", compare=False)
 
 
 class ChangeKind(StrEnum):
@@ -102,7 +104,7 @@ class Change:
     @property
     def snapshot(self) -> Snapshot:
         """The state of the key right after this change."""
-        return Snapshot(self.key, self.after, self.revision)
+        return Snapshot(self.key, self.after, self.revision, self.epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
 
     # PostgreSQL.
+    audit_database_url: PostgresUrl = Field(
+        default=SecretStr(""),
+        description="PostgreSQL for the audit log. Without it, the log lies in that of `DATABASE_URL`.",
+    )
     database_pool_min: int = Field(default=2, ge=0, le=1000, description="Connections that each worker keeps open.")
     database_pool_max: int = Field(
         default=10,
@@ -198,6 +202,13 @@ class Settings(BaseSettings):
     )
     cache_negative_ttl_seconds: LongSeconds = Field(
         default=30, description="Seconds that Redis keeps the absence of a route, give or take the jitter."
+    )
+    heartbeat_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds between the changes of a route that measures how stale caches are; 0 makes none.",
     )
     store_load_concurrency: int = Field(
         default=4, ge=1, le=999, description="Loads from PostgreSQL at once in each worker; fewer than the connections."

@@ -42,7 +42,7 @@ class Noop(RouteServiceServicer):
     def __init__(self) -> None:
         self._answer = answer()
 
-    async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: ARG002, N802
+    async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:  # noqa: N802
         return self._answer
 
 

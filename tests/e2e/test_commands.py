@@ -10,11 +10,11 @@ from tests.support.processes import run
 def test_help_names_every_command():
     text = run("pointsman-server", "--help").stdout
 
-    for command in ("dev", "serve", "migrate", "check"):
+    for command in ("dev", "serve", "migrate", "restore", "check"):
         assert re.search(rf"\b{command}\b", text)
 
 
-@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["check"]])
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["restore"], ["check"]])
 def test_a_missing_database_url_is_named_and_exits_2(command):
     done = run("pointsman-server", *command)
 

@@ -42,6 +42,8 @@ def test_a_stranger_creates_and_resolves_a_route(tmp_path):
             "postgres": True,
             "redis": True,
             "kafka": True,
+            "relay": True,
+            "writes": True,
         }
 
 

@@ -254,7 +254,7 @@ def test_workers_share_the_port_and_their_metrics_are_summed(environ, transport)
 def test_roles_decide_what_a_process_does(environ):
     with serve("--roles", "api", **environ) as (_, address, http), Client(address) as client:
         revision = client.create("team-a/payments/prod/v1", URL).revision
-        assert set(get_json(f"{http}/health/ready")[1]["dependencies"]) == {"postgres", "redis"}
+        assert set(get_json(f"{http}/health/ready")[1]["dependencies"]) == {"postgres", "redis", "writes"}
         assert audited(environ) == []
 
         with serve("--roles", "relay,audit", **environ) as (worker, _, _http):

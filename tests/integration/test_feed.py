@@ -13,6 +13,7 @@ from pointsman_server.routes import RouteKey
 from tests.support.changes import make_change
 from tests.support.kafka import KafkaBroker
 from tests.support.servers import serving, settings
+from tests.support.waiting import eventually
 
 PATIENCE = 30.0
 KEYS = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(20)]
@@ -92,3 +93,21 @@ async def fed(server, revision: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while server.app.feed._epoch == "" or server.app.feed.revision < revision:  # noqa: ASYNC110 - another loop
             await asyncio.sleep(0.01)
+
+
+def test_a_heartbeat_measures_how_stale_each_layer_is(kafka_broker, database_url, redis_url):
+    chosen = settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        kafka_bootstrap_servers=kafka_broker.bootstrap_servers,
+        kafka_topic=f"feed-{os.urandom(4).hex()}",
+        heartbeat_seconds=0.3,
+        roles="api,relay,cache",
+    )
+    with serving(chosen) as server:
+
+        def measured(layer: str) -> float:
+            name = "pointsman_cache_staleness_seconds_count"
+            return server.app.metrics.registry.get_sample_value(name, {"layer": layer}) or 0.0
+
+        assert eventually(lambda: measured("local") >= 3 and measured("redis") >= 3)

@@ -68,6 +68,26 @@ def fresh_database(template: str) -> Iterator[str]:
         drop_database(url)
 
 
+def back_up(url: str) -> str:
+    """Copy a database that may be in use, and give the URL of the copy. Its users are thrown out for a moment."""
+    name = sql.Identifier(_database(url))
+    with psycopg.connect(_maintenance(url), autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        try:
+            _throw_out(connection, _database(url))
+            return create_database(url, url)
+        finally:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+
+
+def restore(url: str, backup: str) -> None:
+    """Put a database back to the state of a copy of it, under the feet of whoever uses it."""
+    drop_database(url)
+    name, source = sql.Identifier(_database(url)), sql.Identifier(_database(backup))
+    with psycopg.connect(_maintenance(url), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, source))
+
+
 def fresh_redis(server: str) -> str:
     """Give the URL of an empty Redis database. Every 16th call gives the same one again.
 
@@ -77,6 +97,12 @@ def fresh_redis(server: str) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
+
+
+def _throw_out(connection: psycopg.Connection, database: str) -> None:
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    while connection.execute(end, [database]).fetchall():
+        pass
 
 
 def _directory() -> Path | None:

@@ -102,7 +102,7 @@ class MemoryStore:
         self.loads.append(list(keys))
         await self.before_read.passing()
         self._check()
-        found = [Snapshot(key, self.routes.get(key), self.revision) for key in keys]
+        found = [Snapshot(key, self.routes.get(key), self.revision, self.epoch) for key in keys]
         await self.after_read.passing()
         return found
 

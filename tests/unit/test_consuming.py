@@ -28,7 +28,7 @@ class FakeSource:
         self.commit_faults: list[Exception | None] = []
         self.drained = asyncio.Event()
 
-    async def receive(self, seconds: float) -> Delivery:  # noqa: ARG002 - the port's
+    async def receive(self, seconds: float) -> Delivery:
         self._fault(self.receive_faults)
         if self.position == len(self.messages):
             self.drained.set()
@@ -181,6 +181,21 @@ async def test_the_cache_gets_only_the_newest_of_each_key() -> None:
     await handle([make_change(1, "pay"), make_change(2, "mail"), make_change(3, "pay"), gone, make_change(1, "pay")])
     assert cache.consumed == [[gone.snapshot, make_change(2, "mail").snapshot]]
     assert gone.snapshot.route is None
+
+
+async def test_a_change_of_another_epoch_makes_the_cache_ask_which_is_current() -> None:
+    """Kafka may tell of a new epoch before anything else does."""
+    cache = FakeCache()
+    epochs = ["e1"]
+
+    async def renew() -> None:
+        epochs[0] = "e2"
+
+    handle = CacheHandler(cast("RouteCache", cache), lambda: epochs[0], renew=renew)
+    await handle([make_change(900, epoch="e1")])
+    assert epochs == ["e1"]
+    await handle([make_change(901, epoch="e1"), make_change(5, epoch="e2")])
+    assert cache.consumed[1:] == [[make_change(5, epoch="e2").snapshot]]
 
 
 async def test_the_cache_gets_nothing_of_another_epoch() -> None:

@@ -31,6 +31,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
+    (errors.StoreRestored(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),
 ]
 examples = pytest.mark.parametrize(("error", "code", "metadata"), EXAMPLES, ids=lambda value: type(value).__name__)
@@ -122,7 +123,12 @@ def test_retry_info_comes_with_what_may_pass_and_with_nothing_else(
 
 def test_only_what_a_client_may_retry_by_itself_is_unavailable() -> None:
     unavailable = {kind for kind, code in CODES.items() if code is grpc.StatusCode.UNAVAILABLE}
-    assert unavailable == {errors.StoreUnavailable, errors.RevisionNotReached, errors.ShuttingDown}
+    assert unavailable == {
+        errors.StoreUnavailable,
+        errors.StoreRestored,
+        errors.RevisionNotReached,
+        errors.ShuttingDown,
+    }
 
 
 def test_every_malformed_field_is_named_with_its_rule() -> None:

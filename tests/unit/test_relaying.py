@@ -48,7 +48,7 @@ class FakeLog:
         self.progress = revision
         self.history.append(revision)
 
-    async def wait(self, seconds: float) -> None:  # noqa: ARG002 - the port's
+    async def wait(self, seconds: float) -> None:
         self.waiting.set()
         await self.woken.wait()
         self.woken.clear()

@@ -542,7 +542,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(world: World
     world.store.failure = StoreUnavailable()
     asking = asyncio.create_task(world.resolve())
     await world.store.before_read.arrivals()
-    flights = list(world.resolver._flights.values())
+    flights = [flight.task for flight in world.resolver._flights.values()]
     asking.cancel()
     await asyncio.wait([asking])
     world.store.before_read.open()
@@ -668,3 +668,24 @@ async def test_a_shared_value_older_than_a_known_change_is_not_answered(world: W
 def impatient(world: World) -> Resolver:
     """A resolver on the same layers that does not wait for revisions."""
     return world.another(patience=0)
+
+
+async def test_a_flight_older_than_a_local_entry_may_be_is_not_joined_but_waited_for(world: World) -> None:
+    """Another process may have written, and answered, since it read."""
+    world.store.put(K1)
+    world.store.after_read.close()
+    first = asyncio.create_task(world.resolve())
+    await world.store.after_read.arrivals()
+    world.store.put(K1, NEW)
+    world.now.advance(1.5)
+    second = asyncio.create_task(world.resolve())
+    await asyncio.sleep(0)
+    assert len(world.store.loads) == 1
+
+    world.cache.flush()
+    world.local.clear()
+    world.store.after_read.open()
+
+    assert (await first).route().url != NEW
+    world.local.clear()
+    assert (await second).route().url == NEW

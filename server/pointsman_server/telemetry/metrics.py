@@ -40,6 +40,12 @@ class Metrics:
             "layer",
             "outcome",
         )
+        self.staleness = self._histogram(
+            "pointsman_cache_staleness_seconds",
+            "How long a layer went on showing the heartbeat before, by layer.",
+            SLOW,
+            "layer",
+        )
         self.cache_errors = self._counter("pointsman_cache_errors", "Operations that Redis did not do in time.")
 
         self.writes = self._counter(
@@ -87,6 +93,10 @@ class Metrics:
         )
         self.consumer_lag = self._gauge(
             "pointsman_consumer_lag_messages", "Messages not yet received.", "livesum", "consumer"
+        )
+
+        self.audit_chain = self._gauge(
+            "pointsman_audit_chain_revision", "Revision up to which the audit log is whole and chained.", "livemax"
         )
 
         self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")

@@ -63,7 +63,11 @@ def test_readiness_tells_each_dependency(grpc_server, path):
 
     assert code == 200
     assert body["status"] == "ready"
-    assert {name: state["up"] for name, state in body["dependencies"].items()} == {"postgres": True, "redis": True}
+    assert {name: state["up"] for name, state in body["dependencies"].items()} == {
+        "postgres": True,
+        "redis": True,
+        "writes": True,
+    }
 
 
 def test_liveness_is_about_the_process_alone(grpc_server):

@@ -28,6 +28,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
 
 Pool = AsyncConnectionPool[Connection]
+# The schema is not there, or that of a version before.
+OldSchema = psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn
 
 AWAY_SECONDS = 0.25
 
@@ -117,14 +119,14 @@ class Database:
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolClosed | TimeoutError):
             self._reachable = False
             return StoreUnavailable()
-        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.UndefinedTable):
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | OldSchema):
             return StoreUnavailable()
         return None
 
     def explain(self, error: BaseException) -> str:
         """Say in words why an operation failed, and what to do."""
         cause = error.__cause__
-        if isinstance(cause, psycopg.errors.UndefinedTable):
+        if isinstance(cause, OldSchema):
             return "has no schema: run `pointsman-server migrate`"
         if isinstance(error, Overloaded):
             return "has no free connection in the pool"

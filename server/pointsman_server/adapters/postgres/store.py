@@ -24,7 +24,7 @@ from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, 
 NOTIFY_CHANNEL = "route_changes"
 
 LOAD = """
-SELECT clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.env, k.version,
+SELECT clock.epoch, clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.env, k.version,
        r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
   FROM clock
  CROSS JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[])
@@ -100,7 +100,7 @@ class PostgresStore:
         async with self._database.connection() as connection:
             rows = await _all(connection, LOAD, columns)
         return [
-            Snapshot(key, route_from_row(row[2:]) if row[1] else None, row[0])
+            Snapshot(key, route_from_row(row[3:]) if row[2] else None, row[1], str(row[0]))
             for key, row in zip(keys, rows, strict=True)
         ]
 
@@ -151,6 +151,13 @@ class PostgresStore:
         async with self._database.connection() as connection:
             ((epoch, revision),) = await _all(connection, "SELECT epoch, revision FROM clock", [])
         return Clock(str(epoch), revision)
+
+    async def read_only(self) -> bool:
+        """Say whether the database takes no writes: a standby, or set so."""
+        sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+        async with self._database.connection() as connection:
+            ((answer,),) = await _all(connection, sql, [])
+        return bool(answer)
 
     async def forget_requests(self, older_than_seconds: float) -> int:
         """Drop remembered outcomes by age; returns how many."""
