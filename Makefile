@@ -48,6 +48,14 @@ test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tes
 bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: faults
+faults: tools ## Break everything once under load, and check every promise: docs/promises.md. Under 5 minutes.
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: faults-long
+faults-long: tools ## The same for 1,000,000 operations and 100 injections at least: under an hour.
+	@$(BIN)/python -m tests.faults --operations 1000000 --injections 100 --rate 400 $(ARGS)
+
 .PHONY: lint
 lint: setup .cache/protoc/.ready ## Check style, types, layers, protos, stubs, documents and pins.
 	@$(BIN)/ruff check -q .

@@ -1,0 +1,153 @@
+"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--operations N] [--injections N]``.
+
+Exit code 0: every promise held. 1: one was broken. 2: the run says nothing, because the load was too thin or a row of
+the table was not exercised.
+"""
+
+import argparse
+import asyncio
+import random
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.faults import report
+from tests.faults.checking import Bounds, Model, Verdict, check
+from tests.faults.comparing import compare, rows_of
+from tests.faults.injections import FAULTS, Fault, Injected, inject
+from tests.faults.load import Load
+from tests.faults.rig import TTL_LOCAL, TTL_SHARED, Rig
+
+LEAST_RATE = 100.0
+READS_AVAILABLE = 0.999
+BROKEN, INVALID = 1, 2
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run did."""
+
+    load: Load
+    injected: list[Injected]
+    begin: float
+    end: float
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0, help="at least so long")
+    parser.add_argument("--operations", type=int, default=0, help="and at least so many operations")
+    parser.add_argument("--injections", type=int, default=0, help="and at least so many faults, each at least once")
+    parser.add_argument("--seed", type=int, default=None, help="of the choices; drawn and printed when not given")
+    parser.add_argument("--rate", type=float, default=260.0, help="calls a second of all readers together")
+    parser.add_argument("--only", default="", help="inject only faults whose name contains this")
+    parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
+    return parser.parse_args(arguments)
+
+
+def schedule(dice: random.Random, only: str) -> Iterator[Fault]:
+    """Draw faults for ever: all of them in some order, then all of them in another."""
+    chosen = [fault for fault in FAULTS if only in fault.name]
+    while True:
+        yield from dice.sample(chosen, len(chosen))
+
+
+async def attack(rig: Rig, given: argparse.Namespace) -> Run:
+    """Drive the load and inject faults until there is enough of everything."""
+    dice = random.Random(given.seed)
+    load = Load(rig.servers, given.seed, given.rate)
+    await load.start()
+    run = Run(load, [], time.monotonic(), 0.0)
+    rows = [fault for fault in FAULTS if given.only in fault.name]
+    wanted = max(given.injections, len(rows))
+    try:
+        for fault in schedule(dice, given.only):
+            await asyncio.sleep(dice.uniform(1.0, 3.0))
+            print(f"{time.monotonic() - run.begin:7.1f} s  {fault.name}", flush=True)
+            run.injected.append(await inject(rig, fault, dice))
+            enough = load.history.operations >= given.operations and len(run.injected) >= wanted
+            if enough and time.monotonic() - run.begin >= given.seconds:
+                break
+        await asyncio.sleep(3.0)
+        run.end = time.monotonic()
+    finally:
+        await load.stop()
+    return run
+
+
+def judge(rig: Rig, run: Run) -> Verdict:
+    """Check the history, and the copies against it."""
+    degraded = [each.degraded for each in run.injected if each.degraded]
+    model = Model(run.load.history, rows_of(rig), Bounds(TTL_LOCAL, TTL_SHARED), degraded)
+    verdict = check(model)
+    verdict.violations += compare(rig, model)
+    print(f"{len(model.rows)} changes in PostgreSQL; audit log, Kafka and Redis compared with them")
+    return verdict
+
+
+def tell(run: Run, verdict: Verdict) -> int:
+    """Print the table, and give the exit code."""
+    history = run.load.history
+    table = report.lines(history, run.injected, verdict)
+    rate = report.slowest_rate(history.calls, run.begin, run.end)
+    print("\n" + report.render(table) + "\n")
+    available = True
+    for component in ("server", "Redis", "Kafka", "PostgreSQL"):
+        reads, answered = report.availability(table, component)
+        share = answered / reads if reads else 1.0
+        available &= share >= READS_AVAILABLE
+        what = "of cached keys " if component == "PostgreSQL" else ""
+        print(f"reads {what}answered while {component} was out of order: {answered} of {reads}, {100 * share:.3f} %")
+    seconds = run.end - run.begin
+    print(f"staleness of the reads that missed a write, ms: {report.percentiles(b for _, b in verdict.staleness)}")
+    print(f"{history.operations} operations, {verdict.checked} answers checked")
+    print(f"{len(run.injected)} injections in {seconds:.0f} s")
+    print(f"calls a second: {len(history.calls) / seconds:.0f}, at least {rate:.0f} in every {report.WINDOW_SECONDS} s")
+    print(f"failed attempts: {dict(sorted(history.errors.items()))}")
+    print(f"violations: {len(verdict.violations)}")
+    if verdict.violations:
+        print(report.explain(verdict.violations))
+        return BROKEN
+    if not available:
+        print("too few reads were answered")
+        return BROKEN
+    if rate < LEAST_RATE:
+        print(f"invalid: fewer than {LEAST_RATE:g} calls a second at some time")
+        return INVALID
+    return 0
+
+
+async def run_all(given: argparse.Namespace) -> int:
+    """Start, attack, judge, tell; and end everything, whatever happens."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    assert this
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, this.cancel)
+    rig = Rig(given.server_path)
+    try:
+        await rig.start()
+        run = await attack(rig, given)
+        return tell(run, await asyncio.to_thread(judge, rig, run))
+    finally:
+        rig.close()
+        for error in sorted({line[:400] for server in rig.servers for line in server.errors})[:10]:
+            print(error, file=sys.stderr)
+
+
+def main() -> int:
+    """Run with the options of the command line."""
+    given = options()
+    given.seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    print(f"seed {given.seed}", flush=True)
+    try:
+        return asyncio.run(run_all(given))
+    except asyncio.CancelledError:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What a run remembers: calls with their times on one monotonic clock, and the history that the store kept."""
+
+import math
+from dataclasses import dataclass, field
+
+UNANSWERED = math.inf
+
+
+@dataclass(slots=True)
+class Read:
+    """One key, answered once. ``revision`` is that of the route, 0 without one; ``as_of`` is when the answer was true.
+
+    ``server`` names one life of one server, empty if it was restarted during the call. ``floor`` is the
+    ``min_revision`` that was asked for. ``session`` is one client; ``token`` says that it sends back what it saw.
+    """
+
+    call: float
+    ret: float
+    key: str
+    state: str  # active, inactive, absent
+    revision: int
+    as_of: int
+    url: str = ""
+    server: str = ""
+    session: int = 0
+    floor: int = 0
+    token: bool = False
+
+
+@dataclass(slots=True)
+class Write:
+    """One mutation, with all its attempts. ``ret`` is ``UNANSWERED`` while nobody knows what became of it.
+
+    ``answer`` is ok, refused or unknown; ``attempts`` that failed before it may have been carried out all the same.
+    """
+
+    call: float
+    ret: float
+    key: str
+    kind: str
+    request_id: str
+    answer: str
+    revision: int = 0
+    attempts: int = 1
+    server: str = ""
+    session: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """One row of ``route_changes``."""
+
+    revision: int
+    key: str
+    kind: str
+    request_id: str
+    url: str = ""
+    active: bool = False
+
+    @property
+    def state(self) -> str:
+        """What a reader is told while this is the newest change of the key."""
+        if self.kind == "DELETED":
+            return "absent"
+        return "active" if self.active else "inactive"
+
+
+@dataclass(slots=True)
+class Call:
+    """One logical call for the availability: with its failover, however often it was tried."""
+
+    call: float
+    ret: float
+    kind: str  # read, floor (a read with min_revision), write
+    answered: bool
+    key: str = ""
+    keys: int = 1
+
+
+@dataclass(slots=True)
+class History:
+    """Everything that the clients saw."""
+
+    reads: list[Read] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> int:
+        """How many operations can be checked or counted: every key of a batch is one."""
+        return sum(call.keys for call in self.calls)

@@ -1,0 +1,131 @@
+"""The table of a run: what each fault did to reads and writes."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults.checking import Verdict, Violation
+from tests.faults.history import Call, History
+from tests.faults.injections import FAULTS, Injected
+
+HEADER = (
+    "| fault | injected | operations | reads answered | reads unavailable (s) | writes unavailable (s) "
+    "| stale reads | staleness p50 / p99 / max (ms) | violations |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
+NO_FAULT = "(no fault)"
+WINDOW_SECONDS = 5
+
+
+@dataclass(slots=True)
+class Line:
+    """What is known of one fault."""
+
+    injected: int = 0
+    operations: int = 0
+    reads: int = 0
+    answered: int = 0
+    read_seconds: set[int] = field(default_factory=set)
+    write_seconds: set[int] = field(default_factory=set)
+    staleness: list[float] = field(default_factory=list)
+    violations: int = 0
+
+    def count(self, call: Call, cached: frozenset[str] | None) -> None:
+        """Count one call; with ``cached`` only reads of those keys count as reads."""
+        self.operations += call.keys
+        second = int(call.call)
+        if call.kind == "write" and not call.answered:
+            self.write_seconds.add(second)
+        if call.kind == "read" and (cached is None or call.key in cached):
+            self.reads += 1
+            self.answered += call.answered
+            if not call.answered:
+                self.read_seconds.add(second)
+
+
+class Places:
+    """Says which fault was on at a time, or the last one before it."""
+
+    def __init__(self, injected: Sequence[Injected]) -> None:
+        self._injected = injected
+        self._begins = [each.begin for each in injected]
+
+    def during(self, moment: float) -> Injected | None:
+        """Return the fault that was on."""
+        last = self.since(moment)
+        return last if last and moment <= last.end else None
+
+    def since(self, moment: float) -> Injected | None:
+        """Return the last fault that began before."""
+        place = bisect_right(self._begins, moment)
+        return self._injected[place - 1] if place else None
+
+
+def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> dict[str, Line]:
+    """Add up by fault. Availability counts while it is on, staleness and violations until the next one."""
+    table = {fault.name: Line() for fault in FAULTS} | {NO_FAULT: Line()}
+    places = Places(injected)
+    for each in injected:
+        table[each.fault.name].injected += 1
+    for call in history.calls:
+        on = places.during(call.call)
+        cached = on.cached if on and on.fault.component == "PostgreSQL" else None
+        table[on.fault.name if on else NO_FAULT].count(call, cached)
+    for moment, behind in verdict.staleness:
+        table[_name(places.since(moment))].staleness.append(behind)
+    for violation in verdict.violations:
+        table[_name(places.since(violation.at))].violations += 1
+    return table
+
+
+def _name(injected: Injected | None) -> str:
+    return injected.fault.name if injected else NO_FAULT
+
+
+def render(table: dict[str, Line]) -> str:
+    """Write the table in Markdown."""
+    return "\n".join([HEADER, *(_row(name, line) for name, line in table.items())])
+
+
+def _row(name: str, line: Line) -> str:
+    share = f"{100 * line.answered / line.reads:.3f} %" if line.reads else "-"
+    late = percentiles(line.staleness)
+    seconds = f"{len(line.read_seconds)} | {len(line.write_seconds)}"
+    counts = f"{line.injected or ''} | {line.operations} | {share} | {seconds} | {len(line.staleness)}"
+    return f"| {name} | {counts} | {late} | {line.violations} |"
+
+
+def percentiles(values: Iterable[float]) -> str:
+    """Write p50, p99 and maximum in ms."""
+    ordered = sorted(values)
+    if not ordered:
+        return "-"
+    picks = (ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1])
+    return " / ".join(f"{1000 * value:.0f}" for value in picks)
+
+
+def availability(table: dict[str, Line], component: str) -> tuple[int, int]:
+    """Add up reads and answered reads of the faults of one component."""
+    chosen = [table[fault.name] for fault in FAULTS if fault.component == component]
+    return sum(line.reads for line in chosen), sum(line.answered for line in chosen)
+
+
+def slowest_rate(calls: Sequence[Call], begin: float, end: float) -> float:
+    """Give the lowest rate of calls ended in any ``WINDOW_SECONDS`` of the run, per second."""
+    counts = [0] * max(1, int((end - begin) // WINDOW_SECONDS))
+    for call in calls:
+        place = int((call.ret - begin) // WINDOW_SECONDS)
+        if 0 <= place < len(counts):
+            counts[place] += 1
+    return min(counts) / WINDOW_SECONDS
+
+
+def explain(violations: Sequence[Violation], most: int = 20) -> str:
+    """Show violations, at most so many of each rule."""
+    shown: dict[str, int] = {}
+    texts = []
+    for violation in violations:
+        kind = violation.rule.split(" by ")[0]
+        shown[kind] = shown.get(kind, 0) + 1
+        if shown[kind] <= most:
+            texts.append(f"promise {violation.promise}: {violation.rule}\n    at {violation.at:.3f}: {violation.text}")
+    return "\n".join([*texts, *(f"{count} × {kind}" for kind, count in shown.items())])
