@@ -1,11 +1,10 @@
 """The HTTP port for operations: metrics for Prometheus, health for people and for load balancers."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 from aiohttp import web
 
-from pointsman_server.monitoring import Monitor
+from pointsman_server.monitoring import Monitor, State
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,9 +42,13 @@ class Operations:
         body = {
             "status": status if ready else "not ready",
             "draining": self._draining(),
-            "dependencies": {name: asdict(state) for name, state in self._monitor.states.items()},
+            "dependencies": {name: _document(state) for name, state in self._monitor.states.items()},
         }
         return web.json_response(body, status=200 if ready else 503)
 
     async def _live(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
+
+
+def _document(state: State) -> dict[str, object]:
+    return {"name": state.name, "required": state.required, "up": state.up, "detail": state.detail}

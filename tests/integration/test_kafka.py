@@ -254,7 +254,7 @@ async def test_order_and_completeness_survive_the_broker(kafka_broker: KafkaBrok
 async def test_only_the_acknowledged_front_counts(kafka_broker: KafkaBroker) -> None:
     cluster = KafkaCluster(kafka_broker.bootstrap_servers)
     topic = await make_topic(cluster)
-    async with publishing(cluster, topic, 1) as publisher:
+    async with publishing(cluster, topic, 4) as publisher:
         assert await publisher.publish(many(1, 10)) == 10
         await asyncio.to_thread(kafka_broker.kill)
         try:

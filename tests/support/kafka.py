@@ -291,12 +291,24 @@ def read_all(bootstrap_servers: str, topic: str, seconds: float = 20.0) -> list[
     try:
         for number in consumer.list_topics(topic, timeout=seconds).topics[topic].partitions:
             place = TopicPartition(topic, number, 0)
-            _low, high = consumer.get_watermark_offsets(place, timeout=seconds)
+            high = _end(consumer, place, seconds)
             consumer.assign([place])
             messages += consumer.consume(high, timeout=seconds) if high else []
     finally:
         consumer.close()
     return messages
+
+
+def _end(consumer: Consumer, place: TopicPartition, seconds: float) -> int:
+    """Ask where a partition ends; a broker that has just come back needs a moment until it leads."""
+    give_up = time.monotonic() + seconds
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=seconds)[1])
+        except KafkaException:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
 
 
 def admin(bootstrap_servers: str) -> AdminClient:
