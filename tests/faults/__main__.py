@@ -43,7 +43,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--operations", type=int, default=0, help="and at least so many operations")
     parser.add_argument("--injections", type=int, default=0, help="and at least so many faults, each at least once")
     parser.add_argument("--seed", type=int, default=None, help="of the choices; drawn and printed when not given")
-    parser.add_argument("--rate", type=float, default=260.0, help="calls a second of all readers together")
+    parser.add_argument("--rate", type=float, default=320.0, help="calls a second of all readers together")
     parser.add_argument("--only", default="", help="inject only faults whose name contains this")
     parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
     return parser.parse_args(arguments)
