@@ -4,9 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# A file goes to one process as a whole: its fixtures are made once. Half of the time tests wait for processes, so
-# there is one more than the two cores that the suite is made for.
-PARALLEL ?= -n 3 --dist loadfile
+# A file goes to one process as a whole: its fixtures are made once.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 UV := .cache/uv/bin/uv
 UV_VERSION := 0.13.*

@@ -36,6 +36,8 @@ def test_a_stranger_creates_and_resolves_a_route(tmp_path):
 
         assert created.returncode == 0, created.stderr
         assert resolved.stdout == "https://shop.internal\n"
+        # A busy machine may take a round more.
+        assert eventually(lambda: get_json(f"{http}/health/ready")[1]["status"] == "ready")
         code, health = get_json(f"{http}/health/ready")
         assert code == 200
         assert {name: state["up"] for name, state in health["dependencies"].items()} == {
