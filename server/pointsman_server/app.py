@@ -368,7 +368,7 @@ class App:
                 self.feed.saw(clock)
             await self._compare_with_redis(clock)
         except RetryLater as error:
-            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+            raise self._postgres_is_down(error) from error
         if self.epochs.lost:
             raise MustNotServe(
                 f"PostgreSQL at {self.database.address} was restored to an older state ({self.epochs.lost}): "
@@ -410,18 +410,21 @@ class App:
             where, why = self.audit_database.address, self.audit_database.explain(error)
             raise DependencyDown(f"PostgreSQL for the audit log at {where} {why}") from error
 
+    def _postgres_is_down(self, error: RetryLater) -> DependencyDown:
+        return DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}")
+
     async def _check_writes(self) -> None:
         try:
             if await self.postgres.read_only():
                 raise DependencyDown(f"PostgreSQL at {self.database.address} is read-only: reads go on, writes fail")
         except RetryLater as error:
-            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+            raise self._postgres_is_down(error) from error
 
     async def _check_relay(self) -> None:
         try:
             self._relay_state = await self.relay_log.state()
         except RetryLater as error:
-            raise DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}") from error
+            raise self._postgres_is_down(error) from error
         behind = self._relay_state
         if behind.lag and behind.oldest_seconds > RELAY_SECONDS:
             raise DependencyDown(f"{behind.lag} changes wait for Kafka, the oldest for {behind.oldest_seconds:.0f} s")

@@ -15,9 +15,9 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.kafka import (
     DeadLetters,
     KafkaCluster,
+    KafkaProbe,
     KafkaPublisher,
     KafkaSource,
-    check_broker,
     dead_letter_topic,
     ensure_topic,
 )
@@ -143,7 +143,7 @@ async def test_the_local_cluster_makes_topics_by_itself(kafka_mock: str) -> None
 async def test_a_broker_that_is_not_there_is_named() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerUnavailable, match=f"Kafka at {address} failed"):
-        await check_broker(KafkaCluster(address, {"sasl.password": "canary"}), 0.5)
+        await KafkaProbe(KafkaCluster(address, {"sasl.password": "canary"}), 0.5).check()
     assert "canary" not in repr(KafkaCluster(address, {"sasl.password": "canary"}))
 
 

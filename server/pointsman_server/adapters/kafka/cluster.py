@@ -56,11 +56,6 @@ def _ignore(_error: KafkaError) -> None:
     """Whoever uses the client sees its errors in the answers."""
 
 
-async def check_broker(cluster: KafkaCluster, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - librdkafka's own
-    """Ask the brokers who they are. Raises BrokerUnavailable, naming them, when none answers in ``timeout`` seconds."""
-    await asyncio.to_thread(_describe, cluster, timeout)
-
-
 def _describe(cluster: KafkaCluster, seconds: float) -> ClusterMetadata:
     try:
         return AdminClient(cluster.config()).list_topics(timeout=seconds)
