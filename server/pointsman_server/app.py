@@ -24,7 +24,7 @@ from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
-from pointsman_server.epochs import Epochs, GuardedStore, WitnessedStream
+from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
 from pointsman_server.housekeeping import forget_old_requests
@@ -156,7 +156,7 @@ class App:
         interceptor = Interceptor(order)
         limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
         server = transport.make_server(self.transport, interceptor, limits, share_port=settings.workers > 1)
-        add_RouteServiceServicer_to_server(RouteServicer(self.resolver, self.changer, self.store, self.metrics), server)
+        add_RouteServiceServicer_to_server(self._make_servicer(), server)
         self.health.register(server)
         transport.add_reflection(server)
         try:
@@ -165,6 +165,10 @@ class App:
             raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
         await server.start()
         self._stack.push_async_callback(self._drain_grpc, server)
+
+    def _make_servicer(self) -> RouteServicer:
+        tokens = Tokens(self.epochs, self.store)
+        return RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics)
 
     async def _drain_grpc(self, server: Any) -> None:
         self._draining = True

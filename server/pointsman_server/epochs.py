@@ -16,6 +16,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from pointsman_server.batching import Batcher
 from pointsman_server.errors import StoreRestored
 from pointsman_server.ports import (
     ChangeQuery,
@@ -59,6 +60,10 @@ class Epochs:
         if self._found.epoch != self.epoch:
             return f"it is back in epoch {self._found.epoch}, which ended when {self.epoch} began"
         return f"it is at revision {self._found.revision}, and was at {self.seen.revision}"
+
+    def is_over(self, epoch: str) -> bool:
+        """Say whether the store was in ``epoch`` once and left it, as far as this process saw."""
+        return epoch in self._left
 
     def check(self) -> None:
         """Raise StoreRestored while the store is behind what was seen of it."""
@@ -150,6 +155,28 @@ class GuardedStore:
         clock = await self._store.clock()
         self._epochs.read(clock, before)
         return clock
+
+
+class Tokens:
+    """Says what a token, a revision and the epoch that it counts in, asks of a read now.
+
+    A token of an epoch that is over asks for nothing: its revisions are lost or have been given away again. Whether an
+    epoch that is not ours is over or has just begun only the store can tell; many ask it at once by one question.
+    """
+
+    def __init__(self, epochs: Epochs, store: RouteStore) -> None:
+        self._epochs = epochs
+        self._store = store
+        self._ask: Batcher[str, Clock] = Batcher(self._clocks, size=1000, concurrency=1, queue=1000, limit="epochs")
+
+    async def floor(self, min_revision: int, epoch: str) -> int:
+        """Give the revision that an answer must have reached. Raises StoreUnavailable and Overloaded."""
+        if epoch != self._epochs.epoch and not self._epochs.is_over(epoch):
+            await self._ask.get(epoch)
+        return min_revision if epoch == self._epochs.epoch else 0
+
+    async def _clocks(self, epochs: Sequence[str]) -> Sequence[Clock]:
+        return [await self._store.clock()] * len(epochs)
 
 
 class WitnessedStream:

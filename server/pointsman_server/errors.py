@@ -42,21 +42,21 @@ class MalformedRequest(InvalidField):
 
 
 class RouteNotFound(PointsmanError):
-    """No route has the key as of ``revision``: it never existed, or it was deleted."""
+    """No route has the key as of ``revision`` of ``epoch``: it never existed, or it was deleted."""
 
     reason = "ROUTE_NOT_FOUND"
 
-    def __init__(self, key: str, revision: int) -> None:
-        super().__init__(f"no route {key}", {"key": key, "revision": str(revision)})
+    def __init__(self, key: str, revision: int, epoch: str = "") -> None:
+        super().__init__(f"no route {key}", _as_of(key, revision, epoch))
 
 
 class RouteInactive(PointsmanError):
-    """The route exists as of ``revision``, but is not active."""
+    """The route exists as of ``revision`` of ``epoch``, but is not active."""
 
     reason = "ROUTE_INACTIVE"
 
-    def __init__(self, key: str, revision: int) -> None:
-        super().__init__(f"route {key} is not active: activate it first", {"key": key, "revision": str(revision)})
+    def __init__(self, key: str, revision: int, epoch: str = "") -> None:
+        super().__init__(f"route {key} is not active: activate it first", _as_of(key, revision, epoch))
 
 
 class RouteExists(PointsmanError):
@@ -142,3 +142,7 @@ class RevisionNotReached(RetryLater):
             "if no revision is that high yet, the token is of another epoch: drop it",
             {"min_revision": str(min_revision), "revision": str(revision)},
         )
+
+
+def _as_of(key: str, revision: int, epoch: str) -> dict[str, str]:
+    return {"key": key, "revision": str(revision)} | ({"epoch": epoch} if epoch else {})

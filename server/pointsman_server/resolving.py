@@ -36,9 +36,9 @@ class Answer:
         """Return the active route. Raises RouteNotFound or RouteInactive with the revision as of which it is so."""
         route = self.snapshot.route
         if route is None:
-            raise RouteNotFound(str(self.snapshot.key), self.snapshot.as_of)
+            raise RouteNotFound(str(self.snapshot.key), self.snapshot.as_of, self.snapshot.epoch)
         if not route.active:
-            raise RouteInactive(str(self.snapshot.key), self.snapshot.as_of)
+            raise RouteInactive(str(self.snapshot.key), self.snapshot.as_of, self.snapshot.epoch)
         return route
 
 

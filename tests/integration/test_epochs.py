@@ -239,8 +239,9 @@ class Town:
     def update(self, server: RunningServer, url: str) -> int:
         return int(self.stub(server).Update(UpdateRequest(key=self.key, url=url)).route.revision)
 
-    def resolve(self, server: RunningServer, min_revision: int = 0) -> ResolveResponse:
-        return self.stub(server).Resolve(ResolveRequest(key=self.key, min_revision=min_revision))
+    def resolve(self, server: RunningServer, min_revision: int = 0, epoch: str = "") -> ResolveResponse:
+        request = ResolveRequest(key=self.key, min_revision=min_revision, epoch=epoch)
+        return self.stub(server).Resolve(request)
 
     def rows(self) -> int:
         with psycopg.connect(self.database_url) as connection:
@@ -288,6 +289,10 @@ def test_after_the_command_servers_drop_the_lost_history_and_new_writes_are_seen
         town.resolve(reader, min_revision=6)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "the token is of another epoch" in refused.value.details()
+    # A token that says its epoch is known to be void, also to a server that knows the new epoch alone.
+    for server in (reader, town.start()):
+        assert town.resolve(server, min_revision=6, epoch=old).route.url == "https://new"
+    assert town.resolve(reader).provenance.epoch == done.new
 
 
 def test_without_the_command_nothing_is_written_and_the_detail_says_what_to_do(town: Town) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman_server.changing import Changer, Create, Update
-from pointsman_server.epochs import Epochs, GuardedStore, WitnessedStream
-from pointsman_server.errors import StoreRestored
+from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
+from pointsman_server.errors import StoreRestored, StoreUnavailable
 from pointsman_server.ports import ChangeQuery, Clock, Intent, RouteQuery
 from pointsman_server.routes import Change, RouteKey
 from tests.support.changes import make_change
@@ -172,3 +172,58 @@ async def test_a_stream_is_a_witness(scene: Scene) -> None:
     assert len(await stream.receive(1.0)) == 1
     assert scene.epochs.seen == Clock(OLD, 30)
     await stream.close()
+
+
+@pytest.fixture
+def tokens(scene: Scene) -> Tokens:
+    return Tokens(scene.epochs, scene.store)
+
+
+async def test_a_token_of_this_epoch_counts_and_asks_nobody(scene: Scene, tokens: Tokens) -> None:
+    scene.memory.failure = StoreUnavailable()
+
+    assert await tokens.floor(7, OLD) == 7
+
+
+async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobody(
+    scene: Scene, tokens: Tokens
+) -> None:
+    scene.memory.epoch = NEW
+    await scene.store.clock()
+    scene.memory.failure = StoreUnavailable()
+
+    assert await tokens.floor(7, OLD) == 0
+
+
+async def test_a_token_of_an_epoch_that_has_just_begun_counts(scene: Scene, tokens: Tokens) -> None:
+    scene.memory.epoch = NEW
+
+    assert await tokens.floor(7, NEW) == 7
+    assert scene.epochs.epoch == NEW
+
+
+async def test_a_token_of_an_epoch_that_nobody_knows_counts_for_nothing(tokens: Tokens) -> None:
+    assert await tokens.floor(7, "never-heard-of") == 0
+
+
+async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_over(scene: Scene, tokens: Tokens) -> None:
+    scene.memory.failure = StoreUnavailable()
+
+    with pytest.raises(StoreUnavailable):
+        await tokens.floor(7, NEW)
+
+
+async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene, tokens: Tokens) -> None:
+    asked = 0
+    clock = scene.memory.clock
+
+    async def counted() -> Clock:
+        nonlocal asked
+        asked += 1
+        return await clock()
+
+    scene.memory.clock = counted  # type: ignore[method-assign] # counts
+
+    await asyncio.gather(*(tokens.floor(7, f"epoch-{number}") for number in range(1000)))
+
+    assert asked == 1

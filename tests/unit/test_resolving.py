@@ -17,7 +17,7 @@ from pointsman_server.errors import (
 )
 from pointsman_server.resolving import Answer, Bounds, Resolver, Source
 from pointsman_server.routes import RouteKey, Snapshot
-from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
+from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 NEW = "https://new.internal"
@@ -180,7 +180,7 @@ async def test_an_inactive_route_is_refused_with_the_revision_as_of_which_it_is_
     answer = await world.resolve()
     with pytest.raises(RouteInactive) as refused:
         answer.route()
-    assert refused.value.metadata == {"key": str(K1), "revision": "2"}
+    assert refused.value.metadata == {"key": str(K1), "revision": "2", "epoch": EPOCH}
 
 
 async def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_so(world: World) -> None:
@@ -188,7 +188,7 @@ async def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_so
     answer = await world.resolve()
     with pytest.raises(RouteNotFound) as refused:
         answer.route()
-    assert refused.value.metadata == {"key": str(K1), "revision": "1"}
+    assert refused.value.metadata == {"key": str(K1), "revision": "1", "epoch": EPOCH}
 
 
 # min_revision

@@ -98,6 +98,7 @@ def provenance(answer: Answer) -> pb.Provenance:
         source=pb.Provenance.Source.Value(f"SOURCE_{answer.source}"),
         age=_duration(answer.age),
         as_of_revision=answer.snapshot.as_of,
+        epoch=answer.snapshot.epoch,
     )
 
 

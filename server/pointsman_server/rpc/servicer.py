@@ -8,6 +8,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.changing import Changer
 from pointsman_server.encoding import key_from_message, route_to_message
+from pointsman_server.epochs import Tokens
 from pointsman_server.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.ports import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
@@ -19,8 +20,11 @@ from pointsman_server.telemetry.metrics import Metrics
 class RouteServicer(RouteServiceServicer):
     """The service on the core."""
 
-    def __init__(self, resolver: Resolver, changer: Changer, store: RouteStore, metrics: Metrics) -> None:
+    def __init__(
+        self, resolver: Resolver, tokens: Tokens, changer: Changer, store: RouteStore, metrics: Metrics
+    ) -> None:
         self._resolver = resolver
+        self._tokens = tokens
         self._changer = changer
         self._store = store
         self._resolved = ResolveMeter(metrics)
@@ -33,7 +37,7 @@ class RouteServicer(RouteServiceServicer):
         try:
             answer = await self._resolver.resolve(
                 key_from_message(request.key),
-                request.min_revision,
+                await self._floor(request),
                 fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
             )
         except PointsmanError as error:
@@ -48,7 +52,7 @@ class RouteServicer(RouteServiceServicer):
         keys = [key_from_message(key) for key in request.keys]
         answers = await self._resolver.resolve_many(
             keys,
-            request.min_revision,
+            await self._floor(request),
             fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
         )
         for answer in answers:
@@ -90,7 +94,7 @@ class RouteServicer(RouteServiceServicer):
         key = key_from_message(request.key)
         answer = await self._resolver.resolve(key, fully_consistent=True)
         if answer.snapshot.route is None:
-            raise RouteNotFound(str(key), answer.snapshot.as_of)
+            raise RouteNotFound(str(key), answer.snapshot.as_of, answer.snapshot.epoch)
         return pb.GetResponse(route=route_to_message(answer.snapshot.route))
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
@@ -102,6 +106,11 @@ class RouteServicer(RouteServiceServicer):
         """See the proto."""
         changes = await self._store.list_changes(convert.change_query(request))
         return convert.list_changes_response(request, changes)
+
+    async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
+        if request.min_revision and request.epoch:
+            return await self._tokens.floor(request.min_revision, request.epoch)
+        return request.min_revision
 
     async def _write(self, action: str, change: Awaitable[Outcome]) -> Outcome:
         outcome = "failed"

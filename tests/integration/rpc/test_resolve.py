@@ -24,6 +24,7 @@ def test_a_created_route_resolves_at_once(grpc_stub, key):
     assert response.route.url == URL
     assert response.route.active
     assert response.provenance.as_of_revision >= created.revision
+    assert response.provenance.epoch
 
 
 def test_the_process_that_wrote_answers_from_its_own_cache(grpc_stub, key):
@@ -51,6 +52,16 @@ def test_an_absent_route_is_not_found_as_of_a_revision(grpc_stub, key):
     )
     assert refusal.metadata["key"] == f"{key.tenant}/payments/prod/v1"
     assert int(refusal.metadata["revision"]) >= 0
+
+
+def test_every_layer_and_absence_too_say_the_epoch(grpc_stub, grpc_server, key):
+    epoch = grpc_server.app.epochs.epoch
+    absent = refused(grpc_stub.Resolve, pb.ResolveRequest(key=key)).metadata["epoch"]
+    grpc_stub.Create(pb.CreateRequest(key=key, url=URL))
+    near = grpc_stub.Resolve(pb.ResolveRequest(key=key)).provenance.epoch
+    store = grpc_stub.Resolve(pb.ResolveRequest(key=key, consistency=pb.CONSISTENCY_FULLY_CONSISTENT)).provenance.epoch
+
+    assert {absent, near, store} == {epoch}
 
 
 def test_absence_ends_the_moment_a_create_is_answered(grpc_stub, key):

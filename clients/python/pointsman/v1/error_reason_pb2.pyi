@@ -40,8 +40,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 3
     """The route never existed, or was deleted. With NOT_FOUND.
 
-    Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042"}}`;
-    `revision` is the one as of which it was absent.
+    Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042", "epoch": "0b7e…"}}`;
+    `revision` is the one as of which it was absent, and `epoch` what it counts in, where the server knows it.
     """
     ERROR_REASON_ROUTE_INACTIVE: _ErrorReason.ValueType  # 4
     """The route exists, but is not active. With NOT_FOUND, from Resolve only.
@@ -128,8 +128,8 @@ Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "te
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 3
 """The route never existed, or was deleted. With NOT_FOUND.
 
-Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042"}}`;
-`revision` is the one as of which it was absent.
+Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042", "epoch": "0b7e…"}}`;
+`revision` is the one as of which it was absent, and `epoch` what it counts in, where the server knows it.
 """
 ERROR_REASON_ROUTE_INACTIVE: ErrorReason.ValueType  # 4
 """The route exists, but is not active. With NOT_FOUND, from Resolve only.

@@ -82,10 +82,15 @@ class Provenance(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     AGE_FIELD_NUMBER: builtins.int
     AS_OF_REVISION_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     source: Global___Provenance.Source.ValueType
     """The layer that answered."""
     as_of_revision: builtins.int
     """The revision as of which the answer is true. A token for `min_revision`."""
+    epoch: builtins.str
+    """The history that revisions count in. It becomes another when the database is restored to an older state.
+    Empty where the server does not know it.
+    """
     @property
     def age(self) -> google.protobuf.duration_pb2.Duration:
         """How long ago this server process took the answer over from the layer below; zero from Redis and PostgreSQL."""
@@ -96,9 +101,10 @@ class Provenance(google.protobuf.message.Message):
         source: Global___Provenance.Source.ValueType = ...,
         age: google.protobuf.duration_pb2.Duration | None = ...,
         as_of_revision: builtins.int = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["age", b"age"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["age", b"age", "as_of_revision", b"as_of_revision", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["age", b"age", "as_of_revision", b"as_of_revision", "epoch", b"epoch", "source", b"source"]) -> None: ...
 
 Global___Provenance: typing_extensions.TypeAlias = Provenance
 
@@ -111,10 +117,15 @@ class ResolveRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     CONSISTENCY_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     min_revision: builtins.int
     """The answer must be as of this revision or later: a revision from any earlier read or write. 0: any."""
     consistency: Global___Consistency.ValueType
     """How new the answer must be, beyond `min_revision`."""
+    epoch: builtins.str
+    """The epoch that `min_revision` counts in, as `Provenance.epoch` said it. A `min_revision` of an epoch that is
+    over counts for nothing. Empty: that of the database as it is.
+    """
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key to resolve."""
@@ -125,9 +136,10 @@ class ResolveRequest(google.protobuf.message.Message):
         key: pointsman.v1.route_pb2.RouteKey | None = ...,
         min_revision: builtins.int = ...,
         consistency: Global___Consistency.ValueType = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "key", b"key", "min_revision", b"min_revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "epoch", b"epoch", "key", b"key", "min_revision", b"min_revision"]) -> None: ...
 
 Global___ResolveRequest: typing_extensions.TypeAlias = ResolveRequest
 
@@ -167,10 +179,13 @@ class BatchResolveRequest(google.protobuf.message.Message):
     KEYS_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     CONSISTENCY_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     min_revision: builtins.int
     """Every answer must be as of this revision or later. 0: any."""
     consistency: Global___Consistency.ValueType
     """How new the answers must be, beyond `min_revision`."""
+    epoch: builtins.str
+    """The epoch that `min_revision` counts in: see ResolveRequest."""
     @property
     def keys(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.RouteKey]:
         """The keys, 1 to 1,000 of them."""
@@ -181,8 +196,9 @@ class BatchResolveRequest(google.protobuf.message.Message):
         keys: collections.abc.Iterable[pointsman.v1.route_pb2.RouteKey] | None = ...,
         min_revision: builtins.int = ...,
         consistency: Global___Consistency.ValueType = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "keys", b"keys", "min_revision", b"min_revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "epoch", b"epoch", "keys", b"keys", "min_revision", b"min_revision"]) -> None: ...
 
 Global___BatchResolveRequest: typing_extensions.TypeAlias = BatchResolveRequest
 
