@@ -41,6 +41,30 @@ class MalformedRequest(InvalidField):
         super().__init__([FieldViolation("", "the request is not a valid protobuf message of this method")])
 
 
+class Unauthenticated(PointsmanError):
+    """The caller did not show who they are, or what they showed was refused: ``problem`` says why.
+
+    ``credential`` is the kind of what was refused, or ``none``; the text never holds any part of it.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, credential: str, problem: str, message: str) -> None:
+        super().__init__(message, {"credential": credential, "problem": problem})
+        self.problem = problem
+
+
+class Forbidden(PointsmanError):
+    """The caller may not do this in the ``tenant`` and ``env``, whether or not the route exists."""
+
+    reason = "FORBIDDEN"
+
+    def __init__(self, subject: str, permission: str, tenant: str, env: str) -> None:
+        where = f"{tenant or 'all tenants'}/*/{env or '*'}"
+        message = f"{subject} has no {permission} in {where}: ask your operator to grant it"
+        super().__init__(message, {"permission": permission, "tenant": tenant, "env": env})
+
+
 class RouteNotFound(PointsmanError):
     """No route has the key as of ``revision`` of ``epoch``: it never existed, or it was deleted."""
 

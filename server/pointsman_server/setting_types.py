@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,6 +20,11 @@ _URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)[^\s/]*@")
 _URL_QUERY_PASSWORD = re.compile(r"((?i:[?&](?:ssl)?password=))[^\s&#]+")
 _URL_HOST = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::[0-9]*)?")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
+
+
+# Signatures by keys of the issuer alone. None that a shared secret makes (HS256): whoever checks such a token can make
+# one, and a public key taken for the secret is the classic way in (RFC 8725 §2.1).
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
 class Role(StrEnum):
@@ -124,12 +130,35 @@ def _roles(value: object) -> frozenset[Role]:
     return frozenset(Role(role) for role in value)
 
 
+def _algorithms(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, Collection) or not value:
+        raise ValueError(f"must name at least one of {', '.join(ALGORITHMS)}")
+    for name in value:
+        if name not in ALGORITHMS:
+            hint = did_you_mean(str(name), ALGORITHMS) or f": the algorithms are {', '.join(ALGORITHMS)}"
+            raise ValueError(f"has an unknown algorithm {str(name)!r}{hint}")
+    return tuple(value)
+
+
+def _http_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+        raise ValueError("must be an http:// or https:// URL without credentials")
+    return url
+
+
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 takes a free one")]
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
 RedisUrl = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix")), Allowed("a redis:// or rediss:// URL")]
 Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_roles), Allowed(f"{', '.join(Role)}; comma separated")]
+Algorithms = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_algorithms), Allowed(f"{', '.join(ALGORITHMS)}; comma separated")
+]
+HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed("an http:// or https:// URL")]
+OptionalPath = Annotated[Path | None, Allowed("a path")]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Allowed("1 to 249 of A-Z a-z 0-9 . _ -")]
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), Allowed("1 to 64 of A-Z a-z 0-9 . _ - :")]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]

@@ -20,11 +20,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from pointsman_server.setting_types import (
     Address,
+    Algorithms,
     Allowed,
     AnyCase,
     BootstrapServers,
+    HttpUrl,
     KeyPrefix,
     LongSeconds,
+    OptionalPath,
     PostgresUrl,
     RedisUrl,
     Role,
@@ -154,6 +157,51 @@ class Settings(BaseSettings):
         description="Fraction of successful calls logged at level info. At level debug every call is logged.",
     )
 
+    # Who may call.
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Listen beyond loopback without authentication: anybody may do everything.",
+    )
+    allow_plaintext: bool = Field(
+        default=False, description="Listen beyond loopback without TLS, as behind a mesh that brings its own."
+    )
+    tls_cert_file: OptionalPath = Field(
+        default=None,
+        description="PEM of the certificate chain of the server; turns TLS on. Reread when it changes.",
+    )
+    tls_key_file: OptionalPath = Field(default=None, description="PEM of the private key. Reread when it changes.")
+    tls_client_ca_file: OptionalPath = Field(
+        default=None,
+        description="PEM of the authorities of client certificates: every client must have one, and it says who calls.",
+    )
+    jwt_issuer: str = Field(
+        default="", description="The `iss` of bearer tokens (OIDC); turns them on, with their audience and keys."
+    )
+    jwt_audience: str = Field(default="", description="The `aud` that bearer tokens must have.")
+    jwt_jwks_url: HttpUrl = Field(default="", description="Where the issuer publishes its keys (RFC 7517).")
+    jwt_jwks_file: OptionalPath = Field(
+        default=None, description="The keys of the issuer as a file instead. Reread when it changes."
+    )
+    jwt_algorithms: Algorithms = Field(
+        default=("RS256", "ES256", "EdDSA"), description="The signatures that are accepted."
+    )
+    jwt_grants_claim: str = Field(
+        default="",
+        max_length=256,
+        description="The claim that lists what a token grants, each as `role:tenant` or `role:tenant:env`.",
+    )
+    jwt_leeway_seconds: float = Field(
+        default=30, ge=0, le=600, allow_inf_nan=False, description="Seconds that the clock of the issuer may differ."
+    )
+    jwt_refresh_seconds: Seconds = Field(default=300, description="Seconds between two looks at the issuer's keys.")
+    api_keys: bool = Field(default=False, description="Take the API keys that `pointsman-server keys create` makes.")
+    policy_file: OptionalPath = Field(
+        default=None, description="Who is granted what, as TOML (docs/security.md). Reread when it changes."
+    )
+    access_refresh_seconds: Seconds = Field(
+        default=5, description="Seconds between two looks at files of this part, and at the API keys."
+    )
+
     # Limits of calls.
     deadline_seconds: Seconds = Field(
         default=5, description="Seconds that a call may take where the client sets no deadline."
@@ -271,6 +319,11 @@ class Settings(BaseSettings):
             raise SettingsError(_explain(error, sources)) from None
         settings._sources = sources
         return settings
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must show who they are."""
+        return bool(self.jwt_issuer or self.api_keys or self.tls_client_ca_file)
 
     def require(self, roles: Collection[str] | None = None) -> None:
         """Raise SettingsError unless every engine that ``roles`` need is set; by default, the roles of the process.
@@ -438,6 +491,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
                 f"POINTSMAN_CACHE_TTL_SECONDS ({settings.cache_ttl_seconds:g})"
             )
     yield from _contradictory_addresses(settings)
+    yield from _contradictory_access(settings)
 
 
 def _contradictory_addresses(settings: Settings) -> Iterator[str]:
@@ -446,6 +500,33 @@ def _contradictory_addresses(settings: Settings) -> Iterator[str]:
         yield f"POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN ({settings.listen})"
     if not port and settings.workers > 1:
         yield "POINTSMAN_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
+
+
+def _contradictory_access(settings: Settings) -> Iterator[str]:
+    together = ("tls_cert_file", "tls_key_file")
+    yield from _missing_of(settings, "tls_cert_file", together)
+    yield from _missing_of(settings, "tls_key_file", together)
+    yield from _missing_of(settings, "tls_client_ca_file", together)
+    if settings.transport == "native" and settings.tls_cert_file:
+        yield "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto"
+    yield from _contradictory_tokens(settings)
+
+
+def _contradictory_tokens(settings: Settings) -> Iterator[str]:
+    yield from _missing_of(settings, "jwt_issuer", ("jwt_audience",))
+    for name in ("jwt_audience", "jwt_jwks_url", "jwt_jwks_file", "jwt_grants_claim"):
+        yield from _missing_of(settings, name, ("jwt_issuer",))
+    if settings.jwt_jwks_url and settings.jwt_jwks_file:
+        yield "POINTSMAN_JWT_JWKS_URL and POINTSMAN_JWT_JWKS_FILE exclude each other"
+    if settings.jwt_issuer and not (settings.jwt_jwks_url or settings.jwt_jwks_file):
+        yield "POINTSMAN_JWT_ISSUER needs the keys of the issuer: set POINTSMAN_JWT_JWKS_URL or POINTSMAN_JWT_JWKS_FILE"
+
+
+def _missing_of(settings: Settings, name: str, needed: Iterable[str]) -> Iterator[str]:
+    """Say which of ``needed`` are not set though ``name`` is."""
+    for other in needed if getattr(settings, name) else ():
+        if not getattr(settings, other):
+            yield f"{variable(name)} is set, and {variable(other)} is not: set both"
 
 
 def _explain(error: ValidationError, sources: Mapping[str, Source]) -> list[str]:
@@ -494,6 +575,10 @@ def _allowed(field: FieldInfo) -> str:
         return " or ".join(get_args(field.annotation))
     if field.annotation is Path:
         return "a path"
+    if field.annotation is bool:
+        return "true or false"
+    if field.annotation is str:
+        return "text"
     return f"{'a whole number' if field.annotation is int else 'a number'}{_bounds(field)}"
 
 
@@ -508,6 +593,12 @@ def _text(value: object) -> str:
     """Write ``value`` as the environment would hold it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, frozenset):
         return ",".join(role for role in Role if role in value)
     if isinstance(value, float) and value.is_integer():

@@ -24,6 +24,8 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 WHAT_TO_DO = {
     "INVALID_FIELD": "Correct the fields that `BadRequest` names.",
     "REQUEST_ID_REUSED": "Choose a new `request_id`.",
+    "UNAUTHENTICATED": "Get a credential that is valid: `problem` says what is wrong with this one.",
+    "FORBIDDEN": "Ask the operator for the `permission`.",
     "ROUTE_NOT_FOUND": "Create the route, or correct the key.",
     "ROUTE_INACTIVE": "Activate the route.",
     "ROUTE_EXISTS": "Update the route instead.",

@@ -20,7 +20,22 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.InvalidField([FieldViolation("url", "is bad")]), grpc.StatusCode.INVALID_ARGUMENT, {}),
     (errors.MalformedRequest(), grpc.StatusCode.INVALID_ARGUMENT, {}),
     (errors.RequestIdReused("id"), grpc.StatusCode.INVALID_ARGUMENT, {"request_id": "id"}),
+    (
+        errors.Unauthenticated("bearer token", "expired", "the bearer token has expired: get a new one"),
+        grpc.StatusCode.UNAUTHENTICATED,
+        {"credential": "bearer token", "problem": "expired"},
+    ),
+    (
+        errors.Forbidden("jwt:alice", "routes.write", "team-b", "prod"),
+        grpc.StatusCode.PERMISSION_DENIED,
+        {"permission": "routes.write", "tenant": "team-b", "env": "prod"},
+    ),
     (errors.RouteNotFound("a/b/c/d", 7), grpc.StatusCode.NOT_FOUND, {"key": "a/b/c/d", "revision": "7"}),
+    (
+        errors.RouteNotFound("a/b/c/d", 7, "0b7e"),
+        grpc.StatusCode.NOT_FOUND,
+        {"key": "a/b/c/d", "revision": "7", "epoch": "0b7e"},
+    ),
     (errors.RouteInactive("a/b/c/d", 7), grpc.StatusCode.NOT_FOUND, {"key": "a/b/c/d", "revision": "7"}),
     (errors.RouteExists("a/b/c/d", 7), grpc.StatusCode.ALREADY_EXISTS, {"key": "a/b/c/d", "revision": "7"}),
     (

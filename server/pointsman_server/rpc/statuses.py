@@ -17,6 +17,8 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.InvalidField: StatusCode.INVALID_ARGUMENT,
     errors.MalformedRequest: StatusCode.INVALID_ARGUMENT,
     errors.RequestIdReused: StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: StatusCode.PERMISSION_DENIED,
     errors.RouteNotFound: StatusCode.NOT_FOUND,
     errors.RouteInactive: StatusCode.NOT_FOUND,
     errors.RouteExists: StatusCode.ALREADY_EXISTS,

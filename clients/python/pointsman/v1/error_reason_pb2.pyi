@@ -35,7 +35,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 2
     """The caller may not do this, whether or not the route exists. With PERMISSION_DENIED.
 
-    Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b"}}`.
+    Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b", "env": "prod"}}`.
     """
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 3
     """The route never existed, or was deleted. With NOT_FOUND.
@@ -103,6 +103,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
     Example: `{"reason": "SHUTTING_DOWN"}`.
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 16
+    """The caller did not show who they are, or what they showed was refused. With UNAUTHENTICATED.
+
+    Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason of an error. It is the `reason`
@@ -123,7 +128,7 @@ Example: Resolve with `key.tenant: "team a"` answers
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 2
 """The caller may not do this, whether or not the route exists. With PERMISSION_DENIED.
 
-Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b"}}`.
+Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b", "env": "prod"}}`.
 """
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 3
 """The route never existed, or was deleted. With NOT_FOUND.
@@ -190,5 +195,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
 """The server is stopping and takes no new calls. With UNAVAILABLE and `google.rpc.RetryInfo`.
 
 Example: `{"reason": "SHUTTING_DOWN"}`.
+"""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 16
+"""The caller did not show who they are, or what they showed was refused. With UNAUTHENTICATED.
+
+Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

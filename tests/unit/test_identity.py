@@ -1,0 +1,78 @@
+"""What a grant allows: nothing that it does not name."""
+
+import pytest
+
+from pointsman_server.identity import ANONYMOUS, PERMISSIONS, Grant, Pattern, Permission, Role, Scope
+
+READ, WRITE, HISTORY = Permission.READ, Permission.WRITE, Permission.HISTORY
+
+
+def grant(role: Role = Role.READER, tenant: str = "team-a", env: str = "*") -> Grant:
+    return Grant(frozenset({role}), (Pattern(tenant),), (Pattern(env),))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("team-a", "team-a", True),
+        ("team-a", "team-b", False),
+        ("team-a", "team-ab", False),
+        ("team-*", "team-b", True),
+        ("team-*", "xteam-b", False),
+        ("*-prod", "team-prod", True),
+        ("a*c", "abc", True),
+        ("a*c", "ab", False),
+        # A dot is a dot, and so is everything else that means something to regular expressions.
+        ("a.c", "abc", False),
+        ("a.c", "a.c", True),
+        ("[ab]", "a", False),
+        ("*", "anything", True),
+        ("", "team-a", False),
+    ],
+)
+def test_a_pattern_covers_what_it_spells_with_a_star_for_any_characters(pattern: str, name: str, covered: bool) -> None:
+    assert Pattern(pattern).covers(name) is covered
+
+
+@pytest.mark.parametrize(("pattern", "covered"), [("*", True), ("team-*", False), ("**", False), ("team-a", False)])
+def test_all_names_are_covered_by_a_lone_star_only(pattern: str, covered: bool) -> None:
+    assert Pattern(pattern).covers("") is covered
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed"),
+    [
+        (Role.READER, {READ}),
+        (Role.WRITER, {WRITE}),
+        (Role.AUDITOR, {HISTORY}),
+        (Role.ADMIN, {READ, WRITE, HISTORY}),
+    ],
+)
+def test_a_role_allows_its_permissions_and_no_other(role: Role, allowed: set[Permission]) -> None:
+    assert {each for each in Permission if grant(role).allows(each, Scope("team-a", "prod"))} == allowed
+
+
+def test_every_role_says_what_it_permits() -> None:
+    assert set(PERMISSIONS) == set(Role)
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        (Scope("team-a", "staging"), True),
+        (Scope("team-a", "prod"), False),
+        (Scope("team-b", "staging"), False),
+        (Scope("team-a", ""), False),
+        (Scope("", "staging"), False),
+        (Scope("", ""), False),
+    ],
+)
+def test_a_grant_holds_in_its_tenants_and_envs_and_over_all_of_them_only_with_a_star(
+    scope: Scope, allowed: bool
+) -> None:
+    assert grant(env="staging").allows(READ, scope) is allowed
+
+
+def test_without_authentication_everybody_may_do_everything() -> None:
+    (everything,) = ANONYMOUS.grants
+    assert all(everything.allows(each, Scope("", "")) for each in Permission)
