@@ -137,6 +137,15 @@ class StoreUnavailable(RetryLater):
         super().__init__("the store cannot be reached")
 
 
+class AccessUnavailable(RetryLater):
+    """What callers are checked by, named by ``what``, could not be read since this server started."""
+
+    reason = "ACCESS_UNAVAILABLE"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this server cannot check callers yet: it has not read {what}", {"what": what})
+
+
 class StoreRestored(StoreUnavailable):
     """PostgreSQL is back in an older state and has no new epoch yet: its revisions would be given away twice."""
 

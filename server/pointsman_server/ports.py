@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pointsman_server.identity import Identity
 from pointsman_server.routes import Change, Draft, Route, RouteKey, Snapshot
 
 
@@ -320,3 +321,21 @@ class AuditLog(Protocol):
 
         That is one before the first revision of ``span`` as long as the first is missing. Raises StoreUnavailable.
         """
+
+
+class CredentialVerifier(Protocol):
+    """Tells who shows a credential: the issuer's tokens and our API keys have one each.
+
+    It checks against what it holds in memory (``refreshing``) and keeps no event loop busy with I/O.
+    """
+
+    async def verify(self, credential: str) -> Identity:
+        """Return who shows ``credential``. Raises Unauthenticated, and AccessUnavailable while nothing was read yet.
+
+        When the credential names a key that is not known, this may wait for one renewal of what is known; floods of
+        unknown names cause no more of them than one does.
+        """
+
+    @property
+    def version(self) -> int:
+        """Another number whenever something that was valid may be so no more: memories of older ones are void."""

@@ -31,6 +31,7 @@ WHAT_TO_DO = {
     "ROUTE_EXISTS": "Update the route instead.",
     "REVISION_MISMATCH": "Read the route again, then decide.",
     "OVERLOADED": "Wait for `RetryInfo`, then try again.",
+    "ACCESS_UNAVAILABLE": "Try again: another server answers.",
     "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",
     "SHUTTING_DOWN": "Try again: another server answers.",
     "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",

@@ -45,6 +45,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     ),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
+    (errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StoreRestored(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),

@@ -24,6 +24,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.RouteExists: StatusCode.ALREADY_EXISTS,
     errors.RevisionMismatch: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.AccessUnavailable: StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     errors.StoreRestored: StatusCode.UNAVAILABLE,
     errors.RevisionNotReached: StatusCode.UNAVAILABLE,

@@ -108,6 +108,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
     Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
     """
+    ERROR_REASON_ACCESS_UNAVAILABLE: _ErrorReason.ValueType  # 17
+    """The server cannot check callers yet: it has not read what it checks them by. With UNAVAILABLE and
+    `google.rpc.RetryInfo`.
+
+    Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason of an error. It is the `reason`
@@ -200,5 +206,11 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 16
 """The caller did not show who they are, or what they showed was refused. With UNAUTHENTICATED.
 
 Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
+"""
+ERROR_REASON_ACCESS_UNAVAILABLE: ErrorReason.ValueType  # 17
+"""The server cannot check callers yet: it has not read what it checks them by. With UNAVAILABLE and
+`google.rpc.RetryInfo`.
+
+Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

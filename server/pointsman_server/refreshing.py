@@ -1,0 +1,110 @@
+"""Something that is kept in memory and renewed in the background: keys of an issuer, API keys, a policy.
+
+Whoever checks a call reads ``value`` and never waits for a disk, a database or another server. When a renewal fails
+the last good value stays, so an outage of whatever it comes from refuses nobody who was let in before.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from pointsman_server.errors import AccessUnavailable
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# A renewal out of turn, for a name that is not known, at most so often: a flood of invented names asks no more.
+LEAST_PAUSE_SECONDS = 5.0
+
+
+class RefreshFailed(Exception):
+    """What is to be loaded cannot be had or makes no sense; the text says why, and holds no secret."""
+
+
+class Refreshed(Generic[T]):
+    """The last value that ``load`` gave. ``version`` counts how often it became another one.
+
+    ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``told`` hears of every renewal
+    whether it went well.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], Awaitable[T]],
+        *,
+        interval: float,
+        least_pause: float = LEAST_PAUSE_SECONDS,
+        told: Callable[[bool], None] = lambda _well: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._load = load
+        self._interval = interval
+        self._least_pause = least_pause
+        self._told = told
+        self._now = now
+        self._value: T | None = None
+        self._begun = float("-inf")
+        self._turn = asyncio.Lock()
+        self._problem = ""
+        self.version = 0
+
+    @property
+    def value(self) -> T:
+        """What is known. Raises AccessUnavailable before the first successful renewal."""
+        if self._value is None:
+            raise AccessUnavailable(self._name)
+        return self._value
+
+    @property
+    def problem(self) -> str:
+        """Why the last renewal failed; empty if it did not."""
+        return self._problem
+
+    async def renew(self) -> None:
+        """Load once, and keep what was if that fails."""
+        async with self._turn:
+            await self._renew()
+
+    async def renew_for_unknown(self) -> None:
+        """Load because something is named that ``value`` does not have: unless that was done a moment ago.
+
+        Who comes while another one's renewal is under way waits for that one.
+        """
+        async with self._turn:
+            if self._now() - self._begun >= self._least_pause:
+                await self._renew()
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            # Spread, so that many servers do not ask one in step.
+            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, guards nothing
+            await self.renew()
+
+    async def _renew(self) -> None:
+        self._begun = self._now()
+        try:
+            value = await self._load()
+        except RefreshFailed as error:
+            self._complain(str(error))
+            return
+        self._told(True)
+        if self._problem:
+            logger.warning("%s can be read again", self._name)
+            self._problem = ""
+        if value != self._value:
+            self._value = value
+            self.version += 1
+
+    def _complain(self, problem: str) -> None:
+        self._told(False)
+        if problem != self._problem:
+            kept = "none was read yet" if self._value is None else "the last good ones stay in force"
+            logger.error("%s cannot be read: %s; %s", self._name, problem, kept)
+        self._problem = problem

@@ -1,0 +1,111 @@
+"""What is kept in memory and renewed: the last good value stays, and floods of unknown names ask no more."""
+
+import asyncio
+
+import pytest
+
+from pointsman_server.errors import AccessUnavailable
+from pointsman_server.refreshing import Refreshed, RefreshFailed
+from tests.support.fakes import Gate, ManualClock
+
+
+class Source:
+    """Gives ``value``, or fails with ``problem``; waits at a gate first."""
+
+    def __init__(self) -> None:
+        self.value, self.problem = "first", ""
+        self.loads = 0
+        self.gate = Gate()
+
+    async def load(self) -> str:
+        self.loads += 1
+        await self.gate.passing()
+        if self.problem:
+            raise RefreshFailed(self.problem)
+        return self.value
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def heard() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def kept(source: Source, clock: ManualClock, heard: list[bool]) -> Refreshed[str]:
+    return Refreshed("the keys", source.load, interval=0.001, least_pause=5, told=heard.append, now=clock)
+
+
+async def test_nothing_is_known_before_the_first_renewal(kept: Refreshed[str]) -> None:
+    with pytest.raises(AccessUnavailable, match="has not read the keys"):
+        _ = kept.value
+
+
+async def test_the_last_value_is_kept(kept: Refreshed[str], source: Source) -> None:
+    await kept.renew()
+    assert (kept.value, kept.version) == ("first", 1)
+    source.value = "second"
+    await kept.renew()
+    assert (kept.value, kept.version) == ("second", 2)
+
+
+async def test_the_same_value_is_no_new_version(kept: Refreshed[str]) -> None:
+    await kept.renew()
+    await kept.renew()
+    assert kept.version == 1
+
+
+async def test_a_failure_keeps_the_last_good_value_and_says_why(
+    kept: Refreshed[str], source: Source, heard: list[bool]
+) -> None:
+    await kept.renew()
+    source.problem = "it is not there"
+    await kept.renew()
+    assert (kept.value, kept.version, kept.problem) == ("first", 1, "it is not there")
+    source.problem = ""
+    await kept.renew()
+    assert (kept.problem, heard) == ("", [True, False, True])
+
+
+async def test_unknown_names_renew_at_once_but_a_flood_of_them_no_more_often(
+    kept: Refreshed[str], source: Source, clock: ManualClock
+) -> None:
+    await kept.renew()
+    clock.advance(5)
+    await asyncio.gather(*(kept.renew_for_unknown() for _ in range(1000)))
+    assert source.loads == 2
+    clock.advance(4.9)
+    await kept.renew_for_unknown()
+    assert source.loads == 2
+    clock.advance(0.1)
+    await kept.renew_for_unknown()
+    assert source.loads == 3
+
+
+async def test_who_comes_while_a_renewal_is_under_way_waits_for_it(kept: Refreshed[str], source: Source) -> None:
+    source.gate.close()
+    first = asyncio.create_task(kept.renew_for_unknown())
+    await source.gate.arrivals()
+    second = asyncio.create_task(kept.renew_for_unknown())
+    await asyncio.sleep(0)
+    assert not second.done()
+    source.gate.open()
+    await asyncio.gather(first, second)
+    assert (source.loads, kept.value) == (1, "first")
+
+
+async def test_it_renews_by_itself(kept: Refreshed[str], source: Source) -> None:
+    running = asyncio.create_task(kept.run())
+    async with asyncio.timeout(10):
+        while source.loads < 3:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.001)
+    running.cancel()
