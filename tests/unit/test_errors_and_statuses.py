@@ -140,6 +140,7 @@ def test_retry_info_comes_with_what_may_pass_and_with_nothing_else(
 def test_only_what_a_client_may_retry_by_itself_is_unavailable() -> None:
     unavailable = {kind for kind, code in CODES.items() if code is grpc.StatusCode.UNAVAILABLE}
     assert unavailable == {
+        errors.AccessUnavailable,
         errors.StoreUnavailable,
         errors.StoreRestored,
         errors.RevisionNotReached,

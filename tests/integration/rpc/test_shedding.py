@@ -54,6 +54,17 @@ class HeldStore:
         self.server.loop.call_soon_threadsafe(self.gate.open)
 
 
+class NaiveLoader:
+    """What there would be without the remedies: each miss is a load of its own, at once, however many there are."""
+
+    def __init__(self, store: HeldStore) -> None:
+        self._store = store
+
+    async def get(self, key: routes.RouteKey) -> routes.Snapshot:
+        (snapshot,) = await self._store.load([key])
+        return snapshot
+
+
 @pytest.fixture(scope="module", params=["grpcio", "native"])
 def grpc_server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
     """A server with small bounds."""
@@ -80,6 +91,13 @@ def store(grpc_server: RunningServer) -> Iterator[HeldStore]:
     yield held
     held.open()
     grpc_server.app.resolver._store._load = held._load
+
+
+@pytest.fixture
+def remedies_off(grpc_server: RunningServer, store: HeldStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver = grpc_server.app.resolver
+    monkeypatch.setattr(resolver, "_store", NaiveLoader(store))
+    monkeypatch.setattr(resolver, "_fly", resolver._load)
 
 
 @pytest.fixture
@@ -156,3 +174,30 @@ def test_different_misses_open_no_more_loads_than_the_bound_and_the_rest_is_refu
         assert refusal.metadata["limit"] == "store_loads"
         assert refusal.retry_seconds
         assert ("grpc-retry-pushback-ms" in refusal.trailers) == pushback
+
+
+@pytest.mark.usefixtures("remedies_off")
+def test_without_the_remedies_a_thousand_misses_of_one_key_are_as_many_loads(grpc_server, store, stub, key):
+    store.close()
+    calls = begin(grpc_server, stub, [key] * CALLS)
+    assert eventually(lambda: store.gate.waiting == CALLS)
+
+    store.open()
+
+    assert all(call.exception() for call in calls)
+    assert len(store.loads) == CALLS
+
+
+@pytest.mark.usefixtures("remedies_off")
+def test_without_the_remedies_nothing_is_refused_and_loads_have_no_bound(grpc_server, store, stub, key):
+    keys = [
+        RouteKey(tenant=key.tenant, service="payments", env="prod", version=f"v{number}") for number in range(CALLS)
+    ]
+    store.close()
+    calls = begin(grpc_server, stub, keys)
+
+    assert eventually(lambda: store.most == CALLS)
+    assert not any(call.done() for call in calls)
+
+    store.open()
+    assert all(call.exception() for call in calls)
