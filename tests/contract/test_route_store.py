@@ -363,7 +363,7 @@ async def test_commit_order_is_revision_order_without_gaps_under_concurrent_writ
 
     async def write(writer: int) -> None:
         chance = random.Random(writer)
-        for _ in range(25):
+        for _ in range(40):
             await _mutate(store, writer, chance)
 
     async def poll() -> None:
