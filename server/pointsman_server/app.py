@@ -48,6 +48,8 @@ log = get_logger(__name__)
 
 # A stop waits for a question to the brokers that is under way.
 TOPIC_SECONDS = 3.0
+# How long a server that hears nothing from Kafka goes without asking PostgreSQL for changes.
+POLL_SECONDS = 0.5
 # Changes that wait for Kafka longer than this are worth a word.
 RELAY_SECONDS = 30.0
 
@@ -223,6 +225,9 @@ class App:
             start_over=lambda clock: self.local.start_over(clock.revision),
             apply=lambda change: self.resolver.observe(change.snapshot),
             advance=self.local.advance,
+            confirm=self.local.confirm,
+            # So often that what is held locally never comes to its end while the feed goes on.
+            poll_seconds=min(POLL_SECONDS, self.settings.cache_local_ttl_seconds / 3),
         )
         self._background("feed", self.feed.run())
 

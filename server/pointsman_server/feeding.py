@@ -7,6 +7,7 @@ revision up to which it has seen everything.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from pointsman_server.errors import RetryLater
@@ -22,6 +23,8 @@ MOST_PENDING = 10_000
 class Feed:
     """Hands every change to ``apply`` once, in order, then tells ``advance`` how far it is.
 
+    ``confirm`` is told a moment, in monotonic seconds, at which the store had no change that was not applied.
+
     ``apply`` and ``advance`` run in one turn of the loop, so whoever reads in between sees a state as of one revision.
     ``start_over`` is called with the clock whenever the history does not continue: at the beginning, and when the
     epoch changed.
@@ -35,14 +38,19 @@ class Feed:
         start_over: Callable[[Clock], None],
         apply: Callable[[Change], None],
         advance: Callable[[int], None],
+        confirm: Callable[[float], None] = lambda _moment: None,
         poll_seconds: float = 0.5,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``poll_seconds``: how long the stream may be silent before the history is asked. No stream: history alone."""
+        """``poll_seconds``: how long the history may go unasked, silent stream or not. No stream: history alone."""
         self._history = history
         self._stream = stream
         self._start_over = start_over
         self._apply = apply
         self._advance = advance
+        self._confirm = confirm
+        self._now = now
+        self._asked_at = float("-inf")
         self._poll_seconds = poll_seconds
         self._pending: dict[int, Change] = {}
         self._epoch = ""
@@ -71,7 +79,7 @@ class Feed:
             await self._begin()
         self._hold(await self._receive())
         progress = self._apply_ready()
-        if self._pending or not progress:
+        if self._pending or not progress or self._now() - self._asked_at > self._poll_seconds / 2:
             await self._catch_up()
 
     async def _begin(self) -> None:
@@ -110,8 +118,12 @@ class Feed:
         return self.revision > before
 
     async def _catch_up(self) -> None:
+        epoch = self._epoch
         while True:
+            asked_at = self._now()
             changes = await self._history.list_changes(ChangeQuery(after_revision=self.revision, limit=PAGE))
+            if self._epoch != epoch:
+                return  # it became another meanwhile, and what was read is of the one before
             if any(change.epoch != self._epoch for change in changes):
                 self._epoch = ""  # another history: the next step begins anew
                 return
@@ -120,6 +132,8 @@ class Feed:
             self._pending = {number: change for number, change in self._pending.items() if number > self.revision}
             self._advance(self.revision)
             if len(changes) < PAGE:
+                self._asked_at = asked_at
+                self._confirm(asked_at)
                 return
 
     def _take(self, change: Change) -> None:

@@ -26,7 +26,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A snapshot, where it came from, and how many seconds ago this process began to read it."""
+    """A snapshot, where it came from, and how many seconds ago it was surely true."""
 
     snapshot: Snapshot
     source: Source
@@ -67,6 +67,9 @@ class NearestCache(Protocol):
     @property
     def fed(self) -> int:
         """The revision up to which every change was observed."""
+
+    def true_at(self, held: Held) -> float:
+        """Return when ``held`` was surely true for the last time, in monotonic seconds."""
 
     def changed(self, key: RouteKey) -> int:
         """Return the last revision at which the key is known to have changed."""
@@ -156,7 +159,7 @@ class Resolver:
             # The feed has told every change since, and there was none of this key.
             snapshot = replace(snapshot, as_of=self._local.fed)
         self._observer.looked_up("local", "hit" if snapshot.route else "negative")
-        return Answer(snapshot, Source.LOCAL, self._now() - held.read_at)
+        return Answer(snapshot, Source.LOCAL, self._now() - self._local.true_at(held))
 
     async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
         """Answer what is known of ``key`` as of ``min_revision`` or later.

@@ -243,7 +243,9 @@ class Settings(BaseSettings):
         default=100_000, ge=1, le=100_000_000, description="Most routes cached in each worker."
     )
     cache_local_ttl_seconds: Seconds = Field(
-        default=1, description="Seconds that a worker answers from its local cache."
+        default=1,
+        description="Seconds that a worker answers from its local cache after the answer was read, or confirmed by the "
+        "feed, which goes on as long as it can.",
     )
     cache_ttl_seconds: LongSeconds = Field(
         default=300, description="Seconds that Redis keeps a route, give or take the jitter."

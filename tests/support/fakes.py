@@ -76,7 +76,7 @@ class MemoryStore:
 
     ``failure`` is raised by everything, ``commit_failure`` by the end of a transaction, which then rolls back unless
     ``commits_anyway``. ``before_read`` stops a load before it reads, ``after_read`` with what it read in its hands;
-    ``before_commit`` stops a transaction that did all its work.
+    ``before_commit`` stops a transaction that did all its work, ``before_list`` whoever reads the history.
     """
 
     def __init__(self) -> None:
@@ -91,6 +91,7 @@ class MemoryStore:
         self.before_read = Gate()
         self.after_read = Gate()
         self.before_commit = Gate()
+        self.before_list = Gate()
         self.loads: list[list[RouteKey]] = []
         self.journal: list[str] = []
         self.ticking = asyncio.Lock()
@@ -136,6 +137,7 @@ class MemoryStore:
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         """See RouteStore.list_changes."""
+        await self.before_list.passing()
         self._check()
         found = [
             change

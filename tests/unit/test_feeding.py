@@ -10,7 +10,7 @@ from pointsman_server.errors import StoreUnavailable
 from pointsman_server.feeding import Feed
 from pointsman_server.ports import BrokerUnavailable, Clock, Intent
 from pointsman_server.routes import Change, RouteKey
-from tests.support.fakes import MemoryCache, MemoryStore
+from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
 INTENT = Intent("tester")
@@ -224,3 +224,68 @@ async def test_an_outage_of_the_store_delays_and_loses_nothing() -> None:
     await fed.feed.step()
 
     assert fed.told == [1, 2, 3]
+
+
+async def test_it_confirms_the_moment_before_the_history_had_nothing_more() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    confirmed: list[float] = []
+    feed = Feed(
+        store,
+        None,
+        start_over=lambda _: None,
+        apply=lambda _: None,
+        advance=lambda _: None,
+        confirm=confirmed.append,
+        poll_seconds=0,
+        now=clock,
+    )
+    await write(store, 3)
+    before = clock()
+    store.before_list.close()
+    step = asyncio.create_task(feed.step())
+    await store.before_list.arrivals()
+    clock.advance(7)
+    assert confirmed == []
+    store.before_list.open()
+    await step
+
+    assert confirmed == [before]
+
+
+async def test_a_stream_that_is_never_silent_does_not_keep_it_from_confirming() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    confirmed: list[float] = []
+    changes = await write(store, 1)
+    feed = Feed(
+        store,
+        Stream(),
+        start_over=lambda _: None,
+        apply=lambda _: None,
+        advance=lambda _: None,
+        confirm=confirmed.append,
+        poll_seconds=1,
+        now=clock,
+    )
+    await feed.step()
+    assert confirmed == [clock()]
+    for _ in range(3):
+        changes = await write(store, 1)
+        feed._stream = Stream([changes[-1]])
+        clock.advance(0.4)
+        await feed.step()
+
+    assert confirmed == [1000.0, 1000.8]
+
+
+async def test_a_history_that_became_another_while_it_was_read_confirms_nothing() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    store.before_list.close()
+    step = asyncio.create_task(fed.feed.step())
+    await store.before_list.arrivals()
+    fed.feed.saw(Clock("another", 0))
+    store.before_list.open()
+    await step
+
+    assert fed.advanced == [0]

@@ -66,6 +66,10 @@ class World:
         found = self.local.get(key)
         return found.snapshot if found else None
 
+    def drop_local(self) -> None:
+        """As when other keys crowded out what is held; what is known of changes stays."""
+        self.local._entries.clear()
+
     async def shared(self, key: RouteKey = K1) -> Snapshot | None:
         entry = self.cache.entries.get(key)
         return entry.value if entry else None
@@ -95,7 +99,7 @@ async def test_the_second_answer_comes_from_the_local_cache(world: World) -> Non
 async def test_without_a_local_entry_the_shared_cache_answers_and_fills_the_local_one(world: World) -> None:
     snapshot = Snapshot(K1, world.store.put(K1), 1)
     await world.resolve()
-    world.local.clear()
+    world.drop_local()
     assert await world.resolve() == Answer(snapshot, Source.REDIS, 0.0)
     assert await world.resolve() == Answer(snapshot, Source.LOCAL, 0.0)
     assert len(world.store.loads) == 1
@@ -125,7 +129,7 @@ async def test_absence_is_cached_in_both_layers_with_the_revision_of_its_snapsho
     world.store.put(K2)
     assert await world.resolve() == Answer(Snapshot(K1, None, 1), Source.POSTGRES)
     assert (await world.resolve()).source is Source.LOCAL
-    world.local.clear()
+    world.drop_local()
     assert await world.resolve() == Answer(Snapshot(K1, None, 1), Source.REDIS)
     assert len(world.store.loads) == 1
 
@@ -153,7 +157,7 @@ async def test_every_look_into_a_cache_is_counted(world: World) -> None:
     await world.resolve(K2)
     await world.resolve(K2)
     await world.resolve(K1, min_revision=1)
-    world.local.clear()
+    world.drop_local()
     await world.resolve(K1)
     await world.resolve(K2)
     assert world.observed.counts == {
@@ -213,7 +217,7 @@ async def test_min_revision_is_served_by_any_layer_that_is_at_it(world: World, s
     snapshot = seed(world)
     for source in (Source.POSTGRES, Source.LOCAL):
         assert await world.resolve(K1, 1) == Answer(snapshot, source)
-    world.local.clear()
+    world.drop_local()
     assert await world.resolve(K1, 1) == Answer(snapshot, Source.REDIS)
 
 
@@ -352,7 +356,7 @@ async def test_after_shedding_the_same_keys_are_answered() -> None:
 async def test_a_finished_flight_leaves_nothing_behind(world: World) -> None:
     await world.resolver.resolve_many(keys(10))
     world.store.failure = StoreUnavailable()
-    world.local.clear()
+    world.drop_local()
     world.cache.flush()
     await world.resolver.resolve_many(keys(10))
     assert world.resolver._flights == {}
@@ -385,7 +389,7 @@ async def load_late(world: World, ask: Late, *, evict: bool) -> Snapshot:
     written = Snapshot(K1, world.store.put(K1, NEW), 2)
     world.resolver.learn([written])
     if evict:
-        world.local.clear()
+        world.drop_local()
     world.store.after_read.open()
     await asking
     return written
@@ -430,7 +434,7 @@ async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_i
     await world.store.after_read.arrivals()
     written = Snapshot(K1, world.store.put(K1, NEW), 2)
     world.resolver.learn([written])
-    world.local.clear()
+    world.drop_local()
     after = asyncio.create_task(world.resolve())
     await world.store.after_read.arrivals(2)
     world.store.after_read.open()
@@ -480,7 +484,7 @@ async def test_with_the_store_down_what_is_cached_keeps_coming_and_says_from_whe
     await world.resolve(K2)
     world.store.failure = StoreUnavailable()
     assert await world.resolve(K1) == Answer(snapshot, Source.LOCAL)
-    world.local.clear()
+    world.drop_local()
     assert await world.resolve(K1) == Answer(snapshot, Source.REDIS)
     assert await world.resolve(K2) == Answer(Snapshot(K2, None, 1), Source.REDIS)
 
@@ -627,7 +631,7 @@ async def test_a_local_entry_is_no_newer_than_the_feed(world: World) -> None:
 
 
 async def test_an_entry_from_before_the_feed_does_not_grow_with_it(world: World) -> None:
-    world.local.advance(50)
+    world.local.start_over(50)
     world.local.put(Snapshot(K1, None, 7), world.now())
     world.local.advance(60)
 
@@ -640,7 +644,7 @@ async def test_a_load_that_began_before_a_change_was_observed_is_not_taken_over(
     asking = asyncio.create_task(world.resolve())
     await world.store.after_read.arrivals()
     world.resolver.observe(Snapshot(K1, None, 9))
-    world.local.clear()
+    world.drop_local()
 
     world.store.after_read.open()
     await asking
@@ -654,7 +658,7 @@ async def test_a_shared_value_older_than_a_known_change_is_not_answered(world: W
     shared = await world.shared()
     world.store.revision = 9
     world.resolver.observe(Snapshot(K1, None, 9))
-    world.local.clear()
+    world.drop_local()
 
     answer = await world.resolve()
 
@@ -683,9 +687,9 @@ async def test_a_flight_older_than_a_local_entry_may_be_is_not_joined_but_waited
     assert len(world.store.loads) == 1
 
     world.cache.flush()
-    world.local.clear()
+    world.drop_local()
     world.store.after_read.open()
 
     assert (await first).route().url != NEW
-    world.local.clear()
+    world.drop_local()
     assert (await second).route().url == NEW

@@ -106,9 +106,9 @@ def test_what_is_put_together_does_not_expire_together(cache: LocalCache, now: M
     keys = [RouteKey("a", "b", "c", f"v{number}") for number in range(50)]
     for key in keys:
         cache.put(at(5, key), now())
-    ends = {entry.expires_at for key in keys if (entry := cache.get(key))}
-    assert len(ends) > 40
-    assert now() + TTL * (1 - JITTER) <= min(ends) < max(ends) <= now() + TTL
+    lives = {entry.ttl for key in keys if (entry := cache.get(key))}
+    assert len(lives) > 40
+    assert TTL * (1 - JITTER) <= min(lives) < max(lives) <= TTL
 
 
 def test_absence_never_outlives_a_route(now: ManualClock) -> None:
@@ -129,12 +129,6 @@ def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> N
     assert [held(cache, key) is not None for key in keys] == [True, False, True, True]
 
 
-def test_clear_forgets_everything(cache: LocalCache, now: ManualClock) -> None:
-    cache.put(at(5), now())
-    cache.clear()
-    assert (len(cache), held(cache)) == (0, None)
-
-
 # What the feed tells
 
 
@@ -148,7 +142,7 @@ def test_a_change_replaces_what_is_held_and_lets_it_live_no_longer(cache: LocalC
     assert before
     assert after
     assert after.snapshot == at(8)
-    assert (after.read_at, after.expires_at) == (before.read_at, before.expires_at)
+    assert (after.read_at, after.ttl) == (before.read_at, before.ttl)
 
 
 def test_a_change_of_what_is_not_held_brings_nothing_in(cache: LocalCache) -> None:
@@ -178,12 +172,88 @@ def test_changes_that_come_late_or_twice_change_nothing(cache: LocalCache, now: 
 
 
 def test_what_is_as_new_as_the_feed_is_tracked_and_what_is_older_is_not(cache: LocalCache, now: ManualClock) -> None:
-    cache.advance(10)
+    cache.start_over(10)
     cache.put(at(10), now())
     cache.put(at(9, K2), now())
 
     assert cache.get(K1).tracked  # type: ignore[union-attr]
     assert not cache.get(K2).tracked  # type: ignore[union-attr]
+
+
+def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is_known(
+    cache: LocalCache, now: ManualClock
+) -> None:
+    cache.start_over(10)
+    cache.observe(at(11, K2))
+    cache.advance(12)
+
+    cache.put(at(10), now())
+    cache.put(at(10, K2), now())
+
+    assert cache.get(K1).tracked  # type: ignore[union-attr]
+    assert cache.get(K2) is None
+
+
+def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: ManualClock) -> None:
+    cache = LocalCache(size=2, ttl=TTL, negative_ttl=TTL, now=now)
+    cache.start_over(10)
+    for number in (11, 12, 13):  # the third one makes the first forgotten
+        cache.observe(at(number, RouteKey("a", "b", "c", f"v{number}")))
+    cache.advance(13)
+
+    cache.put(at(10, RouteKey("a", "b", "c", "v11")), now())
+    cache.put(at(11), now())
+
+    assert not cache.get(RouteKey("a", "b", "c", "v11")).tracked  # type: ignore[union-attr]
+    assert cache.get(K1).tracked  # type: ignore[union-attr]
+
+
+def test_while_the_feed_confirms_it_what_it_tracks_is_held_and_a_lost_feed_leaves_the_time_to_live(
+    cache: LocalCache, now: ManualClock
+) -> None:
+    cache.start_over(5)
+    cache.put(at(5), now())
+    for _ in range(10):
+        now.advance(TTL / 2)
+        cache.confirm(now())
+        assert held(cache) == at(5)
+
+    now.advance(TTL * (1 - JITTER) - 0.001)
+    assert held(cache) == at(5)
+    now.advance(TTL * JITTER + 0.001)
+    assert held(cache) is None
+
+
+def test_what_the_feed_does_not_track_it_does_not_confirm(cache: LocalCache, now: ManualClock) -> None:
+    cache.start_over(10)
+    cache.put(at(9), now())
+    now.advance(TTL)
+    cache.confirm(now())
+
+    assert held(cache) is None
+
+
+def test_the_age_counts_from_the_last_moment_at_which_it_was_surely_true(cache: LocalCache, now: ManualClock) -> None:
+    cache.start_over(5)
+    begun = now()
+    cache.put(at(5), begun)
+    entry = cache.get(K1)
+    assert entry
+    assert cache.true_at(entry) == begun
+
+    now.advance(3)
+    cache.confirm(now())
+
+    assert cache.true_at(entry) == begun + 3
+
+
+def test_nothing_confirmed_before_it_started_over_counts(cache: LocalCache, now: ManualClock) -> None:
+    cache.confirm(now() + TTL)
+    cache.start_over(5)
+    cache.put(at(5), now())
+    now.advance(TTL)
+
+    assert held(cache) is None
 
 
 def test_the_feed_never_goes_back_until_it_starts_over(cache: LocalCache, now: ManualClock) -> None:

@@ -93,7 +93,9 @@ class Provenance(google.protobuf.message.Message):
     """
     @property
     def age(self) -> google.protobuf.duration_pb2.Duration:
-        """How long ago this server process took the answer over from the layer below; zero from Redis and PostgreSQL."""
+        """How long ago the answer was surely what the store says, as far as this server process knows by itself; zero from
+        Redis and PostgreSQL, which were asked just now.
+        """
 
     def __init__(
         self,
