@@ -131,7 +131,7 @@ class Changer:
         """Let no cache answer anything older than what the lock showed, of the siblings too."""
         current = _current(key, seen)
         self._learn([current])
-        siblings = [Snapshot(sibling.key, sibling, seen.revision, current.epoch) for sibling in seen.siblings]
+        siblings = [Snapshot(sibling.key, sibling, seen.revision, seen.epoch) for sibling in seen.siblings]
         # Best effort, as settling is: where Redis is out, the bounds of the caches hold.
         with suppress(CacheUnavailable):
             await self._cache.consume([current, *siblings])
@@ -181,7 +181,7 @@ def decide_delete(command: Delete, seen: Locked) -> Sequence[Draft]:
 
 def _expected(key: RouteKey, expected_revision: int, seen: Locked) -> Route:
     if seen.route is None:
-        raise RouteNotFound(str(key), seen.revision)
+        raise RouteNotFound(str(key), seen.revision, seen.epoch)
     if expected_revision and seen.route.revision != expected_revision:
         raise RevisionMismatch(str(key), expected_revision, seen.route.revision)
     return seen.route
@@ -192,7 +192,7 @@ def _switched(route: Route, kind: ChangeKind) -> Draft:
 
 
 def _current(key: RouteKey, seen: Locked) -> Snapshot:
-    return Snapshot(key, seen.route, seen.revision)
+    return Snapshot(key, seen.route, seen.revision, seen.epoch)
 
 
 def _outcome(key: RouteKey, seen: Locked, changes: Sequence[Change]) -> Outcome:

@@ -210,8 +210,10 @@ class _GuardedTransaction:
         """See RouteTransaction.lock."""
         before = self._epochs.seen
         seen = await self._transaction.lock(key, intent)
-        if seen.revision < before.revision:
-            # Under which epoch it does not say. A retry finds out, and nothing was done yet.
+        self._epochs.read(Clock(seen.epoch, seen.revision), before)
+        self._epochs.check()
+        if seen.epoch != self._epochs.epoch:
+            # The epoch became another while it was read, and this is from the one before. Nothing was done yet.
             raise StoreRestored
         return seen
 

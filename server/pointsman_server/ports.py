@@ -70,13 +70,14 @@ class Locked:
     """What a transaction sees of a key once it holds the lock of the key's family.
 
     ``route`` is the route of the key, ``siblings`` are the other versions of the same tenant, service and env.
-    ``revision`` is one as of which all of it is true. ``replay`` is the outcome that was remembered under the
-    intent's ``request_id`` and fingerprint, if any.
+    ``revision`` is one as of which all of it is true, in ``epoch``. ``replay`` is the outcome that was remembered under
+    the intent's ``request_id`` and fingerprint, if any.
     """
 
     route: Route | None
     siblings: Sequence[Route]
     revision: int
+    epoch: str
     replay: Outcome | None = None
 
 

@@ -192,7 +192,7 @@ class MemoryTransaction:
             route for other, route in sorted(self._store.routes.items()) if other.family == key.family and other != key
         ]
         replay = self._replay(key.tenant, intent)
-        return Locked(self._store.routes.get(key), siblings, self._store.revision, replay)
+        return Locked(self._store.routes.get(key), siblings, self._store.revision, self._store.epoch, replay)
 
     async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
         """See RouteTransaction.record."""

@@ -43,7 +43,7 @@ def route(key: RouteKey = V1, *, active: bool = True, revision: int = 5) -> Rout
 
 
 def seen(found: Route | None = None, *siblings: Route) -> Locked:
-    return Locked(found, siblings, 9)
+    return Locked(found, siblings, 9, "epoch")
 
 
 # Create
@@ -188,7 +188,7 @@ def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_absent(
     for expected in (0, 5):
         with pytest.raises(RouteNotFound) as refused:
             decide(expected, seen(None, route(V2)))
-        assert refused.value.metadata == {"key": str(V1), "revision": "9"}
+        assert refused.value.metadata == {"key": str(V1), "revision": "9", "epoch": "epoch"}
 
 
 @every_decision
@@ -321,6 +321,15 @@ async def test_a_mutation_that_changes_nothing_still_shows_this_server_what_is(w
     outcome = await world.changer.activate(Activate(V1), INTENT)
     assert world.learnt == [Snapshot(V1, route, outcome.revision)]
     assert world.journal == ["lock", "learn", "commit"]
+
+
+async def test_what_was_found_as_wanted_is_shown_with_its_epoch(world: World) -> None:
+    """A token without one cannot be told from one of the time before a restore."""
+    world.store.put(V1)
+    await world.changer.activate(Activate(V1), INTENT)
+    await world.changer.create(Create(V2, URL, {}), RETRY)
+    await world.changer.create(Create(V2, URL, {}), RETRY)
+    assert [snapshot.epoch for snapshot in world.learnt] == [world.store.epoch] * 3
 
 
 REFUSED: dict[str, tuple[Mutate, type[PointsmanError]]] = {

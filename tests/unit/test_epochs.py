@@ -8,10 +8,10 @@ import pytest
 from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.errors import StoreRestored, StoreUnavailable
-from pointsman_server.ports import ChangeQuery, Clock, Intent, RouteQuery
+from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, RouteQuery
 from pointsman_server.routes import Change, RouteKey
 from tests.support.changes import make_change
-from tests.support.fakes import MemoryCache, MemoryStore
+from tests.support.fakes import MemoryCache, MemoryStore, MemoryTransaction
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
 INTENT = Intent("alice")
@@ -118,6 +118,28 @@ async def test_a_write_is_the_first_to_see_a_new_epoch(scene: Scene) -> None:
     scene.memory.epoch, scene.memory.revision = NEW, 10
     assert await scene.write("https://a") == 11
     assert (scene.epochs.seen, scene.switches) == (Clock(NEW, 11), [NEW])
+
+
+async def test_a_write_that_changes_nothing_is_the_first_to_see_a_new_epoch(scene: Scene) -> None:
+    await scene.write("https://a")
+    scene.memory.epoch, scene.memory.revision = NEW, 4
+    assert await scene.write("https://a") == 4
+    assert (scene.epochs.seen, scene.switches, scene.epochs.lost) == (Clock(NEW, 4), [NEW], "")
+
+
+async def test_what_was_locked_before_the_restore_is_not_gone_by(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = MemoryTransaction.lock
+
+    async def answered_late(transaction: MemoryTransaction, key: RouteKey, intent: Intent) -> Locked:
+        found = await lock(transaction, key, intent)
+        scene.memory.epoch, scene.memory.revision = NEW, 4
+        await scene.store.clock()
+        return found
+
+    monkeypatch.setattr(MemoryTransaction, "lock", answered_late)
+    with pytest.raises(StoreRestored):
+        await scene.write("https://a")
+    assert (scene.memory.revision, scene.epochs.seen) == (4, Clock(NEW, 4))
 
 
 async def test_back_in_an_epoch_that_has_ended_is_a_restore_too(scene: Scene) -> None:

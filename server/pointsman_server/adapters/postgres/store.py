@@ -38,7 +38,7 @@ LOCK_FAMILY = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 # A statement of its own, after the lock: under READ COMMITTED it sees everything that was committed before it.
 READ_FAMILY = f"""
-SELECT clock.revision, r.url IS NOT NULL, {", ".join("r." + name for name in ROUTE_COLUMNS.split(", "))}
+SELECT clock.epoch, clock.revision, r.url IS NOT NULL, {", ".join("r." + name for name in ROUTE_COLUMNS.split(", "))}
   FROM clock LEFT JOIN routes AS r ON (r.tenant, r.service, r.env) = (%s, %s, %s)
 """
 
@@ -177,10 +177,11 @@ class PostgresTransaction:
         """See RouteTransaction.lock."""
         await self._connection.execute(LOCK_FAMILY, [key.family])
         rows = await _all(self._connection, READ_FAMILY, [key.tenant, key.service, key.env])
-        routes = {route.key: route for route in (route_from_row(row[2:]) for row in rows if row[1])}
+        routes = {route.key: route for route in (route_from_row(row[3:]) for row in rows if row[2])}
         route = routes.pop(key, None)
         siblings = sorted(routes.values(), key=lambda sibling: sibling.key)
-        return Locked(route, siblings, rows[0][0], await self._replay(key, intent))
+        epoch, revision = rows[0][:2]
+        return Locked(route, siblings, revision, str(epoch), await self._replay(key, intent))
 
     async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
         """See RouteTransaction.record."""
