@@ -105,6 +105,13 @@ class Model:
         """Say whether the write found what it wanted: its answer is then a read."""
         return write.kind in NO_OPS and not self.own(write)
 
+    def tells(self, read: Read) -> bool:
+        """Say whether a reply, absence too, is what the history says as of the reply's revision."""
+        row = self.at(read.key, read.as_of)
+        state = row.state if row else "absent"
+        truth = (state, row.revision, row.url) if row and state == "active" else (state, 0, "")
+        return (read.state, read.revision, read.url) == truth
+
     def effective(self, read: Read) -> int:
         """Return the revision of the key that a read shows, for an absence too."""
         if read.revision:
@@ -200,11 +207,8 @@ def no_ops_are_current(model: Model) -> Iterator[Violation]:
 def answers_are_true(model: Model) -> Iterator[Violation]:
     """Promises 5 and 6: what a reply says, absence too, is what the history says as of the reply's revision."""
     for read in model.history.reads:
-        row = model.at(read.key, read.as_of)
-        told = (read.state, read.revision, read.url)
-        state = row.state if row else "absent"
-        if told != ((state, row.revision, row.url) if row and state == "active" else (state, 0, "")):
-            yield Violation(6, "an answer that was never true", read.ret, _show(read, row))
+        if not model.tells(read):
+            yield Violation(6, "an answer that was never true", read.ret, _show(read, model.at(read.key, read.as_of)))
 
 
 def nothing_from_the_future(model: Model) -> Iterator[Violation]:

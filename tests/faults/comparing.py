@@ -1,85 +1,167 @@
-"""The end of a run: Redis, the audit log and Kafka against the history in PostgreSQL."""
+"""The end of a run: Redis, the audit log and Kafka against the history in PostgreSQL, that of lost eras too."""
 
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from confluent_kafka import Message
 
 from pointsman.v1 import route_pb2
 from tests.faults.checking import Model, Violation
-from tests.faults.history import Row
-from tests.faults.injections import route_key
-from tests.faults.rig import TOPIC, Rig
+from tests.faults.faulting import route_key
+from tests.faults.history import Era
+from tests.faults.rig import AUDIT_DATABASE, TOPIC, Rig, read_clock
 from tests.support.kafka import read_all
 
 PATIENCE_SECONDS = 90.0
-KEY = "tenant || '/' || service || '/' || env || '/' || version"
-CHANGES = f"""
-    SELECT revision, {KEY}, kind, request_id, coalesce(after->>'url', ''), coalesce((after->>'active')::boolean, false)
-    FROM route_changes ORDER BY revision
-"""  # noqa: S608 - put together from constants of ours
+DEAD_LETTERS = f"{TOPIC}.dead-letters"
+
+Change = tuple[str, int]  # epoch and revision
+Place = tuple[int, int]  # partition and offset
 
 
-def rows_of(rig: Rig) -> list[Row]:
-    """Read the whole history from PostgreSQL."""
-    with rig.connect() as connection:
-        return [Row(*row) for row in connection.execute(CHANGES)]  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message of the topic that is a change."""
+
+    key: str
+    epoch: str
+    revision: int
 
 
-def wait_until_quiet(rig: Rig) -> bool:
-    """Wait until the relay and the audit log are where the clock is; say whether they came there."""
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    with rig.connect() as connection:
-        while time.monotonic() < give_up:
-            query = "SELECT clock.revision, relay.revision, (SELECT count(*) FROM audit_log) FROM clock, relay "
-            clock, relayed, audited = connection.execute(query).fetchone() or (0, 0, 0)
-            if clock == relayed == audited:
-                return True
-            time.sleep(0.2)
-    return False
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The changes that copies must have, and those that they may have: what a restore took back before Kafka had it."""
+
+    must: frozenset[Change]
+    may: frozenset[Change]
+
+
+def expect(eras: Sequence[Era]) -> Expected:
+    """Say what copies of the history must and may have of it."""
+    must = {(row.epoch, row.revision) for row in eras[-1].rows}
+    for era in eras[:-1]:
+        must |= {(row.epoch, row.revision) for row in era.rows if row.revision <= era.relayed}
+    may = {(row.epoch, row.revision) for era in eras for row in era.rows}
+    return Expected(frozenset(must), frozenset(may))
 
 
 def compare(rig: Rig, model: Model) -> Iterator[Violation]:
-    """Hold the three copies to the history."""
-    if not wait_until_quiet(rig):
+    """Hold the copies to the history; ``model`` is that of the last era."""
+    expected = expect(rig.eras)
+    if not _wait_until_quiet(rig, expected):
         yield Violation(9, f"relay and audit log are still behind after {PATIENCE_SECONDS:g} s", 0.0, "")
-    yield from _audit(rig, model.rows)
-    yield from _topic(rig, model.rows)
+    yield from judge_audit(_audited(rig), expected)
+    yield from _chain(rig)
+    yield from _topic(rig, expected)
     yield from _cache(rig, model)
 
 
-def _audit(rig: Rig, rows: Sequence[Row]) -> Iterator[Violation]:
-    with rig.connect() as connection:
-        audited = [row[0] for row in connection.execute("SELECT revision FROM audit_log ORDER BY revision")]
-    if audited != [row.revision for row in rows]:
-        yield Violation(10, "the audit log is not the history", 0.0, f"{len(audited)} rows for {len(rows)} changes")
+def _wait_until_quiet(rig: Rig, expected: Expected) -> bool:
+    """Wait until the relay and the audit log are where the clock is; say whether they came there."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up:
+        with rig.connect() as connection:
+            clock = read_clock(connection)
+        if clock.revision == clock.relayed and expected.must <= set(_audited(rig)) and _all_set_aside(rig):
+            return True
+        time.sleep(0.5)
+    return False
 
 
-def _topic(rig: Rig, rows: Sequence[Row]) -> Iterator[Violation]:
-    events = (route_pb2.RouteChange.FromString(each.value()) for each in read_all(rig.kafka.bootstrap_servers, TOPIC))
-    yield from judge_topic([(_name(event.key), event.revision) for event in events], rows)
+def _all_set_aside(rig: Rig) -> bool:
+    return rig.poison.keys() <= {place for place, _ in _dead_letters(rig)}
 
 
-def judge_topic(events: Iterable[tuple[str, int]], rows: Sequence[Row]) -> Iterator[Violation]:
-    """Promise 9: every change at least once; by key, first appearances in the order of revisions."""
-    first: dict[str, list[int]] = defaultdict(list)
-    seen: set[int] = set()
-    for key, revision in events:
-        if revision not in seen:
-            seen.add(revision)
-            first[key].append(revision)
-    missing = {row.revision for row in rows} - seen
-    if missing:
-        yield Violation(9, "changes that are not in Kafka", 0.0, str(sorted(missing)[:10]))
-    if seen - {row.revision for row in rows}:
-        yield Violation(9, "events that are no changes", 0.0, "")
+def _audited(rig: Rig) -> list[Change]:
+    with rig.connect(AUDIT_DATABASE) as connection:
+        return connection.execute("SELECT epoch, revision FROM audit_log").fetchall()  # type: ignore[return-value]
+
+
+def judge_audit(audited: Sequence[Change], expected: Expected) -> Iterator[Violation]:
+    """Promise 10: one row for each change, and for nothing else."""
+    found = set(audited)
+    if len(found) < len(audited):
+        yield Violation(10, "the audit log has a change twice", 0.0, "")
+    if expected.must - found:
+        yield Violation(10, "changes that are not in the audit log", 0.0, _some(expected.must - found))
+    if found - expected.may:
+        yield Violation(10, "rows of the audit log that are no changes", 0.0, _some(found - expected.may))
+
+
+def _chain(rig: Rig) -> Iterator[Violation]:
+    done = rig.command("audit", "verify")
+    print(done.stdout.strip())
+    if done.returncode:
+        yield Violation(10, "the chain of the audit log does not verify", 0.0, done.stdout + done.stderr)
+
+
+def _topic(rig: Rig, expected: Expected) -> Iterator[Violation]:
+    events, strange = [], []
+    for message in read_all(rig.kafka.bootstrap_servers, TOPIC):
+        place = _place(message)
+        if place in rig.poison:
+            continue
+        change = route_pb2.RouteChange.FromString(message.value() or b"")
+        if (message.key() or b"").decode() != _name(change.key):
+            strange.append(place)
+        events.append(Event(_name(change.key), change.epoch, change.revision))
+    if strange:
+        yield Violation(9, "messages under another key than that of their route", 0.0, str(strange[:10]))
+    yield from judge_topic(events, expected)
+    yield from judge_dead_letters(_dead_letters(rig), rig.poison)
+
+
+def judge_topic(events: Iterable[Event], expected: Expected) -> Iterator[Violation]:
+    """Promise 9: every change at least once; by key and epoch, first appearances in the order of revisions."""
+    first: dict[tuple[str, str], list[int]] = defaultdict(list)
+    seen: set[Change] = set()
+    for event in events:
+        change = (event.epoch, event.revision)
+        if change not in seen:
+            seen.add(change)
+            first[event.key, event.epoch].append(event.revision)
+    if expected.must - seen:
+        yield Violation(9, "changes that are not in Kafka", 0.0, _some(expected.must - seen))
+    if seen - expected.may:
+        yield Violation(9, "events that are no changes", 0.0, _some(seen - expected.may))
     for key, revisions in first.items():
-        if revisions != sorted(revisions):
+        if any(after < before for before, after in pairwise(revisions)):
             yield Violation(9, "events of a key out of order", 0.0, f"{key}: {revisions}")
+
+
+def judge_dead_letters(letters: Iterable[tuple[Place, bytes]], poison: dict[Place, bytes]) -> Iterator[Violation]:
+    """Promise 9: what is no change is set aside, as it was, and nothing else is."""
+    found = set(letters)
+    for place, payload in poison.items():
+        if (place, payload) not in found:
+            yield Violation(9, "a poison message that is not among the dead letters", 0.0, f"{place}: {payload[:20]!r}")
+    if others := {place for place, _ in found} - poison.keys():
+        yield Violation(9, "a dead letter that was no poison", 0.0, str(sorted(others)[:10]))
+
+
+def _dead_letters(rig: Rig) -> list[tuple[Place, bytes]]:
+    messages = read_all(rig.kafka.bootstrap_servers, DEAD_LETTERS)
+    return [(_origin(message), message.value() or b"") for message in messages]
+
+
+def _origin(message: Message) -> Place:
+    """Say where a dead letter lay, by its headers."""
+    headers = dict(message.headers() or [])
+    return int(headers["partition"] or -1), int(headers["offset"] or -1)
+
+
+def _place(message: Message) -> Place:
+    partition, offset = message.partition(), message.offset()
+    return -1 if partition is None else partition, -1 if offset is None else offset
 
 
 def _cache(rig: Rig, model: Model) -> Iterator[Violation]:
     with rig.redis_client() as client:
-        names = list(filter(route_key, client.scan_iter("pointsman:*", count=1000)))
+        # What is left of lost eras has other names, and expires.
+        names = list(filter(route_key, client.scan_iter(f"pointsman:{rig.epoch[:8]}:*", count=1000)))
         entries = [(route_key(name), client.hgetall(name)) for name in names]
     for name, fields in entries:
         if b"r" in fields:
@@ -100,3 +182,7 @@ def judge_entry(model: Model, key: str, as_of: int, value: bytes) -> Iterator[Vi
 
 def _name(key: route_pb2.RouteKey) -> str:
     return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
+
+
+def _some(changes: Iterable[Change]) -> str:
+    return str(sorted(changes)[:10])

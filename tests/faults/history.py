@@ -11,7 +11,9 @@ class Read:
     """One key, answered once. ``revision`` is that of the route, 0 without one; ``as_of`` is when the answer was true.
 
     ``server`` names one life of one server, empty if it was restarted during the call. ``floor`` is the
-    ``min_revision`` that was asked for. ``session`` is one client; ``token`` says that it sends back what it saw.
+    ``min_revision`` that was asked for, ``floor_epoch`` the epoch that it counts in, if the client knew that.
+    ``session`` is one client; ``token`` says that it sends back what it saw. ``epoch`` is that of the answer, empty if
+    the server did not say it.
     """
 
     call: float
@@ -25,6 +27,8 @@ class Read:
     session: int = 0
     floor: int = 0
     token: bool = False
+    epoch: str = ""
+    floor_epoch: str = ""
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class Write:
 
 @dataclass(slots=True)
 class Row:
-    """One row of ``route_changes``."""
+    """One row of ``route_changes``. ``made`` is when, in seconds since 1970."""
 
     revision: int
     key: str
@@ -56,6 +60,8 @@ class Row:
     request_id: str
     url: str = ""
     active: bool = False
+    epoch: str = ""
+    made: float = 0.0
 
     @property
     def state(self) -> str:
@@ -78,13 +84,46 @@ class Call:
 
 
 @dataclass(slots=True)
+class Failure:
+    """One attempt that failed, at one life of a server. ``epoch`` is that of the token that was sent."""
+
+    call: float
+    ret: float
+    kind: str
+    life: str
+    code: str
+    reason: str
+    request_id: str = ""
+    epoch: str = ""
+
+
+@dataclass(slots=True)
+class Era:
+    """The time between two restores of the database, and what it held in the end. All times are monotonic seconds.
+
+    ``rows`` is all of its history, that before ``base`` from the backup. ``backup``: when the backup was begun that it
+    grew from. ``opened``: since when it may have been written. ``switched``: when the command ended that gave it its
+    epoch. ``sealed``: when nothing could be committed any more. ``relayed``: what Kafka surely had then.
+    """
+
+    epoch: str
+    base: int = 0
+    backup: float = -math.inf
+    opened: float = -math.inf
+    switched: float = -math.inf
+    sealed: float = math.inf
+    relayed: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class History:
     """Everything that the clients saw."""
 
     reads: list[Read] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    errors: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def operations(self) -> int:

@@ -1,106 +1,48 @@
-"""The table of faults: how each is injected, and how it is healed. Healing always happens, and is bounded."""
+"""Faults that strike whenever: a part ends, hangs, is slow or out of reach, and is healed."""
 
 import asyncio
-import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import redis
 
-from tests.faults.rig import MESSAGE_TIMEOUT, Rig, Server
+from tests.faults.faulting import Injection, Scene, Strike
+from tests.faults.rig import Server
 
-HEAL_SECONDS = 60.0
-SETTLE_SECONDS = 1.0
-
-Injection = Callable[[Rig, random.Random], AbstractAsyncContextManager[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One row. ``inject`` holds the fault while its block runs; ``hold`` is how long: from, to, in seconds.
-
-    ``component`` is what is out of order: the availability of reads is promised for some. ``degrades``: Redis is out
-    of reach of a server meanwhile, so the wider bound of promise 5 holds.
-    """
-
-    name: str
-    component: str
-    inject: Injection
-    hold: tuple[float, float] = (1.0, 2.0)
-    degrades: bool = False
+Choose = Callable[[Scene], Server]
+OK_WRITES = r'pointsman_write_requests_total\{.*outcome="ok".*\}'
 
 
-@dataclass(slots=True)
-class Injected:
-    """One fault that was injected: when it began and when everything was healed; ``cached`` is what Redis held then."""
-
-    fault: Fault
-    begin: float
-    end: float = 0.0
-    cached: frozenset[str] = field(default_factory=frozenset)
-
-    @property
-    def degraded(self) -> tuple[float, float] | None:
-        """When Redis was out of reach, if it was."""
-        return (self.begin, self.end + SETTLE_SECONDS) if self.fault.degrades else None
+def anyone(scene: Scene) -> Server:
+    """Choose any server."""
+    return scene.dice.choice(scene.rig.servers)
 
 
-async def inject(rig: Rig, fault: Fault, dice: random.Random, hold: float | None = None) -> Injected:
-    """Inject ``fault``, hold it, heal it."""
-    injected = Injected(fault, time.monotonic())
-    seconds = hold or dice.uniform(*fault.hold)
-    async with asyncio.timeout(HEAL_SECONDS + seconds):
-        async with fault.inject(rig, dice):
-            if fault.component == "PostgreSQL":
-                injected.cached = cached_keys(rig, seconds + 1)
-            await asyncio.sleep(seconds)
-    injected.end = time.monotonic()
-    return injected
+def leader(scene: Scene) -> Server:
+    """Choose the one whose relay leads."""
+    return scene.rig.leader()
 
 
-def cached_keys(rig: Rig, seconds: float) -> frozenset[str]:
-    """Name the keys that Redis answers for at least ``seconds`` more: with a value, and not being written."""
-    found = []
-    with rig.redis_client() as client:
-        for name in filter(route_key, client.scan_iter("pointsman:*", count=1000)):
-            fields = client.hgetall(name)
-            marked = any(each.startswith(b"p:") for each in fields)
-            if b"r" in fields and not marked and client.pttl(name) > seconds * 1000:
-                found.append(route_key(name))
-    return frozenset(found)
+def consumer(scene: Scene) -> Server:
+    """Choose the one that has consumed most."""
+    return max(scene.rig.servers, key=lambda server: server.metric(r"pointsman_consumed_changes_total\{.*\}"))
 
 
-def route_key(name: bytes) -> str:
-    """Return the route key in a name of Redis, where it comes last; empty if there is none."""
-    key = name.decode().rpartition(":")[2]
-    return key if key.count("/") == 3 else ""
-
-
-def _any(rig: Rig, dice: random.Random) -> Server:
-    return dice.choice(rig.servers)
-
-
-def _leader(rig: Rig, _dice: random.Random) -> Server:
-    return rig.leader()
-
-
-def _consumer(rig: Rig, _dice: random.Random) -> Server:
-    return max(rig.servers, key=lambda server: server.metric(r"pointsman_consumed_changes_total\{.*\}"))
-
-
-Choose = Callable[[Rig, random.Random], Server]
+async def strike(scene: Scene, server: Server, number: signal.Signals) -> None:
+    """End a server by a signal, and take note of it."""
+    scene.strikes.append(Strike(server.life, time.monotonic(), number))
+    await server.stop(number)
 
 
 def server_ends(choose: Choose, number: signal.Signals) -> Injection:
     """End a server by a signal; start it again."""
 
     @asynccontextmanager
-    async def run(rig: Rig, dice: random.Random) -> AsyncIterator[None]:
-        server = await asyncio.to_thread(choose, rig, dice)
-        await server.stop(number)
+    async def run(scene: Scene) -> AsyncIterator[None]:
+        server = await asyncio.to_thread(choose, scene)
+        await strike(scene, server, number)
         try:
             yield
         finally:
@@ -113,8 +55,8 @@ def server_pauses(choose: Choose) -> Injection:
     """Stop a server in the middle of whatever it does, and let it go on."""
 
     @asynccontextmanager
-    async def run(rig: Rig, dice: random.Random) -> AsyncIterator[None]:
-        server = await asyncio.to_thread(choose, rig, dice)
+    async def run(scene: Scene) -> AsyncIterator[None]:
+        server = await asyncio.to_thread(choose, scene)
         server.signal(signal.SIGSTOP)
         try:
             yield
@@ -125,51 +67,46 @@ def server_pauses(choose: Choose) -> Injection:
 
 
 @asynccontextmanager
-async def redis_restarts(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def redis_restarts(scene: Scene) -> AsyncIterator[None]:
     """Kill Redis; it comes back empty."""
-    await rig.redis.end(signal.SIGKILL)
+    await scene.rig.redis.end(signal.SIGKILL)
     try:
         yield
     finally:
-        await rig.redis.started()
+        await scene.rig.redis.started()
 
 
 @asynccontextmanager
-async def redis_flushes(rig: Rig, dice: random.Random) -> AsyncIterator[None]:
+async def redis_flushes(scene: Scene) -> AsyncIterator[None]:
     """Lose all data, several times."""
-    with rig.redis_client() as client:
+    with scene.rig.redis_client() as client:
         for _ in range(5):
             client.flushall()
-            await asyncio.sleep(dice.uniform(0.05, 0.4))
+            await asyncio.sleep(scene.dice.uniform(0.05, 0.4))
     yield
 
 
 @asynccontextmanager
-async def redis_pauses(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def redis_pauses(scene: Scene) -> AsyncIterator[None]:
     """Keep Redis from answering; what it was sent it does later."""
-    rig.redis.signal_all(signal.SIGSTOP)
+    scene.rig.redis.signal_all(signal.SIGSTOP)
     try:
         yield
     finally:
-        rig.redis.signal_all(signal.SIGCONT)
+        scene.rig.redis.signal_all(signal.SIGCONT)
 
 
 @asynccontextmanager
-async def redis_slows(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def redis_slows(scene: Scene) -> AsyncIterator[None]:
     """Answer every server later than it waits."""
-    for server in rig.servers:
-        rig.proxies.do(f"redis-{server.number}", "delay", seconds=0.4)
-    try:
+    with scene.rig.delayed("redis", scene.rig.servers, 0.4, 0.4):
         yield
-    finally:
-        for server in rig.servers:
-            rig.proxies.do(f"redis-{server.number}", "delay", seconds=0)
 
 
 @asynccontextmanager
-async def redis_evicts(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def redis_evicts(scene: Scene) -> AsyncIterator[None]:
     """Leave Redis no room: it evicts keys at random, marks and leases too."""
-    with rig.redis_client() as client:
+    with scene.rig.redis_client() as client:
         client.config_set("maxmemory-policy", "allkeys-random")
         squeeze = asyncio.create_task(_squeeze(client))
         try:
@@ -190,94 +127,112 @@ async def _squeeze(client: "redis.Redis") -> None:
 
 
 @asynccontextmanager
-async def redis_cut(rig: Rig, dice: random.Random) -> AsyncIterator[None]:
-    """Part one server from Redis: the others still read there what this one can no longer replace."""
-    name = f"redis-{_any(rig, dice).number}"
-    rig.proxies.do(name, "cut")
-    try:
+async def redis_read_only_by_others(scene: Scene) -> AsyncIterator[None]:
+    """Part a server from Redis to which writers stick: the others still read there what it can no longer replace.
+
+    ``caught``: the writes that it answered meanwhile.
+    """
+    server = anyone(scene)
+    before = await asyncio.to_thread(server.metric, OK_WRITES)
+    with scene.rig.cut("redis", server):
         yield
-    finally:
-        rig.proxies.do(name, "mend")
+        scene.caught = int(await asyncio.to_thread(server.metric, OK_WRITES) - before)
 
 
 def postgres_restarts(number: signal.Signals) -> Injection:
     """End PostgreSQL by a signal: SIGINT is its fast shutdown, SIGQUIT its crash. Start it again."""
 
     @asynccontextmanager
-    async def run(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
-        await rig.postgres.end(number)
+    async def run(scene: Scene) -> AsyncIterator[None]:
+        await scene.rig.postgres.end(number)
         try:
             yield
         finally:
-            await rig.postgres.started()
+            await scene.rig.postgres.started()
 
     return run
 
 
 @asynccontextmanager
-async def postgres_pauses(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def postgres_pauses(scene: Scene) -> AsyncIterator[None]:
     """Stop PostgreSQL and all its processes; connections stay open and nobody answers."""
-    rig.postgres.signal_all(signal.SIGSTOP)
+    scene.rig.postgres.signal_all(signal.SIGSTOP)
     try:
         yield
     finally:
-        rig.postgres.signal_all(signal.SIGCONT)
+        scene.rig.postgres.signal_all(signal.SIGCONT)
 
 
 @asynccontextmanager
-async def postgres_disconnects(rig: Rig, dice: random.Random) -> AsyncIterator[None]:
+async def postgres_slows(scene: Scene) -> AsyncIterator[None]:
+    """Hold back what servers and PostgreSQL say to each other, each way."""
+    with scene.rig.delayed("postgres", scene.rig.servers, scene.dice.uniform(0.1, 0.2), scene.dice.uniform(0.1, 0.2)):
+        yield
+
+
+@asynccontextmanager
+async def postgres_cut(scene: Scene) -> AsyncIterator[None]:
+    """Part one server from PostgreSQL."""
+    with scene.rig.cut("postgres", anyone(scene)):
+        yield
+
+
+@asynccontextmanager
+async def postgres_pools_exhausted(scene: Scene) -> AsyncIterator[None]:
+    """Lock the routes, so that every connection of every server is stuck.
+
+    ``caught``: the servers in whose pool somebody waited for a connection.
+    """
+    with scene.rig.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE routes IN ACCESS EXCLUSIVE MODE")
+        watching = asyncio.create_task(_count_waiting(scene))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _count_waiting(scene: Scene) -> None:
+    waiting: set[int] = set()
+    while True:
+        for server in scene.rig.servers:
+            if await asyncio.to_thread(server.metric, "pointsman_store_pool_waiting"):
+                waiting.add(server.number)
+        scene.caught = len(waiting)
+        await asyncio.sleep(0.3)
+
+
+@asynccontextmanager
+async def postgres_disconnects(scene: Scene) -> AsyncIterator[None]:
     """End every connection to PostgreSQL, several times."""
-    with rig.connect() as connection:
+    with scene.rig.connect() as connection:
         for _ in range(4):
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND usename = current_user"
             )
-            await asyncio.sleep(dice.uniform(0.1, 0.5))
+            await asyncio.sleep(scene.dice.uniform(0.1, 0.5))
     yield
 
 
 @asynccontextmanager
-async def kafka_restarts(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def kafka_restarts(scene: Scene) -> AsyncIterator[None]:
     """Kill the broker for longer than messages wait for one."""
-    await asyncio.to_thread(rig.kafka.kill)
+    await asyncio.to_thread(scene.rig.kafka.kill)
     try:
         yield
     finally:
-        rig.kafka.start(wait=False)
-        await asyncio.to_thread(rig.kafka.wait_ready)
+        scene.rig.kafka.start(wait=False)
+        await asyncio.to_thread(scene.rig.kafka.wait_ready)
 
 
 @asynccontextmanager
-async def kafka_pauses(rig: Rig, _dice: random.Random) -> AsyncIterator[None]:
+async def kafka_pauses(scene: Scene) -> AsyncIterator[None]:
     """Keep the broker from answering."""
-    rig.kafka.pause()
+    scene.rig.kafka.pause()
     try:
         yield
     finally:
         with suppress(ProcessLookupError):
-            rig.kafka.resume()
-
-
-LONGER_THAN_MESSAGES_WAIT = (MESSAGE_TIMEOUT + 1, MESSAGE_TIMEOUT + 2)
-
-FAULTS: Sequence[Fault] = (
-    Fault("server killed", "server", server_ends(_any, signal.SIGKILL)),
-    Fault("server paused", "server", server_pauses(_any), (2.0, 5.0)),
-    Fault("server terminated", "server", server_ends(_any, signal.SIGTERM)),
-    Fault("Redis killed, back empty", "Redis", redis_restarts, (1.0, 3.0), degrades=True),
-    Fault("Redis flushed", "Redis", redis_flushes),
-    Fault("Redis paused", "Redis", redis_pauses, (1.0, 4.0), degrades=True),
-    Fault("Redis slow", "Redis", redis_slows, (2.0, 4.0), degrades=True),
-    Fault("Redis evicts", "Redis", redis_evicts, (3.0, 5.0)),
-    Fault("Redis cut from one server", "Redis", redis_cut, (2.0, 5.0), degrades=True),
-    Fault("PostgreSQL restarted", "PostgreSQL", postgres_restarts(signal.SIGINT)),
-    Fault("PostgreSQL crashed", "PostgreSQL", postgres_restarts(signal.SIGQUIT)),
-    Fault("PostgreSQL paused", "PostgreSQL", postgres_pauses, (2.0, 5.0)),
-    Fault("PostgreSQL connections ended", "PostgreSQL", postgres_disconnects),
-    Fault("Kafka killed past the timeout", "Kafka", kafka_restarts, LONGER_THAN_MESSAGES_WAIT),
-    Fault("Kafka paused past the timeout", "Kafka", kafka_pauses, LONGER_THAN_MESSAGES_WAIT),
-    Fault("relay leader killed", "server", server_ends(_leader, signal.SIGKILL)),
-    Fault("relay leader paused", "server", server_pauses(_leader), (3.0, 6.0)),
-    Fault("busiest consumer killed", "server", server_ends(_consumer, signal.SIGKILL)),
-)
+            scene.rig.kafka.resume()

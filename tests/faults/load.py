@@ -1,7 +1,8 @@
 """The load: clients on raw stubs, which write down what they saw.
 
-Readers stick to one server, or go round; of those that go round half send back what they saw (``min_revision``).
-Writers write with a request_id, retry the same one until they know, and read what they wrote on any server.
+Readers stick to one server, or go round; of those that go round half send back what they saw (``min_revision`` and its
+epoch). Writers write with a request_id, retry the same one until they know, and read what they wrote. To each server
+some writers stick.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from tests.faults.history import UNANSWERED, Call, History, Read, Write
+from tests.faults.history import UNANSWERED, Call, Failure, History, Read, Write
 from tests.faults.rig import Server
 
 KEYS = 200
@@ -32,6 +33,7 @@ WRITE_ATTEMPTS = 12
 SHUN_SECONDS = 2.0
 PROMPT_SECONDS = 2.0
 ZIPF = 1.1
+NO_FLOOR = (0, "")
 CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -74,12 +76,14 @@ class Target:
 class Load:
     """All clients. ``rate`` is calls a second, all together; ``stop`` ends them after the call that is under way."""
 
-    def __init__(self, servers: Sequence[Server], seed: int, rate: float, readers: int = 24, writers: int = 6) -> None:
+    def __init__(self, servers: Sequence[Server], seed: int, rate: float, readers: int = 36, writers: int = 9) -> None:
         self.history = History()
         self._seed = seed
         self._readers, self._writers = readers, writers
         self._pause = readers / rate
-        self._write_pause = 0.25
+        self._write_pause = 0.4
+        # Of each attempt to write that is under way, by request_id: the life of the server, and when it began.
+        self.underway: dict[str, tuple[str, float]] = {}
         self._servers = servers
         self._targets: list[Target] = []
         self._numbers = itertools.count(1)
@@ -130,12 +134,15 @@ class Load:
 
 
 class Client:
-    """One client: one call after the other. ``token`` sends back, for every key, the highest revision seen."""
+    """One client: one call after the other. ``token`` sends back, for every key, the highest revision seen.
+
+    The answer to a write names no epoch: its revision is sent without one, until a read tells.
+    """
 
     def __init__(self, load: Load, session: int, home: int | None = None, token: bool = False) -> None:
         self._load, self._session, self._home, self._token = load, session, home, token
         self._dice = random.Random(f"{load._seed}-{session}")
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
         self._history = load.history
 
     async def create_all(self, keys: Sequence[str]) -> None:
@@ -165,21 +172,20 @@ class Client:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _read(self, key: str) -> None:
-        floor = self._seen.get(key, 0) if self._token else 0
-        request = pb.ResolveRequest(key=message(key), min_revision=floor)
+        floor = self._seen.get(key, NO_FLOOR)
+        request = pb.ResolveRequest(key=message(key), min_revision=floor[0], epoch=floor[1])
 
         async def attempt(target: Target) -> None:
             life, call = target.server.life, time.monotonic()
             try:
                 reply = await target.stub.Resolve(request, timeout=READ_SECONDS)
             except grpc.aio.AioRpcError as error:
-                state, as_of = _absence(_status(error), error)
-                read = Read(call, time.monotonic(), key, state, 0, as_of)
+                read = _absent(call, key, _status(error), error)
             else:
-                read = _found(call, key, reply.route, reply.provenance.as_of_revision)
+                read = _found(call, key, reply.route, reply.provenance)
             self._note(read, life, target, floor)
 
-        await self._failover("floor" if floor else "read", attempt, key)
+        await self._failover("floor" if floor[0] else "read", attempt, key)
 
     async def _read_many(self) -> None:
         keys = list(dict.fromkeys(self._load.key(self._dice) for _ in range(BATCH)))
@@ -188,25 +194,26 @@ class Client:
         async def attempt(target: Target) -> None:
             life, call = target.server.life, time.monotonic()
             reply = await target.stub.BatchResolve(request, timeout=READ_SECONDS)
-            now = time.monotonic()
             for key, result in zip(keys, reply.results, strict=True):
                 if result.HasField("route"):
-                    read = _found(call, key, result.route, result.provenance.as_of_revision)
+                    read = _found(call, key, result.route, result.provenance)
                 elif result.status.code == grpc.StatusCode.NOT_FOUND.value[0]:
-                    state, as_of = _absence(result.status)
-                    read = Read(call, now, key, state, 0, as_of)
+                    read = _absent(call, key, result.status)
                 else:
                     continue  # of one key, which was not cached: no answer is no violation
-                self._note(read, life, target, 0)
+                self._note(read, life, target, NO_FLOOR)
 
         await self._failover("batch", attempt, keys=len(keys))
 
-    def _note(self, read: Read, life: str, target: Target, floor: int) -> None:
+    def _note(self, read: Read, life: str, target: Target, floor: tuple[int, str]) -> None:
         read.server = life if life == target.server.life else ""
-        read.session, read.floor, read.token = self._session, floor, self._token
+        read.session, read.token = self._session, self._token
+        read.floor, read.floor_epoch = floor
         self._history.reads.append(read)
         if self._token:
-            self._seen[read.key] = max(self._seen.get(read.key, 0), read.revision or read.as_of)
+            seen = read.revision or read.as_of
+            # Where the epoch is another one, or was not known, revisions cannot be compared.
+            self._seen[read.key] = (max(floor[0], seen) if floor[1] == read.epoch else seen, read.epoch)
 
     async def _failover(
         self, kind: str, attempt: Callable[[Target], Awaitable[None]], key: str = "", keys: int = 1
@@ -215,10 +222,16 @@ class Client:
         call, target, answered = time.monotonic(), None, False
         for _ in range(READ_ATTEMPTS):
             target = self._load.choose(self._home, self._dice, target)
+            life, begun = target.server.life, time.monotonic()
             try:
                 await attempt(target)
             except grpc.aio.AioRpcError as error:
-                self._failed(target, error, kind)
+                epoch = self._seen.get(key, NO_FLOOR)[1]
+                failure = Failure(begun, time.monotonic(), kind, life, error.code().name, "", epoch=epoch)
+                self._failed(target, error, failure)
+                if failure.reason == "REVISION_NOT_REACHED" and not epoch:
+                    # Perhaps that of a write which a restore took back. What its answer cannot say, nobody knows.
+                    self._seen.pop(key, None)
             else:
                 answered = True
                 break
@@ -241,30 +254,32 @@ class Client:
         prompt = write.answer != "unknown" and write.ret - write.call < PROMPT_SECONDS
         self._history.calls.append(Call(write.call, time.monotonic(), "write", prompt, key))
         if self._token and write.answer == "ok":
-            self._seen[key] = max(self._seen.get(key, 0), write.revision)
+            self._seen[key] = (write.revision, "")
 
     async def _attempt(self, write: Write, target: Target, method: str, request: Any) -> bool:
-        life = target.server.life
+        life, begun = target.server.life, time.monotonic()
+        self._load.underway[write.request_id] = (life, begun)
         try:
             reply = await getattr(target.stub, method)(request, timeout=WRITE_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() not in REFUSED:
-                self._failed(target, error, "write")
+                code, request_id = error.code().name, write.request_id
+                self._failed(target, error, Failure(begun, time.monotonic(), "write", life, code, "", request_id))
                 return False
             write.answer = "refused"
         else:
             write.answer = "ok"
             write.revision = reply.revision if write.kind == "delete" else reply.route.revision
+        finally:
+            del self._load.underway[write.request_id]
         write.ret = time.monotonic()
         write.server = life if life == target.server.life else ""
         return True
 
-    def _failed(self, target: Target, error: grpc.aio.AioRpcError, kind: str) -> None:
-        code = error.code()
-        label = f"{kind} {code.name}"
-        self._history.errors[label] = self._history.errors.get(label, 0) + 1
-        reason = _reason(_status(error))
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is grpc.StatusCode.UNAVAILABLE and not reason):
+    def _failed(self, target: Target, error: grpc.aio.AioRpcError, failure: Failure) -> None:
+        code, failure.reason = error.code(), str(_info(_status(error)).reason)
+        self._history.failures.append(failure)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is grpc.StatusCode.UNAVAILABLE and not failure.reason):
             target.shunned = time.monotonic() + SHUN_SECONDS
 
 
@@ -282,8 +297,9 @@ def _mutation(kind: str, key: str, request_id: str, dice: random.Random) -> tupl
     return "Delete", pb.DeleteRequest(**common)
 
 
-def _found(call: float, key: str, route: route_pb2.Route, as_of: int) -> Read:
-    return Read(call, time.monotonic(), key, "active", route.revision, as_of, route.url)
+def _found(call: float, key: str, route: route_pb2.Route, where: pb.Provenance) -> Read:
+    now = time.monotonic()
+    return Read(call, now, key, "active", route.revision, where.as_of_revision, route.url, epoch=where.epoch)
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
@@ -300,13 +316,10 @@ def _info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     return info
 
 
-def _reason(status: status_pb2.Status) -> str:
-    return str(_info(status).reason)
-
-
-def _absence(status: status_pb2.Status, error: grpc.aio.AioRpcError | None = None) -> tuple[str, int]:
+def _absent(call: float, key: str, status: status_pb2.Status, error: grpc.aio.AioRpcError | None = None) -> Read:
     """Read what a NOT_FOUND says. Raises ``error`` if it is another one."""
-    info = _info(status)
     if error is not None and error.code() is not grpc.StatusCode.NOT_FOUND:
         raise error
-    return "absent" if info.reason == "ROUTE_NOT_FOUND" else "inactive", int(info.metadata["revision"])
+    info, now = _info(status), time.monotonic()
+    state = "absent" if info.reason == "ROUTE_NOT_FOUND" else "inactive"
+    return Read(call, now, key, state, 0, int(info.metadata["revision"]), epoch=info.metadata["epoch"])

@@ -1,4 +1,4 @@
-"""TCP proxies in a process of their own, so that the load does not slow them: one for each server to Redis.
+"""TCP proxies in a process of their own, so that the load does not slow them: two for each server.
 
 The parent writes JSON lines ``{"name": …, "do": "open" | "cut" | "mend" | "delay", …}`` and reads one line for each.
 The process ends with its stdin.
@@ -13,14 +13,14 @@ from typing import Any
 
 
 class Proxy:
-    """One address before another one. It can refuse and end connections, and hold every chunk back for a while."""
+    """One address before another one. It can refuse and end connections, and hold back what passes, each way."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.delay = 0.0
+        self.there = self.back = 0.0
 
     async def mend(self) -> None:
         """Accept connections, on the same port every time."""
@@ -42,17 +42,17 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        for source, sink in ((reader, there_writer), (there_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, sink))
+        for source, sink, way in ((reader, there_writer, "there"), (there_reader, writer, "back")):
+            pump = asyncio.create_task(self._pump(source, sink, way))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: str) -> None:
         with contextlib.suppress(OSError):
             try:
                 while data := await source.read(65536):
-                    if self.delay:
-                        await asyncio.sleep(self.delay)
+                    if delay := self.there if way == "there" else self.back:
+                        await asyncio.sleep(delay)
                     sink.write(data)
                     await sink.drain()
             finally:
@@ -99,7 +99,7 @@ async def serve() -> None:
             proxies[order["name"]] = Proxy(order["target"])
         proxy = proxies[order["name"]]
         if order["do"] == "delay":
-            proxy.delay = order["seconds"]
+            proxy.there, proxy.back = order["there"], order["back"]
         elif order["do"] == "cut":
             await proxy.cut()
         else:

@@ -1,16 +1,18 @@
 """The table of a run: what each fault did to reads and writes."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.checking import Verdict, Violation
+from tests.faults.faulting import Injected
 from tests.faults.history import Call, History
-from tests.faults.injections import FAULTS, Injected
+from tests.faults.table import FAULTS
 
 HEADER = (
-    "| fault | injected | operations | reads answered | reads unavailable (s) | writes unavailable (s) "
-    "| stale reads | staleness p50 / p99 / max (ms) | violations |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| fault | injected | caught | operations | reads answered | reads unavailable (s) | writes unavailable (s) "
+    "| stale reads | staleness p50 / p99 / max (ms) | violations |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 NO_FAULT = "(no fault)"
 WINDOW_SECONDS = 5
@@ -21,6 +23,7 @@ class Line:
     """What is known of one fault."""
 
     injected: int = 0
+    caught: int | None = None
     operations: int = 0
     reads: int = 0
     answered: int = 0
@@ -65,7 +68,10 @@ def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> d
     table = {fault.name: Line() for fault in FAULTS} | {NO_FAULT: Line()}
     places = Places(injected)
     for each in injected:
-        table[each.fault.name].injected += 1
+        line = table[each.fault.name]
+        line.injected += 1
+        if each.caught is not None:
+            line.caught = (line.caught or 0) + each.caught
     for call in history.calls:
         on = places.during(call.call)
         cached = on.cached if on and on.fault.component == "PostgreSQL" else None
@@ -90,7 +96,8 @@ def _row(name: str, line: Line) -> str:
     share = f"{100 * line.answered / line.reads:.3f} %" if line.reads else "-"
     late = percentiles(line.staleness)
     seconds = f"{len(line.read_seconds)} | {len(line.write_seconds)}"
-    counts = f"{line.injected or ''} | {line.operations} | {share} | {seconds} | {len(line.staleness)}"
+    caught = "" if line.caught is None else line.caught
+    counts = f"{line.injected or ''} | {caught} | {line.operations} | {share} | {seconds} | {len(line.staleness)}"
     return f"| {name} | {counts} | {late} | {line.violations} |"
 
 
@@ -107,6 +114,16 @@ def availability(table: dict[str, Line], component: str) -> tuple[int, int]:
     """Add up reads and answered reads of the faults of one component."""
     chosen = [table[fault.name] for fault in FAULTS if fault.component == component]
     return sum(line.reads for line in chosen), sum(line.answered for line in chosen)
+
+
+def missed(table: dict[str, Line]) -> list[str]:
+    """Name the faults that never caught what they are about."""
+    return [name for name, line in table.items() if line.injected and line.caught == 0]
+
+
+def failures(history: History) -> dict[str, int]:
+    """Count the attempts that failed, by their kind and status."""
+    return dict(sorted(Counter(f"{each.kind} {each.code}" for each in history.failures).items()))
 
 
 def slowest_rate(calls: Sequence[Call], begin: float, end: float) -> float:

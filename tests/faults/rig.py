@@ -1,13 +1,18 @@
-"""The subject: PostgreSQL, Redis, Kafka, proxies and three servers, each a process that we hold by its handle."""
+"""The subject: PostgreSQL, Redis, Kafka, proxies and three servers, each a process that we hold by its handle.
+
+Every server reaches PostgreSQL and Redis through proxies of its own. The audit log has a database of its own.
+"""
 
 import asyncio
 import os
 import re
 import signal
+import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,16 +20,50 @@ import psycopg
 import redis
 
 from pointsman_server.embedded import engines
+from tests.faults.history import Era, Row
 from tests.faults.proxies import Proxies
 from tests.support import kafka
 from tests.support.processes import ServerProcess, free_port, run
 
 SERVERS = 3
 TOPIC = "route-events"
+DATABASE = "pointsman"
+AUDIT_DATABASE = "audit"
 TTL_LOCAL = 1.0
 TTL_SHARED = 20.0
 MESSAGE_TIMEOUT = 4.0
 READY_SECONDS = 60.0
+
+KEY = "tenant || '/' || service || '/' || env || '/' || version"
+CHANGES = f"""
+    SELECT revision, {KEY}, kind, request_id, coalesce(after->>'url', ''), coalesce((after->>'active')::boolean, false),
+           epoch::text, extract(epoch FROM occurred_at)::float8
+    FROM route_changes ORDER BY revision
+"""  # noqa: S608 - put together from constants of ours
+
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where the database is, and the relay."""
+
+    epoch: str
+    revision: int
+    relayed: int
+
+
+def read_clock(connection: Connection) -> Clock:
+    """Read the clock, and how far the relay is."""
+    query = "SELECT epoch::text, clock.revision, relay.revision FROM clock, relay"
+    ((epoch, revision, relayed),) = connection.execute(query).fetchall()
+    return Clock(epoch, revision, relayed)  # type: ignore[arg-type]
+
+
+def read_rows(connection: Connection) -> list[Row]:
+    """Read the whole history."""
+    return [Row(*row) for row in connection.execute(CHANGES)]  # type: ignore[arg-type]
 
 
 class _FixedPort(engines.Engine):
@@ -146,6 +185,9 @@ class Rig:
         self.postgres, self.redis, self.kafka = Postgres(site), Redis(site), kafka.KafkaBroker(place / "kafka")
         self.proxies = Proxies()
         self.servers: list[Server] = []
+        self.eras: list[Era] = []
+        # What we wrote into the topic that is no change, by partition and offset.
+        self.poison: dict[tuple[int, int], bytes] = {}
 
     async def start(self) -> None:
         """Start engines, migrate, start servers."""
@@ -153,21 +195,34 @@ class Rig:
         self.kafka.start(wait=False)
         await asyncio.gather(self.postgres.started(), self.redis.started())
         await asyncio.to_thread(self.kafka.wait_ready)
-        migrated = await asyncio.to_thread(lambda: run("pointsman-server", "migrate", **self._environ(0)))
+        with self.connect("postgres") as connection:
+            connection.execute(f"CREATE DATABASE {AUDIT_DATABASE}")
+        migrated = await asyncio.to_thread(self.command, "migrate")
         assert migrated.returncode == 0, migrated.stderr
+        with self.connect() as connection:
+            self.eras.append(Era(read_clock(connection).epoch))
         for number in range(SERVERS):
-            port = self.proxies.open(f"redis-{number}", self.redis.port)
-            self.servers.append(Server(number, self._environ(port)))
+            redis_port = self.proxies.open(f"redis-{number}", self.redis.port)
+            postgres_port = self.proxies.open(f"postgres-{number}", self.postgres.port)
+            self.servers.append(Server(number, self._environ(redis_port, postgres_port)))
         await asyncio.gather(*(server.start() for server in self.servers))
 
-    def _environ(self, redis_port: int) -> dict[str, str]:
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``pointsman-server``, past the proxies."""
+        return run("pointsman-server", *arguments, **self._environ(self.redis.port, self.postgres.port))
+
+    def _environ(self, redis_port: int, postgres_port: int) -> dict[str, str]:
         path = {"PYTHONPATH": self._server_path} if self._server_path else {}
         return path | {
-            "DATABASE_URL": self.database_url,
-            "REDIS_URL": f"redis://127.0.0.1:{redis_port or self.redis.port}/0",
+            "DATABASE_URL": _database_url(postgres_port, DATABASE),
+            "POINTSMAN_AUDIT_DATABASE_URL": _database_url(postgres_port, AUDIT_DATABASE),
+            # Few, so that they can all be stuck.
+            "POINTSMAN_DATABASE_POOL_MAX": "6",
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "POINTSMAN_KAFKA_TOPIC": TOPIC,
-            "POINTSMAN_KAFKA_PARTITIONS": "3",
+            # More than there are consumers, so that one more gets some.
+            "POINTSMAN_KAFKA_PARTITIONS": "6",
             "POINTSMAN_KAFKA_MESSAGE_TIMEOUT_SECONDS": f"{MESSAGE_TIMEOUT:g}",
             "POINTSMAN_CACHE_LOCAL_TTL_SECONDS": f"{TTL_LOCAL:g}",
             "POINTSMAN_CACHE_TTL_SECONDS": f"{TTL_SHARED:g}",
@@ -178,12 +233,43 @@ class Rig:
 
     @property
     def database_url(self) -> str:
-        """PostgreSQL."""
-        return f"postgresql://pointsman@127.0.0.1:{self.postgres.port}/pointsman"
+        """PostgreSQL, past the proxies."""
+        return _database_url(self.postgres.port, DATABASE)
 
-    def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+    @property
+    def era(self) -> Era:
+        """The present one."""
+        return self.eras[-1]
+
+    @property
+    def epoch(self) -> str:
+        """That of the database now."""
+        return self.era.epoch
+
+    def connect(self, database: str = DATABASE) -> Connection:
         """Open a connection of our own to PostgreSQL."""
-        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
+        return psycopg.connect(_database_url(self.postgres.port, database), autocommit=True, connect_timeout=5)
+
+    @contextmanager
+    def delayed(self, engine: str, servers: Sequence[Server], there: float, back: float) -> Iterator[None]:
+        """Hold back what ``servers`` say to an engine, and what that says back, so many seconds each."""
+        for server in servers:
+            self.proxies.do(f"{engine}-{server.number}", "delay", there=there, back=back)
+        try:
+            yield
+        finally:
+            for server in servers:
+                self.proxies.do(f"{engine}-{server.number}", "delay", there=0, back=0)
+
+    @contextmanager
+    def cut(self, engine: str, server: Server) -> Iterator[None]:
+        """Part a server from an engine."""
+        name = f"{engine}-{server.number}"
+        self.proxies.do(name, "cut")
+        try:
+            yield
+        finally:
+            self.proxies.do(name, "mend")
 
     def redis_client(self) -> "redis.Redis":
         """Open a connection of our own to Redis, past the proxies."""
@@ -206,3 +292,7 @@ class Rig:
         self.proxies.close()
         os.close(self._lock)
         self._directory.cleanup()
+
+
+def _database_url(port: int, database: str) -> str:
+    return f"postgresql://pointsman@127.0.0.1:{port}/{database}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.checking import Bounds, Missed, Model, check
-from tests.faults.comparing import judge_entry, judge_topic
+from tests.faults.comparing import judge_entry
 from tests.faults.history import UNANSWERED, History, Read, Row, Write
 
 A, B = "t/s/e/a", "t/s/e/b"
@@ -249,15 +249,6 @@ def test_overlapping_reads_of_one_client_have_no_order():
 
 def test_missed_gives_nothing_where_everything_is_shown_or_unanswered():
     assert Missed([]).by(0, 10.0) is None
-
-
-def test_the_topic_may_repeat_but_not_miss_nor_reorder():
-    rows = clean()[1]
-    events = [(each.key, each.revision) for each in rows]
-    assert list(judge_topic([*events[:2], *events], rows)) == []
-    assert [each.rule for each in judge_topic(events[:-1], rows)] == ["changes that are not in Kafka"]
-    assert [each.rule for each in judge_topic([*events, (A, 9)], rows)] == ["events that are no changes"]
-    assert [each.rule for each in judge_topic(reversed(events), rows)] == ["events of a key out of order"] * 2
 
 
 def test_a_cached_absence_is_held_to_the_store():

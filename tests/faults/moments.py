@@ -1,0 +1,131 @@
+"""Faults that strike at the moment that matters: in the middle of a commit, of a fill, of a batch of the relay."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.faults.faulting import Scene
+from tests.faults.injections import anyone, strike
+from tests.faults.rig import Server
+
+PATIENCE_SECONDS = 8.0
+# A write that has been under way for so long, while nobody gets the clock, has arrived there.
+ARRIVED_SECONDS = 0.4
+# What a reader of PostgreSQL needs to notice a commit, many times over.
+ANSWER_DELAY = 0.12
+FILL_DELAY = 0.5
+NOW_PUBLISHING = 0.4
+LEADING_SECONDS = 2.0
+
+END_LEADERSHIP = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+ WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = x'72656C6179'::bigint
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@asynccontextmanager
+async def killed_before_commit(scene: Scene) -> AsyncIterator[None]:
+    """Hold the clock until writes wait for it in the middle of their transactions; kill their server; let go.
+
+    ``caught``: the writes that waited.
+    """
+    server = anyone(scene)
+    with scene.rig.connect() as connection, connection.transaction():
+        connection.execute("SELECT FROM clock FOR UPDATE")
+        scene.caught = await _wait_for_writes(scene, server.life)
+        await strike(scene, server, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        await server.start()
+
+
+async def _wait_for_writes(scene: Scene, life: str) -> int:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        begun = [call for name, call in scene.load.underway.values() if name == life]
+        waiting = sum(call < time.monotonic() - ARRIVED_SECONDS for call in begun)
+        if waiting or time.monotonic() > give_up:
+            return waiting
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def killed_after_commit(scene: Scene) -> AsyncIterator[None]:
+    """Hold back what PostgreSQL answers one server; kill that as soon as a write of its shows there.
+
+    ``caught``: 1 if one did.
+    """
+    server = anyone(scene)
+    with scene.rig.delayed("postgres", [server], 0, ANSWER_DELAY):
+        scene.caught = await _wait_for_commit(scene, server.life)
+        await strike(scene, server, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        await server.start()
+
+
+async def _wait_for_commit(scene: Scene, life: str) -> int:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    with scene.rig.connect() as connection:
+        ((last,),) = connection.execute("SELECT revision FROM clock").fetchall()
+        while time.monotonic() < give_up:
+            query = "SELECT revision, request_id FROM route_changes WHERE revision > %s ORDER BY revision"
+            for revision, request_id in connection.execute(query, [last]).fetchall():
+                last = revision
+                if scene.load.underway.get(str(request_id), ("", 0.0))[0] == life:
+                    return 1
+            await asyncio.sleep(0.002)
+    return 0
+
+
+@asynccontextmanager
+async def paused_in_a_fill(scene: Scene) -> AsyncIterator[None]:
+    """Hold back what PostgreSQL answers one server, empty Redis, and stop the server when it has leases to fill.
+
+    Others fill and write meanwhile; then the old answers arrive. ``caught``: the leases.
+    """
+    server = anyone(scene)
+    with scene.rig.delayed("postgres", [server], 0, FILL_DELAY):
+        with scene.rig.redis_client() as client:
+            client.flushall()
+            await asyncio.sleep(0.3)
+            names = list(client.scan_iter(f"pointsman:{scene.rig.epoch[:8]}:*/*", count=1000))
+            server.signal(signal.SIGSTOP)
+            scene.caught = sum(bool(client.hexists(name, "l")) for name in names)
+        try:
+            yield
+        finally:
+            server.signal(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def two_leaders(scene: Scene) -> AsyncIterator[None]:
+    """Pause Kafka, so that a batch is under way; end the leader's session: another leads while it still publishes.
+
+    ``caught``: how many led at once, less one.
+    """
+    rig = scene.rig
+    rig.kafka.pause()
+    try:
+        await asyncio.sleep(NOW_PUBLISHING)
+        with rig.connect() as connection:
+            connection.execute(END_LEADERSHIP)
+        scene.caught = await _most_leaders(rig.servers) - 1
+        yield
+    finally:
+        rig.kafka.resume()
+
+
+async def _most_leaders(servers: list[Server]) -> int:
+    most, give_up = 1, time.monotonic() + LEADING_SECONDS
+    while most < 2 and time.monotonic() < give_up:
+        leading = await asyncio.gather(
+            *(asyncio.to_thread(server.metric, "pointsman_relay_leader") for server in servers)
+        )
+        most = max(most, int(sum(leading)))
+    return most

@@ -1,0 +1,34 @@
+"""Make a copy of the server without its remedies, in which a run must find violations.
+
+``python -m tests.faults.remedies_off DIRECTORY`` writes the copy, ``python -m tests.faults --server-path DIRECTORY``
+attacks it. What is gone: the mark before a commit, the settling after it, and ``min_revision``. What is left is a cache
+that misses fill and Kafka brings up to date.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+SERVER = Path(__file__).resolve().parents[2] / "server"
+# Each a file, what stands there exactly once, and what stands there instead.
+PATCHES = (
+    ("changing.py", "await self._cache.mark([draft.key for draft in drafts], token)", "pass"),
+    ("changing.py", "await self._cache.settle(snapshots, token)", "pass"),
+    ("rpc/servicer.py", "        return request.min_revision\n", "        return 0\n"),
+    ("rpc/servicer.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
+)
+
+
+def switch_off(directory: Path) -> None:
+    """Write the copy. Raises ValueError where the server is not as expected any more."""
+    shutil.copytree(SERVER, directory, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, remedy, nothing in PATCHES:
+        file = directory / "pointsman_server" / name
+        text = file.read_text()
+        if text.count(remedy) != 1:
+            raise ValueError(f"{name} does not have once: {remedy}")
+        file.write_text(text.replace(remedy, nothing))
+
+
+if __name__ == "__main__":
+    switch_off(Path(sys.argv[1]))
