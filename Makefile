@@ -55,8 +55,8 @@ faults: tools ## Break everything once under load, and check every promise: docs
 		&& $(BIN)/python -m tests.faults $(ARGS); }
 
 .PHONY: faults-long
-faults-long: tools ## The same for 1,000,000 operations and 100 injections at least: under an hour.
-	@$(BIN)/python -m tests.faults --operations 1000000 --injections 100 --rate 400 $(ARGS)
+faults-long: tools ## The same for 1,000,000 operations, 100 injections and 35 minutes at least.
+	@$(BIN)/python -m tests.faults --operations 1000000 --injections 100 --seconds 2100 $(ARGS)
 
 .PHONY: lint
 lint: setup .cache/protoc/.ready ## Check style, types, layers, protos, stubs, documents and pins.

@@ -11,10 +11,11 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from pointsman.v1 import route_pb2
 from tests.faults.faulting import Scene
 from tests.faults.load import KEYS, message, name
-from tests.faults.rig import TOPIC, Rig
+from tests.faults.rig import TOPIC, Rig, read_clock
 
 GROUPS = ("pointsman-cache", "pointsman-audit")
 REBALANCE_SECONDS = 30.0
+MUCH = 40
 POISON = 12
 
 
@@ -22,11 +23,29 @@ POISON = 12
 async def consumers_rewind(scene: Scene) -> AsyncIterator[None]:
     """Set consumers back to the beginning: a foreign member of each group gets partitions, commits 0 for them, leaves.
 
-    ``caught``: the partitions that went back.
+    ``caught``: the messages that came again.
     """
-    counts = await asyncio.gather(*(asyncio.to_thread(_rewind, scene.rig, group) for group in GROUPS))
-    scene.caught = sum(counts) if all(counts) else 0
+    before = await asyncio.to_thread(_consumed, scene.rig)
+    went_back = await asyncio.gather(*(asyncio.to_thread(_rewind, scene.rig, group) for group in GROUPS))
+    scene.caught = await asyncio.to_thread(_wait_for_more, scene.rig, before) if all(went_back) else 0
     yield
+
+
+def _consumed(rig: Rig) -> int:
+    """Count what all servers have consumed, beyond what was published for them to consume."""
+    with rig.connect() as connection:
+        published = read_clock(connection).relayed
+    handled = sum(server.metric(r"pointsman_consumed_changes_total\{.*\}") for server in rig.servers)
+    return int(handled) - published * len(GROUPS)
+
+
+def _wait_for_more(rig: Rig, before: int) -> int:
+    """Wait until much is consumed again; what is new has at most a few messages on their way."""
+    give_up, again = time.monotonic() + REBALANCE_SECONDS, 0
+    while again < MUCH and time.monotonic() < give_up:
+        time.sleep(0.2)
+        again = _consumed(rig) - before
+    return again if again >= MUCH else 0
 
 
 def _rewind(rig: Rig, group: str) -> int:
