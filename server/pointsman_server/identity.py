@@ -57,7 +57,11 @@ class Pattern:
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
-        return re.compile(".*".join(map(re.escape, self.text.split(ANY))), re.DOTALL)
+        first, *others = map(re.escape, self.text.split(ANY))
+        # What lies between two stars is taken where it comes first and never looked for again (atomic groups), so that
+        # no name, however made, takes long. It is right because what comes later has only more room that way.
+        between = "".join(f"(?>.*?{literal})" for literal in others[:-1])
+        return re.compile(first + between + "".join(f".*{last}" for last in others[-1:]), re.DOTALL)
 
     def covers(self, name: str) -> bool:
         """Say whether ``name`` is meant; the empty name stands for all names, and only ``*`` covers those."""

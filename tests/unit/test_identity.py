@@ -1,6 +1,10 @@
 """What a grant allows: nothing that it does not name."""
 
+from fnmatch import fnmatchcase
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointsman_server.identity import ANONYMOUS, PERMISSIONS, Grant, Pattern, Permission, Role, Scope
 
@@ -76,3 +80,14 @@ def test_a_grant_holds_in_its_tenants_and_envs_and_over_all_of_them_only_with_a_
 def test_without_authentication_everybody_may_do_everything() -> None:
     (everything,) = ANONYMOUS.grants
     assert all(everything.allows(each, Scope("", "")) for each in Permission)
+
+
+def test_no_name_makes_a_pattern_take_for_ever() -> None:
+    # Left to itself, the expression tries every way to share the name out among the stars.
+    assert not Pattern("*a" * 20 + "*b").covers("a" * 5_000)
+    assert Pattern("*a" * 20 + "*b").covers("a" * 5_000 + "b")
+
+
+@given(st.text("ab*", max_size=6), st.text("ab", min_size=1, max_size=8))
+def test_a_pattern_agrees_with_the_shell(pattern: str, name: str) -> None:
+    assert Pattern(pattern).covers(name) is fnmatchcase(name, pattern)
