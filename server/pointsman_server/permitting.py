@@ -1,0 +1,180 @@
+"""Who may do what: the policy, and the check that every call passes.
+
+What no rule and no grant of the credential allows is denied; nothing denies what another rule allows, so the order of
+rules does not matter (as in the RBAC of Kubernetes).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pointsman_server.errors import Forbidden
+from pointsman_server.granting import grant_texts
+from pointsman_server.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# What is remembered at most; a new entry replaces the oldest. A decision takes about 300 bytes.
+MOST_DECISIONS = 50_000
+MOST_IDENTITIES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Grants for whoever has one of ``subjects`` and, where ``claim`` is named, has ``value`` in that claim.
+
+    One of the two may be missing, then the other decides; a rule without both is for nobody. ``name`` is for people.
+    """
+
+    name: str
+    grants: tuple[Grant, ...]
+    subjects: tuple[Pattern, ...] = ()
+    claim: str = ""
+    value: str = ""
+
+    def applies_to(self, identity: Identity) -> bool:
+        """Say whether the rule is about ``identity``."""
+        return self.refuses(identity) == ""
+
+    def refuses(self, identity: Identity) -> str:
+        """Say why the rule is not about ``identity``; empty if it is."""
+        if not self.subjects and not self.claim:
+            return "it names nobody"
+        if self.subjects and not any(pattern.covers(identity.subject) for pattern in self.subjects):
+            return f"the subject {identity.subject} is none of {_texts(self.subjects)}"
+        if self.claim and not _holds(identity.claims.get(self.claim), self.value):
+            return f"the claim {self.claim} does not hold {self.value}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules that add up."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def grants_of(self, identity: Identity) -> tuple[Grant, ...]:
+        """Return all that counts for ``identity``: the grants of the credential, and those of the rules about it."""
+        return identity.grants + tuple(
+            grant for rule in self.rules if rule.applies_to(identity) for grant in rule.grants
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What one rule, or one grant of the credential, says of a question, and why."""
+
+    source: str
+    allows: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to a question, with a reason from each rule and each grant of the credential."""
+
+    allowed: bool
+    reasons: tuple[Reason, ...]
+
+
+class Permissions:
+    """Checks calls by a policy, which may become another one at any time: then what was decided is forgotten.
+
+    Decisions are remembered per identity object, not per equal identity: claims do not count where identities are
+    compared, and they decide. So it is quick where a credential that is shown again gives the same object again.
+    """
+
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        *,
+        most_decisions: int = MOST_DECISIONS,
+        most_identities: int = MOST_IDENTITIES,
+    ) -> None:
+        self._policy = policy
+        self._most_decisions = most_decisions
+        self._most_identities = most_identities
+        self._decided_by: Policy | None = None
+        # The identity is kept beside what is known of it: as long as it lives no other object has its id.
+        self._decisions: dict[tuple[int, str, str, str], tuple[Identity, bool]] = {}
+        # By itself, because a batch asks about many scopes of one identity.
+        self._grants: dict[int, tuple[Identity, tuple[Grant, ...]]] = {}
+
+    def check(self, identity: Identity, permission: Permission, scope: Scope) -> None:
+        """Raise Forbidden unless ``identity`` may do this. Raises AccessUnavailable while there is no policy yet."""
+        policy = self._policy()
+        if policy is not self._decided_by:
+            self._decisions.clear()
+            self._grants.clear()
+            self._decided_by = policy
+        key = (id(identity), permission, scope.tenant, scope.env)
+        known = self._decisions.get(key)
+        if known is None:
+            known = (identity, _any_allows(self._grants_of(identity, policy), permission, scope))
+            _remember(self._decisions, self._most_decisions, key, known)
+        if not known[1]:
+            raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
+
+    def explain(self, identity: Identity, permission: Permission, scope: Scope) -> Explanation:
+        """Answer as ``check`` would, and say why."""
+        policy = self._policy()
+        reasons = (*_own_reasons(identity, permission, scope), *_reasons(policy, identity, permission, scope))
+        return Explanation(_any_allows(policy.grants_of(identity), permission, scope), reasons)
+
+    def _grants_of(self, identity: Identity, policy: Policy) -> tuple[Grant, ...]:
+        known = self._grants.get(id(identity))
+        if known is None:
+            known = (identity, policy.grants_of(identity))
+            _remember(self._grants, self._most_identities, id(identity), known)
+        return known[1]
+
+
+def _remember(memory: dict[K, V], most: int, key: K, value: V) -> None:
+    if len(memory) >= most:
+        del memory[next(iter(memory))]
+    memory[key] = value
+
+
+def _any_allows(grants: tuple[Grant, ...], permission: Permission, scope: Scope) -> bool:
+    return any(grant.allows(permission, scope) for grant in grants)
+
+
+def _own_reasons(identity: Identity, permission: Permission, scope: Scope) -> Iterator[Reason]:
+    for number, grant in enumerate(identity.grants, 1):
+        why = _refusal(grant, permission, scope)
+        text = ", ".join(grant_texts(grant))
+        yield Reason(f"grant {number} of the {identity.credential}", not why, why or f"{text} allows it")
+
+
+def _reasons(policy: Policy, identity: Identity, permission: Permission, scope: Scope) -> Iterator[Reason]:
+    for rule in policy.rules:
+        why = rule.refuses(identity)
+        if why:
+            yield Reason(rule.name, allows=False, why=why)
+            continue
+        refusals = [_refusal(grant, permission, scope) for grant in rule.grants]
+        allowing = [grant for grant, refusal in zip(rule.grants, refusals, strict=True) if not refusal]
+        texts = ", ".join(text for grant in allowing for text in grant_texts(grant))
+        yield Reason(rule.name, bool(allowing), f"{texts} allows it" if allowing else "; ".join(refusals))
+
+
+def _refusal(grant: Grant, permission: Permission, scope: Scope) -> str:
+    """Say why a grant does not allow ``permission`` in ``scope``; empty if it does."""
+    if grant.allows(permission, scope):
+        return ""
+    if not any(permission in PERMISSIONS[role] for role in grant.roles):
+        roles = ", ".join(sorted(grant.roles))
+        needed = " or ".join(role for role, permitted in PERMISSIONS.items() if permission in permitted)
+        return f"{roles} has no {permission}: {needed} has"
+    if not any(pattern.covers(scope.tenant) for pattern in grant.tenants):
+        return f"its tenants are {_texts(grant.tenants)}, not {scope.tenant or 'all'}"
+    return f"its envs are {_texts(grant.envs)}, not {scope.env or 'all'}"
+
+
+def _texts(patterns: tuple[Pattern, ...]) -> str:
+    return ", ".join(pattern.text for pattern in patterns)
+
+
+def _holds(claim: object, value: str) -> bool:
+    return claim == value or (isinstance(claim, list | tuple) and value in claim)
