@@ -8,12 +8,26 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from pointsman_server.errors import PointsmanError, RequestIdReused
-from pointsman_server.ports import CacheUnavailable, ChangeQuery, Clock, Intent, Locked, Lookup, Outcome, RouteQuery
+from pointsman_server.api_keys import ApiKey, Minted
+from pointsman_server.errors import PointsmanError, RequestIdReused, StoreUnavailable
+from pointsman_server.identity import Grant
+from pointsman_server.ports import (
+    CacheUnavailable,
+    ChangeQuery,
+    Clock,
+    Intent,
+    KeyDraft,
+    KeyNameTaken,
+    KeyNotFound,
+    Locked,
+    Lookup,
+    Outcome,
+    RouteQuery,
+)
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
@@ -431,3 +445,73 @@ class Wire:
         finally:
             self._connections.discard(sink)
             sink.close()
+
+
+class MemoryApiKeyStore:
+    """``ports.ApiKeyStore`` in memory. ``away``: it cannot be reached. ``reads`` counts how often it was read."""
+
+    def __init__(self) -> None:
+        self.keys: list[ApiKey] = []
+        self.away = False
+        self.reads = 0
+
+    async def known(self) -> list[ApiKey]:
+        """See ApiKeyStore.known."""
+        self._reach()
+        self.reads += 1
+        since = datetime.now(UTC) - timedelta(days=30)
+        recent = [
+            key for key in self.keys if min(filter(None, (key.revoked_at, key.expires_at)), default=NEVER) > since
+        ]
+        return sorted(recent, key=lambda key: (key.name, key.created_at, key.id))
+
+    async def create(self, draft: KeyDraft, minted: Minted) -> ApiKey:
+        """See ApiKeyStore.create."""
+        self._reach()
+        if self._current(draft.name):
+            raise KeyNameTaken(draft.name)
+        return self._add(draft, minted, draft.grants)
+
+    async def rotate(self, draft: KeyDraft, minted: Minted, overlap: timedelta) -> ApiKey:
+        """See ApiKeyStore.rotate."""
+        self._reach()
+        old = self._current(draft.name)
+        if old is None:
+            raise KeyNotFound(draft.name)
+        now = datetime.now(UTC)
+        self._put(replace(old, replaced_at=now, expires_at=min(old.expires_at or NEVER, now + overlap)))
+        return self._add(draft, minted, old.grants)
+
+    async def revoke(self, name_or_id: str, by: str) -> list[ApiKey]:
+        """See ApiKeyStore.revoke."""
+        self._reach()
+        meant = [key for key in self.keys if name_or_id in (key.name, key.id) and self._lives(key)]
+        if not meant:
+            raise KeyNotFound(name_or_id)
+        ended = [replace(key, revoked_at=datetime.now(UTC), revoked_by=by) for key in meant]
+        for key in ended:
+            self._put(key)
+        return ended
+
+    def _reach(self) -> None:
+        if self.away:
+            raise StoreUnavailable
+
+    def _lives(self, key: ApiKey) -> bool:
+        return not key.revoked_at and not key.expired(datetime.now(UTC).timestamp())
+
+    def _current(self, name: str) -> ApiKey | None:
+        return next((key for key in self.keys if key.name == name and not key.replaced_at and self._lives(key)), None)
+
+    def _add(self, draft: KeyDraft, minted: Minted, grants: tuple[Grant, ...]) -> ApiKey:
+        now = datetime.now(UTC)
+        expires = None if draft.lifetime is None else now + draft.lifetime
+        key = ApiKey(minted.id, draft.name, minted.digest, grants, now, draft.created_by, expires)
+        self.keys.append(key)
+        return key
+
+    def _put(self, key: ApiKey) -> None:
+        self.keys = [key if each.id == key.id else each for each in self.keys]
+
+
+NEVER = datetime.max.replace(tzinfo=UTC)

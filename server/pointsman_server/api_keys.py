@@ -1,0 +1,122 @@
+"""What an API key is: a name, grants, and a secret that is shown once and kept as a digest.
+
+The text is ``pmk_<id>_<secret><check>``: letters, digits and ``_`` only, so that a double click selects all of it, it
+is a token in ``authorization: Bearer`` (RFC 6750 §2.1) as it is, and scanners find one that was leaked
+(``pmk_[a-z2-7]{10}_[0-9A-Za-z]{49}``). The check (CRC-32) tells a mistyped or truncated key from a wrong one.
+
+SHA-256 suffices where passwords need a slow hash: the secret has 256 random bits, so there is nothing to guess, and
+how fast a guess can be tried does not matter (NIST SP 800-63B-4 §3.1.2.2 asks for a slow one below 112 bits).
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from pointsman_server.identity import Credential, Grant, Identity
+from pointsman_server.routes import KEY_PART, KEY_PART_RULE
+
+PREFIX = "pmk"
+_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32 (RFC 4648 §6), in lower case
+_ID_LENGTH = 10
+_DIGITS = string.digits + string.ascii_letters  # base62
+_SECRET_BYTES, _SECRET_LENGTH = 32, 43  # 62 ** 43 > 2 ** 256
+_CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
+_TEXT = re.compile(
+    rf"{PREFIX}_(?P<id>[{_ID_ALPHABET}]{{{_ID_LENGTH}}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}})"
+    rf"(?P<check>[0-9A-Za-z]{{{_CHECK_LENGTH}}})"
+)
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """One key as it is kept. ``digest`` is the SHA-256 of its secret. Times are aware; None means never.
+
+    ``replaced_at`` is when a newer key of the same name took its place: it goes on working until ``expires_at``.
+    """
+
+    id: str
+    name: str
+    digest: bytes
+    grants: tuple[Grant, ...]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    replaced_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_by: str = ""
+
+    def __repr__(self) -> str:
+        return f"ApiKey(id={self.id!r}, name={self.name!r})"
+
+    def has_secret(self, secret: str) -> bool:
+        """Say whether ``secret`` is the key's, in a time that does not depend on how much of it is right."""
+        return hmac.compare_digest(digest_of(secret), self.digest)
+
+    def expired(self, now: float) -> bool:
+        """Say whether the key has ended at ``now``, in seconds since the epoch of Unix."""
+        return self.expires_at is not None and self.expires_at.timestamp() <= now
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who shows the key: the same object each time, which is what makes checks of it quick."""
+        subject = f"key:{self.name}"
+        if self.expires_at is None:
+            return Identity(subject, Credential.API_KEY, self.grants)
+        return Identity(subject, Credential.API_KEY, self.grants, expires_at=self.expires_at.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new key: its id, the digest to keep, and the ``text`` to show once and forget."""
+
+    id: str
+    digest: bytes
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Minted(id={self.id!r})"
+
+
+def mint() -> Minted:
+    """Make a new key from the randomness of the operating system."""
+    key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+    secret = _base62(int.from_bytes(secrets.token_bytes(_SECRET_BYTES)), _SECRET_LENGTH)
+    text = f"{PREFIX}_{key_id}_{secret}"
+    return Minted(key_id, digest_of(secret), text + _check(text))
+
+
+def parse(text: str) -> tuple[str, str]:
+    """Split the text of a key into its id and its secret. Raises ValueError, which holds nothing of the text."""
+    match = _TEXT.fullmatch(text)
+    if not match or not hmac.compare_digest(_check(text[:-_CHECK_LENGTH]), match["check"]):
+        raise ValueError("it is not a whole API key")
+    return match["id"], match["secret"]
+
+
+def digest_of(secret: str) -> bytes:
+    """Give what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless ``name`` can be that of a key: it is a part of subjects, and of patterns of policies."""
+    if not KEY_PART.fullmatch(name):
+        raise ValueError(f"the name {name!r} {KEY_PART_RULE}")
+
+
+def _check(text: str) -> str:
+    return _base62(zlib.crc32(text.encode()), _CHECK_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,95 @@
+"""Tells who shows an API key, by all keys held in memory: ``ports.CredentialVerifier`` for our own keys."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pointsman_server import api_keys
+from pointsman_server.api_keys import ApiKey
+from pointsman_server.errors import PointsmanError, Unauthenticated
+from pointsman_server.identity import Credential, Identity
+from pointsman_server.ports import ApiKeyStore
+from pointsman_server.refreshing import Refreshed, RefreshFailed
+
+# A new key is asked for out of turn at most so often, in seconds, so that it can be used soon after it was made.
+LEAST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class KnownKeys:
+    """The keys by id, and which of them had ended when they were read: so an end makes this another value."""
+
+    by_id: dict[str, ApiKey]
+    ended: frozenset[str]
+
+    @classmethod
+    def of(cls, keys: Iterable[ApiKey], now: float) -> "KnownKeys":
+        """Sort ``keys`` out at ``now``, in seconds since the epoch of Unix."""
+        by_id = {key.id: key for key in keys}
+        return cls(by_id, frozenset(key.id for key in by_id.values() if key.revoked_at or key.expired(now)))
+
+
+class ApiKeyVerifier:
+    """Checks API keys without I/O. What it knows comes from ``store`` every ``interval`` seconds.
+
+    So a key that is revoked is refused everywhere within ``interval``, and one renewal. ``now`` gives seconds since the
+    epoch of Unix; ``told`` hears of every renewal whether it went well.
+    """
+
+    def __init__(
+        self,
+        store: ApiKeyStore,
+        *,
+        interval: float,
+        told: Callable[[bool], None] = lambda _well: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._now = now
+        self.known: Refreshed[KnownKeys] = Refreshed(
+            "the API keys",
+            self._load,
+            interval=interval,
+            least_pause=min(interval, LEAST_PAUSE_SECONDS),
+            told=told,
+        )
+
+    @property
+    def version(self) -> int:
+        """Another number whenever a key came, changed, expired or was revoked."""
+        return self.known.version
+
+    async def verify(self, credential: str) -> Identity:
+        """See CredentialVerifier.verify."""
+        try:
+            key_id, secret = api_keys.parse(credential)
+        except ValueError:
+            raise _refused("malformed", "this is not a whole API key: copy all of it") from None
+        key = await self._find(key_id)
+        if key is None:
+            raise _refused("unknown_key", "this API key is not known: ask your operator for another")
+        # Before anything else is said: what became of a key is told only to whoever has it.
+        if not key.has_secret(secret):
+            raise _refused("secret", "the secret of this API key is wrong: copy all of it")
+        if key.revoked_at:
+            raise _refused("revoked", f"the API key {key.name} was revoked: ask your operator for another")
+        if key.expired(self._now()):
+            raise _refused("expired", f"the API key {key.name} has expired: ask your operator for another")
+        return key.identity
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        key = self.known.value.by_id.get(key_id)
+        if key is None:
+            await self.known.renew_for_unknown()
+            key = self.known.value.by_id.get(key_id)
+        return key
+
+    async def _load(self) -> KnownKeys:
+        try:
+            return KnownKeys.of(await self._store.known(), self._now())
+        except PointsmanError as error:
+            raise RefreshFailed(str(error)) from error
+
+
+def _refused(problem: str, message: str) -> Unauthenticated:
+    return Unauthenticated(Credential.API_KEY, problem, message)
