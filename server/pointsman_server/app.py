@@ -15,6 +15,8 @@ from pointsman_server.adapters.kafka.source import KafkaSource
 from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.adapters.kafka.tail import last_changes
 from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.adapters.policy_file import PolicyError, load_policy
+from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
@@ -28,10 +30,13 @@ from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStrea
 from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
 from pointsman_server.housekeeping import forget_old_requests
+from pointsman_server.key_verifying import ApiKeyVerifier
 from pointsman_server.monitoring import DependencyDown, Monitor, MustNotServe
 from pointsman_server.operations import Operations
+from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, Poison, RelayState
 from pointsman_server.probing import StalenessProbe, beat
+from pointsman_server.refreshing import Refreshed
 from pointsman_server.relaying import Relay
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change, RouteKey, Snapshot
@@ -90,6 +95,9 @@ class App:
         self.local = self._make_local()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
+        self.api_keys = self._make_api_keys()
+        self.policy = self._make_policy()
+        self.permissions = self._make_permissions()
         self.health = Health()
         self.admission = Admission()
         self.monitor = Monitor(
@@ -142,7 +150,40 @@ class App:
         self._start_heartbeat()
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
+            await self._start_access()
             await self._listen_grpc()
+
+    # Access
+
+    def _make_api_keys(self) -> ApiKeyVerifier | None:
+        if not self.settings.api_keys:
+            return None
+        store = PostgresApiKeyStore(self.database)
+        return ApiKeyVerifier(store, interval=self.settings.access_refresh_seconds, told=self.metrics.read("api_keys"))
+
+    def _make_policy(self) -> Refreshed[Policy] | None:
+        path = self.settings.policy_file
+        if path is None:
+            return None
+        interval = self.settings.access_refresh_seconds
+        return Refreshed("the policy", lambda: load_policy(path), interval=interval, told=self.metrics.read("policy"))
+
+    def _make_permissions(self) -> Permissions | None:
+        if not self.settings.authenticates:
+            return None
+        policy, nothing = self.policy, Policy()
+        return Permissions(lambda: policy.value if policy else nothing)
+
+    async def _start_access(self) -> None:
+        """Read the policy, which must be fine at the start, and the keys; then again and again. Raises PolicyError."""
+        if self.policy:
+            await self.policy.renew()
+            if self.policy.problem:
+                raise PolicyError(self.policy.problem)
+            self._background("policy", self.policy.run())
+        if self.api_keys:
+            await self.api_keys.known.renew()
+            self._background("api keys", self.api_keys.known.run())
 
     # gRPC
 
@@ -154,6 +195,7 @@ class App:
             deadline=settings.deadline_seconds,
             access_log_sample=settings.access_log_sample,
             pushback=transport.sends_pushback(self.transport),
+            permissions=self.permissions,
         )
         interceptor = Interceptor(order)
         limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
@@ -481,7 +523,9 @@ async def serve(
     announce: Callable[[App], None],
     prepare: Callable[[App], Awaitable[None]] | None = None,
 ) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain. Raises ListenError and TransportUnavailable at start.
+    """Run a server until SIGTERM or SIGINT, then drain.
+
+    Raises ListenError, TransportUnavailable and PolicyError at start.
 
     ``prepare`` runs before the relay and the consumers start, ``announce`` once everything runs.
     """

@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     jwt_refresh_seconds: Seconds = Field(default=300, description="Seconds between two looks at the issuer's keys.")
     api_keys: bool = Field(default=False, description="Take the API keys that `pointsman-server keys create` makes.")
     policy_file: OptionalPath = Field(
-        default=None, description="Who is granted what, as TOML (docs/security.md). Reread when it changes."
+        default=None, description="Who is granted what, as TOML (docs/access.md). Reread when it changes."
     )
     access_refresh_seconds: Seconds = Field(
         default=5, description="Seconds between two looks at files of this part, and at the API keys."
@@ -511,6 +511,10 @@ def _contradictory_access(settings: Settings) -> Iterator[str]:
     yield from _missing_of(settings, "tls_client_ca_file", together)
     if settings.transport == "native" and settings.tls_cert_file:
         yield "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto"
+    if settings.policy_file and not settings.authenticates:
+        # Else whoever wrote the policy would believe that it is in force.
+        ways = "POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE"
+        yield f"POINTSMAN_POLICY_FILE is set, and nothing says who calls: set {ways}"
     yield from _contradictory_tokens(settings)
 
 

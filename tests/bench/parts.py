@@ -9,8 +9,8 @@ from pointsman_server.encoding import key_from_message
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.routes import Snapshot
 from pointsman_server.rpc import convert, interceptors
-from pointsman_server.rpc.interceptors import Stage
 from pointsman_server.rpc.servicer import ResolveMeter, RouteServicer
+from pointsman_server.rpc.stage import Stage
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.encoding import key_from_message, route_to_message
 from pointsman_server.rpc import convert
-from pointsman_server.rpc.interceptors import Handler, Method
+from pointsman_server.rpc.stage import Handler, Method
 from pointsman_server.telemetry import logs
 from tests.bench.parts import Parts
 

@@ -1,10 +1,12 @@
-"""What is known of the call under way: its request id, its actor, its trace. Read from metadata only when needed."""
+"""What is known of the call under way: its request id, who calls, its trace. Read from metadata only when needed."""
 
 import uuid
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
+
+from pointsman_server.identity import ANONYMOUS, Identity
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -14,14 +16,18 @@ LONGEST_ID = 128
 
 
 class Call:
-    """One call. Everything is worked out at first use: most calls need none of it."""
+    """One call. Everything is worked out at first use: most calls need none of it.
 
-    __slots__ = ("_context", "_metadata", "_request_id")
+    ``identity`` is who calls: anonymous until a stage has found out.
+    """
+
+    __slots__ = ("_context", "_metadata", "_request_id", "identity")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._metadata: dict[str, str] | None = None
         self._request_id = ""
+        self.identity: Identity = ANONYMOUS
 
     @property
     def request_id(self) -> str:
@@ -41,7 +47,7 @@ class Call:
     @property
     def actor(self) -> str:
         """Who calls."""
-        return "anonymous"
+        return self.identity.subject
 
     @property
     def peer(self) -> str:

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -19,43 +18,35 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 
 from pointsman_server.errors import FieldViolation, InvalidField, MalformedRequest, PointsmanError, RetryLater
+from pointsman_server.permitting import Permissions
 from pointsman_server.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc import SERVICE, calls, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.permission import authorize
+from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
-Handler = Callable[[Any, Context], Awaitable[Any]]
-
 # grpcio says "no deadline" with a time far away.
 FOREVER = 1e7
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method of one service."""
-
-    service: str
-    name: str
-
-    @classmethod
-    def parse(cls, path: str) -> "Method":
-        """Read ``/package.Service/Method``."""
-        service, _, name = path.removeprefix("/").rpartition("/")
-        return cls(service, name)
-
-
-# One thing that happens to every call: makes, for a method, a handler that does it and goes on to the one given.
-Stage = Callable[[Method, Handler], Handler]
-
-
 def stages(
-    metrics: Metrics, admission: Admission, *, deadline: float, access_log_sample: float, pushback: bool
+    metrics: Metrics,
+    admission: Admission,
+    *,
+    deadline: float,
+    access_log_sample: float,
+    pushback: bool,
+    permissions: Permissions | None = None,
 ) -> tuple[Stage, ...]:
-    """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
+    """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``.
+
+    Without ``permissions`` everybody may do everything: callers are not authenticated.
+    """
     return (
         # Around all the others: a call is open until nothing more is done for it.
         count_open(admission),
@@ -71,8 +62,11 @@ def stages(
         admit(admission),
         # Around the work alone.
         limit(deadline),
-        # Last, so that it costs nothing for calls that are refused anyway; before any I/O.
+        # After what refuses calls for less, so that it costs nothing for them; before any I/O.
         validate(),
+        # After validation, because what may be done depends on the keys in the request, and a malformed one is none.
+        # Before anything is looked up, so that nobody learns from a denial what there is.
+        *([authorize(permissions, metrics.denied)] if permissions else []),
     )
 
 

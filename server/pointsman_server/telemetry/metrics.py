@@ -28,6 +28,14 @@ class Metrics:
         self.rpc_sent = self._counter("grpc_server_msg_sent", "Messages sent.", *RPC)
         self.rpc_seconds = self._histogram("grpc_server_handling_seconds", "Duration of calls.", FAST, *RPC)
 
+        self.denied = self._counter("pointsman_denied", "Calls that their caller may not make.", "permission")
+        self.access_reads = self._counter(
+            "pointsman_access_reads",
+            "Looks at what callers are checked by, by outcome: ok, or failed, and then the last good one stays.",
+            "what",
+            "outcome",
+        )
+
         self.resolves = self._counter(
             "pointsman_resolve_requests", "Keys resolved, by outcome: active, inactive, absent or failed.", "outcome"
         )
@@ -113,6 +121,11 @@ class Metrics:
     def looked_up(self, layer: str, outcome: str) -> None:
         """Count one look into a cache (``resolving.ReadObserver``)."""
         self.cache_lookups.labels(layer, outcome).inc()
+
+    def read(self, what: str) -> Callable[[bool], None]:
+        """Make what counts looks at ``what`` (``refreshing.Refreshed``), bound up front: no failure yet is a zero."""
+        ok, failed = self.access_reads.labels(what, "ok"), self.access_reads.labels(what, "failed")
+        return lambda well: (ok if well else failed).inc()
 
     def pool(self, stats: Callable[[], dict[str, int]]) -> None:
         """Take over the gauges of the pool of connections."""

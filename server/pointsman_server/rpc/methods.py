@@ -1,0 +1,43 @@
+"""Which permission each method needs, and in which scopes. A method that is missing here is denied to everybody."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pointsman_server.identity import Permission, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a call must be allowed to do: ``permission`` in each of the ``scopes`` of its request, in their order."""
+
+    permission: Permission
+    scopes: Callable[[Any], Iterable[Scope]]
+
+
+def _of_key(request: Any) -> Iterable[Scope]:
+    key = request.key
+    return (Scope(key.tenant, key.env),)
+
+
+def _of_keys(request: Any) -> Iterable[Scope]:
+    # Each scope once: a batch has up to 1,000 keys and seldom more than a few tenants.
+    return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in request.keys)]
+
+
+def _of_filter(request: Any) -> Iterable[Scope]:
+    return (Scope(request.tenant, request.env),)
+
+
+METHODS: Mapping[str, Need] = {
+    "Resolve": Need(Permission.READ, _of_key),
+    "BatchResolve": Need(Permission.READ, _of_keys),
+    "Get": Need(Permission.READ, _of_key),
+    "List": Need(Permission.READ, _of_filter),
+    "Create": Need(Permission.WRITE, _of_key),
+    "Update": Need(Permission.WRITE, _of_key),
+    "Activate": Need(Permission.WRITE, _of_key),
+    "Deactivate": Need(Permission.WRITE, _of_key),
+    "Delete": Need(Permission.WRITE, _of_key),
+    "ListChanges": Need(Permission.HISTORY, _of_filter),
+}

@@ -1,0 +1,295 @@
+"""Who may not is told so, the same whatever there is, by both transports; with real keys and a real policy."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman_server import app as application
+from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
+from pointsman_server.api_keys import mint
+from pointsman_server.granting import parse_grant
+from pointsman_server.ports import KeyDraft
+from pointsman_server.rpc import SERVICE, calls
+from pointsman_server.rpc.stage import Handler, Method
+from tests.support.engines import fresh_database, fresh_redis
+from tests.support.processes import get_metric
+from tests.support.refusals import Refusal, refused
+from tests.support.servers import RunningServer, serving, settings
+from tests.support.waiting import eventually
+
+URL = "https://payments.internal:8443"
+THERE = RouteKey(tenant="team-b", service="payments", env="prod", version="v1")
+NOT_THERE = RouteKey(tenant="team-b", service="payments", env="prod", version="v9")
+OURS = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
+DAY = timedelta(days=1)
+
+POLICY = """
+[[grant]]
+subjects = ["key:policed-*"]
+roles = ["reader"]
+tenants = ["team-a"]
+"""
+
+
+@dataclass
+class Guarded:
+    """A server that checks callers, and the file of its policy."""
+
+    server: RunningServer
+    policy: Path
+
+    def make(self, name: str, *grants: str) -> str:
+        """Make a key, and give its text."""
+        minted = mint()
+        draft = KeyDraft(name, tuple(map(parse_grant, grants)), "ann", DAY)
+        self.server.run(self.store.create(draft, minted))
+        # It would hear of the key by itself, within the interval.
+        self.server.run(self.server.app.api_keys.known.renew())
+        return minted.text
+
+    @property
+    def store(self) -> PostgresApiKeyStore:
+        return PostgresApiKeyStore(self.server.app.database)
+
+
+def by_api_key(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the stages with one before authorization that reads API keys alone: of authentication, the least."""
+
+    def stages(metrics: Any, *arguments: Any, **options: Any) -> tuple[Any, ...]:
+        def authenticate(method: Method, proceed: Handler) -> Handler:
+            async def handle(request: Any, context: Any) -> Any:
+                (app,) = (app for app in APPS if app.metrics is metrics)
+                text = dict(context.invocation_metadata())["authorization"].removeprefix("Bearer ")
+                calls.current().identity = await app.api_keys.verify(text)
+                return await proceed(request, context)
+
+            return handle if method.service == SERVICE else proceed
+
+        *others, authorize = real(metrics, *arguments, **options)
+        return (*others, authenticate, authorize)
+
+    return stages
+
+
+APPS: list[Any] = []
+
+
+@pytest.fixture(scope="module", params=["grpcio", "native"])
+def guarded(
+    request: pytest.FixtureRequest, engines: Any, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
+    """A server on a database of its own, that takes API keys and has a policy."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy.write_text(POLICY)
+    with fresh_database(template_database) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(application, "stages", by_api_key(application.stages))
+        chosen = settings(
+            transport=request.param,
+            database_url=url,
+            redis_url=fresh_redis(engines.urls["REDIS_URL"]),
+            api_keys=True,
+            policy_file=policy,
+            access_refresh_seconds=0.1,
+        )
+        with serving(chosen) as server:
+            APPS.append(server.app)
+            yield Guarded(server, policy)
+            APPS.pop()
+
+
+@pytest.fixture(scope="module")
+def stub(guarded: Guarded) -> Iterator[RouteServiceStub]:
+    with grpc.insecure_channel(guarded.server.address) as channel:
+        yield RouteServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def admin(guarded: Guarded, stub: RouteServiceStub) -> dict[str, Any]:
+    """How the admin calls; and a route of another tenant is there."""
+    options = bearing(guarded.make("admin", "admin:*"))
+    stub.Create(pb.CreateRequest(key=THERE, url=URL), **options)
+    return options
+
+
+@pytest.fixture(scope="module")
+def guest(guarded: Guarded, admin: dict[str, Any]) -> dict[str, Any]:
+    """How somebody calls who may do everything in team-a and nothing elsewhere."""
+    return bearing(guarded.make("guest", "admin:team-a"))
+
+
+def bearing(text: str) -> dict[str, Any]:
+    return {"metadata": (("authorization", f"Bearer {text}"), ("x-request-id", "the-same")), "timeout": 30}
+
+
+def code_of(call: Callable[..., Any], request: Any, options: dict[str, Any]) -> grpc.StatusCode:
+    try:
+        call(request, **options)
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+REQUESTS: dict[str, Callable[[RouteKey], Any]] = {
+    "Resolve": lambda key: pb.ResolveRequest(key=key),
+    "BatchResolve": lambda key: pb.BatchResolveRequest(keys=[OURS, key]),
+    "Create": lambda key: pb.CreateRequest(key=key, url=URL),
+    "Update": lambda key: pb.UpdateRequest(key=key, url=URL),
+    "Activate": lambda key: pb.ActivateRequest(key=key),
+    "Deactivate": lambda key: pb.DeactivateRequest(key=key),
+    "Delete": lambda key: pb.DeleteRequest(key=key),
+    "Get": lambda key: pb.GetRequest(key=key),
+    "List": lambda key: pb.ListRequest(tenant=key.tenant, service=key.service, env=key.env),
+    "ListChanges": lambda key: pb.ListChangesRequest(tenant=key.tenant, version=key.version),
+}
+
+
+def test_the_requests_below_are_of_every_method() -> None:
+    assert set(REQUESTS) == {method.name for method in pb.DESCRIPTOR.services_by_name["RouteService"].methods}
+
+
+def operations(guarded: Guarded) -> dict[str, float]:
+    """How much was asked of the store and of the caches so far, by what the metrics say."""
+    metrics = guarded.server.app.metrics
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    asked = ("pointsman_store_queries_total", "pointsman_cache_lookups_total", "pointsman_resolve_requests_total")
+    return {
+        json.dumps([sample.name, sample.labels]): sample.value
+        for sample in samples
+        # The monitor looks at the clock by itself.
+        if sample.name in asked and sample.labels.get("operation") != "clock"
+    }
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_another_tenants_route_is_denied_the_same_whether_or_not_it_exists(
+    guarded: Guarded, stub: RouteServiceStub, guest: dict[str, Any], method: str
+) -> None:
+    call, request = getattr(stub, method), REQUESTS[method]
+    before = operations(guarded)
+
+    there: Refusal = refused(call, request(THERE), **guest)
+    absent: Refusal = refused(call, request(NOT_THERE), **guest)
+
+    assert there.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (there.reason, there.metadata["tenant"]) == ("FORBIDDEN", "team-b")
+    # Code, text, details and every trailer; and nothing was looked up, so the time is the same too.
+    assert there == absent
+    assert operations(guarded) == before
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_who_is_granted_it_may(stub: RouteServiceStub, guest: dict[str, Any], method: str) -> None:
+    key = RouteKey(tenant="team-a", service=f"mine-{method.lower()}", env="prod", version="v1")
+
+    assert code_of(getattr(stub, method), REQUESTS[method](key), guest) is not grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_all_tenants_are_only_for_who_may_read_all(
+    stub: RouteServiceStub, guest: dict[str, Any], admin: dict[str, Any]
+) -> None:
+    for call, request in ((stub.List, pb.ListRequest()), (stub.ListChanges, pb.ListChangesRequest())):
+        assert code_of(call, request, guest) is grpc.StatusCode.PERMISSION_DENIED
+        assert code_of(call, request, admin) is grpc.StatusCode.OK
+
+
+def test_a_malformed_request_is_told_so_whoever_asks(stub: RouteServiceStub, guest: dict[str, Any]) -> None:
+    refusal = refused(stub.Get, pb.GetRequest(key=RouteKey(tenant="team-b")), **guest)
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_the_actor_of_a_change_is_who_called(stub: RouteServiceStub, guest: dict[str, Any]) -> None:
+    key = RouteKey(tenant="team-a", service="signed", env="prod", version="v1")
+    stub.Create(pb.CreateRequest(key=key, url=URL), **guest)
+
+    changes = stub.ListChanges(pb.ListChangesRequest(tenant="team-a", service="signed"), **guest).changes
+
+    assert [change.actor for change in changes] == ["key:guest"]
+
+
+def test_denials_are_counted_by_permission(guarded: Guarded, stub: RouteServiceStub, guest: dict[str, Any]) -> None:
+    pattern = r'pointsman_denied_total\{permission="changes.read"\}'
+    before = get_metric(guarded.server.http, pattern) or 0.0
+
+    refused(stub.ListChanges, pb.ListChangesRequest(), **guest)
+
+    assert get_metric(guarded.server.http, pattern) == before + 1
+
+
+def test_a_policy_that_changes_counts_and_a_broken_one_does_not(guarded: Guarded, stub: RouteServiceStub) -> None:
+    options = bearing(guarded.make("policed-1"))
+    request = pb.ListRequest(tenant="team-a")
+    failed = r'pointsman_access_reads_total\{outcome="failed",what="policy"\}'
+    assert code_of(stub.List, request, options) is grpc.StatusCode.OK
+
+    guarded.policy.write_text(POLICY.replace("team-a", "team-c"))
+    assert eventually(lambda: code_of(stub.List, request, options) is grpc.StatusCode.PERMISSION_DENIED)
+
+    before = get_metric(guarded.server.http, failed) or 0.0
+    guarded.policy.write_text("[[grant]]\nroles = ")
+    assert eventually(lambda: (get_metric(guarded.server.http, failed) or 0.0) > before)
+    assert code_of(stub.List, pb.ListRequest(tenant="team-c"), options) is grpc.StatusCode.OK
+
+    guarded.policy.write_text(POLICY)
+    assert eventually(lambda: code_of(stub.List, request, options) is grpc.StatusCode.OK)
+
+
+def test_a_revoked_key_is_refused_on_every_server_within_the_interval(
+    guarded: Guarded, stub: RouteServiceStub, engines: Any
+) -> None:
+    first = guarded.server.app.settings
+    second = first.model_copy(update={"policy_file": None})
+    options = bearing(guarded.make("leaked", "reader:team-a"))
+    request = pb.ListRequest(tenant="team-a")
+    with serving(second) as other, grpc.insecure_channel(other.address) as channel:
+        # The second server authenticates by its own memory of the keys.
+        APPS.append(other.app)
+        stubs = [stub, RouteServiceStub(channel)]
+        try:
+            assert [code_of(each.List, request, options) for each in stubs] == [grpc.StatusCode.OK] * 2
+            versions = [server.api_keys.version for server in APPS]
+
+            guarded.server.run(guarded.store.revoke("leaked", "bob"))
+
+            for each in stubs:
+                assert eventually(lambda each=each: code_of(each.List, request, options) is UNAUTHENTICATED)
+                assert refused(each.List, request, **options).metadata["problem"] == "revoked"
+            # So that nobody answers from what they remembered before.
+            assert eventually(
+                lambda: all(server.api_keys.version > before for server, before in zip(APPS, versions, strict=True))
+            )
+        finally:
+            APPS.pop()
+
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_with_postgresql_away_the_last_keys_stay(guarded: Guarded, stub: RouteServiceStub) -> None:
+    options = bearing(guarded.make("steady", "reader:team-a"))
+    request = pb.ListRequest(tenant="team-a")
+    assert code_of(stub.List, request, options) is grpc.StatusCode.OK
+    verifier = guarded.server.app.api_keys
+    assert verifier
+
+    guarded.server.run(rename(guarded, "api_keys", "api_keys_away"))
+    try:
+        assert eventually(lambda: verifier.known.problem)
+        assert code_of(stub.List, request, options) is grpc.StatusCode.OK
+    finally:
+        guarded.server.run(rename(guarded, "api_keys_away", "api_keys"))
+    assert eventually(lambda: not verifier.known.problem)
+
+
+async def rename(guarded: Guarded, old: str, new: str) -> None:
+    async with guarded.server.app.database.connection() as connection:
+        await connection.execute(f"ALTER TABLE {old} RENAME TO {new}")

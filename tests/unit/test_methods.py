@@ -1,0 +1,70 @@
+"""What each method needs: all of the service are listed, and each asks about what its request names."""
+
+import pytest
+from google.protobuf.message import Message
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman_server.identity import PERMISSIONS, Permission, Role, Scope
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.methods import METHODS
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["RouteService"]
+KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
+OF_KEY = [Scope("team-a", "prod")]
+
+
+def test_every_method_of_the_service_is_listed_and_no_other() -> None:
+    assert DESCRIPTOR.full_name == SERVICE
+    assert set(METHODS) == {method.name for method in DESCRIPTOR.methods}
+
+
+@pytest.mark.parametrize(
+    ("role", "methods"),
+    [
+        (Role.READER, {"Resolve", "BatchResolve", "Get", "List"}),
+        (Role.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete"}),
+        (Role.AUDITOR, {"ListChanges"}),
+        (Role.ADMIN, set(METHODS)),
+    ],
+)
+def test_each_role_may_call_its_methods(role: Role, methods: set[str]) -> None:
+    assert {name for name, need in METHODS.items() if need.permission in PERMISSIONS[role]} == methods
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "scopes"),
+    [
+        ("Resolve", pb.ResolveRequest(key=KEY), OF_KEY),
+        ("Get", pb.GetRequest(key=KEY), OF_KEY),
+        ("Create", pb.CreateRequest(key=KEY), OF_KEY),
+        ("Update", pb.UpdateRequest(key=KEY), OF_KEY),
+        ("Activate", pb.ActivateRequest(key=KEY), OF_KEY),
+        ("Deactivate", pb.DeactivateRequest(key=KEY), OF_KEY),
+        ("Delete", pb.DeleteRequest(key=KEY), OF_KEY),
+        ("List", pb.ListRequest(), [Scope("", "")]),
+        ("List", pb.ListRequest(tenant="team-a", service="payments"), [Scope("team-a", "")]),
+        ("List", pb.ListRequest(env="prod"), [Scope("", "prod")]),
+        ("ListChanges", pb.ListChangesRequest(tenant="team-a", env="prod"), OF_KEY),
+        ("ListChanges", pb.ListChangesRequest(), [Scope("", "")]),
+        (
+            "BatchResolve",
+            pb.BatchResolveRequest(
+                keys=[
+                    RouteKey(tenant=tenant, service="s", env=env, version=version)
+                    for tenant, env in (("b", "x"), ("a", "x"), ("b", "x"), ("b", "y"))
+                    for version in ("v1", "v2")
+                ]
+            ),
+            [Scope("b", "x"), Scope("a", "x"), Scope("b", "y")],
+        ),
+    ],
+)
+def test_a_call_is_about_the_tenants_and_envs_of_its_request(
+    method: str, request_: Message, scopes: list[Scope]
+) -> None:
+    assert list(METHODS[method].scopes(request_)) == scopes
+
+
+def test_every_permission_is_needed_by_a_method() -> None:
+    assert {need.permission for need in METHODS.values()} == set(Permission)
