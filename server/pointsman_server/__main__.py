@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from pointsman_server.settings import Settings, SettingsError, load
+from pointsman_server.commands import keys, policy
+from pointsman_server.commands.common import fail, read_settings, require
+from pointsman_server.settings import Role, Settings
 
 STARTED = time.monotonic()
 
@@ -31,6 +33,8 @@ audit = typer.Typer(help="The audit log: who changed what, chained by hashes.", 
 app.add_typer(audit, name="audit")
 dead_letters = typer.Typer(help="Messages of the topic that were set aside as no change.", no_args_is_help=True)
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(policy.app, name="policy")
+app.add_typer(keys.app, name="keys")
 
 Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
 HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
@@ -55,7 +59,7 @@ def dev(
 
     An engine whose URL is in the environment is used instead of the embedded one.
     """
-    settings = _settings(
+    settings = read_settings(
         listen=listen,
         http_listen=http_listen,
         transport=transport,
@@ -84,7 +88,7 @@ def serve(
     log_level: LogLevel = None,
 ) -> None:
     """Run a server with the engines of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS."""
-    settings = _settings(
+    settings = read_settings(
         listen=listen,
         http_listen=http_listen,
         workers=workers,
@@ -92,7 +96,8 @@ def serve(
         roles=roles,
         log_level=log_level,
     )
-    _require(settings)
+    require(settings)
+    _check_policy(settings)
     _configure_logs(settings)
     from pointsman_server import supervising
 
@@ -113,8 +118,8 @@ def migrate() -> None:
 
     That of the audit log, too: in POINTSMAN_AUDIT_DATABASE_URL if that is set.
     """
-    settings = _settings()
-    _require(settings, ())
+    settings = read_settings()
+    require(settings, ())
     _configure_logs(settings)
     from pointsman_server.adapters.migrations import MigrationError
     from pointsman_server.adapters.migrations import migrate as bring_up
@@ -124,7 +129,7 @@ def migrate() -> None:
             settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value()
         )
     except MigrationError as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}"))
 
 
@@ -137,8 +142,8 @@ def restore(
     The revisions after the backup were given away before, and will be given away again: the epoch tells them apart.
     Servers may run; each drops what it knew of the old epoch within a second.
     """
-    settings = _settings()
-    _require(settings, ())
+    settings = read_settings()
+    require(settings, ())
     _configure_logs(settings)
     from pointsman_server import restoring
 
@@ -148,14 +153,14 @@ def restore(
             typer.confirm(restoring.question(url), abort=True)
         typer.echo(restoring.describe(restoring.restore(url)))
     except restoring.RestoreError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
 def check() -> None:
     """Show the effective settings, secrets masked, and try every dependency."""
-    settings = _settings()
-    _require(settings)
+    settings = read_settings()
+    require(settings)
     from pointsman_server import checking
 
     raise typer.Exit(0 if checking.run(settings) else 1)
@@ -170,14 +175,14 @@ def verify(
 
     Ends with 1 when a row is not as it was written, and names the first one; also when the database is down.
     """
-    settings = _settings()
-    _require(settings, ())
+    settings = read_settings()
+    require(settings, ())
     from pointsman_server import audit_verifying
 
     try:
         whole = audit_verifying.run(settings, as_json=as_json)
     except audit_verifying.AuditUnavailable as error:
-        _fail(str(error))
+        fail(str(error))
     raise typer.Exit(0 if whole else 1)
 
 
@@ -205,29 +210,27 @@ def replay(
 
 
 def _with_kafka(work: Callable[[Settings], None]) -> None:
-    settings = _settings()
+    settings = read_settings()
     if not settings.kafka_bootstrap_servers:
-        _fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
+        fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
     from pointsman_server.ports import BrokerUnavailable
 
     try:
         work(settings)
     except BrokerUnavailable as error:
-        _fail(str(error))
+        fail(str(error))
 
 
-def _settings(**flags: object) -> Settings:
+def _check_policy(settings: Settings) -> None:
+    """End with 2 if the policy is broken, before anything starts, and not in each worker again and again."""
+    if settings.policy_file is None or Role.API not in settings.roles:
+        return
+    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+
     try:
-        return load(overrides=flags)
-    except SettingsError as error:
-        _fail(str(error), code=2)
-
-
-def _require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
-    try:
-        settings.require(roles)
-    except SettingsError as error:
-        _fail(str(error), code=2)
+        read_policy(settings.policy_file)
+    except PolicyError as error:
+        fail(str(error), code=2)
 
 
 def _configure_logs(settings: Settings) -> None:
@@ -238,6 +241,7 @@ def _configure_logs(settings: Settings) -> None:
 
 def _run(work: Callable[[], None]) -> None:
     from pointsman_server.adapters.migrations import MigrationError
+    from pointsman_server.adapters.policy_file import PolicyError
     from pointsman_server.app import ListenError
     from pointsman_server.embedded import EngineError
     from pointsman_server.rpc.transport import TransportUnavailable
@@ -245,15 +249,9 @@ def _run(work: Callable[[], None]) -> None:
     try:
         work()
     except (ListenError, EngineError, MigrationError) as error:
-        _fail(str(error))
-    except TransportUnavailable as error:
-        _fail(str(error), code=2)
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    for line in message.splitlines():
-        typer.echo(f"pointsman-server: {line}", err=True)
-    raise typer.Exit(code)
+        fail(str(error))
+    except (TransportUnavailable, PolicyError) as error:
+        fail(str(error), code=2)
 
 
 def main() -> None:

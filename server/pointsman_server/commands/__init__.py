@@ -1,0 +1,1 @@
+"""Groups of commands of ``pointsman-server``; ``__main__`` puts them together."""

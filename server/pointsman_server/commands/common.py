@@ -1,0 +1,30 @@
+"""What commands share: how they read the settings, and how they end."""
+
+from typing import NoReturn
+
+import typer
+
+from pointsman_server.settings import Settings, SettingsError, load
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say what is wrong, and end: 1 failed, 2 wrong settings or usage."""
+    for line in message.splitlines():
+        typer.echo(f"pointsman-server: {line}", err=True)
+    raise typer.Exit(code)
+
+
+def read_settings(**flags: object) -> Settings:
+    """Read the settings, or end with 2."""
+    try:
+        return load(overrides=flags)
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
+def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
+    """End with 2 unless every engine that ``roles`` need is set (``Settings.require``)."""
+    try:
+        settings.require(roles)
+    except SettingsError as error:
+        fail(str(error), code=2)

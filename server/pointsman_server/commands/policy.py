@@ -1,0 +1,157 @@
+"""``pointsman-server policy``: is the file fine, and who may do what by it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pointsman_server.commands.common import fail, read_settings
+from pointsman_server.granting import parse_grant
+from pointsman_server.identity import Credential, Grant, Identity, Permission, Scope
+
+if TYPE_CHECKING:
+    from pointsman_server.permitting import Explanation, Policy
+
+app = typer.Typer(help="Who may do what: POINTSMAN_POLICY_FILE.", no_args_is_help=True)
+
+# By what its subjects begin with.
+CREDENTIALS = {
+    "jwt:": Credential.BEARER_TOKEN,
+    "key:": Credential.API_KEY,
+    "spiffe://": Credential.CERTIFICATE,
+    "dns:": Credential.CERTIFICATE,
+}
+
+Subject = Annotated[
+    str, typer.Option("--as", help="Who asks, such as jwt:alice, key:ci, spiffe://… or dns:…", metavar="SUBJECT")
+]
+Can = Annotated[
+    str, typer.Option("--can", help="A permission or a method, such as routes.read or Resolve.", metavar="PERMISSION")
+]
+On = Annotated[str, typer.Option("--on", help="tenant[/service[/env]]; * or nothing is all of them.", metavar="WHERE")]
+Claims = Annotated[
+    list[str] | None, typer.Option("--claim", help="A claim of their token, name=value; may be repeated.")
+]
+File = Annotated[Path | None, typer.Option("--policy", help="Another file than POINTSMAN_POLICY_FILE.")]
+Grants = Annotated[
+    list[str] | None, typer.Option("--grant", help="What their credential grants, role:tenant[:env]; may be repeated.")
+]
+
+
+@app.command()
+def explain(
+    *,
+    subject: Subject,
+    can: Can,
+    on: On,
+    claim: Claims = None,
+    policy: File = None,
+    grant: Grants = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether somebody may do something, and what each rule has to do with it.
+
+    Ends with 0 when it is allowed, with 1 when it is denied, and with 2 when the question or the policy is wrong.
+    """
+    from pointsman_server.permitting import Permissions
+
+    try:
+        identity = Identity(subject, _credential(subject), _grants(grant), _claims(claim))
+        permission, scope = _permission(can), _scope(on)
+    except ValueError as error:
+        fail(str(error), code=2)
+    rules = _policy(policy)
+    explanation = Permissions(lambda: rules).explain(identity, permission, scope)
+    typer.echo((_json if as_json else _text)(identity, permission, scope, explanation))
+    raise typer.Exit(0 if explanation.allowed else 1)
+
+
+@app.command()
+def check(
+    file: Annotated[Path | None, typer.Argument(help="Another file than POINTSMAN_POLICY_FILE.")] = None,
+) -> None:
+    """Say whether a policy is fine. Ends with 1 when it is not, and names every rule and key that is wrong."""
+    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+
+    path = file or read_settings().policy_file
+    if path is None:
+        fail("there is no policy to check: name a file, or set POINTSMAN_POLICY_FILE", code=2)
+    try:
+        rules = read_policy(path).rules
+    except PolicyError as error:
+        fail(str(error))
+    typer.echo(f"{path} is fine: {len(rules)} {'rule' if len(rules) == 1 else 'rules'}")
+
+
+def _policy(file: Path | None) -> "Policy":
+    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+    from pointsman_server.permitting import Policy
+
+    path = file or read_settings().policy_file
+    try:
+        return read_policy(path) if path else Policy()
+    except PolicyError as error:
+        fail(str(error), code=2)
+
+
+def _credential(subject: str) -> Credential:
+    for prefix, credential in CREDENTIALS.items():
+        if subject.startswith(prefix) and len(subject) > len(prefix):
+            return credential
+    raise ValueError(f"--as {subject!r} is no subject: it begins with {', '.join(CREDENTIALS)}")
+
+
+def _permission(text: str) -> Permission:
+    from pointsman_server.rpc.methods import METHODS
+
+    if text in set(Permission):
+        return Permission(text)
+    if text in METHODS:
+        return METHODS[text].permission
+    known = f"a permission ({', '.join(Permission)}) nor a method ({', '.join(METHODS)})"
+    raise ValueError(f"--can {text!r} is neither {known}")
+
+
+def _scope(text: str) -> Scope:
+    parts = ["" if part == "*" else part for part in text.split("/")]
+    if len(parts) > 4 or ("" in text.split("/")):
+        raise ValueError(f"--on {text!r} is no tenant[/service[/env]]: write * for all of them")
+    return Scope(parts[0], parts[2] if len(parts) > 2 else "")
+
+
+def _grants(texts: list[str] | None) -> tuple[Grant, ...]:
+    return tuple(parse_grant(text) for text in texts or ())
+
+
+def _claims(texts: list[str] | None) -> dict[str, object]:
+    claims: dict[str, list[str]] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--claim {text!r} is no name=value")
+        claims.setdefault(name, []).append(value)
+    return dict(claims)
+
+
+def _text(identity: Identity, permission: Permission, scope: Scope, explanation: "Explanation") -> str:
+    verdict = "allowed" if explanation.allowed else "denied"
+    lines = [f"{verdict}: {identity.subject}, {permission} in {scope.tenant or '*'}/*/{scope.env or '*'}"]
+    lines += [f"  {'yes' if reason.allows else 'no '} {reason.source}: {reason.why}" for reason in explanation.reasons]
+    if not explanation.reasons:
+        lines.append("  no  there is no policy, and the credential grants nothing")
+    return "\n".join(lines)
+
+
+def _json(identity: Identity, permission: Permission, scope: Scope, explanation: "Explanation") -> str:
+    answer = {
+        "allowed": explanation.allowed,
+        "subject": identity.subject,
+        "permission": permission,
+        "tenant": scope.tenant,
+        "env": scope.env,
+        "reasons": [
+            {"source": reason.source, "allows": reason.allows, "why": reason.why} for reason in explanation.reasons
+        ],
+    }
+    return json.dumps(answer)
