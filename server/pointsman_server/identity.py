@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 
 class Credential(StrEnum):
@@ -68,9 +69,11 @@ class Pattern:
         return self.text == ANY if not name else self._expression.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a call is about: a tenant and an env, each empty where the call ranges over all of them."""
+class Scope(NamedTuple):
+    """What a call is about: a tenant and an env, each empty where the call ranges over all of them.
+
+    A tuple, because each call makes one, and looks up by it what was decided.
+    """
 
     tenant: str
     env: str

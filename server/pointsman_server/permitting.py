@@ -97,7 +97,7 @@ class Permissions:
         self._most_identities = most_identities
         self._decided_by: Policy | None = None
         # The identity is kept beside what is known of it: as long as it lives no other object has its id.
-        self._decisions: dict[tuple[int, str, str, str], tuple[Identity, bool]] = {}
+        self._decisions: dict[tuple[int, Permission, Scope], tuple[Identity, bool]] = {}
         # By itself, because a batch asks about many scopes of one identity.
         self._grants: dict[int, tuple[Identity, tuple[Grant, ...]]] = {}
 
@@ -108,7 +108,7 @@ class Permissions:
             self._decisions.clear()
             self._grants.clear()
             self._decided_by = policy
-        key = (id(identity), permission, scope.tenant, scope.env)
+        key = (id(identity), permission, scope)
         known = self._decisions.get(key)
         if known is None:
             known = (identity, _any_allows(self._grants_of(identity, policy), permission, scope))
