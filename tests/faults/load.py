@@ -76,7 +76,7 @@ class Target:
 class Load:
     """All clients. ``rate`` is calls a second, all together; ``stop`` ends them after the call that is under way."""
 
-    def __init__(self, servers: Sequence[Server], seed: int, rate: float, readers: int = 36, writers: int = 9) -> None:
+    def __init__(self, servers: Sequence[Server], seed: int, rate: float, readers: int = 60, writers: int = 9) -> None:
         self.history = History()
         self._seed = seed
         self._readers, self._writers = readers, writers

@@ -1,8 +1,8 @@
 """Make a copy of the server without its remedies, in which a run must find violations.
 
 ``python -m tests.faults.remedies_off DIRECTORY`` writes the copy, ``python -m tests.faults --server-path DIRECTORY``
-attacks it. What is gone: the mark before a commit, the settling after it, and ``min_revision``. What is left is a cache
-that misses fill and Kafka brings up to date.
+attacks it. What is gone: the mark before a commit, the settling after it, the look at whether Redis is behind what the
+feed told, and ``min_revision``. What is left is a cache that misses fill and Kafka brings up to date.
 """
 
 import shutil
@@ -14,6 +14,7 @@ SERVER = Path(__file__).resolve().parents[2] / "server"
 PATCHES = (
     ("changing.py", "await self._cache.mark([draft.key for draft in drafts], token)", "pass"),
     ("changing.py", "await self._cache.settle(snapshots, token)", "pass"),
+    ("resolving.py", "if lookup.snapshot.as_of < changed:", "if False:"),
     ("rpc/servicer.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/servicer.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
 )
