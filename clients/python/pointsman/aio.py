@@ -12,10 +12,11 @@ import grpc.aio
 
 from pointsman import operations, requests
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
-from pointsman.keys import RouteKey
+from pointsman.keys import RouteKey, as_key
+from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, Token
+from pointsman.session import DEFAULT_TIMEOUT, Session, Token, newer
 from pointsman.statuses import error_from_call
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
@@ -45,9 +46,10 @@ class AsyncClient:
         token: Token | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_attempts: int = MAX_ATTEMPTS,
+        remembered_keys: int = DEFAULT_KEYS,
         options: ChannelOptions = (),
     ) -> None:
-        self._session = Session(timeout, token)
+        self._session = Session(timeout, token, remembered_keys)
         self._target = target
         self._credentials = credentials
         self._options = channel_options(max_attempts, options)
@@ -67,22 +69,29 @@ class AsyncClient:
     @property
     def last_revision(self) -> int:
         """See ``Client.last_revision``."""
-        return self._session.own_writes.revision
+        return self._session.memory.written
+
+    @property
+    def last_epoch(self) -> str:
+        """See ``Client.last_epoch``."""
+        return self._session.memory.epoch
 
     def forget_writes(self) -> None:
         """See ``Client.forget_writes``."""
-        self._session.own_writes.forget()
+        self._session.memory.forget()
 
     async def resolve(
         self,
         key: RouteKey | str,
         *,
         min_revision: int | None = None,
+        epoch: str = "",
         consistency: Consistency = Consistency.MINIMIZE_LATENCY,
         timeout: float | None = None,
     ) -> Resolution:
         """See ``Client.resolve``."""
-        request = requests.resolve(key, self._session.min_revision(min_revision), consistency)
+        name = as_key(key)
+        request = requests.resolve(name, self._session.floor(name, min_revision, epoch), consistency)
         return await self._call(operations.RESOLVE, request, timeout)
 
     async def batch_resolve(
@@ -90,15 +99,19 @@ class AsyncClient:
         keys: Iterable[RouteKey | str],
         *,
         min_revision: int | None = None,
+        epoch: str = "",
         consistency: Consistency = Consistency.MINIMIZE_LATENCY,
         timeout: float | None = None,
     ) -> tuple[BatchResult, ...]:
         """See ``Client.batch_resolve``."""
-        floor = self._session.min_revision(min_revision)
+        floor = self._session.floor_of_all(min_revision, epoch)
         seconds_left = self._session.countdown(timeout)
         results: tuple[BatchResult, ...] = ()
         for request in requests.batch_resolve(keys, floor, consistency):
-            results += await self._call(operations.BATCH_RESOLVE, request, seconds_left())
+            found = await self._call(operations.BATCH_RESOLVE, request, seconds_left())
+            for late in requests.batch_resolve(*self._session.again(found, min_revision), consistency):
+                found = newer(found, await self._call(operations.BATCH_RESOLVE, late, seconds_left()))
+            results += found
         return results
 
     async def create(
@@ -224,12 +237,12 @@ class AsyncClient:
         self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None
     ) -> Result:
         method = cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        seconds = self._session.timeout(timeout)
+        seconds, began = self._session.timeout(timeout), self._session.memory.epoch
         try:
             response = await method(request, timeout=seconds, metadata=self._session.metadata())
         except grpc.RpcError as error:
-            raise error_from_call(error) from error
-        return self._session.accept(operation, response)
+            raise self._session.refused(operation, request, error_from_call(error), began) from error
+        return self._session.accepted(operation, request, response, began)
 
     async def _pages(
         self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None

@@ -8,10 +8,11 @@ import grpc
 
 from pointsman import operations, requests
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
-from pointsman.keys import RouteKey
+from pointsman.keys import RouteKey, as_key
+from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, Token
+from pointsman.session import DEFAULT_TIMEOUT, Session, Token, newer
 from pointsman.statuses import error_from_call
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
@@ -29,7 +30,8 @@ class Client:
     - A key is a ``RouteKey`` or its text ``tenant/service/env/version``.
     - ``timeout`` is in seconds and bounds a call with all its retries; each call may have its own.
     - UNAVAILABLE is retried, mutations included: each carries a ``request_id``, so that it takes effect once.
-    - A resolve sees every write that this client made before, whichever server answers.
+    - No key goes back: a resolve that begins after an answer about a key was returned is never of an older revision
+      of it, and sees every write that this client made before; whichever server answers.
     - Every method raises a subclass of ``pointsman.PointsmanError``; what is not named at a method may come from
       all of them: InvalidArgument, Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable,
       DeadlineExceeded, Internal.
@@ -40,6 +42,8 @@ class Client:
         token: a bearer token, or a quick function that returns the current one.
         timeout: the default timeout in seconds.
         max_attempts: how often a call is tried, 1 (never retried) to 5.
+        remembered_keys: of how many keys the client remembers the revision that it saw, some 150 bytes each. Of
+            more, the rest share one revision that answers must have reached: that costs the server's caches hits.
         options: further gRPC channel options; they win over the client's own.
     """
 
@@ -51,9 +55,10 @@ class Client:
         token: Token | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_attempts: int = MAX_ATTEMPTS,
+        remembered_keys: int = DEFAULT_KEYS,
         options: ChannelOptions = (),
     ) -> None:
-        self._session = Session(timeout, token)
+        self._session = Session(timeout, token, remembered_keys)
         settings = channel_options(max_attempts, options)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options=settings)
@@ -77,27 +82,37 @@ class Client:
     def last_revision(self) -> int:
         """The highest revision that a write of this client returned: what its resolves wait for. 0: none yet.
 
-        Hand it to another process as ``min_revision``, and its resolves see the writes of this one.
+        Hand it to another process as ``min_revision``, with ``last_epoch`` as ``epoch``, and its resolves see the
+        writes of this one. It is 0 again once the client hears that the database has a new epoch.
         """
-        return self._session.own_writes.revision
+        return self._session.memory.written
+
+    @property
+    def last_epoch(self) -> str:
+        """The epoch that ``last_revision`` counts in; empty until an answer of a resolve has said it."""
+        return self._session.memory.epoch
 
     def forget_writes(self) -> None:
-        """Set ``last_revision`` back to 0: needed only after the database was restored to an older state."""
-        self._session.own_writes.forget()
+        """Forget what this client wrote and saw. A restored database is noticed without: its epoch is another."""
+        self._session.memory.forget()
 
     def resolve(
         self,
         key: RouteKey | str,
         *,
         min_revision: int | None = None,
+        epoch: str = "",
         consistency: Consistency = Consistency.MINIMIZE_LATENCY,
         timeout: float | None = None,
     ) -> Resolution:
-        """Return the live route of ``key``, as of ``min_revision`` or later (None: of this client's own writes).
+        """Return the live route of ``key``, as of ``min_revision`` or later.
 
+        None means: of what this client wrote, and saw of the key. 0 means: of whatever is nearest. ``epoch`` is
+        what ``min_revision`` counts in, if known: of an epoch that is over it counts for nothing.
         Raises RouteNotFound, RouteInactive or RevisionNotReached.
         """
-        request = requests.resolve(key, self._session.min_revision(min_revision), consistency)
+        name = as_key(key)
+        request = requests.resolve(name, self._session.floor(name, min_revision, epoch), consistency)
         return self._call(operations.RESOLVE, request, timeout)
 
     def batch_resolve(
@@ -105,6 +120,7 @@ class Client:
         keys: Iterable[RouteKey | str],
         *,
         min_revision: int | None = None,
+        epoch: str = "",
         consistency: Consistency = Consistency.MINIMIZE_LATENCY,
         timeout: float | None = None,
     ) -> tuple[BatchResult, ...]:
@@ -112,11 +128,14 @@ class Client:
 
         Any number of keys: each 1,000 of them are one call, and ``timeout`` bounds all calls together.
         """
-        floor = self._session.min_revision(min_revision)
+        floor = self._session.floor_of_all(min_revision, epoch)
         seconds_left = self._session.countdown(timeout)
         results: tuple[BatchResult, ...] = ()
         for request in requests.batch_resolve(keys, floor, consistency):
-            results += self._call(operations.BATCH_RESOLVE, request, seconds_left())
+            found = self._call(operations.BATCH_RESOLVE, request, seconds_left())
+            for late in requests.batch_resolve(*self._session.again(found, min_revision), consistency):
+                found = newer(found, self._call(operations.BATCH_RESOLVE, late, seconds_left()))
+            results += found
         return results
 
     def create(
@@ -254,12 +273,12 @@ class Client:
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
         method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        seconds = self._session.timeout(timeout)
+        seconds, began = self._session.timeout(timeout), self._session.memory.epoch
         try:
             response = method(request, timeout=seconds, metadata=self._session.metadata())
         except grpc.RpcError as error:
-            raise error_from_call(error) from error
-        return self._session.accept(operation, response)
+            raise self._session.refused(operation, request, error_from_call(error), began) from error
+        return self._session.accepted(operation, request, response, began)
 
     def _pages(
         self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None

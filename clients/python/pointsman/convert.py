@@ -49,6 +49,7 @@ def resolution_of(
         source=_SOURCES.get(provenance.source, Source.UNKNOWN),
         age=provenance.age.ToTimedelta(),
         as_of_revision=provenance.as_of_revision,
+        epoch=provenance.epoch,
     )
 
 

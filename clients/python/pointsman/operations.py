@@ -1,10 +1,12 @@
-"""The methods of the service: what each is called, how its answer is read, and which revision it tells of a write."""
+"""The methods of the service: what each is called, how its answer is read, and which revisions it tells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pointsman.convert import batch_result_of, change_of, resolution_of, route_of
+from pointsman.errors import NotFound, PointsmanError
+from pointsman.memory import Sighting
 from pointsman.results import Activation, BatchResult, Change, Resolution, Route
 from pointsman.v1 import route_service_pb2 as pb
 
@@ -16,11 +18,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Request, Response, Result]):
-    """One method: ``read`` makes the result from the response, ``written`` is the revision of a mutation."""
+    """One method: ``read`` makes the result from the response, ``written`` is the revision of a mutation.
+
+    ``shown`` says what a result tells of the keys that were asked for; with it, NOT_FOUND tells something too.
+    """
 
     name: str
     read: Callable[[Response], Result]
     written: Callable[[Response], int] | None = None
+    shown: Callable[[Result], Iterable[Sighting]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,39 @@ def _changes(response: pb.ListChangesResponse) -> Page[Change]:
     return Page(tuple(map(change_of, response.changes)), response.next_page_token)
 
 
-RESOLVE: Operation[pb.ResolveRequest, pb.ResolveResponse, Resolution] = Operation("Resolve", resolution_of)
+def absence(error: PointsmanError | None) -> list[Sighting]:
+    """Return what an error tells of a key: that it was absent, or not live, as of a revision; mostly nothing."""
+    if not isinstance(error, NotFound):
+        return []
+    key, revision = error.metadata.get("key"), error.metadata.get("revision", "")
+    if not (key and revision.isascii() and revision.isdigit()):
+        return []
+    return [Sighting(key, int(revision), int(revision), error.metadata.get("epoch", ""))]
+
+
+def _resolved(resolution: Resolution) -> list[Sighting]:
+    route = resolution.route
+    return [Sighting(str(route.key), route.revision, resolution.as_of_revision, resolution.epoch)]
+
+
+def all_resolved(results: Iterable[BatchResult]) -> list[Sighting]:
+    """Return what the results of a batch tell of their keys."""
+    return [
+        sighting
+        for result in results
+        for sighting in (_resolved(result.resolution) if result.resolution else absence(result.error))
+    ]
+
+
+def _got(route: Route) -> list[Sighting]:
+    return [Sighting(str(route.key), route.revision, route.revision, "")]
+
+
+RESOLVE: Operation[pb.ResolveRequest, pb.ResolveResponse, Resolution] = Operation(
+    "Resolve", resolution_of, shown=_resolved
+)
 BATCH_RESOLVE: Operation[pb.BatchResolveRequest, pb.BatchResolveResponse, tuple[BatchResult, ...]] = Operation(
-    "BatchResolve", _results
+    "BatchResolve", _results, shown=all_resolved
 )
 CREATE: Operation[pb.CreateRequest, pb.CreateResponse, Route] = Operation("Create", _route, _route_revision)
 UPDATE: Operation[pb.UpdateRequest, pb.UpdateResponse, Route] = Operation("Update", _route, _route_revision)
@@ -70,7 +106,7 @@ DEACTIVATE: Operation[pb.DeactivateRequest, pb.DeactivateResponse, Route] = Oper
     "Deactivate", _route, _route_revision
 )
 DELETE: Operation[pb.DeleteRequest, pb.DeleteResponse, int] = Operation("Delete", _revision, _revision)
-GET: Operation[pb.GetRequest, pb.GetResponse, Route] = Operation("Get", _route)
+GET: Operation[pb.GetRequest, pb.GetResponse, Route] = Operation("Get", _route, shown=_got)
 LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List", _routes)
 LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]] = Operation(
     "ListChanges", _changes

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from uuid import uuid4
 
 from pointsman.keys import RouteKey, as_key
+from pointsman.memory import Floor
 from pointsman.results import Consistency
 from pointsman.v1 import route_pb2, route_service_pb2
 
@@ -19,22 +20,26 @@ _CONSISTENCIES = {
 }
 
 
-def resolve(key: RouteKey | str, min_revision: int, consistency: Consistency) -> route_service_pb2.ResolveRequest:
+def resolve(key: RouteKey | str, floor: Floor, consistency: Consistency) -> route_service_pb2.ResolveRequest:
     """Build a Resolve."""
     return route_service_pb2.ResolveRequest(
-        key=_key(key), min_revision=min_revision, consistency=_CONSISTENCIES[Consistency(consistency)]
+        key=_key(key),
+        min_revision=floor.revision,
+        epoch=_epoch(floor),
+        consistency=_CONSISTENCIES[Consistency(consistency)],
     )
 
 
 def batch_resolve(
-    keys: Iterable[RouteKey | str], min_revision: int, consistency: Consistency
+    keys: Iterable[RouteKey | str], floor: Floor, consistency: Consistency
 ) -> Iterator[route_service_pb2.BatchResolveRequest]:
     """Build as many BatchResolve as the keys need, in their order."""
     every_key = [_key(key) for key in keys]
     for start in range(0, len(every_key), BATCH_LIMIT):
         yield route_service_pb2.BatchResolveRequest(
             keys=every_key[start : start + BATCH_LIMIT],
-            min_revision=min_revision,
+            min_revision=floor.revision,
+            epoch=_epoch(floor),
             consistency=_CONSISTENCIES[Consistency(consistency)],
         )
 
@@ -140,6 +145,10 @@ def list_changes(
 def _key(key: RouteKey | str) -> route_pb2.RouteKey:
     name = as_key(key)
     return route_pb2.RouteKey(tenant=name.tenant, service=name.service, env=name.env, version=name.version)
+
+
+def _epoch(floor: Floor) -> str:
+    return floor.epoch if floor.revision else ""
 
 
 def _id(request_id: str) -> str:

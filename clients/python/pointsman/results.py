@@ -58,13 +58,15 @@ class Resolution:
     """A live route, the layer that answered, and how new the answer is.
 
     ``age`` is how long ago the server took the answer over from the layer below; zero from Redis and PostgreSQL.
-    ``as_of_revision`` is the revision as of which the answer is true: a token for ``min_revision``.
+    ``as_of_revision`` is the revision as of which the answer is true, and ``epoch`` names the history that it
+    counts in ("": the server did not say): together a token for ``min_revision`` and ``epoch``.
     """
 
     route: Route
     source: Source
     age: timedelta
     as_of_revision: int
+    epoch: str = ""
 
     @property
     def url(self) -> str:

@@ -1,12 +1,15 @@
-"""What both clients share around a call: its deadline, its credentials, and the memory of one's own writes."""
+"""What both clients share around a call: its deadline, its credentials, and the memory of what was seen."""
 
 import math
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pointsman.operations import Operation
+from pointsman.errors import PointsmanError
+from pointsman.keys import RouteKey
+from pointsman.memory import DEFAULT_KEYS, Floor, Memory
+from pointsman.operations import Operation, absence, all_resolved
+from pointsman.results import BatchResult
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -18,36 +21,13 @@ DEFAULT_TIMEOUT = 5.0
 """Seconds."""
 
 
-class OwnWrites:
-    """The highest revision that any write of this client returned. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._revision = 0
-
-    @property
-    def revision(self) -> int:
-        """The highest revision so far; 0 before the first write."""
-        return self._revision
-
-    def saw(self, revision: int) -> None:
-        """Remember ``revision`` if it is the highest."""
-        with self._lock:
-            self._revision = max(self._revision, revision)
-
-    def forget(self) -> None:
-        """Start again from 0."""
-        with self._lock:
-            self._revision = 0
-
-
 class Session:
     """The defaults of every call of one client, and what the client has learned from the answers."""
 
-    def __init__(self, timeout: float, token: Token | None) -> None:
+    def __init__(self, timeout: float, token: Token | None, remembered_keys: int = DEFAULT_KEYS) -> None:
         self._timeout = _checked(timeout)
         self._token = token
-        self.own_writes = OwnWrites()
+        self.memory = Memory(remembered_keys)
 
     def timeout(self, timeout: float | None) -> float:
         """Return the seconds that a call may take. Raises ValueError unless they are positive and finite."""
@@ -65,15 +45,64 @@ class Session:
         token = self._token() if callable(self._token) else self._token
         return (("authorization", f"Bearer {token}"),)
 
-    def min_revision(self, explicit: int | None) -> int:
-        """Return the revision that a read must have reached: the explicit one, or that of one's own writes."""
-        return self.own_writes.revision if explicit is None else explicit
+    def floor(self, key: RouteKey, min_revision: int | None, epoch: str) -> Floor:
+        """Return what a resolve of ``key`` must have reached: what the caller says, or all that was seen and written.
 
-    def accept(self, operation: Operation[Request, Response, Result], response: Response) -> Result:
-        """Remember what a write says, and return the result."""
+        Raises ValueError for an epoch without a revision.
+        """
+        return _explicit(min_revision, epoch) or self.memory.floor(str(key))
+
+    def floor_of_all(self, min_revision: int | None, epoch: str) -> Floor:
+        """Return what every answer of a batch must have reached. What was seen of each key is looked at in ``again``.
+
+        The highest of them would be a floor for all keys, and make the server pass by caches that are good enough.
+        """
+        return _explicit(min_revision, epoch) or self.memory.floor()
+
+    def again(self, results: Iterable[BatchResult], min_revision: int | None) -> tuple[list[RouteKey], Floor]:
+        """Return the keys of a batch whose answers are older than what was seen of them, and what to ask for.
+
+        Mostly there are none. A caller that says what it wants gets that.
+        """
+        behind = self.memory.behind(all_resolved(results)) if min_revision is None else {}
+        return [RouteKey.parse(key) for key in behind], max(behind.values(), default=Floor())
+
+    def accepted(
+        self, operation: Operation[Request, Response, Result], request: Request, response: Response, began: str
+    ) -> Result:
+        """Remember what an answer tells, and return its result; ``began`` is the epoch when the call began."""
         if operation.written is not None:
-            self.own_writes.saw(operation.written(response))
-        return operation.read(response)
+            self.memory.wrote(operation.written(response), began)
+        result = operation.read(response)
+        if operation.shown is not None:
+            self.memory.saw(operation.shown(result), _asked(request), began)
+        return result
+
+    def refused(
+        self, operation: Operation[Request, Response, Result], request: Request, error: PointsmanError, began: str
+    ) -> PointsmanError:
+        """Remember what an error tells, and return it."""
+        if operation.shown is not None:
+            self.memory.saw(absence(error), _asked(request), began)
+        return error
+
+
+def newer(results: tuple[BatchResult, ...], again: tuple[BatchResult, ...]) -> tuple[BatchResult, ...]:
+    """Return the results of a batch, with those of the keys that were asked for again in their place."""
+    instead = {result.key: result for result in again}
+    return tuple(instead.get(result.key, result) for result in results)
+
+
+def _explicit(min_revision: int | None, epoch: str) -> Floor | None:
+    if min_revision is not None:
+        return Floor(min_revision, epoch)
+    if epoch:
+        raise ValueError("an epoch says what min_revision counts in: give both")
+    return None
+
+
+def _asked(request: object) -> Floor:
+    return Floor(getattr(request, "min_revision", 0), getattr(request, "epoch", ""))
 
 
 def _checked(timeout: float) -> float:

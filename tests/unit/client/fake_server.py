@@ -58,14 +58,28 @@ class Call:
     seconds_left: float
 
 
+@dataclass(frozen=True)
+class View:
+    """The routes as of a revision of an epoch."""
+
+    routes: dict[tuple[str, ...], route_pb2.Route]
+    revision: int
+    epoch: str
+
+
 class FakeServer(RouteServiceServicer):
-    """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn."""
+    """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn.
+
+    ``stale`` is what its caches hold: it is answered where a call does not ask for more.
+    """
 
     def __init__(self) -> None:
         self.target = ""
         self.calls: list[Call] = []
         self.routes: dict[tuple[str, ...], route_pb2.Route] = {}
         self.changes: list[route_pb2.RouteChange] = []
+        self.epoch = "epoch-1"
+        self.stale: View | None = None
         self.largest_page = 1000
         self.refused_urls: set[str] = set()
         self._failures: dict[str, deque[Failure]] = {}
@@ -87,6 +101,15 @@ class FakeServer(RouteServiceServicer):
         name = route_pb2.RouteKey(tenant=parts[0], service=parts[1], env=parts[2], version=parts[3])
         return self._write(route_pb2.CHANGE_KIND_CREATED, name, url, active, labels or {})
 
+    @property
+    def view(self) -> View:
+        return View(dict(self.routes), len(self.changes), self.epoch)
+
+    def restore(self, view: View, epoch: str) -> None:
+        """Go back to an older state, under a new epoch."""
+        self.routes, self.epoch = dict(view.routes), epoch
+        del self.changes[view.revision :]
+
     def state(self) -> dict[str, tuple[str, bool, dict[str, str]]]:
         return {"/".join(key): (route.url, route.active, dict(route.labels)) for key, route in self.routes.items()}
 
@@ -94,15 +117,17 @@ class FakeServer(RouteServiceServicer):
 
     def Resolve(self, request: Any, context: Any) -> pb.ResolveResponse:
         with self._entered("Resolve", request, context):
-            answer = self._answer(request.key)
+            view = self._seen_by(request, context)
+            answer = self._answer(request.key, view)
             if isinstance(answer, Failure):
                 abort(context, answer)
-            return pb.ResolveResponse(route=answer, provenance=self._provenance())
+            return pb.ResolveResponse(route=answer, provenance=self._provenance(view))
 
     def BatchResolve(self, request: Any, context: Any) -> pb.BatchResolveResponse:
         with self._entered("BatchResolve", request, context):
             assert 1 <= len(request.keys) <= 1000
-            return pb.BatchResolveResponse(results=[self._result(key) for key in request.keys])
+            view = self._seen_by(request, context)
+            return pb.BatchResolveResponse(results=[self._result(key, view) for key in request.keys])
 
     def Create(self, request: Any, context: Any) -> pb.CreateResponse:
         with self._entered("Create", request, context):
@@ -187,23 +212,35 @@ class FakeServer(RouteServiceServicer):
                 abort(context, failures.popleft())
             yield
 
-    def _answer(self, key: Any) -> route_pb2.Route | Failure:
-        route = self.routes.get(parts_of(key))
-        details = {"key": text_of(key), "revision": str(len(self.changes))}
+    def _seen_by(self, request: Any, context: Any) -> View:
+        """What a resolve is answered from: see ``Tokens`` and ``Resolver`` of the real server."""
+        view = self.stale or self.view
+        if request.min_revision and request.epoch not in {"", view.epoch}:
+            view = self.view
+        floor = request.min_revision if request.epoch in {"", view.epoch} else 0
+        view = view if view.revision >= floor else self.view
+        if view.revision < floor:
+            details = {"min_revision": str(floor), "revision": str(view.revision)}
+            abort(context, Failure(grpc.StatusCode.UNAVAILABLE, "not reached", "REVISION_NOT_REACHED", details))
+        return view
+
+    def _answer(self, key: Any, view: View) -> route_pb2.Route | Failure:
+        route = view.routes.get(parts_of(key))
+        details = {"key": text_of(key), "revision": str(view.revision)} | ({"epoch": view.epoch} if view.epoch else {})
         if route is None:
             return Failure(grpc.StatusCode.NOT_FOUND, f"no route {text_of(key)}", "ROUTE_NOT_FOUND", details)
         if not route.active:
             return Failure(grpc.StatusCode.NOT_FOUND, f"{text_of(key)} is not active", "ROUTE_INACTIVE", details)
         return route
 
-    def _result(self, key: Any) -> pb.BatchResolveResponse.Result:
-        answer = self._answer(key)
+    def _result(self, key: Any, view: View) -> pb.BatchResolveResponse.Result:
+        answer = self._answer(key, view)
         if isinstance(answer, Failure):
-            return pb.BatchResolveResponse.Result(key=key, status=answer.status(), provenance=self._provenance())
-        return pb.BatchResolveResponse.Result(key=key, route=answer, provenance=self._provenance())
+            return pb.BatchResolveResponse.Result(key=key, status=answer.status(), provenance=self._provenance(view))
+        return pb.BatchResolveResponse.Result(key=key, route=answer, provenance=self._provenance(view))
 
-    def _provenance(self) -> pb.Provenance:
-        provenance = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, as_of_revision=len(self.changes))
+    def _provenance(self, view: View) -> pb.Provenance:
+        provenance = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, as_of_revision=view.revision, epoch=view.epoch)
         provenance.age.FromMilliseconds(250)
         return provenance
 
@@ -252,7 +289,7 @@ class FakeServer(RouteServiceServicer):
         change.reason = getattr(request, "reason", "")
         change.request_id = getattr(request, "request_id", "")
         change.occur_time.seconds = T0 + revision
-        change.epoch = "epoch-1"
+        change.epoch = self.epoch
         self.changes.append(change)
 
     def _page(self, found: list[Any], request: Any) -> tuple[list[Any], str]:

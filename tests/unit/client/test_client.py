@@ -47,7 +47,7 @@ class TestResolve:
         assert resolution.route.labels == {"tier": "gold"}
         assert resolution.source is Source.LOCAL
         assert resolution.age == timedelta(milliseconds=250)
-        assert resolution.as_of_revision == 1
+        assert (resolution.as_of_revision, resolution.epoch) == (1, "epoch-1")
 
     def test_takes_a_key_as_text_or_as_a_value(self, client: Client, server: FakeServer) -> None:
         server.add(KEY, URL)
@@ -235,14 +235,16 @@ class TestReadYourWrites:
 
     def test_the_writes_of_others_are_not_waited_for(self, client: Client, server: FakeServer) -> None:
         server.add(KEY, URL)
-        client.get(KEY)
+        list(client.list())
         client.resolve(KEY)
         assert server.called("Resolve")[0].request.min_revision == 0
 
     def test_can_be_forgotten(self, client: Client) -> None:
         client.create(KEY, URL)
+        client.resolve(KEY)
+        assert (client.last_revision, client.last_epoch) == (1, "epoch-1")
         client.forget_writes()
-        assert client.last_revision == 0
+        assert (client.last_revision, client.last_epoch) == (0, "")
 
     def test_holds_across_threads(self, client: Client) -> None:
         threads = [threading.Thread(target=client.create, args=(f"a/b/c/v{number}", URL)) for number in range(8)]

@@ -1,17 +1,12 @@
 """session: the deadline, the token and the memory of one client."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
-from pointsman.session import OwnWrites, Session
+from pointsman.keys import RouteKey
+from pointsman.memory import Floor
+from pointsman.session import Session
 
-
-def test_own_writes_keep_the_highest_revision_of_all_threads() -> None:
-    own_writes = OwnWrites()
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(own_writes.saw, [3, 900, 7, *range(500)]))
-    assert own_writes.revision == 900
+KEY = RouteKey.parse("a/b/c/d")
 
 
 def test_a_call_has_its_own_timeout_or_that_of_the_client() -> None:
@@ -31,3 +26,16 @@ def test_a_client_with_a_bad_timeout_is_not_made() -> None:
 def test_without_a_token_nothing_is_sent() -> None:
     assert Session(5.0, None).metadata() == ()
     assert Session(5.0, "t-1").metadata() == (("authorization", "Bearer t-1"),)
+
+
+def test_what_the_caller_asks_for_is_sent_as_it_is() -> None:
+    session = Session(5.0, None)
+    session.memory.wrote(7, began="")
+    assert session.floor(KEY, None, "") == Floor(7, "")
+    assert session.floor(KEY, 3, "e-1") == Floor(3, "e-1")
+    assert session.floor_of_all(0, "") == Floor(0, "")
+
+
+def test_an_epoch_alone_says_nothing() -> None:
+    with pytest.raises(ValueError, match="give both"):
+        Session(5.0, None).floor(KEY, None, "e-1")
