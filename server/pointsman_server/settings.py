@@ -62,11 +62,14 @@ UNPREFIXED = frozenset({"database_url", "redis_url", "kafka_bootstrap_servers"})
 OF_OTHERS = frozenset(
     {
         "POINTSMAN_CA_FILE",
+        "POINTSMAN_CERT_FILE",
+        "POINTSMAN_KEY_FILE",
         "POINTSMAN_REQUIRE_ALL",
         "POINTSMAN_SERVER",
         "POINTSMAN_TIMEOUT",
         "POINTSMAN_TLS",
         "POINTSMAN_TOKEN",
+        "POINTSMAN_TOKEN_FILE",
     }
 )
 INTERNAL_PREFIX = "POINTSMAN_INTERNAL_"

@@ -2,22 +2,26 @@
 
 # ruff: noqa: ASYNC109 - the timeout is a gRPC deadline: it goes to the server and bounds the retries too.
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
 
-from pointsman import operations, requests
+from pointsman import environment, operations, requests
+from pointsman.bearer import AsyncToken, Bearer
+from pointsman.calls import Call
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, Token, newer
-from pointsman.statuses import error_from_call
+from pointsman.session import DEFAULT_TIMEOUT, Session, newer
+from pointsman.tls import PathLike, channel_credentials
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 
@@ -34,8 +38,9 @@ Item = TypeVar("Item")
 class AsyncClient:
     """A connection to Pointsman. Make one for each event loop, share it between tasks, use ``async with``.
 
-    The arguments, the rules and the errors are those of ``pointsman.Client``. The connection belongs to the event
-    loop of the first call; the client itself may be made before there is a loop.
+    The arguments, the rules and the errors are those of ``pointsman.Client``; the function that returns the token may
+    be asynchronous, and its time counts towards the timeout of the call. The connection belongs to the event loop of
+    the first call; the client itself may be made before there is a loop.
     """
 
     def __init__(
@@ -43,16 +48,26 @@ class AsyncClient:
         target: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
-        token: Token | None = None,
+        token: AsyncToken | None = None,
+        token_file: PathLike | None = None,
+        tls: bool | None = None,
+        ca_file: PathLike | None = None,
+        cert_file: PathLike | None = None,
+        key_file: PathLike | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_attempts: int = MAX_ATTEMPTS,
         remembered_keys: int = DEFAULT_KEYS,
         options: ChannelOptions = (),
     ) -> None:
-        self._session = Session(timeout, token, remembered_keys)
+        self._session = Session(timeout, Bearer(token, token_file), max_attempts, remembered_keys)
         self._target = target
-        self._credentials = credentials
+        self._credentials = channel_credentials(credentials, tls, ca_file, cert_file, key_file)
         self._options = channel_options(max_attempts, options)
+
+    @classmethod
+    def from_environment(cls, **arguments: Any) -> Self:
+        """See ``Client.from_environment``."""
+        return cls(**environment.arguments(os.environ, arguments))
 
     async def __aenter__(self) -> Self:
         return self
@@ -237,12 +252,14 @@ class AsyncClient:
         self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None
     ) -> Result:
         method = cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        seconds, began = self._session.timeout(timeout), self._session.memory.epoch
-        try:
-            response = await method(request, timeout=seconds, metadata=self._session.metadata())
-        except grpc.RpcError as error:
-            raise self._session.refused(operation, request, error_from_call(error), began) from error
-        return self._session.accepted(operation, request, response, began)
+        call = Call(self._session, operation, request, timeout)
+        while True:
+            metadata = call.metadata(await self._session.bearer.token_within(call.seconds_left()))
+            try:
+                return call.answered(await method(request, timeout=call.seconds_left(), metadata=metadata))
+            except grpc.RpcError as error:
+                pause = call.failed(error)
+            await asyncio.sleep(pause)
 
     async def _pages(
         self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None

@@ -1,19 +1,23 @@
 """Client: the API for threads."""
 
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 
-from pointsman import operations, requests
+from pointsman import environment, operations, requests
+from pointsman.bearer import Bearer, Token
+from pointsman.calls import Call
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, Token, newer
-from pointsman.statuses import error_from_call
+from pointsman.session import DEFAULT_TIMEOUT, Session, newer
+from pointsman.tls import PathLike, channel_credentials
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 
@@ -29,7 +33,8 @@ class Client:
 
     - A key is a ``RouteKey`` or its text ``tenant/service/env/version``.
     - ``timeout`` is in seconds and bounds a call with all its retries; each call may have its own.
-    - UNAVAILABLE is retried, mutations included: each carries a ``request_id``, so that it takes effect once.
+    - UNAVAILABLE is retried, and RESOURCE_EXHAUSTED after the wait that the server asks for, if the timeout allows.
+      Mutations too: each carries a ``request_id``, so that it takes effect once.
     - No key goes back: a resolve that begins after an answer about a key was returned is never of an older revision
       of it, and sees every write that this client made before; whichever server answers.
     - Every method raises a subclass of ``pointsman.PointsmanError``; what is not named at a method may come from
@@ -38,8 +43,13 @@ class Client:
 
     Args:
         target: a gRPC target, for example ``localhost:50051`` or ``dns:///pointsman.internal:443``.
-        credentials: TLS, for example ``grpc.ssl_channel_credentials()``; None means plaintext.
-        token: a bearer token, or a quick function that returns the current one.
+        credentials: TLS as gRPC takes it, instead of the following; without any of them it is plaintext.
+        token: a bearer token (a JWT or an API key), or a quick function that returns the current one.
+        token_file: a file that holds the token; read again when it changes.
+        tls: connect by TLS; any file of the next three implies it.
+        ca_file: certificates in PEM to trust instead of the system's.
+        cert_file: the certificate of this client in PEM, and what it is signed by. Read once.
+        key_file: the private key of ``cert_file`` in PEM, not encrypted. Read once.
         timeout: the default timeout in seconds.
         max_attempts: how often a call is tried, 1 (never retried) to 5.
         remembered_keys: of how many keys the client remembers the revision that it saw, some 150 bytes each. Of
@@ -53,18 +63,34 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         token: Token | None = None,
+        token_file: PathLike | None = None,
+        tls: bool | None = None,
+        ca_file: PathLike | None = None,
+        cert_file: PathLike | None = None,
+        key_file: PathLike | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_attempts: int = MAX_ATTEMPTS,
         remembered_keys: int = DEFAULT_KEYS,
         options: ChannelOptions = (),
     ) -> None:
-        self._session = Session(timeout, token, remembered_keys)
+        self._session = Session(timeout, Bearer(token, token_file), max_attempts, remembered_keys)
         settings = channel_options(max_attempts, options)
+        credentials = channel_credentials(credentials, tls, ca_file, cert_file, key_file)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options=settings)
         else:
             self._channel = grpc.secure_channel(target, credentials, options=settings)
         self._stub = RouteServiceStub(self._channel)
+
+    @classmethod
+    def from_environment(cls, **arguments: Any) -> Self:
+        """Make a client as the environment says; ``arguments`` are those of the constructor, and win.
+
+        POINTSMAN_SERVER (localhost:50051), POINTSMAN_TOKEN or POINTSMAN_TOKEN_FILE, POINTSMAN_TLS, POINTSMAN_CA_FILE,
+        POINTSMAN_CERT_FILE and POINTSMAN_KEY_FILE, POINTSMAN_TIMEOUT. The command reads the same.
+        Raises ValueError for what cannot be read or contradicts itself.
+        """
+        return cls(**environment.arguments(os.environ, arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -273,12 +299,14 @@ class Client:
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
         method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        seconds, began = self._session.timeout(timeout), self._session.memory.epoch
-        try:
-            response = method(request, timeout=seconds, metadata=self._session.metadata())
-        except grpc.RpcError as error:
-            raise self._session.refused(operation, request, error_from_call(error), began) from error
-        return self._session.accepted(operation, request, response, began)
+        call = Call(self._session, operation, request, timeout)
+        while True:
+            metadata = call.metadata(self._session.bearer.token())
+            try:
+                return call.answered(method(request, timeout=call.seconds_left(), metadata=metadata))
+            except grpc.RpcError as error:
+                pause = call.failed(error)
+            time.sleep(pause)
 
     def _pages(
         self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None

@@ -114,9 +114,19 @@ class RevisionMismatch(Conflict):
 
 
 class Unauthenticated(PointsmanError):
-    """No credentials, or bad ones."""
+    """No credentials, or bad ones. Neither the message nor the metadata repeats them."""
 
     default_code = grpc.StatusCode.UNAUTHENTICATED
+
+    @property
+    def credential(self) -> str:
+        """Which one was refused: ``bearer token``, ``api key``, ``client certificate`` or ``none``; "": not said."""
+        return self.metadata.get("credential", "")
+
+    @property
+    def problem(self) -> str:
+        """Why, for example ``expired``, ``revoked`` or ``missing``; "": not said."""
+        return self.metadata.get("problem", "")
 
 
 class PermissionDenied(PointsmanError):
@@ -124,9 +134,17 @@ class PermissionDenied(PointsmanError):
 
     default_code = grpc.StatusCode.PERMISSION_DENIED
 
+    @property
+    def permission(self) -> str:
+        """What is needed, for example ``routes.write``; "": not said."""
+        return self.metadata.get("permission", "")
+
 
 class ResourceExhausted(PointsmanError):
-    """A quota is used up, or the server sheds load: wait for ``retry_delay`` before another try."""
+    """A quota is used up, or the server sheds load: wait for ``retry_delay`` before another try.
+
+    The client has done so already, as far as its timeout and its attempts allow.
+    """
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 

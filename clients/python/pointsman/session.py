@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from pointsman.bearer import Bearer
 from pointsman.errors import PointsmanError
 from pointsman.keys import RouteKey
 from pointsman.memory import DEFAULT_KEYS, Floor, Memory
@@ -15,35 +16,29 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Result = TypeVar("Result")
 
-Token = str | Callable[[], str]
-
 DEFAULT_TIMEOUT = 5.0
+"""Seconds."""
+NO_TIME = 0.001
 """Seconds."""
 
 
 class Session:
     """The defaults of every call of one client, and what the client has learned from the answers."""
 
-    def __init__(self, timeout: float, token: Token | None, remembered_keys: int = DEFAULT_KEYS) -> None:
+    def __init__(self, timeout: float, bearer: Bearer, max_attempts: int, remembered_keys: int = DEFAULT_KEYS) -> None:
         self._timeout = _checked(timeout)
-        self._token = token
+        self.bearer = bearer
+        self.max_attempts = max_attempts
         self.memory = Memory(remembered_keys)
 
-    def timeout(self, timeout: float | None) -> float:
-        """Return the seconds that a call may take. Raises ValueError unless they are positive and finite."""
-        return self._timeout if timeout is None else _checked(timeout)
-
     def countdown(self, timeout: float | None) -> Callable[[], float]:
-        """Return a function that says how many seconds are left, for a result that takes several calls."""
-        end = time.monotonic() + self.timeout(timeout)
-        return lambda: max(end - time.monotonic(), 0.001)
+        """Return a function that says how many seconds are left, for what takes several attempts or calls.
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return the metadata of a call: the bearer token, asked for anew each time so that it can rotate."""
-        if self._token is None:
-            return ()
-        token = self._token() if callable(self._token) else self._token
-        return (("authorization", f"Bearer {token}"),)
+        Never fewer than ``NO_TIME``: gRPC takes a deadline that is over, but no timeout below zero.
+        Raises ValueError unless ``timeout`` is positive and finite; None means that of the client.
+        """
+        end = time.monotonic() + (self._timeout if timeout is None else _checked(timeout))
+        return lambda: max(end - time.monotonic(), NO_TIME)
 
     def floor(self, key: RouteKey, min_revision: int | None, epoch: str) -> Floor:
         """Return what a resolve of ``key`` must have reached: what the caller says, or all that was seen and written.

@@ -37,7 +37,8 @@ async def async_client(server: FakeServer) -> AsyncIterator[AsyncClient]:
 def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run ``pointsman`` with arguments, against the fake server, in an empty directory."""
     monkeypatch.setenv("POINTSMAN_SERVER", server.target)
-    monkeypatch.delenv("POINTSMAN_TOKEN", raising=False)
+    for name in ("TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CERT_FILE", "KEY_FILE", "TIMEOUT"):
+        monkeypatch.delenv(f"POINTSMAN_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, **options: Any) -> Any:

@@ -56,6 +56,7 @@ class Call:
     request: Any
     metadata: dict[str, str | bytes]
     seconds_left: float
+    auth: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,10 @@ class FakeServer(RouteServiceServicer):
     def _entered(self, method: str, request: Any, context: Any) -> Iterator[None]:
         with self._lock:
             metadata = dict(context.invocation_metadata())
-            self.calls.append(Call(method, request, metadata, context.time_remaining() or 0.0))
+            auth = {
+                name: [bytes(value).decode() for value in values] for name, values in context.auth_context().items()
+            }
+            self.calls.append(Call(method, request, metadata, context.time_remaining() or 0.0, auth))
             failures = self._failures.get(method)
             if failures:
                 abort(context, failures.popleft())
@@ -319,11 +323,13 @@ def matches(request: Any, key: Any) -> bool:
 
 
 @contextmanager
-def serving(servicer: FakeServer) -> Iterator[FakeServer]:
-    """Serve on a free port of the loopback interface until the block ends."""
+def serving(servicer: FakeServer, credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeServer]:
+    """Serve on a free port of the loopback interface until the block ends, by TLS if there are credentials."""
     server = grpc.server(ThreadPoolExecutor(max_workers=8), options=(("grpc.so_reuseport", 0),))
     add_RouteServiceServicer_to_server(servicer, server)
-    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    servicer.target = f"127.0.0.1:{port}"
     server.start()
     try:
         yield servicer

@@ -4,6 +4,8 @@ import json
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
 
 from .conftest import Run
 from .fake_server import REQUEST_ID, Failure, FakeServer
@@ -14,6 +16,14 @@ KEY = "a/b/c/d"
 
 def fails(code: C, reason: str = "") -> Failure:
     return Failure(code, "the message", reason, {"key": KEY}, trailers=(("grpc-retry-pushback-ms", "-1"),))
+
+
+def credential(kind: str, problem: str) -> Failure:
+    return Failure(C.UNAUTHENTICATED, "the message", "UNAUTHENTICATED", {"credential": kind, "problem": problem})
+
+
+def denied(**details: str) -> Failure:
+    return Failure(C.PERMISSION_DENIED, "the message", "FORBIDDEN", details)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +47,38 @@ def test_says_what_happened_and_what_to_do(
     assert done.stderr.startswith(f"error: the message (request {REQUEST_ID})\n")
     assert advice in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (credential("bearer token", "expired"), ["bearer token, expired", "a new one", "--token-file"]),
+        (credential("bearer token", "audience"), ["bearer token, audience", "meant for this server"]),
+        (credential("api key", "revoked"), ["api key, revoked", "a new one", "POINTSMAN_TOKEN"]),
+        (credential("client certificate", "issuer"), ["client certificate, issuer", "--cert-file"]),
+        (credential("none", "missing"), ["give a token", "--token-file", "POINTSMAN_TOKEN"]),
+        (denied(permission="routes.write", tenant="team-b", env="prod"), ["routes.write in team-b/prod"]),
+        (denied(permission="routes.write", tenant="team-b"), ["routes.write in team-b"]),
+    ],
+)
+def test_says_which_credential_was_refused_or_what_it_lacks(
+    run: Run, server: FakeServer, failure: Failure, says: list[str]
+) -> None:
+    server.fail("Resolve", failure)
+    done = run("resolve", KEY, env={"POINTSMAN_TOKEN": "s3cret"})
+    first, advice = done.stderr.splitlines()
+    assert done.exit_code == 6
+    assert first == f"error: the message (request {REQUEST_ID})"
+    assert all(part in advice for part in says)
+    assert "s3cret" not in done.output
+
+
+def test_a_server_that_asks_to_wait_longer_than_the_call_may_take_is_passed_on(run: Run, server: FakeServer) -> None:
+    delay = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=60))
+    server.fail("Resolve", Failure(C.RESOURCE_EXHAUSTED, "slow down", "RATE_LIMITED", details=(delay,)))
+    done = run("resolve", KEY)
+    assert (done.exit_code, len(server.calls)) == (1, 1)
+    assert done.stderr.splitlines()[1] == "try again in 60 s"
 
 
 def test_with_json_the_error_is_one_document_on_stderr(run: Run) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import applying, changing, importing, reading
-from pointsman.cli.context import Json, Settings, settings
+from pointsman.cli.context import Json, Settings, one_token, said, settings
 from pointsman.cli.exits import HELP
 from pointsman.cli.reporting import ReportingGroup
 from pointsman.cli.terminal import Color
@@ -38,23 +38,36 @@ def options(
         typer.Option(
             envvar="POINTSMAN_TOKEN",
             metavar="TOKEN",
-            help="A bearer token; better set the variable.",
+            help="A bearer token or an API key; better set the variable, or give a file.",
             show_default=False,
         ),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="POINTSMAN_TOKEN_FILE", metavar="FILE", help="Holds the token, instead of --token."),
+    ] = None,
     tls: Annotated[bool, typer.Option("--tls", envvar="POINTSMAN_TLS", help="Connect by TLS.")] = False,
+    plaintext: Annotated[
+        bool, typer.Option("--plaintext", help="Connect without TLS on purpose, as POINTSMAN_TLS=false does.")
+    ] = False,
     ca_file: Annotated[
         Path | None,
         typer.Option(
-            envvar="POINTSMAN_CA_FILE",
-            exists=True,
-            dir_okay=False,
-            help="PEM to trust instead of the system's; implies TLS.",
+            envvar="POINTSMAN_CA_FILE", metavar="FILE", help="PEM to trust instead of the system's; implies TLS."
         ),
+    ] = None,
+    cert_file: Annotated[
+        Path | None,
+        typer.Option(envvar="POINTSMAN_CERT_FILE", metavar="FILE", help="PEM: who the caller is; implies TLS."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(envvar="POINTSMAN_KEY_FILE", metavar="FILE", help="PEM: the key of --cert-file.")
     ] = None,
 ) -> None:
     """Keep the global options for the command."""
-    context.obj = Settings(server, timeout, as_json, color, token, tls, ca_file)
+    bearer = one_token(context, token, token_file)
+    by_tls = said(context, tls, plaintext)
+    context.obj = Settings(server, timeout, as_json, color, *bearer, by_tls, ca_file, cert_file, key_file)
 
 
 @app.command(epilog=HELP)

@@ -48,7 +48,7 @@ def apply(
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
     terminal = settings(context).terminal(as_json)
     entries, tenants = _read(file)
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         found = differences(entries, _current(client, tenants), prune=prune)
         if not terminal.as_json:
             _show(terminal, found)

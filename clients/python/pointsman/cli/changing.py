@@ -23,7 +23,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a new route, live at once unless --inactive."""
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         route = client.create(
             key, url, labels=labels_of(label), active=not inactive, reason=reason, request_id=request_id
         )
@@ -47,7 +47,7 @@ def update(
         raise typer.BadParameter("not together with --label", param_hint="--no-labels")
     if url is None and not label and not no_labels:
         raise typer.BadParameter("nothing to update: give --url, --label or --no-labels", param_hint="--url")
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         route = client.update(
             key,
             url=url,
@@ -72,7 +72,7 @@ def activate(
     as_json: Json = False,
 ) -> None:
     """Make a route live; no error if it is."""
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         activation = client.activate(
             key, exclusive=exclusive, expected_revision=expected_revision, reason=reason, request_id=request_id
         )
@@ -92,7 +92,7 @@ def deactivate(
     as_json: Json = False,
 ) -> None:
     """Take a route out of service; it stays known. No error if it is out already."""
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         route = client.deactivate(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
     _done(context, as_json, "deactivated", route)
 
@@ -106,7 +106,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Remove a route; its history stays."""
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         revision = client.delete(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
     terminal = settings(context).terminal(as_json)
     if terminal.as_json:

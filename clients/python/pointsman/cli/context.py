@@ -1,46 +1,101 @@
 """What every command is given: the global options, and from them the client and the terminal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
-import grpc
 import typer
 
 from pointsman.aio import AsyncClient
+from pointsman.cli.targets import is_local
 from pointsman.cli.terminal import Color, Terminal
 from pointsman.client import Client
+
+AnyClient = TypeVar("AnyClient", Client, AsyncClient)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The global options. ``timeout`` is in seconds; ``ca_file`` implies TLS."""
+    """The global options. ``timeout`` is in seconds; each of the files but that of the token implies TLS."""
 
     server: str
     timeout: float
     as_json: bool
     color: Color
-    token: str | None
-    tls: bool
+    token: str | None = field(repr=False)
+    token_file: Path | None
+    tls: bool | None
     ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
 
     def terminal(self, as_json: bool) -> Terminal:
         """Return where to write; ``as_json`` is the option after the command, as good as the global one."""
         return Terminal(self.as_json or as_json, self.color)
 
-    def client(self) -> Client:
-        """Return a client for one command."""
-        return Client(self.server, **self._connection())
+    def client(self, as_json: bool) -> Client:
+        """Return a client for one command. Raises BadParameter for options that cannot be used."""
+        return self._connected(Client, as_json)
 
-    def async_client(self) -> AsyncClient:
-        """Return a client for a command that does many things at once."""
-        return AsyncClient(self.server, **self._connection())
+    def async_client(self, as_json: bool) -> AsyncClient:
+        """Return a client for a command that does many things at once. Raises as ``client`` does."""
+        return self._connected(AsyncClient, as_json)
 
-    def _connection(self) -> dict[str, Any]:
-        credentials = None
-        if self.tls or self.ca_file:
-            credentials = grpc.ssl_channel_credentials(self.ca_file.read_bytes() if self.ca_file else None)
-        return {"credentials": credentials, "token": self.token or None, "timeout": self.timeout}
+    def _connected(self, kind: type[AnyClient], as_json: bool) -> AnyClient:
+        try:
+            client = kind(
+                self.server,
+                timeout=self.timeout,
+                token=self.token,
+                token_file=self.token_file,
+                tls=self.tls,
+                ca_file=self.ca_file,
+                cert_file=self.cert_file,
+                key_file=self.key_file,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="the connection") from error
+        if self._tells_the_network():
+            self.terminal(as_json).note(
+                "warning: the token goes to the server in plain text: use --tls, or say --plaintext if that is meant"
+            )
+        return client
+
+    def _tells_the_network(self) -> bool:
+        """Say whether the token can be read on the way, and nobody said that this is on purpose."""
+        has_token = self.token is not None or self.token_file is not None
+        has_tls = self.tls is not None or self.ca_file is not None or self.cert_file is not None
+        return has_token and not has_tls and not is_local(self.server)
+
+
+def one_token(context: typer.Context, token: str | None, token_file: Path | None) -> tuple[str | None, Path | None]:
+    """Return the token or its file, of which at most one may be given; an option counts more than a variable.
+
+    Raises BadParameter when both are options, or both are variables.
+    """
+    if not (token and token_file):
+        return token or None, token_file
+    options = [name for name in ("token", "token_file") if _source(context, name) == "COMMANDLINE"]
+    if len(options) != 1:
+        raise typer.BadParameter("give one of them", param_hint="--token and --token-file")
+    return (token, None) if options == ["token"] else (None, token_file)
+
+
+def said(context: typer.Context, tls: bool, plaintext: bool) -> bool | None:
+    """Return whether to use TLS, or None where nobody said it. An option counts more than the variable.
+
+    Raises BadParameter when both options are given.
+    """
+    if plaintext and tls and _source(context, "tls") == "COMMANDLINE":
+        raise typer.BadParameter("give one of them", param_hint="--tls and --plaintext")
+    if plaintext or _source(context, "tls") == "DEFAULT":
+        return False if plaintext else None
+    return tls
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return source.name if source else ""
 
 
 def settings(context: typer.Context) -> Settings:

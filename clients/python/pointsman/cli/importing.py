@@ -47,7 +47,7 @@ async def _import(
 ) -> ImportResult:
     with _bar(terminal) as bar:
         task = bar.add_task("import", total=len(rows))
-        async with options.async_client() as client:
+        async with options.async_client(terminal.as_json) as client:
             return await import_rows(
                 client, rows, concurrency=concurrency, reason=reason, advance=lambda: bar.advance(task)
             )

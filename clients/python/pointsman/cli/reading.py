@@ -26,7 +26,7 @@ def resolve(
 ) -> None:
     """Print the live URL of a key, and nothing else."""
     terminal = settings(context).terminal(as_json)
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         resolution = client.resolve(key, min_revision=min_revision, consistency=consistency)
     if terminal.as_json:
         terminal.document(resolution_document(resolution))
@@ -39,7 +39,7 @@ def resolve(
 
 def get(context: typer.Context, key: Key, as_json: Json = False) -> None:
     """Show a route, active or not, as the store has it."""
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         route = client.get(key)
     show_route(settings(context).terminal(as_json), route)
 
@@ -54,7 +54,7 @@ def list_routes(
 ) -> None:
     """List the routes that match, in the order of their keys."""
     terminal = settings(context).terminal(as_json)
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         routes = list(client.list(tenant=tenant, service=service, env=env, active=active, page_size=LARGEST_PAGE))
     if terminal.as_json:
         terminal.document([route_document(route) for route in routes])
@@ -82,7 +82,7 @@ def history(
         raise typer.BadParameter("give KEY, or --tenant, --service and --env, not both", param_hint="KEY")
     terminal = settings(context).terminal(as_json)
     wanted = RouteKey.parse(key) if key else RouteKey(tenant, service, env, "")
-    with settings(context).client() as client:
+    with settings(context).client(as_json) as client:
         found = client.changes(
             tenant=wanted.tenant,
             service=wanted.service,

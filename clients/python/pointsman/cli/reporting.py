@@ -69,18 +69,42 @@ def _first_line(error: errors.PointsmanError) -> str:
 
 def _advice(error: errors.PointsmanError) -> list[str]:
     """Say what to do, when the message alone does not."""
+    if isinstance(error, errors.Unauthenticated):
+        return [_about_credentials(error)]
+    if isinstance(error, errors.PermissionDenied):
+        return _about_permission(error)
+    if isinstance(error, errors.ResourceExhausted) and error.retry_delay is not None:
+        return [f"try again in {error.retry_delay.total_seconds():g} s"]
     key = error.metadata.get("key", "KEY")
     advice: dict[type[errors.PointsmanError], str] = {
         errors.RouteNotFound: f"see what there is: pointsman list --tenant {key.partition('/')[0]}",
         errors.RouteInactive: f"make it live: pointsman activate {key}",
         errors.RouteExists: f"change it instead: pointsman update {key} --url URL",
         errors.RevisionMismatch: "read it again: pointsman get KEY, then decide",
-        errors.Unauthenticated: "give a token: set POINTSMAN_TOKEN",
         errors.Unavailable: "is the server up? Say where it is: --server HOST:PORT or POINTSMAN_SERVER",
         errors.DeadlineExceeded: "try again, with more time: --timeout SECONDS",
         errors.Unimplemented: "is this a Pointsman server, and not an older one? Check --server",
     }
     return [advice[type(error)]] if type(error) in advice else []
+
+
+def _about_credentials(error: errors.Unauthenticated) -> str:
+    """Say which credential was refused and why, as far as the server says, and what to do."""
+    give = "--token-file FILE, POINTSMAN_TOKEN_FILE or POINTSMAN_TOKEN"
+    if error.problem in {"", "missing"}:
+        return f"give a token: {give}"
+    what = f"{error.credential or 'credential'}, {error.problem}"
+    if error.credential == "client certificate":
+        return f"{what}: give another one: --cert-file and --key-file"
+    kind = "a new one" if error.problem in {"expired", "revoked"} else "one that is meant for this server"
+    return f"{what}: get {kind}, and give it by {give}"
+
+
+def _about_permission(error: errors.PermissionDenied) -> list[str]:
+    """Say what the caller lacks, as far as the server says."""
+    where = "/".join(error.metadata[part] for part in ("tenant", "env") if error.metadata.get(part))
+    place = f" in {where}" if where else ""
+    return [f"ask who administers it for {error.permission}{place}"] if error.permission else []
 
 
 def _usage(error: Exception) -> list[str]:
