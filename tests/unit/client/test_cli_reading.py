@@ -26,7 +26,12 @@ class TestResolve:
         server.add("a/b/c/d", URL, labels={"tier": "gold"})
         document = json.loads(run("resolve", "a/b/c/d", "--json").stdout)
         assert document["route"]["labels"] == {"tier": "gold"}
-        assert document["provenance"] == {"source": "LOCAL", "age_seconds": 0.25, "as_of_revision": 1}
+        assert document["provenance"] == {
+            "source": "LOCAL",
+            "age_seconds": 0.25,
+            "as_of_revision": 1,
+            "epoch": "epoch-1",
+        }
 
     def test_can_ask_for_more_than_the_nearest_answer(self, run: Run, server: FakeServer) -> None:
         server.add("a/b/c/d", URL)

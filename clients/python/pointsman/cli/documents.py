@@ -27,6 +27,7 @@ def resolution_document(resolution: Resolution) -> dict[str, Any]:
             "source": resolution.source.value,
             "age_seconds": resolution.age.total_seconds(),
             "as_of_revision": resolution.as_of_revision,
+            "epoch": resolution.epoch,
         },
     }
 
