@@ -33,16 +33,13 @@ class Call:
     def request_id(self) -> str:
         """The caller's ``x-request-id`` if it is a decent one, else a new one."""
         if not self._request_id:
-            given = self._text(REQUEST_ID)
-            fine = 0 < len(given) <= LONGEST_ID and given.isprintable()
-            self._request_id = given if fine else uuid.uuid4().hex
+            self._request_id = self._text(REQUEST_ID) or uuid.uuid4().hex
         return self._request_id
 
     @property
     def traceparent(self) -> str:
         """The W3C trace context of the caller, if it sent one."""
-        given = self._text(TRACEPARENT)
-        return given if len(given) <= LONGEST_ID else ""
+        return self._text(TRACEPARENT)
 
     @property
     def actor(self) -> str:
@@ -55,10 +52,12 @@ class Call:
         return self._context.peer()
 
     def _text(self, name: str) -> str:
+        """Return a value that can be sent back and stored: printable ASCII, as gRPC has it, and short. Else nothing."""
         if self._metadata is None:
             pairs = self._context.invocation_metadata() or ()
             self._metadata = {key: value for key, value in pairs if isinstance(value, str)}
-        return self._metadata.get(name, "")
+        given = self._metadata.get(name, "")
+        return given if len(given) <= LONGEST_ID and given.isascii() and given.isprintable() else ""
 
 
 _current: ContextVar[Call] = ContextVar("call")
