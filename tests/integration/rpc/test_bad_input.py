@@ -89,6 +89,20 @@ def test_other_malformed_fields_are_named(grpc_stub, key, fields, named):
     assert list(refusal.fields) == [named]
 
 
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        *(("List", field) for field in ("tenant", "service", "env")),
+        *(("ListChanges", field) for field in ("tenant", "service", "env", "version", "actor")),
+    ],
+)
+def test_a_filter_that_no_database_takes_is_named(grpc_stub, method, field):
+    refusal = refused(getattr(grpc_stub, method), getattr(pb, f"{method}Request")(**{field: "a\x00"}))
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.fields == {field: "must have no NUL characters"}
+
+
 def test_an_update_of_nothing_is_refused(grpc_stub, key):
     assert "nothing to update" in refused(grpc_stub.Update, pb.UpdateRequest(key=key)).message
 
