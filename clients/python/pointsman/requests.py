@@ -3,9 +3,12 @@
 Every mutation gets a ``request_id``, a fresh one unless the caller gave one: that is what makes its retry safe.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
+from pointsman.errors import InvalidArgument
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import Floor
 from pointsman.results import Consistency
@@ -19,7 +22,27 @@ _CONSISTENCIES = {
     Consistency.FULLY_CONSISTENT: route_service_pb2.CONSISTENCY_FULLY_CONSISTENT,
 }
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _representable(build: Callable[P, R]) -> Callable[P, R]:
+    """Make ``build`` raise InvalidArgument for what protobuf cannot hold, whose own errors quote it."""
+
+    @wraps(build)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return build(*args, **kwargs)
+        except InvalidArgument:
+            raise
+        except ValueError as error:
+            message = "a text is no valid Unicode, or a number is too large"
+            raise InvalidArgument(message, reason="INVALID_FIELD") from error
+
+    return checked
+
+
+@_representable
 def resolve(key: RouteKey | str, floor: Floor, consistency: Consistency) -> route_service_pb2.ResolveRequest:
     """Build a Resolve."""
     return route_service_pb2.ResolveRequest(
@@ -44,6 +67,7 @@ def batch_resolve(
         )
 
 
+@_representable
 def create(
     key: RouteKey | str, url: str, labels: Mapping[str, str] | None, active: bool, request_id: str, reason: str
 ) -> route_service_pb2.CreateRequest:
@@ -53,6 +77,7 @@ def create(
     )
 
 
+@_representable
 def update(
     key: RouteKey | str,
     url: str | None,
@@ -74,6 +99,7 @@ def update(
     )
 
 
+@_representable
 def activate(
     key: RouteKey | str, expected_revision: int, exclusive: bool, request_id: str, reason: str
 ) -> route_service_pb2.ActivateRequest:
@@ -87,6 +113,7 @@ def activate(
     )
 
 
+@_representable
 def deactivate(
     key: RouteKey | str, expected_revision: int, request_id: str, reason: str
 ) -> route_service_pb2.DeactivateRequest:
@@ -96,6 +123,7 @@ def deactivate(
     )
 
 
+@_representable
 def delete(
     key: RouteKey | str, expected_revision: int, request_id: str, reason: str
 ) -> route_service_pb2.DeleteRequest:
@@ -105,11 +133,13 @@ def delete(
     )
 
 
+@_representable
 def get(key: RouteKey | str) -> route_service_pb2.GetRequest:
     """Build a Get."""
     return route_service_pb2.GetRequest(key=_key(key))
 
 
+@_representable
 def list_routes(
     tenant: str, service: str, env: str, active: bool | None, page_size: int
 ) -> route_service_pb2.ListRequest:
@@ -117,6 +147,7 @@ def list_routes(
     return route_service_pb2.ListRequest(tenant=tenant, service=service, env=env, active=active, page_size=page_size)
 
 
+@_representable
 def list_changes(
     tenant: str,
     service: str,

@@ -91,3 +91,10 @@ def test_each_mutation_takes_a_reason_and_a_request_id(run: Run, server: FakeSer
     arguments = {"create": (KEY, URL), "update": (KEY, "--url", URL)}.get(command, (KEY,))
     assert run(command, *arguments, "--reason", "why", "--request-id", "r-1", "--json").exit_code == 0
     assert (server.calls[0].request.reason, server.calls[0].request.request_id) == ("why", "r-1")
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(run: Run, server: FakeServer) -> None:
+    done = run("create", KEY, "https://x.internal/\udcff")
+    assert done.exit_code == 2
+    assert "no valid Unicode" in done.stderr
+    assert server.calls == []

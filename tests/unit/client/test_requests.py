@@ -1,5 +1,7 @@
 """requests: what is unset stays unset on the wire."""
 
+from collections.abc import Callable
+
 import pytest
 
 from pointsman import Consistency, InvalidArgument
@@ -24,3 +26,18 @@ def test_a_batch_with_a_malformed_key_is_not_sent_in_part() -> None:
     keys = [*[KEY] * 1000, "bad"]
     with pytest.raises(InvalidArgument):
         next(build.batch_resolve(keys, 0, Consistency.MINIMIZE_LATENCY))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: build.create(KEY, "https://x/\udcff", None, True, "", ""),
+        lambda: build.create(KEY, "https://x", {"a": "\ud800"}, True, "", ""),
+        lambda: build.list_routes("\udcff", "", "", None, 0),
+        lambda: build.resolve(KEY, 2**63, Consistency.MINIMIZE_LATENCY),
+    ],
+)
+def test_what_protobuf_cannot_hold_is_an_invalid_argument(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        make()
+    assert caught.value.reason == "INVALID_FIELD"
