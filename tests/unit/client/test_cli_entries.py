@@ -51,3 +51,13 @@ def test_a_key_twice_is_refused_where_it_comes_again() -> None:
     first, second = checked([RawEntry(1, GOOD), RawEntry(2, GOOD)])
     assert isinstance(first, Entry)
     assert second == Problem(2, "a/b/c/d is given twice: first in line 1")
+
+
+def test_a_key_twice_in_one_line_is_refused_too() -> None:
+    _, second = checked([RawEntry(1, GOOD), RawEntry(1, GOOD)])
+    assert second == Problem(1, "a/b/c/d is given twice: first in line 1")
+
+
+def test_a_part_of_a_key_must_be_text() -> None:
+    (problem,) = checked([RawEntry(1, {"tenant": [], "url": "https://x.internal"})])
+    assert problem == Problem(1, "tenant: must be text")

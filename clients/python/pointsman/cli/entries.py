@@ -41,9 +41,11 @@ def checked(raws: Iterable[RawEntry | Problem]) -> Iterator[Entry | Problem]:
     for raw in raws:
         entry = raw if isinstance(raw, Problem) else _entry(raw)
         if isinstance(entry, Entry):
-            first_line = first_lines.setdefault(entry.key, entry.line)
-            if first_line != entry.line:
-                entry = Problem(entry.line, f"{entry.key} is given twice: first in line {first_line}")
+            if entry.key in first_lines:
+                text = f"{entry.key} is given twice: first in line {first_lines[entry.key]}"
+                entry = Problem(entry.line, text)
+            else:
+                first_lines[entry.key] = entry.line
         yield entry
 
 
@@ -78,13 +80,20 @@ def _refuse_unknown(fields: Mapping[str, object]) -> None:
 def _key(fields: Mapping[str, object]) -> RouteKey:
     text = fields.get("key")
     if text is None and any(part in fields for part in _KEY_PARTS):
-        text = "/".join(str(fields.get(part, "")) for part in _KEY_PARTS)
+        text = "/".join(_part(fields, part) for part in _KEY_PARTS)
     if not isinstance(text, str):
         raise _FieldError("key", "must be given, as tenant/service/env/version")
     try:
         return RouteKey.parse(text)
     except InvalidArgument as error:
         raise _FieldError("key", error.violations[0].description) from error
+
+
+def _part(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str | int | float):
+        raise _FieldError(name, "must be text")
+    return str(value)
 
 
 def _url(fields: Mapping[str, object]) -> str:
