@@ -46,6 +46,8 @@ def test_an_empty_csv_cell_leaves_the_field_open() -> None:
     [
         (Format.JSONL, "\n{bad\n", (2, "no valid JSON")),
         (Format.JSONL, "[]\n", (1, "must be a JSON object")),
+        (Format.JSONL, "[" * 100_000, (1, "nested too deeply")),
+        (Format.JSONL, '{"key": "\\ud800"}', (1, "half a character")),
         (Format.CSV, "key,url\na/b/c/d,x,y\n", (2, "more values than columns")),
         (Format.CSV, "key,url,labels\na/b/c/d,x,tier\n", (2, "NAME=VALUE")),
     ],
@@ -57,7 +59,16 @@ def test_a_bad_row_is_a_problem_of_its_own(kind: Format, text: str, problem: tup
     assert problem[1] in row.message
 
 
-@pytest.mark.parametrize(("kind", "text"), [(Format.CSV, "a/b/c/d,x\n"), (Format.CSV, ""), (Format.YAML, "routes: ]")])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Format.CSV, "a/b/c/d,x\n"), (Format.CSV, ""), (Format.CSV, '"key"x,url\n'), (Format.YAML, "routes: ]")],
+)
 def test_a_file_that_makes_no_sense_is_refused(kind: Format, text: str) -> None:
     with pytest.raises(InvalidFile, match=r"^file:1: "):
         list(read_rows("file", text, kind))
+
+
+def test_a_line_separator_in_a_string_of_json_does_not_end_the_row() -> None:
+    (row,) = read_rows("file", '{"labels": {"a": "x\u2028y\x85z"}}\n', Format.JSONL)
+    assert isinstance(row, RawEntry)
+    assert row.fields == {"labels": {"a": "x\u2028y\x85z"}}

@@ -50,20 +50,32 @@ def read_rows(name: str, text: str, kind: Format) -> Iterable[RawEntry | Problem
 
 
 def _json_rows(text: str) -> Iterator[RawEntry | Problem]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            yield Problem(number, f"no valid JSON: {error}")
-            continue
-        yield RawEntry(number, value) if isinstance(value, dict) else Problem(number, "must be a JSON object")
+    # Not splitlines: a string of JSON may hold what Unicode calls the end of a line.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _json_row(number, line)
+
+
+def _json_row(number: int, line: str) -> RawEntry | Problem:
+    try:
+        value = json.loads(line)
+        # Escapes can make halves of characters, which nothing can send or write.
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        return Problem(number, "no valid JSON: nested too deeply")
+    except UnicodeEncodeError:
+        return Problem(number, "no valid JSON: a \\u escape stands for half a character")
+    except ValueError as error:
+        return Problem(number, f"no valid JSON: {error}")
+    return RawEntry(number, value) if isinstance(value, dict) else Problem(number, "must be a JSON object")
 
 
 def _csv_rows(name: str, text: str) -> Iterator[RawEntry | Problem]:
     reader = csv.DictReader(io.StringIO(text), strict=True, restkey="", restval="")
-    header = reader.fieldnames or []
+    try:
+        header = reader.fieldnames or []
+    except csv.Error as error:
+        raise InvalidFile(name, [Problem(1, f"no valid CSV: {error}")]) from error
     if "url" not in header or not {"key", "version"} & set(header):
         columns = "key (or tenant, service, env, version), url, and if wanted active and labels"
         raise InvalidFile(name, [Problem(1, f"the first line must name the columns: {columns}")])
