@@ -27,6 +27,12 @@ def test_a_label_stays_what_was_written() -> None:
     assert entry.fields["labels"] == {"release": "1.10", "canary": "no", "since": "2026-01-01"}
 
 
+def test_a_tag_does_not_make_a_boolean() -> None:
+    (entry,) = read_route_file("routes: [{active: !!bool maybe}]").entries
+    assert isinstance(entry, RawEntry)
+    assert entry.fields == {"active": "maybe"}
+
+
 def test_tenants_may_be_named() -> None:
     assert read_route_file("tenants: [a, b]").tenants == ("a", "b")
     assert read_route_file("routes: []").tenants is None
@@ -48,6 +54,9 @@ def test_tenants_may_be_named() -> None:
         ("routes: []\n---\nroutes: []", 2, "no valid YAML"),
         ("tenants: [a b]", 1, "tenants"),
         ("a: \x00", 0, "no valid YAML"),
+        ("\n" + "[" * 100_000, 2, "nested deeper"),
+        ("- " * 100_000, 1, "nested deeper"),
+        ("routes:\n- url: " + "x" * 2049, 2, "url: must be at most 2048 characters"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, line: int, message: str) -> None:
@@ -55,3 +64,12 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int, message: str)
     assert isinstance(problem, Problem)
     assert message in problem.message
     assert problem.line == line
+
+
+def test_what_aliases_repeat_does_not_grow() -> None:
+    # 150 kB of labels, named ten thousand times: a gigabyte if each was read anew.
+    labels = ", ".join(f"name{number}: value" for number in range(10_000))
+    text = f"routes:\n- labels: &all {{{labels}}}\n" + "- labels: *all\n" * 10_000
+    problems = read_route_file(text).entries
+    assert len(problems) == 10_001
+    assert {str(problem) for problem in problems} == {str(Problem(2, "must be at most 64 names with values"))}

@@ -68,15 +68,15 @@ def _read(file: str) -> tuple[list[Entry], Sequence[str]]:
     problems = [result for result in results if isinstance(result, Problem)]
     tenants = route_file.tenants
     if tenants is not None:
+        named = frozenset(tenants)
         problems += [
             Problem(entry.line, f"key: {entry.key} is of a tenant that `tenants` does not name")
             for entry in entries
-            if entry.key.tenant not in tenants
+            if entry.key.tenant not in named
         ]
     if problems:
         raise InvalidFile(file, sorted(problems, key=lambda problem: problem.line))
-    named = dict.fromkeys(entry.key.tenant for entry in entries)
-    return entries, tenants if tenants is not None else list(named)
+    return entries, tenants if tenants is not None else list(dict.fromkeys(entry.key.tenant for entry in entries))
 
 
 def _current(client: Client, tenants: Sequence[str]) -> dict[RouteKey, Route]:

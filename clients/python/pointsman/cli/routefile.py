@@ -10,11 +10,15 @@ import yaml
 
 from pointsman.cli.entries import RawEntry
 from pointsman.cli.problems import Problem
-from pointsman.rules import KEY_PART, KEY_PART_RULE
+from pointsman.rules import KEY_PART, KEY_PART_RULE, LABELS_MAX_COUNT, URL_MAX_LENGTH
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOOL = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
+# More than any file of routes has. What aliases repeat is bounded with it: a small file stays small.
+_DEEPEST = 16
+_MOST_NAMES = LABELS_MAX_COUNT
+_LONGEST_VALUE = URL_MAX_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class RouteFile:
 class _NodeError(Exception):
     """A node that is not what its place asks for."""
 
-    def __init__(self, node: yaml.Node, message: str) -> None:
+    def __init__(self, node: yaml.Node | yaml.Event, message: str) -> None:
         super().__init__(message)
         self.problem = Problem(_line(node), message)
 
@@ -36,6 +40,7 @@ class _NodeError(Exception):
 def read_route_file(text: str) -> RouteFile:
     """Read ``routes: [{key, url, active, labels}]`` with an optional ``tenants: [...]``. Never raises for bad text."""
     try:
+        _refuse_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
         return _route_file(node) if node else _unusable(1, "the file is empty")
     except _NodeError as error:
@@ -45,6 +50,18 @@ def read_route_file(text: str) -> RouteFile:
         return _unusable(line, f"no valid YAML: {error.problem or error.context}")
     except yaml.YAMLError as error:
         return _unusable(0, f"no valid YAML: {error}")
+
+
+def _refuse_depth(text: str) -> None:
+    """Raise _NodeError before the parser recurses: libyaml would run out of stack, and take the process with it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise _NodeError(event, "is nested deeper than routes are")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _unusable(line: int, message: str) -> RouteFile:
@@ -75,14 +92,17 @@ def _raw_entry(node: yaml.Node) -> RawEntry | Problem:
 def _value(name: str, node: yaml.Node) -> object:
     if name == "labels" and isinstance(node, yaml.MappingNode):
         return {label: _text(label, value) for label, value in _mapping(node).items()}
-    if name == "active" and node.tag == _BOOL:
-        return yaml.constructor.SafeConstructor.bool_values[str(node.value).lower()]
+    if name == "active" and node.tag == _BOOL and isinstance(node, yaml.ScalarNode):
+        # A tag in the file can call anything a boolean: then the text goes on, to be refused as any other.
+        return yaml.constructor.SafeConstructor.bool_values.get(str(node.value).lower(), str(node.value))
     return _text(name, node)
 
 
 def _mapping(node: yaml.Node) -> dict[str, yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
         raise _NodeError(node, "must be names with values, like `key: a/b/c/d`")
+    if len(node.value) > _MOST_NAMES:
+        raise _NodeError(node, f"must be at most {_MOST_NAMES} names with values")
     fields: dict[str, yaml.Node] = {}
     for name, value in _pairs(node):
         if name in fields:
@@ -114,8 +134,10 @@ def _tenant(node: yaml.Node) -> str:
 def _text(name: str, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
         raise _NodeError(node, f"{name}: must be one value")
+    if len(node.value) > _LONGEST_VALUE:
+        raise _NodeError(node, f"{name}: must be at most {_LONGEST_VALUE} characters")
     return str(node.value)
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _line(node: yaml.Node | yaml.Event) -> int:
+    return int(node.start_mark.line) + 1 if node.start_mark else 0
