@@ -4,6 +4,7 @@ import pytest
 
 from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
 from pointsman_server.auditing import canonical
+from pointsman_server.routes import Change, ChangeKind, RouteKey
 from tests.support.changes import make_change
 
 
@@ -15,3 +16,25 @@ def test_an_epoch_that_no_database_takes_is_none() -> None:
     # It would stop the audit log for ever.
     with pytest.raises(NotAChange):
         change_from_bytes(canonical(replace(make_change(7), epoch="e\0")))
+
+
+CHANGE = make_change(7)
+assert CHANGE.after is not None
+OTHER = replace(CHANGE.after, key=RouteKey("acme", "pay", "prod", "v2"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace(CHANGE, after=OTHER),
+        replace(CHANGE, before=OTHER),
+        replace(CHANGE, after=replace(CHANGE.after, revision=8)),
+        replace(CHANGE, after=None),
+        replace(CHANGE, kind=ChangeKind.DELETED),
+    ],
+    ids=["after of another key", "before of another key", "another revision", "no route", "a route after a deletion"],
+)
+def test_a_change_whose_routes_are_not_its_own_is_none(change: Change) -> None:
+    # Caches would answer it under the key of the change.
+    with pytest.raises(NotAChange, match="without a valid"):
+        change_from_bytes(canonical(change))
