@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis_cache.breaker import Breaker
 from pointsman_server.encoding import route_to_message
-from pointsman_server.ports import CacheUnavailable, Lookup, RouteCache
+from pointsman_server.ports import CacheUnavailable, Clock, Lookup, RouteCache
 from pointsman_server.routes import Route, RouteKey, Snapshot
 from tests.support.fakes import ManualClock, MemoryCache, Wire
 
@@ -533,11 +533,16 @@ GOOD = route_to_message(Route(K1, "https://x.internal", True, {}, 5, BORN, BORN)
 TEXT, NUMBER = b"\xff\xfe not protobuf", f"{5:020d}".encode()
 # A timestamp of the year 31 billion: it decodes, but no datetime can hold it.
 FAR_FUTURE = b"\x32\x0a\x08" + b"\xff\xff\xff\xff\xff\xff\xff\xff\x3f"
+OF_ANOTHER = route_to_message(Route(K2, "https://x.internal", True, {}, 5, BORN, BORN)).SerializeToString()
 garbage = pytest.mark.parametrize(
     "fields",
     [
         {"r": NUMBER, "v": TEXT},
         {"r": NUMBER, "v": FAR_FUTURE},
+        {"r": NUMBER, "v": OF_ANOTHER},
+        {"r": f"{4:020d}".encode(), "v": GOOD},
+        {"r": f"{2**63:020d}".encode(), "v": GOOD},
+        {"r": b"9" * 20, "v": b""},
         {"r": NUMBER},
         {"r": b"", "v": GOOD},
         {"r": b"garbage", "v": GOOD},
@@ -574,6 +579,18 @@ async def test_garbage_in_redis_is_never_answered_after_a_write_and_goes(
         await cache.fill([at(6)], "reader")
         (found,) = await cache.get([K1], "reader")
     assert found == hit(at(6))
+
+
+@pytest.mark.parametrize("highest", [b"9" * 20, b"9" * 5000, b"1", b"zzz", b""])
+async def test_garbage_in_the_clock_is_no_revision_of_the_store(redis_url: str, redis: Redis, highest: bytes) -> None:
+    told: list[tuple[str, int]] = []
+    cache = RedisCache(redis_url, timeout=PATIENCE, witness=lambda *known: told.append(known))
+    await redis.hset("pointsman:clock", "no-epoch", highest)  # type: ignore[arg-type]
+    await cache.mark([K1], WRITER)
+    await cache.tick(Clock("no-epoch", 7))
+    await cache.mark([K1], WRITER)
+    assert told == [("no-epoch", 7)] * 2
+    await cache.close()
 
 
 @pytest.mark.parametrize("write", [fill, settle, consume])

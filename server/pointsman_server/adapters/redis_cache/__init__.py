@@ -187,7 +187,8 @@ class RedisCache:
         await script(keys=self._names([snapshot.key for snapshot in ours], epoch), args=args)
 
     def _tell(self, epoch: str, highest: object) -> None:
-        if isinstance(highest, bytes) and highest.isdigit():
+        # Empty, where Redis knows none.
+        if isinstance(highest, bytes) and highest:
             self._witness(epoch, int(highest))
 
     @asynccontextmanager
@@ -220,7 +221,7 @@ def _lookup(key: RouteKey, epoch: str, first: bytes, value: bytes) -> Lookup:
     if first == LEASED:
         return Lookup(leased=True)
     try:
-        return Lookup(Snapshot(key, _decode(value), int(first), epoch))
+        return Lookup(_decode(key, epoch, int(first), value))
     except (ValueError, DecodeError):
         return Lookup()  # written by something else: the store knows better
 
@@ -229,8 +230,11 @@ def _encode(route: Route | None) -> bytes:
     return route_to_message(route).SerializeToString() if route else b""
 
 
-def _decode(value: bytes) -> Route | None:
-    return route_from_message(route_pb2.Route.FromString(value)) if value else None
+def _decode(key: RouteKey, epoch: str, as_of: int, value: bytes) -> Snapshot:
+    route = route_from_message(route_pb2.Route.FromString(value)) if value else None
+    if route and (route.key != key or not 0 < route.revision <= as_of):
+        raise ValueError("a route of another key or revision")
+    return Snapshot(key, route, as_of, epoch)
 
 
 def _revision(revision: int) -> str:

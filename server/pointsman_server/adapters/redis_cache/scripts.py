@@ -8,9 +8,19 @@ One hash more is the clock as Redis knows it: ``epoch`` the epoch that is curren
 the highest revision known to be committed. It comes as an argument, because it is none of the keys that are asked for.
 """
 
+# Says whether a text is a revision as we write it; the highest is that of PostgreSQL's bigint. Anything else would
+# fence out every write for good, or be told as the state of the store.
+_REVISION = """
+local function is_revision(r)
+  return type(r) == 'string' and #r == 20 and string.find(r, '^%d+$') and r <= '09223372036854775807'
+end
+"""
+
 # Splits a hash into its parts; every script begins with it. What is not of our making counts as absent, and a key of
 # another type goes: an error here would fail the whole batch, and open the breaker for every key.
-_PARTS = """
+_PARTS = (
+    _REVISION
+    + """
 local function parts(key)
   local h, r, v, l, marked = redis.pcall('HGETALL', key), nil, nil, nil, false
   if h.err then
@@ -24,10 +34,11 @@ local function parts(key)
     elseif name == 'l' then l = h[i + 1]
     elseif string.sub(name, 1, 2) == 'p:' then marked = true end
   end
-  if not (r and v and #r == 20 and string.find(r, '^%d+$')) then r, v = nil, nil end
+  if not (v and is_revision(r)) then r, v = nil, nil end
   return r, v, l, marked
 end
 """
+)
 
 # Says whether the clock names another epoch than ours. One that Redis lost names none.
 _FOREIGN = """
@@ -45,14 +56,14 @@ local function tick(clock, epoch, revision)
     redis.call('HSET', clock, 'epoch', epoch)
   end
   local highest = redis.call('HGET', clock, epoch)
-  if highest and highest >= revision then return highest end
+  if is_revision(highest) and highest >= revision then return highest end
   redis.call('HSET', clock, epoch, revision)
   return revision
 end
 """
 
 # ARGV: clock, epoch, revision. Gives the highest revision under the epoch.
-TICK = _TICK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
+TICK = _REVISION + _TICK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
 
 # ARGV: token, lease in ms, clock, epoch. Answers two fields a key: its revision and value, or 'L' (leased) or 'B'
 # (busy) and ''.
@@ -96,15 +107,18 @@ end
 
 # ARGV: token, mark in ms, clock, epoch. Before the commit: from here on the key is neither answered nor filled. Gives
 # the highest revision under the epoch, if known: the commit must get a higher one.
-MARK = """
+MARK = (
+    _REVISION
+    + """
 for _, key in ipairs(KEYS) do
   if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
   redis.call('HSET', key, 'p:' .. ARGV[1], '')
   redis.call('PEXPIRE', key, ARGV[2])
 end
 local highest = redis.pcall('HGET', ARGV[3], ARGV[4])
-return type(highest) == 'string' and highest or ''
+return is_revision(highest) and highest or ''
 """
+)
 
 # ARGV: token, then revision, value and ms a key, then clock, epoch and highest revision. After the commit. A mark of
 # ours that is gone means that Redis lost data since: then what is there may have been filled from before the commit,
