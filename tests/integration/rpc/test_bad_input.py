@@ -124,6 +124,16 @@ def test_a_malformed_message_gets_a_fixed_text(grpc_channel, method, body):
     assert refusal.message.endswith("the request is not a valid protobuf message of this method")
 
 
+def test_what_only_the_validator_cannot_parse_is_malformed_too(grpc_channel):
+    call = grpc_channel.unary_unary("/pointsman.v1.RouteService/Update")
+
+    # A field 0 in a group that we do not have.
+    refusal = refused(call, b"\xfb\x3f\x00\x00\xfc\x3f")
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.message.endswith("the request is not a valid protobuf message of this method")
+
+
 def test_an_unknown_method_is_unimplemented(grpc_channel):
     call = grpc_channel.unary_unary("/pointsman.v1.RouteService/Nonsense")
 
