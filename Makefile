@@ -48,6 +48,10 @@ test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tes
 bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600'. The corpus stays in .cache/fuzz.
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: faults
 faults: tools ## Break everything once under load, and check every promise: docs/promises.md. Under 5 minutes.
 	@# 2: the run says nothing, for instance because the machine was too busy. 1, a broken promise, is final.

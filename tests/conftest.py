@@ -9,6 +9,18 @@ if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
     from tests.support.kafka import KafkaBroker
 
+# How ``tests.fuzz.harness`` names what it reports.
+FUZZED = "fuzz_inputs"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many inputs the fuzz targets ran, in all processes together."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    calls = [report for report in reports if getattr(report, "when", "") == "call"]
+    ran = [value for report in calls for name, value in report.user_properties if name == FUZZED]
+    if ran:
+        terminalreporter.write_line(f"{sum(ran):,} inputs were fuzzed, in {len(ran)} targets")
+
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator["Engines"]:

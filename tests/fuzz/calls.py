@@ -1,0 +1,314 @@
+"""A call of RouteService without a network: the bytes go through all that a call goes through, up to the fakes.
+
+What a call must be is judged here, whatever its method is.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+
+from pointsman.v1 import error_reason_pb2
+from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
+from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.changing import Changer
+from pointsman_server.epochs import Epochs, Tokens
+from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
+from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, Outcome, RouteQuery
+from pointsman_server.resolving import Resolver
+from pointsman_server.routes import KEY_PART, Change, Draft, Route, RouteKey, Snapshot, url_problem
+from pointsman_server.rpc import SERVICE, statuses
+from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.interceptors import Interceptor, stages
+from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.telemetry.metrics import Metrics
+from tests.fuzz.hostile import CANARY
+from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
+from tests.support.refusals import read_status
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+ALLOWED = frozenset(statuses.CODES.values()) - {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name, _number in error_reason_pb2.ErrorReason.items())
+MALFORMED = ": the request is not a valid protobuf message of this method"
+MISSING_URL = "url: is required to create the route, which does not exist"
+# What Python, a parser or a driver would say.
+LEAK = re.compile(
+    r"traceback|exception|\w+error\b|\bfile \"|\.py\b|line \d|\bat 0x|/(home|usr|work|tmp|opt)/"
+    r"|protobuf_|upb|utf-8|decod|codec|parsing|wire type|none\b|psycopg|redis",
+    re.IGNORECASE,
+)
+
+LIVE, IDLE = RouteKey("a", "b", "c", "live"), RouteKey("a", "b", "c", "idle")
+FAILURES: tuple[PointsmanError | None, ...] = (None, None, None, None, StoreUnavailable(), Overloaded("store_loads"))
+
+
+class Context:
+    """What a handler sees of its call, and what it did to it."""
+
+    def __init__(self, metadata: Metadata, remaining: float | None) -> None:
+        self.trailers: Metadata = ()
+        self.status: tuple[grpc.StatusCode, str] | None = None
+        self._metadata = metadata
+        self._remaining = remaining
+
+    def invocation_metadata(self) -> Metadata:
+        return self._metadata
+
+    def set_trailing_metadata(self, trailers: Metadata) -> None:
+        self.trailers = trailers
+
+    def time_remaining(self) -> float | None:
+        return self._remaining
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def code(self) -> grpc.StatusCode | None:
+        return self.status[0] if self.status else None
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailers: Metadata = ()) -> None:
+        self.status = code, details
+        self.trailers = trailers or self.trailers
+        raise grpc.aio.AbortError
+
+
+class WatchedStore(MemoryStore):
+    """Remembers everything that reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached: list[object] = []
+
+    def start_over(self) -> None:
+        """Be as at first: one active route, one inactive one, and an outcome that is remembered."""
+        self.routes = {
+            key: Route(key, f"https://{key.version}.internal", key is LIVE, {"tier": "gold"}, number, BIRTH, BIRTH)
+            for number, key in enumerate((LIVE, IDLE), 1)
+        }
+        self.requests = {("a", "used"): (b"of another request", Outcome(None, 1))}
+        self.changes, self.revision, self.failure = [], 2, None
+        self.loads.clear()
+        self.journal.clear()
+        self.reached.clear()
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        self.reached += keys
+        return await super().load(keys)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Any]:
+        async with super().begin() as transaction:
+            yield WatchedTransaction(transaction, self.reached)
+
+    async def list_routes(self, query: RouteQuery) -> list[Route]:
+        self.reached.append(query)
+        return await super().list_routes(query)
+
+    async def list_changes(self, query: ChangeQuery) -> list[Change]:
+        self.reached.append(query)
+        return await super().list_changes(query)
+
+
+class WatchedTransaction:
+    """Remembers everything that reaches a transaction."""
+
+    def __init__(self, transaction: Any, reached: list[object]) -> None:
+        self._transaction = transaction
+        self._reached = reached
+
+    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
+        self._reached += (key, intent)
+        locked: Locked = await self._transaction.lock(key, intent)
+        return locked
+
+    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+        self._reached += (*drafts, intent)
+        changes: list[Change] = await self._transaction.record(drafts, intent)
+        return changes
+
+    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
+        self._reached += (tenant, intent)
+        await self._transaction.remember(tenant, intent, outcome)
+
+
+class Methods:
+    """Takes the handlers that the generated code would give to a server."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, _handlers: object) -> None:
+        """They are the same again."""
+
+    def add_registered_method_handlers(self, _service: str, handlers: Mapping[str, Any]) -> None:
+        self.handlers = dict(handlers)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended: with the bytes of a response, or with a status."""
+
+    response: bytes | None
+    context: Context
+
+
+class Rig:
+    """The service on fakes. Every call finds the same state, so whatever fails fails again."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._store = WatchedStore()
+        self._cache = MemoryCache()
+        self._local = LocalCache(size=100, ttl=1, negative_ttl=1)
+        metrics = Metrics()
+        # Whoever asks for a revision that is not there yet is told at once.
+        resolver = Resolver(self._store, self._cache, self._local, observer=metrics, patience=0)
+        changer = Changer(self._store, self._cache, resolver.learn)
+        self._resolver = resolver
+        methods = Methods()
+        epochs = Epochs(lambda: None)
+        epochs.read(Clock(EPOCH, 1), epochs.seen)
+        servicer = RouteServicer(resolver, Tokens(epochs, self._store), changer, self._store, metrics)
+        add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
+        interceptor = Interceptor(stages(metrics, Admission(), deadline=5, access_log_sample=0, pushback=True))
+        unary = {
+            name: handler
+            for name, handler in sorted(methods.handlers.items())
+            if not (handler.request_streaming or handler.response_streaming)
+        }
+        self.requests = {name: _request_type(handler) for name, handler in unary.items()}
+        self._handlers = {name: self._wrapped(interceptor, name, handler) for name, handler in unary.items()}
+
+    def _wrapped(self, interceptor: Interceptor, name: str, handler: Any) -> Any:
+        async def proceed(_details: object) -> Any:
+            return handler
+
+        details = type("Details", (), {"method": f"/{SERVICE}/{name}"})
+        return self._loop.run_until_complete(interceptor.intercept_service(proceed, details))
+
+    def judge(self, method: str, data: bytes, metadata: Metadata = (), *, mood: int = 0) -> None:
+        """Make a call and raise AssertionError unless it ends as it must. ``mood`` chooses what fails behind it."""
+        self._start_over(mood)
+        ended = self._call(method, data, metadata, None if mood & 1 else 5.0)
+        for value in self._store.reached:
+            check_storable(value)
+        if ended.response is None:
+            self._judge_status(method, data, ended.context)
+
+    def _start_over(self, mood: int) -> None:
+        self._store.start_over()
+        self._store.failure = FAILURES[mood // 4 % len(FAILURES)]
+        self._cache.flush()
+        self._cache.down = bool(mood & 2)
+        self._local.start_over(0)
+        self._resolver.forget()
+
+    def _call(self, method: str, data: bytes, metadata: Metadata, remaining: float | None) -> Ended:
+        handler, context = self._handlers[method], Context(metadata, remaining)
+        request = handler.request_deserializer(data)
+        try:
+            response = self._loop.run_until_complete(handler.unary_unary(request, context))
+        except grpc.aio.AbortError:
+            return Ended(None, context)
+        assert context.status is None
+        return Ended(handler.response_serializer(response), context)
+
+    def _judge_status(self, method: str, data: bytes, context: Context) -> None:
+        assert context.status is not None
+        code, message = context.status
+        assert code in ALLOWED, f"{code} is in no table"
+        trailers = dict(context.trailers)
+        status = status_pb2.Status.FromString(_bytes(trailers["grpc-status-details-bin"]))
+        refusal = read_status(status, code, message, trailers)
+        assert (status.code, status.message) == (code.value[0], message)
+        assert refusal.reason in REASONS, f"{refusal.reason} is no ErrorReason"
+        _check_trailers(context.trailers)
+        request = _parsed(self.requests[method], data)
+        if request is None:
+            assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, MALFORMED)
+        said = [message, *refusal.metadata.values(), *refusal.fields, *refusal.fields.values()]
+        check_told(said, request)
+        if refusal.reason == "INVALID_FIELD" and message != MISSING_URL:
+            assert refusal.fields, "no field is named"
+            assert not self._store.reached, "what is refused has reached the store"
+
+
+def check_told(said: Sequence[str], request: Message | None) -> None:
+    """Raise AssertionError when a text says what only we may know, or repeats what may be a secret."""
+    # These are repeated on purpose, and only once they are well-formed.
+    for line in said:
+        text = line
+        for known in _names(request) if request else ():
+            text = text.replace(known, "<name>")
+        assert text.isascii(), f"repeats what came in: {line!r}"
+        assert text.isprintable(), f"repeats what came in: {line!r}"
+        assert CANARY not in text, f"repeats a secret: {line!r}"
+        assert not LEAK.search(text), f"leaks its inside: {line!r}"
+
+
+def check_storable(value: object) -> None:
+    """Raise AssertionError unless a database takes ``value``, and it keeps the rules of the API."""
+    if isinstance(value, str):
+        assert "\0" not in value, "a NUL reaches the store"
+        value.encode()
+    elif isinstance(value, int):
+        assert -(2**63) <= value < 2**63, "a number that no database takes"
+    elif isinstance(value, RouteKey):
+        assert all(KEY_PART.fullmatch(part) for part in str(value).split("/")), f"a malformed key: {value}"
+    elif isinstance(value, Mapping):
+        assert len(value) <= 64, "too many labels"
+    if isinstance(value, Draft):
+        assert not value.url or url_problem(value.url) is None, "a malformed URL"
+    for inner in _inside(value):
+        check_storable(inner)
+
+
+def _inside(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for pair in value.items():
+            yield from pair
+    elif is_dataclass(value):
+        yield from (getattr(value, field.name) for field in fields(value))
+
+
+def _names(request: Message) -> Iterator[str]:
+    request_id = getattr(request, "request_id", "")
+    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", request_id):
+        yield request_id
+    keys = [request.key] if hasattr(request, "key") else getattr(request, "keys", ())
+    for key in keys:
+        parts = (key.tenant, key.service, key.env, key.version)
+        if all(KEY_PART.fullmatch(part) for part in parts):
+            yield "/".join(parts)
+
+
+def _check_trailers(trailers: Metadata) -> None:
+    for name, value in trailers:
+        if not name.endswith("-bin"):
+            # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: ASCII-Value → 1*( %x20-%x7E )
+            assert isinstance(value, str)
+            assert re.fullmatch(r"[\x20-\x7e]+", value), f"{name} is no text of HTTP/2: {value!r}"
+
+
+def _parsed(kind: type[Message], data: bytes) -> Message | None:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return None
+
+
+def _request_type(handler: Any) -> type[Message]:
+    # The generated code gives the class method FromString.
+    return type(handler.request_deserializer(b""))
+
+
+def _bytes(value: str | bytes) -> bytes:
+    assert isinstance(value, bytes)
+    return value

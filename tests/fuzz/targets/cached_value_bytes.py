@@ -1,0 +1,60 @@
+"""What somebody else wrote where our entries lie: a miss, whatever it is, and never an answer.
+
+The first 8 bytes make the revision, of which the scripts let no other pass than those of a database; the rest is the
+value. What they do with another revision, ``redis_scripts`` sees.
+"""
+
+from random import Random
+
+import atheris
+from google.protobuf.message import DecodeError
+
+from pointsman.v1 import route_pb2
+from pointsman_server.adapters import redis_cache
+from pointsman_server.encoding import route_to_message
+from pointsman_server.resolving import Answer, Source
+from pointsman_server.routes import RouteKey
+from pointsman_server.rpc.convert import batch_result
+from tests.fuzz.hostile import fill
+from tests.support.changes import make_change
+
+MODULES = ("pointsman_server",)
+KEY = RouteKey("acme", "pay", "prod", "v1")
+ROUTE = make_change(7).after
+assert ROUTE is not None
+GOOD = route_to_message(ROUTE).SerializeToString()
+SEEDS = (
+    *(revision.to_bytes(8, "big") + GOOD for revision in (7, 8, 6, 0, 2**63 - 1)),
+    (7).to_bytes(8, "big"),
+    (7).to_bytes(8, "big") + b"\x32\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+)
+
+
+def check(data: bytes) -> None:
+    """Look up what the bytes are."""
+    revision, value = int.from_bytes(data[:8], "big") % 2**63, data[8:]
+    lookup = redis_cache._lookup(KEY, "e1", f"{revision:020d}".encode(), value)
+    if lookup.snapshot is None:
+        return
+    assert not lookup.leased
+    snapshot = lookup.snapshot
+    assert snapshot.key == KEY
+    assert snapshot.as_of == revision
+    assert snapshot.route is None or snapshot.route.key == KEY, "the route of another key"
+    assert snapshot.route is None or 0 < snapshot.route.revision <= snapshot.as_of, "a route of the future"
+    batch_result(KEY, Answer(snapshot, Source.REDIS)).SerializeToString()
+
+
+def mutate(data: bytes, size: int, seed: int) -> bytes:
+    """Change a field of the route, or bytes of the entry."""
+    random = Random(seed)
+    message = route_pb2.Route()
+    try:
+        message.MergeFromString(data[8:])
+    except DecodeError:
+        return bytes(atheris.Mutate(data, size))
+    if random.random() < 0.5:
+        return bytes(atheris.Mutate(data, size))
+    fill(random, message, share=0.2)
+    mutated = data[:8] + message.SerializeToString()
+    return mutated if len(mutated) <= size else bytes(atheris.Mutate(data, size))

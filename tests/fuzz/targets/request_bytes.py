@@ -1,0 +1,84 @@
+"""Requests as bytes: the first says which method is called, the second what fails behind it; the rest is the message.
+
+What parses is mutated as a message, so that most inputs get past the parser.
+"""
+
+from random import Random
+
+import atheris
+from google.protobuf.message import DecodeError, Message
+
+from pointsman.v1 import route_pb2
+from pointsman.v1 import route_service_pb2 as pb
+from tests.fuzz.calls import Rig
+from tests.fuzz.hostile import TEXTS, fill, unknown_fields
+from tests.support.fakes import EPOCH
+
+MODULES = ("pointsman_server", "tests.fuzz.calls")
+LONGEST = 8192
+WORDS = tuple(text.encode() for text in TEXTS if text and len(text) < 64)
+
+RIG = Rig()
+METHODS = tuple(RIG.requests)
+
+KEY = route_pb2.RouteKey(tenant="a", service="b", env="c", version="live")
+OTHER = route_pb2.RouteKey(tenant="a", service="b", env="c", version="new")
+FULL = pb.CONSISTENCY_FULLY_CONSISTENT
+LIST_TOKEN = "u-Nr3jLcRf1hL2IvYy9saXZl"
+GOOD: dict[str, tuple[Message, ...]] = {
+    "Resolve": (
+        pb.ResolveRequest(key=KEY, min_revision=2, epoch=EPOCH),
+        pb.ResolveRequest(key=OTHER, consistency=FULL),
+    ),
+    "BatchResolve": (pb.BatchResolveRequest(keys=[KEY, OTHER, KEY]),),
+    "Create": (pb.CreateRequest(key=OTHER, url="https://a.internal", labels={"tier": "gold"}, request_id="used"),),
+    "Update": (
+        pb.UpdateRequest(key=KEY, url="https://a.internal", expected_revision=1),
+        pb.UpdateRequest(key=OTHER, labels=pb.Labels(labels={"tier": ""}), allow_missing=True),
+    ),
+    "Activate": (pb.ActivateRequest(key=KEY, exclusive=True, request_id="x"),),
+    "Deactivate": (pb.DeactivateRequest(key=KEY, reason="because"),),
+    "Delete": (pb.DeleteRequest(key=KEY, expected_revision=9),),
+    "Get": (pb.GetRequest(key=KEY),),
+    "List": (pb.ListRequest(tenant="a", page_size=1), pb.ListRequest(page_token=LIST_TOKEN)),
+    "ListChanges": (pb.ListChangesRequest(tenant="a", newest_first=True), pb.ListChangesRequest(page_token="AAAA")),
+}
+
+
+def _seed(method: str, body: bytes) -> bytes:
+    return bytes([METHODS.index(method), 0]) + body
+
+
+SEEDS = (
+    *(_seed(method, message.SerializeToString()) for method, messages in GOOD.items() for message in messages),
+    *(_seed(method, b"\xff\xff\xff") for method in METHODS),
+    _seed("Update", b"\xfb\x3f\x00\x00\xfc\x3f"),
+    _seed("Resolve", b"\x0a\x06\x0a\x04\xff\xfe\xfd\xfc"),
+)
+
+
+def check(data: bytes) -> None:
+    """Give one call whatever the bytes say."""
+    head = data[:2].ljust(2, b"\0")
+    RIG.judge(METHODS[head[0] % len(METHODS)], data[2:], mood=head[1])
+
+
+def mutate(data: bytes, size: int, seed: int) -> bytes:
+    """Change a field of the message, or bytes of it where that is no message."""
+    random = Random(seed)
+    mutated = _message(data, random) if random.random() < 0.7 else None
+    return mutated if mutated and len(mutated) <= size else bytes(atheris.Mutate(data, size))
+
+
+def _message(data: bytes, random: Random) -> bytes | None:
+    head = data[:2].ljust(2, b"\0")
+    if random.random() < 0.2:
+        head = bytes([random.randrange(len(METHODS)), random.randrange(24)])
+    message = RIG.requests[METHODS[head[0] % len(METHODS)]]()
+    try:
+        message.MergeFromString(data[2:])
+    except DecodeError:
+        message.Clear()
+    fill(random, message, share=0.3)
+    rest = unknown_fields(random) if random.random() < 0.1 else b""
+    return head + message.SerializeToString() + rest
