@@ -6,6 +6,7 @@ import pytest
 
 from pointsman import Consistency, InvalidArgument
 from pointsman import requests as build
+from pointsman.memory import Floor
 
 KEY = "a/b/c/d"
 
@@ -25,7 +26,7 @@ def test_list_tells_any_from_inactive() -> None:
 def test_a_batch_with_a_malformed_key_is_not_sent_in_part() -> None:
     keys = [*[KEY] * 1000, "bad"]
     with pytest.raises(InvalidArgument):
-        next(build.batch_resolve(keys, 0, Consistency.MINIMIZE_LATENCY))
+        next(build.batch_resolve(keys, Floor(), Consistency.MINIMIZE_LATENCY))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_a_batch_with_a_malformed_key_is_not_sent_in_part() -> None:
         lambda: build.create(KEY, "https://x/\udcff", None, True, "", ""),
         lambda: build.create(KEY, "https://x", {"a": "\ud800"}, True, "", ""),
         lambda: build.list_routes("\udcff", "", "", None, 0),
-        lambda: build.resolve(KEY, 2**63, Consistency.MINIMIZE_LATENCY),
+        lambda: build.resolve(KEY, Floor(2**63), Consistency.MINIMIZE_LATENCY),
     ],
 )
 def test_what_protobuf_cannot_hold_is_an_invalid_argument(make: Callable[[], object]) -> None:
