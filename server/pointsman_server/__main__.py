@@ -16,7 +16,7 @@ import typer
 
 from pointsman_server.commands import keys, policy
 from pointsman_server.commands.common import fail, read_settings, require
-from pointsman_server.settings import Role, Settings
+from pointsman_server.settings import Role, Settings, SettingsError
 
 STARTED = time.monotonic()
 
@@ -67,6 +67,7 @@ def dev(
         log_level=log_level,
         data_dir=data,
     )
+    _require_secure(settings)
     _configure_logs(settings)
     from pointsman_server import development, embedded
 
@@ -86,6 +87,12 @@ def serve(
     transport: Transport = None,
     roles: Roles = None,
     log_level: LogLevel = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Listen beyond loopback without authentication.")
+    ] = False,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Listen beyond loopback without TLS, as behind a mesh.")
+    ] = False,
 ) -> None:
     """Run a server with the engines of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS."""
     settings = read_settings(
@@ -95,8 +102,11 @@ def serve(
         transport=transport,
         roles=roles,
         log_level=log_level,
+        allow_anonymous=allow_anonymous or None,
+        allow_plaintext=allow_plaintext or None,
     )
     require(settings)
+    _require_secure(settings)
     _check_policy(settings)
     _configure_logs(settings)
     from pointsman_server import supervising
@@ -233,6 +243,13 @@ def _check_policy(settings: Settings) -> None:
         fail(str(error), code=2)
 
 
+def _require_secure(settings: Settings) -> None:
+    try:
+        settings.require_secure()
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
 def _configure_logs(settings: Settings) -> None:
     from pointsman_server.telemetry import logs
 
@@ -244,13 +261,14 @@ def _run(work: Callable[[], None]) -> None:
     from pointsman_server.adapters.policy_file import PolicyError
     from pointsman_server.app import ListenError
     from pointsman_server.embedded import EngineError
+    from pointsman_server.rpc.tls import BadCertificates
     from pointsman_server.rpc.transport import TransportUnavailable
 
     try:
         work()
     except (ListenError, EngineError, MigrationError) as error:
         fail(str(error))
-    except (TransportUnavailable, PolicyError) as error:
+    except (TransportUnavailable, PolicyError, BadCertificates) as error:
         fail(str(error), code=2)
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
+from pointsman_server.adapters import certificates
 from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
 from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
 from pointsman_server.adapters.kafka.probe import KafkaProbe
@@ -15,8 +16,6 @@ from pointsman_server.adapters.kafka.source import KafkaSource
 from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.adapters.kafka.tail import last_changes
 from pointsman_server.adapters.local_cache import LocalCache
-from pointsman_server.adapters.policy_file import PolicyError, load_policy
-from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
@@ -29,23 +28,21 @@ from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
+from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
-from pointsman_server.key_verifying import ApiKeyVerifier
 from pointsman_server.monitoring import DependencyDown, Monitor, MustNotServe
 from pointsman_server.operations import Operations
-from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, Poison, RelayState
 from pointsman_server.probing import StalenessProbe, beat
-from pointsman_server.refreshing import Refreshed
 from pointsman_server.relaying import Relay
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change, RouteKey, Snapshot
-from pointsman_server.rpc import transport
+from pointsman_server.rpc import access, tls, transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.health import Health
-from pointsman_server.rpc.interceptors import Interceptor, stages
+from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.servicer import RouteServicer
-from pointsman_server.settings import Role, Settings, host_and_port
+from pointsman_server.settings import Role, Settings, host_and_port, variable
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -74,7 +71,7 @@ class App:
         self._draining = False
         self.grpc_port = 0
         self.http_port = 0
-        self.transport: transport.Transport = transport.choose(settings.transport)
+        self.transport: transport.Transport = transport.choose(settings.transport, tls=bool(settings.tls_cert_file))
 
         self.database = Database(
             settings.database_url.get_secret_value(),
@@ -95,9 +92,7 @@ class App:
         self.local = self._make_local()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
-        self.api_keys = self._make_api_keys()
-        self.policy = self._make_policy()
-        self.permissions = self._make_permissions()
+        self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
         self.admission = Admission()
         self.monitor = Monitor(
@@ -150,65 +145,57 @@ class App:
         self._start_heartbeat()
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
-            await self._start_access()
+            await self.gate.start(self._background)
             await self._listen_grpc()
-
-    # Access
-
-    def _make_api_keys(self) -> ApiKeyVerifier | None:
-        if not self.settings.api_keys:
-            return None
-        store = PostgresApiKeyStore(self.database)
-        return ApiKeyVerifier(store, interval=self.settings.access_refresh_seconds, told=self.metrics.read("api_keys"))
-
-    def _make_policy(self) -> Refreshed[Policy] | None:
-        path = self.settings.policy_file
-        if path is None:
-            return None
-        interval = self.settings.access_refresh_seconds
-        return Refreshed("the policy", lambda: load_policy(path), interval=interval, told=self.metrics.read("policy"))
-
-    def _make_permissions(self) -> Permissions | None:
-        if not self.settings.authenticates:
-            return None
-        policy, nothing = self.policy, Policy()
-        return Permissions(lambda: policy.value if policy else nothing)
-
-    async def _start_access(self) -> None:
-        """Read the policy, which must be fine at the start, and the keys; then again and again. Raises PolicyError."""
-        if self.policy:
-            await self.policy.renew()
-            if self.policy.problem:
-                raise PolicyError(self.policy.problem)
-            self._background("policy", self.policy.run())
-        if self.api_keys:
-            await self.api_keys.known.renew()
-            self._background("api keys", self.api_keys.known.run())
 
     # gRPC
 
     async def _listen_grpc(self) -> None:
         settings = self.settings
+        pushback = transport.sends_pushback(self.transport)
+        who = (access.authenticate(self.gate.authenticator),) if self.gate.authenticator else ()
         order = stages(
             self.metrics,
             self.admission,
+            access=who,
             deadline=settings.deadline_seconds,
             access_log_sample=settings.access_log_sample,
-            pushback=transport.sends_pushback(self.transport),
-            permissions=self.permissions,
+            pushback=pushback,
+            permissions=self.gate.permissions,
         )
-        interceptor = Interceptor(order)
-        limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
+        interceptor = Interceptor(order, opening(who, pushback=pushback))
+        limits = transport.Limits(
+            settings.max_message_bytes,
+            settings.max_metadata_bytes,
+            settings.max_streams,
+            tls.CONNECTION_SECONDS if settings.tls_client_ca_file else 0,
+        )
         server = transport.make_server(self.transport, interceptor, limits, share_port=settings.workers > 1)
         add_RouteServiceServicer_to_server(self._make_servicer(), server)
         self.health.register(server)
         transport.add_reflection(server)
-        try:
-            self.grpc_port = server.add_insecure_port(settings.listen)
-        except (RuntimeError, OSError) as error:
-            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
+        self.grpc_port = self._bind(server)
         await server.start()
         self._stack.push_async_callback(self._drain_grpc, server)
+
+    def _bind(self, server: Any) -> int:
+        settings = self.settings
+        self._say_if_insecure()
+        try:
+            if settings.tls_cert_file and settings.tls_key_file:
+                files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+                credentials = tls.Certificates(files, certificates.check).credentials()
+                return int(server.add_secure_port(settings.listen, credentials))
+            return int(server.add_insecure_port(settings.listen))
+        except (RuntimeError, OSError) as error:
+            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
+
+    def _say_if_insecure(self) -> None:
+        for what, is_so in self.settings.insecure.items():
+            self.metrics.insecure.labels(what).set(is_so)
+            if is_so:
+                allowed_by = variable(f"allow_{what}")
+                log.warning("listening beyond loopback, insecurely", what=what, allowed_by=allowed_by)
 
     def _make_servicer(self) -> RouteServicer:
         tokens = Tokens(self.epochs, self.store)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -61,6 +61,14 @@ def host_and_port(address: str) -> tuple[str, int]:
         except ValueError:
             raise ValueError(f"must have an IPv6 address between the brackets, not {address!r}") from None
     return match["v6"] or match["host"], int(match["port"])
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches ``host``; of names, localhost alone is known to be such."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AliasGenerator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
@@ -36,6 +37,7 @@ from pointsman_server.setting_types import (
     Topic,
     did_you_mean,
     host_and_port,
+    is_loopback,
     mask_credentials,
     nearest,
 )
@@ -204,6 +206,13 @@ class Settings(BaseSettings):
     access_refresh_seconds: Seconds = Field(
         default=5, description="Seconds between two looks at files of this part, and at the API keys."
     )
+    auth_failures_per_second: float = Field(
+        default=20,
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+        description="Bad credentials that are checked for one host in each worker; more are refused unchecked.",
+    )
 
     # Limits of calls.
     deadline_seconds: Seconds = Field(
@@ -345,6 +354,23 @@ class Settings(BaseSettings):
         if problems:
             raise SettingsError(problems)
 
+    @property
+    def insecure(self) -> dict[str, bool]:
+        """What lets others than this machine in: ``anonymous``, without authentication; ``plaintext``, without TLS."""
+        beyond = Role.API in self.roles and not is_loopback(host_and_port(self.listen)[0])
+        return {"anonymous": beyond and not self.authenticates, "plaintext": beyond and not self.tls_cert_file}
+
+    def require_secure(self) -> None:
+        """Raise SettingsError when gRPC is insecure, and the settings do not say that it may be."""
+        problems = [
+            f"POINTSMAN_LISTEN ({self.listen}) is beyond loopback, and {lacking}: {remedy}, or allow it by "
+            f"{variable(f'allow_{what}')}=true or `serve --allow-{what}`"
+            for what, lacking, remedy in _SECURITY
+            if self.insecure[what] and not getattr(self, f"allow_{what}")
+        ]
+        if problems:
+            raise SettingsError(problems)
+
     def with_engines(self, urls: Mapping[str, str]) -> Self:
         """Copy the settings, with the engines (attribute to URL) that this process started itself."""
         layers: dict[Source, dict[str, object]] = {"default": {}, "environment": {}, "flag": {}, "embedded": {}}
@@ -406,6 +432,21 @@ _ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
         frozenset({Role.RELAY, Role.CACHE, Role.AUDIT}),
         "the roles relay, cache and audit need Kafka",
         "host:9092",
+    ),
+)
+
+
+# what · what is lacking · what to set
+_SECURITY: tuple[tuple[str, str, str], ...] = (
+    (
+        "anonymous",
+        "anybody may call",
+        "turn authentication on by POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE",
+    ),
+    (
+        "plaintext",
+        "what is sent can be read and changed on its way",
+        "turn TLS on by POINTSMAN_TLS_CERT_FILE and POINTSMAN_TLS_KEY_FILE",
     ),
 )
 
@@ -527,6 +568,13 @@ def _contradictory_tokens(settings: Settings) -> Iterator[str]:
         yield from _missing_of(settings, name, ("jwt_issuer",))
     if settings.jwt_jwks_url and settings.jwt_jwks_file:
         yield "POINTSMAN_JWT_JWKS_URL and POINTSMAN_JWT_JWKS_FILE exclude each other"
+    if settings.jwt_jwks_url.startswith("http://") and not settings.allow_plaintext:
+        host = urlsplit(settings.jwt_jwks_url).hostname
+        if not is_loopback(host or ""):
+            yield (
+                "POINTSMAN_JWT_JWKS_URL must be https:// beyond loopback: who changes the keys on their way signs "
+                "tokens (POINTSMAN_ALLOW_PLAINTEXT=true takes it all the same, as behind a mesh)"
+            )
     if settings.jwt_issuer and not (settings.jwt_jwks_url or settings.jwt_jwks_file):
         yield "POINTSMAN_JWT_ISSUER needs the keys of the issuer: set POINTSMAN_JWT_JWKS_URL or POINTSMAN_JWT_JWKS_FILE"
 

@@ -27,7 +27,14 @@ from tests.support.tools import BIN as TOOLS
 from tests.support.tools import require, tool
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/api.md", "docs/operating.md", "docs/access.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/api.md",
+    "docs/operating.md",
+    "docs/access.md",
+    "docs/security.md",
+)
 LANGUAGES = {"console", "python", "text"}
 CLIENTS = ("curl", "grpcurl", "grpc-health-probe")
 COMMAND_SECONDS = 60

@@ -21,6 +21,8 @@ from pointsman_server.settings import (
 )
 
 ROOT = Path(__file__).parents[2]
+TLS = {"POINTSMAN_TLS_CERT_FILE": "c", "POINTSMAN_TLS_KEY_FILE": "k"}
+TOKENS = {"POINTSMAN_JWT_ISSUER": "i", "POINTSMAN_JWT_AUDIENCE": "a", "POINTSMAN_JWT_JWKS_FILE": "f"}
 DATABASE_URL = "postgresql://pointsman:canary@db.internal:5432/routes"
 
 
@@ -253,6 +255,59 @@ class TestContradictions:
     def test_settings_must_fit_each_other(self, environ: dict[str, str], line: str) -> None:
         assert problem(environ) == line
 
+    @pytest.mark.parametrize(
+        ("environ", "line"),
+        [
+            (
+                {"POINTSMAN_TLS_CERT_FILE": "c"},
+                "POINTSMAN_TLS_CERT_FILE is set, and POINTSMAN_TLS_KEY_FILE is not: set both",
+            ),
+            (
+                {"POINTSMAN_TLS_KEY_FILE": "k"},
+                "POINTSMAN_TLS_KEY_FILE is set, and POINTSMAN_TLS_CERT_FILE is not: set both",
+            ),
+            (
+                TLS | {"POINTSMAN_TRANSPORT": "native"},
+                "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto",
+            ),
+            (
+                TOKENS | {"POINTSMAN_JWT_AUDIENCE": ""},
+                "POINTSMAN_JWT_ISSUER is set, and POINTSMAN_JWT_AUDIENCE is not: set both",
+            ),
+            (
+                TOKENS | {"POINTSMAN_JWT_JWKS_FILE": ""},
+                (
+                    "POINTSMAN_JWT_ISSUER needs the keys of the issuer: set POINTSMAN_JWT_JWKS_URL or "
+                    "POINTSMAN_JWT_JWKS_FILE"
+                ),
+            ),
+            (
+                TOKENS | {"POINTSMAN_JWT_JWKS_URL": "https://issuer.test/keys"},
+                "POINTSMAN_JWT_JWKS_URL and POINTSMAN_JWT_JWKS_FILE exclude each other",
+            ),
+            (
+                TOKENS | {"POINTSMAN_JWT_JWKS_FILE": "", "POINTSMAN_JWT_JWKS_URL": "http://issuer.test/keys"},
+                (
+                    "POINTSMAN_JWT_JWKS_URL must be https:// beyond loopback: who changes the keys on their way signs "
+                    "tokens (POINTSMAN_ALLOW_PLAINTEXT=true takes it all the same, as behind a mesh)"
+                ),
+            ),
+        ],
+    )
+    def test_settings_of_access_must_fit_each_other(self, environ: dict[str, str], line: str) -> None:
+        assert problem(environ) == line
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"POINTSMAN_JWT_JWKS_URL": "https://issuer.test/keys"},
+            {"POINTSMAN_JWT_JWKS_URL": "http://127.0.0.1:8080/keys"},
+            {"POINTSMAN_JWT_JWKS_URL": "http://issuer.test/keys", "POINTSMAN_ALLOW_PLAINTEXT": "true"},
+        ],
+    )
+    def test_keys_come_by_tls_or_from_this_machine_or_as_allowed(self, environ: dict[str, str]) -> None:
+        assert load(TOKENS | {"POINTSMAN_JWT_JWKS_FILE": ""} | environ).authenticates
+
     def test_two_free_ports_are_two_ports(self) -> None:
         free = "127.0.0.1:0"
         assert load({"POINTSMAN_LISTEN": free, "POINTSMAN_HTTP_LISTEN": free}).http_listen == free
@@ -330,6 +385,61 @@ class TestRequire:
 
     def test_a_command_without_roles_needs_the_database_alone(self) -> None:
         load({"DATABASE_URL": DATABASE_URL}).require(())
+
+
+class TestRequireSecure:
+    """A server that others reach has TLS and authentication, or somebody said that it need not."""
+
+    OPEN = "0.0.0.0:50051"
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.1.2.3:1", "[::1]:1", "localhost:1", "LOCALHOST:1"])
+    def test_on_loopback_nothing_is_asked(self, address: str) -> None:
+        settings = load({"POINTSMAN_LISTEN": address})
+        settings.require_secure()
+        assert settings.insecure == {"anonymous": False, "plaintext": False}
+
+    @pytest.mark.parametrize(
+        "address", [OPEN, "[::]:1", "10.0.0.1:1", "server.internal:1", "localhost.evil.test:1", "127.0.0.1.nip.test:1"]
+    )
+    def test_anywhere_else_both_are_asked_for_and_the_remedies_named(self, address: str) -> None:
+        settings = load({"POINTSMAN_LISTEN": address})
+        with pytest.raises(SettingsError) as caught:
+            settings.require_secure()
+        anonymous, plaintext = caught.value.problems
+        assert all(address in line and "POINTSMAN_LISTEN" in line for line in (anonymous, plaintext))
+        assert "POINTSMAN_ALLOW_ANONYMOUS=true or `serve --allow-anonymous`" in anonymous
+        assert "POINTSMAN_JWT_ISSUER" in anonymous
+        assert "POINTSMAN_ALLOW_PLAINTEXT=true or `serve --allow-plaintext`" in plaintext
+        assert "POINTSMAN_TLS_CERT_FILE" in plaintext
+
+    @pytest.mark.parametrize(
+        ("environ", "lacking"),
+        [
+            (TLS, ["anonymous"]),
+            (TOKENS, ["plaintext"]),
+            ({"POINTSMAN_API_KEYS": "true"}, ["plaintext"]),
+            (TLS | TOKENS, []),
+            (TLS | {"POINTSMAN_TLS_CLIENT_CA_FILE": "a"}, []),
+            ({"POINTSMAN_ALLOW_ANONYMOUS": "true"}, ["plaintext"]),
+            ({"POINTSMAN_ALLOW_PLAINTEXT": "true"}, ["anonymous"]),
+            ({"POINTSMAN_ALLOW_PLAINTEXT": "true", "POINTSMAN_ALLOW_ANONYMOUS": "true"}, []),
+            ({"POINTSMAN_ROLES": "relay"}, []),
+        ],
+    )
+    def test_each_is_there_or_allowed_to_be_lacking(self, environ: dict[str, str], lacking: list[str]) -> None:
+        settings = load({"POINTSMAN_LISTEN": self.OPEN} | environ)
+        try:
+            settings.require_secure()
+            problems: tuple[str, ...] = ()
+        except SettingsError as error:
+            problems = error.problems
+        assert [what for what in ("anonymous", "plaintext") if any(f"--allow-{what}" in line for line in problems)] == (
+            lacking
+        )
+
+    def test_what_is_allowed_is_insecure_all_the_same(self) -> None:
+        settings = load({"POINTSMAN_LISTEN": self.OPEN, "POINTSMAN_ALLOW_ANONYMOUS": "true"} | TLS)
+        assert settings.insecure == {"anonymous": True, "plaintext": False}
 
 
 class TestWhatIsShown:

@@ -18,7 +18,7 @@ LONGEST_ID = 128
 class Call:
     """One call. Everything is worked out at first use: most calls need none of it.
 
-    ``identity`` is who calls: anonymous until a stage has found out.
+    ``identity`` is who calls, once ``access.authenticate`` has found out; anonymous where that is off.
     """
 
     __slots__ = ("_context", "_metadata", "_request_id", "identity")
@@ -43,7 +43,7 @@ class Call:
 
     @property
     def actor(self) -> str:
-        """Who calls."""
+        """Who calls, as the history of changes names them."""
         return self.identity.subject
 
     @property

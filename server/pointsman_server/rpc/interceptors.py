@@ -5,10 +5,11 @@ remembers the result: the stages cost their own work and nothing else.
 """
 
 import asyncio
+import inspect
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -38,14 +39,15 @@ def stages(
     metrics: Metrics,
     admission: Admission,
     *,
+    access: tuple[Stage, ...] = (),
+    permissions: Permissions | None = None,
     deadline: float,
     access_log_sample: float,
     pushback: bool,
-    permissions: Permissions | None = None,
 ) -> tuple[Stage, ...]:
     """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``.
 
-    Without ``permissions`` everybody may do everything: callers are not authenticated.
+    ``access`` finds out who calls; it is empty where nobody asks. Without ``permissions`` everybody may do everything.
     """
     return (
         # Around all the others: a call is open until nothing more is done for it.
@@ -60,6 +62,8 @@ def stages(
         translate(pushback=pushback),
         # Before any work is done for the call.
         admit(admission),
+        # Before anything that costs, and before whatever depends on who calls.
+        *access,
         # Around the work alone.
         limit(deadline),
         # After what refuses calls for less, so that it costs nothing for them; before any I/O.
@@ -70,11 +74,17 @@ def stages(
     )
 
 
-class Interceptor(grpc.aio.ServerInterceptor):
-    """Applies the stages to unary methods; streams pass unchanged."""
+def opening(access: tuple[Stage, ...], *, pushback: bool) -> tuple[Stage, ...]:
+    """Return the stages that a stream passes before it begins, outermost first; none where nobody asks who calls."""
+    return (identify, translate(pushback=pushback), *access) if access else ()
 
-    def __init__(self, stages: tuple[Stage, ...]) -> None:
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Applies ``stages`` to unary methods, and ``opening`` to the others, before they begin."""
+
+    def __init__(self, stages: tuple[Stage, ...], opening: tuple[Stage, ...] = ()) -> None:
         self._stages = stages
+        self._opening = opening
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -84,18 +94,53 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming or handler.response_streaming:
+        streams = handler is not None and (handler.request_streaming or handler.response_streaming)
+        if handler is None or (streams and not self._opening):
             return handler
-        wrapped = self._wrapped[path] = self._wrap(Method.parse(path), handler)
+        wrap = self._wrap_stream if streams else self._wrap
+        wrapped = self._wrapped[path] = wrap(Method.parse(path), handler)
         return wrapped
 
     def _wrap(self, method: Method, handler: Any) -> Any:
-        behaviour = handler.unary_unary
-        for stage in reversed(self._stages):
-            behaviour = stage(method, behaviour)
+        behaviour = _through(self._stages, method, handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(
             behaviour, _tolerant(handler.request_deserializer), handler.response_serializer
         )
+
+    def _wrap_stream(self, method: Method, handler: Any) -> Any:
+        kind = f"{_cardinality(handler.request_streaming)}_{_cardinality(handler.response_streaming)}"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        behaviour = _opened(_through(self._opening, method, _nothing), getattr(handler, kind))
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _through(stages: tuple[Stage, ...], method: Method, handler: Handler) -> Handler:
+    for stage in reversed(stages):
+        handler = stage(method, handler)
+    return handler
+
+
+def _cardinality(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
+
+
+async def _nothing(_request: Any, _context: Context) -> None:
+    """Stand for the stream that begins after the stages."""
+
+
+def _opened(open_: Handler, behaviour: Any) -> Any:
+    """Make ``behaviour``, of either of the two forms that grpc.aio knows, begin with ``open_``."""
+
+    async def generator(request: Any, context: Context) -> AsyncIterator[Any]:
+        await open_(request, context)
+        async for response in behaviour(request, context):
+            yield response
+
+    async def coroutine(request: Any, context: Context) -> Any:
+        await open_(request, context)
+        return await behaviour(request, context)
+
+    return generator if inspect.isasyncgenfunction(behaviour) else coroutine
 
 
 def count_open(admission: Admission) -> Stage:

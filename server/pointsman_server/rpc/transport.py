@@ -25,15 +25,17 @@ class Limits:
     message_bytes: int = 1 << 20
     metadata_bytes: int = 16 << 10
     streams: int = 1000
+    # Seconds that a connection lives, give or take a tenth; 0 for as long as it likes. grpcio alone has it.
+    connection_age: int = 0
 
 
-def choose(wanted: Literal["auto", "grpcio", "native"]) -> Transport:
-    """Pick the transport. Raises TransportUnavailable."""
+def choose(wanted: Literal["auto", "grpcio", "native"], *, tls: bool = False) -> Transport:
+    """Pick the transport; only grpcio has ``tls``. Raises TransportUnavailable."""
     native_here = find_spec("pygrpc_native") is not None
     if wanted == "native" and not native_here:
         raise TransportUnavailable("transport native needs pygrpc-native, which has no wheel here: use grpcio or auto")
     if wanted == "auto":
-        return "native" if native_here else "grpcio"
+        return "native" if native_here and not tls else "grpcio"
     return wanted
 
 
@@ -51,6 +53,9 @@ def make_server(transport: Transport, interceptor: Interceptor, limits: Limits, 
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         ("grpc.max_concurrent_streams", limits.streams),
     ]
+    if limits.connection_age:
+        # A call that runs has as long again to finish.
+        options += [(f"grpc.max_connection_age{end}_ms", limits.connection_age * 1000) for end in ("", "_grace")]
     if transport == "grpcio":
         return grpc.aio.server(interceptors=[interceptor], options=options)
     # Not there on every platform. ("from pygrpc_native import aio" recurses in 0.5.0.)

@@ -28,12 +28,25 @@ class Metrics:
         self.rpc_sent = self._counter("grpc_server_msg_sent", "Messages sent.", *RPC)
         self.rpc_seconds = self._histogram("grpc_server_handling_seconds", "Duration of calls.", FAST, *RPC)
 
+        self.authentications = self._counter(
+            "pointsman_authentications",
+            "Credentials checked, by kind. Outcome: ok, what is wrong with it, limited or unavailable. "
+            "A credential that was found good is not checked again for a while.",
+            "credential",
+            "outcome",
+        )
         self.denied = self._counter("pointsman_denied", "Calls that their caller may not make.", "permission")
-        self.access_reads = self._counter(
-            "pointsman_access_reads",
+        self.access_renewals = self._counter(
+            "pointsman_access_renewals",
             "Looks at what callers are checked by, by outcome: ok, or failed, and then the last good one stays.",
             "what",
             "outcome",
+        )
+        self.insecure = self._gauge(
+            "pointsman_insecure",
+            "Whether this server listens beyond loopback without authentication (anonymous) or TLS (plaintext).",
+            "livemax",
+            "what",
         )
 
         self.resolves = self._counter(
@@ -122,9 +135,9 @@ class Metrics:
         """Count one look into a cache (``resolving.ReadObserver``)."""
         self.cache_lookups.labels(layer, outcome).inc()
 
-    def read(self, what: str) -> Callable[[bool], None]:
+    def renewals(self, what: str) -> Callable[[bool], None]:
         """Make what counts looks at ``what`` (``refreshing.Refreshed``), bound up front: no failure yet is a zero."""
-        ok, failed = self.access_reads.labels(what, "ok"), self.access_reads.labels(what, "failed")
+        ok, failed = self.access_renewals.labels(what, "ok"), self.access_renewals.labels(what, "failed")
         return lambda well: (ok if well else failed).inc()
 
     def pool(self, stats: Callable[[], dict[str, int]]) -> None:

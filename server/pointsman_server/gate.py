@@ -1,0 +1,98 @@
+"""Who calls, and what they may do: the parts of that, made from the settings, started, and kept fresh."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pointsman_server.adapters.policy_file import PolicyError, load_policy
+from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.tokens import fetching
+from pointsman_server.adapters.tokens.keys import Keys, parse_keys
+from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
+from pointsman_server.authenticating import Authenticator
+from pointsman_server.failure_limit import FailureLimit
+from pointsman_server.key_verifying import ApiKeyVerifier
+from pointsman_server.permitting import Permissions, Policy
+from pointsman_server.refreshing import Refreshed
+from pointsman_server.settings import Settings
+from pointsman_server.telemetry.metrics import Metrics
+
+Background = Callable[[str, Coroutine[Any, Any, None]], None]
+
+
+class Gate:
+    """Checks callers as the settings say. ``authenticator`` and ``permissions`` are None where nobody is asked."""
+
+    def __init__(self, settings: Settings, database: Database, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self.policy = self._make_policy()
+        self.api_keys = self._make_api_keys(database)
+        self._issuer_keys = self._make_issuer_keys()
+        self.authenticator = self._make_authenticator() if settings.authenticates else None
+        self.permissions = self._make_permissions() if settings.authenticates else None
+
+    async def start(self, background: Background) -> None:
+        """Read the policy, which must be fine at the start, and all keys; then again and again. Raises PolicyError."""
+        if self.policy:
+            await self.policy.renew()
+            if self.policy.problem:
+                raise PolicyError(self.policy.problem)
+            background("policy", self.policy.run())
+        for name, keys in (("api keys", self.api_keys and self.api_keys.known), ("issuer keys", self._issuer_keys)):
+            if keys:
+                await keys.renew()
+                background(name, keys.run())
+
+    def _make_policy(self) -> Refreshed[Policy] | None:
+        path = self._settings.policy_file
+        if path is None:
+            return None
+        interval, told = self._settings.access_refresh_seconds, self._metrics.renewals("policy")
+        return Refreshed("the policy", lambda: load_policy(path), interval=interval, told=told)
+
+    def _make_api_keys(self, database: Database) -> ApiKeyVerifier | None:
+        if not self._settings.api_keys:
+            return None
+        interval, told = self._settings.access_refresh_seconds, self._metrics.renewals("api_keys")
+        return ApiKeyVerifier(PostgresApiKeyStore(database), interval=interval, told=told)
+
+    def _make_issuer_keys(self) -> Refreshed[Keys] | None:
+        settings = self._settings
+        if not settings.jwt_issuer:
+            return None
+        path, url, algorithms = settings.jwt_jwks_file, settings.jwt_jwks_url, settings.jwt_algorithms
+
+        async def load() -> Keys:
+            return parse_keys(await (fetching.read(path) if path else fetching.fetch(url)), algorithms)
+
+        interval = settings.access_refresh_seconds if path else settings.jwt_refresh_seconds
+        told = self._metrics.renewals("issuer_keys")
+        return Refreshed(f"the keys of the issuer at {path or url}", load, interval=interval, told=told)
+
+    def _make_authenticator(self) -> Authenticator:
+        settings, counter = self._settings, self._metrics.authentications
+        return Authenticator(
+            tokens=self._make_token_verifier(),
+            api_keys=self.api_keys,
+            certificates=settings.tls_client_ca_file is not None,
+            failures=FailureLimit(settings.auth_failures_per_second),
+            checked=lambda kind, outcome: counter.labels(kind, outcome).inc(),
+        )
+
+    def _make_token_verifier(self) -> TokenVerifier | None:
+        settings = self._settings
+        if self._issuer_keys is None:
+            return None
+        rules = Rules(
+            settings.jwt_issuer,
+            settings.jwt_audience,
+            settings.jwt_algorithms,
+            settings.jwt_leeway_seconds,
+            settings.jwt_grants_claim,
+        )
+        return TokenVerifier(self._issuer_keys, rules)
+
+    def _make_permissions(self) -> Permissions:
+        policy, nothing = self.policy, Policy()
+        return Permissions(lambda: policy.value if policy else nothing)

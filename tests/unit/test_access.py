@@ -1,0 +1,192 @@
+"""What a call shows, as both transports pass it on, and which methods ask for it."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials
+from pointsman_server.errors import Unauthenticated
+from pointsman_server.failure_limit import FailureLimit
+from pointsman_server.identity import ANONYMOUS, Credential, Identity
+from pointsman_server.rpc import access, calls
+from pointsman_server.rpc.interceptors import Interceptor, Method, identify
+
+RESOLVE = Method("pointsman.v1.RouteService", "Resolve")
+ME = Identity("jwt:me", Credential.BEARER_TOKEN)
+
+
+class Verifier:
+    """Takes one token."""
+
+    version = 1
+
+    async def verify(self, credential: str) -> Identity:
+        if credential != "good":
+            raise Unauthenticated("bearer token", "signature", "wrong")
+        return ME
+
+
+class Context:
+    """The context of a call that shows what a test says."""
+
+    def __init__(
+        self,
+        *metadata: tuple[str, str | bytes],
+        peer: str = "ipv4:10.0.0.1:5",
+        certificate: dict[str, list[bytes]] | None = None,
+    ) -> None:
+        self._metadata, self._peer, self._certificate = metadata, peer, certificate or {}
+
+    def invocation_metadata(self) -> Any:
+        return self._metadata or None
+
+    def peer(self) -> str:
+        return self._peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return self._certificate
+
+
+def shown(context: Context, *authorization: str) -> Credentials:
+    return access.shown(cast("Any", context), authorization)
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("ipv4:10.0.0.1:50123", "10.0.0.1"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:50123", "2001:0db8:0001:0002"),
+        ("ipv6:[2001:db8:1:2:ffff::1]:50123", "2001:0db8:0001:0002"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:50123", "fe80:0000:0000:0000"),
+        ("ipv6:%5B::ffff:10.0.0.1%5D:50123", "10.0.0.1"),
+        ("ipv6:nonsense", "ipv6"),
+        ("unix:", "unix"),
+        ("unix:/tmp/x", "unix"),
+        ("", ""),
+    ],
+)
+def test_a_host_is_an_address_or_the_network_of_one(peer: str, host: str) -> None:
+    assert access.host_of(peer) == host
+
+
+def test_the_names_of_a_certificate_are_read_by_kind() -> None:
+    certificate = {
+        "x509_pem_cert": [b"PEM"],
+        "x509_common_name": [b"admin"],
+        "x509_subject_alternative_name": [b"spiffe://a/b", b"a.internal"],
+        "peer_uri": [b"spiffe://a/b"],
+        "peer_dns": [b"a.internal"],
+    }
+
+    assert shown(Context(certificate=certificate)).certificate == CertificateNames(("spiffe://a/b",), ("a.internal",))
+
+
+def test_a_certificate_without_names_is_one_all_the_same() -> None:
+    assert shown(Context(certificate={"x509_pem_cert": [b"PEM"], "x509_common_name": [b"cn"]})).certificate == (
+        CertificateNames()
+    )
+
+
+def test_without_a_certificate_there_is_none() -> None:
+    assert shown(Context(certificate={"transport_security_type": [b"insecure"]})).certificate is None
+
+
+def test_beside_a_header_the_certificate_does_not_count() -> None:
+    assert shown(Context(certificate={"x509_pem_cert": [b"PEM"]}), "Bearer x").certificate is None
+
+
+@pytest.fixture
+def authenticator() -> Authenticator:
+    return Authenticator(tokens=Verifier(), failures=FailureLimit(20))
+
+
+async def subject_seen(authenticator: Authenticator, method: Method, context: Context) -> str:
+    """Send a call through; say whom the handler saw."""
+
+    async def handler(_request: Any, _context: Any) -> str:
+        return calls.current().actor
+
+    handle = identify(method, access.authenticate(authenticator)(method, handler))
+    return cast("str", await handle(None, cast("Any", context)))
+
+
+async def test_the_handler_sees_who_calls(authenticator: Authenticator) -> None:
+    context = Context(("user-agent", "x"), ("authorization", "Bearer good"))
+
+    assert [await subject_seen(authenticator, RESOLVE, context) for _ in range(2)] == ["jwt:me", "jwt:me"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("user-agent", "x")],
+        [("authorization", "Bearer bad")],
+        [("authorization", "Bearer good"), ("authorization", "Bearer good")],
+        [("authorization", b"Bearer good\xff")],
+        [("authorization-bin", b"Bearer good")],
+        [("Authorization", "Bearer good")],  # HTTP/2 names are in lower case: this one cannot come from there
+    ],
+)
+async def test_whoever_does_not_show_it_does_not_reach_the_handler(
+    authenticator: Authenticator, metadata: list[tuple[str, str | bytes]]
+) -> None:
+    with pytest.raises(Unauthenticated):
+        await subject_seen(authenticator, RESOLVE, Context(*metadata))
+
+
+async def test_health_answers_anybody(authenticator: Authenticator) -> None:
+    for name in ("Check", "Watch"):
+        assert await subject_seen(authenticator, Method("grpc.health.v1.Health", name), Context()) == "anonymous"
+
+
+def test_without_the_stage_a_call_is_anonymous() -> None:
+    assert calls.Call(cast("Any", Context())).identity is ANONYMOUS
+
+
+async def handler_of(interceptor: Interceptor, handler: Any) -> Any:
+    async def continuation(_details: Any) -> Any:
+        return handler
+
+    return await interceptor.intercept_service(continuation, SimpleNamespace(method="/x.Y/Z"))
+
+
+async def asyncgen(_request: Any, _context: Any) -> Any:
+    yield calls.current().actor
+
+
+async def coroutine(_request: Any, _context: Any) -> str:
+    return calls.current().actor
+
+
+async def outcome(behaviour: Any, context: Any) -> Any:
+    answer = behaviour(None, context)
+    return [item async for item in answer] if hasattr(answer, "__aiter__") else await answer
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "behaviour", "answer"),
+    [
+        (grpc.unary_stream_rpc_method_handler, "unary_stream", asyncgen, ["jwt:me"]),
+        (grpc.stream_stream_rpc_method_handler, "stream_stream", asyncgen, ["jwt:me"]),
+        (grpc.unary_stream_rpc_method_handler, "unary_stream", coroutine, "jwt:me"),
+        (grpc.stream_unary_rpc_method_handler, "stream_unary", coroutine, "jwt:me"),
+    ],
+)
+async def test_a_stream_of_any_form_begins_only_for_who_may(
+    authenticator: Authenticator, make: Any, kind: str, behaviour: Any, answer: Any
+) -> None:
+    interceptor = Interceptor((), (identify, access.authenticate(authenticator)))
+    wrapped = getattr(await handler_of(interceptor, make(behaviour)), kind)
+
+    assert await outcome(wrapped, Context(("authorization", "Bearer good"))) == answer
+    with pytest.raises(Unauthenticated):
+        await outcome(wrapped, Context())
+
+
+async def test_without_stages_a_stream_is_left_as_it_is() -> None:
+    handler = grpc.unary_stream_rpc_method_handler(asyncgen)
+
+    assert await handler_of(Interceptor(()), handler) is handler
