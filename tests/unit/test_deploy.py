@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pointsman_server.settings import Settings, host_and_port, load
+from pointsman_server.settings import Settings, SettingsError, host_and_port, load
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -50,7 +50,20 @@ def image_environment() -> dict[str, str]:
 
 def container_environment(container: Any) -> dict[str, str]:
     """What a pod sees; what a Secret holds is replaced by a sample, which must exist."""
-    return {item["name"]: item["value"] if "value" in item else SAMPLES[item["name"]] for item in container["env"]}
+    return config_maps(container) | {
+        item["name"]: item["value"] if "value" in item else SAMPLES[item["name"]] for item in container["env"]
+    }
+
+
+def config_maps(container: Any) -> dict[str, str]:
+    """What a pod sees of the ConfigMaps that the kustomization makes."""
+    made = {item["name"]: dict(pair.split("=", 1) for pair in item["literals"]) for item in generators()}
+    names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
+    return {name: value for each in names for name, value in made[each].items()}
+
+
+def generators() -> list[Any]:
+    return list(kustomization()["configMapGenerator"])
 
 
 def ports_of_image() -> dict[str, int]:
@@ -79,6 +92,11 @@ class TestImage:
         settings = load(image_environment())
         assert host_and_port(settings.listen) == ("0.0.0.0", host_and_port(Settings().listen)[1])
         assert host_and_port(settings.http_listen) == ("0.0.0.0", host_and_port(Settings().http_listen)[1])
+
+    def test_by_itself_it_lets_nobody_in_without_tls_and_authentication(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            load(image_environment()).require_secure()
+        assert len(caught.value.problems) == 2
 
     def test_it_exposes_the_ports_it_listens_on(self) -> None:
         (exposed,) = arguments("EXPOSE")
@@ -143,6 +161,8 @@ class TestCompose:
     def test_its_environment_is_one_that_the_server_accepts(self, service: str) -> None:
         settings = load(image_environment() | SERVICES[service]["environment"])
         settings.require(() if service == "migrate" else None)
+        if service == "pointsman":
+            settings.require_secure()
 
     def test_every_engine_is_the_one_that_the_urls_name(self) -> None:
         environment = SERVICES["pointsman"]["environment"]
@@ -178,7 +198,25 @@ class TestCompose:
 class TestKubernetes:
     def test_the_environment_of_the_server_is_one_that_it_accepts(self) -> None:
         (server,) = pod("Deployment")["containers"]
-        load(image_environment() | container_environment(server)).require()
+        settings = load(image_environment() | container_environment(server))
+        settings.require()
+        settings.require_secure()
+
+    def test_the_server_authenticates_and_has_tls_and_is_allowed_nothing_else(self) -> None:
+        (server,) = pod("Deployment")["containers"]
+        settings = load(image_environment() | container_environment(server))
+        assert settings.insecure == {"anonymous": False, "plaintext": False}
+        assert (settings.allow_anonymous, settings.allow_plaintext) == (False, False)
+
+    def test_the_certificate_lies_where_the_secret_is_mounted(self) -> None:
+        spec = pod("Deployment")
+        (server,) = spec["containers"]
+        settings = load(container_environment(server))
+        (mount,) = [mount for mount in server["volumeMounts"] if mount["name"] == "tls"]
+        (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "tls"]
+        assert volume["secret"]["secretName"] == "pointsman-tls"
+        names = [settings.tls_cert_file, settings.tls_key_file]
+        assert [str(name) for name in names] == [f"{mount['mountPath']}/tls.crt", f"{mount['mountPath']}/tls.key"]
 
     def test_the_environment_of_the_migration_is_one_that_it_accepts(self) -> None:
         (migrate,) = pod("Job", "pointsman-migrate")["containers"]
@@ -197,14 +235,13 @@ class TestKubernetes:
             for port in manifest("Service", name)["spec"]["ports"]:
                 assert ports_of_image()[port["targetPort"]] == port["port"]
 
-    def test_probes_ask_the_health_service_by_grpc(self) -> None:
+    def test_probes_ask_the_port_that_has_no_tls(self) -> None:
         (server,) = pod("Deployment")["containers"]
-        asked = {name: server[name]["grpc"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
-        port = ports_of_image()["grpc"]
+        asked = {name: server[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
         assert asked == {
-            "startupProbe": {"port": port, "service": "liveness"},
-            "livenessProbe": {"port": port, "service": "liveness"},
-            "readinessProbe": {"port": port, "service": "readiness"},
+            "startupProbe": {"port": "http", "path": "/health/live"},
+            "livenessProbe": {"port": "http", "path": "/health/live"},
+            "readinessProbe": {"port": "http", "path": "/health/ready"},
         }
 
     def test_the_grace_period_is_longer_than_the_drain(self) -> None:
