@@ -47,7 +47,8 @@ class Fault:
     """One row. ``inject`` holds the fault while its block runs; ``hold`` is how long: from, to, in seconds.
 
     ``component`` is what is out of order: the availability of reads is promised for some. ``degrades``: Redis is out
-    of reach of a server meanwhile, so the wider bound of promise 5 holds.
+    of reach of a server meanwhile, so the wider bound of promise 5 holds. ``writes``: writes go on meanwhile, though
+    slowly; while one is under way, its keys are not answered from Redis.
     """
 
     name: str
@@ -55,16 +56,21 @@ class Fault:
     inject: Injection
     hold: tuple[float, float] = (0.8, 1.5)
     degrades: bool = False
+    writes: bool = False
 
 
 @dataclass(slots=True)
 class Injected:
-    """One fault that was injected: when it began and when everything was healed; ``cached`` is what Redis held then."""
+    """One fault that was injected: when it began and when everything was healed.
+
+    ``cached`` is what Redis held when it began, with more time to live than until ``expires``.
+    """
 
     fault: Fault
     begin: float
     end: float = 0.0
     cached: frozenset[str] = field(default_factory=frozenset)
+    expires: float = 0.0
     caught: int | None = None
     strikes: list[Strike] = field(default_factory=list)
 
@@ -74,19 +80,24 @@ class Injected:
         return (self.begin, self.end + SETTLE_SECONDS) if self.fault.degrades else None
 
 
-# Healing may take that long: what counts as cached must outlive it.
+# What counts as cached lives for the hold and so much longer; a read that begins before its end may take so long.
 HEALING_WITH_STORE = 5.0
+CALL_SECONDS = 2.0
 
 
 async def inject(rig: Rig, fault: Fault, dice: random.Random, load: Load) -> Injected:
     """Inject ``fault``, hold it, heal it."""
-    injected = Injected(fault, time.monotonic())
     scene = Scene(rig, dice, load)
     seconds = dice.uniform(*fault.hold)
+    store_goes = fault.component == "PostgreSQL"
+    cached = cached_keys(rig, seconds + HEALING_WITH_STORE) if store_goes else frozenset()
+    now = time.monotonic()
+    injected = Injected(fault, now, cached=cached, expires=now + seconds + HEALING_WITH_STORE - CALL_SECONDS)
     async with asyncio.timeout(HEAL_SECONDS + seconds):
         async with fault.inject(scene):
-            if fault.component == "PostgreSQL":
-                injected.cached = cached_keys(rig, seconds + HEALING_WITH_STORE)
+            if store_goes:
+                # A write that the fault cut short has left its mark: nobody may answer its keys from Redis any more.
+                injected.cached &= cached_keys(rig, seconds)
             await asyncio.sleep(seconds)
     injected.end = time.monotonic()
     injected.caught, injected.strikes = scene.caught, scene.strikes

@@ -1,7 +1,8 @@
 """The table of a run: what each fault did to reads and writes."""
 
+import math
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ HEADER = (
 )
 NO_FAULT = "(no fault)"
 WINDOW_SECONDS = 5
+MOST_WRITERS = 16
 
 
 @dataclass(slots=True)
@@ -63,10 +65,38 @@ class Places:
         return self._injected[place - 1] if place else None
 
 
+class Writing:
+    """Says which keys were being written; with every key its siblings, which an exclusive activation changes too."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._intervals: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for call in calls:
+            if call.kind == "write":
+                self._intervals[_family(call.key)].append((call.call, call.ret))
+        for intervals in self._intervals.values():
+            intervals.sort()
+
+    def still_cached(self, on: Injected, read: Call) -> frozenset[str]:
+        """Give the keys that a read finds in Redis while PostgreSQL is out of order: at most those of ``on``."""
+        if read.call > on.expires or (on.fault.writes and self._overlaps(read)):
+            return frozenset()
+        return on.cached
+
+    def _overlaps(self, read: Call) -> bool:
+        intervals = self._intervals.get(_family(read.key), [])
+        last = bisect_right(intervals, (read.ret, math.inf))
+        # A writer waits for its answer: at most so many writes began before and are not over.
+        return any(ret >= read.call for _, ret in intervals[max(0, last - MOST_WRITERS) : last])
+
+
+def _family(key: str) -> str:
+    return key.rpartition("/")[0]
+
+
 def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> dict[str, Line]:
     """Add up by fault. Availability counts while it is on, staleness and violations until the next one."""
     table = {fault.name: Line() for fault in FAULTS} | {NO_FAULT: Line()}
-    places = Places(injected)
+    places, writing = Places(injected), Writing(history.calls)
     for each in injected:
         line = table[each.fault.name]
         line.injected += 1
@@ -74,7 +104,7 @@ def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> d
             line.caught = (line.caught or 0) + each.caught
     for call in history.calls:
         on = places.during(call.call)
-        cached = on.cached if on and on.fault.component == "PostgreSQL" else None
+        cached = writing.still_cached(on, call) if on and on.fault.component == "PostgreSQL" else None
         table[on.fault.name if on else NO_FAULT].count(call, cached)
     for moment, behind in verdict.staleness:
         table[_name(places.since(moment))].staleness.append(behind)

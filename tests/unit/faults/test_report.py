@@ -1,0 +1,33 @@
+"""What counts as a read of a cached key while PostgreSQL is out of order."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from tests.faults.faulting import Fault, Injected
+from tests.faults.history import Call
+from tests.faults.report import Writing
+
+CACHED = frozenset({"t/s/e/a"})
+
+
+def counted(read: Call, *, writes: bool) -> bool:
+    fault = Fault("f", "PostgreSQL", lambda _scene: nullcontext(), writes=writes)  # type: ignore[arg-type,return-value]
+    write = Call(2.0, 3.0, "write", answered=True, key="t/s/e/b")
+    return bool(Writing([write]).still_cached(Injected(fault, 0.0, 9.0, CACHED, expires=5.0), read))
+
+
+@pytest.mark.parametrize(
+    ("call", "without_writes", "with_writes"),
+    [(1.0, True, True), (1.95, True, False), (2.5, True, False), (3.1, True, True), (5.1, False, False)],
+    ids=["before", "into the write", "during it", "after it", "expired"],
+)
+def test_a_key_is_cached_until_it_expires_and_while_nobody_writes_its_family(call, without_writes, with_writes) -> None:
+    read = Call(call, call + 0.1, "read", answered=True, key="t/s/e/a")
+    assert counted(read, writes=False) == without_writes
+    assert counted(read, writes=True) == with_writes
+
+
+def test_writes_of_others_take_nothing_away() -> None:
+    read = Call(2.5, 2.6, "read", answered=True, key="t/other/e/a")
+    assert counted(read, writes=True)
