@@ -4,6 +4,7 @@ What a call must be is judged here, whatever its method is.
 """
 
 import asyncio
+import atexit
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -164,6 +165,7 @@ class Rig:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        atexit.register(self._loop.close)
         self._store = WatchedStore()
         self._cache = MemoryCache()
         self._local = LocalCache(size=100, ttl=1, negative_ttl=1)

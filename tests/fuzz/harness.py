@@ -53,7 +53,7 @@ BUDGETS = {
 SEED = 20_261_124
 # Under this name a test reports how many inputs it ran: pytest's summary adds them up (tests/conftest.py).
 PROPERTY = "fuzz_inputs"
-INPUT_SECONDS = 10
+INPUT_SECONDS = 30
 PROCESS_SECONDS = 900
 MEGABYTES = 1024
 SHOWN_BYTES = 400

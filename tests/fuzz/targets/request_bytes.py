@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.rpc import convert
 from tests.fuzz.calls import Rig
 from tests.fuzz.hostile import TEXTS, fill, unknown_fields
 from tests.support.fakes import EPOCH
@@ -24,7 +25,8 @@ METHODS = tuple(RIG.requests)
 KEY = route_pb2.RouteKey(tenant="a", service="b", env="c", version="live")
 OTHER = route_pb2.RouteKey(tenant="a", service="b", env="c", version="new")
 FULL = pb.CONSISTENCY_FULLY_CONSISTENT
-LIST_TOKEN = "u-Nr3jLcRf1hL2IvYy9saXZl"
+LIST_TOKEN = convert._token("a/b/c/idle", convert._route_scope(pb.ListRequest()))
+CHANGES_TOKEN = convert._token("1", convert._change_scope(pb.ListChangesRequest()))
 GOOD: dict[str, tuple[Message, ...]] = {
     "Resolve": (
         pb.ResolveRequest(key=KEY, min_revision=2, epoch=EPOCH),
@@ -41,7 +43,10 @@ GOOD: dict[str, tuple[Message, ...]] = {
     "Delete": (pb.DeleteRequest(key=KEY, expected_revision=9),),
     "Get": (pb.GetRequest(key=KEY),),
     "List": (pb.ListRequest(tenant="a", page_size=1), pb.ListRequest(page_token=LIST_TOKEN)),
-    "ListChanges": (pb.ListChangesRequest(tenant="a", newest_first=True), pb.ListChangesRequest(page_token="AAAA")),
+    "ListChanges": (
+        pb.ListChangesRequest(tenant="a", newest_first=True),
+        pb.ListChangesRequest(page_token=CHANGES_TOKEN),
+    ),
 }
 
 
