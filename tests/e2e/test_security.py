@@ -11,6 +11,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from tests.support.certificates import Authority, TlsFiles, connect
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
 from tests.support.processes import free_port, get_metric, run, server_process
+from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
 
 
@@ -85,6 +86,7 @@ def test_tokens_reach_neither_logs_nor_metrics(environ, tmp_path: Path):
         "POINTSMAN_JWT_ISSUER": ISSUER,
         "POINTSMAN_JWT_AUDIENCE": AUDIENCE,
         "POINTSMAN_JWT_JWKS_FILE": str(tmp_path / "keys.json"),
+        "POINTSMAN_POLICY_FILE": str(EVERYBODY),
     }
     good, bad = key.token(), SigningKey("key-1", number=1).token()
     shown = [

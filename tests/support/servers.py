@@ -5,6 +5,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pointsman_server.app import App
@@ -12,6 +13,8 @@ from pointsman_server.settings import Settings
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
+EVERYBODY = Path(__file__).with_name("everybody.toml")
+"""A policy under which everybody may do everything."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tests.support.h2_client import call_with_header
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, forged, good_claims, jwks
 from tests.support.jwks_server import JwksServer, jwks_server
 from tests.support.refusals import Refusal, refused
-from tests.support.servers import RunningServer, serving, settings
+from tests.support.servers import EVERYBODY, RunningServer, serving, settings
 from tests.support.waiting import eventually
 
 URL = "https://payments.internal:8443"
@@ -40,6 +40,7 @@ def grpc_server(request, engines, template_database, issuer) -> Iterator[Running
             database_url=database_url,
             redis_url=fresh_redis(engines.urls["REDIS_URL"]),
             jwt_issuer=ISSUER,
+            policy_file=EVERYBODY,
             jwt_audience=AUDIENCE,
             jwt_jwks_url=issuer.url,
             auth_failures_per_second=100_000,
@@ -203,6 +204,7 @@ def test_beyond_the_bound_nothing_is_checked_but_who_was_let_in_goes_on(
             database_url=database_url,
             redis_url=fresh_redis(engines.urls["REDIS_URL"]),
             jwt_issuer=ISSUER,
+            policy_file=EVERYBODY,
             jwt_audience=AUDIENCE,
             jwt_jwks_url=issuer.url,
             # One bad token in 100 seconds.
@@ -231,6 +233,7 @@ def test_the_keys_may_lie_in_a_file_and_change_there(engines, template_database,
             database_url=database_url,
             redis_url=fresh_redis(engines.urls["REDIS_URL"]),
             jwt_issuer=ISSUER,
+            policy_file=EVERYBODY,
             jwt_audience=AUDIENCE,
             jwt_jwks_file=path,
             access_refresh_seconds=0.05,
@@ -256,6 +259,7 @@ def test_while_the_issuer_cannot_be_reached_from_the_start_callers_are_told_to_c
             database_url=database_url,
             redis_url=fresh_redis(engines.urls["REDIS_URL"]),
             jwt_issuer=ISSUER,
+            policy_file=EVERYBODY,
             jwt_audience=AUDIENCE,
             jwt_jwks_url=url,
         )

@@ -21,7 +21,7 @@ from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
 from tests.support.refusals import refused
-from tests.support.servers import RunningServer, serving, settings
+from tests.support.servers import EVERYBODY, RunningServer, serving, settings
 from tests.support.waiting import eventually
 
 URL = "https://payments.internal:8443"
@@ -46,6 +46,8 @@ def start(engines, template_database, files: TlsFiles) -> Iterator[Callable[...,
     with ExitStack() as stack:
 
         def start(**more: object) -> RunningServer:
+            if {"tls_client_ca_file", "jwt_issuer"} & set(more):
+                more["policy_file"] = EVERYBODY
             chosen = settings(
                 database_url=stack.enter_context(fresh_database(template_database)),
                 redis_url=fresh_redis(engines.urls["REDIS_URL"]),
