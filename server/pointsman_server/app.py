@@ -22,6 +22,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis_quota import RedisQuota
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
@@ -30,6 +31,7 @@ from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
 from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
+from pointsman_server.limiting import Limits
 from pointsman_server.monitoring import DependencyDown, Monitor, MustNotServe
 from pointsman_server.operations import Operations
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, Poison, RelayState
@@ -39,10 +41,12 @@ from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change, RouteKey, Snapshot
 from pointsman_server.rpc import access, tls, transport
 from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.bulk import Bulk
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.servicer import RouteServicer
-from pointsman_server.settings import Role, Settings, host_and_port, variable
+from pointsman_server.rpc.throttling import Throttling
+from pointsman_server.settings import Role, Settings, host_and_port, is_loopback, variable
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -71,7 +75,7 @@ class App:
         self._draining = False
         self.grpc_port = 0
         self.http_port = 0
-        self.transport: transport.Transport = transport.choose(settings.transport, tls=bool(settings.tls_cert_file))
+        self.transport: transport.Transport = self._choose_transport()
 
         self.database = Database(
             settings.database_url.get_secret_value(),
@@ -94,7 +98,7 @@ class App:
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
-        self.admission = Admission()
+        self.admission = Admission(settings.max_concurrent_calls)
         self.monitor = Monitor(
             self._checks(),
             required=frozenset({"postgres"}),
@@ -162,15 +166,14 @@ class App:
             access_log_sample=settings.access_log_sample,
             pushback=pushback,
             permissions=self.gate.permissions,
+            throttling=self._make_throttling(),
+            bulk=Bulk(unread_seconds=settings.unread_seconds),
         )
         interceptor = Interceptor(order, opening(who, pushback=pushback))
-        limits = transport.Limits(
-            settings.max_message_bytes,
-            settings.max_metadata_bytes,
-            settings.max_streams,
-            tls.CONNECTION_SECONDS if settings.tls_client_ca_file else 0,
+        limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
+        server = transport.make_server(
+            self.transport, interceptor, limits, share_port=settings.workers > 1, connections=self._connections()
         )
-        server = transport.make_server(self.transport, interceptor, limits, share_port=settings.workers > 1)
         add_RouteServiceServicer_to_server(self._make_servicer(), server)
         self.health.register(server)
         transport.add_reflection(server)
@@ -207,6 +210,56 @@ class App:
         await asyncio.sleep(self.settings.lame_duck_seconds)
         await self.admission.close(self.settings.drain_seconds)
         await server.stop(None)
+
+    def _choose_transport(self) -> transport.Transport:
+        settings = self.settings
+        lifetimes = bool(settings.connection_idle_seconds or settings.connection_age_seconds)
+        exposed = not is_loopback(host_and_port(settings.listen)[0])
+        chosen = transport.choose(
+            settings.transport, tls=bool(settings.tls_cert_file), lifetimes=lifetimes, exposed=exposed
+        )
+        if chosen == "native" and exposed:
+            log.warning("the native transport does not bound what one request takes: let only a mesh reach it")
+        return chosen
+
+    def _connections(self) -> transport.Connections:
+        settings = self.settings
+        return transport.Connections(
+            keepalive=settings.keepalive_seconds,
+            keepalive_timeout=settings.keepalive_timeout_seconds,
+            client_ping=settings.client_ping_seconds,
+            idle=settings.connection_idle_seconds,
+            age=self._connection_age(),
+        )
+
+    def _connection_age(self) -> float:
+        # A client certificate is looked at when a connection begins, so none may last for ever.
+        ages = [self.settings.connection_age_seconds, tls.CONNECTION_SECONDS if self.settings.tls_client_ca_file else 0]
+        return min(filter(None, ages), default=0)
+
+    def _make_throttling(self) -> Throttling | None:
+        settings = self.settings
+        burst = settings.rate_burst_seconds
+        identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
+        reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)
+        identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
+        writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
+        if not reads and not writes:
+            return None
+        return Throttling(reads, writes, self._make_quota(), self.metrics.limited)
+
+    def _make_quota(self) -> RedisQuota | None:
+        settings = self.settings
+        if not settings.rate_shared_writes:
+            return None
+        quota = RedisQuota(
+            settings.redis_url.get_secret_value(),
+            prefix=settings.redis_prefix,
+            timeout=settings.redis_timeout_seconds,
+            failed=self.metrics.cache_errors.inc,
+        )
+        self._stack.push_async_callback(quota.close)
+        return quota
 
     def _make_local(self) -> LocalCache:
         return LocalCache(

@@ -115,7 +115,7 @@ class RequestIdReused(PointsmanError):
 class RetryLater(PointsmanError):
     """Something that may pass; ``retry_delay`` seconds are a good time to wait."""
 
-    retry_delay: ClassVar[float] = 1.0
+    retry_delay: float = 1.0
 
 
 class Overloaded(RetryLater):
@@ -126,6 +126,19 @@ class Overloaded(RetryLater):
 
     def __init__(self, limit: str) -> None:
         super().__init__("the server sheds load: try again later", {"limit": limit})
+
+
+class RateLimited(RetryLater):
+    """A quota of the caller or of the tenant is used up: ``limit`` names it, as in ``tenant.writes``.
+
+    ``retry_delay`` is the exact time until the same call would be within it.
+    """
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, limit: str, retry_delay: float) -> None:
+        super().__init__(f"over the limit {limit}: slow down", {"limit": limit})
+        self.retry_delay = retry_delay
 
 
 class StoreUnavailable(RetryLater):

@@ -171,3 +171,6 @@ Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Allowed("1 to 
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), Allowed("1 to 64 of A-Z a-z 0-9 . _ - :")]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 LongSeconds = Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)]
+PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+ConnectionSeconds = Annotated[float, Field(ge=0, le=604800, allow_inf_nan=False)]
+Switch = Annotated[bool, Allowed("true or false")]

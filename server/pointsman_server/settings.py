@@ -25,15 +25,18 @@ from pointsman_server.setting_types import (
     Allowed,
     AnyCase,
     BootstrapServers,
+    ConnectionSeconds,
     HttpUrl,
     KeyPrefix,
     LongSeconds,
     OptionalPath,
+    PerSecond,
     PostgresUrl,
     RedisUrl,
     Role,
     Roles,
     Seconds,
+    Switch,
     Topic,
     did_you_mean,
     host_and_port,
@@ -50,6 +53,7 @@ __all__ = [
     "SettingsError",
     "describe",
     "host_and_port",
+    "is_loopback",
     "load",
     "markdown",
     "mask_credentials",
@@ -127,7 +131,8 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC port.")
     roles: Roles = Field(default=frozenset(Role), description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
-        default="auto", description="The gRPC server: grpcio, the faster native one, or whichever fits."
+        default="auto",
+        description="The gRPC server: grpcio, or the faster native one; auto is native on loopback, where it can be.",
     )
     lame_duck_seconds: float = Field(
         default=0,
@@ -223,6 +228,54 @@ class Settings(BaseSettings):
         default=16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
     )
     max_streams: int = Field(default=1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
+    max_concurrent_calls: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000,
+        description="Calls open at once in each worker; more are refused as overload. 0 is no limit.",
+    )
+    rate_identity_reads: PerSecond = Field(
+        default=0,
+        description="Reads per second of one identity in each worker; a BatchResolve is one a key. 0 is no limit.",
+    )
+    rate_identity_writes: PerSecond = Field(
+        default=0, description="Writes per second of one identity in each worker. 0 is no limit."
+    )
+    rate_tenant_reads: PerSecond = Field(
+        default=0, description="Reads per second of the routes of one tenant in each worker. 0 is no limit."
+    )
+    rate_tenant_writes: PerSecond = Field(
+        default=0, description="Writes per second to the routes of one tenant in each worker. 0 is no limit."
+    )
+    rate_burst_seconds: LongSeconds = Field(
+        default=1, description="Seconds of each rate that may come at once, after as long a pause."
+    )
+    rate_shared_writes: Switch = Field(
+        default=False, description="Whether the rates of writes hold for all servers together, counted in Redis."
+    )
+
+    unread_seconds: LongSeconds = Field(
+        default=10, description="Seconds until a client that does not read a large answer is disconnected. grpcio only."
+    )
+
+    # Connections.
+    keepalive_seconds: LongSeconds = Field(
+        default=60, description="Seconds of silence after which the server pings a client, to find those that are gone."
+    )
+    keepalive_timeout_seconds: LongSeconds = Field(
+        default=20, description="Seconds until a client that does not answer the ping is disconnected."
+    )
+    client_ping_seconds: LongSeconds = Field(
+        default=10,
+        description="Seconds that clients must leave between pings, or they are disconnected. grpcio only.",
+    )
+    connection_idle_seconds: ConnectionSeconds = Field(
+        default=0, description="Seconds after which a connection without calls is closed; 0 is never. grpcio only."
+    )
+    connection_age_seconds: ConnectionSeconds = Field(
+        default=0,
+        description="Seconds after which clients must connect anew, which spreads them; 0 is never. grpcio only.",
+    )
 
     # PostgreSQL.
     audit_database_url: PostgresUrl = Field(
@@ -538,6 +591,20 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             )
     yield from _contradictory_addresses(settings)
     yield from _contradictory_access(settings)
+    yield from _contradictory_limits(settings)
+
+
+def _contradictory_limits(settings: Settings) -> Iterator[str]:
+    if settings.rate_shared_writes and not (settings.rate_identity_writes or settings.rate_tenant_writes):
+        yield (
+            "POINTSMAN_RATE_SHARED_WRITES needs a rate to share: set POINTSMAN_RATE_IDENTITY_WRITES or "
+            "POINTSMAN_RATE_TENANT_WRITES"
+        )
+    if settings.transport == "native" and (settings.connection_idle_seconds or settings.connection_age_seconds):
+        yield (
+            "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT grpcio or "
+            "auto: the native one never closes a connection by age"
+        )
 
 
 def _contradictory_addresses(settings: Settings) -> Iterator[str]:
@@ -658,6 +725,8 @@ def _text(value: object) -> str:
         return ",".join(value)
     if isinstance(value, frozenset):
         return ",".join(role for role in Role if role in value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

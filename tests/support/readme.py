@@ -32,11 +32,15 @@ WHAT_TO_DO = {
     "REVISION_MISMATCH": "Read the route again, then decide.",
     "OVERLOADED": "Wait for `RetryInfo`, then try again.",
     "ACCESS_UNAVAILABLE": "Try again: another server answers.",
+    "RATE_LIMITED": "Wait for `RetryInfo`, then try again; ask for less, or for a higher quota.",
     "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",
     "SHUTTING_DOWN": "Try again: another server answers.",
     "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",
     "INTERNAL": "Give the operator the `x-request-id`.",
 }
+
+# Where an error says anew each time how long to wait.
+WAITS = {"RATE_LIMITED": "until the call is within it"}
 
 
 class OutOfDate(Exception):
@@ -57,7 +61,7 @@ def _errors() -> Iterator[tuple[str, ...]]:
     for reason, same in kinds.items():
         (code,) = {statuses.CODES[kind].name for kind in same}
         when = " ".join(_first_line(kind) for kind in same)
-        retry = f"{same[0].retry_delay:g} s" if issubclass(same[0], RetryLater) else ""
+        retry = WAITS.get(reason, f"{same[0].retry_delay:g} s") if issubclass(same[0], RetryLater) else ""
         yield f"`{code}`", f"`{reason}`", when, retry, WHAT_TO_DO[reason]
     yield "`INTERNAL`", "`INTERNAL`", "A bug in the server; its log has the cause.", "", WHAT_TO_DO["INTERNAL"]
 

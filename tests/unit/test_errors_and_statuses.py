@@ -44,6 +44,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
         {"key": "a/b/c/d", "expected_revision": "5", "revision": "7"},
     ),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
+    (errors.RateLimited("tenant.writes", 0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "tenant.writes"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),

@@ -95,6 +95,17 @@ class TestValues:
             "POINTSMAN_ROLES has an unknown role 'xyz': the roles are api, relay, cache, audit"
         )
 
+    @pytest.mark.parametrize(("text", "value"), [("true", True), ("FALSE", False), ("1", True), ("0", False)])
+    def test_a_switch_is_true_or_false(self, text: str, value: bool) -> None:
+        settings = load({"POINTSMAN_RATE_SHARED_WRITES": text, "POINTSMAN_RATE_TENANT_WRITES": "2.5"})
+        assert (settings.rate_shared_writes, settings.rate_tenant_writes) == (value, 2.5)
+        assert load(settings.as_environ()) == settings
+
+    def test_anything_else_is_no_switch(self) -> None:
+        assert problem({"POINTSMAN_RATE_SHARED_WRITES": "maybe"}) == (
+            "POINTSMAN_RATE_SHARED_WRITES must be true or false, not 'maybe'"
+        )
+
     def test_no_role_at_all_is_refused(self) -> None:
         assert problem({"POINTSMAN_ROLES": ","}) == "POINTSMAN_ROLES must name at least one of api, relay, cache, audit"
 
@@ -229,6 +240,20 @@ class TestContradictions:
                 (
                     "POINTSMAN_STORE_LOAD_CONCURRENCY (10) must be less than POINTSMAN_DATABASE_POOL_MAX (10): "
                     "writes must always find a connection"
+                ),
+            ),
+            (
+                {"POINTSMAN_RATE_SHARED_WRITES": "true", "POINTSMAN_RATE_TENANT_READS": "5"},
+                (
+                    "POINTSMAN_RATE_SHARED_WRITES needs a rate to share: set POINTSMAN_RATE_IDENTITY_WRITES or "
+                    "POINTSMAN_RATE_TENANT_WRITES"
+                ),
+            ),
+            (
+                {"POINTSMAN_TRANSPORT": "native", "POINTSMAN_CONNECTION_AGE_SECONDS": "5"},
+                (
+                    "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT "
+                    "grpcio or auto: the native one never closes a connection by age"
                 ),
             ),
             (

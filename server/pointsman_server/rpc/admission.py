@@ -6,15 +6,16 @@ whose work is done still fail.
 
 import asyncio
 
-from pointsman_server.errors import ShuttingDown
+from pointsman_server.errors import Overloaded, ShuttingDown
 
 SETTLE_SECONDS = 0.1
 
 
 class Admission:
-    """Counts the calls that are open, and refuses new ones once closed."""
+    """Counts the calls that are open, and refuses new ones beyond ``most`` (0 is no limit), or once closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0) -> None:
+        self._most = most
         self._open = 0
         self._closed = False
         self._idle = asyncio.Event()
@@ -31,9 +32,11 @@ class Admission:
             self._idle.set()
 
     def check(self) -> None:
-        """Raise ShuttingDown once closed."""
+        """Raise ShuttingDown once closed, and Overloaded for a call that entered beyond the limit."""
         if self._closed:
             raise ShuttingDown
+        if self._open > self._most > 0:
+            raise Overloaded("concurrent_calls")
 
     async def close(self, patience: float) -> None:
         """Let nobody in any more, and wait up to ``patience`` seconds until everybody is out, answers included."""

@@ -7,6 +7,7 @@ remembers the result: the stages cost their own work and nothing else.
 import asyncio
 import inspect
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,9 +24,11 @@ from pointsman_server.permitting import Permissions
 from pointsman_server.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc import SERVICE, calls, statuses
 from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.bulk import Bulk, bound_bulk
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.permission import authorize
 from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -44,6 +47,8 @@ def stages(
     deadline: float,
     access_log_sample: float,
     pushback: bool,
+    throttling: Throttling | None = None,
+    bulk: Bulk | None = None,
 ) -> tuple[Stage, ...]:
     """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``.
 
@@ -64,6 +69,10 @@ def stages(
         admit(admission),
         # Before anything that costs, and before whatever depends on who calls.
         *access,
+        # Before what costs more than it does, and before any I/O. Without a limit there is no such stage.
+        *([throttle_callers(throttling)] if throttling else []),
+        # Before the work, whose memory it bounds.
+        bound_bulk(bulk or Bulk()),
         # Around the work alone.
         limit(deadline),
         # After what refuses calls for less, so that it costs nothing for them; before any I/O.
@@ -71,6 +80,8 @@ def stages(
         # After validation, because what may be done depends on the keys in the request, and a malformed one is none.
         # Before anything is looked up, so that nobody learns from a denial what there is.
         *([authorize(permissions, metrics.denied)] if permissions else []),
+        # Only now is the tenant known to be one, and one of the caller's: nobody uses up what others are allowed.
+        *([throttle_tenants(throttling)] if throttling else []),
     )
 
 
@@ -160,7 +171,7 @@ def count_open(admission: Admission) -> Stage:
 
 
 def admit(admission: Admission) -> Stage:
-    """Refuse calls of ours while the server drains; health goes on answering."""
+    """Refuse calls of ours that are too many, or come while the server drains; health goes on answering."""
 
     def stage(method: Method, proceed: Handler) -> Handler:
         if method.service != SERVICE:
@@ -368,8 +379,9 @@ async def _abort(context: Context, code: StatusCode, status: status_pb2.Status, 
         (calls.REQUEST_ID, calls.current().request_id),
     ]
     if retry_delay is not None:
-        spread = retry_delay * (0.5 + random.random())  # noqa: S311 - spreads load, guards nothing
-        trailers.append(("grpc-retry-pushback-ms", str(max(1, int(spread * 1000)))))
+        # Never sooner than RetryInfo says, or a call over its rate would be over it again.
+        spread = retry_delay * (1 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
+        trailers.append(("grpc-retry-pushback-ms", str(math.ceil(spread * 1000))))
     context.set_trailing_metadata(tuple(trailers))
     await context.abort(code, status.message)
 

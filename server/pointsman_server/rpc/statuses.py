@@ -25,6 +25,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.RevisionMismatch: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.AccessUnavailable: StatusCode.UNAVAILABLE,
+    errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     errors.StoreRestored: StatusCode.UNAVAILABLE,
     errors.RevisionNotReached: StatusCode.UNAVAILABLE,

@@ -1,7 +1,7 @@
 """TLS of the server: certificates from files, read again when they change, without a restart.
 
 Connections that are open keep what they were made with. Where clients have certificates, connections therefore end
-after a while (``transport.Limits.connection_age``) and are made anew, by what is in the files then.
+after a while (``transport.Connections.age``) and are made anew, by what is in the files then.
 """
 
 import threading

@@ -25,17 +25,70 @@ class Limits:
     message_bytes: int = 1 << 20
     metadata_bytes: int = 16 << 10
     streams: int = 1000
-    # Seconds that a connection lives, give or take a tenth; 0 for as long as it likes. grpcio alone has it.
-    connection_age: int = 0
 
 
-def choose(wanted: Literal["auto", "grpcio", "native"], *, tls: bool = False) -> Transport:
-    """Pick the transport; only grpcio has ``tls``. Raises TransportUnavailable."""
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What the server asks of connections, in seconds; an idle time or an age of 0 is no limit.
+
+    ``pending`` is how many calls may wait for Python. From there on grpcio cancels some without a reason, and from
+    twice as many on all. Ours is the better answer; but those who are cancelled wait there too (rapid reset), and make
+    others wait behind them: about 0.1 ms each.
+    """
+
+    keepalive: float = 60.0
+    keepalive_timeout: float = 20.0
+    client_ping: float = 10.0
+    idle: float = 0.0
+    age: float = 0.0
+    pending: int = 4000
+
+    def options(self) -> list[tuple[str, int]]:
+        """Say it in channel options. pygrpc-native 0.5 knows those of the server's pings, and refuses idle and age."""
+        options = [
+            ("grpc.keepalive_time_ms", _ms(self.keepalive)),
+            ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout)),
+            ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_timeout)),
+            # Else clients without a call may not ping more than once in two hours.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(self.client_ping)),
+            ("grpc.http2.max_ping_strikes", PING_STRIKES),
+            ("grpc.server.max_pending_requests", self.pending),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * self.pending),
+        ]
+        lifetimes = {
+            "grpc.max_connection_idle_ms": self.idle,
+            "grpc.max_connection_age_ms": self.age,
+            # Else a call that never ends keeps its connection for ever.
+            "grpc.max_connection_age_grace_ms": self.age and AGE_GRACE_SECONDS,
+        }
+        return options + [(name, _ms(seconds)) for name, seconds in lifetimes.items() if seconds]
+
+
+# How many pings too soon after another are forgiven. Messages of the server forgive them all.
+PING_STRIKES = 2
+# How long a connection of that age may finish its calls; longer than any unary call of ours.
+AGE_GRACE_SECONDS = 60.0
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def choose(
+    wanted: Literal["auto", "grpcio", "native"], *, tls: bool = False, lifetimes: bool = False, exposed: bool = False
+) -> Transport:
+    """Pick the transport. Raises TransportUnavailable.
+
+    Only grpcio has ``tls``, closes connections by their ``lifetimes``, and is safe when ``exposed`` to strangers:
+    pygrpc-native 0.5 reads a request to its end, and decompresses it, before it looks at the limit of its size.
+    One call of 1 MB can so take 2 GB of memory.
+    """
     native_here = find_spec("pygrpc_native") is not None
     if wanted == "native" and not native_here:
         raise TransportUnavailable("transport native needs pygrpc-native, which has no wheel here: use grpcio or auto")
     if wanted == "auto":
-        return "native" if native_here and not tls else "grpcio"
+        return "native" if native_here and not (tls or lifetimes or exposed) else "grpcio"
     return wanted
 
 
@@ -44,7 +97,14 @@ def sends_pushback(transport: Transport) -> bool:
     return transport == "grpcio"
 
 
-def make_server(transport: Transport, interceptor: Interceptor, limits: Limits, *, share_port: bool) -> Any:
+def make_server(
+    transport: Transport,
+    interceptor: Interceptor,
+    limits: Limits,
+    *,
+    share_port: bool,
+    connections: Connections = Connections(),
+) -> Any:
     """Make a server without services; ``share_port`` lets several workers listen on one port."""
     options = [
         ("grpc.so_reuseport", int(share_port)),
@@ -52,10 +112,8 @@ def make_server(transport: Transport, interceptor: Interceptor, limits: Limits, 
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         ("grpc.max_concurrent_streams", limits.streams),
+        *connections.options(),
     ]
-    if limits.connection_age:
-        # A call that runs has as long again to finish.
-        options += [(f"grpc.max_connection_age{end}_ms", limits.connection_age * 1000) for end in ("", "_grace")]
     if transport == "grpcio":
         return grpc.aio.server(interceptors=[interceptor], options=options)
     # Not there on every platform. ("from pygrpc_native import aio" recurses in 0.5.0.)

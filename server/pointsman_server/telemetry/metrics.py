@@ -69,6 +69,10 @@ class Metrics:
         )
         self.cache_errors = self._counter("pointsman_cache_errors", "Operations that Redis did not do in time.")
 
+        self.rate_limited = self._counter(
+            "pointsman_rate_limited", "Calls refused because a rate is used up, by limit: scope.kind.", "limit"
+        )
+
         self.writes = self._counter(
             "pointsman_write_requests",
             "Mutations, by outcome: ok, refused (the caller's fault) or failed (ours).",
@@ -139,6 +143,10 @@ class Metrics:
         """Make what counts looks at ``what`` (``refreshing.Refreshed``), bound up front: no failure yet is a zero."""
         ok, failed = self.access_renewals.labels(what, "ok"), self.access_renewals.labels(what, "failed")
         return lambda well: (ok if well else failed).inc()
+
+    def limited(self, limit: str) -> None:
+        """Count one call over ``limit``, the name of a limiter."""
+        self.rate_limited.labels(limit).inc()
 
     def pool(self, stats: Callable[[], dict[str, int]]) -> None:
         """Take over the gauges of the pool of connections."""

@@ -1,0 +1,96 @@
+"""``ports.SharedQuota`` on Redis: GCRA in one script, on the clock of Redis."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.errors import RateLimited
+from pointsman_server.ports import QuotaUnavailable, Taking
+
+# Whole microseconds: today they are 2^51, so that Lua's doubles hold them exactly until the year 2255.
+#
+# KEYS: one for each limit. ARGV: for each its debt and its window. Returns the longest wait and whose it is; a wait of
+# 0 has taken from all. A key expires when its debt is paid.
+TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local arrivals, longest, whose = {}, 0, 0
+for i, key in ipairs(KEYS) do
+  local before = tonumber(redis.call('GET', key) or now)
+  arrivals[i] = math.max(before, now) + ARGV[2 * i - 1]
+  local wait = arrivals[i] - now - ARGV[2 * i]
+  if wait > longest then
+    longest, whose = wait, i
+  end
+end
+if longest == 0 then
+  for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.0f', arrivals[i]), 'PX', math.ceil((arrivals[i] - now) / 1000))
+  end
+end
+return {longest, whose}
+"""
+
+
+class RedisQuota:
+    """Keys are ``<prefix>:quota:<limit>:<subject>``. Gives up after ``timeout`` seconds, and at once while it is out.
+
+    Redis is one primary here, as for the cache: a script touches several keys.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "pointsman",
+        timeout: float = 0.05,
+        breaker: Breaker | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._redis = Redis(
+            connection_pool=ConnectionPool.from_url(
+                url,
+                max_connections=64,
+                socket_timeout=None,  # asyncio.timeout bounds whole operations
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+        )
+        self._take = self._redis.register_script(TAKE)
+        self._prefix = prefix
+        self._timeout = timeout
+        self._breaker = breaker or Breaker()
+        self._failed = failed
+
+    async def take(self, takings: Sequence[Taking]) -> None:
+        """See SharedQuota.take."""
+        if not takings:
+            return
+        wait, whose = await self._ask(takings)
+        if wait:
+            raise RateLimited(takings[whose - 1].limit, wait / 1e6)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def _ask(self, takings: Sequence[Taking]) -> tuple[int, int]:
+        if not self._breaker.allows():
+            raise QuotaUnavailable
+        keys = [f"{self._prefix}:quota:{taking.limit}:{taking.subject}" for taking in takings]
+        args = [max(1, nanoseconds // 1000) for taking in takings for nanoseconds in (taking.debt, taking.window)]
+        try:
+            async with asyncio.timeout(self._timeout):
+                wait, whose = await self._take(keys=keys, args=args)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._breaker.failed()
+            self._failed()
+            raise QuotaUnavailable from error
+        self._breaker.succeeded()
+        return int(wait), int(whose)

@@ -1,0 +1,110 @@
+"""How many calls a subject may make: the generic cell rate algorithm, and the table of those who call.
+
+GCRA (ITU-T I.371, ATM Forum TM 4.0) keeps one number for each subject: the *theoretical arrival time*, when the
+subject would have used up what it took at exactly its rate. A call that would move it more than ``window`` seconds
+ahead of the clock does not conform, and how far beyond is exactly how long to wait.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pointsman_server.errors import RateLimited
+
+# Within one window; who comes after that many others is new again.
+SUBJECTS = 16_384
+
+
+class Rate:
+    """``per_second`` in the long run, and ``burst_seconds`` of it at once; one call always fits.
+
+    In whole nanoseconds, so that a burst of n is n: fractions of seconds add up to a little more or less.
+    """
+
+    def __init__(self, per_second: float, burst_seconds: float) -> None:
+        self.interval = max(1, int(1e9 / per_second))
+        self.window = max(int(burst_seconds * 1e9), self.interval)
+
+    def debt(self, cost: int) -> int:
+        """Return the time that ``cost`` calls use up: at most the window, so that they pass sometime."""
+        return min(self.interval * cost, self.window)
+
+
+class Limiter:
+    """One limit on many subjects, in this process: ``name`` is what callers are told. ``now`` is in nanoseconds.
+
+    Everything is O(1), and the table is bounded. A subject whose arrival time has passed is as good as new, so it is
+    dropped. When ``size`` others came within one window, the one that is quiet for longest is forgotten: whoever can
+    invent so many names gains nothing by it, because each of them had a burst of its own.
+    """
+
+    def __init__(
+        self, name: str, rate: Rate, *, size: int = SUBJECTS, now: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.name = name
+        self.rate = rate
+        self._size = size
+        self._now = now
+        self._arrivals: OrderedDict[str, int] = OrderedDict()
+
+    @property
+    def subjects(self) -> int:
+        """How many are remembered."""
+        return len(self._arrivals)
+
+    def take(self, subject: str, cost: int = 1) -> None:
+        """Count a call that costs ``cost``. Raises RateLimited, which counts nothing."""
+        now = self._now()
+        arrival = self._arrival(subject, cost, now)
+        excess = arrival - now - self.rate.window
+        if excess > 0:
+            raise RateLimited(self.name, excess / 1e9)
+        arrivals = self._arrivals
+        arrivals[subject] = arrival
+        if len(arrivals) > 1:
+            arrivals.move_to_end(subject)
+            self._forget(now)
+
+    def take_all(self, costs: Mapping[str, int]) -> None:
+        """Count a call that touches several subjects: all of them or, when one is over its limit, none."""
+        now = self._now()
+        last = max((self._arrival(subject, cost, now) for subject, cost in costs.items()), default=now)
+        excess = last - now - self.rate.window
+        if excess > 0:
+            raise RateLimited(self.name, excess / 1e9)
+        for subject, cost in costs.items():
+            self.take(subject, cost)
+
+    def _arrival(self, subject: str, cost: int, now: int) -> int:
+        before = self._arrivals.get(subject, now)
+        return max(now, before) + (self.rate.interval if cost == 1 else self.rate.debt(cost))
+
+    def _forget(self, now: int) -> None:
+        # Two at most: the table shrinks faster than it grows, and no call pays for many.
+        arrivals = self._arrivals
+        for _ in range(2):
+            subject = next(iter(arrivals))
+            if arrivals[subject] > now and len(arrivals) <= self._size:
+                return
+            del arrivals[subject]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limiters of reads, or of writes: for who calls, and for whose routes. None limits nothing."""
+
+    identity: Limiter | None = None
+    tenant: Limiter | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.identity or self.tenant)
+
+    @classmethod
+    def make(cls, kind: str, *, identity: float, tenant: float, burst_seconds: float) -> "Limits":
+        """Make them for ``kind``, "reads" or "writes", from rates per second, of which 0 is no limit."""
+
+        def limiter(scope: str, per_second: float) -> Limiter | None:
+            return Limiter(f"{scope}.{kind}", Rate(per_second, burst_seconds)) if per_second else None
+
+        return cls(limiter("identity", identity), limiter("tenant", tenant))

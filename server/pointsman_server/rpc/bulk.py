@@ -1,0 +1,106 @@
+"""The stage that bounds the memory of large calls: at once, and for how long.
+
+A BatchResolve or a page of a thousand routes takes a megabyte or more, and on grpcio keeps it until the client has
+read the answer. So the routes under way are bounded for all calls together; only large calls are refused. And whoever
+does not read an answer is disconnected.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pointsman_server.errors import Overloaded
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
+from pointsman_server.rpc.disconnecting import disconnect
+from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+# Fifty of the largest calls.
+ROUTES = 50_000
+UNREAD_SECONDS = 10.0
+
+
+def _page(request: Any) -> int:
+    size = getattr(request, "page_size", 0) or DEFAULT_PAGE
+    return min(max(size, 0), LARGEST_PAGE)
+
+
+SIZES: dict[str, Callable[[Any], int]] = {
+    "BatchResolve": lambda request: len(getattr(request, "keys", ())),
+    "List": _page,
+    "ListChanges": _page,
+}
+
+
+class Bulk:
+    """Counts the routes of large calls that are not over yet; ``most`` are admitted, or one call alone.
+
+    A client that has not taken an answer ``unread_seconds`` after it was ready is disconnected: ``disconnect`` gets its
+    address. pygrpc-native takes answers at once, into memory of its own: there only the work is bounded.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int = ROUTES,
+        unread_seconds: float = UNREAD_SECONDS,
+        disconnect: Callable[[str], bool] = disconnect,
+    ) -> None:
+        self._most = most
+        self._unread_seconds = unread_seconds
+        self._disconnect = disconnect
+        self._routes = 0
+        self._disconnecting: set[asyncio.Future[bool]] = set()
+
+    def enter(self, routes: int) -> None:
+        """A call begins. Raises Overloaded."""
+        if self._routes and self._routes + routes > self._most:
+            raise Overloaded("bulk_routes")
+        self._routes += routes
+
+    def leave(self, routes: int) -> None:
+        """A call is over, its answer on the wire."""
+        self._routes -= routes
+
+    def answered(self, context: Context) -> None:
+        """An answer is ready: its client must take it in time."""
+        timer = asyncio.get_running_loop().call_later(self._unread_seconds, self._cut_off, context.peer())
+        _when_over(context, timer.cancel)
+
+    def _cut_off(self, peer: str) -> None:
+        log.warning("a client does not read its answers: disconnecting it", peer=peer)
+        work = asyncio.get_running_loop().run_in_executor(None, self._disconnect, peer)
+        self._disconnecting.add(work)
+        work.add_done_callback(self._disconnecting.discard)
+
+
+def bound_bulk(bulk: Bulk) -> Stage:
+    """Refuse large calls beyond what there may be at once, and disconnect those who do not read the answers."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        size = SIZES.get(method.name)
+        if method.service != SERVICE or size is None:
+            return proceed
+
+        async def handle(request: Any, context: Context) -> Any:
+            routes = size(request)
+            bulk.enter(routes)
+            _when_over(context, lambda: bulk.leave(routes))
+            response = await proceed(request, context)
+            bulk.answered(context)
+            return response
+
+        return handle
+
+    return stage
+
+
+def _when_over(context: Context, do: Callable[[], None]) -> None:
+    def over(_context: Any) -> None:
+        do()
+
+    context.add_done_callback(over)  # type: ignore[arg-type]  # its stub wants a class

@@ -1,0 +1,111 @@
+"""The stages that hold callers to their rates (``limiting``): one for who calls, one for whose routes.
+
+Methods of other services, such as health, are never held back.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pointsman_server.errors import RateLimited
+from pointsman_server.limiting import Limiter, Limits
+from pointsman_server.ports import QuotaUnavailable, SharedQuota, Taking
+from pointsman_server.rpc import SERVICE, calls
+from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.stage import Handler, Method, Stage
+
+READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})
+BATCH = "BatchResolve"
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """The limits, and whom to tell of a refusal: ``limited`` gets the name of the limit.
+
+    With ``shared``, writes also count against what all servers let pass together.
+    """
+
+    reads: Limits
+    writes: Limits
+    shared: SharedQuota | None
+    limited: Callable[[str], None]
+
+    def of(self, method: Method) -> Limits:
+        """Return the limits of a method."""
+        if method.service != SERVICE:
+            return Limits()
+        return self.reads if method.name in READS else self.writes
+
+
+def throttle_callers(throttling: Throttling) -> Stage:
+    """Refuse callers over their rate. The request may be anything yet, even no message."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        limiter = throttling.of(method).identity
+        if limiter is None:
+            return proceed
+        take, batch = limiter.take, method.name == BATCH
+
+        async def handle(request: Any, context: Context) -> Any:
+            cost = len(getattr(request, "keys", ())) or 1 if batch else 1
+            try:
+                take(calls.current().actor, cost)
+            except RateLimited as error:
+                throttling.limited(error.metadata["limit"])
+                raise
+            return await proceed(request, context)
+
+        return handle
+
+    return stage
+
+
+def throttle_tenants(throttling: Throttling) -> Stage:
+    """Refuse calls to tenants over their rate, and ask for a share of what servers have together."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        limits = throttling.of(method)
+        shared = throttling.shared if limits is throttling.writes else None
+        if limits.tenant is None and shared is None:
+            return proceed
+
+        async def handle(request: Any, context: Context) -> Any:
+            costs = tenants(method, request)
+            try:
+                if limits.tenant and costs:
+                    limits.tenant.take_all(costs)
+                if shared:
+                    await _take_shared(shared, limits, costs)
+            except RateLimited as error:
+                throttling.limited(error.metadata["limit"])
+                raise
+            return await proceed(request, context)
+
+        return handle
+
+    return stage
+
+
+def tenants(method: Method, request: Any) -> Mapping[str, int]:
+    """Say what a valid request costs each tenant. One that ranges over all tenants costs none of them."""
+    if method.name == BATCH:
+        return Counter(key.tenant for key in request.keys)
+    tenant = request.tenant if method.name in ("List", "ListChanges") else request.key.tenant
+    return {tenant: 1} if tenant else {}
+
+
+async def _take_shared(shared: SharedQuota, limits: Limits, costs: Mapping[str, int]) -> None:
+    takings = _takings(limits.identity, {calls.current().actor: 1}) + _takings(limits.tenant, costs)
+    try:
+        await shared.take(takings)
+    except QuotaUnavailable:
+        # What this process counted by itself has let the call pass.
+        return
+
+
+def _takings(limiter: Limiter | None, costs: Mapping[str, int]) -> list[Taking]:
+    if limiter is None:
+        return []
+    rate = limiter.rate
+    return [Taking(limiter.name, subject, rate.debt(cost), rate.window) for subject, cost in costs.items()]

@@ -1,0 +1,119 @@
+"""Large calls: how many at once, and what happens to those who do not read the answers."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman_server.errors import Overloaded
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.bulk import SIZES, Bulk, bound_bulk
+from pointsman_server.rpc.stage import Method
+
+
+class FakeContext:
+    """A call that is over when a test says so."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:4711"
+
+    def end(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+
+
+def batch(keys: int) -> pb.BatchResolveRequest:
+    return pb.BatchResolveRequest(keys=[RouteKey(tenant="a")] * keys)
+
+
+async def call(bulk: Bulk, request: Any, name: str = "BatchResolve") -> FakeContext:
+    context = FakeContext()
+
+    async def proceed(request: Any, context: Any) -> str:
+        return "done"
+
+    assert await bound_bulk(bulk)(Method(SERVICE, name), proceed)(request, cast("Any", context)) == "done"
+    return context
+
+
+async def test_calls_beyond_the_bound_are_overload_until_an_answer_is_on_the_wire():
+    bulk = Bulk(most=100)
+    first = await call(bulk, batch(60))
+    await call(bulk, batch(40))
+    with pytest.raises(Overloaded) as caught:
+        await call(bulk, batch(1))
+    assert caught.value.metadata == {"limit": "bulk_routes"}
+    first.end()
+
+    await call(bulk, batch(60))
+
+
+async def test_one_call_alone_is_let_in_however_large():
+    await call(Bulk(most=10), batch(1000))
+
+
+async def test_a_failed_call_is_over_too():
+    bulk = Bulk(most=10)
+    context = FakeContext()
+
+    async def proceed(request: Any, context: Any) -> str:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        await bound_bulk(bulk)(Method(SERVICE, "BatchResolve"), proceed)(batch(10), cast("Any", context))
+    context.end()
+
+    await call(bulk, batch(10))
+
+
+async def test_who_does_not_read_an_answer_is_disconnected():
+    gone: list[str] = []
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def disconnect(peer: str) -> bool:
+        gone.append(peer)
+        loop.call_soon_threadsafe(done.set)
+        return True
+
+    await call(Bulk(unread_seconds=0.001, disconnect=disconnect), batch(1))
+    await asyncio.wait_for(done.wait(), 30)
+
+    assert gone == ["ipv4:127.0.0.1:4711"]
+
+
+async def test_who_reads_it_stays():
+    gone: list[str] = []
+    bulk = Bulk(unread_seconds=0.001, disconnect=lambda peer: bool(gone.append(peer)))
+    (await call(bulk, batch(1))).end()
+    await asyncio.sleep(0.02)
+
+    assert gone == []
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 100), (7, 7), (1000, 1000), (100_000, 1000), (-5, 0)])
+@pytest.mark.parametrize("name", ["List", "ListChanges"])
+def test_a_page_counts_as_what_it_may_hold(name, asked, size):
+    assert SIZES[name](getattr(pb, f"{name}Request")(page_size=asked)) == size
+
+
+def test_what_is_no_message_counts_little():
+    assert SIZES["BatchResolve"](object()) == 0
+    assert SIZES["List"](object()) == 100
+
+
+def test_small_methods_are_not_wrapped():
+    async def proceed(request: Any, context: Any) -> str:
+        return "done"
+
+    assert bound_bulk(Bulk())(Method(SERVICE, "Resolve"), proceed) is proceed
+    assert bound_bulk(Bulk())(Method("another.Service", "List"), proceed) is proceed

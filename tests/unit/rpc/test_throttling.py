@@ -1,0 +1,193 @@
+"""Which calls count against which limits, when, and for how much."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman_server.errors import RateLimited
+from pointsman_server.limiting import Limiter, Limits, Rate
+from pointsman_server.ports import QuotaUnavailable, Taking
+from pointsman_server.rpc import SERVICE, calls
+from pointsman_server.rpc.stage import Method
+from pointsman_server.rpc.throttling import Throttling, tenants, throttle_callers, throttle_tenants
+
+READS = ("Resolve", "BatchResolve", "Get", "List", "ListChanges")
+WRITES = ("Create", "Update", "Activate", "Deactivate", "Delete")
+CONTEXT = cast("Any", None)
+
+
+def limiter(name: str, burst: int = 10) -> Limiter:
+    # By the hour: nothing comes back while a test runs.
+    return Limiter(name, Rate(burst / 3600, 3600))
+
+
+def limits(kind: str) -> Limits:
+    return Limits(limiter(f"identity.{kind}"), limiter(f"tenant.{kind}"))
+
+
+class Quota:
+    """Takes everything, or does what it is told."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.taken: list[tuple[str, str]] = []
+
+    async def take(self, takings: Sequence[Taking]) -> None:
+        self.taken += [(taking.limit, taking.subject) for taking in takings]
+        if self.failure:
+            raise self.failure
+
+
+class Fixture:
+    """Both stages around a handler that counts."""
+
+    def __init__(self, quota: Quota | None = None) -> None:
+        self.told: list[str] = []
+        self.calls = 0
+        self.throttling = Throttling(limits("reads"), limits("writes"), quota, self.told.append)
+
+    async def proceed(self, request: Any, context: Any) -> str:
+        self.calls += 1
+        return "done"
+
+    async def call(self, name: str, request: Any, service: str = SERVICE) -> str:
+        calls.begin(CONTEXT)
+        method = Method(service, name)
+        inner = throttle_tenants(self.throttling)(method, self.proceed)
+        return cast("str", await throttle_callers(self.throttling)(method, inner)(request, CONTEXT))
+
+    async def until_refused(self, name: str, request: Any) -> tuple[int, str]:
+        for number in range(100):
+            try:
+                await self.call(name, request)
+            except RateLimited as error:
+                return number, error.metadata["limit"]
+        raise AssertionError("never refused")
+
+
+def key(tenant: str = "team-a") -> RouteKey:
+    return RouteKey(tenant=tenant, service="payments", env="prod", version="v1")
+
+
+def request_of(name: str, tenant: str = "team-a") -> Any:
+    if name == "BatchResolve":
+        return pb.BatchResolveRequest(keys=[key(tenant)])
+    kind = getattr(pb, f"{name}Request")
+    return kind(tenant=tenant) if name in ("List", "ListChanges") else kind(key=key(tenant))
+
+
+@pytest.mark.parametrize("name", READS + WRITES)
+async def test_every_method_counts_for_who_calls(name):
+    fixture = Fixture()
+    kind = "reads" if name in READS else "writes"
+    for number in range(10):
+        await fixture.call(name, request_of(name, f"tenant-{number}"))
+    with pytest.raises(RateLimited) as caught:
+        await fixture.call(name, request_of(name, "another"))
+
+    assert caught.value.metadata["limit"] == f"identity.{kind}"
+    assert (fixture.calls, fixture.told) == (10, [f"identity.{kind}"])
+
+
+@pytest.mark.parametrize("name", READS + WRITES)
+async def test_every_method_counts_for_the_tenant_that_it_names(name):
+    fixture = Fixture()
+    kind = "reads" if name in READS else "writes"
+    fixture.throttling = Throttling(
+        Limits(None, limiter("tenant.reads")), Limits(None, limiter("tenant.writes")), None, fixture.told.append
+    )
+
+    assert await fixture.until_refused(name, request_of(name)) == (10, f"tenant.{kind}")
+    assert await fixture.call(name, request_of(name, "team-b")) == "done"
+    assert fixture.told == [f"tenant.{kind}"]
+
+
+async def test_reads_and_writes_are_counted_apart():
+    fixture = Fixture()
+    await fixture.until_refused("Create", request_of("Create"))
+
+    assert await fixture.call("Resolve", request_of("Resolve")) == "done"
+
+
+async def test_a_batch_costs_its_number_of_keys():
+    fixture = Fixture()
+    await fixture.call("BatchResolve", pb.BatchResolveRequest(keys=[key()] * 9))
+    await fixture.call("Resolve", request_of("Resolve"))
+
+    assert await fixture.until_refused("Resolve", request_of("Resolve")) == (0, "identity.reads")
+
+
+async def test_a_batch_larger_than_any_burst_passes_with_a_whole_one():
+    assert await Fixture().call("BatchResolve", pb.BatchResolveRequest(keys=[key()] * 1000)) == "done"
+
+
+async def test_what_is_no_message_counts_for_who_calls():
+    fixture = Fixture()
+    stage = throttle_callers(fixture.throttling)(Method(SERVICE, "BatchResolve"), fixture.proceed)
+    calls.begin(CONTEXT)
+    for _ in range(10):
+        await stage(object(), CONTEXT)
+    with pytest.raises(RateLimited):
+        await stage(object(), CONTEXT)
+
+
+@pytest.mark.parametrize("name", ["List", "ListChanges"])
+def test_a_list_over_all_tenants_costs_none_of_them(name):
+    assert tenants(Method(SERVICE, name), request_of(name, "")) == {}
+
+
+def test_a_batch_costs_each_tenant_its_keys():
+    request = pb.BatchResolveRequest(keys=[key("a"), key("b"), key("a")])
+
+    assert tenants(Method(SERVICE, "BatchResolve"), request) == {"a": 2, "b": 1}
+
+
+async def test_other_services_are_not_held_back():
+    fixture = Fixture()
+    for _ in range(100):
+        assert await fixture.call("Check", object(), service="grpc.health.v1.Health") == "done"
+
+
+@pytest.mark.parametrize("stage", [throttle_callers, throttle_tenants])
+def test_a_method_without_a_limit_is_not_wrapped(stage):
+    fixture = Fixture()
+    throttling = Throttling(Limits(), limits("writes"), None, fixture.told.append)
+
+    assert stage(throttling)(Method(SERVICE, "Resolve"), fixture.proceed) == fixture.proceed
+
+
+class TestTheSharedQuota:
+    async def test_writes_take_from_it_for_caller_and_tenant_at_once(self):
+        quota = Quota()
+        await Fixture(quota).call("Create", request_of("Create"))
+
+        assert quota.taken == [("identity.writes", "anonymous"), ("tenant.writes", "team-a")]
+
+    async def test_reads_never_ask_it(self):
+        quota = Quota()
+        await Fixture(quota).call("Resolve", request_of("Resolve"))
+
+        assert quota.taken == []
+
+    async def test_what_it_refuses_is_refused_and_counted(self):
+        fixture = Fixture(Quota(RateLimited("tenant.writes", 1)))
+        with pytest.raises(RateLimited):
+            await fixture.call("Create", request_of("Create"))
+
+        assert (fixture.calls, fixture.told) == (0, ["tenant.writes"])
+
+    async def test_while_it_is_out_the_process_counts_alone(self):
+        assert await Fixture(Quota(QuotaUnavailable())).until_refused("Create", request_of("Create")) == (
+            10,
+            "identity.writes",
+        )
+
+    async def test_it_is_not_asked_for_what_the_process_refuses(self):
+        quota = Quota()
+        fixture = Fixture(quota)
+        await fixture.until_refused("Create", request_of("Create"))
+
+        assert len(quota.taken) == 20
