@@ -52,6 +52,10 @@ bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
 fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600'. The corpus stays in .cache/fuzz.
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: bench-abuse
+bench-abuse: setup ## Measure what abusers cost everybody else, on each transport. About seven minutes.
+	@$(BIN)/python -m tests.bench.abuse $(ARGS)
+
 .PHONY: faults
 faults: tools ## Break everything once under load, and check every promise: docs/promises.md. Under 5 minutes.
 	@# 2: the run says nothing, for instance because the machine was too busy. 1, a broken promise, is final.

@@ -30,15 +30,20 @@ Figure = Callable[[Run], float]
 
 def environment(*, seconds: float, rounds: int, load: Sequence[float], pinned: bool) -> Iterator[str]:
     """Describe the machine and the run, before it begins."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pygrpc-native", "protobuf", "protovalidate"))
+    yield from machine(load=load)
     where = "servers and engines on one core, the generator on another" if pinned else "nothing pinned to a core"
-    yield (
-        f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}; "
-        f"load average at start {load[0]:.2f} (a machine that is shared, or busy, moves all figures: compare ratios)."
-    )
     yield (
         f"{where}; {CONNECTIONS} connections, {CALLS_IN_FLIGHT} calls in flight, "
         f"{rounds} round{'s' * (rounds > 1)} of {seconds:g} s a run.".capitalize()
+    )
+
+
+def machine(*, load: Sequence[float]) -> Iterator[str]:
+    """Describe the machine."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pygrpc-native", "protobuf", "protovalidate"))
+    yield (
+        f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}; "
+        f"load average at start {load[0]:.2f} (a machine that is shared, or busy, moves all figures: compare ratios)."
     )
 
 

@@ -55,14 +55,15 @@ def rig(work: Path, core: int | None) -> Iterator[Rig]:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
         with cores.pinned(core):
             engines = stack.enter_context(embedded.start(data, ("postgres", "redis")))
-        _load_routes(engines.urls)
+        load_routes(engines.urls)
         with cores.pinned(core):
             servers = {transport: _start(stack, transport, engines.urls, work) for transport in TRANSPORTS}
         pids = tuple(pid for name, pid in engines.pids.items() if name != "keeper")
         yield Rig(servers, pids)
 
 
-def _load_routes(urls: Mapping[str, str]) -> None:
+def load_routes(urls: Mapping[str, str]) -> None:
+    """Make the tables, and fill them with the demo's routes."""
     migrate(urls["DATABASE_URL"])
 
     async def load() -> None:
