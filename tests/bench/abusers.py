@@ -46,7 +46,7 @@ class Abuser:
                 yield connection
                 self.disconnected += connection.gone
 
-    def drain(self, connection: Connection, seconds: float = 0.0) -> bool:
+    def drain(self, connection: Connection, seconds: float = 0.0005) -> bool:
         """Read for a while; says whether to go on."""
         connection.until(lambda: connection.gone or self.stopped, patience=seconds)
         return not connection.gone and not self.stopped
