@@ -259,8 +259,8 @@ def _configure_logs(settings: Settings) -> None:
 def _run(work: Callable[[], None]) -> None:
     from pointsman_server.adapters.migrations import MigrationError
     from pointsman_server.adapters.policy_file import PolicyError
-    from pointsman_server.app import ListenError
     from pointsman_server.embedded import EngineError
+    from pointsman_server.front import ListenError
     from pointsman_server.rpc.tls import BadCertificates
     from pointsman_server.rpc.transport import TransportUnavailable
 

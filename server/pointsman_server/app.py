@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
-from pointsman_server.adapters import certificates
 from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
 from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
 from pointsman_server.adapters.kafka.probe import KafkaProbe
@@ -22,31 +20,25 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
-from pointsman_server.adapters.redis_quota import RedisQuota
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
+from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
-from pointsman_server.errors import RetryLater
 from pointsman_server.feeding import Feed
+from pointsman_server.front import Front, ListenError
 from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
-from pointsman_server.limiting import Limits
-from pointsman_server.monitoring import DependencyDown, Monitor, MustNotServe
+from pointsman_server.monitoring import Monitor
 from pointsman_server.operations import Operations
-from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, Poison, RelayState
+from pointsman_server.ports import BrokerUnavailable, Clock, Poison
 from pointsman_server.probing import StalenessProbe, beat
 from pointsman_server.relaying import Relay
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change, RouteKey, Snapshot
-from pointsman_server.rpc import access, tls, transport
-from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.bulk import Bulk
 from pointsman_server.rpc.health import Health
-from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.servicer import RouteServicer
-from pointsman_server.rpc.throttling import Throttling
-from pointsman_server.settings import Role, Settings, host_and_port, is_loopback, variable
+from pointsman_server.settings import Role, Settings, host_and_port
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -56,12 +48,6 @@ log = get_logger(__name__)
 TOPIC_SECONDS = 3.0
 # How long a server that hears nothing from Kafka goes without asking PostgreSQL for changes.
 POLL_SECONDS = 0.5
-# Changes that wait for Kafka longer than this are worth a word.
-RELAY_SECONDS = 30.0
-
-
-class ListenError(Exception):
-    """An address cannot be listened on; the text names it and its variable."""
 
 
 class App:
@@ -73,9 +59,7 @@ class App:
         self.metrics = Metrics()
         self._stack = AsyncExitStack()
         self._draining = False
-        self.grpc_port = 0
         self.http_port = 0
-        self.transport: transport.Transport = self._choose_transport()
 
         self.database = Database(
             settings.database_url.get_secret_value(),
@@ -98,9 +82,11 @@ class App:
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
-        self.admission = Admission(settings.max_concurrent_calls)
+        self.front = self._make_front()
+        self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
+        self.checks = self._make_checks()
         self.monitor = Monitor(
-            self._checks(),
+            self.checks.of_roles(),
             required=frozenset({"postgres"}),
             # What is cached is served while PostgreSQL is away.
             stand_ins={"postgres": "redis"},
@@ -109,11 +95,7 @@ class App:
         self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
         self.feed: Feed | None = None
         self.relay: Relay | None = None
-        self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
-        self._probe = KafkaProbe(self._cluster)
         self._sources: dict[str, KafkaSource] = {}
-        self._revision = 0
-        self._relay_state = RelayState(0, 0, 0.0)
 
     async def __aenter__(self) -> Self:
         try:
@@ -150,116 +132,17 @@ class App:
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
             await self.gate.start(self._background)
-            await self._listen_grpc()
+            await self.front.start()
+            self._stack.push_async_callback(self._drain_grpc)
 
-    # gRPC
-
-    async def _listen_grpc(self) -> None:
-        settings = self.settings
-        pushback = transport.sends_pushback(self.transport)
-        who = (access.authenticate(self.gate.authenticator),) if self.gate.authenticator else ()
-        order = stages(
-            self.metrics,
-            self.admission,
-            access=who,
-            deadline=settings.deadline_seconds,
-            access_log_sample=settings.access_log_sample,
-            pushback=pushback,
-            permissions=self.gate.permissions,
-            throttling=self._make_throttling(),
-            bulk=Bulk(unread_seconds=settings.unread_seconds),
-        )
-        interceptor = Interceptor(order, opening(who, pushback=pushback))
-        limits = transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams)
-        server = transport.make_server(
-            self.transport, interceptor, limits, share_port=settings.workers > 1, connections=self._connections()
-        )
-        add_RouteServiceServicer_to_server(self._make_servicer(), server)
-        self.health.register(server)
-        transport.add_reflection(server)
-        self.grpc_port = self._bind(server)
-        await server.start()
-        self._stack.push_async_callback(self._drain_grpc, server)
-
-    def _bind(self, server: Any) -> int:
-        settings = self.settings
-        self._say_if_insecure()
-        try:
-            if settings.tls_cert_file and settings.tls_key_file:
-                files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-                credentials = tls.Certificates(files, certificates.check).credentials()
-                return int(server.add_secure_port(settings.listen, credentials))
-            return int(server.add_insecure_port(settings.listen))
-        except (RuntimeError, OSError) as error:
-            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
-
-    def _say_if_insecure(self) -> None:
-        for what, is_so in self.settings.insecure.items():
-            self.metrics.insecure.labels(what).set(is_so)
-            if is_so:
-                allowed_by = variable(f"allow_{what}")
-                log.warning("listening beyond loopback, insecurely", what=what, allowed_by=allowed_by)
-
-    def _make_servicer(self) -> RouteServicer:
+    def _make_front(self) -> Front:
         tokens = Tokens(self.epochs, self.store)
-        return RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics)
+        servicer = RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics)
+        return Front(self.settings, servicer, self.gate, self.health, self.metrics)
 
-    async def _drain_grpc(self, server: Any) -> None:
+    async def _drain_grpc(self) -> None:
         self._draining = True
-        await self.health.drain()
-        await asyncio.sleep(self.settings.lame_duck_seconds)
-        await self.admission.close(self.settings.drain_seconds)
-        await server.stop(None)
-
-    def _choose_transport(self) -> transport.Transport:
-        settings = self.settings
-        lifetimes = bool(settings.connection_idle_seconds or settings.connection_age_seconds)
-        exposed = not is_loopback(host_and_port(settings.listen)[0])
-        chosen = transport.choose(
-            settings.transport, tls=bool(settings.tls_cert_file), lifetimes=lifetimes, exposed=exposed
-        )
-        if chosen == "native" and exposed:
-            log.warning("the native transport does not bound what one request takes: let only a mesh reach it")
-        return chosen
-
-    def _connections(self) -> transport.Connections:
-        settings = self.settings
-        return transport.Connections(
-            keepalive=settings.keepalive_seconds,
-            keepalive_timeout=settings.keepalive_timeout_seconds,
-            client_ping=settings.client_ping_seconds,
-            idle=settings.connection_idle_seconds,
-            age=self._connection_age(),
-        )
-
-    def _connection_age(self) -> float:
-        # A client certificate is looked at when a connection begins, so none may last for ever.
-        ages = [self.settings.connection_age_seconds, tls.CONNECTION_SECONDS if self.settings.tls_client_ca_file else 0]
-        return min(filter(None, ages), default=0)
-
-    def _make_throttling(self) -> Throttling | None:
-        settings = self.settings
-        burst = settings.rate_burst_seconds
-        identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
-        reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)
-        identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
-        writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
-        if not reads and not writes:
-            return None
-        return Throttling(reads, writes, self._make_quota(), self.metrics.limited)
-
-    def _make_quota(self) -> RedisQuota | None:
-        settings = self.settings
-        if not settings.rate_shared_writes:
-            return None
-        quota = RedisQuota(
-            settings.redis_url.get_secret_value(),
-            prefix=settings.redis_prefix,
-            timeout=settings.redis_timeout_seconds,
-            failed=self.metrics.cache_errors.inc,
-        )
-        self._stack.push_async_callback(quota.close)
-        return quota
+        await self.front.drain()
 
     def _make_local(self) -> LocalCache:
         return LocalCache(
@@ -279,6 +162,21 @@ class App:
             bounds=bounds,
             join_seconds=settings.cache_local_ttl_seconds,
         )
+
+    def _make_checks(self) -> Checks:
+        return Checks(
+            self.settings.roles,
+            Engines(self.database, self.audit_database, self.cache, KafkaProbe(self._cluster)),
+            Logs(self.relay_log, self.audit_log),
+            self.store,
+            self.epochs,
+            read_only=self.postgres.read_only,
+            saw=self._saw,
+        )
+
+    def _saw(self, clock: Clock) -> None:
+        if self.feed:
+            self.feed.saw(clock)
 
     def _make_cache(self) -> RedisCache:
         settings = self.settings
@@ -436,45 +334,6 @@ class App:
             raise ListenError(f"cannot listen on {address} (POINTSMAN_HTTP_LISTEN): {error.strerror}") from error
         self._stack.push_async_callback(self.operations.stop)
 
-    def _checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        roles = self.settings.roles
-        checks: dict[str, Callable[[], Awaitable[None]]] = {"postgres": self._check_postgres}
-        if roles & {Role.API, Role.CACHE}:
-            checks["redis"] = self._check_redis
-        if Role.API in roles:
-            checks["writes"] = self._check_writes
-        if roles & {Role.RELAY, Role.CACHE, Role.AUDIT}:
-            checks["kafka"] = self._check_kafka
-        if Role.RELAY in roles:
-            checks["relay"] = self._check_relay
-        if self.audit_database is not self.database and Role.AUDIT in roles:
-            checks["audit"] = self._check_audit
-        return checks
-
-    async def _check_postgres(self) -> None:
-        try:
-            clock = await self.store.clock()
-            self._revision = clock.revision
-            if self.feed:
-                self.feed.saw(clock)
-            await self._compare_with_redis(clock)
-        except RetryLater as error:
-            raise self._postgres_is_down(error) from error
-        if self.epochs.lost:
-            raise MustNotServe(
-                f"PostgreSQL at {self.database.address} was restored to an older state ({self.epochs.lost}): "
-                "run `pointsman-server restore`"
-            )
-
-    async def _compare_with_redis(self, clock: Clock) -> None:
-        """Redis may know a higher revision, above all when this server has only just started."""
-        if self.epochs.lost or clock.epoch != self.epochs.epoch or not self.settings.roles & {Role.API, Role.CACHE}:
-            return
-        await self.cache.tick(clock)
-        if self.epochs.seen.revision > clock.revision:
-            # Another server may have written in between: only a read that begins now can tell.
-            await self.store.clock()
-
     async def _compare_with_kafka(self) -> None:
         """Kafka may know a higher revision too; the next read of the clock tells. Once: then the feed hears of more."""
         while True:
@@ -494,45 +353,6 @@ class App:
         if self.feed:
             self.feed.saw(self.epochs.seen)
 
-    async def _check_audit(self) -> None:
-        try:
-            await self.audit_log.ping()
-        except RetryLater as error:
-            where, why = self.audit_database.address, self.audit_database.explain(error)
-            raise DependencyDown(f"PostgreSQL for the audit log at {where} {why}") from error
-
-    def _postgres_is_down(self, error: RetryLater) -> DependencyDown:
-        return DependencyDown(f"PostgreSQL at {self.database.address} {self.database.explain(error)}")
-
-    async def _check_writes(self) -> None:
-        try:
-            if await self.postgres.read_only():
-                raise DependencyDown(f"PostgreSQL at {self.database.address} is read-only: reads go on, writes fail")
-        except RetryLater as error:
-            raise self._postgres_is_down(error) from error
-
-    async def _check_relay(self) -> None:
-        try:
-            self._relay_state = await self.relay_log.state()
-        except RetryLater as error:
-            raise self._postgres_is_down(error) from error
-        behind = self._relay_state
-        if behind.lag and behind.oldest_seconds > RELAY_SECONDS:
-            raise DependencyDown(f"{behind.lag} changes wait for Kafka, the oldest for {behind.oldest_seconds:.0f} s")
-
-    async def _check_redis(self) -> None:
-        try:
-            await self.cache.ping()
-        except CacheUnavailable as error:
-            raise DependencyDown(f"Redis at {self.cache.address} does not answer") from error
-
-    async def _check_kafka(self) -> None:
-        servers = self.settings.kafka_bootstrap_servers
-        try:
-            await self._probe.check()
-        except BrokerUnavailable as error:
-            raise DependencyDown(f"Kafka at {servers} does not answer") from error
-
     async def _on_checked(self, monitor: Monitor) -> None:
         await self.health.ready(monitor.ready)
         self.metrics.ready.set(monitor.ready)
@@ -543,14 +363,14 @@ class App:
             self.metrics.consumer_lag.labels(name).set(await source.lag())
         if self.feed:
             self.metrics.feed_revision.set(self.feed.revision)
-            self.metrics.feed_lag.set(max(0, self._revision - self.feed.revision))
+            self.metrics.feed_lag.set(max(0, self.checks.revision - self.feed.revision))
             self.metrics.feed_connected.set(self.feed.connected)
         if self.audit_keeper:
             self.metrics.audit_chain.set(self.audit_keeper.chained)
         if self.relay:
             self.metrics.relay_leader.set(self.relay.leader)
-            self.metrics.relay_lag.set(self._relay_state.lag)
-            self.metrics.relay_lag_seconds.set(self._relay_state.oldest_seconds)
+            self.metrics.relay_lag.set(self.checks.relay_state.lag)
+            self.metrics.relay_lag_seconds.set(self.checks.relay_state.oldest_seconds)
 
 
 def _tell_if_broken(task: asyncio.Task[None]) -> None:
@@ -583,9 +403,9 @@ def log_address(app: App) -> None:
     settings = app.settings
     log.info(
         "serving",
-        grpc_port=app.grpc_port,
+        grpc_port=app.front.port,
         http_port=app.http_port,
-        transport=app.transport,
+        transport=app.front.transport,
         roles=sorted(settings.roles),
         ready=app.monitor.ready,
     )

@@ -51,8 +51,8 @@ async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo:
 
 
 def _greet(app: "App", seconds: float) -> None:
-    server = f"localhost:{app.grpc_port}"
-    here = "" if app.grpc_port == 50051 else f" --server {server}"
+    server = f"localhost:{app.front.port}"
+    here = "" if app.front.port == 50051 else f" --server {server}"
     typer.echo(
         f"""
 Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on http://localhost:{app.http_port}

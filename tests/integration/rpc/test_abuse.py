@@ -49,7 +49,7 @@ def grpc_server(request: pytest.FixtureRequest, engines, template_database: str)
 
 @pytest.fixture
 def native(grpc_server: RunningServer) -> bool:
-    return grpc_server.app.transport == "native"
+    return grpc_server.app.front.transport == "native"
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_rapid_reset(grpc_server, abuser, native, whole):
     else:
         # grpcio holds out: what is cancelled before Python takes it is never worked on.
         assert answered(abuser, abuser.call(RESOLVE)) == 0
-    assert eventually(lambda: grpc_server.app.admission._open <= 1)
+    assert eventually(lambda: grpc_server.app.front.admission._open <= 1)
 
 
 def test_ping_flood(abuser, native):
@@ -264,7 +264,7 @@ def test_streams_beyond_the_limit_are_refused_one_by_one(grpc_server, abuser):
     assert abuser.until(lambda: abuser.gone or len(abuser.resets) >= 100)
     assert all(stream in abuser.resets for stream in streams[STREAMS:]) or abuser.gone
     assert not any(stream in abuser.resets for stream in streams[:STREAMS])
-    assert eventually(lambda: grpc_server.app.admission._open <= 1)
+    assert eventually(lambda: grpc_server.app.front.admission._open <= 1)
 
 
 def test_a_call_without_a_deadline_gets_that_of_the_server(grpc_server, abuser, monkeypatch):

@@ -125,7 +125,7 @@ def begin(server: RunningServer, stub: RouteServiceStub, keys: Sequence[RouteKey
 
 
 def _taken(server: RunningServer, calls: list[grpc.Future]) -> int:
-    return server.app.admission._open + sum(call.done() for call in calls)
+    return server.app.front.admission._open + sum(call.done() for call in calls)
 
 
 def test_a_thousand_misses_of_one_key_are_one_load(grpc_server, store, stub, key):

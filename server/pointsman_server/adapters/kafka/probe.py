@@ -16,6 +16,11 @@ class KafkaProbe:
         self._timeout_seconds = timeout_seconds
         self._client: AdminClient | None = None
 
+    @property
+    def servers(self) -> str:
+        """The brokers that are asked first."""
+        return self._cluster.bootstrap_servers
+
     async def check(self) -> None:
         """Ask the brokers who they are. Raises BrokerUnavailable when none answers within the timeout."""
         await asyncio.to_thread(self._check)

@@ -1,0 +1,142 @@
+"""How each dependency of a server is, for its health: each check ends well, or raises what is wrong in words."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from pointsman_server.adapters.kafka.probe import KafkaProbe
+from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
+from pointsman_server.adapters.redis_cache import RedisCache
+from pointsman_server.epochs import Epochs, GuardedStore
+from pointsman_server.errors import RetryLater
+from pointsman_server.monitoring import DependencyDown, MustNotServe
+from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, RelayState
+from pointsman_server.settings import Role
+
+# Changes that wait for Kafka longer than this are worth a word.
+RELAY_SECONDS = 30.0
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What is asked whether it answers."""
+
+    database: Database
+    audit_database: Database
+    cache: RedisCache
+    kafka: KafkaProbe
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What is asked how far it is."""
+
+    relay: PostgresRelayLog
+    audit: PostgresAuditLog
+
+
+class Checks:
+    """The checks of a server with these ``roles``. ``saw`` is told the clock of the store at each look.
+
+    ``revision`` and ``relay_state`` are what the last looks found.
+    """
+
+    def __init__(
+        self,
+        roles: Collection[Role],
+        engines: Engines,
+        logs: Logs,
+        store: GuardedStore,
+        epochs: Epochs,
+        *,
+        read_only: Callable[[], Awaitable[bool]],
+        saw: Callable[[Clock], None],
+    ) -> None:
+        self._roles = frozenset(roles)
+        self._engines = engines
+        self._logs = logs
+        self._store = store
+        self._epochs = epochs
+        self._read_only = read_only
+        self._saw = saw
+        self.revision = 0
+        self.relay_state = RelayState(0, 0, 0.0)
+
+    def of_roles(self) -> Mapping[str, Check]:
+        """Name the checks that the roles need."""
+        roles, engines = self._roles, self._engines
+        needed: dict[str, tuple[Check, bool]] = {
+            "postgres": (self._postgres, True),
+            "redis": (self._redis, bool(roles & {Role.API, Role.CACHE})),
+            "writes": (self._writes, Role.API in roles),
+            "kafka": (self._kafka, bool(roles & {Role.RELAY, Role.CACHE, Role.AUDIT})),
+            "relay": (self._relay, Role.RELAY in roles),
+            "audit": (self._audit, Role.AUDIT in roles and engines.audit_database is not engines.database),
+        }
+        return {name: check for name, (check, is_needed) in needed.items() if is_needed}
+
+    async def _postgres(self) -> None:
+        try:
+            clock = await self._store.clock()
+            self.revision = clock.revision
+            self._saw(clock)
+            await self._compare_with_redis(clock)
+        except RetryLater as error:
+            raise self._is_down(error) from error
+        if self._epochs.lost:
+            raise MustNotServe(
+                f"PostgreSQL at {self._engines.database.address} was restored to an older state "
+                f"({self._epochs.lost}): run `pointsman-server restore`"
+            )
+
+    async def _compare_with_redis(self, clock: Clock) -> None:
+        """Redis may know a higher revision, above all when this server has only just started."""
+        if self._epochs.lost or clock.epoch != self._epochs.epoch or not self._roles & {Role.API, Role.CACHE}:
+            return
+        await self._engines.cache.tick(clock)
+        if self._epochs.seen.revision > clock.revision:
+            # Another server may have written in between: only a read that begins now can tell.
+            await self._store.clock()
+
+    async def _writes(self) -> None:
+        try:
+            if await self._read_only():
+                address = self._engines.database.address
+                raise DependencyDown(f"PostgreSQL at {address} is read-only: reads go on, writes fail")
+        except RetryLater as error:
+            raise self._is_down(error) from error
+
+    async def _redis(self) -> None:
+        try:
+            await self._engines.cache.ping()
+        except CacheUnavailable as error:
+            raise DependencyDown(f"Redis at {self._engines.cache.address} does not answer") from error
+
+    async def _kafka(self) -> None:
+        try:
+            await self._engines.kafka.check()
+        except BrokerUnavailable as error:
+            raise DependencyDown(f"Kafka at {self._engines.kafka.servers} does not answer") from error
+
+    async def _relay(self) -> None:
+        try:
+            self.relay_state = behind = await self._logs.relay.state()
+        except RetryLater as error:
+            raise self._is_down(error) from error
+        if behind.lag and behind.oldest_seconds > RELAY_SECONDS:
+            raise DependencyDown(f"{behind.lag} changes wait for Kafka, the oldest for {behind.oldest_seconds:.0f} s")
+
+    async def _audit(self) -> None:
+        try:
+            await self._logs.audit.ping()
+        except RetryLater as error:
+            database = self._engines.audit_database
+            where = f"PostgreSQL for the audit log at {database.address}"
+            raise DependencyDown(f"{where} {database.explain(error)}") from error
+
+    def _is_down(self, error: RetryLater) -> DependencyDown:
+        database = self._engines.database
+        return DependencyDown(f"PostgreSQL at {database.address} {database.explain(error)}")

@@ -1,0 +1,151 @@
+"""What callers reach: the gRPC server, with its stages, limits and certificates, as the settings say."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
+from pointsman_server.adapters import certificates
+from pointsman_server.adapters.redis_quota import RedisQuota
+from pointsman_server.gate import Gate
+from pointsman_server.limiting import Limits
+from pointsman_server.rpc import access, tls, transport
+from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.bulk import Bulk
+from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.interceptors import Interceptor, opening, stages
+from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.throttling import Throttling
+from pointsman_server.settings import Settings, host_and_port, is_loopback, variable
+from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text names it and its variable."""
+
+
+class Front:
+    """The gRPC server: made from settings, started once everything behind it runs, drained before that ends."""
+
+    def __init__(
+        self, settings: Settings, servicer: RouteServicer, gate: Gate, health: Health, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._servicer = servicer
+        self._gate = gate
+        self._health = health
+        self._metrics = metrics
+        self._server: Any = None
+        self._stack = AsyncExitStack()
+        self.transport = _choose_transport(settings)
+        self.admission = Admission(settings.max_concurrent_calls)
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen, and take calls. Raises ListenError."""
+        self._server = server = self._make_server()
+        add_RouteServiceServicer_to_server(self._servicer, server)
+        self._health.register(server)
+        transport.add_reflection(server)
+        self._say_if_insecure()
+        self.port = self._bind(server)
+        await server.start()
+
+    async def drain(self) -> None:
+        """Say so to balancers, let nobody in any more, wait for open calls, and end."""
+        await self._health.drain()
+        await asyncio.sleep(self._settings.lame_duck_seconds)
+        await self.admission.close(self._settings.drain_seconds)
+        await self._server.stop(None)
+        await self._stack.aclose()
+
+    def _make_server(self) -> Any:
+        settings, gate = self._settings, self._gate
+        pushback = transport.sends_pushback(self.transport)
+        who = (access.authenticate(gate.authenticator),) if gate.authenticator else ()
+        order = stages(
+            self._metrics,
+            self.admission,
+            access=who,
+            deadline=settings.deadline_seconds,
+            access_log_sample=settings.access_log_sample,
+            pushback=pushback,
+            permissions=gate.permissions,
+            throttling=self._make_throttling(),
+            bulk=Bulk(unread_seconds=settings.unread_seconds),
+        )
+        return transport.make_server(
+            self.transport,
+            Interceptor(order, opening(who, pushback=pushback)),
+            transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
+            share_port=settings.workers > 1,
+            connections=_connections(settings),
+        )
+
+    def _bind(self, server: Any) -> int:
+        settings = self._settings
+        try:
+            if settings.tls_cert_file and settings.tls_key_file:
+                files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+                credentials = tls.Certificates(files, certificates.check).credentials()
+                return int(server.add_secure_port(settings.listen, credentials))
+            return int(server.add_insecure_port(settings.listen))
+        except (RuntimeError, OSError) as error:
+            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
+
+    def _say_if_insecure(self) -> None:
+        for what, is_so in self._settings.insecure.items():
+            self._metrics.insecure.labels(what).set(is_so)
+            if is_so:
+                allowed_by = variable(f"allow_{what}")
+                log.warning("listening beyond loopback, insecurely", what=what, allowed_by=allowed_by)
+
+    def _make_throttling(self) -> Throttling | None:
+        settings = self._settings
+        burst = settings.rate_burst_seconds
+        identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
+        reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)
+        identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
+        writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
+        if not reads and not writes:
+            return None
+        return Throttling(reads, writes, self._make_quota(), self._metrics.limited)
+
+    def _make_quota(self) -> RedisQuota | None:
+        settings = self._settings
+        if not settings.rate_shared_writes:
+            return None
+        quota = RedisQuota(
+            settings.redis_url.get_secret_value(),
+            prefix=settings.redis_prefix,
+            timeout=settings.redis_timeout_seconds,
+            failed=self._metrics.cache_errors.inc,
+        )
+        self._stack.push_async_callback(quota.close)
+        return quota
+
+
+def _choose_transport(settings: Settings) -> transport.Transport:
+    lifetimes = bool(settings.connection_idle_seconds or settings.connection_age_seconds)
+    exposed = not is_loopback(host_and_port(settings.listen)[0])
+    chosen = transport.choose(
+        settings.transport, tls=bool(settings.tls_cert_file), lifetimes=lifetimes, exposed=exposed
+    )
+    if chosen == "native" and exposed:
+        log.warning("the native transport does not bound what one request takes: let only a mesh reach it")
+    return chosen
+
+
+def _connections(settings: Settings) -> transport.Connections:
+    # A client certificate is looked at when a connection begins, so none may last for ever.
+    ages = [settings.connection_age_seconds, tls.CONNECTION_SECONDS if settings.tls_client_ca_file else 0]
+    return transport.Connections(
+        keepalive=settings.keepalive_seconds,
+        keepalive_timeout=settings.keepalive_timeout_seconds,
+        client_ping=settings.client_ping_seconds,
+        idle=settings.connection_idle_seconds,
+        age=min(filter(None, ages), default=0),
+    )
