@@ -26,7 +26,7 @@ from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.feeding import Feed
-from pointsman_server.front import Front, ListenError
+from pointsman_server.front import Front, ListenError, Near
 from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
 from pointsman_server.monitoring import Monitor
@@ -92,7 +92,7 @@ class App:
             stand_ins={"postgres": "redis"},
             changed=self._on_checked,
         )
-        self.operations = Operations(self.monitor, self.metrics.render, lambda: self._draining)
+        self.operations = Operations(self.monitor, self._render_metrics, lambda: self._draining)
         self.feed: Feed | None = None
         self.relay: Relay | None = None
         self._sources: dict[str, KafkaSource] = {}
@@ -132,13 +132,19 @@ class App:
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
             await self.gate.start(self._background)
+            self._background("tally", self.front.tally.run())
             await self.front.start()
             self._stack.push_async_callback(self._drain_grpc)
+
+    def _render_metrics(self) -> bytes:
+        self.front.tally.settle()
+        return self.metrics.render()
 
     def _make_front(self) -> Front:
         tokens = Tokens(self.epochs, self.store)
         servicer = RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics)
-        return Front(self.settings, servicer, self.gate, self.health, self.metrics)
+        near = Near(self.local, lambda: self.epochs.epoch)
+        return Front(self.settings, servicer, near, self.gate, self.health, self.metrics)
 
     async def _drain_grpc(self) -> None:
         self._draining = True

@@ -1,7 +1,9 @@
 """What callers reach: the gRPC server, with its stages, limits and certificates, as the settings say."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
@@ -9,18 +11,31 @@ from pointsman_server.adapters import certificates
 from pointsman_server.adapters.redis_quota import RedisQuota
 from pointsman_server.gate import Gate
 from pointsman_server.limiting import Limits
-from pointsman_server.rpc import access, tls, transport
+from pointsman_server.resolving import NearestCache
+from pointsman_server.rpc import SERVICE, access, tls, transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk
+from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.shortcuts import shortcuts
 from pointsman_server.rpc.throttling import Throttling
+from pointsman_server.rpc.warm import MOST_KEYS, WarmAnswers
 from pointsman_server.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tally import Tally
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What is nearest to a call: the cache in this process, and what says the epoch that it is of."""
+
+    cache: NearestCache
+    epoch: Callable[[], str]
 
 
 class ListenError(Exception):
@@ -31,15 +46,18 @@ class Front:
     """The gRPC server: made from settings, started once everything behind it runs, drained before that ends."""
 
     def __init__(
-        self, settings: Settings, servicer: RouteServicer, gate: Gate, health: Health, metrics: Metrics
+        self, settings: Settings, servicer: RouteServicer, near: Near, gate: Gate, health: Health, metrics: Metrics
     ) -> None:
         self._settings = settings
         self._servicer = servicer
+        self._near = near
         self._gate = gate
         self._health = health
         self._metrics = metrics
         self._server: Any = None
+        self.warm: WarmAnswers | None = None
         self._stack = AsyncExitStack()
+        self.tally = Tally(metrics, SERVICE)
         self.transport = _choose_transport(settings)
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
@@ -66,6 +84,9 @@ class Front:
         settings, gate = self._settings, self._gate
         pushback = transport.sends_pushback(self.transport)
         who = (access.authenticate(gate.authenticator),) if gate.authenticator else ()
+        throttling = self._make_throttling()
+        self.warm = warm = self._make_warm(throttling)
+        bulk = Bulk(unread_seconds=settings.unread_seconds)
         order = stages(
             self._metrics,
             self.admission,
@@ -74,16 +95,26 @@ class Front:
             access_log_sample=settings.access_log_sample,
             pushback=pushback,
             permissions=gate.permissions,
-            throttling=self._make_throttling(),
-            bulk=Bulk(unread_seconds=settings.unread_seconds),
+            throttling=throttling,
+            bulk=bulk,
         )
         return transport.make_server(
             self.transport,
-            Interceptor(order, opening(who, pushback=pushback)),
+            Interceptor(order, opening(who, pushback=pushback), shortcuts(warm, bulk) if warm else None),
             transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
             share_port=settings.workers > 1,
             connections=_connections(settings),
+            warm=warm,
         )
+
+    def _make_warm(self, throttling: Throttling | None) -> WarmAnswers | None:
+        # Calls that go the short way are not logged.
+        if self._settings.access_log_sample or self._settings.log_level == "debug":
+            return None
+        limits = throttling.reads if throttling else Limits()
+        guards = Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
+        most = min(self._settings.cache_local_size, MOST_KEYS)
+        return WarmAnswers(self._near.cache, guards, epoch=self._near.epoch, tally=self.tally, most=most)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings

@@ -50,10 +50,6 @@ class Held(Protocol):
         """What is known."""
 
     @property
-    def read_at(self) -> float:
-        """When the read began."""
-
-    @property
     def tracked(self) -> bool:
         """Whether the feed has told every change of it since."""
 
@@ -61,15 +57,12 @@ class Held(Protocol):
 class NearestCache(Protocol):
     """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
 
-    def get(self, key: RouteKey) -> Held | None:
-        """Return what is held and fresh."""
+    def look(self, key: RouteKey) -> tuple[Held, float] | None:
+        """Return what is held and fresh, and how many seconds ago it was surely true."""
 
     @property
     def fed(self) -> int:
         """The revision up to which every change was observed."""
-
-    def true_at(self, held: Held) -> float:
-        """Return when ``held`` was surely true for the last time, in monotonic seconds."""
 
     def changed(self, key: RouteKey) -> int:
         """Return the last revision at which the key is known to have changed."""
@@ -147,10 +140,11 @@ class Resolver:
 
     def near(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
         """Answer from the local cache, without waiting, if it is new enough."""
-        held = self._local.get(key)
-        if held is None:
+        found = self._local.look(key)
+        if found is None:
             self._observer.looked_up("local", "miss")
             return None
+        held, age = found
         snapshot = held.snapshot
         if snapshot.as_of < min_revision:
             if not held.tracked or self._local.fed < min_revision:
@@ -159,7 +153,7 @@ class Resolver:
             # The feed has told every change since, and there was none of this key.
             snapshot = replace(snapshot, as_of=self._local.fed)
         self._observer.looked_up("local", "hit" if snapshot.route else "negative")
-        return Answer(snapshot, Source.LOCAL, self._now() - self._local.true_at(held))
+        return Answer(snapshot, Source.LOCAL, age)
 
     async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
         """Answer what is known of ``key`` as of ``min_revision`` or later.

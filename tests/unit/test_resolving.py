@@ -63,8 +63,8 @@ class World:
         return await self.resolver.resolve(key, min_revision)
 
     def held(self, key: RouteKey = K1) -> Snapshot | None:
-        found = self.local.get(key)
-        return found.snapshot if found else None
+        found = self.local.look(key)
+        return found[0].snapshot if found else None
 
     def drop_local(self) -> None:
         """As when other keys crowded out what is held; what is known of changes stays."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cachebox import LRUCache
 
-from pointsman_server import resolving
 from pointsman_server.routes import RouteKey, Snapshot
 
 JITTER = 0.1
@@ -54,14 +53,14 @@ class LocalCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: RouteKey) -> Held | None:
-        """Return what is held of ``key`` and still fresh."""
-        held = self._entries.get(key)
-        return held if held is not None and self._now() < self.true_at(held) + held.ttl else None
-
-    def true_at(self, held: resolving.Held) -> float:
-        """Return the last moment, in monotonic seconds, at which ``held`` was surely what the store says."""
-        return max(held.read_at, self._confirmed_at) if held.tracked else held.read_at
+    def look(self, key: RouteKey) -> tuple[Held, float] | None:
+        """Return what is held of ``key`` and still fresh, and how many seconds ago it was surely true."""
+        held: Held | None = self._entries.get(key)
+        if held is None:
+            return None
+        true_at = max(held.read_at, self._confirmed_at) if held.tracked else held.read_at
+        age = self._now() - true_at
+        return (held, age) if age < held.ttl else None
 
     @property
     def fed(self) -> int:

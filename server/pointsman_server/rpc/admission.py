@@ -31,6 +31,11 @@ class Admission:
         if not self._open:
             self._idle.set()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is let in any more."""
+        return self._closed
+
     def check(self) -> None:
         """Raise ShuttingDown once closed, and Overloaded for a call that entered beyond the limit."""
         if self._closed:

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -27,6 +27,7 @@ from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.permission import authorize
+from pointsman_server.rpc.shortcuts import Shortcut
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
 from pointsman_server.telemetry.logs import get_logger
@@ -91,11 +92,20 @@ def opening(access: tuple[Stage, ...], *, pushback: bool) -> tuple[Stage, ...]:
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Applies ``stages`` to unary methods, and ``opening`` to the others, before they begin."""
+    """Applies ``stages`` to unary methods, and ``opening`` to the others, before they begin.
 
-    def __init__(self, stages: tuple[Stage, ...], opening: tuple[Stage, ...] = ()) -> None:
+    What ``shortcuts`` answer goes past the stages.
+    """
+
+    def __init__(
+        self,
+        stages: tuple[Stage, ...],
+        opening: tuple[Stage, ...] = (),
+        shortcuts: Mapping[Method, Shortcut] | None = None,
+    ) -> None:
         self._stages = stages
         self._opening = opening
+        self._shortcuts = shortcuts or {}
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -114,9 +124,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: Method, handler: Any) -> Any:
         behaviour = _through(self._stages, method, handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(
-            behaviour, _tolerant(handler.request_deserializer), handler.response_serializer
-        )
+        parse, encode = _tolerant(handler.request_deserializer), handler.response_serializer
+        shortcut = self._shortcuts.get(method)
+        if shortcut:
+            return grpc.unary_unary_rpc_method_handler(shortcut.before(behaviour, parse, encode))
+        return grpc.unary_unary_rpc_method_handler(behaviour, parse, encode)
 
     def _wrap_stream(self, method: Method, handler: Any) -> Any:
         kind = f"{_cardinality(handler.request_streaming)}_{_cardinality(handler.response_streaming)}"

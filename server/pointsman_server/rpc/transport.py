@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.interceptors import Interceptor
+from pointsman_server.rpc.warm import WarmAnswers
 
 Transport = Literal["grpcio", "native"]
 
@@ -104,6 +105,7 @@ def make_server(
     *,
     share_port: bool,
     connections: Connections = Connections(),
+    warm: WarmAnswers | None = None,
 ) -> Any:
     """Make a server without services; ``share_port`` lets several workers listen on one port."""
     options = [
@@ -116,10 +118,12 @@ def make_server(
     ]
     if transport == "grpcio":
         return grpc.aio.server(interceptors=[interceptor], options=options)
-    # Not there on every platform. ("from pygrpc_native import aio" recurses in 0.5.0.)
-    import pygrpc_native.aio
+    # pygrpc-native is not there on every platform.
+    from pointsman_server.rpc.native import Server
 
-    return pygrpc_native.aio.server(interceptors=[interceptor], options=options)
+    server = Server(interceptors=[interceptor], options=options)
+    server.shortcuts = {"/pointsman.v1.RouteService/Resolve": warm.resolve} if warm else {}
+    return server
 
 
 def add_reflection(server: Any) -> None:

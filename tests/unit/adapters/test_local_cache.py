@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman_server.adapters.local_cache import JITTER, LocalCache
+from pointsman_server.adapters.local_cache import JITTER, Held, LocalCache
 from pointsman_server.routes import Route, RouteKey, Snapshot
 from tests.support.fakes import BIRTH, ManualClock
 
@@ -28,17 +28,27 @@ def cache(now: ManualClock) -> LocalCache:
     return LocalCache(size=100, ttl=TTL, negative_ttl=NEGATIVE_TTL, now=now)
 
 
+def entry(cache: LocalCache, key: RouteKey = K1) -> Held | None:
+    found = cache.look(key)
+    return found[0] if found else None
+
+
+def age(cache: LocalCache) -> float | None:
+    found = cache.look(K1)
+    return found[1] if found else None
+
+
 def held(cache: LocalCache, key: RouteKey = K1) -> Snapshot | None:
-    found = cache.get(key)
+    found = entry(cache, key)
     return found.snapshot if found else None
 
 
 def test_what_is_put_is_held_with_when_its_read_began(cache: LocalCache, now: ManualClock) -> None:
     cache.put(at(5), now() - 1)
-    found = cache.get(K1)
+    found = entry(cache, K1)
     assert found
     assert (found.snapshot, found.read_at) == (at(5), now() - 1)
-    assert cache.get(K2) is None
+    assert entry(cache, K2) is None
 
 
 def test_a_newer_snapshot_replaces_an_older_one(cache: LocalCache, now: ManualClock) -> None:
@@ -106,7 +116,7 @@ def test_what_is_put_together_does_not_expire_together(cache: LocalCache, now: M
     keys = [RouteKey("a", "b", "c", f"v{number}") for number in range(50)]
     for key in keys:
         cache.put(at(5, key), now())
-    lives = {entry.ttl for key in keys if (entry := cache.get(key))}
+    lives = {found.ttl for key in keys if (found := entry(cache, key))}
     assert len(lives) > 40
     assert TTL * (1 - JITTER) <= min(lives) < max(lives) <= TTL
 
@@ -134,11 +144,11 @@ def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> N
 
 def test_a_change_replaces_what_is_held_and_lets_it_live_no_longer(cache: LocalCache, now: ManualClock) -> None:
     cache.put(at(5), now())
-    before = cache.get(K1)
+    before = entry(cache, K1)
 
     cache.observe(at(8))
 
-    after = cache.get(K1)
+    after = entry(cache, K1)
     assert before
     assert after
     assert after.snapshot == at(8)
@@ -176,8 +186,8 @@ def test_what_is_as_new_as_the_feed_is_tracked_and_what_is_older_is_not(cache: L
     cache.put(at(10), now())
     cache.put(at(9, K2), now())
 
-    assert cache.get(K1).tracked  # type: ignore[union-attr]
-    assert not cache.get(K2).tracked  # type: ignore[union-attr]
+    assert entry(cache, K1).tracked  # type: ignore[union-attr]
+    assert not entry(cache, K2).tracked  # type: ignore[union-attr]
 
 
 def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is_known(
@@ -190,8 +200,8 @@ def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is
     cache.put(at(10), now())
     cache.put(at(10, K2), now())
 
-    assert cache.get(K1).tracked  # type: ignore[union-attr]
-    assert cache.get(K2) is None
+    assert entry(cache, K1).tracked  # type: ignore[union-attr]
+    assert entry(cache, K2) is None
 
 
 def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: ManualClock) -> None:
@@ -204,8 +214,8 @@ def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: Manu
     cache.put(at(10, RouteKey("a", "b", "c", "v11")), now())
     cache.put(at(11), now())
 
-    assert not cache.get(RouteKey("a", "b", "c", "v11")).tracked  # type: ignore[union-attr]
-    assert cache.get(K1).tracked  # type: ignore[union-attr]
+    assert not entry(cache, RouteKey("a", "b", "c", "v11")).tracked  # type: ignore[union-attr]
+    assert entry(cache, K1).tracked  # type: ignore[union-attr]
 
 
 def test_while_the_feed_confirms_it_what_it_tracks_is_held_and_a_lost_feed_leaves_the_time_to_live(
@@ -235,16 +245,13 @@ def test_what_the_feed_does_not_track_it_does_not_confirm(cache: LocalCache, now
 
 def test_the_age_counts_from_the_last_moment_at_which_it_was_surely_true(cache: LocalCache, now: ManualClock) -> None:
     cache.start_over(5)
-    begun = now()
-    cache.put(at(5), begun)
-    entry = cache.get(K1)
-    assert entry
-    assert cache.true_at(entry) == begun
+    cache.put(at(5), now())
+    now.advance(2)
+    assert age(cache) == 2
 
-    now.advance(3)
-    cache.confirm(now())
+    cache.confirm(now() - 0.5)
 
-    assert cache.true_at(entry) == begun + 3
+    assert age(cache) == 0.5
 
 
 def test_nothing_confirmed_before_it_started_over_counts(cache: LocalCache, now: ManualClock) -> None:

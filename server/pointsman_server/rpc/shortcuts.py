@@ -1,0 +1,66 @@
+"""The short way (``warm``) put before the long way of the methods that have one."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pointsman_server.errors import Overloaded
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.bulk import Bulk
+from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.stage import Handler, Method
+from pointsman_server.rpc.warm import WarmAnswers
+
+RESOLVE = Method(SERVICE, "Resolve")
+BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """``answer`` by bytes, or not; and ``keys`` that may be learned from a call that the long way has answered."""
+
+    answer: Callable[[bytes, Context], bytes | None]
+    keys: Callable[[Any], Iterable[Any]]
+    learn: Callable[[Any], None]
+
+    def before(self, proceed: Handler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Handler:
+        """Make a handler of bytes that tries the short way first."""
+        answer, keys, learn = self.answer, self.keys, self.learn
+
+        async def handle(wire: bytes, context: Context) -> bytes:
+            short = answer(wire, context)
+            if short is not None:
+                return short
+            request = parse(wire)
+            response = await proceed(request, context)
+            for key in keys(request):
+                learn(key)
+            return encode(response)
+
+        return handle
+
+
+def shortcuts(warm: WarmAnswers, bulk: Bulk) -> Mapping[Method, Shortcut]:
+    """Return the methods that have a short way; ``bulk`` bounds large answers on this one too."""
+
+    def resolve(wire: bytes, context: Context) -> bytes | None:
+        return warm.resolve(wire, context.invocation_metadata)
+
+    def batch_resolve(wire: bytes, context: Context) -> bytes | None:
+        return warm.batch_resolve(wire, context.invocation_metadata, lambda routes: _carry(bulk, context, routes))
+
+    return {
+        RESOLVE: Shortcut(resolve, lambda request: (request.key,), warm.learn),
+        BATCH_RESOLVE: Shortcut(batch_resolve, lambda request: request.keys, warm.learn),
+    }
+
+
+def _carry(bulk: Bulk, context: Context, routes: int) -> bool:
+    """Count a large answer until it is over, and have its client disconnected if it is not read."""
+    try:
+        bulk.enter(routes)
+    except Overloaded:
+        return False
+    context.add_done_callback(lambda _context: bulk.leave(routes))  # type: ignore[arg-type]  # its stub wants a class
+    bulk.answered(context)
+    return True

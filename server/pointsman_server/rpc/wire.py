@@ -1,0 +1,65 @@
+"""The few parts of protobuf's wire format that the short way (``warm``) reads and writes by hand.
+
+See protobuf.dev/programming-guides/encoding. What is read here is only cut into pieces; what the pieces mean was found
+out by protobuf itself when it read them for the first time.
+"""
+
+_SMALL = tuple(bytes((number,)) for number in range(128))
+_FIRST_FIELD = 0x0A  # field 1, of a length
+
+
+def varint(number: int) -> bytes:
+    """Encode a number that is not negative."""
+    if number < 128:
+        return _SMALL[number]
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def delimited(content: bytes) -> bytes:
+    """Put its length before ``content``."""
+    return varint(len(content)) + content
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Encode a message, text or bytes as field ``number``, 1 to 15."""
+    return _SMALL[number << 3 | 2] + varint(len(content)) + content
+
+
+def split(message: bytes) -> tuple[list[bytes], bytes]:
+    """Cut off the leading contents of field 1, if they are of a length, and give the rest.
+
+    What is cut short or has a length of more than two bytes stays in the rest.
+    """
+    contents: list[bytes] = []
+    start, end = 0, len(message)
+    while start + 1 < end and message[start] == _FIRST_FIELD:
+        length, begin = message[start + 1], start + 2
+        if length > 127:
+            if begin >= end or message[begin] > 127:
+                break
+            length, begin = (length & 127) | (message[begin] << 7), begin + 1
+        if begin + length > end:
+            break
+        start = begin + length
+        contents.append(message[begin:start])
+    return contents, message[start:]
+
+
+def age(seconds: float) -> bytes:
+    """Encode ``Provenance.age``, field 2, a google.protobuf.Duration, in whole milliseconds."""
+    milliseconds = int(seconds * 1000)
+    return _AGES[milliseconds] if 0 <= milliseconds < len(_AGES) else _age(max(0, milliseconds))
+
+
+def _age(milliseconds: int) -> bytes:
+    seconds, rest = divmod(milliseconds, 1000)
+    content = (b"\x08" + varint(seconds) if seconds else b"") + (b"\x10" + varint(rest * 1_000_000) if rest else b"")
+    return field(2, content)
+
+
+_AGES = tuple(map(_age, range(4096)))

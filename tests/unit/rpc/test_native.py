@@ -1,0 +1,50 @@
+"""What our server of pygrpc-native builds on is there: an upgrade that changes it fails here, not in production."""
+
+import inspect
+from importlib.util import find_spec
+
+import pytest
+
+native = pytest.mark.skipif(find_spec("pygrpc_native") is None, reason="pygrpc-native has no wheel here")
+
+
+@native
+def test_everything_that_arrives_passes_one_method_with_the_names_of_the_methods_beside_it() -> None:
+    import pygrpc_native.aio
+
+    source = inspect.getsource(pygrpc_native.aio.Server)
+    assert list(inspect.signature(pygrpc_native.aio.Server._on_events).parameters) == ["self", "events"]
+    assert "for kind, call_id, method_id, payload, _, details in events" in source
+    assert "method, handler = self._table[method_id]" in source
+    assert "loop.call_soon_threadsafe(self._on_events, events)" in source
+
+
+@native
+def test_what_a_shortcut_answers_goes_no_further_and_everything_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pygrpc_native
+    import pygrpc_native.aio
+
+    from pointsman_server.rpc.native import Server
+
+    passed: list[object] = []
+    monkeypatch.setattr(pygrpc_native.aio.Server, "_on_events", lambda _self, events: passed.extend(events))
+    responses: list[tuple[int, bytes]] = []
+    server = Server()
+    server.shortcuts = {"/s/Short": lambda wire, metadata: wire if b"warm" in wire and metadata() == "meta" else None}
+    server._table = [("/s/Short", None), ("/s/Long", None)]  # type: ignore[list-item]
+    server._front = type("Front", (), {"respond": lambda _self, *answer: responses.append(answer)})()
+    details = ("meta", "peer", None)
+    call, cancel = pygrpc_native.EVENT_CALL, pygrpc_native._native.EVENT_CANCEL
+    events = [
+        (call, 1, 0, b"warm", None, details),
+        (call, 2, 0, b"cold", None, details),
+        (call, 3, 1, b"warm", None, details),
+        (cancel, 1, 0, None, None, None),
+    ]
+
+    server._on_events(list(events))
+    assert (responses, passed) == ([(1, b"warm")], events[1:])
+
+    server._stopping = True
+    server._on_events(events[:1])
+    assert (len(responses), passed[-1]) == (1, events[0])

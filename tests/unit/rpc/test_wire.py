@@ -1,0 +1,67 @@
+"""The wire format, by hand: always what protobuf reads and writes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.v1 import route_pb2
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.rpc import wire
+
+keys = st.builds(
+    route_pb2.RouteKey,
+    tenant=st.text(max_size=200),
+    service=st.text(max_size=20),
+    env=st.text(max_size=20),
+    version=st.text(max_size=20),
+)
+
+
+@given(st.integers(min_value=0, max_value=2**63 - 1))
+def test_a_number_is_what_protobuf_reads(number: int) -> None:
+    assert pb.Provenance.FromString(b"\x18" + wire.varint(number)).as_of_revision == number
+
+
+@given(st.binary(max_size=300))
+def test_a_field_is_what_protobuf_reads(content: bytes) -> None:
+    packed = b"\x0a" + wire.delimited(content)
+    assert wire.field(1, content) == packed
+    assert wire.split(packed) == ([content], b"")
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_an_age_is_what_protobuf_reads_in_whole_milliseconds(seconds: float) -> None:
+    age = pb.Provenance.FromString(wire.age(seconds)).age
+    assert (age.seconds, age.nanos) == (int(seconds * 1000) // 1000, int(seconds * 1000) % 1000 * 1_000_000)
+
+
+def test_an_age_is_never_negative() -> None:
+    assert pb.Provenance.FromString(wire.age(-5)).age.ToNanoseconds() == 0
+
+
+@given(st.lists(keys, max_size=5), st.integers(min_value=0), st.sampled_from([0, 1, 2]))
+def test_keys_are_split_off_and_the_rest_stays(
+    found: list[route_pb2.RouteKey], revision: int, consistency: int
+) -> None:
+    rest = pb.BatchResolveRequest(min_revision=revision % 2**63, consistency=consistency)
+    request = pb.BatchResolveRequest(keys=found)
+    request.MergeFrom(rest)
+
+    contents, left = wire.split(request.SerializeToString())
+
+    assert [route_pb2.RouteKey.FromString(content) for content in contents] == found
+    assert pb.BatchResolveRequest.FromString(left) == rest
+
+
+@given(st.binary(max_size=100))
+def test_whatever_is_split_is_whole_again_when_put_together(message: bytes) -> None:
+    contents, rest = wire.split(message)
+    assert b"".join(contents) + rest == message or len(contents) > 0
+    rebuilt = b"".join(wire.field(1, content) for content in contents) + rest
+    # A length may have been written longer than it needs to be.
+    assert wire.split(rebuilt) == (contents, rest)
+
+
+@pytest.mark.parametrize("message", [b"\x0a", b"\x0a\x05abc", b"\x0a\xff", b"\x0a\xff\xff\x7f", b"\x12\x01a", b""])
+def test_what_is_cut_short_or_something_else_stays_in_the_rest(message: bytes) -> None:
+    assert wire.split(message) == ([], message)
