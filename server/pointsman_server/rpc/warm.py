@@ -41,14 +41,16 @@ class Known:
 
     __slots__ = ("as_of", "field", "held", "key", "outcome", "provenance", "route", "scope")
 
-    def __init__(self, key: RouteKey, field: bytes, scope: Scope, held: Held) -> None:
-        self.key = key
+    key: RouteKey
+
+    def __init__(self, field: bytes, scope: Scope, held: Held) -> None:
         self.field = field
         self.scope = scope
         self.take(held)
 
     def take(self, held: Held) -> None:
-        """Encode the route of ``held``."""
+        """Encode the route of ``held``, and ask by its key from now on: the same object is found sooner."""
+        self.key = held.snapshot.key
         route = held.snapshot.route
         self.outcome = ABSENT if route is None else ACTIVE if route.active else INACTIVE
         self.route = wire.delimited(route_to_message(route).SerializeToString()) if route and route.active else b""
@@ -122,7 +124,7 @@ class WarmAnswers:
         scope = Scope(key.tenant, key.env)
         # One object for all keys of a scope, of which there are few.
         scope = self._scopes.setdefault(scope, scope) if len(self._scopes) < self._most else scope
-        _put(self._keys, encoded, Known(key, wire.field(1, encoded), scope, found[0]), self._most)
+        _put(self._keys, encoded, Known(wire.field(1, encoded), scope, found[0]), self._most)
 
     def resolve(self, request: bytes, metadata: AskMetadata) -> bytes | None:
         """Answer a Resolve, or give None: then it goes the long way. ``metadata`` is asked for only where it counts."""

@@ -4,6 +4,8 @@ See protobuf.dev/programming-guides/encoding. What is read here is only cut into
 out by protobuf itself when it read them for the first time.
 """
 
+from functools import lru_cache
+
 _SMALL = tuple(bytes((number,)) for number in range(128))
 _FIRST_FIELD = 0x0A  # field 1, of a length
 
@@ -52,14 +54,11 @@ def split(message: bytes) -> tuple[list[bytes], bytes]:
 
 def age(seconds: float) -> bytes:
     """Encode ``Provenance.age``, field 2, a google.protobuf.Duration, in whole milliseconds."""
-    milliseconds = int(seconds * 1000)
-    return _AGES[milliseconds] if 0 <= milliseconds < len(_AGES) else _age(max(0, milliseconds))
+    return _age(int(seconds * 1000))
 
 
+@lru_cache(4096)
 def _age(milliseconds: int) -> bytes:
-    seconds, rest = divmod(milliseconds, 1000)
+    seconds, rest = divmod(max(0, milliseconds), 1000)
     content = (b"\x08" + varint(seconds) if seconds else b"") + (b"\x10" + varint(rest * 1_000_000) if rest else b"")
     return field(2, content)
-
-
-_AGES = tuple(map(_age, range(4096)))
