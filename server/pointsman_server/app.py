@@ -46,6 +46,8 @@ log = get_logger(__name__)
 
 # A stop waits for a question to the brokers that is under way.
 TOPIC_SECONDS = 3.0
+# How long a background task may take to end; the relay lets a batch that is on its way arrive.
+CANCEL_SECONDS = 7.0
 # How long a server that hears nothing from Kafka goes without asking PostgreSQL for changes.
 POLL_SECONDS = 0.5
 
@@ -322,12 +324,7 @@ class App:
     def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_tell_if_broken)
-
-        async def stop() -> None:
-            task.cancel()
-            await asyncio.wait([task])
-
-        self._stack.push_async_callback(stop)
+        self._stack.push_async_callback(end, task)
 
     # Operations
 
@@ -377,6 +374,18 @@ class App:
             self.metrics.relay_leader.set(self.relay.leader)
             self.metrics.relay_lag.set(self.checks.relay_state.lag)
             self.metrics.relay_lag_seconds.set(self.checks.relay_state.oldest_seconds)
+
+
+async def end(task: asyncio.Task[None], patience: float = CANCEL_SECONDS) -> None:
+    """Cancel a task until it has ended.
+
+    ``asyncio.wait_for``, which psycopg_pool waits by, loses a cancellation that comes in the moment in which what it
+    waits for is there (bugs.python.org/issue37658, mended in Python 3.12). ``patience`` is longer than the grace that
+    any task takes for itself.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=patience)
 
 
 def _tell_if_broken(task: asyncio.Task[None]) -> None:
