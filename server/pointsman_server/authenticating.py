@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from pointsman_server.errors import AccessUnavailable, Overloaded, Unauthenticated
+from pointsman_server.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.identity import Credential, Identity
+from pointsman_server.limiting import Limiter, Rate
 from pointsman_server.ports import CredentialVerifier
 
 K = TypeVar("K")
@@ -20,6 +21,7 @@ V = TypeVar("V")
 API_KEY_PREFIX = "pmk_"
 MOST_REMEMBERED = 4096
 
+_SCHEME = "bearer "
 # RFC 6750 §2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 # The SPIFFE ID standard §2; a caller's has a path. Much of it would not fit a log line.
@@ -46,14 +48,9 @@ class Credentials:
     peer: str = ""
 
 
-class Failures(Protocol):
-    """Bounds how many bad credentials of one host are checked."""
-
-    def allowed(self, peer: str) -> bool:
-        """Say whether a credential of ``peer`` is checked."""
-
-    def failed(self, peer: str) -> None:
-        """Take note of a credential of ``peer`` that was refused."""
+def limit_of_failures(per_second: float) -> Limiter:
+    """Bound the bad credentials that a host may show: so many a second, and a burst of as many."""
+    return Limiter("authentication.failures", Rate(per_second, burst_seconds=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,7 @@ class Remembered:
 class Authenticator:
     """Tells who calls, by the kinds of credentials that are enabled.
 
+    ``failures`` bounds the bad credentials of a host, and those that are being checked.
     ``checked`` hears of each check: the kind of credential, and ``ok``, the problem, ``limited`` or ``unavailable``.
     What is remembered is not checked again. ``now`` is in seconds since the epoch of Unix.
     """
@@ -78,7 +76,7 @@ class Authenticator:
         tokens: CredentialVerifier | None = None,
         api_keys: CredentialVerifier | None = None,
         certificates: bool = False,
-        failures: Failures,
+        failures: Limiter,
         checked: Callable[[str, str], None] = lambda _credential, _outcome: None,
         most_remembered: int = MOST_REMEMBERED,
         now: Callable[[], float] = time.time,
@@ -105,7 +103,7 @@ class Authenticator:
     async def authenticate(self, shown: Credentials) -> Identity:
         """Return who calls.
 
-        Raises Unauthenticated; AccessUnavailable while nothing is known to check by; Overloaded when the host has
+        Raises Unauthenticated; AccessUnavailable while nothing is known to check by; RateLimited when the host has
         shown too many bad credentials of late.
         """
         if len(shown.authorization) == 1:
@@ -120,7 +118,7 @@ class Authenticator:
         except Unauthenticated as error:
             self._checked(kind, error.problem)
             raise
-        except Overloaded:
+        except RateLimited:
             self._checked(kind, "limited")
             raise
         except AccessUnavailable:
@@ -144,16 +142,19 @@ class Authenticator:
         verifier = self._verifiers.get(kind)
         if verifier is None:
             raise Unauthenticated(kind, "not enabled", f"this server takes no {kind}: send {self._wanted()}")
-        if not self._failures.allowed(shown.peer):
-            raise Overloaded("authentication failures of one host")
+        # Before the check and not after it: a check may wait for keys, and others would pass meanwhile.
+        self._failures.take(shown.peer)
         # Read before the check: what is found by what was known then may be void already when it is over.
         version = verifier.version
         try:
             identity = await verifier.verify(credential)
-        except Unauthenticated:
-            self._failures.failed(shown.peer)
+        except AccessUnavailable:
+            self._failures.give_back(shown.peer)
             raise
-        _put(self._remembered, header, Remembered(identity, verifier, version), self._most)
+        self._failures.give_back(shown.peer)
+        # Not with many spaces: of those, one credential has as many forms as its caller likes.
+        if len(header) == len(_SCHEME) + len(credential):
+            _put(self._remembered, header, Remembered(identity, verifier, version), self._most)
         return identity
 
     def _by_certificate(self, names: CertificateNames) -> Identity:

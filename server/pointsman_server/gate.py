@@ -9,8 +9,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.tokens import fetching
 from pointsman_server.adapters.tokens.keys import Keys, parse_keys
 from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
-from pointsman_server.authenticating import Authenticator
-from pointsman_server.failure_limit import FailureLimit
+from pointsman_server.authenticating import Authenticator, limit_of_failures
 from pointsman_server.key_verifying import ApiKeyVerifier
 from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.refreshing import Refreshed
@@ -68,7 +67,7 @@ class Gate:
 
         interval = settings.access_refresh_seconds if path else settings.jwt_refresh_seconds
         told = self._metrics.renewals("issuer_keys")
-        return Refreshed(f"the keys of the issuer at {path or url}", load, interval=interval, told=told)
+        return Refreshed("the keys of the issuer", load, interval=interval, told=told, source=str(path or url))
 
     def _make_authenticator(self) -> Authenticator:
         settings, counter = self._settings, self._metrics.authentications
@@ -76,7 +75,7 @@ class Gate:
             tokens=self._make_token_verifier(),
             api_keys=self.api_keys,
             certificates=settings.tls_client_ca_file is not None,
-            failures=FailureLimit(settings.auth_failures_per_second),
+            failures=limit_of_failures(settings.auth_failures_per_second),
             checked=lambda kind, outcome: counter.labels(kind, outcome).inc(),
         )
 

@@ -67,7 +67,7 @@ class ApiKeyVerifier:
             raise _refused("malformed", "this is not a whole API key: copy all of it") from None
         key = await self._find(key_id)
         if key is None:
-            raise _refused("unknown_key", "this API key is not known: ask your operator for another")
+            raise _refused("unknown key", "this API key is not known: ask your operator for another")
         # Before anything else is said: what became of a key is told only to whoever has it.
         if not key.has_secret(secret):
             raise _refused("secret", "the secret of this API key is wrong: copy all of it")

@@ -29,7 +29,7 @@ class Refreshed(Generic[T]):
     """The last value that ``load`` gave. ``version`` counts how often it became another one.
 
     ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``told`` hears of every renewal
-    whether it went well.
+    whether it went well. Callers hear the ``name`` while there is no value; the log alone also has the ``source``.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Refreshed(Generic[T]):
         *,
         interval: float,
         least_pause: float = LEAST_PAUSE_SECONDS,
+        source: str = "",
         told: Callable[[bool], None] = lambda _well: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,7 +50,9 @@ class Refreshed(Generic[T]):
         self._told = told
         self._now = now
         self._value: T | None = None
-        self._begun = float("-inf")
+        self._where = f"{name} at {source}" if source else name
+        self._ended = float("-inf")
+        self._asked: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._problem = ""
         self.version = 0
@@ -74,10 +77,16 @@ class Refreshed(Generic[T]):
     async def renew_for_unknown(self) -> None:
         """Load because something is named that ``value`` does not have: unless that was done a moment ago.
 
-        Who comes while another one's renewal is under way waits for that one.
+        Who comes while another one's renewal is under way waits for that one. It goes on when who began it goes away:
+        else whoever asks and leaves, again and again, would keep everybody from what is new.
         """
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._renew_if_due())
+        await asyncio.shield(self._asked)
+
+    async def _renew_if_due(self) -> None:
         async with self._turn:
-            if self._now() - self._begun >= self._least_pause:
+            if self._now() - self._ended >= self._least_pause:
                 await self._renew()
 
     async def run(self) -> None:
@@ -88,15 +97,17 @@ class Refreshed(Generic[T]):
             await self.renew()
 
     async def _renew(self) -> None:
-        self._begun = self._now()
         try:
             value = await self._load()
         except RefreshFailed as error:
             self._complain(str(error))
             return
+        finally:
+            # At the end: else a source that is slower than the pause would be asked without one.
+            self._ended = self._now()
         self._told(True)
         if self._problem:
-            logger.warning("%s can be read again", self._name)
+            logger.warning("%s can be read again", self._where)
             self._problem = ""
         if value != self._value:
             self._value = value
@@ -106,5 +117,5 @@ class Refreshed(Generic[T]):
         self._told(False)
         if problem != self._problem:
             kept = "none was read yet" if self._value is None else "the last good ones stay in force"
-            logger.error("%s cannot be read: %s; %s", self._name, problem, kept)
+            logger.error("%s cannot be read: %s; %s", self._where, problem, kept)
         self._problem = problem

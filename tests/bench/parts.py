@@ -6,9 +6,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from pointsman_server.adapters.local_cache import LocalCache
-from pointsman_server.authenticating import Authenticator, Credentials
+from pointsman_server.authenticating import Authenticator, Credentials, limit_of_failures
 from pointsman_server.encoding import key_from_message
-from pointsman_server.failure_limit import FailureLimit
 from pointsman_server.identity import Credential, Identity
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.routes import Snapshot
@@ -61,12 +60,12 @@ class Parts:
             access_log_sample=0,
             pushback=True,
         )
-        names = ("count_open", "identify", "measure", "record", "translate", "admit", *who, "limit", "validate")
+        names = ("count_open", "identify", "measure", "record", "translate", "admit", *who, "bulk", "limit", "validate")
         return dict(zip(names, order, strict=True))
 
     async def authenticate(self) -> dict[str, Stage]:
         """Make the stage of authentication, which has seen the token of ``METADATA`` before."""
-        authenticator = Authenticator(tokens=AnyToken(), failures=FailureLimit(20))
+        authenticator = Authenticator(tokens=AnyToken(), failures=limit_of_failures(20))
         await authenticator.authenticate(Credentials((dict(METADATA)["authorization"],)))
         return {"authenticate": access.authenticate(authenticator)}
 

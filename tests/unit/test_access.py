@@ -6,9 +6,8 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials
+from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.errors import Unauthenticated
-from pointsman_server.failure_limit import FailureLimit
 from pointsman_server.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import access, calls
 from pointsman_server.rpc.interceptors import Interceptor, Method, identify
@@ -99,7 +98,7 @@ def test_beside_a_header_the_certificate_does_not_count() -> None:
 
 @pytest.fixture
 def authenticator() -> Authenticator:
-    return Authenticator(tokens=Verifier(), failures=FailureLimit(20))
+    return Authenticator(tokens=Verifier(), failures=limit_of_failures(20))
 
 
 async def subject_seen(authenticator: Authenticator, method: Method, context: Context) -> str:

@@ -1,13 +1,14 @@
 """Which credential of a call counts, who is let in, and for how long that is remembered."""
 
+import asyncio
 import math
 
 import pytest
 
-from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials
-from pointsman_server.errors import AccessUnavailable, Overloaded, Unauthenticated
+from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials, limit_of_failures
+from pointsman_server.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.identity import Credential, Identity
-from tests.support.fakes import ManualClock
+from tests.support.fakes import Gate, ManualClock
 
 
 class Verifier:
@@ -19,10 +20,12 @@ class Verifier:
         self.asked: list[str] = []
         self.down = False
         self.meanwhile = lambda: None
+        self.gate = Gate()
 
     async def verify(self, credential: str) -> Identity:
         self.asked.append(credential)
         self.meanwhile()
+        await self.gate.passing()
         if self.down:
             raise AccessUnavailable("the keys")
         if credential != self.good:
@@ -30,18 +33,8 @@ class Verifier:
         return Identity(f"{self.kind}:me", self.kind, expires_at=self.expires_at)
 
 
-class Failures:
-    """Allows until told otherwise."""
-
-    def __init__(self) -> None:
-        self.open = True
-        self.failures: list[str] = []
-
-    def allowed(self, peer: str) -> bool:
-        return self.open
-
-    def failed(self, peer: str) -> None:
-        self.failures.append(peer)
+FAILURES = 20
+"""How many bad credentials a host may show at once."""
 
 
 class Rig:
@@ -51,7 +44,7 @@ class Rig:
         self.clock = ManualClock()
         self.tokens = Verifier(Credential.BEARER_TOKEN, "a.b.c")
         self.api_keys = Verifier(Credential.API_KEY, "pmk_id_secret")
-        self.failures = Failures()
+        self.failures = limit_of_failures(FAILURES)
         self.checked: list[tuple[str, str]] = []
         kinds: dict = {"tokens": self.tokens, "api_keys": self.api_keys, "certificates": True} | off
         self.authenticator = Authenticator(
@@ -188,47 +181,76 @@ class TestWhatIsRemembered:
 
     async def test_no_more_than_so_many_are_and_bad_ones_push_none_out(self) -> None:
         rig = Rig(most=2)
-        for header in ("Bearer a.b.c", "bearer a.b.c", "Bearer  a.b.c"):
+        headers = ("Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c")
+        for header in headers:
             await rig.show(header)
         for number in range(10):
             await rig.refusal(f"Bearer x.y.{number}")
 
-        known = [rig.authenticator.recall(header) for header in ("Bearer a.b.c", "bearer a.b.c", "Bearer  a.b.c")]
+        known = [rig.authenticator.recall(header) for header in headers]
         assert [identity is not None for identity in known] == [False, True, True]
+
+    async def test_a_header_that_is_blown_up_is_not_kept(self, rig: Rig) -> None:
+        for padded in (f"Bearer{' ' * 8000}a.b.c", f"Bearer a.b.c{' ' * 8000}", " Bearer a.b.c"):
+            await rig.show(padded)
+            assert rig.authenticator.recall(padded) is None
 
 
 class TestFloodsOfBadCredentials:
-    async def test_failures_are_told_by_host(self, rig: Rig) -> None:
-        await rig.refusal("Bearer x.y.z")
-        assert rig.failures.failures == ["host"]
+    async def use_up(self, rig: Rig) -> None:
+        for _ in range(FAILURES):
+            await rig.refusal("Bearer x.y.z")
 
     async def test_over_the_bound_nothing_is_checked_and_the_caller_may_come_again(self, rig: Rig) -> None:
-        rig.failures.open = False
+        await self.use_up(rig)
+        rig.tokens.asked.clear()
+        rig.checked.clear()
 
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(RateLimited) as caught:
             await rig.show("Bearer a.b.c")
-        assert caught.value.metadata == {"limit": "authentication failures of one host"}
+        assert caught.value.metadata == {"limit": "authentication.failures"}
+        assert 0 < caught.value.retry_delay <= 1 / FAILURES
         assert rig.tokens.asked == []
         assert rig.checked == [("bearer token", "limited")]
 
+    async def test_other_hosts_do_not_pay_for_it(self, rig: Rig) -> None:
+        await self.use_up(rig)
+
+        assert (await rig.authenticator.authenticate(Credentials(("Bearer a.b.c",), None, "another"))).subject
+
     async def test_who_was_let_in_before_is_let_in_all_the_same(self, rig: Rig) -> None:
         await rig.show("Bearer a.b.c")
-        rig.failures.open = False
+        await self.use_up(rig)
 
         assert await rig.show("Bearer a.b.c") == "bearer token:me"
 
-    async def test_a_call_without_credentials_costs_nothing_and_does_not_count(self, rig: Rig) -> None:
-        await rig.refusal()
-        await rig.refusal("Basic eDp5")
-        assert rig.failures.failures == []
+    async def test_what_is_good_or_not_shown_at_all_does_not_count(self, rig: Rig) -> None:
+        for _ in range(5 * FAILURES):
+            await rig.show("Bearer  a.b.c")
+            await rig.refusal()
+            await rig.refusal("Basic eDp5")
+
+        await self.use_up(rig)
 
     async def test_that_nothing_is_known_yet_is_not_the_fault_of_the_caller(self, rig: Rig) -> None:
         rig.tokens.down = True
 
-        with pytest.raises(AccessUnavailable):
+        for _ in range(5 * FAILURES):
+            with pytest.raises(AccessUnavailable):
+                await rig.show("Bearer a.b.c")
+        assert set(rig.checked) == {("bearer token", "unavailable")}
+
+    async def test_what_is_being_checked_counts_also_when_its_caller_goes_away(self, rig: Rig) -> None:
+        rig.tokens.gate.close()
+        crowd = [asyncio.create_task(rig.show("Bearer x.y.z")) for _ in range(FAILURES + 5)]
+        await rig.tokens.gate.arrivals(FAILURES)
+        for task in crowd:
+            task.cancel()
+        endings = await asyncio.gather(*crowd, return_exceptions=True)
+
+        assert [type(ending) for ending in endings].count(RateLimited) == 5
+        with pytest.raises(RateLimited):
             await rig.show("Bearer a.b.c")
-        assert rig.failures.failures == []
-        assert rig.checked == [("bearer token", "unavailable")]
 
 
 class TestNamesOfCertificates:

@@ -109,6 +109,25 @@ def test_a_call_beyond_every_burst_passes_with_a_whole_one(clock):
     limited.take("a", 1000)
 
 
+def test_what_is_given_back_can_be_taken_again(clock):
+    limited = limiter(clock, 5)
+    assert passes(lambda: limited.take("a")) == 5
+    for _ in range(3):
+        limited.give_back("a")
+
+    assert passes(lambda: limited.take("a")) == 3
+
+
+def test_nothing_can_be_given_back_beyond_what_was_taken(clock):
+    limited = limiter(clock, 5)
+    limited.give_back("a")
+    limited.take("a")
+    clock.advance(60)
+    limited.give_back("a")
+
+    assert passes(lambda: limited.take("a")) == 5
+
+
 def test_subjects_do_not_take_from_each_other(clock):
     limited = limiter(clock, 5)
     passes(lambda: limited.take("a"))

@@ -103,6 +103,47 @@ async def test_who_comes_while_a_renewal_is_under_way_waits_for_it(kept: Refresh
     assert (source.loads, kept.value) == (1, "first")
 
 
+async def test_a_source_that_is_slower_than_the_pause_is_not_asked_without_one(
+    kept: Refreshed[str], source: Source, clock: ManualClock
+) -> None:
+    source.gate.close()
+    crowd = [asyncio.create_task(kept.renew_for_unknown()) for _ in range(10)]
+    await source.gate.arrivals()
+    clock.advance(60)
+    source.gate.open()
+    await asyncio.gather(*crowd)
+    assert source.loads == 1
+    await kept.renew_for_unknown()
+    assert source.loads == 1
+
+
+async def test_who_asks_and_leaves_keeps_nobody_from_what_is_new(kept: Refreshed[str], source: Source) -> None:
+    await kept.renew()
+    source.value = "second"
+    kept._ended = float("-inf")
+    source.gate.close()
+    leaving = asyncio.create_task(kept.renew_for_unknown())
+    await source.gate.arrivals()
+    staying = asyncio.create_task(kept.renew_for_unknown())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    source.gate.open()
+    await staying
+    assert (kept.value, source.loads) == ("second", 2)
+
+
+async def test_where_it_comes_from_is_for_the_log_alone(source: Source, caplog: pytest.LogCaptureFixture) -> None:
+    kept = Refreshed("the keys", source.load, interval=1, source="https://issuer.internal/keys?of=canary")
+    source.problem = "it is not there"
+    await kept.renew()
+
+    assert "the keys at https://issuer.internal/keys?of=canary cannot be read" in caplog.text
+    with pytest.raises(AccessUnavailable) as caught:
+        _ = kept.value
+    assert "issuer.internal" not in f"{caught.value} {caught.value.metadata}"
+
+
 async def test_it_renews_by_itself(kept: Refreshed[str], source: Source) -> None:
     running = asyncio.create_task(kept.run())
     async with asyncio.timeout(10):

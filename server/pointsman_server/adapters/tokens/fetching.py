@@ -8,7 +8,7 @@ import aiohttp
 from pointsman_server.refreshing import RefreshFailed
 
 MOST_BYTES = 256 << 10
-# Less than the pause between two renewals out of turn (``refreshing``): whoever waited for one finds it just done.
+# Callers whose key is not known wait so long.
 FETCH_SECONDS = 3.0
 
 
