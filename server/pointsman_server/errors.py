@@ -1,8 +1,12 @@
 """Everything that can go wrong in the terms of the domain. ``rpc.statuses`` says what each is on the wire."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Forbidden(PointsmanError):
     reason = "FORBIDDEN"
 
     def __init__(self, subject: str, permission: str, tenant: str, env: str) -> None:
+        tenant, env = _decent(tenant), _decent(env)
         where = f"{tenant or 'all tenants'}/*/{env or '*'}"
         message = f"{subject} has no {permission} in {where}: ask your operator to grant it"
         super().__init__(message, {"permission": permission, "tenant": tenant, "env": env})
@@ -188,6 +193,11 @@ class RevisionNotReached(RetryLater):
             "if no revision is that high yet, the token is of another epoch: drop it",
             {"min_revision": str(min_revision), "revision": str(revision)},
         )
+
+
+def _decent(name: str) -> str:
+    # Filters take any text, such as a URL with a password. What is no name is not repeated.
+    return name if _NAME.fullmatch(name) else "?"
 
 
 def _as_of(key: str, revision: int, epoch: str) -> dict[str, str]:

@@ -59,7 +59,9 @@ def parse_policy(content: bytes, file: str) -> Policy:
     # Not only TOMLDecodeError: numbers without end and nesting without end fail in their own ways.
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{file} is no TOML: {error}") from None
-    problems = [f"{file}: {key} is unknown: a policy consists of [[grant]]" for key in document if key != "grant"]
+    problems = [
+        f"{file}: {_shown(key)} is unknown: a policy consists of [[grant]]" for key in document if key != "grant"
+    ]
     tables = document.get("grant", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise PolicyError("\n".join([*problems, f"{file}: grant is no list of tables: write [[grant]]"]))
@@ -98,7 +100,7 @@ class _RuleReader:
         for key in self._table:
             if key not in KEYS:
                 hint = did_you_mean(key, KEYS) or f": the keys are {', '.join(KEYS)}"
-                yield f"{self._name}: {key} is unknown{hint}"
+                yield f"{self._name}: {_shown(key)} is unknown{hint}"
 
     def _claim(self) -> tuple[str, str]:
         if not {"claim", "value"} & self._table.keys():
@@ -134,6 +136,11 @@ class _RuleReader:
 
     def _complain(self, problem: str) -> None:
         self.problems.append(f"{self._name}: {problem}")
+
+
+def _shown(key: str) -> str:
+    # Who checks the policy of somebody else reads this on a terminal.
+    return key if key.isprintable() else repr(key)
 
 
 def _subject(text: str) -> Pattern:

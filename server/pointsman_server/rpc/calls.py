@@ -1,5 +1,6 @@
 """What is known of the call under way: its request id, who calls, its trace. Read from metadata only when needed."""
 
+import re
 import uuid
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +14,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 LONGEST_ID = 128
+# W3C Trace Context §3.2. Versions to come may add fields; those are not ours to pass on.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Call:
@@ -38,8 +41,9 @@ class Call:
 
     @property
     def traceparent(self) -> str:
-        """The W3C trace context of the caller, if it sent one."""
-        return self._text(TRACEPARENT)
+        """The W3C trace context of the caller, if it sent one. It is stored and published, so nothing else passes."""
+        given = self._text(TRACEPARENT)
+        return given if _TRACEPARENT.fullmatch(given) else ""
 
     @property
     def actor(self) -> str:

@@ -28,6 +28,8 @@ from pointsman_server.refreshing import Refreshed
 
 LONGEST_TOKEN = 8 << 10
 LONGEST_SUBJECT = 200
+# Seconds since the epoch of Unix: the year 9999, the last one of RFC 3339.
+LATEST_EXPIRY = 253_402_300_799
 # Explicit types of tokens that are for access (RFC 9068) or say nothing; one of another type, such as a logout token,
 # has the same signature and much the same claims (RFC 8725 §3.11).
 ACCESS_TYPES = frozenset({"", "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
@@ -138,8 +140,8 @@ class TokenVerifier:
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         subject, expiry = claims["sub"], claims["exp"]
-        # PyJWT takes a text for a number here; RFC 7519 §2 does not.
-        if not isinstance(expiry, int | float) or isinstance(expiry, bool):
+        # PyJWT takes a text for a number here; RFC 7519 §2 does not. Nor is a number beyond all floats a time.
+        if not isinstance(expiry, int | float) or isinstance(expiry, bool) or expiry > LATEST_EXPIRY:
             raise _refusal("claims")
         if not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
             raise _refusal("claims")
