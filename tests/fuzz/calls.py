@@ -6,7 +6,7 @@ What a call must be is judged here, whatever its method is.
 import asyncio
 import atexit
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
@@ -21,14 +21,18 @@ from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.changing import Changer
 from pointsman_server.epochs import Epochs, Tokens
 from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
+from pointsman_server.identity import Credential
+from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, Outcome, RouteQuery
 from pointsman_server.resolving import Resolver
 from pointsman_server.routes import KEY_PART, Change, Draft, Route, RouteKey, Snapshot, url_problem
 from pointsman_server.rpc import SERVICE, statuses
+from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.interceptors import Interceptor, stages
 from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
+from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier
 from tests.fuzz.hostile import CANARY
 from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
 from tests.support.refusals import read_status
@@ -50,6 +54,23 @@ LIVE, IDLE = RouteKey("a", "b", "c", "live"), RouteKey("a", "b", "c", "idle")
 FAILURES: tuple[PointsmanError | None, ...] = (None, None, None, None, StoreUnavailable(), Overloaded("store_loads"))
 
 
+KEYS = {
+    "everybody's": kept(0, "admin:*"),
+    "a reader of a": kept(1, "reader:a"),
+    "a writer of c": kept(2, "writer:*:c"),
+    "nobody": kept(3),
+}
+"""API keys for a guarded rig, by who shows them."""
+CALLERS: Mapping[str, Metadata] = {
+    **{who: (("authorization", f"Bearer {key_text(number)[1]}"),) for number, who in enumerate(KEYS)},
+    "no credential": (),
+    "two of them": (("authorization", f"Bearer {key_text(0)[1]}"),) * 2,
+    "a forgery": (("authorization", f"Bearer {key_text(4)[1]}{CANARY}"),),
+    "bytes": (("authorization", b"Bearer \xff"),),
+    "another scheme": (("authorization", f"Basic {CANARY}"),),
+}
+
+
 class Context:
     """What a handler sees of its call, and what it did to it."""
 
@@ -58,6 +79,7 @@ class Context:
         self.status: tuple[grpc.StatusCode, str] | None = None
         self._metadata = metadata
         self._remaining = remaining
+        self._when_over: list[Callable[[object], None]] = []
 
     def invocation_metadata(self) -> Metadata:
         return self._metadata
@@ -68,8 +90,19 @@ class Context:
     def time_remaining(self) -> float | None:
         return self._remaining
 
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self._when_over.append(callback)
+
+    def end(self) -> None:
+        """Tell those who want to know that the answer is on the wire."""
+        for callback in self._when_over:
+            callback(self)
+
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        return {}
 
     def code(self) -> grpc.StatusCode | None:
         return self.status[0] if self.status else None
@@ -161,9 +194,13 @@ class Ended:
 
 
 class Rig:
-    """The service on fakes. Every call finds the same state, so whatever fails fails again."""
+    """The service on fakes. Every call finds the same state, so whatever fails fails again.
 
-    def __init__(self) -> None:
+    A ``guarded`` one wants a credential for each call: an API key, of those in ``KEYS``.
+    """
+
+    def __init__(self, *, guarded: bool = False) -> None:
+        self._guarded = guarded
         self._loop = asyncio.new_event_loop()
         atexit.register(self._loop.close)
         self._store = WatchedStore()
@@ -179,7 +216,17 @@ class Rig:
         epochs.read(Clock(EPOCH, 1), epochs.seen)
         servicer = RouteServicer(resolver, Tokens(epochs, self._store), changer, self._store, metrics)
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
-        interceptor = Interceptor(stages(metrics, Admission(), deadline=5, access_log_sample=0, pushback=True))
+        who = authenticate(authenticator(key_verifier(*KEYS.values())))
+        order = stages(
+            metrics,
+            Admission(),
+            access=(who,) if guarded else (),
+            permissions=Permissions(Policy) if guarded else None,
+            deadline=5,
+            access_log_sample=0,
+            pushback=True,
+        )
+        interceptor = Interceptor(order)
         unary = {
             name: handler
             for name, handler in sorted(methods.handlers.items())
@@ -201,8 +248,24 @@ class Rig:
         ended = self._call(method, data, metadata, None if mood & 1 else 5.0)
         for value in self._store.reached:
             check_storable(value)
+        if self._guarded:
+            self._judge_access(metadata, ended)
         if ended.response is None:
             self._judge_status(method, data, ended.context)
+
+    def _judge_access(self, metadata: Metadata, ended: Ended) -> None:
+        """Nobody gets beyond the door without a key, nor anywhere near the store without being allowed to."""
+        shown = [value for name, value in metadata if name == "authorization"]
+        known = {f"Bearer {key_text(number)[1]}" for number in range(len(KEYS))}
+        code = ended.context.status[0] if ended.context.status else grpc.StatusCode.OK
+        if len(shown) != 1 or shown[0] not in known:
+            assert code is grpc.StatusCode.UNAUTHENTICATED, f"{code} for {shown}"
+        else:
+            assert code is not grpc.StatusCode.UNAUTHENTICATED
+        if shown == [f"Bearer {key_text(3)[1]}"]:
+            assert code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT)
+        if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            assert not self._store.reached, "who may not has reached the store"
 
     def _start_over(self, mood: int) -> None:
         self._store.start_over()
@@ -219,6 +282,8 @@ class Rig:
             response = self._loop.run_until_complete(handler.unary_unary(request, context))
         except grpc.aio.AbortError:
             return Ended(None, context)
+        finally:
+            context.end()
         assert context.status is None
         return Ended(handler.response_serializer(response), context)
 
@@ -233,6 +298,14 @@ class Rig:
         assert refusal.reason in REASONS, f"{refusal.reason} is no ErrorReason"
         _check_trailers(context.trailers)
         request = _parsed(self.requests[method], data)
+        if refusal.reason == "UNAUTHENTICATED":
+            assert refusal.metadata == {
+                "credential": Credential(refusal.metadata["credential"]),
+                "problem": refusal.metadata["problem"],
+            }
+            assert refusal.metadata["problem"] in PROBLEMS
+            check_told([message], request)
+            return
         if request is None:
             assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, MALFORMED)
         said = [message, *refusal.metadata.values(), *refusal.fields, *refusal.fields.values()]
@@ -246,7 +319,8 @@ def check_told(said: Sequence[str], request: Message | None) -> None:
     """Raise AssertionError when a text says what only we may know, or repeats what may be a secret."""
     # These are repeated on purpose, and only once they are well-formed.
     for line in said:
-        text = line
+        # An ellipsis of ours.
+        text = line.replace("…", "...")
         for known in _names(request) if request else ():
             text = text.replace(known, "<name>")
         assert text.isascii(), f"repeats what came in: {line!r}"

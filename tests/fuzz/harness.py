@@ -39,10 +39,15 @@ CORPUS = ROOT / ".cache" / "fuzz" / "corpus"
 # How many inputs one run of the suite gives to each target. In all it is at least TOTAL.
 TOTAL = 100_000
 BUDGETS = {
+    "api_key_bytes": 10_000,
+    "bearer_token_bytes": 10_000,
     "cached_value_bytes": 15_000,
     "change_bytes": 20_000,
     "file_bytes": 20_000,
+    "grant_bytes": 10_000,
+    "issuer_keys_bytes": 10_000,
     "page_token_bytes": 20_000,
+    "policy_bytes": 10_000,
     "request_bytes": 20_000,
     "rule_bytes": 40_000,
     "file_rows": 1_500,

@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
-from tests.fuzz.calls import Metadata, Rig
+from tests.fuzz.calls import CALLERS, Metadata, Rig
 
-RIG = Rig()
+RIG, GUARDED = Rig(), Rig(guarded=True)
 
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -27,10 +27,13 @@ INPUTS = st.tuples(
     st.sampled_from(BODIES),
     st.lists(st.tuples(NAMES, st.one_of(TEXTS, st.binary(max_size=8))), max_size=4),
     st.integers(0, 23),
+    st.one_of(st.none(), st.sampled_from(sorted(CALLERS))),
 )
 
 
-def check(value: tuple[tuple[str, bytes], Metadata, int]) -> None:
+def check(value: tuple[tuple[str, bytes], Metadata, int, str | None]) -> None:
     """Make a call with this metadata."""
-    (method, body), metadata, mood = value
+    (method, body), metadata, mood, caller = value
     RIG.judge(method, body, metadata, mood=mood)
+    if caller is not None:
+        GUARDED.judge(method, body, [*metadata, *CALLERS[caller]], mood=mood)

@@ -1,4 +1,4 @@
-"""Requests as bytes: the first says which method is called, the second what fails behind it; the rest is the message.
+"""Requests as bytes: the first says which method is called, and by whom; the second what fails behind it; the rest is the message.
 
 What parses is mutated as a message, so that most inputs get past the parser.
 """
@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.rpc import convert
-from tests.fuzz.calls import Rig
+from tests.fuzz.calls import CALLERS, Rig
 from tests.fuzz.hostile import TEXTS, fill, unknown_fields
 from tests.support.fakes import EPOCH
 
@@ -19,8 +19,10 @@ MODULES = ("pointsman_server", "tests.fuzz.calls")
 LONGEST = 8192
 WORDS = tuple(text.encode() for text in TEXTS if text and len(text) < 64)
 
-RIG = Rig()
+RIG, GUARDED = Rig(), Rig(guarded=True)
 METHODS = tuple(RIG.requests)
+# None: where nobody is asked.
+WHO = (None, *CALLERS)
 
 KEY = route_pb2.RouteKey(tenant="a", service="b", env="c", version="live")
 OTHER = route_pb2.RouteKey(tenant="a", service="b", env="c", version="new")
@@ -65,7 +67,10 @@ SEEDS = (
 def check(data: bytes) -> None:
     """Give one call whatever the bytes say."""
     head = data[:2].ljust(2, b"\0")
-    RIG.judge(METHODS[head[0] % len(METHODS)], data[2:], mood=head[1])
+    who, method = divmod(head[0], len(METHODS))
+    caller = WHO[who % len(WHO)]
+    rig = RIG if caller is None else GUARDED
+    rig.judge(METHODS[method], data[2:], CALLERS.get(caller or "", ()), mood=head[1])
 
 
 def mutate(data: bytes, size: int, seed: int) -> bytes:
@@ -78,7 +83,9 @@ def mutate(data: bytes, size: int, seed: int) -> bytes:
 def _message(data: bytes, random: Random) -> bytes | None:
     head = data[:2].ljust(2, b"\0")
     if random.random() < 0.2:
-        head = bytes([random.randrange(len(METHODS)), random.randrange(24)])
+        # Mostly where nobody is asked: whoever is refused reaches little.
+        who = random.choice((0, 0, random.randrange(len(WHO))))
+        head = bytes([who * len(METHODS) + random.randrange(len(METHODS)), random.randrange(24)])
     message = RIG.requests[METHODS[head[0] % len(METHODS)]]()
     try:
         message.MergeFromString(data[2:])
