@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
 

@@ -1,4 +1,4 @@
-"""Callers for the fuzz targets, the same in every process: keys that are derived, not drawn; and what they may be told."""
+"""Callers for the fuzz targets: with keys that are the same in every process, and what they may be told."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -41,8 +41,9 @@ def test_the_trace_of_the_caller_is_kept() -> None:
     assert call("traceparent", TRACE).traceparent == TRACE
 
 
-@pytest.mark.parametrize(
-    "value", (*INDECENT, "a password", TRACE.upper(), f"{TRACE}-more", f"ff{TRACE[2:]}", TRACE[:-1])
-)
+NO_TRACES = ("a password", TRACE.upper(), f"{TRACE}-more", f"ff{TRACE[2:]}", TRACE[:-1])
+
+
+@pytest.mark.parametrize("value", [*INDECENT, *NO_TRACES])
 def test_what_is_no_trace_is_dropped(value: str | bytes) -> None:
     assert call("traceparent", value).traceparent == ""

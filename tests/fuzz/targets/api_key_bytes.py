@@ -1,4 +1,4 @@
-"""API keys as bytes. The first byte says whether the rest gets a check that is right, so that more than that is tried."""
+"""API keys as bytes. The first says whether the rest gets a check that is right, so that more than that is tried."""
 
 import asyncio
 import re

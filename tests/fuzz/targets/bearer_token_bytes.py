@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import math
+from typing import Any
 
 from jwt import api_jws
 
@@ -35,7 +36,7 @@ HEADERS = (
 )
 
 
-def _claims(**other: object) -> bytes:
+def _claims(**other: Any) -> bytes:
     return json.dumps(GOOD_CLAIMS | other).encode()
 
 
@@ -44,13 +45,19 @@ def _signed(claims: bytes, key: object = ED25519, kid: str = "okp") -> str:
 
 
 GOOD = _signed(_claims())
+
+
+def _each(claim: str, *values: Any) -> list[dict[str, Any]]:
+    return [{claim: value} for value in values]
+
+
 STRANGE = (
-    *({"exp": value} for value in (1, "4000000000", True, 10**400, 1e300, math.inf, math.nan, None, [])),
-    *({"sub": value} for value in ("", 1, "a\0b", "\u202e", "x" * 201, None)),
-    *({"aud": value} for value in ([], [AUDIENCE], {AUDIENCE: 1}, None)),
-    *({"nbf": value} for value in (math.inf, 10**400, "x", [])),
-    *({"iat": value} for value in (-math.inf, "x", 4e9)),
-    *({"grants": value} for value in (["admin:*", 1, "a:b:c:d"], "reader:" * 99, {"a": []})),
+    *_each("exp", 1, "4000000000", True, 10**400, 1e300, math.inf, math.nan, None, []),
+    *_each("sub", "", 1, "a\0b", "\u202e", "x" * 201, None),
+    *_each("aud", [], [AUDIENCE], {AUDIENCE: 1}, None),
+    *_each("nbf", math.inf, 10**400, "x", []),
+    *_each("iat", -math.inf, "x", 4e9),
+    *_each("grants", ["admin:*", 1, "a:b:c:d"], "reader:" * 99, {"a": []}),
 )
 SEEDS = (
     *(
@@ -105,7 +112,7 @@ def _raw(data: bytes) -> str:
 
 def _assembled(data: bytes) -> str:
     """Put a token together from header, claims and signature, which no one of ours signed."""
-    parts = (data.split(b"\0", 2) + [b"", b""])[:3]
+    parts = [*data.split(b"\0", 2), b"", b""][:3]
     return "Bearer " + ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
@@ -123,7 +130,7 @@ def _show(header: str) -> Identity | None:
 
 
 def _now(header: str) -> Identity:
-    """Authenticate without a loop: with keys that are known nothing is waited for, but the pause before asking again."""
+    """Authenticate by what is known: nothing is asked for again."""
     return LOOP.run_until_complete(AUTHENTICATOR.authenticate(Credentials((header,), None, "host")))
 
 

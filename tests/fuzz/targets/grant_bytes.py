@@ -29,7 +29,7 @@ WORDS = (b"reader", b"writer", b"auditor", b"admin", b":", b"+", b"*", b"team-",
 
 def check(data: bytes) -> None:
     """Read a grant, and ask it."""
-    text, tenant, env, *_ = (data.decode("utf-8", "replace").split("\n") + ["", ""])[:3]
+    text, tenant, env, *_ = [*data.decode("utf-8", "replace").split("\n"), "", ""]
     try:
         grant = parse_grant(text)
     except ValueError as error:

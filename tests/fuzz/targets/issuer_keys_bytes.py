@@ -1,6 +1,7 @@
 """The key set of an issuer as bytes."""
 
 import json
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -16,25 +17,22 @@ OKP, EC = JWKS
 # RFC 7517 appendix A.1.
 RSA = {
     "kty": "RSA",
-    "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3okn"
-    "jhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5"
+    "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4"
+    "n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5"
     "hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
     "e": "AQAB",
     "kid": "rsa",
 }
+
+
+def _each(key: dict[str, Any], *changes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [key | change for change in changes]
+
+
 STRANGE = (
-    *(
-        RSA | changes
-        for changes in ({"e": "AQ"}, {"e": ""}, {"n": "AQAB"}, {"n": 1}, {"n": "AA"}, {"d": CANARY}, {"kid": 1})
-    ),
-    *(
-        EC | changes
-        for changes in ({"x": CANARY}, {"y": ""}, {"crv": "P-384"}, {"crv": []}, {"alg": "none"}, {"x": "AAAA"})
-    ),
-    *(
-        OKP | changes
-        for changes in ({"x": "AA"}, {"crv": "X25519"}, {"use": "enc"}, {"key_ops": "verify"}, {"key_ops": []})
-    ),
+    *_each(RSA, {"e": "AQ"}, {"e": ""}, {"n": "AQAB"}, {"n": 1}, {"n": "AA"}, {"d": CANARY}, {"kid": 1}),
+    *_each(EC, {"x": CANARY}, {"y": ""}, {"crv": "P-384"}, {"crv": []}, {"alg": "none"}, {"x": "AAAA"}),
+    *_each(OKP, {"x": "AA"}, {"crv": "X25519"}, {"use": "enc"}, {"key_ops": "verify"}, {"key_ops": []}),
     {"kty": "oct", "k": CANARY, "alg": "HS256"},
 )
 

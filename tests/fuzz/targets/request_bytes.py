@@ -1,6 +1,6 @@
-"""Requests as bytes: the first says which method is called, and by whom; the second what fails behind it; the rest is the message.
+"""Requests as bytes: the first says which method is called, and by whom; the second what fails behind it.
 
-What parses is mutated as a message, so that most inputs get past the parser.
+The rest is the message. What parses is mutated as one, so that most inputs get past the parser.
 """
 
 from random import Random
