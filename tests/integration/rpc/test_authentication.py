@@ -218,7 +218,8 @@ def test_beyond_the_bound_nothing_is_checked_but_who_was_let_in_goes_on(
             assert_unauthenticated(refused(stub.List, request(key), metadata=bad), "signature")
 
             refusal = refused(stub.List, request(key), metadata=bad)
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+            assert refusal.metadata == {"limit": "authentication.failures"}
             assert refusal.retry_seconds
 
             stub.List(request(key), metadata=known)
@@ -267,3 +268,4 @@ def test_while_the_issuer_cannot_be_reached_from_the_start_callers_are_told_to_c
             refusal = refused(RouteServiceStub(channel).List, request(key), metadata=bearing(EC.token()))
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ACCESS_UNAVAILABLE")
+    assert url not in str(refusal), "where the keys are is for the log"

@@ -255,3 +255,60 @@ def test_with_postgresql_away_the_last_keys_stay(guarded: Guarded, stub: RouteSe
 async def rename(guarded: Guarded, old: str, new: str) -> None:
     async with guarded.server.app.database.connection() as connection:
         await connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+@pytest.fixture(scope="module")
+def channel(guarded: Guarded) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(guarded.server.address) as channel:
+        yield channel
+
+
+class TestBadInputWhereCallersAreChecked:
+    """The rows of bad input: whoever may call gets the answer of each, and whoever may not learns nothing of it."""
+
+    @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x06\x0a\x04\xff\xfe\xfd\xfc"], ids=["protobuf", "UTF-8"])
+    @pytest.mark.parametrize("method", ["Resolve", "BatchResolve", "Create", "List"])
+    def test_what_is_malformed_gets_a_fixed_text(
+        self, channel: grpc.Channel, guest: dict[str, Any], method: str, body: bytes
+    ) -> None:
+        call = channel.unary_unary(f"/pointsman.v1.RouteService/{method}")
+        refusal = refused(call, body, **guest)
+
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert refusal.message == ": the request is not a valid protobuf message of this method"
+        assert refused(call, body, timeout=30).code is UNAUTHENTICATED
+
+    def test_an_unknown_method_is_unimplemented(self, channel: grpc.Channel, guest: dict[str, Any]) -> None:
+        for path in ("/pointsman.v1.RouteService/Nonsense", "/pointsman.v1.Nonsense/Get", "/"):
+            for options in (guest, {"timeout": 30}):
+                assert refused(channel.unary_unary(path), b"", **options).code is grpc.StatusCode.UNIMPLEMENTED
+
+    def test_a_bug_gets_a_fixed_text_and_the_request_id(
+        self, guarded: Guarded, stub: RouteServiceStub, guest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(*_args: object) -> None:
+            raise RuntimeError("canary")
+
+        monkeypatch.setattr(guarded.server.app.store, "list_routes", broken)
+        refusal = refused(stub.List, pb.ListRequest(tenant="team-a"), **guest)
+
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert refusal.metadata == {"x-request-id": "the-same"}
+        assert "canary" not in str(refusal)
+
+    def test_a_denial_repeats_nothing_that_is_no_name(self, stub: RouteServiceStub, guest: dict[str, Any]) -> None:
+        refusal = refused(stub.List, pb.ListRequest(tenant="https://user:canary@host"), **guest)
+
+        assert refusal.code is grpc.StatusCode.PERMISSION_DENIED
+        assert "canary" not in str(refusal)
+
+
+def test_a_batch_is_denied_as_a_whole_wherever_in_it_the_other_tenant_is(
+    stub: RouteServiceStub, guest: dict[str, Any]
+) -> None:
+    for there in (THERE, NOT_THERE):
+        for keys in ([there], [OURS, there], [there, OURS], [OURS] * 999 + [there]):
+            refusal = refused(stub.BatchResolve, pb.BatchResolveRequest(keys=keys), **guest)
+
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN")
+            assert refusal.metadata == {"permission": "routes.read", "tenant": "team-b", "env": "prod"}

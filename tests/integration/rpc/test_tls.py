@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
+from pointsman_server.api_keys import mint
+from pointsman_server.granting import parse_grant
+from pointsman_server.ports import KeyDraft
 from pointsman_server.rpc import tls
 from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
@@ -181,6 +186,53 @@ def test_a_token_counts_more_than_the_certificate_of_who_brings_it(start, files,
         changes = stub.ListChanges(pb.ListChangesRequest(tenant=key.tenant)).changes
 
     assert [change.actor for change in changes] == ["jwt:checkout", "dns:proxy.internal"]
+
+
+def test_all_three_kinds_at_once_and_exactly_one_of_them_counts(start, files, ours, key, tmp_path):
+    signer = SigningKey("key-1")
+    (tmp_path / "keys.json").write_bytes(jwks(signer))
+    server = start(
+        tls_client_ca_file=files.client_ca,
+        jwt_issuer=ISSUER,
+        jwt_audience=AUDIENCE,
+        jwt_jwks_file=tmp_path / "keys.json",
+        api_keys=True,
+    )
+    minted = mint()
+    draft = KeyDraft("ci", (parse_grant("admin:*"),), "ann", timedelta(days=1))
+    server.run(PostgresApiKeyStore(server.app.database).create(draft, minted))
+    server.run(server.app.gate.api_keys.known.renew())
+    token, api_key = bearing(signer.token()), bearing(minted.text)
+    with connect(server.address, ours, ours.client(dns=("checkout.internal",))) as channel:
+        stub = RouteServiceStub(channel)
+        stub.Create(pb.CreateRequest(key=key, url=URL))
+        for number, shown in enumerate((token, api_key)):
+            stub.Update(pb.UpdateRequest(key=key, url=f"{URL}/{number}"), metadata=shown)
+        changes = stub.ListChanges(pb.ListChangesRequest(tenant=key.tenant)).changes
+        refusals = {
+            what: refused(stub.List, pb.ListRequest(), metadata=shown).metadata["problem"]
+            for what, shown in {
+                "a bad token": bearing(SigningKey("key-1", number=1).token()),
+                "a bad key": bearing(minted.text[:-1]),
+                "another scheme": [("authorization", "Basic eDp5")],
+                "two that are good": token + api_key,
+            }.items()
+        }
+    assert [change.actor for change in changes] == ["dns:checkout.internal", "jwt:checkout", "key:ci"]
+    # None of them is made good by the certificate.
+    assert refusals == {
+        "a bad token": "signature",
+        "a bad key": "malformed",
+        "another scheme": "scheme",
+        "two that are good": "ambiguous",
+    }
+    with connect(server.address, ours) as channel:
+        refusal = refused(RouteServiceStub(channel).List, pb.ListRequest(), metadata=token)
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE, "without a certificate there is no handshake"
+
+
+def bearing(text: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {text}")]
 
 
 class Calls:
