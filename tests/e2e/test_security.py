@@ -1,6 +1,5 @@
 """``pointsman-server serve`` beyond loopback, and with TLS in several workers."""
 
-import urllib.request
 from pathlib import Path
 
 import grpc
@@ -10,7 +9,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from tests.support.certificates import Authority, TlsFiles, connect
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
-from tests.support.processes import free_port, get_metric, run, server_process
+from tests.support.processes import free_port, get_metric, get_text, run, server_process
 from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
 
@@ -125,11 +124,6 @@ def answer_to(channel: grpc.Channel, token: str) -> tuple[grpc.StatusCode, str]:
 
 def logged_calls(text: str) -> list[str]:
     return [line for line in text.splitlines() if '"event": "call"' in line or '"event":"call"' in line]
-
-
-def get_text(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=30) as response:
-        return response.read().decode()
 
 
 def test_workers_share_a_port_with_tls_and_each_takes_a_new_certificate(environ, tmp_path: Path):

@@ -143,6 +143,15 @@ def get_json(url: str) -> tuple[int, dict[str, Any]]:
         return error.code, json.load(error)
 
 
+def get_text(url: str) -> str:
+    """GET a text, whatever its status."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
 def get_metric(url: str, pattern: str) -> float | None:
     """Read one sample from ``/metrics``: ``pattern`` matches its name and labels."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_SECONDS) as response:
