@@ -60,7 +60,7 @@ class Parts:
             access_log_sample=0,
             pushback=True,
         )
-        names = ("count_open", "identify", "measure", "record", "translate", "admit", *who, "bulk", "limit", "validate")
+        names = ("count_open", "identify", "measure", "record", "translate", "admit", "limit", *who, "bulk", "validate")
         return dict(zip(names, order, strict=True))
 
     async def authenticate(self) -> dict[str, Stage]:

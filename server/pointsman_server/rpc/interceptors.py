@@ -68,14 +68,14 @@ def stages(
         translate(pushback=pushback),
         # Before any work is done for the call.
         admit(admission),
+        # Around everything that may wait: for keys to check a caller by, too.
+        limit(deadline),
         # Before anything that costs, and before whatever depends on who calls.
         *access,
         # Before what costs more than it does, and before any I/O. Without a limit there is no such stage.
         *([throttle_callers(throttling)] if throttling else []),
         # Before the work, whose memory it bounds.
         bound_bulk(bulk or Bulk()),
-        # Around the work alone.
-        limit(deadline),
         # After what refuses calls for less, so that it costs nothing for them; before any I/O.
         validate(),
         # After validation, because what may be done depends on the keys in the request, and a malformed one is none.

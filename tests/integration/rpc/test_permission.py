@@ -1,5 +1,6 @@
 """Who may not is told so, the same whatever there is, by both transports; with real keys and a real policy."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def guarded(
             api_keys=True,
             policy_file=policy,
             access_refresh_seconds=0.1,
+            deadline_seconds=1,
         )
         with serving(chosen) as server:
             yield Guarded(server, policy)
@@ -295,6 +297,25 @@ class TestBadInputWhereCallersAreChecked:
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
         assert refusal.metadata == {"x-request-id": "the-same"}
         assert "canary" not in str(refusal)
+
+    def test_who_waits_for_keys_waits_no_longer_than_for_anything_else(
+        self, guarded: Guarded, stub: RouteServiceStub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = guarded.server.app.gate.api_keys.known
+        go_on = asyncio.Event()
+
+        async def never() -> None:
+            await go_on.wait()
+
+        monkeypatch.setattr(known, "_renew_if_due", never)
+        metadata = bearing(mint().text)["metadata"]
+        try:
+            refusal = refused(stub.List, pb.ListRequest(), metadata=metadata)
+        finally:
+            guarded.server.loop.call_soon_threadsafe(go_on.set)
+
+        assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "the server's own deadline of 1 s" in refusal.message
 
     def test_a_denial_repeats_nothing_that_is_no_name(self, stub: RouteServiceStub, guest: dict[str, Any]) -> None:
         refusal = refused(stub.List, pb.ListRequest(tenant="https://user:canary@host"), **guest)
