@@ -41,6 +41,7 @@ from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.settings import Role, Settings, host_and_port
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 
@@ -80,6 +81,7 @@ class App:
         self.audit_keeper: AuditKeeper | None = None
         self.cache = self._make_cache()
         self.local = self._make_local()
+        self.turns = Turns()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
         self.gate = Gate(settings, self.database, self.metrics)
@@ -144,9 +146,9 @@ class App:
 
     def _make_front(self) -> Front:
         tokens = Tokens(self.epochs, self.store)
-        servicer = RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics)
+        servicer = RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics, turns=self.turns)
         near = Near(self.local, lambda: self.epochs.epoch)
-        return Front(self.settings, servicer, near, self.gate, self.health, self.metrics)
+        return Front(self.settings, servicer, near, self.gate, self.health, self.metrics, self.turns)
 
     async def _drain_grpc(self) -> None:
         self._draining = True
@@ -169,6 +171,7 @@ class App:
             observer=self.metrics,
             bounds=bounds,
             join_seconds=settings.cache_local_ttl_seconds,
+            turns=self.turns,
         )
 
     def _make_checks(self) -> Checks:

@@ -26,6 +26,7 @@ from pointsman_server.settings import Settings, host_and_port, is_loopback, vari
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.tally import Tally
+from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 
@@ -46,7 +47,14 @@ class Front:
     """The gRPC server: made from settings, started once everything behind it runs, drained before that ends."""
 
     def __init__(
-        self, settings: Settings, servicer: RouteServicer, near: Near, gate: Gate, health: Health, metrics: Metrics
+        self,
+        settings: Settings,
+        servicer: RouteServicer,
+        near: Near,
+        gate: Gate,
+        health: Health,
+        metrics: Metrics,
+        turns: Turns,
     ) -> None:
         self._settings = settings
         self._servicer = servicer
@@ -54,6 +62,7 @@ class Front:
         self._gate = gate
         self._health = health
         self._metrics = metrics
+        self._turns = turns
         self._server: Any = None
         self.warm: WarmAnswers | None = None
         self._stack = AsyncExitStack()
@@ -86,7 +95,7 @@ class Front:
         who = (access.authenticate(gate.authenticator),) if gate.authenticator else ()
         throttling = self._make_throttling()
         self.warm = warm = self._make_warm(throttling)
-        bulk = Bulk(unread_seconds=settings.unread_seconds)
+        bulk = Bulk(unread_seconds=settings.unread_seconds, turns=self._turns)
         order = stages(
             self._metrics,
             self.admission,

@@ -14,6 +14,7 @@ from pointsman_server.batching import Batcher
 from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
 from pointsman_server.ports import Lookup, RouteCache, RouteStore
 from pointsman_server.routes import Route, RouteKey, Snapshot
+from pointsman_server.turns import Turns
 
 
 class Source(StrEnum):
@@ -115,6 +116,7 @@ class Resolver:
         bounds: Bounds = Bounds(),
         patience: float = 1.0,
         join_seconds: float = 1.0,
+        turns: Turns | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = Batcher(
@@ -132,6 +134,7 @@ class Resolver:
         self._observer = observer
         self._patience = patience
         self._join_seconds = join_seconds
+        self._turns = turns or Turns()
         self._now = now
         self._flights: dict[RouteKey, Flight] = {}
         self._leases: dict[RouteKey, set[object]] = {}
@@ -163,9 +166,9 @@ class Resolver:
         """
         if fully_consistent:
             return await self._from_store(key, min_revision)
-        near = self.near(key, min_revision)
-        if near:
-            return near
+        return self.near(key, min_revision) or await self._from_afar(key, min_revision)
+
+    async def _from_afar(self, key: RouteKey, min_revision: int) -> Answer:
         answer = await self._fly(key)
         if answer.snapshot.as_of >= min_revision:
             return answer
@@ -175,10 +178,16 @@ class Resolver:
         self, keys: Sequence[RouteKey], min_revision: int = 0, *, fully_consistent: bool = False
     ) -> list[Answer | PointsmanError]:
         """Answer every key, in order; a key that cannot be answered has its error in its place."""
-        distinct = dict.fromkeys(keys)
-        calls = (self.resolve(key, min_revision, fully_consistent=fully_consistent) for key in distinct)
-        results = dict(zip(distinct, await asyncio.gather(*calls, return_exceptions=True), strict=True))
-        return [_answer_or_error(results[key]) for key in keys]
+        distinct = list(dict.fromkeys(keys))
+        find = self._from_store if fully_consistent else self._from_afar
+        results: dict[RouteKey, Answer | PointsmanError] = {}
+        if not fully_consistent:
+            near = await self._turns.map(lambda key: self.near(key, min_revision), distinct)
+            results.update((key, answer) for key, answer in zip(distinct, near, strict=True) if answer)
+        missing = [key for key in distinct if key not in results]
+        found = await asyncio.gather(*(find(key, min_revision) for key in missing), return_exceptions=True)
+        results.update(zip(missing, map(_answer_or_error, found), strict=True))
+        return [results[key] for key in keys]
 
     def learn(self, snapshots: Sequence[Snapshot]) -> None:
         """Take over what a write of this process left behind, before the write is answered."""

@@ -1,11 +1,13 @@
 """``python -m tests.bench.abuse``: what an abuser costs everybody else, on each transport.
 
-Another client resolves routes, one call after the other with a pause of 2 ms, first in quiet and then while one abuser
-does its worst (``abusers``). Server and engines have one core to themselves. The client has the last core; so has the
-abuser where there are only two, but as an idle process (SCHED_IDLE), which runs only while the client does not. With
-three cores or more it has one of its own.
+A bystander resolves routes at a fixed rate, first in quiet and then while one abuser does its worst (``abusers``);
+each is a process of its own. Server and engines have one core to themselves. The bystander has the last core, before
+everybody else; so has the abuser where there are only two, but as an idle process (SCHED_IDLE), which runs only while
+nobody else does. With three cores or more it has one of its own. Callers show bearer tokens, which the server checks.
 
-Targets: the client's p99 stays within twice that of quiet, and the server grows by at most 64 MB.
+``busy-neighbour`` abuses nobody, and keeps its core as busy as the others do: its ratio is what the method costs.
+
+Targets: the bystander's p99 stays within twice that of quiet, and the server grows by at most 64 MB.
 """
 
 import argparse
@@ -22,23 +24,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import psutil
 
-from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server import embedded
 from pointsman_server.telemetry import logs
-from tests.bench import cores, report, requests
-from tests.bench.abusers import ABUSES
+from tests.bench import cores, report
+from tests.bench.abusers import ABUSES, NEIGHBOUR
+from tests.bench.bystander import Seen
 from tests.bench.children import ROOT, Child, child
 from tests.bench.rig import COMMON, TRANSPORTS, load_routes
+from tests.support import issuer
 from tests.support.memory import MEGABYTE, forget_worst, resident
+from tests.support.servers import EVERYBODY
 
-PAUSE_SECONDS = 0.002
 TARGET_RATIO = 2.0
 TARGET_MEGABYTES = 64
-# With them, a server checks bearer tokens, and `bad-tokens` is about that; without, it ignores them.
-JWT_SETTINGS = ("POINTSMAN_JWT_ISSUER", "POINTSMAN_JWT_AUDIENCE", "POINTSMAN_JWT_JWKS_FILE")
+LEAD_SECONDS = 1.0
+KEY = issuer.SigningKey(kid="k1", kind="RSA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +89,12 @@ class Row:
         return not self.failed and self.ratio <= TARGET_RATIO and self.growth <= TARGET_MEGABYTES * MEGABYTE
 
 
-class Client:
-    """The one that must not suffer."""
-
-    def __init__(self, address: str, metadata: Sequence[tuple[str, str]]) -> None:
-        self._channel = grpc.insecure_channel(address)
-        self._stub = RouteServiceStub(self._channel)
-        self._requests = requests.resolves()[:200]
-        self._metadata = metadata
-
-    def p99(self, seconds: float) -> tuple[float, int]:
-        """Call for some seconds; returns the 99th percentile in milliseconds, and how many calls failed."""
-        times: list[float] = []
-        failed = 0
-        end = time.perf_counter() + seconds
-        while (begun := time.perf_counter()) < end:
-            try:
-                request = self._requests[len(times) % len(self._requests)]
-                self._stub.Resolve(request, timeout=10, metadata=self._metadata)
-            except grpc.RpcError:
-                failed += 1
-            times.append(time.perf_counter() - begun)
-            time.sleep(PAUSE_SECONDS)
-        return sorted(times)[int(len(times) * 0.99)] * 1000, failed
-
-    def close(self) -> None:
-        """Hang up."""
-        self._channel.close()
+def watch(server: Child, places: Places, seconds: float, token: str) -> Seen:
+    """Let the bystander call for some seconds."""
+    command = [sys.executable, "-m", "tests.bench.bystander", server.address, str(seconds), token]
+    with cores.pinned(places.client):
+        output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=seconds + 60, check=True).stdout
+    return Seen(**json.loads(output))
 
 
 @contextmanager
@@ -126,7 +107,7 @@ def abusing(name: str, address: str, places: Places, told: dict[str, int]) -> It
             if places.shared:
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
-    command = [sys.executable, "-m", "tests.bench.abusers", name, address]
+    command = [sys.executable, "-m", "tests.bench.abusers", name, address, KEY.token(exp=2**31)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=place)  # noqa: PLW1509 - one thread
     try:
         yield
@@ -142,29 +123,31 @@ def abusing(name: str, address: str, places: Places, told: dict[str, int]) -> It
 
 def measure(transport: str, abuse: str, server: Child, places: Places, chosen: argparse.Namespace) -> Row:
     """Measure one abuse of one server: quiet, abused, quiet, abused, of which the medians are taken."""
-    quiet, abused, told = [], [], {"done": 0, "disconnected": 0}
+    quiet: list[float] = []
+    abused: list[float] = []
+    told = {"done": 0, "disconnected": 0}
     failed = growth = 0
-    with cores.pinned(places.client):
-        token = [("authorization", f"Bearer {chosen.token}")] if chosen.token else []
-        client = Client(server.address, token)
-        client.p99(1)
-        for _ in range(chosen.rounds):
-            p99, missed = client.p99(chosen.seconds)
-            quiet.append(p99)
-            before = _start_of_growth(server)
-            seen: dict[str, int] = {}
-            with abusing(abuse, server.address, places, seen):
-                time.sleep(1)  # until it is in full swing
-                p99, missed = client.p99(chosen.seconds)
-                abused.append(p99)
-            failed += missed
-            growth = max(growth, _worst(server) - before)
-            for name in told:
-                told[name] += seen.get(name, 0)
-        client.close()
-    per_second = told["done"] / (chosen.rounds * (chosen.seconds + 1))
+    token = KEY.token(exp=2**31)
+    begun = 0.0
+    for _ in range(chosen.rounds):
+        seen = watch(server, places, chosen.seconds, token)
+        quiet.append(seen.p99)
+        before = _start_of_growth(server)
+        said: dict[str, int] = {}
+        start = time.monotonic()
+        with abusing(abuse, server.address, places, said):
+            time.sleep(LEAD_SECONDS)  # until it is in full swing
+            seen = watch(server, places, chosen.seconds, token)
+        begun += time.monotonic() - start
+        abused.append(seen.p99)
+        failed += seen.failed
+        growth = max(growth, _worst(server) - before)
+        for name in told:
+            told[name] += said.get(name, 0)
     middle = statistics.median
-    return Row(transport, abuse, middle(quiet), middle(abused), growth, per_second, told["disconnected"], failed)
+    return Row(
+        transport, abuse, middle(quiet), middle(abused), growth, told["done"] / begun, told["disconnected"], failed
+    )
 
 
 def _family(server: Child) -> list[int]:
@@ -201,24 +184,30 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.abuse", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one run (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the medians are taken (%(default)s)")
-    parser.add_argument("--only", choices=ABUSES, action="append", help="one abuse; again for more")
+    parser.add_argument("--only", choices=[NEIGHBOUR, *ABUSES], action="append", help="one abuse; again for more")
     parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="one transport; again for more")
-    parser.add_argument("--token", default="", help="a good bearer token, for a server that asks for one")
     return parser.parse_args()
 
 
-def environment(urls: Mapping[str, str]) -> dict[str, str]:
-    """Say how the servers run: as by default, but for ``JWT_SETTINGS``, which are taken over from our environment."""
-    return COMMON | dict(urls) | {name: os.environ[name] for name in JWT_SETTINGS if name in os.environ}
+def environment(urls: Mapping[str, str], jwks: Path) -> dict[str, str]:
+    """Say how the servers run: as by default, but that they check who calls."""
+    return {
+        **COMMON,
+        **urls,
+        "POINTSMAN_JWT_ISSUER": issuer.ISSUER,
+        "POINTSMAN_JWT_AUDIENCE": issuer.AUDIENCE,
+        "POINTSMAN_JWT_JWKS_FILE": str(jwks),
+        "POINTSMAN_POLICY_FILE": str(EVERYBODY),
+    }
 
 
 @contextmanager
-def _server(transport: str, log: Path, urls: Mapping[str, str], places: Places) -> Iterator[Child]:
+def _server(transport: str, log: Path, settings: Mapping[str, str], places: Places) -> Iterator[Child]:
     # One for each abuse: what it leaves behind is not another's.
     serve = ["pointsman_server", "serve", "--roles", "api", "--transport", transport]
     with ExitStack() as stack:
         with cores.pinned(places.server):
-            server = stack.enter_context(child(serve, log, environment(urls)))
+            server = stack.enter_context(child(serve, log, settings))
         yield server
 
 
@@ -228,7 +217,7 @@ def main() -> int:
     places = Places.choose()
     logs.configure("warning", "console")
     print(*report.machine(load=os.getloadavg()), "", sep="\n")
-    print(f"server on core {places.server}, client on {places.client}, abuser on {places.abuser}", end="")
+    print(f"server on core {places.server}, bystander on {places.client}, abuser on {places.abuser}", end="")
     print(" as SCHED_IDLE" if places.shared else "", end="\n\n", flush=True)
     rows: list[Row] = []
     with ExitStack() as stack:
@@ -236,8 +225,11 @@ def main() -> int:
         with cores.pinned(places.server):
             engines = stack.enter_context(embedded.start(data, ("postgres", "redis")))
         load_routes(engines.urls)
-        for transport, abuse in itertools.product(chosen.transport or TRANSPORTS, chosen.only or ABUSES):
-            with _server(transport, data / f"{transport}-{abuse}.log", engines.urls, places) as server:
+        jwks = data / "jwks.json"
+        jwks.write_bytes(issuer.jwks(KEY))
+        settings = environment(engines.urls, jwks)
+        for transport, abuse in itertools.product(chosen.transport or TRANSPORTS, chosen.only or [NEIGHBOUR, *ABUSES]):
+            with _server(transport, data / f"{transport}-{abuse}.log", settings, places) as server:
                 rows.append(measure(transport, abuse, server, places, chosen))
             print(*list(table(rows))[0 if len(rows) == 1 else -1 :], sep="\n", flush=True)
     return 0 if all(row.fine for row in rows) else 1

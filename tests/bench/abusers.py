@@ -1,4 +1,4 @@
-"""The abusers: ``python -m tests.bench.abusers rapid-reset 127.0.0.1:50051`` abuses a server until SIGTERM.
+"""The abusers: ``python -m tests.bench.abusers rapid-reset 127.0.0.1:50051 TOKEN`` abuses a server until SIGTERM.
 
 As fast as it can, or at the rate that its text says. In the end it prints one line of JSON: how much it did, and how
 often it was disconnected.
@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from hpack import Encoder
+
 from pointsman.v1 import route_service_pb2 as pb
 from tests.bench import requests
-from tests.support import http2
+from tests.support import http2, issuer
 from tests.support.http2 import Connection
 
+NEIGHBOUR = "busy-neighbour"
 BATCH = "/pointsman.v1.RouteService/BatchResolve"
 BURST = 100
 MEGABYTE = 1 << 20
@@ -34,6 +38,7 @@ class Abuser:
     """Who abuses whom, and what came of it."""
 
     address: str
+    token: str = ""
     done: int = 0
     disconnected: int = 0
     stopped: bool = field(default=False)
@@ -46,10 +51,26 @@ class Abuser:
                 yield connection
                 self.disconnected += connection.gone
 
+    def begin(self, connection: Connection, stream: int, path: str = http2.RESOLVE, **more: str) -> bytes:
+        """Encode the headers of a call by somebody who may call."""
+        return connection.begin(stream, path, **{"authorization": f"Bearer {self.token}"} | more)
+
     def drain(self, connection: Connection, seconds: float = 0.0005) -> bool:
         """Read for a while; says whether to go on."""
         connection.until(lambda: connection.gone or self.stopped, patience=seconds)
         return not connection.gone and not self.stopped
+
+
+def busy_neighbour(abuser: Abuser) -> None:
+    """Keep a core busy with what the others do, frames and sockets, and send nothing to the server."""
+    near, far = socket.socketpair()
+    with near, far:
+        encoder = Encoder()
+        while not abuser.stopped:
+            for _ in range(BURST):
+                near.sendall(bytes(encoder.encode(list(http2.CALL.items()))))
+                far.recv(1 << 16)
+            abuser.done += BURST
 
 
 def rapid_reset(abuser: Abuser) -> None:
@@ -60,7 +81,7 @@ def rapid_reset(abuser: Abuser) -> None:
             burst = b""
             for _ in range(BURST):
                 stream = connection.stream()
-                burst += connection.begin(stream) + http2.data(stream, body, ended=True) + http2.reset(stream)
+                burst += abuser.begin(connection, stream) + http2.data(stream, body, ended=True) + http2.reset(stream)
             if connection.send(burst):
                 abuser.done += BURST
 
@@ -98,7 +119,7 @@ def _ask_without_reading(abuser: Abuser, connection: Connection, body: bytes) ->
         if connection.gone or abuser.stopped:
             return
         stream = connection.stream()
-        connection.send(connection.begin(stream, BATCH))
+        connection.send(abuser.begin(connection, stream, BATCH))
         abuser.done += connection.upload(stream, body) == len(body)
 
 
@@ -108,7 +129,7 @@ def oversized_bodies(abuser: Abuser) -> None:
     for connection in abuser.connections():
         while abuser.drain(connection):
             stream = connection.stream()
-            connection.send(connection.begin(stream))
+            connection.send(abuser.begin(connection, stream))
             connection.upload(stream, body)
             connection.until(lambda: connection.ended(stream) or abuser.stopped, patience=5)  # noqa: B023 - called now
             abuser.done += 1
@@ -123,7 +144,7 @@ def bombs(abuser: Abuser) -> None:
     for connection in abuser.connections():
         while abuser.drain(connection):
             stream = connection.stream()
-            connection.send(connection.begin(stream, grpc_encoding="gzip"))
+            connection.send(abuser.begin(connection, stream, grpc_encoding="gzip"))
             connection.upload(stream, http2.message(packed, compressed=True))
             connection.until(lambda: connection.ended(stream) or abuser.stopped, patience=5)  # noqa: B023 - called now
             abuser.done += 1
@@ -137,7 +158,7 @@ def bad_tokens(abuser: Abuser) -> None:
         while abuser.drain(connection, 0.001):
             for _ in range(int((time.monotonic() - begun) * TOKENS_PER_SECOND) - abuser.done):
                 stream = connection.stream()
-                head = connection.begin(stream, authorization=f"Bearer {_token()}")
+                head = abuser.begin(connection, stream, authorization=f"Bearer {_token()}")
                 connection.send(head + http2.data(stream, body, ended=True))
                 abuser.done += 1
 
@@ -148,7 +169,7 @@ def _token() -> str:
 
     head = json.dumps({"alg": "RS256", "kid": "k1", "typ": "JWT"}).encode()
     claims = json.dumps(
-        {"sub": str(random.random()), "iss": "https://issuer", "aud": "pointsman", "exp": 2**31}
+        {"sub": str(random.random()), "iss": issuer.ISSUER, "aud": issuer.AUDIENCE, "exp": 2**31}
     ).encode()
     return f"{part(head)}.{part(claims)}.{part(os.urandom(256))}"
 
@@ -163,18 +184,18 @@ ABUSES: dict[str, Callable[[Abuser], None]] = {
 }
 
 
-def main(name: str, address: str) -> None:
+def main(name: str, address: str, token: str) -> None:
     """Abuse until SIGTERM."""
-    abuser = Abuser(address)
+    abuser = Abuser(address, token)
 
     def stop(_number: int, _frame: object) -> None:
         abuser.stopped = True
 
     signal.signal(signal.SIGTERM, stop)
     with suppress(OSError):
-        ABUSES[name](abuser)
+        (busy_neighbour if name == NEIGHBOUR else ABUSES[name])(abuser)
     print(json.dumps({"done": abuser.done, "disconnected": abuser.disconnected}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:4])

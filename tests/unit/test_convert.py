@@ -1,5 +1,6 @@
 """Requests to what the core understands, and its answers to responses."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pointsman_server.resolving import Answer, Source
 from pointsman_server.routes import Change, ChangeKind, Route, RouteKey, Snapshot
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.calls import Call
+from pointsman_server.turns import Turns
 from tests.support.fakes import BIRTH
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
@@ -225,21 +227,25 @@ def test_a_list_carries_every_field() -> None:
 
 @pytest.mark.parametrize("found", [0, 1, 9, 10])
 def test_the_last_page_has_no_token(found: int) -> None:
-    response = convert.list_response(pb.ListRequest(page_size=10), routes(found))
+    response = page_of(pb.ListRequest(page_size=10), routes(found))
     assert len(response.routes) == found
     assert response.next_page_token == ""
 
 
 def test_a_page_with_one_more_behind_it_has_a_token_that_goes_on_after_its_last_route() -> None:
     request = pb.ListRequest(tenant="team-a", page_size=10)
-    response = convert.list_response(request, routes(11))
+    response = page_of(request, routes(11))
     assert [each.key.version for each in response.routes] == [f"v{number:04}" for number in range(10)]
     request.page_token = response.next_page_token
     assert convert.route_query(request).after == routes(10)[-1].key
 
 
+def page_of(request: pb.ListRequest, found: Sequence[Route]) -> pb.ListResponse:
+    return asyncio.run(convert.list_response(request, found, Turns()))
+
+
 def token_of(request: pb.ListRequest) -> str:
-    return convert.list_response(request, routes(2)).next_page_token
+    return page_of(request, routes(2)).next_page_token
 
 
 def test_the_size_of_a_page_may_change_between_pages() -> None:
@@ -284,7 +290,8 @@ def test_a_list_of_changes_carries_every_field() -> None:
 
 
 def page_of_changes(request: pb.ListChangesRequest, revisions: Sequence[int]) -> pb.ListChangesResponse:
-    return convert.list_changes_response(request, [change(revision) for revision in revisions])
+    changes = [change(revision) for revision in revisions]
+    return asyncio.run(convert.list_changes_response(request, changes, Turns()))
 
 
 def test_the_next_page_of_changes_goes_on_after_the_last_revision_of_this_one() -> None:

@@ -16,11 +16,12 @@ from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.disconnecting import disconnect
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 
-# Fifty of the largest calls.
-ROUTES = 50_000
+# Twenty of the largest calls.
+ROUTES = 20_000
 UNREAD_SECONDS = 10.0
 
 
@@ -49,10 +50,12 @@ class Bulk:
         most: int = ROUTES,
         unread_seconds: float = UNREAD_SECONDS,
         disconnect: Callable[[str], bool] = disconnect,
+        turns: Turns | None = None,
     ) -> None:
         self._most = most
         self._unread_seconds = unread_seconds
         self._disconnect = disconnect
+        self._turns = turns or Turns()
         self._routes = 0
         self._disconnecting: set[asyncio.Future[bool]] = set()
 
@@ -61,6 +64,10 @@ class Bulk:
         if self._routes and self._routes + routes > self._most:
             raise Overloaded("bulk_routes")
         self._routes += routes
+
+    async def turn(self) -> None:
+        """Wait for a turn to work on a large call."""
+        await self._turns.take()
 
     def leave(self, routes: int) -> None:
         """A call is over, its answer on the wire."""
@@ -90,6 +97,8 @@ def bound_bulk(bulk: Bulk) -> Stage:
             routes = size(request)
             bulk.enter(routes)
             _when_over(context, lambda: bulk.leave(routes))
+            # What comes before the first slice costs as much as one: many calls at once are let go on one by one.
+            await bulk.turn()
             response = await proceed(request, context)
             bulk.answered(context)
             return response

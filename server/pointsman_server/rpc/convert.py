@@ -17,6 +17,7 @@ from pointsman_server.resolving import Answer
 from pointsman_server.routes import Change, Route, RouteKey
 from pointsman_server.rpc.calls import Call
 from pointsman_server.rpc.statuses import status_of
+from pointsman_server.turns import Turns
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
@@ -115,11 +116,11 @@ def route_query(request: pb.ListRequest) -> RouteQuery:
     )
 
 
-def list_response(request: pb.ListRequest, routes: Sequence[Route]) -> pb.ListResponse:
+async def list_response(request: pb.ListRequest, routes: Sequence[Route], turns: Turns) -> pb.ListResponse:
     """Encode a page; one route more than fits says that there is another page."""
     size = _page_size(request.page_size)
     token = _token(str(routes[size - 1].key), _route_scope(request)) if len(routes) > size else ""
-    return pb.ListResponse(routes=map(route_to_message, routes[:size]), next_page_token=token)
+    return pb.ListResponse(routes=await turns.map(route_to_message, routes[:size]), next_page_token=token)
 
 
 def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
@@ -143,11 +144,13 @@ def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
     )
 
 
-def list_changes_response(request: pb.ListChangesRequest, changes: Sequence[Change]) -> pb.ListChangesResponse:
+async def list_changes_response(
+    request: pb.ListChangesRequest, changes: Sequence[Change], turns: Turns
+) -> pb.ListChangesResponse:
     """Encode a page; one change more than fits says that there is another page."""
     size = _page_size(request.page_size)
     token = _token(str(changes[size - 1].revision), _change_scope(request)) if len(changes) > size else ""
-    return pb.ListChangesResponse(changes=map(change_to_message, changes[:size]), next_page_token=token)
+    return pb.ListChangesResponse(changes=await turns.map(change_to_message, changes[:size]), next_page_token=token)
 
 
 def _route_scope(request: pb.ListRequest) -> tuple[object, ...]:

@@ -12,16 +12,28 @@ from pointsman_server.epochs import Tokens
 from pointsman_server.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.ports import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
+from pointsman_server.routes import RouteKey
 from pointsman_server.rpc import calls, convert
 from pointsman_server.rpc.calls import Context
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.turns import Turns
+
+# Decoding a key costs a microsecond.
+KEYS_IN_A_TURN = 250
 
 
 class RouteServicer(RouteServiceServicer):
     """The service on the core."""
 
     def __init__(
-        self, resolver: Resolver, tokens: Tokens, changer: Changer, store: RouteStore, metrics: Metrics
+        self,
+        resolver: Resolver,
+        tokens: Tokens,
+        changer: Changer,
+        store: RouteStore,
+        metrics: Metrics,
+        *,
+        turns: Turns | None = None,
     ) -> None:
         self._resolver = resolver
         self._tokens = tokens
@@ -29,6 +41,7 @@ class RouteServicer(RouteServiceServicer):
         self._store = store
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
+        self._turns = turns or Turns()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
         """See the proto."""
@@ -49,15 +62,18 @@ class RouteServicer(RouteServiceServicer):
     async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
         """See the proto."""
         begun = time.perf_counter()
-        keys = [key_from_message(key) for key in request.keys]
+        keys = await self._turns.map(key_from_message, request.keys, size=KEYS_IN_A_TURN)
         answers = await self._resolver.resolve_many(
             keys,
             await self._floor(request),
             fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
         )
-        for answer in answers:
-            self._resolved(answer, begun)
-        return pb.BatchResolveResponse(results=map(convert.batch_result, keys, answers))
+
+        def result(answered: tuple[RouteKey, Answer | PointsmanError]) -> pb.BatchResolveResponse.Result:
+            self._resolved(answered[1], begun)
+            return convert.batch_result(*answered)
+
+        return pb.BatchResolveResponse(results=await self._turns.map(result, list(zip(keys, answers, strict=True))))
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """See the proto."""
@@ -100,12 +116,12 @@ class RouteServicer(RouteServiceServicer):
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
         """See the proto."""
         routes = await self._store.list_routes(convert.route_query(request))
-        return convert.list_response(request, routes)
+        return await convert.list_response(request, routes, self._turns)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
         """See the proto."""
         changes = await self._store.list_changes(convert.change_query(request))
-        return convert.list_changes_response(request, changes)
+        return await convert.list_changes_response(request, changes, self._turns)
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

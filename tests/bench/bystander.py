@@ -1,0 +1,82 @@
+"""Another client, while somebody abuses the server: ``python -m tests.bench.bystander 127.0.0.1:50051 4``.
+
+It resolves routes for some seconds at a fixed rate, whatever becomes of the calls before (an open loop), and counts
+each call from when it was due: a server that stands still is charged for every call that it delays. It runs before
+everything else on its core where it may (SCHED_RR). In the end it prints one line of JSON.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import grpc
+
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from tests.bench import requests
+
+RATE = 200
+KEYS = 200
+PATIENCE_SECONDS = 30.0
+WARM_UP_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a run saw: percentiles in milliseconds, and how many calls were made and failed."""
+
+    p50: float
+    p99: float
+    calls: int
+    failed: int
+
+
+class Bystander:
+    """Calls, and remembers how long each took."""
+
+    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+        self._stub = RouteServiceStub(channel)
+        self._requests = requests.resolves()[:KEYS]
+        self._metadata = [("authorization", f"Bearer {token}")]
+        self._milliseconds: list[float] = []
+        self._failed = 0
+
+    async def run(self, seconds: float) -> Seen:
+        """Call for some seconds, and wait for all the answers."""
+        await self._calls(WARM_UP_SECONDS)
+        self._milliseconds.clear()
+        self._failed = 0
+        await self._calls(seconds)
+        ordered = sorted(self._milliseconds)
+        return Seen(ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], len(ordered), self._failed)
+
+    async def _calls(self, seconds: float) -> None:
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(seconds * RATE)):
+                due = begun + number / RATE
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(self._call(number, due))
+
+    async def _call(self, number: int, due: float) -> None:
+        request = self._requests[number % KEYS]
+        try:
+            await self._stub.Resolve(request, timeout=PATIENCE_SECONDS, metadata=self._metadata)
+        except grpc.aio.AioRpcError:
+            self._failed += 1
+        self._milliseconds.append((time.perf_counter() - due) * 1000)
+
+
+async def main(address: str, seconds: float, token: str) -> None:
+    """Measure and print."""
+    with suppress(PermissionError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    async with grpc.aio.insecure_channel(address) as channel:
+        print(json.dumps(asdict(await Bystander(channel, token).run(seconds))))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""))
