@@ -1,16 +1,18 @@
 """The stage that bounds the memory of large calls: at once, and for how long.
 
 A BatchResolve or a page of a thousand routes takes a megabyte or more, and on grpcio keeps it until the client has
-read the answer. So the routes under way are bounded for all calls together; only large calls are refused. And whoever
-does not read an answer is disconnected.
+read the answer. So the routes under way are bounded for all calls together, and for those of one host to half of that,
+so that nobody takes all; only large calls are refused. And whoever does not read an answer is disconnected.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from pointsman_server.errors import Overloaded
 from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.access import host_of
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.disconnecting import disconnect
@@ -38,7 +40,9 @@ SIZES: dict[str, Callable[[Any], int]] = {
 
 
 class Bulk:
-    """Counts the routes of large calls that are not over yet; ``most`` are admitted, or one call alone.
+    """Counts the routes of large calls that are not over yet; ``most`` are admitted, half of them for one host.
+
+    However large it is, a call is admitted when there is no other.
 
     A client that has not taken an answer ``unread_seconds`` after it was ready is disconnected: ``disconnect`` gets its
     address. pygrpc-native takes answers at once, into memory of its own: there only the work is bounded.
@@ -57,21 +61,27 @@ class Bulk:
         self._disconnect = disconnect
         self._turns = turns or Turns()
         self._routes = 0
+        self._of_hosts: Counter[str] = Counter()
         self._disconnecting: set[asyncio.Future[bool]] = set()
 
-    def enter(self, routes: int) -> None:
+    def enter(self, host: str, routes: int) -> None:
         """A call begins. Raises Overloaded."""
-        if self._routes and self._routes + routes > self._most:
+        taken = self._of_hosts[host]
+        if (self._routes and self._routes + routes > self._most) or (taken and taken + routes > self._most // 2):
             raise Overloaded("bulk_routes")
         self._routes += routes
+        self._of_hosts[host] += routes
 
     async def turn(self) -> None:
         """Wait for a turn to work on a large call."""
         await self._turns.take()
 
-    def leave(self, routes: int) -> None:
+    def leave(self, host: str, routes: int) -> None:
         """A call is over, its answer on the wire."""
         self._routes -= routes
+        self._of_hosts[host] -= routes
+        if not self._of_hosts[host]:
+            del self._of_hosts[host]
 
     def answered(self, context: Context) -> None:
         """An answer is ready: its client must take it in time."""
@@ -95,8 +105,9 @@ def bound_bulk(bulk: Bulk) -> Stage:
 
         async def handle(request: Any, context: Context) -> Any:
             routes = size(request)
-            bulk.enter(routes)
-            _when_over(context, lambda: bulk.leave(routes))
+            host = host_of(context.peer())
+            bulk.enter(host, routes)
+            _when_over(context, lambda: bulk.leave(host, routes))
             # What comes before the first slice costs as much as one: many calls at once are let go on one by one.
             await bulk.turn()
             response = await proceed(request, context)

@@ -131,6 +131,36 @@ def test_rapid_reset(grpc_server, abuser, native, whole):
     assert eventually(lambda: grpc_server.app.front.admission._open <= 1)
 
 
+def test_cancelled_calls_keep_their_place_until_python_has_dealt_with_them(engines, template_database):
+    """So no connection can make others wait behind more calls than it may have open."""
+    open_at_once = 100
+    busy, go_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        busy.set()
+        go_on.wait(http2.PATIENCE_SECONDS)
+
+    with fresh_database(template_database) as database_url:
+        redis_url = fresh_redis(engines.urls["REDIS_URL"])
+        chosen = settings(transport="grpcio", database_url=database_url, redis_url=redis_url)
+        with serving(chosen) as server, connected(server) as abuser:
+            server.loop.call_soon_threadsafe(block)
+            assert busy.wait(http2.PATIENCE_SECONDS)
+            try:
+                for _ in range(5 * open_at_once):
+                    stream = abuser.call(RESOLVE)
+                    abuser.send(http2.reset(stream))
+                # Frames are read in order: after the pong the transport has dealt with all of them.
+                abuser.send(http2.ping())
+                assert abuser.until(lambda: abuser.pongs)
+                assert len(abuser.resets) >= 3 * open_at_once
+            finally:
+                go_on.set()
+            with grpc.insecure_channel(server.address) as channel:
+                missing = RouteServiceStub(channel).BatchResolve(pb.BatchResolveRequest(keys=[KNOWN]))
+            assert len(missing.results) == 1
+
+
 def test_ping_flood(abuser, native):
     for _ in range(200):
         if not abuser.send(http2.ping() * 100):

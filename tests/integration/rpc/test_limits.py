@@ -178,8 +178,8 @@ def test_calls_beyond_the_limit_are_overload_and_health_is_not(grpc_server, stuc
 def test_large_calls_beyond_the_limit_are_overload_and_small_ones_are_not(grpc_server, stuck):
     with channel_to(grpc_server) as channel:
         stub = RouteServiceStub(channel)
-        pages = [stub.List.future(pb.ListRequest(tenant="x", page_size=1000), timeout=600) for _ in range(20)]
-        assert eventually(lambda: grpc_server.app.front.admission._open == 20)
+        pages = [stub.List.future(pb.ListRequest(tenant="x", page_size=1000), timeout=600) for _ in range(10)]
+        assert eventually(lambda: grpc_server.app.front.admission._open == 10)
 
         batch = pb.BatchResolveRequest(keys=[key("a")])
         check(refused(stub.BatchResolve, batch), grpc_server, "OVERLOADED", "bulk_routes")

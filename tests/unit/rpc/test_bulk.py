@@ -17,14 +17,15 @@ from pointsman_server.rpc.stage import Method
 class FakeContext:
     """A call that is over when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._callbacks: list[Callable[[Any], None]] = []
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callbacks.append(callback)
 
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:4711"
+        return f"ipv4:{self._host}:4711"
 
     def end(self) -> None:
         for callback in self._callbacks:
@@ -35,26 +36,55 @@ def batch(keys: int) -> pb.BatchResolveRequest:
     return pb.BatchResolveRequest(keys=[RouteKey(tenant="a")] * keys)
 
 
-async def call(bulk: Bulk, request: Any, name: str = "BatchResolve") -> FakeContext:
-    context = FakeContext()
+async def call(bulk: Bulk, request: Any, *, host: str = "127.0.0.1") -> FakeContext:
+    context = FakeContext(host)
 
     async def proceed(request: Any, context: Any) -> str:
         return "done"
 
-    assert await bound_bulk(bulk)(Method(SERVICE, name), proceed)(request, cast("Any", context)) == "done"
+    assert await bound_bulk(bulk)(Method(SERVICE, "BatchResolve"), proceed)(request, cast("Any", context)) == "done"
     return context
 
 
 async def test_calls_beyond_the_bound_are_overload_until_an_answer_is_on_the_wire():
     bulk = Bulk(most=100)
-    first = await call(bulk, batch(60))
-    await call(bulk, batch(40))
+    first = await call(bulk, batch(50), host="10.0.0.1")
+    await call(bulk, batch(50), host="10.0.0.2")
     with pytest.raises(Overloaded) as caught:
-        await call(bulk, batch(1))
+        await call(bulk, batch(1), host="10.0.0.3")
     assert caught.value.metadata == {"limit": "bulk_routes"}
     first.end()
 
-    await call(bulk, batch(60))
+    await call(bulk, batch(50), host="10.0.0.3")
+
+
+async def test_half_of_them_are_for_one_host():
+    bulk = Bulk(most=100)
+    first = await call(bulk, batch(30), host="10.0.0.1")
+    await call(bulk, batch(20), host="10.0.0.1")
+    with pytest.raises(Overloaded):
+        await call(bulk, batch(1), host="10.0.0.1")
+    await call(bulk, batch(50), host="10.0.0.2")
+    first.end()
+
+    await call(bulk, batch(30), host="10.0.0.1")
+
+
+async def test_calls_that_come_together_are_let_go_on_one_by_one():
+    begun: list[int] = []
+
+    async def proceed(request: Any, context: Any) -> None:
+        begun.append(1)
+
+    handle = bound_bulk(Bulk())(Method(SERVICE, "List"), proceed)
+    calls = asyncio.gather(*(handle(pb.ListRequest(), cast("Any", FakeContext())) for _ in range(20)))
+    for _ in range(10):
+        before = len(begun)
+        await asyncio.sleep(0)
+        assert len(begun) - before <= 1
+
+    await calls
+    assert len(begun) == 20
 
 
 async def test_one_call_alone_is_let_in_however_large():
