@@ -1,7 +1,7 @@
 """What is known of the call under way: its request id, who calls, its trace. Read from metadata only when needed."""
 
+import random
 import re
-import uuid
 from contextvars import ContextVar
 from typing import Any
 
@@ -36,7 +36,7 @@ class Call:
     def request_id(self) -> str:
         """The caller's ``x-request-id`` if it is a decent one, else a new one."""
         if not self._request_id:
-            self._request_id = self._text(REQUEST_ID) or uuid.uuid4().hex
+            self._request_id = self._text(REQUEST_ID) or f"{random.getrandbits(128):032x}"
         return self._request_id
 
     @property
