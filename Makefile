@@ -36,7 +36,7 @@ run: setup ## Run a server with everything it needs on this machine, and a table
 	@exec $(BIN)/pointsman-server dev --demo
 
 .PHONY: tools
-tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe, ghz.
+tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe.
 	@$(BIN)/python -m tests.support.tools
 	@$(BIN)/python -m tests.support.kafka
 
@@ -45,8 +45,12 @@ test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tes
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: bench
-bench: tools ## Measure, pinned to one core a side. Prints ratios of one run.
+bench: setup ## Measure beside the floor, etcd and the database, into docs/benchmarks. About 10 minutes; see its page.
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: setup ## A subset, one short round, in under a minute: says that the benchmark works. Keeps nothing.
+	@$(BIN)/python -m tests.bench --quick $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600'. The corpus stays in .cache/fuzz.

@@ -1,68 +1,136 @@
-"""``python -m tests.bench``: measure, and print a table. ``make bench ARGS=--quick`` takes less than a minute."""
+"""``python -m tests.bench`` (``make bench``): measure, print tables, and keep the run in docs/benchmarks.
+
+``--quick`` takes less than a minute and keeps nothing; neither does a run of some parts (``--only``).
+"""
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from pointsman_server.embedded import EngineError
-from tests.bench import cores, report, requests, steps, variants
+from tests.bench import cores, history, installing, machine, page, report, requests, running, steps, variants
 from tests.bench.children import ChildFailed
-from tests.bench.generators import GHZ_HINT, H2LOAD_HINT, Ghz, LoadFailed, find_ghz, find_h2load
-from tests.bench.measuring import Meter, Results
-from tests.bench.rig import rig
-from tests.bench.subjects import Catalogue, Files
+from tests.bench.contests import Part
+from tests.bench.figures import Report
+from tests.bench.figures import report as condense
+from tests.bench.generators import H2LOAD_HINT, LoadFailed, find_h2load
+from tests.bench.rig import Guard, Rig, engines, pids
+from tests.bench.rows import (
+    batches,
+    footprint,
+    growth,
+    hooks,
+    misses,
+    mutations,
+    propagation,
+    reads,
+    starts,
+    workers,
+)
 
 MISSING = 2
+PARTS: Mapping[str, Part] = {
+    "native": partial(reads.part, transport="native"),
+    "grpcio": partial(reads.part, transport="grpcio"),
+    "misses": misses.part,
+    "batches": batches.part,
+    "mutations": mutations.part,
+    "workers": workers.part,
+    "growth": growth.part,
+    "propagation": propagation.part,
+    "footprint": footprint.part,
+    "starts": starts.part,
+}
+QUICK = ("native", "batches", "mutations", "starts")
 
 
-def options() -> argparse.Namespace:
+def options(parts: Mapping[str, Part]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one run (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the medians are taken (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one round of runs of half a second")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the medians are taken (%(default)s)")
+    parser.add_argument("--only", default="", help=f"parts, by commas, of {','.join(parts)}; keeps nothing")
+    parser.add_argument("--quick", action="store_true", help=f"one round of half a second of {', '.join(QUICK)}")
+    parser.add_argument("--compare", action="store_true", help="say how the ratios differ from those committed last")
+    parser.add_argument("--no-install", action="store_true", help="install nothing that is missing")
     parser.add_argument("--steps", action="store_true", help="say instead where a Resolve from the local cache spends")
     chosen = parser.parse_args()
     if chosen.seconds <= 0 or chosen.rounds < 1:
         parser.error("--seconds and --rounds must be more than nothing")
+    if unknown := set(filter(None, chosen.only.split(","))) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if chosen.quick:
         chosen.seconds, chosen.rounds = 0.5, 1
     return chosen
 
 
-def measure(work: Path, ghz: Ghz, chosen: argparse.Namespace) -> Results:
+def selected(parts: Mapping[str, Part], chosen: argparse.Namespace) -> dict[str, Part]:
+    """Choose the parts to measure, in their order."""
+    names = set(chosen.only.split(",")) if chosen.only else set(QUICK) if chosen.quick else set(parts)
+    return {name: part for name, part in parts.items() if name in names}
+
+
+def measure(work: Path, parts: Mapping[str, Part], chosen: argparse.Namespace) -> Report:
     """Start everything, measure it, and stop it again."""
+    programs = installing.available(_say, install=not chosen.no_install)
     available = cores.available()
     ours, theirs = (available[0], available[-1]) if len(available) > 1 else (None, None)
-    load = os.getloadavg()
-    h2load = find_h2load(requests.write_frame(work / "frame.bin"), work / "h2load.log")
-    if h2load is None:
-        sys.stderr.write(f"{H2LOAD_HINT}\n")
-    catalogue = Catalogue(ghz, h2load, Files.write(work), chosen.seconds)
-    pinned = ours is not None
-    print(*report.environment(seconds=chosen.seconds, rounds=chosen.rounds, load=load, pinned=pinned), "", sep="\n")
-    with rig(work, ours) as running:
-        subjects = [
-            subject
-            for transport, servers in running.servers.items()
-            for subject in catalogue.subjects(transport, servers)
-        ]
-        return Meter(running.engines, theirs).measure(subjects, chosen.rounds)
+    about = machine.about(
+        seconds=chosen.seconds,
+        rounds=chosen.rounds,
+        quick=chosen.quick,
+        load=os.getloadavg(),
+        pinned=ours is not None,
+        programs=programs,
+    )
+    print(*report.environment(about), "", sep="\n", flush=True)
+    results = running.Results(left_out=installing.left_out(programs))
+    with engines(ours) as started:
+        rig = Rig(
+            work,
+            started.urls,
+            pids(started),
+            Guard.write(work),
+            chosen.seconds,
+            chosen.quick,
+            h2load=Path(str(shutil.which("h2load"))) if "h2load" in programs else None,
+            has_etcd="etcd" in programs,
+            server_core=ours,
+            load_core=theirs,
+        )
+        for name, part in parts.items():
+            _measure(name, part, rig, chosen.rounds, results)
+    running.progress("")
+    return condense(about, results)
 
 
-def compare(work: Path, chosen: argparse.Namespace) -> int:
-    """Measure every call beside a no-op, and print a table."""
-    ghz = find_ghz(requests.write_descriptors(work / "service.binpb"))
-    if ghz is None:
-        sys.stderr.write(f"{GHZ_HINT}\n")
-        return MISSING
-    results = measure(work, ghz, chosen)
-    print(*report.table(results), sep="\n")
-    return 1 if results.refused else 0
+def _measure(name: str, part: Part, rig: Rig, rounds: int, results: running.Results) -> None:
+    try:
+        with part(rig) as contest:
+            running.run(contest, rounds, results, running.progress)
+    except (ChildFailed, LoadFailed, EngineError) as error:
+        results.left_out.append(f"{name}: {error}")
+
+
+def bench(work: Path, chosen: argparse.Namespace, parts: Mapping[str, Part]) -> int:
+    """Measure, print, keep, compare. Returns 1 when a part failed or a figure was refused."""
+    done = measure(work, selected(parts, chosen), chosen)
+    print(*report.page(done), sep="\n")
+    kept = not (chosen.quick or chosen.only)
+    then = history.committed() if chosen.compare else None
+    history.write(done, history.KEPT if kept else history.SCRATCH)
+    if kept:
+        page.main()
+    if chosen.compare:
+        print(*(history.compare(then, done) if then else ["no run was committed yet"]), sep="\n")
+    return 1 if done.left_out or any(line.verdict == "refused" for line in done.lines) else 0
 
 
 def profile(work: Path) -> int:
@@ -77,16 +145,21 @@ def profile(work: Path) -> int:
 
 def main() -> int:
     """Measure and print. Returns 2 when a tool is missing, 1 when a figure was refused or nothing would start."""
-    chosen = options()
+    parts = {**PARTS, **hooks.parts()}
+    chosen = options(parts)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
         work = Path(directory)
         try:
-            return profile(work) if chosen.steps else compare(work, chosen)
+            return profile(work) if chosen.steps else bench(work, chosen, parts)
         except (EngineError, ChildFailed, LoadFailed) as error:
             sys.stderr.write(f"{error}\n")
             return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

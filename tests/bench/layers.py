@@ -1,57 +1,32 @@
-"""Which layer answers: what a figure is worth depends on it, so it is asked of the answers and of the server."""
+"""Which layer answers: what a figure is worth depends on it, so the server that is loaded is asked what it counted."""
 
-import random
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from pointsman.v1 import route_service_pb2 as pb
-from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from tests.bench import requests
 from tests.bench.children import Child
+from tests.bench.contests import Refused
 
-SAMPLE = 10
 # A few calls may go elsewhere: those of a sampler, or of a cache that is refused for a moment.
 LEAST_SHARE = 0.99
 
 
-class WrongLayer(Exception):
-    """Another layer than the one claimed answered: there is no figure."""
+@contextmanager
+def answering(server: Child, source: str) -> Iterator[None]:
+    """Watch what a server does in the block. Raises Refused unless that layer gave nearly all answers."""
+    before = answered(server)
+    yield
+    by_source = {layer: count - before.get(layer, 0) for layer, count in answered(server).items()}
+    part = share(by_source, source)
+    if part < LEAST_SHARE:
+        raise Refused(f"{source} answered only {part:.1%} of the calls: {by_source}")
 
 
-@dataclass
-class LayerCheck:
-    """Watches one run: ``begin``, the load, ``end``. Raises WrongLayer."""
-
-    server: Child
-    source: str
-    exact: bool = False
-    _before: Mapping[str, float] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Sample answers, and remember what the server has counted."""
-        self._sample()
-        self._before = answered(self.server)
-
-    def end(self) -> None:
-        """Compare with what the server has counted, and sample again."""
-        after = answered(self.server)
-        by_source = {source: count - self._before.get(source, 0) for source, count in after.items()}
-        share = by_source.get(self.source, 0) / max(1, sum(by_source.values()))
-        if share < LEAST_SHARE:
-            raise WrongLayer(f"{self.source} answered only {share:.1%} of the calls: {by_source}")
-        self._sample()
-
-    def _sample(self) -> None:
-        with grpc.insecure_channel(self.server.address) as channel:
-            stub = RouteServiceStub(channel)
-            for request in random.sample(requests.resolves(exact=self.exact), SAMPLE):
-                source = pb.Provenance.Source.Name(stub.Resolve(request, timeout=5).provenance.source)
-                if source != f"SOURCE_{self.source}":
-                    raise WrongLayer(f"{source} answered, not {self.source}")
+def share(by_source: dict[str, float], source: str) -> float:
+    """Say which part of the answers came from a layer; 0 when there were none."""
+    return by_source.get(source, 0) / max(1, sum(by_source.values()))
 
 
 def answered(server: Child) -> dict[str, float]:

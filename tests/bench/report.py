@@ -1,104 +1,122 @@
-"""The figures as a Markdown table, and what they were measured on."""
+"""A run as Markdown: what it was made on, every row with its target, and every contestant."""
 
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
-from pathlib import Path
-from statistics import median
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from tests.bench.generators import CALLS_IN_FLIGHT, CONNECTIONS
-from tests.bench.measuring import Results, Row, Run
+from tests.bench.contests import Sample
+from tests.bench.figures import Contestant, Line, Report
+from tests.bench.machine import processor
 
-HEAD = (
-    "| load | transport | call | calls/s | of no-op | p50 ms | p99 ms | server µs | of no-op | engines µs | busy |",
-    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+ROWS_HEAD = (
+    "| | ours | against | ratio | of the rounds | target | |",
+    "|---|--:|--:|--:|--:|--:|---|",
+)
+CONTESTANTS_HEAD = (
+    "| contestant | a second | p50 ms | p99 ms | server µs | engines µs | busy | generator |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|",
 )
 # With less than this of its core in use, the server waited for calls: it could do more.
 BUSY = 0.9
-NOOP = "no-op"
-NOTE = f"""\
-calls/s, p50, p99: as the generator saw them. of no-op: the figure to its left, divided by that of the no-op run right
-before. server µs, engines µs: processor time per call of the server, and of PostgreSQL and Redis. busy: how much of one
-core these took together; † marks less than {BUSY:.0%}, where the generator, a disk or others on this machine were the
-bound, so that calls/s is a lower limit of what the server can do. All are medians of the rounds.
-"""
-
-Figure = Callable[[Run], float]
-
-
-def environment(*, seconds: float, rounds: int, load: Sequence[float], pinned: bool) -> Iterator[str]:
-    """Describe the machine and the run, before it begins."""
-    yield from machine(load=load)
-    where = "servers and engines on one core, the generator on another" if pinned else "nothing pinned to a core"
-    yield (
-        f"{where}; {CONNECTIONS} connections, {CALLS_IN_FLIGHT} calls in flight, "
-        f"{rounds} round{'s' * (rounds > 1)} of {seconds:g} s a run.".capitalize()
-    )
+VERDICTS = {"met": "met", "missed": "**missed**", "none": "", "refused": "**refused**"}
 
 
 def machine(*, load: Sequence[float]) -> Iterator[str]:
-    """Describe the machine."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "pygrpc-native", "protobuf", "protovalidate"))
-    yield (
-        f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}; "
-        f"load average at start {load[0]:.2f} (a machine that is shared, or busy, moves all figures: compare ratios)."
-    )
+    """Describe the machine in a line."""
+    yield f"{processor()}; load average at start {load[0]:.2f}"
 
 
-def table(results: Results) -> Iterator[str]:
-    """Render the figures; the no-op of each generator and transport comes first, from all of its runs."""
-    yield from HEAD
-    seen: set[tuple[str, str]] = set()
-    for row, pairs in results.pairs.items():
-        group = (row.generator, row.transport)
-        if group not in seen:
-            seen.add(group)
-            yield _line(Row(*group, NOOP), [(noop, noop) for noop in _noops(results, group)])
-        yield _line(row, pairs)
-    for row in results.refused:
-        yield f"| {row.generator} | {row.transport} | {row.what} | refused | | | | | | | |"
+def page(report: Report) -> Iterator[str]:
+    """Render all of it."""
+    yield from environment(report.about)
     yield ""
-    yield NOTE
-    for row, reason in results.refused.items():
-        yield f"Refused: {row.transport}, {row.what}: {reason}"
+    for part in dict.fromkeys(line.part for line in report.lines):
+        yield f"**{part}**"
+        yield ""
+        yield from ROWS_HEAD
+        yield from (row(line) for line in report.lines if line.part == part)
+        yield ""
+    yield from left_out(report)
+    yield from contestants(report.contestants)
 
 
-def _noops(results: Results, group: tuple[str, str]) -> list[Run]:
-    return [
-        noop for row, pairs in results.pairs.items() if (row.generator, row.transport) == group for noop, _ in pairs
+def environment(about: dict[str, Any]) -> Iterator[str]:
+    """Say what it was made on."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    if about["quick"]:
+        yield "> A quick run: one short round of a subset, which says that the benchmark works, and little more."
+        yield ">"
+    yield f"> {about['date']}, commit {about['commit']}: `{about['command']}`"
+    yield ">"
+    yield (
+        f"> {about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']}; {versions}. "
+        f"Load average at start: {about['load']:.2f}."
+    )
+    yield ">"
+    where = "Servers and engines on one core, the generator on another" if about["pinned"] else "Nothing is pinned"
+    rounds = f"{about['rounds']} round{'s' * (about['rounds'] > 1)} of {about['seconds']:g} s a run"
+    yield f"> {where}; {rounds}, contestants in turn."
+
+
+def row(line: Line) -> str:
+    """Render one row."""
+    cells = [
+        line.what,
+        _figure(line.value, line.unit),
+        f"{line.theirs}: {_figure(line.base, line.unit)}" if line.theirs else "",
+        "" if line.ratio is None else f"**{line.ratio:.2f}**",
+        _spread(line),
+        line.target.removeprefix("ratio ").removeprefix("value "),
+        VERDICTS[line.verdict],
     ]
+    return f"| {' | '.join(cells)} |"
 
 
-def _line(row: Row, pairs: Sequence[tuple[Run, Run]]) -> str:
-    def middle(figure: Figure) -> float:
-        return median(figure(run) for _, run in pairs)
+def left_out(report: Report) -> Iterator[str]:
+    """Say what has no figure, and why."""
+    lines = [f"{line.part}, {line.what}: {line.reason}" for line in report.lines if line.verdict == "refused"]
+    for text in [*report.left_out, *dict.fromkeys(lines)]:
+        yield f"- Left out: {text}"
+        yield ""
 
-    def ratio(figure: Figure) -> float:
-        return median(figure(run) / max(figure(noop), 1e-9) for noop, run in pairs)
 
-    busy = middle(lambda run: run.busy)
+def contestants(given: Sequence[Contestant]) -> Iterator[str]:
+    """Render what each contestant did."""
+    yield "**Every contestant**"
+    yield ""
+    yield from CONTESTANTS_HEAD
+    for each in given:
+        if "rate" in each.figures:
+            yield _contestant(each.part, each.name, each.figures)
+
+
+def _contestant(part: str, name: str, figures: Sample) -> str:
+    def cell(figure: str, form: str) -> str:
+        return format(figures[figure], form) if figure in figures else ""
+
+    idle = figures.get("busy", 1.0) < BUSY
     cells = (
-        row.generator,
-        row.transport,
-        row.what,
-        f"{middle(lambda run: run.load.rate):,.0f}{'' if busy >= BUSY else ' †'}",
-        f"{ratio(lambda run: run.load.rate):.2f}",
-        f"{middle(lambda run: run.load.p50):.2f}",
-        f"{middle(lambda run: run.load.p99):.2f}",
-        f"{middle(lambda run: run.server_microseconds):,.0f}",
-        f"{ratio(lambda run: run.server_microseconds):.1f}",
-        f"{middle(lambda run: run.engines_microseconds):,.0f}",
-        f"{busy:.0%}",
+        f"{part}: {name}",
+        cell("rate", ",.0f") + " †" * idle,
+        cell("p50", ",.2f"),
+        cell("p99", ",.2f"),
+        cell("cpu", ",.1f"),
+        cell("engines", ",.1f"),
+        cell("busy", ".0%"),
+        cell("generator", ".0%"),
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        return names[0].strip() if names else platform.machine()
-    brand = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
-    return brand.stdout.strip() or platform.machine()
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def _spread(line: Line) -> str:
+    if line.spread is None:
+        return ""
+    low, high = line.spread
+    if line.ratio is not None:
+        return f"{low:.2f} to {high:.2f}"
+    return f"{_figure(low, '').strip()} to {_figure(high, '').strip()}"

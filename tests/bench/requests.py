@@ -1,25 +1,23 @@
-"""What is asked: files for the load generators, made of the demo's table of routes."""
+"""What is asked: files of messages as gRPC frames them, made of the demo's table of routes."""
 
-import json
-import struct
+import bisect
+import itertools
+import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman_server import demo
 from pointsman_server.encoding import key_to_message
+from pointsman_server.routes import RouteKey
+from tests.bench.protobuf import framed
 
 ROUTES = 2000
-CREATE = {
-    # ghz fills the number of the call in: every call makes a route of its own.
-    "key": {"tenant": "TENANT", "service": "service-{{.RequestNumber}}", "env": "prod", "version": "v1"},
-    "url": "https://payments-v1.team-a.prod.internal:8443",
-    "labels": {"owner": "team-a", "tier": "gold"},
-    "reason": "benchmark",
-}
+URL = "https://payments-v1.team-a.prod.internal:8443"
+LABELS = {"owner": "team-a", "tier": "gold"}
 
 
 def resolves(*, exact: bool = False) -> list[pb.ResolveRequest]:
@@ -29,37 +27,49 @@ def resolves(*, exact: bool = False) -> list[pb.ResolveRequest]:
     return [pb.ResolveRequest(key=key_to_message(route.key), consistency=consistency) for route in active]
 
 
-def write_resolves(path: Path, *, exact: bool = False) -> Path:
-    """Write the requests as a JSON array, which ghz goes round and round."""
-    path.write_text(json.dumps([MessageToDict(request) for request in resolves(exact=exact)]))
-    return path
+def batch(size: int) -> pb.BatchResolveRequest:
+    """Ask for the first active routes of the table at once."""
+    return pb.BatchResolveRequest(keys=[request.key for request in resolves()[:size]])
 
 
-def write_creates(path: Path, tenant: str) -> Path:
-    """Write the template of requests that create routes of a tenant that has none yet."""
-    path.write_text(json.dumps(CREATE).replace("TENANT", tenant))
+def create(key: KeyMessage, *, active: bool = True) -> pb.CreateRequest:
+    """Make a route of the usual size."""
+    return pb.CreateRequest(key=key, url=URL, labels=LABELS, active=active, reason="benchmark")
+
+
+def keys(tenant: str, count: int) -> list[KeyMessage]:
+    """Name routes of a tenant."""
+    return [KeyMessage(tenant=tenant, service=f"service-{number}", env="prod", version="v1") for number in range(count)]
+
+
+def write(path: Path, messages: Iterable[Message]) -> Path:
+    """Write messages as they go over the wire."""
+    return write_bodies(path, (message.SerializeToString() for message in messages))
+
+
+def write_bodies(path: Path, bodies: Iterable[bytes]) -> Path:
+    """Write bodies, each with the prefix of gRPC."""
+    path.write_bytes(b"".join(map(framed, bodies)))
     return path
 
 
 def write_frame(path: Path) -> Path:
-    """Write one request as it goes over the wire, its five bytes of prefix included."""
-    body = resolves()[0].SerializeToString()
-    path.write_bytes(struct.pack(">BI", 0, len(body)) + body)
-    return path
+    """Write the request that h2load repeats."""
+    return write(path, resolves()[:1])
 
 
-def write_descriptors(path: Path) -> Path:
-    """Write the service with everything that it imports."""
-    files: dict[str, FileDescriptor] = {}
-    _collect(pb.DESCRIPTOR, files)
-    everything = FileDescriptorSet()
-    for file in files.values():
-        file.CopyToProto(everything.file.add())
-    path.write_bytes(everything.SerializeToString())
-    return path
+def etcd_key(key: RouteKey | KeyMessage) -> bytes:
+    """Name a route as etcd would."""
+    return f"/routes/{key.tenant}/{key.service}/{key.env}/{key.version}".encode()
 
 
-def _collect(file: FileDescriptor, into: dict[str, FileDescriptor]) -> None:
-    for dependency in file.dependencies:
-        _collect(dependency, into)
-    into.setdefault(file.name, file)
+def zipf(count: int, draws: int, *, skew: float = 1.0, seed: int = 1) -> Sequence[int]:
+    """Draw numbers below ``count`` by Zipf's law: the n-th likeliest as often as 1/n to the power of ``skew``.
+
+    The likeliest are spread over the range, as popular routes are over a table.
+    """
+    chance = random.Random(seed)
+    weights = list(itertools.accumulate(1 / (rank**skew) for rank in range(1, count + 1)))
+    places = list(range(count))
+    chance.shuffle(places)
+    return [places[bisect.bisect(weights, chance.random() * weights[-1], hi=count - 1)] for _ in range(draws)]

@@ -1,24 +1,28 @@
-"""Everything that is measured, up and running: the engines, the table of routes, and three servers a transport."""
+"""What is measured, up and running: engines with the demo's routes, and servers of every kind on one core."""
 
 import asyncio
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pointsman_server import demo, embedded
 from pointsman_server.adapters.migrations import migrate
 from pointsman_server.app import App
 from pointsman_server.telemetry import logs
-from tests.bench import cores, requests
-from tests.bench.children import Child, child
+from tests.bench import cores, etcd, requests
+from tests.bench.children import Child, child, cpu_seconds
+from tests.bench.contests import Sample
+from tests.bench.generators import Load
+from tests.support import issuer
 from tests.support.servers import settings
 
 TRANSPORTS = ("grpcio", "native")
 
-# Both servers run as in production, but for how long the local cache holds on to a route: in one for the whole run,
-# in the other for less than a call takes, so that every call goes to Redis. There, nothing may expire meanwhile.
+# As in production, but that nothing in Redis may expire meanwhile. How long the local cache holds on to a route says
+# which layer answers: for the whole run, or for less than a call takes, so that every call goes to Redis.
 COMMON = {
     "POINTSMAN_LISTEN": "127.0.0.1:0",
     "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0",
@@ -28,38 +32,128 @@ COMMON = {
 }
 HOLDING_SECONDS = "3600"
 FORGETFUL_SECONDS = "0.000001"
+# Rates are counted and never reached.
+RATES = {
+    f"POINTSMAN_RATE_{whose}_{what}": "1000000" for whose in ("IDENTITY", "TENANT") for what in ("READS", "WRITES")
+}
+TOKEN_SECONDS = 86_400
+POLICY = """\
+[[grant]]
+subjects = ["jwt:checkout"]
+roles = ["reader", "writer"]
+tenants = ["*"]
+
+[[grant]]
+subjects = ["key:ci-*", "jwt:somebody-else"]
+roles = ["reader"]
+tenants = ["team-a", "team-b"]
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Servers:
-    """The servers of one transport."""
+class Guard:
+    """Authentication and permissions: the settings that turn them on, and a token that passes."""
 
-    noop: Child
-    holding: Child
-    forgetful: Child
+    settings: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def write(cls, directory: Path) -> "Guard":
+        """Write the keys of an issuer and a policy, and sign a token."""
+        key = issuer.SigningKey()
+        jwks, policy = directory / "jwks.json", directory / "policy.toml"
+        jwks.write_bytes(issuer.jwks(key))
+        policy.write_text(POLICY)
+        chosen = {
+            "POINTSMAN_JWT_ISSUER": issuer.ISSUER,
+            "POINTSMAN_JWT_AUDIENCE": issuer.AUDIENCE,
+            "POINTSMAN_JWT_JWKS_FILE": str(jwks),
+            "POINTSMAN_POLICY_FILE": str(policy),
+        }
+        good = issuer.good_claims()
+        token = key.token(exp=good["iat"] + TOKEN_SECONDS)
+        return cls(chosen, {"authorization": f"Bearer {token}"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What runs: servers by transport, and the processes of the engines."""
+    """The engines, where everything runs, and for how long. ``h2load`` is None where it is missing."""
 
-    servers: Mapping[str, Servers]
+    work: Path
+    urls: Mapping[str, str]
     engines: tuple[int, ...]
+    guard: Guard
+    seconds: float
+    quick: bool = False
+    h2load: Path | None = None
+    has_etcd: bool = False
+    server_core: int | None = None
+    load_core: int | None = None
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextmanager
+    def server(
+        self,
+        transport: str,
+        *,
+        guarded: bool = True,
+        roles: str = "api",
+        pinned: bool = True,
+        chosen: Mapping[str, str] | None = None,
+    ) -> Iterator[Child]:
+        """Run ``pointsman-server serve``, everything on; without ``guarded`` anybody may call. Raises ChildFailed."""
+        environment = COMMON | dict(self.urls) | RATES | {"POINTSMAN_CACHE_LOCAL_TTL_SECONDS": HOLDING_SECONDS}
+        environment |= dict(self.guard.settings) if guarded else {}
+        serve = ["pointsman_server", "serve", "--roles", roles, "--transport", transport]
+        with (
+            cores.pinned(self.server_core if pinned else None),
+            child(serve, self.log(transport), environment | dict(chosen or {})) as running,
+        ):
+            yield running
+
+    @contextmanager
+    def noop(self, transport: str) -> Iterator[Child]:
+        """Run the floor of a transport. Raises ChildFailed."""
+        with cores.pinned(self.server_core), child(["tests.bench.noop", transport], self.log("noop")) as running:
+            yield running
+
+    @contextmanager
+    def etcd(self) -> Iterator[etcd.Etcd]:
+        """Run etcd, with as many cores as our server has. Raises ChildFailed."""
+        with cores.pinned(self.server_core), etcd.running(self.work / f"etcd-{next(self._numbers)}") as member:
+            yield member
+
+    def log(self, name: str) -> Path:
+        """Name a file that nobody has yet."""
+        return self.work / f"{next(self._numbers)}-{name}.log"
+
+    def measure(self, pid: int, load: Callable[[], Load], *, each: int = 1) -> Sample:
+        """Load a server, from the core of the generators, and see what it takes. A call is about ``each`` things."""
+        before, engines = cpu_seconds([pid]), cpu_seconds(self.engines)
+        with cores.pinned(self.load_core):
+            seen = load()
+        spent, engines = cpu_seconds([pid]) - before, cpu_seconds(self.engines) - engines
+        return {
+            "rate": seen.rate * each,
+            "p50": seen.p50,
+            "p99": seen.p99,
+            "cpu": spent / seen.calls / each * 1e6,
+            "engines": engines / seen.calls / each * 1e6,
+            "busy": (spent + engines) / seen.seconds,
+            "generator": seen.cpu / seen.seconds,
+        }
 
 
 @contextmanager
-def rig(work: Path, core: int | None) -> Iterator[Rig]:
-    """Run it all on one core until the block ends. Raises EngineError and ChildFailed."""
+def engines(server_core: int | None) -> Iterator[embedded.Engines]:
+    """Run PostgreSQL, durable, and Redis on one core, with the demo's routes. Raises EngineError."""
     logs.configure("warning", "console")
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
-        with cores.pinned(core):
-            engines = stack.enter_context(embedded.start(data, ("postgres", "redis")))
-        load_routes(engines.urls)
-        with cores.pinned(core):
-            servers = {transport: _start(stack, transport, engines.urls, work) for transport in TRANSPORTS}
-        pids = tuple(pid for name, pid in engines.pids.items() if name != "keeper")
-        yield Rig(servers, pids)
+        with cores.pinned(server_core):
+            running = stack.enter_context(embedded.start(data, ("postgres", "redis")))
+        load_routes(running.urls)
+        yield running
 
 
 def load_routes(urls: Mapping[str, str]) -> None:
@@ -73,12 +167,6 @@ def load_routes(urls: Mapping[str, str]) -> None:
     asyncio.run(load())
 
 
-def _start(stack: ExitStack, transport: str, urls: Mapping[str, str], work: Path) -> Servers:
-    serve = ["pointsman_server", "serve", "--roles", "api", "--transport", transport]
-
-    def start(ttl: str, name: str) -> Child:
-        environment = COMMON | dict(urls) | {"POINTSMAN_CACHE_LOCAL_TTL_SECONDS": ttl}
-        return stack.enter_context(child(serve, work / f"{transport}-{name}.log", environment))
-
-    noop = stack.enter_context(child(["tests.bench.noop", transport], work / f"{transport}-noop.log"))
-    return Servers(noop, start(HOLDING_SECONDS, "holding"), start(FORGETFUL_SECONDS, "forgetful"))
+def pids(running: embedded.Engines) -> tuple[int, ...]:
+    """List the processes whose time is that of the engines."""
+    return tuple(pid for name, pid in running.pids.items() if name != "keeper")

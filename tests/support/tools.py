@@ -1,4 +1,4 @@
-"""Real clients that others wrote: grpcurl, grpc-health-probe and ghz, in the versions of ``go-tools.txt``.
+"""Real clients that others wrote: grpcurl and grpc-health-probe, in the versions of ``go-tools.txt``.
 
 ``python -m tests.support.tools`` (``make tools``) builds what is missing. A test says what it needs with ``require``.
 """

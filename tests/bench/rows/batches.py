@@ -1,0 +1,36 @@
+"""BatchResolve of cached keys, beside a transaction of etcd that reads as many."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from tests.bench import requests
+from tests.bench.contests import Contest, Row, at_least
+from tests.bench.rig import Rig
+from tests.bench.rows.beside_etcd import Member
+from tests.bench.rows.calls import Call, by_h2load, warm
+
+KEYS = 100
+
+
+@contextmanager
+def part(rig: Rig) -> Iterator[Contest]:
+    """Measure the native transport, and grpcio."""
+    # In half a second a busy machine may answer none of 32 batches.
+    rig = replace(rig, seconds=max(rig.seconds, 1.0))
+    with ExitStack() as stack:
+        request = requests.write(rig.work / "batch.bin", [requests.batch(KEYS)])
+        call = Call("BatchResolve", request, rig.guard.headers, "LOCAL", KEYS)
+        contestants = {}
+        for transport in ("native", "grpcio"):
+            server = stack.enter_context(rig.server(transport))
+            warm(server, call)
+            contestants[transport] = by_h2load(rig, server, call)
+        rows = [Row(f"batch.{name}", name, name, None, unit="keys/s") for name in contestants]
+        if rig.has_etcd:
+            contestants["etcd"] = Member.start(stack, rig).txn(rig, KEYS)
+            rows = [
+                Row("batch.native.etcd", "native", "native", at_least(1.0), "etcd", unit="keys/s"),
+                Row("batch.grpcio.etcd", "grpcio", "grpcio", at_least(1.0), "etcd", unit="keys/s"),
+            ]
+        yield Contest(f"BatchResolve of {KEYS} keys in the local cache, beside a Txn of as many", contestants, rows)

@@ -1,0 +1,59 @@
+"""Resolve past the local cache: from Redis beside the floor, and from PostgreSQL beside the query alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.bench import cores, requests
+from tests.bench.contests import Contest, Row, Sample, at_least, at_most
+from tests.bench.rig import FORGETFUL_SECONDS, Rig
+from tests.bench.rows import querying
+from tests.bench.rows.calls import Call, by_driver, warm
+
+
+@contextmanager
+def part(rig: Rig) -> Iterator[Contest]:
+    """Measure the native transport."""
+    forgetful = {"POINTSMAN_CACHE_LOCAL_TTL_SECONDS": FORGETFUL_SECONDS}
+    with (
+        rig.noop("native") as floor,
+        rig.server("native", chosen=forgetful) as from_redis,
+        rig.server("native") as exact,
+    ):
+        plain = requests.write(rig.work / "resolves.bin", requests.resolves())
+        full = requests.write(rig.work / "exact.bin", requests.resolves(exact=True))
+        redis = Call("Resolve", plain, rig.guard.headers, "REDIS")
+        postgres = Call("Resolve", full, rig.guard.headers, "POSTGRES")
+        warm(from_redis, redis)
+        warm(exact, postgres)
+        yield Contest(
+            "Resolve past the local cache, native",
+            {
+                "floor": by_driver(rig, floor, Call("Resolve", plain)),
+                "Redis": by_driver(rig, from_redis, redis),
+                "PostgreSQL": by_driver(rig, exact, postgres),
+                "PostgreSQL, one in flight": by_driver(rig, exact, postgres, in_flight=1),
+                "psycopg, one in flight": _query(rig),
+            },
+            [
+                Row("redis.native.floor", "from Redis, 32 in flight", "Redis", at_least(0.25), "floor"),
+                Row("postgres.native.floor", "from PostgreSQL, 32 in flight", "PostgreSQL", at_least(0.15), "floor"),
+                Row(
+                    "postgres.native.psycopg",
+                    "from PostgreSQL, one in flight, beside its query by psycopg alone",
+                    "PostgreSQL, one in flight",
+                    at_most(2.0),
+                    "psycopg, one in flight",
+                    "p50",
+                    "ms",
+                ),
+            ],
+        )
+
+
+def _query(rig: Rig) -> Callable[[], Sample]:
+    def run() -> Sample:
+        # Where our server would run: the query is what it would ask.
+        with cores.pinned(rig.server_core):
+            return querying.measure(rig.urls["DATABASE_URL"], rig.seconds)
+
+    return run

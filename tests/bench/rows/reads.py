@@ -1,0 +1,66 @@
+"""Resolve from the local cache: beside the floor of its transport, and beside etcd."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from tests.bench import requests
+from tests.bench.contests import Contest, Row, at_least
+from tests.bench.rig import Rig
+from tests.bench.rows.beside_etcd import Member
+from tests.bench.rows.calls import Call, by_h2load, warm
+
+# The share of its floor that a transport keeps with everything on. grpcio itself costs ten times what we add.
+FLOORS = {"native": 0.5, "grpcio": 0.8}
+OPEN_FLOORS = {"native": 0.6, "grpcio": 0.85}
+
+
+@contextmanager
+def part(rig: Rig, transport: str) -> Iterator[Contest]:
+    """Measure one transport."""
+    with ExitStack() as stack:
+        frame = requests.write_frame(rig.work / "resolve.bin")
+        guarded = Call("Resolve", frame, rig.guard.headers, "LOCAL")
+        anonymous = Call("Resolve", frame, source="LOCAL")
+        floor = stack.enter_context(rig.noop(transport))
+        ours = stack.enter_context(rig.server(transport))
+        bare = stack.enter_context(rig.server(transport, guarded=False))
+        warm(ours, guarded)
+        warm(bare, anonymous)
+        contestants = {
+            "floor": by_h2load(rig, floor, Call("Resolve", frame)),
+            "token": by_h2load(rig, ours, guarded),
+            "anonymous": by_h2load(rig, bare, anonymous),
+        }
+        rows = [
+            Row(
+                f"local.{transport}.floor",
+                "token and permissions checked",
+                "token",
+                at_least(FLOORS[transport]),
+                "floor",
+            ),
+            Row(f"local.{transport}.floor-cpu", "the same by processor time", "token", None, "floor", "cpu", "µs"),
+            Row(f"local.{transport}.open", "anybody may call", "anonymous", at_least(OPEN_FLOORS[transport]), "floor"),
+        ]
+        if rig.has_etcd:
+            member = Member.start(stack, rig)
+            contestants |= {
+                "etcd serializable": member.range(rig, serializable=True),
+                "etcd linearizable": member.range(rig, serializable=False),
+            }
+            rows += _beside_etcd(transport)
+        yield Contest(f"Resolve from the local cache, {transport}", contestants, rows)
+
+
+def _beside_etcd(transport: str) -> list[Row]:
+    what = "token and permissions checked"
+    # On grpcio nothing can be as fast: its floor alone is a fraction of etcd.
+    targets = (at_least(1.0), at_least(1.5)) if transport == "native" else (None, None)
+    return [
+        Row(f"local.{transport}.etcd-serializable", what, "token", targets[0], "etcd serializable"),
+        Row(f"local.{transport}.etcd-linearizable", what, "token", targets[1], "etcd linearizable"),
+        # Others on the machine move this less than calls per second.
+        Row(
+            f"local.{transport}.etcd-cpu", "the same by processor time", "token", None, "etcd serializable", "cpu", "µs"
+        ),
+    ]
