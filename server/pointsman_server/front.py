@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
-from pointsman_server.adapters import certificates
 from pointsman_server.adapters.redis_quota import RedisQuota
 from pointsman_server.gate import Gate
 from pointsman_server.limiting import Limits
@@ -130,6 +129,8 @@ class Front:
         try:
             if settings.tls_cert_file and settings.tls_key_file:
                 files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+                from pointsman_server.adapters import certificates
+
                 credentials = tls.Certificates(files, certificates.check).credentials()
                 return int(server.add_secure_port(settings.listen, credentials))
             return int(server.add_insecure_port(settings.listen))

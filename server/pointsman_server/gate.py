@@ -1,20 +1,21 @@
 """Who calls, and what they may do: the parts of that, made from the settings, started, and kept fresh."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointsman_server.adapters.policy_file import PolicyError, load_policy
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.tokens import fetching
-from pointsman_server.adapters.tokens.keys import Keys, parse_keys
-from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
 from pointsman_server.authenticating import Authenticator, limit_of_failures
 from pointsman_server.key_verifying import ApiKeyVerifier
 from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.refreshing import Refreshed
 from pointsman_server.settings import Settings
 from pointsman_server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from pointsman_server.adapters.tokens.keys import Keys
+    from pointsman_server.adapters.tokens.verifier import TokenVerifier
 
 Background = Callable[[str, Coroutine[Any, Any, None]], None]
 
@@ -56,13 +57,17 @@ class Gate:
         interval, told = self._settings.access_refresh_seconds, self._metrics.renewals("api_keys")
         return ApiKeyVerifier(PostgresApiKeyStore(database), interval=interval, told=told)
 
-    def _make_issuer_keys(self) -> Refreshed[Keys] | None:
+    def _make_issuer_keys(self) -> "Refreshed[Keys] | None":
         settings = self._settings
         if not settings.jwt_issuer:
             return None
+        # Cryptography is a good part of a server's memory, and only needed where tokens are taken.
+        from pointsman_server.adapters.tokens import fetching
+        from pointsman_server.adapters.tokens.keys import parse_keys
+
         path, url, algorithms = settings.jwt_jwks_file, settings.jwt_jwks_url, settings.jwt_algorithms
 
-        async def load() -> Keys:
+        async def load() -> "Keys":
             return parse_keys(await (fetching.read(path) if path else fetching.fetch(url)), algorithms)
 
         interval = settings.access_refresh_seconds if path else settings.jwt_refresh_seconds
@@ -79,10 +84,12 @@ class Gate:
             checked=lambda kind, outcome: counter.labels(kind, outcome).inc(),
         )
 
-    def _make_token_verifier(self) -> TokenVerifier | None:
+    def _make_token_verifier(self) -> "TokenVerifier | None":
         settings = self._settings
         if self._issuer_keys is None:
             return None
+        from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
+
         rules = Rules(
             settings.jwt_issuer,
             settings.jwt_audience,
