@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
 from pointsman_server.commands import keys, policy
 from pointsman_server.commands.common import fail, read_settings, require
+from pointsman_server.lasting import lasting
 from pointsman_server.settings import Role, Settings, SettingsError
 
 STARTED = time.monotonic()
@@ -78,7 +80,7 @@ def dev(
         from pointsman_server.adapters.migrations import MigrationError
 
         try:
-            _run(lambda: development.run(settings, starting.result(), STARTED, with_demo=demo))
+            _run(lambda _: development.run(settings, starting.result(), STARTED, with_demo=demo))
         except MigrationError as error:
             fail(str(error))
 
@@ -119,12 +121,7 @@ def serve(
     if settings.workers > 1 and not supervising.is_worker():
         raise typer.Exit(supervising.run(settings))
 
-    def run() -> None:
-        from pointsman_server import app as application
-
-        asyncio.run(application.serve(settings, application.log_address))
-
-    _run(run)
+    _run(lambda application: asyncio.run(application.serve(settings, application.log_address)))
 
 
 @app.command()
@@ -261,16 +258,19 @@ def _configure_logs(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
 
 
-def _run(work: Callable[[], None]) -> None:
-    # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
-    from pointsman_server.adapters.policy_file import PolicyError
-    from pointsman_server.embedded import EngineError
-    from pointsman_server.front import ListenError
-    from pointsman_server.rpc.tls import BadCertificates
-    from pointsman_server.rpc.transport import TransportUnavailable
+def _run(work: Callable[[ModuleType], None]) -> None:
+    """Load the server, do ``work`` with its module ``app``, and end by what it raises."""
+    with lasting():
+        # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
+        from pointsman_server import app as application
+        from pointsman_server.adapters.policy_file import PolicyError
+        from pointsman_server.embedded import EngineError
+        from pointsman_server.front import ListenError
+        from pointsman_server.rpc.tls import BadCertificates
+        from pointsman_server.rpc.transport import TransportUnavailable
 
     try:
-        work()
+        work(application)
     except (ListenError, EngineError) as error:
         fail(str(error))
     except (TransportUnavailable, PolicyError, BadCertificates) as error:

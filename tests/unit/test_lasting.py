@@ -1,0 +1,44 @@
+"""What is imported is not collected, and the collector works on afterwards."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from pointsman_server.lasting import lasting
+
+
+class Cycle:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def test_nothing_is_collected_meanwhile() -> None:
+    with lasting():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_what_was_made_is_not_looked_at_again_and_what_comes_later_is() -> None:
+    with lasting():
+        kept = Cycle()
+    later = Cycle()
+    looked_at = {id(each) for each in gc.get_objects()}
+    assert id(later) in looked_at
+    assert id(kept) not in looked_at
+    assert gc.get_freeze_count() > 0
+
+
+def test_the_collector_is_on_again_also_after_an_import_that_failed() -> None:
+    with pytest.raises(ImportError), lasting():
+        raise ImportError("no such module")
+    assert gc.isenabled()
