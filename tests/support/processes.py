@@ -74,7 +74,11 @@ class ServerProcess:
         """Send a signal and wait for the end. Returns the exit code."""
         if not self.ended:
             self.process.send_signal(name)
-        return self.process.wait(PATIENCE_SECONDS)
+        try:
+            return self.process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(f"it does not end; its last words: {self.errors[-4000:]}")
+            raise
 
     def close(self) -> None:
         """Make sure it is over."""
