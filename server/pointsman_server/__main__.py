@@ -5,6 +5,8 @@ loaded neither grpc nor Kafka, and ``--help`` is quick.
 """
 
 import asyncio
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -275,6 +277,18 @@ def _run(work: Callable[[ModuleType], None]) -> None:
         fail(str(error))
     except (TransportUnavailable, PolicyError, BadCertificates) as error:
         fail(str(error), code=2)
+    _leave_stuck_threads()
+
+
+def _leave_stuck_threads() -> None:
+    """End here if librdkafka keeps a thread: the interpreter would wait for it, perhaps for ever. All is done."""
+    from pointsman_server.adapters.kafka.source import stuck_threads
+
+    if stuck_threads():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from pointsman_server.adapters.kafka import (
     dead_letter_topic,
     ensure_topic,
 )
+from pointsman_server.adapters.kafka import source as source_module
+from pointsman_server.adapters.kafka.source import stuck_threads
 from pointsman_server.backoff import Backoff
 from pointsman_server.consuming import Consumer
 from pointsman_server.encoding import change_from_message
@@ -294,6 +296,30 @@ async def test_what_was_committed_does_not_come_again_and_the_rest_does(real: Ka
     async with consuming(real, topic, group) as source:
         again = await receive(source, 10)
         assert {change.revision for change in again.changes} == set(range(51, 61))
+
+
+async def test_a_commit_that_nobody_answers_fails_in_time_and_so_does_the_end(
+    kafka_broker: KafkaBroker, real: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a group that has lost its coordinator: librdkafka itself waited for such an answer for an hour."""
+    monkeypatch.setattr(source_module, "COMMIT_SECONDS", 0.5)
+    monkeypatch.setattr(source_module, "CLOSE_SECONDS", 1.0)
+    topic = await make_topic(real)
+    async with publishing(real, topic) as publisher:
+        await publisher.publish([make_change(1)])
+    source = KafkaSource(real, new_name(), topic)
+    while not (await source.receive(1.0)).changes:
+        pass
+    kafka_broker.pause()
+    try:
+        with pytest.raises(BrokerUnavailable):
+            await source.commit()
+        begun = asyncio.get_running_loop().time()
+        await source.close()
+        assert asyncio.get_running_loop().time() - begun < 30
+    finally:
+        kafka_broker.resume()
+    assert stuck_threads(60) == []
 
 
 async def test_rewind_goes_back_to_the_last_commit(cluster: KafkaCluster) -> None:

@@ -1,6 +1,9 @@
 """``ports.ChangeSource`` on Kafka: a member of a consumer group that commits by hand."""
 
 import asyncio
+import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +16,18 @@ from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_byt
 from pointsman_server.ports import Delivery, Poison
 from pointsman_server.routes import Change
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 QUERY_SECONDS = 5.0
+# How long a commit may take, and then the end of a membership. librdkafka bounds neither: in a group that has just lost
+# its coordinator a commit may wait for an answer for ever, and the end waits for the commit.
+COMMIT_SECONDS = 5.0
+CLOSE_SECONDS = 10.0
+THREADS = "kafka-"
+# Between two looks whether the answer to a commit is there.
+STEP_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -43,14 +55,18 @@ class KafkaSource:
     def __init__(self, cluster: KafkaCluster, group: str, topic: str = "route-events", *, batch: int = 500) -> None:
         """Join the group; ``batch`` is the most messages that one delivery has."""
         self._cluster = cluster
+        self._group = group
         self._topic = topic
         self._batch = batch
         # Only what is assigned now: what was lost is forgotten, and so never committed.
         self._partitions: dict[int, _Partition] = {}
         # Taken from librdkafka, not yet handed over: a cancelled receive must not lose them.
         self._taken: list[Message] = []
+        # The commit that is waited for, by partition, and what became of it.
+        self._committing: dict[int, int] = {}
+        self._answers: list[tuple[KafkaError | None, Sequence[TopicPartition]]] = []
         self._down = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{group}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{THREADS}{group}")
         config = cluster.config(
             group_id=group,
             enable_auto_commit=False,
@@ -62,6 +78,7 @@ class KafkaSource:
             queued_max_messages_kbytes=16_384,
         )
         config["error_cb"] = self._complain
+        config["on_commit"] = self._on_commit
         self._consumer = Consumer(config)
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
@@ -86,8 +103,13 @@ class KafkaSource:
 
     async def close(self) -> None:
         """See ChangeSource.close."""
-        await self._call(self._consumer.close)
-        self._thread.shutdown(wait=False)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._call(self._consumer.close)
+        except TimeoutError:
+            # The group notices by itself that this member is gone.
+            logger.warning("%s did not let go in %g s: left behind", self._group, CLOSE_SECONDS)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
@@ -184,11 +206,34 @@ class KafkaSource:
         offsets = [TopicPartition(self._topic, number, known.position or 0) for number, known in waiting.items()]
         if not offsets:
             return
-        results = self._query(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
-        for result in results:
+        for result in self._query(lambda: self._commit_and_wait(offsets)):
             if result.error is not None:
                 raise self._cluster.unavailable(result.error)
-            waiting[result.partition].uncommitted = None
+            if result.partition in self._partitions:
+                waiting[result.partition].uncommitted = None
+
+    def _commit_and_wait(self, offsets: list[TopicPartition]) -> Sequence[TopicPartition]:
+        """Commit, and wait for the answer within bounds. Raises KafkaException and BrokerUnavailable."""
+        self._committing = {place.partition: place.offset for place in offsets}
+        self._answers.clear()
+        self._consumer.commit(offsets=offsets, asynchronous=True)
+        give_up = time.monotonic() + COMMIT_SECONDS
+        while not self._answers:
+            if time.monotonic() > give_up:
+                raise self._cluster.unavailable()
+            # Answers come by polling, and messages with them: those are for the next ``receive``.
+            message = self._consumer.poll(STEP_SECONDS)
+            if message is not None and self._wanted(message):
+                self._taken.append(message)
+        ((error, results),) = self._answers
+        if error is not None and error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - a constant
+            raise self._cluster.unavailable(error)
+        return results
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        # An answer that nobody waits for any more is to another commit.
+        if {place.partition: place.offset for place in partitions} == self._committing:
+            self._answers = [(error, partitions)]
 
     def _on_assign(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._partitions |= {place.partition: _Partition() for place in partitions}
@@ -201,6 +246,14 @@ class KafkaSource:
     def _complain(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a constant
             self._down = True
+
+
+def stuck_threads(patience: float = 1.0) -> list[str]:
+    """Name the threads of sources that were closed and still have not come back from librdkafka."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+    for thread in ours:
+        thread.join(patience)
+    return [thread.name for thread in ours if thread.is_alive()]
 
 
 def _partition(message: Message) -> int:
