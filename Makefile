@@ -57,7 +57,7 @@ fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: bench-abuse
-bench-abuse: setup ## Measure what abusers cost everybody else, on each transport. About seven minutes.
+bench-abuse: setup ## Measure what abusers cost everybody else, on each transport. About eight minutes.
 	@$(BIN)/python -m tests.bench.abuse $(ARGS)
 
 .PHONY: faults

@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(
         default=16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
     )
-    max_streams: int = Field(default=100, ge=1, le=1_000_000, description="Calls open at once on one connection.")
+    max_streams: int = Field(default=1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
     max_concurrent_calls: int = Field(
         default=10_000,
         ge=0,

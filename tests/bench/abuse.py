@@ -1,9 +1,10 @@
 """``python -m tests.bench.abuse``: what an abuser costs everybody else, on each transport.
 
 A bystander resolves routes at a fixed rate, first in quiet and then while one abuser does its worst (``abusers``);
-each is a process of its own. Server and engines have one core to themselves. The bystander has the last core, before
-everybody else; so has the abuser where there are only two, but as an idle process (SCHED_IDLE), which runs only while
-nobody else does. With three cores or more it has one of its own. Callers show bearer tokens, which the server checks.
+each is a process of its own. Server and engines have one core to themselves. The bystander has the last core, and goes
+first there (SCHED_RR). With three cores or more the abuser has one of its own, else it shares that of the bystander;
+where the bystander may not go first, as an idle process (SCHED_IDLE). Callers show bearer tokens, which the server
+checks.
 
 ``busy-neighbour`` abuses nobody, and keeps its core as busy as the others do: its ratio is what the method costs.
 
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -66,27 +68,40 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Percentiles in milliseconds, each the median of some runs."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def middle(cls, runs: Sequence[Seen]) -> "Times":
+        """Take the medians."""
+        return cls(statistics.median(run.p50 for run in runs), statistics.median(run.p99 for run in runs))
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """What was seen of one abuse; times in milliseconds, growth in bytes."""
+    """What was seen of one abuse; growth in bytes."""
 
     transport: str
     abuse: str
-    quiet: float
-    abused: float
+    quiet: Times
+    abused: Times
     growth: int
     per_second: float
     disconnected: int
-    failed: int
+    failures: Counter[str]
 
     @property
     def ratio(self) -> float:
         """How much slower the client's p99 got."""
-        return self.abused / self.quiet
+        return self.abused.p99 / self.quiet.p99
 
     @property
     def fine(self) -> bool:
         """Whether the targets hold."""
-        return not self.failed and self.ratio <= TARGET_RATIO and self.growth <= TARGET_MEGABYTES * MEGABYTE
+        return not self.failures and self.ratio <= TARGET_RATIO and self.growth <= TARGET_MEGABYTES * MEGABYTE
 
 
 def watch(server: Child, places: Places, seconds: float, token: str) -> Seen:
@@ -98,14 +113,14 @@ def watch(server: Child, places: Places, seconds: float, token: str) -> Seen:
 
 
 @contextmanager
-def abusing(name: str, address: str, places: Places, told: dict[str, int]) -> Iterator[None]:
-    """Let an abuser loose until the block ends; ``told`` gets what it says."""
+def abusing(name: str, address: str, places: Places, told: dict[str, int], *, back: bool) -> Iterator[None]:
+    """Let an abuser loose until the block ends; ``told`` gets what it says. ``back``: only while nobody else runs."""
 
     def place() -> None:
         if places.abuser is not None:
             os.sched_setaffinity(0, {places.abuser})
-            if places.shared:
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            if back:
+                cores.stand_back()
 
     command = [sys.executable, "-m", "tests.bench.abusers", name, address, KEY.token(exp=2**31)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=place)  # noqa: PLW1509 - one thread
@@ -123,30 +138,37 @@ def abusing(name: str, address: str, places: Places, told: dict[str, int]) -> It
 
 def measure(transport: str, abuse: str, server: Child, places: Places, chosen: argparse.Namespace) -> Row:
     """Measure one abuse of one server: quiet, abused, quiet, abused, of which the medians are taken."""
-    quiet: list[float] = []
-    abused: list[float] = []
+    quiet: list[Seen] = []
+    abused: list[Seen] = []
     told = {"done": 0, "disconnected": 0}
-    failed = growth = 0
+    failures: Counter[str] = Counter()
+    growth = 0
     token = KEY.token(exp=2**31)
-    begun = 0.0
+    lasted = 0.0
     for _ in range(chosen.rounds):
         seen = watch(server, places, chosen.seconds, token)
-        quiet.append(seen.p99)
+        quiet.append(seen)
         before = _start_of_growth(server)
         said: dict[str, int] = {}
         start = time.monotonic()
-        with abusing(abuse, server.address, places, said):
+        with abusing(abuse, server.address, places, said, back=places.shared and not seen.first):
             time.sleep(LEAD_SECONDS)  # until it is in full swing
             seen = watch(server, places, chosen.seconds, token)
-        begun += time.monotonic() - start
-        abused.append(seen.p99)
-        failed += seen.failed
+        lasted += time.monotonic() - start
+        abused.append(seen)
+        failures.update(seen.failures)
         growth = max(growth, _worst(server) - before)
         for name in told:
             told[name] += said.get(name, 0)
-    middle = statistics.median
     return Row(
-        transport, abuse, middle(quiet), middle(abused), growth, told["done"] / begun, told["disconnected"], failed
+        transport,
+        abuse,
+        Times.middle(quiet),
+        Times.middle(abused),
+        growth,
+        told["done"] / lasted,
+        told["disconnected"],
+        failures,
     )
 
 
@@ -165,24 +187,39 @@ def _worst(server: Child) -> int:
     return sum(resident(pid, worst=True) for pid in _family(server))
 
 
+HEAD = (
+    "| transport | abuse | a second | disconnected | p50 ms | abused | p99 ms | abused | ratio | memory | targets |",
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+)
+
+
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Render what was seen."""
-    yield "| transport | abuse | a second | disconnected | p99 quiet ms | p99 abused ms | ratio | memory | targets |"
-    yield "|---|---|--:|--:|--:|--:|--:|--:|---|"
+    yield from HEAD
     for row in rows:
         verdict = "met" if row.fine else "missed"
-        if row.failed:
-            verdict += f", {row.failed} calls failed"
-        yield (
-            f"| {row.transport} | {row.abuse} | {row.per_second:,.0f} | {row.disconnected:,} | {row.quiet:.2f} | "
-            f"{row.abused:.2f} | {row.ratio:.1f} | {row.growth / MEGABYTE:+.0f} MB | {verdict} |"
+        if row.failures:
+            verdict += f", {row.failures.total()} calls failed, such as {row.failures.most_common(1)[0][0]}"
+        cells = (
+            row.transport,
+            row.abuse,
+            f"{row.per_second:,.0f}",
+            f"{row.disconnected:,}",
+            f"{row.quiet.p50:.2f}",
+            f"{row.abused.p50:.2f}",
+            f"{row.quiet.p99:.2f}",
+            f"{row.abused.p99:.2f}",
+            f"{row.ratio:.1f}",
+            f"{row.growth / MEGABYTE:+.0f} MB",
+            verdict,
         )
+        yield f"| {' | '.join(cells)} |"
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.abuse", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one run (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one run (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the medians are taken (%(default)s)")
     parser.add_argument("--only", choices=[NEIGHBOUR, *ABUSES], action="append", help="one abuse; again for more")
     parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="one transport; again for more")
@@ -217,8 +254,8 @@ def main() -> int:
     places = Places.choose()
     logs.configure("warning", "console")
     print(*report.machine(load=os.getloadavg()), "", sep="\n")
-    print(f"server on core {places.server}, bystander on {places.client}, abuser on {places.abuser}", end="")
-    print(" as SCHED_IDLE" if places.shared else "", end="\n\n", flush=True)
+    print(f"server on core {places.server}, bystander on {places.client}, abuser on {places.abuser}", flush=True)
+    print()
     rows: list[Row] = []
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))

@@ -7,16 +7,15 @@ everything else on its core where it may (SCHED_RR). In the end it prints one li
 
 import asyncio
 import json
-import os
 import sys
 import time
-from contextlib import suppress
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 import grpc
 
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from tests.bench import requests
+from tests.bench import cores, requests
 
 RATE = 200
 KEYS = 200
@@ -26,32 +25,37 @@ WARM_UP_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a run saw: percentiles in milliseconds, and how many calls were made and failed."""
+    """What a run saw: percentiles in milliseconds, how many calls were made, what failed how often, and
+    whether it went first.
+    """
 
     p50: float
     p99: float
     calls: int
-    failed: int
+    failures: dict[str, int]
+    first: bool
 
 
 class Bystander:
     """Calls, and remembers how long each took."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, token: str, *, first: bool) -> None:
         self._stub = RouteServiceStub(channel)
         self._requests = requests.resolves()[:KEYS]
         self._metadata = [("authorization", f"Bearer {token}")]
         self._milliseconds: list[float] = []
-        self._failed = 0
+        self._failures: Counter[str] = Counter()
+        self._first = first
 
     async def run(self, seconds: float) -> Seen:
         """Call for some seconds, and wait for all the answers."""
         await self._calls(WARM_UP_SECONDS)
         self._milliseconds.clear()
-        self._failed = 0
+        self._failures.clear()
         await self._calls(seconds)
         ordered = sorted(self._milliseconds)
-        return Seen(ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], len(ordered), self._failed)
+        p50, p99 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+        return Seen(p50, p99, len(ordered), dict(self._failures), self._first)
 
     async def _calls(self, seconds: float) -> None:
         begun = time.perf_counter()
@@ -65,17 +69,16 @@ class Bystander:
         request = self._requests[number % KEYS]
         try:
             await self._stub.Resolve(request, timeout=PATIENCE_SECONDS, metadata=self._metadata)
-        except grpc.aio.AioRpcError:
-            self._failed += 1
+        except grpc.aio.AioRpcError as error:
+            self._failures[f"{error.code().name}: {error.details()}"] += 1
         self._milliseconds.append((time.perf_counter() - due) * 1000)
 
 
 async def main(address: str, seconds: float, token: str) -> None:
     """Measure and print."""
-    with suppress(PermissionError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    first = cores.go_first()
     async with grpc.aio.insecure_channel(address) as channel:
-        print(json.dumps(asdict(await Bystander(channel, token).run(seconds))))
+        print(json.dumps(asdict(await Bystander(channel, token, first=first).run(seconds))))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class TestSources:
 
     def test_the_model_by_itself_never_reads_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POINTSMAN_MAX_STREAMS", "7")
-        assert Settings().max_streams == 100
+        assert Settings().max_streams == 1000
 
     def test_flags_win_over_the_environment(self) -> None:
         assert load({"POINTSMAN_WORKERS": "4"}, {"workers": 2}).workers == 2

@@ -25,7 +25,7 @@ class Limits:
 
     message_bytes: int = 1 << 20
     metadata_bytes: int = 16 << 10
-    streams: int = 100
+    streams: int = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def test_cancelled_calls_keep_their_place_until_python_has_dealt_with_them(engin
 
     with fresh_database(template_database) as database_url:
         redis_url = fresh_redis(engines.urls["REDIS_URL"])
-        chosen = settings(transport="grpcio", database_url=database_url, redis_url=redis_url)
+        chosen = settings(transport="grpcio", database_url=database_url, redis_url=redis_url, max_streams=open_at_once)
         with serving(chosen) as server, connected(server) as abuser:
             server.loop.call_soon_threadsafe(block)
             assert busy.wait(http2.PATIENCE_SECONDS)
