@@ -40,6 +40,8 @@ from tests.support.memory import MEGABYTE, forget_worst, resident
 from tests.support.servers import EVERYBODY
 
 TARGET_RATIO = 2.0
+# Of the busy neighbour: from here on the run says nothing.
+TRUSTED_RATIO = 1.5
 TARGET_MEGABYTES = 64
 LEAD_SECONDS = 1.0
 KEY = issuer.SigningKey(kid="k1", kind="RSA")
@@ -249,7 +251,7 @@ def _server(transport: str, log: Path, settings: Mapping[str, str], places: Plac
 
 
 def main() -> int:
-    """Measure and print; 1 when a target is missed."""
+    """Measure and print; 1 when a target is missed, 2 when the run says nothing."""
     chosen = options()
     places = Places.choose()
     logs.configure("warning", "console")
@@ -269,6 +271,9 @@ def main() -> int:
             with _server(transport, data / f"{transport}-{abuse}.log", settings, places) as server:
                 rows.append(measure(transport, abuse, server, places, chosen))
             print(*list(table(rows))[0 if len(rows) == 1 else -1 :], sep="\n", flush=True)
+    if any(row.abuse == NEIGHBOUR and row.ratio > TRUSTED_RATIO for row in rows):
+        print("\nAn invalid run: a busy neighbour alone delays the bystander. Others use this machine.")
+        return 2
     return 0 if all(row.fine for row in rows) else 1
 
 

@@ -56,6 +56,7 @@ def test_seconds_become_milliseconds_and_calls_may_wait():
     assert options["grpc.keepalive_time_ms"] == 1500
     assert options["grpc.http2.min_recv_ping_interval_without_data_ms"] == 1
     assert (options["grpc.max_connection_idle_ms"], options["grpc.max_connection_age_ms"]) == (2000, 3000)
+    assert options["grpc.http2.max_requests_per_read"] == 1
     assert options["grpc.server.max_pending_requests"] == 77
     assert options["grpc.server.max_pending_requests_hard_limit"] == 154
 
