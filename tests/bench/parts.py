@@ -1,21 +1,26 @@
 """The parts of a server that answer from the local cache, without a store, Redis or a transport."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.authenticating import Authenticator, Credentials, limit_of_failures
 from pointsman_server.encoding import key_from_message
-from pointsman_server.identity import Credential, Identity
+from pointsman_server.identity import EVERYTHING, Credential, Identity, Pattern
+from pointsman_server.limiting import Limits
+from pointsman_server.permitting import Permissions, Policy, Rule
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.routes import Snapshot
-from pointsman_server.rpc import access, convert, interceptors
+from pointsman_server.rpc import SERVICE, access, convert, interceptors
 from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.servicer import ResolveMeter, RouteServicer
 from pointsman_server.rpc.stage import Stage
+from pointsman_server.rpc.warm import WarmAnswers
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tally import Tally
 from tests.bench import noop, requests
 
 # What a Python client sends, with a token of a usual length.
@@ -63,11 +68,27 @@ class Parts:
         names = ("count_open", "identify", "measure", "record", "translate", "admit", "limit", *who, "bulk", "validate")
         return dict(zip(names, order, strict=True))
 
-    async def authenticate(self) -> dict[str, Stage]:
-        """Make the stage of authentication, which has seen the token of ``METADATA`` before."""
+    async def authenticator(self) -> Authenticator:
+        """Make one that has seen the token of ``METADATA`` before."""
         authenticator = Authenticator(tokens=AnyToken(), failures=limit_of_failures(20))
         await authenticator.authenticate(Credentials((dict(METADATA)["authorization"],)))
-        return {"authenticate": access.authenticate(authenticator)}
+        return authenticator
+
+    async def authenticate(self) -> dict[str, Stage]:
+        """Make the stage of authentication."""
+        return {"authenticate": access.authenticate(await self.authenticator())}
+
+    def short_way(self, guards: Guards) -> Callable[[], bytes | None]:
+        """Answer the request by its bytes."""
+        warm = WarmAnswers(self.resolver._local, guards, epoch=str, tally=Tally(self.metrics, SERVICE))
+        warm.learn(self.request.key)
+        return lambda: warm.resolve(self.wire, lambda: METADATA)
+
+    async def guards(self) -> Guards:
+        """Make guards with everything on: a token, a policy that lets everybody do everything, and high limits."""
+        policy = Policy((Rule("everybody", (EVERYTHING,), (Pattern("*"),)),))
+        limits = Limits.make("reads", identity=1e9, tenant=1e9, burst_seconds=1)
+        return Guards(Admission(), await self.authenticator(), Permissions(lambda: policy), limits)
 
 
 class AnyToken:

@@ -10,6 +10,8 @@ from typing import Any, cast
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.encoding import key_from_message, route_to_message
 from pointsman_server.rpc import convert
+from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.telemetry import logs
 from tests.bench.parts import METADATA, Parts
@@ -18,6 +20,8 @@ CALLS = 1000
 GOES = 40
 WHOLE = "all of it, in one go"
 AUTHENTICATED = "all of it, from a caller with a token that was seen before"
+SHORT = "the short way, where anybody may call"
+GUARDED = "the short way, with a token, permission and limits"
 NOTHING = "nothing"
 METHOD = Method("pointsman.v1.RouteService", "Resolve")
 Work = Callable[[], Awaitable[object]]
@@ -51,6 +55,8 @@ async def _table() -> list[str]:
     wholes = {
         WHOLE: partial(_whole, parts, _chain(parts, {})),
         AUTHENTICATED: partial(_whole, parts, _chain(parts, who)),
+        SHORT: partial(_call, parts.short_way(Guards(Admission()))),
+        GUARDED: partial(_call, parts.short_way(await parts.guards())),
     }
     best = await _microseconds(wholes | {NOTHING: partial(_nothing, None, None)} | steps)
     # A stage was timed around a handler that does nothing, anything else as a coroutine: that much less it costs.
