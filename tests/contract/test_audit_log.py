@@ -97,6 +97,19 @@ async def test_an_empty_log_is_sound(log: PostgresAuditLog) -> None:
     assert await log.last_contiguous() == 0
 
 
+@pytest.mark.parametrize("largest", [2**15 - 1, 2**31 - 1])
+async def test_the_chain_goes_on_past_the_largest_number_of_a_small_type(
+    log: PostgresAuditLog, database: Database, largest: int
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE clock SET revision = %s", [largest - 2])
+    changes = await write(database, 4)
+    await log.append(changes[:2])
+    await log.append(changes[2:])
+    assert await log.last_contiguous() == largest + 2
+    assert (await only_chain(log)).rows == 4
+
+
 async def test_changes_in_order_are_chained_at_once(log: PostgresAuditLog, database: Database) -> None:
     changes = await write(database, 6)
     await log.append(changes[:2])

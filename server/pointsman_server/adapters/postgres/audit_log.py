@@ -29,11 +29,12 @@ SELECT a.epoch, a.revision FROM arrived AS a JOIN audit_log AS l USING (epoch, r
 
 HEAD = "SELECT revision, hash FROM audit_chain WHERE epoch = %s ORDER BY revision DESC LIMIT 1"
 
-# Nothing, while the next one is missing: what waits behind it can be much.
+# Nothing, while the next one is missing: what waits behind it can be much. The casts: the driver sends a small number
+# as a small type, in which the sum of two of them may be out of range.
 NEXT = """
 SELECT revision, change FROM audit_log
- WHERE epoch = %(epoch)s AND revision > %(head)s AND revision <= %(head)s + %(window)s
-   AND EXISTS (SELECT FROM audit_log WHERE epoch = %(epoch)s AND revision = %(head)s + 1)
+ WHERE epoch = %(epoch)s AND revision > %(head)s AND revision <= %(head)s::bigint + %(window)s
+   AND EXISTS (SELECT FROM audit_log WHERE epoch = %(epoch)s AND revision = %(head)s::bigint + 1)
  ORDER BY revision
 """
 
