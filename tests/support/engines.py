@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - the directories in it are made by temp
 MEMORY_BYTES = 2 << 30
 PREFIX = "pointsman-tests-"
 REDIS_DATABASES = 16
+PATIENCE_SECONDS = 30.0
 
 _numbers = itertools.count(1)
 
@@ -54,8 +56,19 @@ def create_database(server: str, template: str | None = None) -> str:
 
 def drop_database(url: str) -> None:
     """Drop the database, and whoever is still connected to it."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_database(url)))
+    give_up = time.monotonic() + PATIENCE_SECONDS
     with psycopg.connect(_maintenance(url), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_database(url))))
+        while True:
+            try:
+                connection.execute(statement)
+            except psycopg.errors.InsufficientPrivilege:
+                # Autovacuum is at work there, which only a superuser may end. It is soon done.
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 @contextmanager
