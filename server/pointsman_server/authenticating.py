@@ -8,15 +8,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pointsman_server.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.identity import Credential, Identity
 from pointsman_server.limiting import Limiter, Rate
 from pointsman_server.ports import CredentialVerifier
-
-K = TypeVar("K")
-V = TypeVar("V")
+from pointsman_server.remembering import remember
 
 API_KEY_PREFIX = "pmk_"
 MOST_REMEMBERED = 4096
@@ -154,7 +151,7 @@ class Authenticator:
         self._failures.give_back(shown.peer)
         # Not with many spaces: of those, one credential has as many forms as its caller likes.
         if len(header) == len(_SCHEME) + len(credential):
-            _put(self._remembered, header, Remembered(identity, verifier, version), self._most)
+            remember(self._remembered, header, Remembered(identity, verifier, version), self._most)
         return identity
 
     def _by_certificate(self, names: CertificateNames) -> Identity:
@@ -162,7 +159,7 @@ class Authenticator:
             message = f"this server takes no client certificate: send {self._wanted()}"
             raise Unauthenticated(Credential.CERTIFICATE, "not enabled", message)
         identity = Identity(_subject(names), Credential.CERTIFICATE)
-        _put(self._of_certificates, names, identity, self._most)
+        remember(self._of_certificates, names, identity, self._most)
         return identity
 
     def _wanted(self) -> str:
@@ -224,10 +221,3 @@ def _only(names: tuple[str, ...], what: str) -> str:
 
 def _nameless(why: str) -> Unauthenticated:
     return Unauthenticated(Credential.CERTIFICATE, "no name", f"the client certificate {why}: use one that names you")
-
-
-def _put(table: dict[K, V], key: K, value: V, most: int) -> None:
-    """Remember ``value``; the one that was put in first goes when there are ``most``."""
-    if len(table) >= most and key not in table:
-        del table[next(iter(table))]
-    table[key] = value

@@ -6,14 +6,11 @@ rules does not matter (as in the RBAC of Kubernetes).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pointsman_server.errors import Forbidden
 from pointsman_server.granting import grant_texts
 from pointsman_server.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
-
-K = TypeVar("K")
-V = TypeVar("V")
+from pointsman_server.remembering import remember
 
 # What is remembered at most; a new entry replaces the oldest. A decision takes about 300 bytes.
 MOST_DECISIONS = 50_000
@@ -112,7 +109,7 @@ class Permissions:
         known = self._decisions.get(key)
         if known is None:
             known = (identity, _any_allows(self._grants_of(identity, policy), permission, scope))
-            _remember(self._decisions, self._most_decisions, key, known)
+            remember(self._decisions, key, known, self._most_decisions)
         if not known[1]:
             raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
 
@@ -126,14 +123,8 @@ class Permissions:
         known = self._grants.get(id(identity))
         if known is None:
             known = (identity, policy.grants_of(identity))
-            _remember(self._grants, self._most_identities, id(identity), known)
+            remember(self._grants, id(identity), known, self._most_identities)
         return known[1]
-
-
-def _remember(memory: dict[K, V], most: int, key: K, value: V) -> None:
-    if len(memory) >= most:
-        del memory[next(iter(memory))]
-    memory[key] = value
 
 
 def _any_allows(grants: tuple[Grant, ...], permission: Permission, scope: Scope) -> bool:

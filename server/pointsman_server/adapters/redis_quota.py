@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.adapters.redis_connecting import connect
 from pointsman_server.errors import RateLimited
 from pointsman_server.ports import QuotaUnavailable, Taking
 
@@ -52,16 +50,7 @@ class RedisQuota:
         breaker: Breaker | None = None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._redis = Redis(
-            connection_pool=ConnectionPool.from_url(
-                url,
-                max_connections=64,
-                socket_timeout=None,  # asyncio.timeout bounds whole operations
-                socket_connect_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-        )
+        self._redis = connect(url, timeout)
         self._take = self._redis.register_script(TAKE)
         self._prefix = prefix
         self._timeout = timeout

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.encoding import key_from_message, route_to_message
 from pointsman_server.identity import Scope
+from pointsman_server.remembering import remember
 from pointsman_server.resolving import Answer, Held, NearestCache, Source
 from pointsman_server.routes import RouteKey
 from pointsman_server.rpc import convert, wire
@@ -100,14 +101,12 @@ class WarmAnswers:
         epoch: Callable[[], str],
         tally: Tally,
         most: int = MOST_KEYS,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._local = local
         self._let_in = guards.let_in
         self._epoch = epoch
         self._tally = tally
         self._most = most
-        self._now = now
         self._keys: dict[bytes, Known] = {}
         self._scopes: dict[Scope, Scope] = {}
         self._terms: dict[bytes, Terms] = {b"": Terms(b"")}
@@ -124,7 +123,7 @@ class WarmAnswers:
         scope = Scope(key.tenant, key.env)
         # One object for all keys of a scope, of which there are few.
         scope = self._scopes.setdefault(scope, scope) if len(self._scopes) < self._most else scope
-        _put(self._keys, encoded, Known(wire.field(1, encoded), scope, found[0]), self._most)
+        remember(self._keys, encoded, Known(wire.field(1, encoded), scope, found[0]), self._most)
 
     def resolve(self, request: bytes, metadata: AskMetadata) -> bytes | None:
         """Answer a Resolve, or give None: then it goes the long way. ``metadata`` is asked for only where it counts."""
@@ -197,15 +196,8 @@ class WarmAnswers:
         except DecodeError:
             return UNUSUAL
         if terms is not UNUSUAL:
-            _put(self._terms, encoded, terms, MOST_TERMS)
+            remember(self._terms, encoded, terms, MOST_TERMS)
         return terms
 
 
 UNUSUAL = Terms(pb.ResolveRequest(consistency=pb.CONSISTENCY_FULLY_CONSISTENT).SerializeToString())
-
-
-def _put(table: dict[bytes, Any], key: bytes, value: object, most: int) -> None:
-    """Remember ``value``; the one that was put in first goes when there are ``most``."""
-    if len(table) >= most:
-        del table[next(iter(table))]
-    table[key] = value

@@ -57,7 +57,6 @@ class World:
             self.door,  # type: ignore[arg-type] # stands in
             epoch=lambda: self.epoch,
             tally=self.tally,
-            now=self.now,
         )
 
     def put(self, key: RouteKey, as_of: int, *, active: bool = True, url: str = "https://a.internal") -> None:

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis_cache import scripts
 from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.adapters.redis_connecting import connect
 from pointsman_server.encoding import route_from_message, route_to_message
 from pointsman_server.ports import CacheUnavailable, Clock, Lookup
 from pointsman_server.routes import Route, RouteKey, Snapshot
@@ -76,16 +74,7 @@ class RedisCache:
         witness: Callable[[str, int], None] = lambda _epoch, _revision: None,
     ) -> None:
         """``epoch`` gives that of the store, empty while unknown; ``witness`` is told what Redis knows of it."""
-        self._redis = Redis(
-            connection_pool=ConnectionPool.from_url(
-                url,
-                max_connections=64,
-                socket_timeout=None,  # asyncio.timeout bounds whole operations
-                socket_connect_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-        )
+        self._redis = connect(url, timeout)
         parts = parse_url(url)
         self.address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
         self._prefix = prefix
