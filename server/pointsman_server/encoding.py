@@ -7,6 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.v1 import route_pb2
 from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def key_to_message(key: RouteKey) -> route_pb2.RouteKey:
     """Encode a key."""
@@ -83,10 +85,9 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """Encode an aware datetime."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
+    """Encode an aware datetime, exactly; Timestamp.FromDatetime takes four times as long."""
+    since = moment - BEGINNING
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def moment(message: Timestamp) -> datetime:
