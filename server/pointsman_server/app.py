@@ -121,6 +121,8 @@ class App:
             await self.audit_database.open()
             self._stack.push_async_callback(self.audit_database.close)
         self._stack.push_async_callback(self.cache.close)
+        # A mutation goes on when its caller does not wait any more.
+        self._stack.push_async_callback(self.changer.drain)
         await self._listen_http()
         # One round before anything is announced, so that a server that says it is up has looked.
         await self.monitor.round()

@@ -52,6 +52,11 @@ class Batcher(Generic[K, V]):
             self._schedule()
         return await asyncio.shield(future)
 
+    async def drain(self) -> None:
+        """Wait until nothing is asked for or under way, whether or not anybody still waits for it."""
+        while self._waiting or self._running:
+            await asyncio.wait([*self._waiting.values()] or self._running)
+
     def _schedule(self) -> None:
         # On the next turn of the loop, so that everything this turn asks for goes together.
         if not self._scheduled and self._free and self._order:

@@ -1,19 +1,35 @@
-"""The write path: one transaction per mutation, then the caches, then the answer.
+"""The write path: one transaction for all mutations that wait, then the caches, then the answers.
 
-What a mutation does is decided by a pure function of what the transaction sees (``decide_*``); how it is carried
-out is the same for all of them (``Changer``).
+What a mutation does is decided by a pure function of what it sees (``decide_*``); how it is carried out is the same
+for all of them (``Changer``).
 """
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pointsman_server.errors import FieldViolation, InvalidField, RevisionMismatch, RouteExists, RouteNotFound
-from pointsman_server.ports import CacheUnavailable, Intent, Locked, Outcome, RouteCache, RouteStore
+from pointsman_server.batching import Batcher
+from pointsman_server.errors import (
+    FieldViolation,
+    InvalidField,
+    PointsmanError,
+    RevisionMismatch,
+    RouteExists,
+    RouteNotFound,
+)
+from pointsman_server.ledger import Ledger, Seen
+from pointsman_server.ports import Asked, CacheUnavailable, Intent, Outcome, Remembered, RouteCache, RouteStore
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 
-Decision = Callable[[Locked], Sequence[Draft]]
+logger = logging.getLogger(__name__)
+
+# How many mutations share a transaction at most, and how many may wait for the next one before they are refused.
+GROUP = 500
+WAITING = 2000
+
+Decision = Callable[[Seen], Sequence[Draft]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,89 +78,164 @@ class Delete:
     expected_revision: int = 0
 
 
-class Changer:
-    """Carries out mutations. ``learn`` is told what each left behind, before it is answered.
+@dataclass(frozen=True, slots=True, eq=False)
+class Mutation:
+    """One of a group: what it asks to see, and what it then does. Equal to nothing but itself."""
 
-    Order, and why: the shared cache is marked before the commit, so no reader fills it with the state before;
-    it is settled after the commit, so no reader sees what may still roll back; only then comes the answer.
+    asked: Asked
+    decide: Decision
+
+
+class Changer:
+    """Carries out mutations. ``learn`` is told what they left behind, before they are answered.
+
+    **Groups.** What arrives while a group is carried out waits, and is the next group: it shares one transaction and
+    one flush to disk. The first goes at once. A group is decided in the order of arrival, each mutation seeing what
+    those before it did, and each has an outcome of its own: a refusal has no effect on the others. What befalls the
+    transaction befalls all of them. Who stops waiting stops nothing.
+
+    **Order**, and why: the shared cache is marked before the commit, so no reader fills it with the state before;
+    it is settled after the commit, so no reader sees what may still roll back; only then come the answers.
     """
 
     def __init__(self, store: RouteStore, cache: RouteCache, learn: Callable[[Sequence[Snapshot]], None]) -> None:
         self._store = store
         self._cache = cache
         self._learn = learn
+        self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
+            self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes"
+        )
 
     async def create(self, command: Create, intent: Intent) -> Outcome:
         """Raises RouteExists, and InvalidField for the url; see also ``_change``."""
         check_url(command.url)
-        return await self._change(command.key, intent, lambda seen: decide_create(command, seen))
+        return await self._change(Asked(command.key, intent), lambda seen: decide_create(command, seen))
 
     async def update(self, command: Update, intent: Intent) -> Outcome:
         """Raises RouteNotFound, RevisionMismatch, and InvalidField for the url; see also ``_change``."""
         if command.url is not None:
             check_url(command.url)
-        return await self._change(command.key, intent, lambda seen: decide_update(command, seen))
+        return await self._change(Asked(command.key, intent), lambda seen: decide_update(command, seen))
 
     async def activate(self, command: Activate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(command.key, intent, lambda seen: decide_activate(command, seen))
+        asked = Asked(command.key, intent, family=command.exclusive)
+        return await self._change(asked, lambda seen: decide_activate(command, seen))
 
     async def deactivate(self, command: Deactivate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(command.key, intent, lambda seen: decide_deactivate(command, seen))
+        return await self._change(Asked(command.key, intent), lambda seen: decide_deactivate(command, seen))
 
     async def delete(self, command: Delete, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(command.key, intent, lambda seen: decide_delete(command, seen))
+        return await self._change(Asked(command.key, intent), lambda seen: decide_delete(command, seen))
 
-    async def _change(self, key: RouteKey, intent: Intent, decide: Decision) -> Outcome:
-        """Lock, decide, mark, record, commit, settle. Raises RequestIdReused, StoreUnavailable and Overloaded.
+    async def drain(self) -> None:
+        """Wait until everything that was asked for is carried out, also what nobody waits for any more."""
+        await self._groups.drain()
+
+    async def _change(self, asked: Asked, decide: Decision) -> Outcome:
+        """Go with the next group. Raises RequestIdReused, StoreUnavailable and Overloaded.
 
         The answer may say a higher revision than the route's: it is one as of which everything decided holds.
+        """
+        outcome = await self._groups.get(Mutation(asked, decide))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def _carry_out(self, group: Sequence[Mutation]) -> Sequence[Outcome | Exception]:
+        token = secrets.token_hex(8)
+        try:
+            work = await self._transact(group, token)
+        except PointsmanError:
+            raise
+        except Exception:
+            if len(group) == 1:
+                raise
+            logger.exception("%d mutations failed together: each is tried alone", len(group))
+            return [await self._alone(mutation) for mutation in group]
+        await self._publish(work, token)
+        return work.outcomes
+
+    async def _alone(self, mutation: Mutation) -> Outcome | Exception:
+        try:
+            (outcome,) = await self._carry_out([mutation])
+        except Exception as error:  # noqa: BLE001 - handed to who waits for it
+            return error
+        return outcome
+
+    async def _transact(self, group: Sequence[Mutation], token: str) -> "_Work":
+        """Lock, decide, mark, record, commit."""
+        async with self._store.begin() as transaction:
+            locked = await transaction.lock([mutation.asked for mutation in group])
+            work = _Work(Ledger(locked))
+            for mutation, known in zip(group, locked.remembered, strict=True):
+                work.carry_out(mutation, known)
+            ledger = work.ledger
+            if ledger.changes:
+                await self._cache.mark(list(work.changed), token)
+            if ledger.changes or ledger.remembered:
+                await transaction.record(ledger.changes, list(ledger.remembered.values()))
+        return work
+
+    async def _publish(self, work: "_Work", token: str) -> None:
+        """Let every cache show what is now, and nothing older.
+
         What changes nothing is answered OK too, also when another server did it a moment ago, and perhaps died before
         it settled: so what the lock showed is confirmed before the answer, or else caches could go on with the state
         before.
         """
-        token = secrets.token_hex(8)
-        changes: Sequence[Change] = ()
-        async with self._store.begin() as transaction:
-            seen = await transaction.lock(key, intent)
-            if seen.replay:
-                await self._confirm(key, seen)
-                return seen.replay
-            drafts = decide(seen)
-            if drafts:
-                await self._cache.mark([draft.key for draft in drafts], token)
-                changes = await transaction.record(drafts, intent)
-            else:
-                await self._confirm(key, seen)
-            outcome = _outcome(key, seen, changes)
-            if intent.request_id:
-                await transaction.remember(key.tenant, intent, outcome)
-        if changes:
-            snapshots = [change.snapshot for change in changes]
-            self._learn(snapshots)
-            await self._cache.settle(snapshots, token)
+        changed = work.ledger.snapshots(work.changed)
+        confirmed = work.ledger.snapshots(key for key in work.unchanged if key not in work.changed)
+        if changed or confirmed:
+            self._learn([*changed, *confirmed])
+        if changed:
+            await self._cache.settle(changed, token)
+        if confirmed:
+            # Best effort, as settling is: where Redis is out, the bounds of the caches hold.
+            with suppress(CacheUnavailable):
+                await self._cache.consume(confirmed)
+
+
+class _Work:
+    """A group under way: its ledger, an outcome for each mutation so far, and what was changed, or found as wanted."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.outcomes: list[Outcome | Exception] = []
+        self.changed: dict[RouteKey, None] = {}
+        self.unchanged: dict[RouteKey, None] = {}
+
+    def carry_out(self, mutation: Mutation, known: Remembered | None) -> None:
+        try:
+            self.outcomes.append(self._outcome(mutation, known))
+        except PointsmanError as error:
+            self.outcomes.append(error)
+
+    def _outcome(self, mutation: Mutation, known: Remembered | None) -> Outcome:
+        asked, ledger = mutation.asked, self.ledger
+        replay = ledger.replay(asked.key, asked.intent, known)
+        seen = ledger.see(asked.key, family=asked.family)
+        changes = [] if replay else ledger.apply(mutation.decide(seen), asked.intent)
+        self.changed |= dict.fromkeys(change.key for change in changes)
+        if not changes:
+            self.unchanged |= dict.fromkeys([asked.key, *(sibling.key for sibling in seen.siblings)])
+        if replay:
+            return replay
+        outcome = _outcome(asked.key, seen, changes)
+        ledger.remember(asked.key, asked.intent, outcome)
         return outcome
 
-    async def _confirm(self, key: RouteKey, seen: Locked) -> None:
-        """Let no cache answer anything older than what the lock showed, of the siblings too."""
-        current = _current(key, seen)
-        self._learn([current])
-        siblings = [Snapshot(sibling.key, sibling, seen.revision, seen.epoch) for sibling in seen.siblings]
-        # Best effort, as settling is: where Redis is out, the bounds of the caches hold.
-        with suppress(CacheUnavailable):
-            await self._cache.consume([current, *siblings])
 
-
-def decide_create(command: Create, seen: Locked) -> Sequence[Draft]:
+def decide_create(command: Create, seen: Seen) -> Sequence[Draft]:
     """Create, unless the key is taken."""
     if seen.route:
         raise RouteExists(str(command.key), seen.route.revision)
     return [Draft(ChangeKind.CREATED, command.key, None, command.url, command.active, command.labels)]
 
 
-def decide_update(command: Update, seen: Locked) -> Sequence[Draft]:
+def decide_update(command: Update, seen: Seen) -> Sequence[Draft]:
     """Update what is set and differs; an absent route is created if the command allows it."""
     if command.allow_missing and seen.route is None:
         if command.url is None:
@@ -158,7 +249,7 @@ def decide_update(command: Update, seen: Locked) -> Sequence[Draft]:
     return [Draft(ChangeKind.UPDATED, route.key, route, url, route.active, labels)]
 
 
-def decide_activate(command: Activate, seen: Locked) -> Sequence[Draft]:
+def decide_activate(command: Activate, seen: Seen) -> Sequence[Draft]:
     """Activate first, then deactivate the siblings: nobody ever sees none active."""
     route = _expected(command.key, command.expected_revision, seen)
     drafts = [] if route.active else [_switched(route, ChangeKind.ACTIVATED)]
@@ -167,19 +258,19 @@ def decide_activate(command: Activate, seen: Locked) -> Sequence[Draft]:
     return drafts
 
 
-def decide_deactivate(command: Deactivate, seen: Locked) -> Sequence[Draft]:
+def decide_deactivate(command: Deactivate, seen: Seen) -> Sequence[Draft]:
     """Deactivate, unless it is done already."""
     route = _expected(command.key, command.expected_revision, seen)
     return [_switched(route, ChangeKind.DEACTIVATED)] if route.active else []
 
 
-def decide_delete(command: Delete, seen: Locked) -> Sequence[Draft]:
+def decide_delete(command: Delete, seen: Seen) -> Sequence[Draft]:
     """Delete."""
     route = _expected(command.key, command.expected_revision, seen)
     return [Draft(ChangeKind.DELETED, route.key, route)]
 
 
-def _expected(key: RouteKey, expected_revision: int, seen: Locked) -> Route:
+def _expected(key: RouteKey, expected_revision: int, seen: Seen) -> Route:
     if seen.route is None:
         raise RouteNotFound(str(key), seen.revision, seen.epoch)
     if expected_revision and seen.route.revision != expected_revision:
@@ -191,11 +282,7 @@ def _switched(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)
 
 
-def _current(key: RouteKey, seen: Locked) -> Snapshot:
-    return Snapshot(key, seen.route, seen.revision, seen.epoch)
-
-
-def _outcome(key: RouteKey, seen: Locked, changes: Sequence[Change]) -> Outcome:
+def _outcome(key: RouteKey, seen: Seen, changes: Sequence[Change]) -> Outcome:
     route = next((change.after for change in changes if change.key == key), seen.route)
     revision = changes[-1].revision if changes else seen.revision
     return Outcome(route, revision)

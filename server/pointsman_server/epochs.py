@@ -19,17 +19,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pointsman_server.batching import Batcher
 from pointsman_server.errors import StoreRestored
 from pointsman_server.ports import (
+    Asked,
     ChangeQuery,
     ChangeStream,
     Clock,
-    Intent,
     Locked,
-    Outcome,
+    Remembered,
     RouteQuery,
     RouteStore,
     RouteTransaction,
 )
-from pointsman_server.routes import Change, Draft, Route, RouteKey, Snapshot
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -204,31 +204,29 @@ class _GuardedTransaction:
     def __init__(self, transaction: RouteTransaction, epochs: Epochs) -> None:
         self._transaction = transaction
         self._epochs = epochs
+        self._locked = Clock("", 0)
         self.changes: Sequence[Change] = ()
 
-    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
-        """See RouteTransaction.lock."""
+    async def lock(self, asked: Sequence[Asked]) -> Locked:
+        """See RouteTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
         before = self._epochs.seen
-        seen = await self._transaction.lock(key, intent)
-        self._epochs.read(Clock(seen.epoch, seen.revision), before)
+        locked = await self._transaction.lock(asked)
+        self._locked = locked.clock
+        self._judge(before)
+        return locked
+
+    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+        """See RouteTransaction.record. What was seen since the lock must have been committed before it, too."""
+        self._judge(self._epochs.seen)
+        await self._transaction.record(changes, remembered)
+        self.changes = changes
+
+    def _judge(self, before: Clock) -> None:
+        self._epochs.read(self._locked, before)
         self._epochs.check()
-        if seen.epoch != self._epochs.epoch:
+        if self._locked.epoch != self._epochs.epoch:
             # The epoch became another while it was read, and this is from the one before. Nothing was done yet.
             raise StoreRestored
-        return seen
-
-    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        """See RouteTransaction.record. It owns the clock, so what it says of the epoch is true up to the commit."""
-        before = self._epochs.seen
-        changes = await self._transaction.record(drafts, intent)
-        self._epochs.read(Clock(changes[0].epoch, changes[0].revision - 1), before)
-        self._epochs.check()
-        self.changes = changes
-        return changes
-
-    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
-        """See RouteTransaction.remember."""
-        await self._transaction.remember(tenant, intent, outcome)
 
 
 def _pair(clock: Clock) -> tuple[str, int]:

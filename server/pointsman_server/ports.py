@@ -5,12 +5,12 @@ contract suite (``tests/contract``) runs against every implementation, the fakes
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from pointsman_server.api_keys import ApiKey, Minted
 from pointsman_server.identity import Grant, Identity
-from pointsman_server.routes import Change, Draft, Route, RouteKey, Snapshot
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +68,59 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """What a transaction sees of a key once it holds the lock of the key's family.
+class Asked:
+    """What a mutation asks to see before it is decided: the route of ``key``, and with ``family`` its siblings too.
 
-    ``route`` is the route of the key, ``siblings`` are the other versions of the same tenant, service and env.
-    ``revision`` is one as of which all of it is true, in ``epoch``. ``replay`` is the outcome that was remembered under
-    the intent's ``request_id`` and fingerprint, if any.
+    Siblings are the other versions of the same tenant, service and env. The intent's ``request_id``, where it has one,
+    is looked up in the tenant of ``key``.
     """
 
-    route: Route | None
-    siblings: Sequence[Route]
-    revision: int
-    epoch: str
-    replay: Outcome | None = None
+    key: RouteKey
+    intent: Intent
+    family: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The outcome of a mutation, kept for replays of its ``request_id`` in the tenant."""
+
+    tenant: str
+    request_id: str
+    fingerprint: bytes
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a transaction sees once it alone may write: all of it is true as of ``clock``, and stays so to its end.
+
+    ``moment`` is the time of the database, in UTC, and not before any that was given out earlier. ``routes`` are those
+    that were asked for and exist, each once. ``remembered`` says for each mutation, in the order asked, what its
+    request_id is known for; the outcome's route has the key that was asked for.
+    """
+
+    clock: Clock
+    moment: datetime
+    routes: Sequence[Route]
+    remembered: Sequence[Remembered | None]
 
 
 class RouteTransaction(Protocol):
-    """One mutation. Everything it records becomes visible at once, or never."""
+    """A group of mutations. Everything it records becomes visible at once, or never."""
 
-    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
-        """Wait for the family of ``key`` and read it. Until the end no other transaction changes the family.
+    async def lock(self, asked: Sequence[Asked]) -> Locked:
+        """Wait until no other transaction writes, and read what is asked for. Call it once, and first.
 
-        Raises RequestIdReused when the intent's ``request_id`` is known in the tenant with another fingerprint.
+        From here to the end this transaction owns the clock, so **the order of commits is the order of revisions, and
+        there are no gaps**; and of two transactions the later sees everything that the earlier did.
         """
 
-    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        """Give every draft the next revision, in order, and write routes and history.
+    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+        """Write history, the routes that it leads to, and the outcomes. Call it at most once.
 
-        From here to the commit this transaction owns the clock, so **the order of commits is the order of
-        revisions, and there are no gaps**. Call it at most once, and only with drafts for the locked family.
+        The revisions of ``changes`` follow the clock's one by one, in its epoch. A key may change several times: each
+        change begins where the one before ended. Errors may also come at the end of the transaction.
         """
-
-    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
-        """Keep ``outcome`` for replays of the intent's ``request_id``, which must not be empty."""
 
 
 class RouteStore(Protocol):

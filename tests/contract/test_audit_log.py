@@ -21,6 +21,7 @@ from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.auditing import Chain, Verifier, canonical, genesis, link
 from pointsman_server.ports import ChangeQuery, Intent
 from pointsman_server.routes import Change, ChangeKind, Draft, RouteKey
+from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 
 INTENT = Intent("ann", "because")
@@ -65,9 +66,7 @@ async def write(database: Database, count: int) -> list[Change]:
     family = uuid.uuid4().hex
     keys = [RouteKey("acme", family, "prod", f"v{number}") for number in range(count)]
     drafts = [Draft(ChangeKind.CREATED, key, None, "https://pay.internal", True, {"a": "1", "b": "2"}) for key in keys]
-    async with store.begin() as transaction:
-        await transaction.lock(keys[0], INTENT)
-        await transaction.record(drafts, INTENT)
+    await commit(store, drafts, INTENT)
     return await store.list_changes(ChangeQuery(limit=100_000))
 
 

@@ -16,6 +16,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.ports import ChangeQuery, Intent
 from pointsman_server.routes import ChangeKind, Draft, RouteKey
+from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 from tests.support.processes import get_metric, run, serve
 from tests.support.waiting import eventually
@@ -42,10 +43,7 @@ def write(database_url: str, audit_url: str, count: int, audited: int) -> None:
             await database.open()
         store = PostgresStore(databases[0])
         keys = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(count)]
-        async with store.begin() as transaction:
-            await transaction.lock(keys[0], Intent("ann"))
-            drafts = [Draft(ChangeKind.CREATED, key, None, URL, False) for key in keys]
-            changes = await transaction.record(drafts, Intent("ann"))
+        changes = await commit(store, [Draft(ChangeKind.CREATED, key, None, URL, False) for key in keys], Intent("ann"))
         await PostgresAuditLog(databases[1], PostgresLineage(databases[0])).append(changes[:audited])
         assert len(await store.list_changes(ChangeQuery(limit=1000))) == count
         for database in databases:

@@ -12,8 +12,8 @@ from pathlib import Path
 SERVER = Path(__file__).resolve().parents[2] / "server"
 # Each a file, what stands there exactly once, and what stands there instead.
 PATCHES = (
-    ("changing.py", "await self._cache.mark([draft.key for draft in drafts], token)", "pass"),
-    ("changing.py", "await self._cache.settle(snapshots, token)", "pass"),
+    ("changing.py", "await self._cache.mark(list(work.changed), token)", "pass"),
+    ("changing.py", "await self._cache.settle(changed, token)", "pass"),
     ("resolving.py", "if lookup.snapshot.as_of < changed:", "if False:"),
     ("rpc/servicer.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/servicer.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),

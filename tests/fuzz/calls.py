@@ -23,9 +23,9 @@ from pointsman_server.epochs import Epochs, Tokens
 from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.identity import Credential
 from pointsman_server.permitting import Permissions, Policy
-from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, Outcome, RouteQuery
+from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
 from pointsman_server.resolving import Resolver
-from pointsman_server.routes import KEY_PART, Change, Draft, Route, RouteKey, Snapshot, url_problem
+from pointsman_server.routes import KEY_PART, Change, Route, RouteKey, Snapshot, url_problem
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission
@@ -126,7 +126,7 @@ class WatchedStore(MemoryStore):
             key: Route(key, f"https://{key.version}.internal", key is LIVE, {"tier": "gold"}, number, BIRTH, BIRTH)
             for number, key in enumerate((LIVE, IDLE), 1)
         }
-        self.requests = {("a", "used"): (b"of another request", Outcome(None, 1))}
+        self.requests = {("a", "used"): Remembered("a", "used", b"of another request", Outcome(None, 1))}
         self.changes, self.revision, self.failure = [], 2, None
         self.loads.clear()
         self.journal.clear()
@@ -157,19 +157,14 @@ class WatchedTransaction:
         self._transaction = transaction
         self._reached = reached
 
-    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
-        self._reached += (key, intent)
-        locked: Locked = await self._transaction.lock(key, intent)
+    async def lock(self, asked: Sequence[Asked]) -> Locked:
+        self._reached += asked
+        locked: Locked = await self._transaction.lock(asked)
         return locked
 
-    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        self._reached += (*drafts, intent)
-        changes: list[Change] = await self._transaction.record(drafts, intent)
-        return changes
-
-    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
-        self._reached += (tenant, intent)
-        await self._transaction.remember(tenant, intent, outcome)
+    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+        self._reached += (*changes, *remembered)
+        await self._transaction.record(changes, remembered)
 
 
 class Methods:
@@ -340,8 +335,8 @@ def check_storable(value: object) -> None:
         assert all(KEY_PART.fullmatch(part) for part in str(value).split("/")), f"a malformed key: {value}"
     elif isinstance(value, Mapping):
         assert len(value) <= 64, "too many labels"
-    if isinstance(value, Draft):
-        assert not value.url or url_problem(value.url) is None, "a malformed URL"
+    if isinstance(value, Route):
+        assert url_problem(value.url) is None, "a malformed URL"
     for inner in _inside(value):
         check_storable(inner)
 

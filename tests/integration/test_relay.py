@@ -26,6 +26,7 @@ from pointsman_server.backoff import Backoff
 from pointsman_server.ports import ChangePublisher, Intent
 from pointsman_server.relaying import Relay
 from pointsman_server.routes import Change, ChangeKind, Draft, RouteKey
+from tests.support.changes import commit
 from tests.support.kafka import KafkaBroker, read_all
 from tests.support.processes import ServerProcess, serve
 from tests.support.waiting import eventually
@@ -169,20 +170,17 @@ async def write(url: str, count: int) -> None:
         while done < count:
             size = min(KEYS, count - done)
             keys = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(size)]
-            async with store.begin() as transaction:
-                seen = await transaction.lock(keys[0], Intent("ann"))
-                known = {route.key: route for route in (seen.route, *seen.siblings) if route}
-                drafts = [
-                    Draft(
-                        ChangeKind.UPDATED if key in known else ChangeKind.CREATED,
-                        key,
-                        known.get(key),
-                        f"https://n{revision + done}.internal",
-                        active=True,
-                    )
-                    for key in keys
-                ]
-                await transaction.record(drafts, Intent("ann"))
+            drafts = [
+                Draft(
+                    ChangeKind.UPDATED if known.route else ChangeKind.CREATED,
+                    known.key,
+                    known.route,
+                    f"https://n{revision + done}.internal",
+                    active=True,
+                )
+                for known in await store.load(keys)
+            ]
+            await commit(store, drafts, Intent("ann"))
             done += size
 
 

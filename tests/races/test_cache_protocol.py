@@ -266,10 +266,14 @@ class Simulation:
 
     async def write_on(self, process: Process) -> None:
         while not self.over:
-            key = self.dice.choice(KEYS)
-            with suppress(RouteNotFound):
-                self.answer(key, await self.change(process, key))
+            # Several at once are one group: of several keys, or of one key several times.
+            await asyncio.gather(*(self.write_once(process) for _ in range(self.dice.randint(1, 4))))
             await self.dawdle(0.03)
+
+    async def write_once(self, process: Process) -> None:
+        key = self.dice.choice(KEYS)
+        with suppress(RouteNotFound):
+            self.answer(key, await self.change(process, key))
 
     async def change(self, process: Process, key: RouteKey) -> Outcome:
         if self.dice.random() < 0.2:
@@ -396,6 +400,25 @@ async def test_a_reader_stopped_between_load_and_fill(scene: Scene, fails: tuple
     answer = await scene.witness.read()
 
     assert (answer.as_of < written.revision) == (lost in fails)
+
+
+@pytest.mark.parametrize("scene", [FullCache], indirect=True)
+async def test_a_group_that_changes_a_key_twice_leaves_its_last_state_whoever_fills_in_between(scene: Scene) -> None:
+    """One reader leased the key before the group and fills it after, another looks while it is marked."""
+    one, other = scene.one, scene.other
+    one.store.gate.close()
+    other.cache.before_commit.close()
+    async with stopped(one.store.gate, asyncio.create_task(one.read())):
+        writing = asyncio.gather(other.write("https://second.internal"), other.write("https://third.internal"))
+        await other.cache.before_commit.arrivals()
+        assert (await scene.witness.read()).as_of == scene.created
+        other.cache.before_commit.open()
+        first, last = await writing
+    assert last.revision == first.revision + 1 == scene.created + 2
+    for process in (scene.witness, scene.third, one):
+        assert await process.read() == Snapshot(KEY, last.route, last.revision)
+    (held,) = await one.cache.get([KEY], "somebody")
+    assert held.snapshot == Snapshot(KEY, last.route, last.revision)
 
 
 @pytest.mark.parametrize("scene", [FullCache], indirect=True)

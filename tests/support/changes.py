@@ -1,8 +1,11 @@
 """Changes for tests."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.ledger import Ledger
+from pointsman_server.ports import Asked, Intent, RouteStore, RouteTransaction
+from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -18,3 +21,17 @@ def make_change(
     return Change(
         revision, f"event-{revision}", kind, key, None, after, "ann", "why", f"r{revision}", when, epoch, trace
     )
+
+
+async def commit(store: RouteStore, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+    """Commit ``drafts`` in one transaction."""
+    async with store.begin() as transaction:
+        return await record(transaction, drafts, intent)
+
+
+async def record(transaction: RouteTransaction, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+    """Lock, and record ``drafts``."""
+    ledger = Ledger(await transaction.lock([Asked(draft.key, intent) for draft in drafts]))
+    changes = ledger.apply(drafts, intent)
+    await transaction.record(changes, [])
+    return changes

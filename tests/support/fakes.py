@@ -4,31 +4,29 @@ On top they can be stopped (``Gate``), be told to fail, and say what they were a
 """
 
 import asyncio
-import uuid
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from pointsman_server.api_keys import ApiKey, Minted
-from pointsman_server.errors import PointsmanError, RequestIdReused, StoreUnavailable
+from pointsman_server.errors import PointsmanError, StoreUnavailable
 from pointsman_server.identity import Grant
 from pointsman_server.ports import (
+    Asked,
     CacheUnavailable,
     ChangeQuery,
     Clock,
-    Intent,
     KeyDraft,
     KeyNameTaken,
     KeyNotFound,
     Locked,
     Lookup,
-    Outcome,
+    Remembered,
     RouteQuery,
 )
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
 BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -90,13 +88,14 @@ class MemoryStore:
 
     ``failure`` is raised by everything, ``commit_failure`` by the end of a transaction, which then rolls back unless
     ``commits_anyway``. ``before_read`` stops a load before it reads, ``after_read`` with what it read in its hands;
-    ``before_commit`` stops a transaction that did all its work, ``before_list`` whoever reads the history.
+    ``before_commit`` stops a transaction that did all its work, ``before_list`` whoever reads the history. ``refuses``
+    is called with what is recorded, and may raise. ``groups`` are the sizes of the transactions.
     """
 
     def __init__(self) -> None:
         self.routes: dict[RouteKey, Route] = {}
         self.changes: list[Change] = []
-        self.requests: dict[tuple[str, str], tuple[bytes, Outcome]] = {}
+        self.requests: dict[tuple[str, str], Remembered] = {}
         self.epoch = EPOCH
         self.revision = 0
         self.failure: PointsmanError | None = None
@@ -108,9 +107,9 @@ class MemoryStore:
         self.before_list = Gate()
         self.loads: list[list[RouteKey]] = []
         self.journal: list[str] = []
-        self.ticking = asyncio.Lock()
-        self.families: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.ids: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.groups: list[int] = []
+        self.refuses: Callable[[Sequence[Change]], None] | None = None
+        self.writing = asyncio.Lock()
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
         """See RouteStore.load."""
@@ -190,40 +189,30 @@ class MemoryStore:
 
 
 class MemoryTransaction:
-    """``ports.RouteTransaction`` in memory: it holds its locks to the end, and writes only in ``commit``."""
+    """``ports.RouteTransaction`` in memory: it holds the lock to the end, and writes only in ``commit``."""
 
     def __init__(self, store: MemoryStore, locks: AsyncExitStack) -> None:
         self._store = store
         self._locks = locks
-        self._changes: list[Change] = []
-        self._requests: dict[tuple[str, str], tuple[bytes, Outcome]] = {}
+        self._changes: Sequence[Change] = ()
+        self._remembered: Sequence[Remembered] = ()
 
-    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
+    async def lock(self, asked: Sequence[Asked]) -> Locked:
         """See RouteTransaction.lock."""
-        await self._locks.enter_async_context(self._store.families[key.family])
+        await self._locks.enter_async_context(self._store.writing)
         self._store.journal.append("lock")
-        siblings = [
-            route for other, route in sorted(self._store.routes.items()) if other.family == key.family and other != key
-        ]
-        replay = self._replay(key.tenant, intent)
-        return Locked(self._store.routes.get(key), siblings, self._store.revision, self._store.epoch, replay)
+        self._store.groups.append(len(asked))
+        keys, families = {one.key for one in asked}, {one.key.family for one in asked if one.family}
+        routes = [route for key, route in self._store.routes.items() if key in keys or key.family in families]
+        remembered = [self._store.requests.get((one.key.tenant, one.intent.request_id)) for one in asked]
+        return Locked(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
 
-    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
         """See RouteTransaction.record."""
-        await self._locks.enter_async_context(self._store.ticking)
         self._store.journal.append("record")
-        moment = datetime.now(UTC)
-        for revision, draft in enumerate(drafts, self._store.revision + 1):
-            self._changes.append(_change(draft, intent, revision, moment, self._store.epoch))
-        return list(self._changes)
-
-    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
-        """See RouteTransaction.remember."""
-        name = (tenant, intent.request_id)
-        await self._locks.enter_async_context(self._store.ids[name])
-        if name in self._store.requests:
-            raise RequestIdReused(intent.request_id)
-        self._requests[name] = (intent.fingerprint, outcome)
+        if self._store.refuses:
+            self._store.refuses(changes)
+        self._changes, self._remembered = changes, remembered
 
     def commit(self) -> None:
         """Make everything visible at once."""
@@ -235,15 +224,7 @@ class MemoryTransaction:
         if self._changes:
             self._store.changes += self._changes
             self._store.revision = self._changes[-1].revision
-        self._store.requests |= self._requests
-
-    def _replay(self, tenant: str, intent: Intent) -> Outcome | None:
-        if not intent.request_id or (tenant, intent.request_id) not in self._store.requests:
-            return None
-        fingerprint, outcome = self._store.requests[tenant, intent.request_id]
-        if fingerprint != intent.fingerprint:
-            raise RequestIdReused(intent.request_id)
-        return outcome
+        self._store.requests |= {(one.tenant, one.request_id): one for one in self._remembered}
 
 
 @dataclass(slots=True)
@@ -364,25 +345,6 @@ class MemoryCache:
 
 def _matches(wanted: str, value: str) -> bool:
     return not wanted or wanted == value
-
-
-def _change(draft: Draft, intent: Intent, revision: int, moment: datetime, epoch: str) -> Change:
-    born = draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else moment
-    after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, born, moment)
-    return Change(
-        revision=revision,
-        event_id=str(uuid.uuid4()),
-        kind=draft.kind,
-        key=draft.key,
-        before=draft.before,
-        after=None if draft.kind is ChangeKind.DELETED else after,
-        actor=intent.actor,
-        reason=intent.reason,
-        request_id=intent.request_id,
-        occur_time=moment,
-        epoch=epoch,
-        traceparent=intent.traceparent,
-    )
 
 
 class Wire:

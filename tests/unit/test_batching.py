@@ -179,3 +179,24 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(loads: Loads
     del asking, subject
     await asyncio.sleep(0)
     assert noise == []
+
+
+async def test_draining_waits_for_what_runs_and_what_waits_also_when_nobody_else_does(loads: Loads) -> None:
+    loads.gate.close()
+    subject = batcher(loads, size=1, concurrency=1)
+    asking = [asyncio.create_task(subject.get(key)) for key in (1, 2)]
+    await loads.gate.arrivals()
+    draining = asyncio.create_task(subject.drain())
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    assert not draining.done()
+    loads.gate.open()
+    async with asyncio.timeout(30):
+        await draining
+    assert (loads.calls, loads.at_once) == ([[1], [2]], 0)
+
+
+async def test_draining_what_has_nothing_to_do_is_done(loads: Loads) -> None:
+    async with asyncio.timeout(30):
+        await batcher(loads).drain()

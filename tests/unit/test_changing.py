@@ -1,12 +1,13 @@
 """The write path: what each mutation decides, and in which order it is carried out."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from pointsman_server.changing import (
+    GROUP,
+    WAITING,
     Activate,
     Changer,
     Create,
@@ -21,6 +22,7 @@ from pointsman_server.changing import (
 )
 from pointsman_server.errors import (
     InvalidField,
+    Overloaded,
     PointsmanError,
     RequestIdReused,
     RevisionMismatch,
@@ -28,8 +30,9 @@ from pointsman_server.errors import (
     RouteNotFound,
     StoreUnavailable,
 )
-from pointsman_server.ports import Intent, Locked, Outcome
-from pointsman_server.routes import ChangeKind, Draft, Route, RouteKey, Snapshot
+from pointsman_server.ledger import Seen
+from pointsman_server.ports import Intent, Outcome
+from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -42,8 +45,8 @@ def route(key: RouteKey = V1, *, active: bool = True, revision: int = 5) -> Rout
     return Route(key, URL, active, LABELS, revision, BIRTH, BIRTH)
 
 
-def seen(found: Route | None = None, *siblings: Route) -> Locked:
-    return Locked(found, siblings, 9, "epoch")
+def seen(found: Route | None = None, *siblings: Route) -> Seen:
+    return Seen(found, siblings, 9, "epoch")
 
 
 # Create
@@ -171,7 +174,7 @@ def test_delete_removes_a_route_active_or_not(active: bool) -> None:
 
 # What they share
 
-DECISIONS: list[Callable[[int, Locked], Sequence[Draft]]] = [
+DECISIONS: list[Callable[[int, Seen], Sequence[Draft]]] = [
     lambda expected, found: decide_update(Update(V1, NEW, expected_revision=expected), found),
     lambda expected, found: decide_activate(Activate(V1, expected), found),
     lambda expected, found: decide_deactivate(Deactivate(V1, expected), found),
@@ -183,7 +186,7 @@ both = pytest.mark.parametrize("active", [True, False])
 
 @every_decision
 def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_absent(
-    decide: Callable[[int, Locked], Sequence[Draft]],
+    decide: Callable[[int, Seen], Sequence[Draft]],
 ) -> None:
     for expected in (0, 5):
         with pytest.raises(RouteNotFound) as refused:
@@ -194,7 +197,7 @@ def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_absent(
 @every_decision
 @both
 def test_another_revision_than_expected_is_refused_even_when_there_is_nothing_to_change(
-    decide: Callable[[int, Locked], Sequence[Draft]], active: bool
+    decide: Callable[[int, Seen], Sequence[Draft]], active: bool
 ) -> None:
     for expected in (4, 6, 9):
         with pytest.raises(RevisionMismatch) as refused:
@@ -204,9 +207,7 @@ def test_another_revision_than_expected_is_refused_even_when_there_is_nothing_to
 
 @every_decision
 @both
-def test_the_expected_revision_is_as_good_as_none(
-    decide: Callable[[int, Locked], Sequence[Draft]], active: bool
-) -> None:
+def test_the_expected_revision_is_as_good_as_none(decide: Callable[[int, Seen], Sequence[Draft]], active: bool) -> None:
     assert decide(5, seen(route(active=active))) == decide(0, seen(route(active=active)))
 
 
@@ -242,6 +243,16 @@ class World:
     def learn(self, snapshots: Sequence[Snapshot]) -> None:
         self.journal.append("learn")
         self.learnt += snapshots
+
+    async def create(self, key: RouteKey, intent: Intent = INTENT) -> Outcome:
+        return await self.changer.create(Create(key, URL, {}), intent)
+
+    async def together(self, *mutations: Awaitable[Outcome]) -> list[Outcome | BaseException]:
+        """Carry them out in one group, in this order."""
+        self.store.groups.clear()
+        results = await asyncio.gather(*mutations, return_exceptions=True)
+        assert self.store.groups == [len(mutations)]
+        return results
 
     async def shared(self, key: RouteKey = V1) -> Snapshot | None:
         (found,) = await self.cache.get([key], "reader")
@@ -283,7 +294,7 @@ async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that
     world.learnt.clear()
     outcome = await world.changer.activate(Activate(V1, exclusive=True), INTENT)
     assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
-    assert world.learnt == [Snapshot(key, world.store.routes[key], 4 + i) for i, key in enumerate((V1, V2, V3))]
+    assert world.learnt == [Snapshot(key, world.store.routes[key], 6) for key in (V1, V2, V3)]
     assert outcome == Outcome(world.store.routes[V1], 6)
 
 
@@ -320,7 +331,7 @@ async def test_a_mutation_that_changes_nothing_still_shows_this_server_what_is(w
     route = world.store.put(V1)
     outcome = await world.changer.activate(Activate(V1), INTENT)
     assert world.learnt == [Snapshot(V1, route, outcome.revision)]
-    assert world.journal == ["lock", "learn", "commit"]
+    assert world.journal == ["lock", "commit", "learn"]
 
 
 async def test_what_was_found_as_wanted_is_shown_with_its_epoch(world: World) -> None:
@@ -349,7 +360,7 @@ async def test_a_refused_mutation_tells_the_caches_nothing_and_leaves_nothing(
     with pytest.raises(error):
         await mutate(world.changer)
     assert (world.cache.journal, world.learnt, world.store.revision) == ([], [], 1)
-    assert world.journal == ["lock"]
+    assert world.journal == ["lock", "commit"]
 
 
 @pytest.mark.parametrize(
@@ -397,16 +408,37 @@ async def test_when_the_commit_fails_nothing_is_learnt_or_settled_and_the_mark_s
     assert (found.snapshot, found.leased) == (None, False)
 
 
-async def test_a_writer_that_is_cancelled_before_its_commit_leaves_nothing_but_the_mark(world: World) -> None:
+async def test_who_stops_waiting_stops_nothing(world: World) -> None:
+    """Others share the transaction; and a retry with the request_id has the answer."""
     world.store.before_commit.close()
-    writing = asyncio.create_task(world.changer.create(Create(V1, URL, {}), INTENT))
+    impatient, patient = writing = [
+        asyncio.create_task(world.create(key, RETRY if key is V1 else INTENT)) for key in (V1, V2)
+    ]
     await world.store.before_commit.arrivals()
-    writing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await writing
+    impatient.cancel()
+    await asyncio.wait([impatient])
     world.store.before_commit.open()
-    assert (world.store.routes, world.learnt) == ({}, [])
-    assert (await world.changer.create(Create(V1, URL, {}), INTENT)).revision == 1
+    assert (await patient).revision == 2
+    assert writing[0].cancelled()
+    assert await world.create(V1, RETRY) == Outcome(world.store.routes[V1], 1)
+
+
+async def test_draining_waits_for_what_nobody_waits_for_any_more(world: World) -> None:
+    world.store.before_commit.close()
+    first = asyncio.create_task(world.create(V1))
+    await world.store.before_commit.arrivals()
+    second = asyncio.create_task(world.create(V2))
+    draining = asyncio.create_task(world.changer.drain())
+    await asyncio.sleep(0)
+    for task in (first, second):
+        task.cancel()
+    await asyncio.wait([first, second])
+    assert not draining.done()
+    world.store.before_commit.open()
+    async with asyncio.timeout(30):
+        await draining
+    assert sorted(world.store.routes) == [V1, V2]
+    assert world.store.groups == [1, 1]
 
 
 async def test_with_the_shared_cache_down_writes_go_on(world: World) -> None:
@@ -489,3 +521,208 @@ async def test_the_same_id_with_another_request_is_refused_and_touches_no_cache(
 async def test_without_a_request_id_nothing_is_remembered(world: World) -> None:
     await world.changer.create(Create(V1, URL, {}), INTENT)
     assert world.store.requests == {}
+
+
+# Groups
+
+
+async def test_the_first_goes_at_once_and_what_comes_meanwhile_is_the_next_group(world: World) -> None:
+    world.store.before_commit.close()
+    first = asyncio.create_task(world.create(V1))
+    await world.store.before_commit.arrivals()
+    others = [asyncio.create_task(world.create(RouteKey("team-a", f"s{n}", "prod", "v1"))) for n in range(20)]
+    await asyncio.sleep(0)
+    world.store.before_commit.open()
+    assert (await first).revision == 1
+    assert [(await other).revision for other in others] == list(range(2, 22))
+    assert world.store.groups == [1, 20]
+
+
+async def test_a_group_is_marked_recorded_and_settled_once(world: World) -> None:
+    await world.together(*(world.create(key) for key in (V1, V2, V3)))
+    assert world.journal == ["lock", "mark", "record", "commit", "learn", "settle"]
+    assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
+
+
+async def test_a_group_is_bounded_and_so_is_the_queue_behind_it(world: World) -> None:
+    keys = [RouteKey("team-a", f"s{number}", "prod", "v1") for number in range(WAITING + 1)]
+    results = await asyncio.gather(*(world.create(key) for key in keys), return_exceptions=True)
+    assert world.store.groups == [GROUP] * (WAITING // GROUP)
+    assert [type(result) for result in results] == [Outcome] * WAITING + [Overloaded]
+
+
+async def test_each_of_a_group_sees_what_those_before_it_did(world: World) -> None:
+    world.store.put(V2)
+    outcomes = await world.together(
+        world.changer.create(Create(V1, URL, LABELS, active=False), INTENT),
+        world.changer.activate(Activate(V1, exclusive=True), INTENT),
+        world.changer.update(Update(V1, NEW), INTENT),
+        world.changer.delete(Delete(V1), INTENT),
+        world.changer.create(Create(V1, URL, {}), INTENT),
+    )
+    changes = world.store.changes
+    assert [(change.revision, change.kind, change.key) for change in changes] == [
+        (2, ChangeKind.CREATED, V1),
+        (3, ChangeKind.ACTIVATED, V1),
+        (4, ChangeKind.DEACTIVATED, V2),
+        (5, ChangeKind.UPDATED, V1),
+        (6, ChangeKind.DELETED, V1),
+        (7, ChangeKind.CREATED, V1),
+    ]
+    assert outcomes == [
+        Outcome(changes[0].after, 2),
+        Outcome(changes[1].after, 4),
+        Outcome(changes[3].after, 5),
+        Outcome(None, 6),
+        Outcome(changes[5].after, 7),
+    ]
+    assert [change.before for change in changes if change.key == V1] == [
+        None, changes[0].after, changes[1].after, changes[3].after, None,
+    ]  # fmt: skip
+
+
+async def test_a_key_that_changes_twice_is_left_in_its_last_state_everywhere(world: World) -> None:
+    await world.together(
+        world.changer.create(Create(V1, URL, {}), INTENT),
+        world.changer.update(Update(V1, NEW), INTENT),
+        world.create(V2),
+    )
+    last = Snapshot(V1, world.store.routes[V1], 3)
+    assert world.cache.journal == [("mark", [V1, V2]), ("settle", [V1, V2])]
+    assert world.learnt[0] == await world.shared() == last
+    assert last.route
+    assert last.route.url == NEW
+
+    world.learnt.clear()
+    await world.together(world.changer.update(Update(V1, URL), INTENT), world.changer.delete(Delete(V1), INTENT))
+    assert world.learnt == [await world.shared()] == [Snapshot(V1, None, 5)]
+
+
+async def test_a_group_leaves_the_shared_cache_at_the_last_state_when_a_reader_fills_in_between(world: World) -> None:
+    """It leased and loaded before the group, and fills before the commit, and again after it."""
+    world.store.put(V1)
+    (miss,) = await world.cache.get([V1], "reader")
+    assert miss.leased
+    old = await world.store.load([V1])
+    world.store.before_commit.close()
+    updates = [Update(V1, NEW), Update(V1, NEW + "/2"), Update(V1, NEW + "/3")]
+    writing = asyncio.gather(*(world.changer.update(one, INTENT) for one in updates))
+    await world.store.before_commit.arrivals()
+    await world.cache.fill(old, "reader")
+    assert await world.shared() is None
+    world.store.before_commit.open()
+    await writing
+    await world.cache.fill(old, "reader")
+    assert await world.shared() == Snapshot(V1, world.store.routes[V1], 4)
+
+
+async def test_of_two_creates_of_a_key_in_a_group_the_second_is_refused_with_the_revision_of_the_first(
+    world: World,
+) -> None:
+    first, second = await world.together(world.create(V1), world.create(V1))
+    assert first == Outcome(world.store.routes[V1], 1)
+    assert isinstance(second, RouteExists)
+    assert second.metadata["revision"] == "1"
+
+
+async def test_a_refusal_in_the_middle_of_a_group_has_no_effect_on_the_others(world: World) -> None:
+    before, refused, after = await world.together(
+        world.create(V1),
+        world.changer.update(Update(V1, NEW, expected_revision=7), INTENT),
+        world.create(V2),
+    )
+    assert (before, after) == (Outcome(world.store.routes[V1], 1), Outcome(world.store.routes[V2], 2))
+    assert isinstance(refused, RevisionMismatch)
+    assert refused.metadata == {"key": str(V1), "expected_revision": "7", "revision": "1"}
+
+
+async def test_what_was_deleted_in_a_group_is_absent_to_those_after_it(world: World) -> None:
+    world.store.put(V1)
+    gone, late = await world.together(
+        world.changer.delete(Delete(V1), INTENT), world.changer.deactivate(Deactivate(V1), INTENT)
+    )
+    assert gone == Outcome(None, 2)
+    assert isinstance(late, RouteNotFound)
+    assert late.metadata["revision"] == "2"
+
+
+async def test_the_same_request_twice_in_a_group_is_carried_out_once(world: World) -> None:
+    first, again, reused = await world.together(
+        world.create(V1, RETRY),
+        world.create(V1, RETRY),
+        world.create(V2, Intent("alice", request_id="id-1", fingerprint=b"other")),
+    )
+    assert first == again == Outcome(world.store.routes[V1], 1)
+    assert isinstance(reused, RequestIdReused)
+    assert len(world.store.changes) == 1
+    assert await world.create(V1, RETRY) == first
+
+
+async def test_a_request_that_was_refused_is_decided_anew_when_it_comes_again_in_the_group(world: World) -> None:
+    refused, made, done = await world.together(
+        world.changer.activate(Activate(V1, exclusive=True), RETRY),
+        world.changer.create(Create(V1, URL, {}, active=False), INTENT),
+        world.changer.activate(Activate(V1, exclusive=True), RETRY),
+    )
+    assert isinstance(refused, RouteNotFound)
+    assert made == Outcome(world.store.changes[0].after, 1)
+    assert done == Outcome(world.store.routes[V1], 2)
+
+
+async def test_what_is_found_as_wanted_in_a_group_is_true_as_of_what_was_done_before_it(world: World) -> None:
+    _, found = await world.together(world.create(V1), world.changer.activate(Activate(V1), INTENT))
+    assert found == Outcome(world.store.routes[V1], 1)
+    assert ("consume", [V1]) not in world.cache.journal
+
+
+async def test_beside_changes_what_was_found_as_wanted_is_confirmed_as_of_all_of_them(world: World) -> None:
+    route = world.store.put(V1)
+    await world.together(world.changer.activate(Activate(V1), INTENT), world.create(V2), world.create(V3))
+    assert world.cache.journal == [("mark", [V2, V3]), ("settle", [V2, V3]), ("consume", [V1])]
+    assert world.learnt[-1] == Snapshot(V1, route, 3)
+
+
+@pytest.mark.parametrize("commits_anyway", [False, True], ids=["rolled back", "committed unseen"])
+async def test_when_the_commit_fails_all_of_the_group_fail_and_a_retry_has_the_one_answer(
+    world: World, commits_anyway: bool
+) -> None:
+    world.store.commit_failure, world.store.commits_anyway = StoreUnavailable(), commits_anyway
+    intents = {key: Intent("alice", request_id=str(key), fingerprint=b"body") for key in (V1, V2, V3)}
+    failed = await world.together(*(world.create(key, intents[key]) for key in intents))
+    assert [type(result) for result in failed] == [StoreUnavailable] * 3
+    world.store.commit_failure = None
+    outcomes = [await world.create(key, intents[key]) for key in intents]
+    assert outcomes == [Outcome(world.store.routes[key], number) for number, key in enumerate(intents, 1)]
+    assert [change.revision for change in world.store.changes] == [1, 2, 3]
+
+
+async def test_who_would_have_been_refused_fails_with_the_group_too(world: World) -> None:
+    """The refusal rests on what may not have been committed."""
+    world.store.commit_failure = StoreUnavailable()
+    failed = await world.together(world.create(V1), world.create(V1))
+    assert [type(result) for result in failed] == [StoreUnavailable] * 2
+
+
+async def test_a_mutation_that_breaks_the_transaction_breaks_its_own_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(changes: Sequence[Change]) -> None:
+        if any(change.key == V2 for change in changes):
+            raise ValueError("a value that no database takes")
+
+    world.store.refuses = refuse
+    results = await asyncio.gather(*(world.create(key) for key in (V1, V2, V3)), return_exceptions=True)
+    assert world.store.groups == [3, 1, 1, 1]
+    assert [type(result) for result in results] == [Outcome, ValueError, Outcome]
+    assert [change.key for change in world.store.changes] == [V1, V3]
+    assert "3 mutations failed together" in caplog.text
+
+
+async def test_a_fault_after_the_commit_carries_nothing_out_twice(world: World) -> None:
+    def fail(_: Sequence[Snapshot]) -> None:
+        raise ValueError("a bug")
+
+    world.changer._learn = fail
+    results = await world.together(world.create(V1), world.create(V2))
+    assert [type(result) for result in results] == [ValueError] * 2
+    assert [change.key for change in world.store.changes] == [V1, V2]

@@ -8,7 +8,7 @@ import pytest
 from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.errors import StoreRestored, StoreUnavailable
-from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, RouteQuery
+from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, RouteQuery
 from pointsman_server.routes import Change, RouteKey
 from tests.support.changes import make_change
 from tests.support.fakes import MemoryCache, MemoryStore, MemoryTransaction
@@ -130,8 +130,8 @@ async def test_a_write_that_changes_nothing_is_the_first_to_see_a_new_epoch(scen
 async def test_what_was_locked_before_the_restore_is_not_gone_by(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = MemoryTransaction.lock
 
-    async def answered_late(transaction: MemoryTransaction, key: RouteKey, intent: Intent) -> Locked:
-        found = await lock(transaction, key, intent)
+    async def answered_late(transaction: MemoryTransaction, asked: Sequence[Asked]) -> Locked:
+        found = await lock(transaction, asked)
         scene.memory.epoch, scene.memory.revision = NEW, 4
         await scene.store.clock()
         return found

@@ -1,12 +1,13 @@
 """``ports.RouteStore`` on PostgreSQL."""
 
-import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC
 from typing import Any
 
-from psycopg.errors import UniqueViolation
-from psycopg.types.json import Jsonb
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
 
 from pointsman_server.adapters.postgres.database import Connection, Database
 from pointsman_server.adapters.postgres.rows import (
@@ -17,9 +18,10 @@ from pointsman_server.adapters.postgres.rows import (
     route_from_row,
     route_to_json,
 )
-from pointsman_server.errors import RequestIdReused
-from pointsman_server.ports import ChangeQuery, Clock, Intent, Locked, Outcome, RouteQuery
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot
+
+Cursor = AsyncCursor[TupleRow]
 
 NOTIFY_CHANNEL = "route_changes"
 
@@ -33,57 +35,63 @@ SELECT clock.epoch, clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.en
  ORDER BY k.position
 """
 
-# One lock per family serialises its mutations, also those of versions that do not exist yet.
-LOCK_FAMILY = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-
-# A statement of its own, after the lock: under READ COMMITTED it sees everything that was committed before it.
-READ_FAMILY = f"""
-SELECT clock.epoch, clock.revision, r.url IS NOT NULL, {", ".join("r." + name for name in ROUTE_COLUMNS.split(", "))}
-  FROM clock LEFT JOIN routes AS r ON (r.tenant, r.service, r.env) = (%s, %s, %s)
+# Whoever holds the row of the clock writes alone: commit order is revision order, and nobody else's mutation can come
+# between what was read and what is written. The time is read when the lock is there, so it follows the revisions.
+LOCK = """
+WITH held AS MATERIALIZED (SELECT epoch, revision FROM clock FOR NO KEY UPDATE)
+SELECT epoch, revision, clock_timestamp() FROM held
 """
 
-# Takes the revisions, writes the routes and their history: the clock row stays locked from here to the commit.
-RECORD = f"""
-WITH draft AS (
-    SELECT * FROM ROWS FROM (jsonb_to_recordset(%(drafts)s) AS (
-        event_id uuid, kind text, tenant text, service text, env text, version text,
-        before jsonb, create_time timestamptz, url text, active boolean, labels jsonb
-    )) WITH ORDINALITY AS d (
-        event_id, kind, tenant, service, env, version, before, create_time, url, active, labels, position
+# Statements of their own, after the lock: under READ COMMITTED they see everything that was committed before it.
+READ = f"""
+SELECT {ROUTE_COLUMNS} FROM routes
+  JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k (tenant, service, env, version)
+ USING (tenant, service, env, version)
+"""
+READ_FAMILIES = f"""
+SELECT {ROUTE_COLUMNS} FROM routes
+  JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, service, env) USING (tenant, service, env)
+"""
+FIND_REQUESTS = """
+SELECT tenant, request_id, fingerprint, route, revision FROM requests
+  JOIN unnest(%s::text[], %s::text[]) AS k (tenant, request_id) USING (tenant, request_id)
+"""
+
+# ``last`` is the last change of its key in the group: it says what the route is now.
+RECORD = """
+WITH change AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(changes)s) AS c (
+        revision bigint, event_id uuid, kind text, tenant text, service text, env text, version text,
+        before jsonb, after jsonb, actor text, reason text, request_id text, traceparent text, last boolean
     )
 ), tick AS (
-    UPDATE clock SET revision = revision + %(count)s
-    RETURNING epoch, revision - %(count)s AS base, clock_timestamp() AS moment
-), change AS (
-    SELECT d.event_id, d.kind, d.tenant, d.service, d.env, d.version, d.before, d.url, d.active, d.labels,
-           t.epoch, t.base + d.position AS revision, coalesce(d.create_time, t.moment) AS create_time, t.moment
-      FROM draft AS d CROSS JOIN tick AS t
+    UPDATE clock SET revision = %(revision)s
 ), gone AS (
     DELETE FROM routes AS r USING change AS c
-     WHERE c.kind = 'DELETED'
+     WHERE c.last AND c.after IS NULL
        AND (r.tenant, r.service, r.env, r.version) = (c.tenant, c.service, c.env, c.version)
 ), kept AS (
     INSERT INTO routes (tenant, service, env, version, url, active, labels, revision, create_time, update_time)
-    SELECT tenant, service, env, version, url, active, labels, revision, create_time, moment
-      FROM change WHERE kind <> 'DELETED'
+    SELECT tenant, service, env, version, after ->> 'url', (after ->> 'active')::boolean, after -> 'labels',
+           revision, (after ->> 'create_time')::timestamptz, (after ->> 'update_time')::timestamptz
+      FROM change WHERE last AND after IS NOT NULL
     ON CONFLICT (tenant, service, env, version) DO UPDATE
-       SET url = excluded.url, active = excluded.active, labels = excluded.labels,
-           revision = excluded.revision, update_time = excluded.update_time
+       SET url = excluded.url, active = excluded.active, labels = excluded.labels, revision = excluded.revision,
+           create_time = excluded.create_time, update_time = excluded.update_time
+), history AS (
+    INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
+                               actor, reason, request_id, occurred_at, epoch, traceparent)
+    SELECT revision, event_id, kind, tenant, service, env, version, before, after,
+           actor, reason, request_id, %(moment)s, %(epoch)s, traceparent
+      FROM change
 )
-INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
-                           actor, reason, request_id, occurred_at, epoch, traceparent)
-SELECT revision, event_id, kind, tenant, service, env, version, before,
-       CASE WHEN kind <> 'DELETED' THEN jsonb_build_object(
-           'url', url, 'active', active, 'labels', labels, 'revision', revision,
-           'create_time', create_time, 'update_time', moment) END,
-       %(actor)s, %(reason)s, %(request_id)s, moment, epoch, %(traceparent)s
-  FROM change
-RETURNING {CHANGE_COLUMNS}
+SELECT pg_notify(%(channel)s, '')
 """
-
-FIND_REQUEST = "SELECT fingerprint, route, revision FROM requests WHERE (tenant, request_id) = (%s, %s)"
-
-REMEMBER = "INSERT INTO requests (tenant, request_id, fingerprint, route, revision) VALUES (%s, %s, %s, %s, %s)"
+REMEMBER = """
+INSERT INTO requests (tenant, request_id, fingerprint, route, revision)
+SELECT tenant, request_id, decode(fingerprint, 'hex'), route, revision
+  FROM json_to_recordset(%s) AS r (tenant text, request_id text, fingerprint text, route jsonb, revision bigint)
+"""
 
 
 class PostgresStore:
@@ -96,9 +104,10 @@ class PostgresStore:
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
         """See RouteStore.load."""
         self._queried("load")
-        columns = [[getattr(key, part) for key in keys] for part in ("tenant", "service", "env", "version")]
+        if not keys:
+            return []
         async with self._database.connection() as connection:
-            rows = await _all(connection, LOAD, columns)
+            rows = await _all(connection, LOAD, _columns(keys))
         return [
             Snapshot(key, route_from_row(row[3:]) if row[2] else None, row[1], str(row[0]))
             for key, row in zip(keys, rows, strict=True)
@@ -109,7 +118,9 @@ class PostgresStore:
         """See RouteStore.begin."""
         self._queried("mutate")
         async with self._database.connection() as connection:
-            yield PostgresTransaction(connection)
+            transaction = PostgresTransaction(connection)
+            yield transaction
+            await transaction.end()
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         """See RouteStore.list_routes."""
@@ -168,57 +179,47 @@ class PostgresStore:
 
 
 class PostgresTransaction:
-    """``ports.RouteTransaction`` on one connection."""
+    """``ports.RouteTransaction`` on one connection, in two round trips: one to read, and one to write and commit."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._changes: Sequence[Change] = ()
+        self._remembered: Sequence[Remembered] = ()
 
-    async def lock(self, key: RouteKey, intent: Intent) -> Locked:
+    async def lock(self, asked: Sequence[Asked]) -> Locked:
         """See RouteTransaction.lock."""
-        await self._connection.execute(LOCK_FAMILY, [key.family])
-        rows = await _all(self._connection, READ_FAMILY, [key.tenant, key.service, key.env])
-        routes = {route.key: route for route in (route_from_row(row[3:]) for row in rows if row[2])}
-        route = routes.pop(key, None)
-        siblings = sorted(routes.values(), key=lambda sibling: sibling.key)
-        epoch, revision = rows[0][:2]
-        return Locked(route, siblings, revision, str(epoch), await self._replay(key, intent))
+        ids = {(one.key.tenant, one.intent.request_id) for one in asked if one.intent.request_id}
+        async with self._connection.together():
+            held = await self._send(LOCK)
+            read = [await self._send(READ, _columns({one.key for one in asked}))]
+            if families := {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}:
+                read.append(await self._send(READ_FAMILIES, _transposed(families)))
+            found = await self._send(FIND_REQUESTS, _transposed(ids)) if ids else None
+        ((epoch, revision, moment),) = await held.fetchall()
+        routes = {route.key: route for cursor in read for route in map(route_from_row, await cursor.fetchall())}
+        requests = {row[:2]: row[2:] for row in await found.fetchall()} if found else {}
+        remembered = [_remembered(one, requests.get((one.key.tenant, one.intent.request_id))) for one in asked]
+        return Locked(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
-    async def record(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        """See RouteTransaction.record."""
-        values = {
-            "drafts": Jsonb([_draft_to_json(draft) for draft in drafts]),
-            "count": len(drafts),
-            "actor": intent.actor,
-            "reason": intent.reason,
-            "request_id": intent.request_id,
-            "traceparent": intent.traceparent,
-        }
-        cursor = await self._connection.execute(RECORD, values)
-        changes = [change_from_row(row) for row in await cursor.fetchall()]
-        await self._connection.execute(f"NOTIFY {NOTIFY_CHANNEL}")
-        return sorted(changes, key=lambda change: change.revision)
+    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+        """See RouteTransaction.record. It is sent with the commit."""
+        self._changes, self._remembered = changes, remembered
 
-    async def remember(self, tenant: str, intent: Intent, outcome: Outcome) -> None:
-        """See RouteTransaction.remember."""
-        route = Jsonb(route_to_json(outcome.route)) if outcome.route else None
-        try:
-            await self._connection.execute(
-                REMEMBER, [tenant, intent.request_id, intent.fingerprint, route, outcome.revision]
-            )
-        except UniqueViolation as error:
-            # A mutation of another family took the id in the meantime: another request, surely.
-            raise RequestIdReused(intent.request_id) from error
+    async def end(self) -> None:
+        """Write what was recorded and commit; where nothing was, there is nothing to flush to the disk."""
+        if not (self._changes or self._remembered):
+            await self._connection.rollback()
+            return
+        async with self._connection.together():
+            if self._changes:
+                await self._send(RECORD, _record_values(self._changes))
+            if self._remembered:
+                await self._send(REMEMBER, [json.dumps([_remembered_to_json(one) for one in self._remembered])])
+            await self._send("COMMIT")
 
-    async def _replay(self, key: RouteKey, intent: Intent) -> Outcome | None:
-        if not intent.request_id:
-            return None
-        found = await _all(self._connection, FIND_REQUEST, [key.tenant, intent.request_id])
-        if not found:
-            return None
-        fingerprint, route, revision = found[0]
-        if bytes(fingerprint) != intent.fingerprint:
-            raise RequestIdReused(intent.request_id)
-        return Outcome(route_from_json(key, route), revision)
+    async def _send(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> Cursor:
+        cursor = self._connection.cursor(binary=True)
+        return await cursor.execute(sql, values)
 
 
 class _Where:
@@ -241,21 +242,63 @@ class _Where:
         return "WHERE " + " AND ".join(self._terms) if self._terms else ""
 
 
-def _draft_to_json(draft: Draft) -> dict[str, Any]:
-    key, before = draft.key, draft.before
+def _transposed(rows: Collection[Sequence[str]]) -> list[list[str]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _columns(keys: Collection[RouteKey]) -> list[list[str]]:
+    return _transposed([(key.tenant, key.service, key.env, key.version) for key in keys])
+
+
+def _record_values(changes: Sequence[Change]) -> dict[str, Any]:
+    last = {change.key: change.revision for change in changes}
+    end = changes[-1]
+    rows = [_change_to_json(change, last=last[change.key] == change.revision) for change in changes]
     return {
-        "event_id": str(uuid.uuid4()),
-        "kind": draft.kind,
+        "changes": json.dumps(rows),
+        "revision": end.revision,
+        "moment": end.occur_time,
+        "epoch": end.epoch,
+        "channel": NOTIFY_CHANNEL,
+    }
+
+
+def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
+    key = change.key
+    return {
+        "revision": change.revision,
+        "event_id": change.event_id,
+        "kind": change.kind,
         "tenant": key.tenant,
         "service": key.service,
         "env": key.env,
         "version": key.version,
-        "before": route_to_json(before),
-        "create_time": before.create_time.isoformat() if before and draft.kind is not ChangeKind.CREATED else None,
-        "url": draft.url,
-        "active": draft.active,
-        "labels": dict(draft.labels),
+        "before": route_to_json(change.before),
+        "after": route_to_json(change.after),
+        "actor": change.actor,
+        "reason": change.reason,
+        "request_id": change.request_id,
+        "traceparent": change.traceparent,
+        "last": last,
     }
+
+
+def _remembered_to_json(remembered: Remembered) -> dict[str, Any]:
+    return {
+        "tenant": remembered.tenant,
+        "request_id": remembered.request_id,
+        "fingerprint": remembered.fingerprint.hex(),
+        "route": route_to_json(remembered.outcome.route),
+        "revision": remembered.outcome.revision,
+    }
+
+
+def _remembered(asked: Asked, row: Sequence[Any] | None) -> Remembered | None:
+    if row is None:
+        return None
+    fingerprint, route, revision = row
+    outcome = Outcome(route_from_json(asked.key, route), revision)
+    return Remembered(asked.key.tenant, asked.intent.request_id, bytes(fingerprint), outcome)
 
 
 async def _all(connection: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

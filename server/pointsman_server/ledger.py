@@ -1,0 +1,101 @@
+"""What a group of mutations is decided against: the state that its transaction locked, and what the group did to it.
+
+The mutations of a group are carried out one after the other, in memory: each sees what those before it did, and gets
+revisions of its own. Nothing here does I/O, and nothing of it is true before the transaction commits.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pointsman_server.errors import RequestIdReused
+from pointsman_server.ports import Intent, Locked, Outcome, Remembered
+from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one mutation is decided by: the route of its key, and its siblings if it asked for them.
+
+    All of it is true as of ``revision`` of ``epoch``.
+    """
+
+    route: Route | None
+    siblings: Sequence[Route]
+    revision: int
+    epoch: str
+
+
+class Ledger:
+    """The routes as of ``revision``; ``changes`` led there, and ``remembered`` are the outcomes to keep."""
+
+    def __init__(self, locked: Locked) -> None:
+        self.epoch = locked.clock.epoch
+        self.revision = locked.clock.revision
+        self.changes: list[Change] = []
+        self.remembered: dict[tuple[str, str], Remembered] = {}
+        self._moment = locked.moment
+        self._families: dict[str, dict[RouteKey, Route]] = {}
+        for route in locked.routes:
+            self._family(route.key)[route.key] = route
+
+    def see(self, key: RouteKey, *, family: bool = False) -> Seen:
+        """Give the route of ``key``, with ``family`` its siblings in the order of their keys too."""
+        routes = self._family(key)
+        siblings = [routes[other] for other in sorted(routes) if other != key] if family else []
+        return Seen(routes.get(key), siblings, self.revision, self.epoch)
+
+    def apply(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+        """Give every draft the next revision, in order."""
+        changes = [self._change(draft, intent, revision) for revision, draft in enumerate(drafts, self.revision + 1)]
+        for change in changes:
+            if change.after:
+                self._family(change.key)[change.key] = change.after
+            else:
+                del self._family(change.key)[change.key]
+        self.changes += changes
+        self.revision += len(changes)
+        return changes
+
+    def replay(self, key: RouteKey, intent: Intent, known: Remembered | None) -> Outcome | None:
+        """Give the outcome that the request had: in the store, which has ``known``, or in this group.
+
+        Raises RequestIdReused when another request had the id.
+        """
+        found = known or self.remembered.get((key.tenant, intent.request_id))
+        if found is None:
+            return None
+        if found.fingerprint != intent.fingerprint:
+            raise RequestIdReused(intent.request_id)
+        return found.outcome
+
+    def remember(self, key: RouteKey, intent: Intent, outcome: Outcome) -> None:
+        """Keep ``outcome`` for replays, if the intent has a ``request_id``."""
+        name = (key.tenant, intent.request_id)
+        if intent.request_id:
+            self.remembered[name] = Remembered(*name, intent.fingerprint, outcome)
+
+    def snapshots(self, keys: Iterable[RouteKey]) -> list[Snapshot]:
+        """Give what is after the whole group: each key once."""
+        return [Snapshot(key, self._family(key).get(key), self.revision, self.epoch) for key in dict.fromkeys(keys)]
+
+    def _family(self, key: RouteKey) -> dict[RouteKey, Route]:
+        return self._families.setdefault(key.family, {})
+
+    def _change(self, draft: Draft, intent: Intent, revision: int) -> Change:
+        born = draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else self._moment
+        after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, born, self._moment)
+        return Change(
+            revision=revision,
+            event_id=str(uuid.uuid4()),
+            kind=draft.kind,
+            key=draft.key,
+            before=draft.before,
+            after=None if draft.kind is ChangeKind.DELETED else after,
+            actor=intent.actor,
+            reason=intent.reason,
+            request_id=intent.request_id,
+            occur_time=self._moment,
+            epoch=self.epoch,
+            traceparent=intent.traceparent,
+        )
