@@ -15,6 +15,7 @@ from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.adapters.kafka.tail import last_changes
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
+from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
@@ -24,11 +25,12 @@ from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
-from pointsman_server.epochs import Epochs, GuardedStore, Tokens, WitnessedStream
+from pointsman_server.epochs import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.feeding import Feed
 from pointsman_server.front import Front, ListenError, Near
 from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
+from pointsman_server.importing import Importer
 from pointsman_server.monitoring import Monitor
 from pointsman_server.operations import Operations
 from pointsman_server.ports import BrokerUnavailable, Clock, Poison
@@ -84,6 +86,8 @@ class App:
         self.turns = Turns()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn)
+        bulk = PostgresBulkStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        self.importer = Importer(GuardedBulkStore(bulk, self.epochs), self.cache, self.resolver.supersede)
         self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
         self.front = self._make_front()
@@ -148,7 +152,9 @@ class App:
 
     def _make_front(self) -> Front:
         tokens = Tokens(self.epochs, self.store)
-        servicer = RouteServicer(self.resolver, tokens, self.changer, self.store, self.metrics, turns=self.turns)
+        servicer = RouteServicer(
+            self.resolver, tokens, self.changer, self.importer, self.store, self.metrics, turns=self.turns
+        )
         near = Near(self.local, lambda: self.epochs.epoch)
         return Front(self.settings, servicer, near, self.gate, self.health, self.metrics, self.turns)
 

@@ -20,16 +20,21 @@ from pointsman_server.batching import Batcher
 from pointsman_server.errors import StoreRestored
 from pointsman_server.ports import (
     Asked,
+    BulkStore,
     ChangeQuery,
     ChangeStream,
     Clock,
+    Existing,
+    ImportTransaction,
+    Intent,
     Locked,
+    Merged,
     Remembered,
     RouteQuery,
     RouteStore,
     RouteTransaction,
 )
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +162,27 @@ class GuardedStore:
         return clock
 
 
+class GuardedBulkStore:
+    """A BulkStore as ``GuardedStore`` is a RouteStore."""
+
+    def __init__(self, store: BulkStore, epochs: Epochs) -> None:
+        self._store = store
+        self._epochs = epochs
+
+    def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
+        """See BulkStore.begin_import."""
+        return self._begin()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[ImportTransaction]:
+        self._epochs.check()
+        async with self._store.begin_import() as transaction:
+            guarded = _GuardedImport(transaction, self._epochs)
+            yield guarded
+        if guarded.merged:
+            self._epochs.witness(guarded.merged.epoch, guarded.merged.imported.revision)
+
+
 class Tokens:
     """Says what a token, a revision and the epoch that it counts in, asks of a read now.
 
@@ -227,6 +253,40 @@ class _GuardedTransaction:
         if self._locked.epoch != self._epochs.epoch:
             # The epoch became another while it was read, and this is from the one before. Nothing was done yet.
             raise StoreRestored
+
+
+class _GuardedImport:
+    """As ``_GuardedTransaction``: it rolls back rather than give a revision away a second time."""
+
+    def __init__(self, transaction: ImportTransaction, epochs: Epochs) -> None:
+        self._transaction = transaction
+        self._epochs = epochs
+        self.merged: Merged | None = None
+
+    async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
+        """See ImportTransaction.remembered."""
+        known = await self._transaction.remembered(tenant, intent)
+        if known and known.epoch != self._epochs.epoch:
+            # Whether that is a new epoch or one that is over is not known here. Somebody else asks each second.
+            raise StoreRestored
+        return known
+
+    async def stage(self, wanted: Sequence[Wanted]) -> None:
+        """See ImportTransaction.stage."""
+        await self._transaction.stage(wanted)
+
+    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
+        """See ImportTransaction.merge. It owns the clock, so what it says of the epoch is true up to the commit."""
+        before = self._epochs.seen
+        merged = await self._transaction.merge(tenant, intent, existing)
+        imported = merged.imported
+        if merged.revisions:
+            self._epochs.read(Clock(merged.epoch, imported.revision - imported.created - imported.updated), before)
+        self._epochs.check()
+        if merged.epoch != self._epochs.epoch:
+            raise StoreRestored
+        self.merged = merged
+        return merged
 
 
 def _pair(clock: Clock) -> tuple[str, int]:

@@ -27,14 +27,18 @@ class PointsmanError(Exception):
         self.metadata = dict(metadata or {})
 
 
+# Of a request with thousands of fields: clients take statuses of 8 KiB, and every violation is told twice.
+MOST_VIOLATIONS = 16
+
+
 class InvalidField(PointsmanError):
-    """One or more fields of the request are malformed."""
+    """One or more fields of the request are malformed; ``violations`` are the first of them."""
 
     reason = "INVALID_FIELD"
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
-        self.violations = tuple(violations)
+        super().__init__(_listed(violations))
+        self.violations = tuple(violations[:MOST_VIOLATIONS])
 
 
 class MalformedRequest(InvalidField):
@@ -94,6 +98,16 @@ class RouteExists(PointsmanError):
 
     def __init__(self, key: str, revision: int) -> None:
         super().__init__(f"route {key} exists: update it instead", {"key": key, "revision": str(revision)})
+
+
+class RoutesExist(PointsmanError):
+    """An import that makes new routes alone names keys that are taken; ``violations`` are the first of them."""
+
+    reason = "ROUTE_EXISTS"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__(_listed(violations))
+        self.violations = tuple(violations[:MOST_VIOLATIONS])
 
 
 class RevisionMismatch(PointsmanError):
@@ -197,6 +211,11 @@ class RevisionNotReached(RetryLater):
 def _decent(name: str) -> str:
     # Filters take any text, such as a URL with a password. What is no name is not repeated.
     return name if _NAME.fullmatch(name) else "?"
+
+
+def _listed(violations: Sequence[FieldViolation]) -> str:
+    told = [f"{violation.field}: {violation.description}" for violation in violations[:MOST_VIOLATIONS]]
+    return "; ".join(told + (["and more"] if len(violations) > MOST_VIOLATIONS else []))
 
 
 def _as_of(key: str, revision: int, epoch: str) -> dict[str, str]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from pointsman_server.api_keys import ApiKey, Minted
 from pointsman_server.identity import Grant, Identity
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.routes import Change, Route, RouteKey, Snapshot, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,70 @@ class RouteTransaction(Protocol):
         """
 
 
+class Existing(StrEnum):
+    """What an import does with a route that exists: change it, leave it, or refuse everything because of it."""
+
+    UPDATE = "UPDATE"
+    SKIP = "SKIP"
+    REFUSE = "REFUSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The answer of an import. ``first`` and ``last`` are the revisions of its changes, 0 when there are none.
+
+    Everything is as it shall be as of ``revision``.
+    """
+
+    created: int
+    updated: int
+    unchanged: int
+    first: int
+    last: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What an import did: ``revisions`` has that of the last change of each route, in the order of the request.
+
+    It is empty when ``imported`` was remembered under the intent's ``request_id``.
+    """
+
+    imported: Imported
+    epoch: str
+    revisions: Sequence[int] = ()
+
+
+class ImportTransaction(Protocol):
+    """One import. Everything in it becomes visible at once, or never."""
+
+    async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
+        """Return what was remembered under the intent's ``request_id`` in the tenant.
+
+        Raises RequestIdReused when that was of another fingerprint.
+        """
+
+    async def stage(self, wanted: Sequence[Wanted]) -> None:
+        """Hand the routes over, each key once. Nobody waits for this. Call it once."""
+
+    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
+        """Wait until no other transaction writes, and make what was staged so. From here on it owns the clock.
+
+        Each route that has to change gets the next revision, in their order, those that go out of service last; and
+        one change: CREATED, UPDATED where the url or the labels differ, else ACTIVATED or DEACTIVATED. The outcome is
+        remembered under the intent's ``request_id``, if it has one.
+        Raises RequestIdReused, and RoutesExist when ``existing`` says so.
+        """
+
+
+class BulkStore(Protocol):
+    """The store, for many routes at once. It raises what RouteStore does."""
+
+    def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
+        """Open a transaction: it commits when the block ends, and rolls back when the block raises."""
+
+
 class RouteStore(Protocol):
     """The truth: routes, their history, and the clock.
 
@@ -192,6 +257,16 @@ class RouteCache(Protocol):
         """Make sure that nothing older than each snapshot is answered. Never brings back an absent key.
 
         Raises CacheUnavailable when that cannot be assured now.
+        """
+
+    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+        """Announce a large write, before its commit: as ``mark``, but only keys that are held, or leased."""
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+        """Forget each key, its lease too, unless it is held as of its revision or later; take back the marks.
+
+        It comes after the commit. A load that began before it cannot be filled in any more, marked or not. ``clock``
+        is where the store was at the commit.
         """
 
     async def ping(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -70,6 +70,9 @@ class NearestCache(Protocol):
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take note of a change."""
+
+    def supersede(self, key: RouteKey, revision: int) -> None:
+        """Take note of a change of which only the revision is known."""
 
     def put(self, snapshot: Snapshot, read_at: float) -> None:
         """Hold a snapshot unless something newer is held."""
@@ -205,6 +208,13 @@ class Resolver:
         self._flights.pop(snapshot.key, None)
         self._leases.pop(snapshot.key, None)
         self._local.observe(snapshot)
+
+    def supersede(self, keys: Iterable[RouteKey], revisions: Iterable[int]) -> None:
+        """Take note that each key last changed at its revision: nothing older is taken over or answered any more."""
+        for key, revision in zip(keys, revisions, strict=True):
+            self._flights.pop(key, None)
+            self._leases.pop(key, None)
+            self._local.supersede(key, revision)
 
     async def _fly(self, key: RouteKey) -> Answer:
         # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.

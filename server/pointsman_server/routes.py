@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pointsman_server.errors import FieldViolation, InvalidField
@@ -18,6 +18,9 @@ KEY_PART_RULE = "must be 1 to 63 characters of A-Z a-z 0-9 . _ -, the first and 
 URL_MAX_LENGTH = 2048
 URL_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\]")
 URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+# What nearly every URL looks like, and is surely fine: it spares all the other questions, of which a large import has
+# many. A port of five digits may be too large.
+URL_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,4})?(/[!-\[\]-~]*)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -122,6 +125,15 @@ class Draft:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+class Wanted(NamedTuple):
+    """What an import wants a route to be. None leaves it as it is; a new route is active, and without labels."""
+
+    key: RouteKey
+    url: str
+    labels: Mapping[str, str] | None = None
+    active: bool | None = None
+
+
 def check_url(url: str) -> None:
     """Raise InvalidField unless ``url`` is absolute, with a host and without credentials (RFC 3986 §3)."""
     problem = url_problem(url)
@@ -133,6 +145,8 @@ def url_problem(url: str) -> str | None:
     """Say what is wrong with ``url``, never repeating it: it may hold a secret."""
     if len(url) > URL_MAX_LENGTH:
         return f"must be at most {URL_MAX_LENGTH} characters"
+    if URL_PLAIN.fullmatch(url):
+        return None
     if URL_FORBIDDEN.search(url):
         return "must have no whitespace, control characters or backslashes"
     try:

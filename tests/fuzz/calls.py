@@ -22,10 +22,11 @@ from pointsman_server.changing import Changer
 from pointsman_server.epochs import Epochs, Tokens
 from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.identity import Credential
+from pointsman_server.importing import Importer
 from pointsman_server.permitting import Permissions, Policy
-from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
+from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, Merged, Outcome, Remembered, RouteQuery
 from pointsman_server.resolving import Resolver
-from pointsman_server.routes import KEY_PART, Change, Route, RouteKey, Snapshot, url_problem
+from pointsman_server.routes import KEY_PART, Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted, url_problem
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission
@@ -34,6 +35,7 @@ from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier
 from tests.fuzz.hostile import CANARY
+from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport
 from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
 from tests.support.refusals import read_status
 
@@ -167,6 +169,20 @@ class WatchedTransaction:
         await self._transaction.record(changes, remembered)
 
 
+class WatchedImport(MemoryImport):
+    """Remembers everything that reaches an import."""
+
+    async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
+        cast("WatchedStore", self._store).reached += (tenant, intent)
+        return await super().remembered(tenant, intent)
+
+    async def stage(self, wanted: Sequence[Wanted]) -> None:
+        reached = cast("WatchedStore", self._store).reached
+        for each in wanted:
+            reached += (*each, Draft(ChangeKind.CREATED, each.key, None, each.url, labels=each.labels or {}))
+        await super().stage(wanted)
+
+
 class Methods:
     """Takes the handlers that the generated code would give to a server."""
 
@@ -209,7 +225,7 @@ class Rig:
         methods = Methods()
         epochs = Epochs(lambda: None)
         epochs.read(Clock(EPOCH, 1), epochs.seen)
-        servicer = RouteServicer(resolver, Tokens(epochs, self._store), changer, self._store, metrics)
+        servicer = RouteServicer(resolver, Tokens(epochs, self._store), changer, self._importer(), self._store, metrics)
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
         who = authenticate(authenticator(key_verifier(*KEYS.values())))
         order = stages(
@@ -229,6 +245,9 @@ class Rig:
         }
         self.requests = {name: _request_type(handler) for name, handler in unary.items()}
         self._handlers = {name: self._wrapped(interceptor, name, handler) for name, handler in unary.items()}
+
+    def _importer(self) -> Importer:
+        return Importer(MemoryBulkStore(self._store, WatchedImport), self._cache, self._resolver.supersede)
 
     def _wrapped(self, interceptor: Interceptor, name: str, handler: Any) -> Any:
         async def proceed(_details: object) -> Any:

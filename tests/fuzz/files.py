@@ -9,7 +9,7 @@ import protovalidate
 from pointsman import requests
 from pointsman.cli.applying import _read
 from pointsman.cli.entries import Entry, checked
-from pointsman.cli.inputs import read_text
+from pointsman.cli.inputs import open_text
 from pointsman.cli.problems import InvalidFile, Problem
 from pointsman.cli.reporting import _file_document, _file_lines
 from pointsman.cli.rows import Format, read_rows
@@ -24,7 +24,8 @@ VALIDATOR = protovalidate.Validator()
 def import_file(path: Path, kind: Format) -> list[Entry]:
     """Read a file as ``import`` does, judge all it finds, and give the good rows."""
     try:
-        rows = list(checked(read_rows(str(path), read_text(str(path)), kind)))
+        with open_text(str(path)) as text:
+            rows = list(checked(read_rows(str(path), text, kind)))
     except InvalidFile as error:
         _judge_refusal(error)
         return []

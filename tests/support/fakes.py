@@ -310,6 +310,28 @@ class MemoryCache:
             elif entry.value.as_of < new.as_of:
                 entry.value = new
 
+    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+        """See RouteCache.mark_held."""
+        self.journal.append(("mark_held", list(keys)))
+        for key in keys if not self.down else ():
+            entry = self._entry(key)
+            if entry is not None:
+                entry.lease = ""
+                entry.marks.add(token)
+                entry.expires_at = self.now() + self._lease
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+        """See RouteCache.drop_older."""
+        self.journal.append(("drop_older", list(keys)))
+        for key, revision in zip(keys, revisions, strict=True) if not self.down else ():
+            entry = self._entry(key)
+            if entry is None:
+                continue
+            if entry.value is None or entry.value.as_of < revision:
+                del self.entries[key]
+            else:
+                entry.marks.discard(token)
+
     async def ping(self) -> None:
         """See RouteCache.ping."""
         if self.down:

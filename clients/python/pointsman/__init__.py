@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointsman.aio import AsyncClient
+    from pointsman.chunks import ImportedRoute
     from pointsman.client import Client
     from pointsman.errors import (
         Conflict,
@@ -31,7 +32,18 @@ if TYPE_CHECKING:
         Unimplemented,
     )
     from pointsman.keys import RouteKey
-    from pointsman.results import Activation, BatchResult, Change, ChangeKind, Consistency, Resolution, Route, Source
+    from pointsman.results import (
+        Activation,
+        BatchResult,
+        Change,
+        ChangeKind,
+        Consistency,
+        Existing,
+        ImportResult,
+        Resolution,
+        Route,
+        Source,
+    )
 
 __all__ = [
     "Activation",
@@ -43,7 +55,10 @@ __all__ = [
     "Conflict",
     "Consistency",
     "DeadlineExceeded",
+    "Existing",
     "FieldViolation",
+    "ImportResult",
+    "ImportedRoute",
     "Internal",
     "InvalidArgument",
     "NotFound",
@@ -65,10 +80,22 @@ __all__ = [
     "Unimplemented",
 ]
 
-_RESULTS = {"Activation", "BatchResult", "Change", "ChangeKind", "Consistency", "Resolution", "Route", "Source"}
+_RESULTS = {
+    "Activation",
+    "BatchResult",
+    "Change",
+    "ChangeKind",
+    "Consistency",
+    "Existing",
+    "ImportResult",
+    "Resolution",
+    "Route",
+    "Source",
+}
 _HOMES = {
     "AsyncClient": "pointsman.aio",
     "Client": "pointsman.client",
+    "ImportedRoute": "pointsman.chunks",
     "RouteKey": "pointsman.keys",
     **dict.fromkeys(_RESULTS, "pointsman.results"),
 }

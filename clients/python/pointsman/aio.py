@@ -4,7 +4,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from pointsman import environment, operations, requests
+from pointsman import chunks, environment, operations, requests
 from pointsman.bearer import AsyncToken, Bearer
 from pointsman.calls import Call
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.chunks import Importable
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
-from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
+from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
 from pointsman.session import DEFAULT_TIMEOUT, Session, newer
 from pointsman.tls import PathLike, channel_credentials
 from pointsman.v1 import route_service_pb2 as pb
@@ -199,6 +201,39 @@ class AsyncClient:
         """See ``Client.delete``."""
         request = requests.delete(key, expected_revision, request_id, reason)
         return await self._call(operations.DELETE, request, timeout)
+
+    async def import_routes(
+        self,
+        routes: Iterable[Importable],
+        *,
+        existing: Existing = Existing.UPDATE,
+        import_id: str = "",
+        reason: str = "",
+        concurrency: int = chunks.CONCURRENCY,
+        done: Callable[[ImportResult], object] | None = None,
+        timeout: float = chunks.TIMEOUT,
+    ) -> ImportResult:
+        """See ``Client.import_routes``."""
+        total = ImportResult()
+        calls: deque[asyncio.Task[ImportResult]] = deque()
+        try:
+            for chunk in chunks.made(routes, existing, import_id, reason):
+                calls.append(asyncio.create_task(self.import_chunk(chunk, timeout)))
+                if len(calls) >= concurrency:
+                    total = chunks.added(total, await calls.popleft(), done)
+                else:
+                    await asyncio.sleep(0)  # the call goes out while the next chunk is made
+            while calls:
+                total = chunks.added(total, await calls.popleft(), done)
+        finally:
+            # What is under way ends: half of it is done by then, and nobody would learn of it.
+            await asyncio.gather(*calls, return_exceptions=True)
+        return total
+
+    async def import_chunk(self, chunk: chunks.Chunk, timeout: float = chunks.TIMEOUT) -> ImportResult:
+        """Import one chunk of routes, in one call."""
+        with chunk.named():
+            return await self._call(operations.IMPORT, chunk.request, timeout)
 
     async def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
         """See ``Client.get``."""

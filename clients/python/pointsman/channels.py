@@ -7,6 +7,7 @@ from typing import Any
 from pointsman.operations import MUTATIONS, READS
 from pointsman.version import client_version
 
+RETRY_BUFFER_BYTES = 4 * 1024 * 1024
 ChannelOptions = Sequence[tuple[str, Any]]
 
 SERVICE = "pointsman.v1.RouteService"
@@ -22,6 +23,8 @@ def channel_options(max_attempts: int, extra: ChannelOptions = ()) -> list[tuple
     ours = {
         "grpc.service_config": service_config(max_attempts),
         "grpc.enable_retries": 1,
+        # What is larger is sent only once. An import is, with gRPC's default of 256 KiB.
+        "grpc.per_rpc_retry_buffer_size": RETRY_BUFFER_BYTES,
         "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
         "grpc.primary_user_agent": f"pointsman-python/{client_version()}",
     }

@@ -2,20 +2,23 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import grpc
 
-from pointsman import environment, operations, requests
+from pointsman import chunks, environment, operations, requests
 from pointsman.bearer import Bearer, Token
 from pointsman.calls import Call
 from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.chunks import Importable
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
-from pointsman.results import Activation, BatchResult, Change, Consistency, Resolution, Route
+from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
 from pointsman.session import DEFAULT_TIMEOUT, Session, newer
 from pointsman.tls import PathLike, channel_credentials
 from pointsman.v1 import route_service_pb2 as pb
@@ -251,6 +254,41 @@ class Client:
         """
         request = requests.delete(key, expected_revision, request_id, reason)
         return self._call(operations.DELETE, request, timeout)
+
+    def import_routes(
+        self,
+        routes: Iterable[Importable],
+        *,
+        existing: Existing = Existing.UPDATE,
+        import_id: str = "",
+        reason: str = "",
+        concurrency: int = chunks.CONCURRENCY,
+        done: Callable[[ImportResult], object] | None = None,
+        timeout: float = chunks.TIMEOUT,
+    ) -> ImportResult:
+        """Create many routes, and change those that exist: some 5,000 a call, ``concurrency`` calls at once.
+
+        Each call is done as a whole or not at all. ``import_id`` makes the import resumable for 24 hours: choose one,
+        and after a failure import the same routes under it again; what was done already is then not done twice.
+        ``done`` is called after each call with what it did. ``timeout`` bounds each call.
+
+        Raises what the first call that failed did, with ``violations`` that count in ``routes``, once those that
+        were under way have ended: InvalidArgument, RouteExists (``Existing.REFUSE`` alone), and RequestIdReused.
+        """
+        total = ImportResult()
+        calls: deque[Future[ImportResult]] = deque()
+        with ThreadPoolExecutor(concurrency) as threads:
+            for chunk in chunks.made(routes, existing, import_id, reason):
+                calls.append(threads.submit(self._import, chunk, timeout))
+                if len(calls) >= concurrency:
+                    total = chunks.added(total, calls.popleft().result(), done)
+            while calls:
+                total = chunks.added(total, calls.popleft().result(), done)
+        return total
+
+    def _import(self, chunk: chunks.Chunk, timeout: float) -> ImportResult:
+        with chunk.named():
+            return self._call(operations.IMPORT, chunk.request, timeout)
 
     def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
         """Return a route, active or not, always from the store. Raises RouteNotFound."""

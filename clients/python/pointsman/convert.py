@@ -3,7 +3,7 @@
 from datetime import UTC
 
 from pointsman.keys import RouteKey
-from pointsman.results import BatchResult, Change, ChangeKind, Resolution, Route, Source
+from pointsman.results import BatchResult, Change, ChangeKind, ImportResult, Resolution, Route, Source
 from pointsman.statuses import error_from_status
 from pointsman.v1 import route_pb2, route_service_pb2
 
@@ -59,6 +59,11 @@ def batch_result_of(result: route_service_pb2.BatchResolveResponse.Result) -> Ba
     if result.WhichOneof("answer") == "route":
         return BatchResult(key, resolution=resolution_of(result))
     return BatchResult(key, error=error_from_status(result.status))
+
+
+def import_result_of(message: route_service_pb2.ImportResponse) -> ImportResult:
+    """Return what an import did."""
+    return ImportResult(message.created, message.updated, message.unchanged, message.revision)
 
 
 def change_of(message: route_pb2.RouteChange) -> Change:

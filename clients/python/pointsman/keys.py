@@ -1,10 +1,13 @@
 """RouteKey: the name of one route."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
 from pointsman.errors import FieldViolation, InvalidArgument
 from pointsman.rules import KEY_PART, KEY_PART_RULE
+
+_KEY = re.compile("/".join([KEY_PART.pattern] * 4))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,6 +26,8 @@ class RouteKey:
     def parse(cls, text: str) -> Self:
         """Read ``tenant/service/env/version``. Raises InvalidArgument when ``text`` is no such key."""
         parts = text.split("/")
+        if _KEY.fullmatch(text):
+            return cls(*parts)
         if len(parts) != 4:
             raise _invalid("key", f"{text!r} must be tenant/service/env/version")
         for field, part in zip(("tenant", "service", "env", "version"), parts, strict=True):

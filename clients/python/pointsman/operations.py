@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pointsman.convert import batch_result_of, change_of, resolution_of, route_of
+from pointsman.convert import batch_result_of, change_of, import_result_of, resolution_of, route_of
 from pointsman.errors import NotFound, PointsmanError
 from pointsman.memory import Sighting
-from pointsman.results import Activation, BatchResult, Change, Resolution, Route
+from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
 from pointsman.v1 import route_service_pb2 as pb
 
 Request = TypeVar("Request")
@@ -45,7 +45,7 @@ def _route_revision(response: pb.CreateResponse | pb.UpdateResponse | pb.Deactiv
     return response.route.revision
 
 
-def _revision(response: pb.ActivateResponse | pb.DeleteResponse) -> int:
+def _revision(response: pb.ActivateResponse | pb.DeleteResponse | pb.ImportResponse) -> int:
     return response.revision
 
 
@@ -105,6 +105,7 @@ ACTIVATE: Operation[pb.ActivateRequest, pb.ActivateResponse, Activation] = Opera
 DEACTIVATE: Operation[pb.DeactivateRequest, pb.DeactivateResponse, Route] = Operation(
     "Deactivate", _route, _route_revision
 )
+IMPORT: Operation[pb.ImportRequest, pb.ImportResponse, ImportResult] = Operation("Import", import_result_of, _revision)
 DELETE: Operation[pb.DeleteRequest, pb.DeleteResponse, int] = Operation("Delete", _revision, _revision)
 GET: Operation[pb.GetRequest, pb.GetResponse, Route] = Operation("Get", _route, shown=_got)
 LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List", _routes)
@@ -113,4 +114,4 @@ LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Chan
 )
 
 READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
-MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name)
+MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name, IMPORT.name)

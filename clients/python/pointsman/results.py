@@ -28,6 +28,17 @@ class Source(StrEnum):
     """One that this release of the client does not know."""
 
 
+class Existing(StrEnum):
+    """What an import does with the routes that exist already."""
+
+    UPDATE = "update"
+    """Change them to what the import says. The default."""
+    SKIP = "skip"
+    """Leave them as they are."""
+    REFUSE = "refuse"
+    """Refuse what they came with: RouteExists."""
+
+
 class ChangeKind(StrEnum):
     """What a change did to its route."""
 
@@ -95,6 +106,32 @@ class Activation:
 
     route: Route
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """How many routes an import created, changed, and found as they shall be (or skipped).
+
+    Everything is so as of ``revision``: a token for ``min_revision``. Results of one import can be added.
+    """
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    revision: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many routes there were."""
+        return self.created + self.updated + self.unchanged
+
+    def __add__(self, other: "ImportResult") -> "ImportResult":
+        return ImportResult(
+            self.created + other.created,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            max(self.revision, other.revision),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ LABELS_MAX_COUNT = 64
 LABEL_VALUE_MAX_LENGTH = 256
 
 _URL_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\]")
+# What nearly every URL looks like, and is surely fine. A port of five digits may be too large.
+_URL_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,4})?(/[!-\[\]-~]*)?")
 _URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
@@ -22,6 +24,8 @@ def url_problem(url: str) -> str | None:
     """Say what is wrong with ``url``, or None. The answer never repeats the URL: it may hold a secret."""
     if len(url) > URL_MAX_LENGTH:
         return f"must be at most {URL_MAX_LENGTH} characters"
+    if _URL_PLAIN.fullmatch(url):
+        return None
     if _URL_FORBIDDEN.search(url):
         return "must have no whitespace, control characters or backslashes"
     try:

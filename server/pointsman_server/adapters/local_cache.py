@@ -93,6 +93,15 @@ class LocalCache:
         if held is not None and held.snapshot.as_of < snapshot.as_of:
             self._entries.insert(key, Held(snapshot, held.read_at, held.ttl, self._tracks(snapshot)))
 
+    def supersede(self, key: RouteKey, revision: int) -> None:
+        """Take note that ``key`` changed at ``revision``, to what is not said: what is older is let go."""
+        if revision <= self.changed(key):
+            return
+        self._remember(key, revision)
+        held = self._entries.get(key)
+        if held is not None and held.snapshot.as_of < revision:
+            self._entries.pop(key, None)
+
     def _tracks(self, snapshot: Snapshot) -> bool:
         # No change of the key after ``as_of`` is known, and none can be unknown that the feed has told already.
         return snapshot.as_of >= min(self._known_from, self._fed)

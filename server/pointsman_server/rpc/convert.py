@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -12,9 +12,10 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.changing import Activate, Create, Deactivate, Delete, Update
 from pointsman_server.encoding import change_to_message, key_from_message, key_to_message, route_to_message
 from pointsman_server.errors import FieldViolation, InvalidField, PointsmanError
-from pointsman_server.ports import ChangeQuery, Intent, RouteQuery
+from pointsman_server.importing import Import
+from pointsman_server.ports import ChangeQuery, Existing, Imported, Intent, RouteQuery
 from pointsman_server.resolving import Answer
-from pointsman_server.routes import Change, Route, RouteKey
+from pointsman_server.routes import Change, Route, RouteKey, Wanted
 from pointsman_server.rpc.calls import Call
 from pointsman_server.rpc.statuses import status_of
 from pointsman_server.turns import Turns
@@ -73,6 +74,50 @@ def deactivate(request: pb.DeactivateRequest) -> Deactivate:
 def delete(request: pb.DeleteRequest) -> Delete:
     """Decode a Delete."""
     return Delete(key_from_message(request.key), request.expected_revision)
+
+
+_EXISTING = {
+    pb.EXISTING_ROUTES_UNSPECIFIED: Existing.UPDATE,
+    pb.EXISTING_ROUTES_UPDATE: Existing.UPDATE,
+    pb.EXISTING_ROUTES_SKIP: Existing.SKIP,
+    pb.EXISTING_ROUTES_REFUSE: Existing.REFUSE,
+}
+
+
+def import_(request: pb.ImportRequest) -> Import:
+    """Decode an Import; what is unset stays None. Labels that are alike are one object: they mostly are."""
+    known: dict[bytes, Mapping[str, str]] = {}
+
+    def labels(message: pb.Labels) -> Mapping[str, str]:
+        # The order of a map is any, which costs no more than another object.
+        encoded = message.SerializeToString()
+        found = known.get(encoded)
+        if found is None:
+            found = known[encoded] = dict(message.labels)
+        return found
+
+    wanted = [
+        Wanted(
+            key_from_message(route.key),
+            route.url,
+            labels(route.labels) if route.HasField("labels") else None,
+            route.active if route.HasField("active") else None,
+        )
+        for route in request.routes
+    ]
+    return Import(wanted, _EXISTING[request.existing])
+
+
+def import_response(imported: Imported) -> pb.ImportResponse:
+    """Encode what an import did."""
+    return pb.ImportResponse(
+        created=imported.created,
+        updated=imported.updated,
+        unchanged=imported.unchanged,
+        first_revision=imported.first,
+        last_revision=imported.last,
+        revision=imported.revision,
+    )
 
 
 def resolve_response(answer: Answer) -> pb.ResolveResponse:

@@ -25,6 +25,11 @@ def _of_keys(request: Any) -> Iterable[Scope]:
     return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in request.keys)]
 
 
+def _of_routes(request: Any) -> Iterable[Scope]:
+    keys = (route.key for route in request.routes)
+    return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in keys)]
+
+
 def _of_filter(request: Any) -> Iterable[Scope]:
     return (Scope(request.tenant, request.env),)
 
@@ -39,5 +44,6 @@ METHODS: Mapping[str, Need] = {
     "Activate": Need(Permission.WRITE, _of_key),
     "Deactivate": Need(Permission.WRITE, _of_key),
     "Delete": Need(Permission.WRITE, _of_key),
+    "Import": Need(Permission.WRITE, _of_routes),
     "ListChanges": Need(Permission.HISTORY, _of_filter),
 }

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Awaitable
+from typing import TypeVar
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
+from pointsman_server.apart import apart
 from pointsman_server.changing import Changer
 from pointsman_server.encoding import key_from_message, route_to_message
 from pointsman_server.epochs import Tokens
 from pointsman_server.errors import PointsmanError, RetryLater, RouteNotFound
+from pointsman_server.importing import Importer
 from pointsman_server.ports import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.routes import RouteKey
@@ -21,6 +24,8 @@ from pointsman_server.turns import Turns
 # Decoding a key costs a microsecond.
 KEYS_IN_A_TURN = 250
 
+T = TypeVar("T")
+
 
 class RouteServicer(RouteServiceServicer):
     """The service on the core."""
@@ -30,6 +35,7 @@ class RouteServicer(RouteServiceServicer):
         resolver: Resolver,
         tokens: Tokens,
         changer: Changer,
+        importer: Importer,
         store: RouteStore,
         metrics: Metrics,
         *,
@@ -38,6 +44,7 @@ class RouteServicer(RouteServiceServicer):
         self._resolver = resolver
         self._tokens = tokens
         self._changer = changer
+        self._importer = importer
         self._store = store
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
@@ -105,6 +112,17 @@ class RouteServicer(RouteServiceServicer):
         outcome = await self._write("delete", self._changer.delete(convert.delete(request), intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
+    async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
+        """See the proto."""
+        call = calls.current()
+        command, intent = await apart(
+            lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
+        )
+        imported = await self._write("import", self._importer.import_(command, intent))
+        for outcome in ("created", "updated", "unchanged"):
+            self._metrics.imported.labels(outcome).inc(getattr(imported, outcome))
+        return convert.import_response(imported)
+
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         """See the proto."""
         key = key_from_message(request.key)
@@ -128,7 +146,7 @@ class RouteServicer(RouteServiceServicer):
             return await self._tokens.floor(request.min_revision, request.epoch)
         return request.min_revision
 
-    async def _write(self, action: str, change: Awaitable[Outcome]) -> Outcome:
+    async def _write(self, action: str, change: Awaitable[T]) -> T:
         outcome = "failed"
         with self._metrics.write_seconds.labels(action).time():
             try:

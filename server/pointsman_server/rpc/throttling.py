@@ -16,7 +16,11 @@ from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.stage import Handler, Method, Stage
 
 READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})
-BATCH = "BatchResolve"
+# What calls for many routes cost; all others cost one. A request may be anything yet, even no message.
+COSTS: Mapping[str, Callable[[Any], int]] = {
+    "BatchResolve": lambda request: len(getattr(request, "keys", ())) or 1,
+    "Import": lambda request: len(getattr(request, "routes", ())) or 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,11 @@ def throttle_callers(throttling: Throttling) -> Stage:
         limiter = throttling.of(method).identity
         if limiter is None:
             return proceed
-        take, batch = limiter.take, method.name == BATCH
+        take, cost_of = limiter.take, COSTS.get(method.name, _one)
 
         async def handle(request: Any, context: Context) -> Any:
-            cost = len(getattr(request, "keys", ())) or 1 if batch else 1
             try:
-                take(calls.current().actor, cost)
+                take(calls.current().actor, cost_of(request))
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise
@@ -69,6 +72,7 @@ def throttle_tenants(throttling: Throttling) -> Stage:
         shared = throttling.shared if limits is throttling.writes else None
         if limits.tenant is None and shared is None:
             return proceed
+        cost_of = COSTS.get(method.name, _one)
 
         async def handle(request: Any, context: Context) -> Any:
             costs = tenants(method, request)
@@ -76,7 +80,7 @@ def throttle_tenants(throttling: Throttling) -> Stage:
                 if limits.tenant and costs:
                     limits.tenant.take_all(costs)
                 if shared:
-                    await _take_shared(shared, limits, costs)
+                    await _take_shared(shared, limits, {calls.current().actor: cost_of(request)}, costs)
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise
@@ -89,14 +93,22 @@ def throttle_tenants(throttling: Throttling) -> Stage:
 
 def tenants(method: Method, request: Any) -> Mapping[str, int]:
     """Say what a valid request costs each tenant. One that ranges over all tenants costs none of them."""
-    if method.name == BATCH:
+    if method.name == "BatchResolve":
         return Counter(key.tenant for key in request.keys)
+    if method.name == "Import":
+        return Counter(route.key.tenant for route in request.routes)
     tenant = request.tenant if method.name in ("List", "ListChanges") else request.key.tenant
     return {tenant: 1} if tenant else {}
 
 
-async def _take_shared(shared: SharedQuota, limits: Limits, costs: Mapping[str, int]) -> None:
-    takings = _takings(limits.identity, {calls.current().actor: 1}) + _takings(limits.tenant, costs)
+def _one(_request: Any) -> int:
+    return 1
+
+
+async def _take_shared(
+    shared: SharedQuota, limits: Limits, of_identity: Mapping[str, int], of_tenants: Mapping[str, int]
+) -> None:
+    takings = _takings(limits.identity, of_identity) + _takings(limits.tenant, of_tenants)
     try:
         await shared.take(takings)
     except QuotaUnavailable:

@@ -79,6 +79,9 @@ class Metrics:
             "action",
             "outcome",
         )
+        self.imported = self._counter(
+            "pointsman_imported_routes", "Routes of imports, by outcome: created, updated or unchanged.", "outcome"
+        )
         self.write_seconds = self._histogram("pointsman_write_seconds", "Duration of mutations.", SLOW, "action")
 
         self.store_queries = self._counter("pointsman_store_queries", "Operations on PostgreSQL.", "operation")

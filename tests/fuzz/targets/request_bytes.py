@@ -43,6 +43,18 @@ GOOD: dict[str, tuple[Message, ...]] = {
     "Activate": (pb.ActivateRequest(key=KEY, exclusive=True, request_id="x"),),
     "Deactivate": (pb.DeactivateRequest(key=KEY, reason="because"),),
     "Delete": (pb.DeleteRequest(key=KEY, expected_revision=9),),
+    "Import": (
+        pb.ImportRequest(
+            routes=[
+                pb.ImportedRoute(key=KEY, url="https://a.internal", labels=pb.Labels(labels={"tier": "gold"})),
+                pb.ImportedRoute(key=OTHER, url="https://b.internal", active=False),
+            ],
+            request_id="used",
+        ),
+        pb.ImportRequest(
+            routes=[pb.ImportedRoute(key=OTHER, url="https://b.internal")], existing=pb.EXISTING_ROUTES_REFUSE
+        ),
+    ),
     "Get": (pb.GetRequest(key=KEY),),
     "List": (pb.ListRequest(tenant="a", page_size=1), pb.ListRequest(page_token=LIST_TOKEN)),
     "ListChanges": (

@@ -82,6 +82,7 @@ class FakeServer(RouteServiceServicer):
         self.epoch = "epoch-1"
         self.stale: View | None = None
         self.largest_page = 1000
+        self.imports: dict[str, pb.ImportResponse] = {}
         self.refused_urls: set[str] = set()
         self._failures: dict[str, deque[Failure]] = {}
         self._lock = threading.RLock()
@@ -175,6 +176,24 @@ class FakeServer(RouteServiceServicer):
             self._record(route_pb2.CHANGE_KIND_DELETED, request.key, before, None, request)
             return pb.DeleteResponse(revision=len(self.changes))
 
+    def Import(self, request: Any, context: Any) -> pb.ImportResponse:
+        with self._entered("Import", request, context):
+            if request.request_id in self.imports:
+                return self.imports[request.request_id]
+            violations = list(self._import_violations(request))
+            if violations:
+                details = (error_details_pb2.BadRequest(field_violations=violations[:16]),)
+                taken = violations[0].description == "exists"
+                code = grpc.StatusCode.ALREADY_EXISTS if taken else grpc.StatusCode.INVALID_ARGUMENT
+                reason = "ROUTE_EXISTS" if taken else "INVALID_FIELD"
+                abort(context, Failure(code, "refused", reason, details=details))
+            response = pb.ImportResponse()
+            for wanted in request.routes:
+                self._import(wanted, request, response)
+            response.revision = len(self.changes)
+            self.imports[request.request_id] = response
+            return response
+
     def Get(self, request: Any, context: Any) -> pb.GetResponse:
         with self._entered("Get", request, context):
             return pb.GetResponse(route=self._existing(request, context))
@@ -247,6 +266,27 @@ class FakeServer(RouteServiceServicer):
         provenance = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, as_of_revision=view.revision, epoch=view.epoch)
         provenance.age.FromMilliseconds(250)
         return provenance
+
+    def _import_violations(self, request: Any) -> Iterator[error_details_pb2.BadRequest.FieldViolation]:
+        for number, wanted in enumerate(request.routes):
+            make = error_details_pb2.BadRequest.FieldViolation
+            if wanted.url in self.refused_urls:
+                yield make(field=f"routes[{number}].url", description="is refused")
+            if request.existing == pb.EXISTING_ROUTES_REFUSE and parts_of(wanted.key) in self.routes:
+                yield make(field=f"routes[{number}].key", description="exists")
+
+    def _import(self, wanted: Any, request: Any, response: pb.ImportResponse) -> None:
+        before = self.routes.get(parts_of(wanted.key))
+        active = wanted.active if wanted.HasField("active") else before is None or before.active
+        labels = wanted.labels.labels if wanted.HasField("labels") else before.labels if before else {}
+        same = before and (before.url, before.active, before.labels) == (wanted.url, active, labels)
+        if same or (before and request.existing == pb.EXISTING_ROUTES_SKIP):
+            response.unchanged += 1
+        else:
+            kind = route_pb2.CHANGE_KIND_UPDATED if before else route_pb2.CHANGE_KIND_CREATED
+            self._write(kind, wanted.key, wanted.url, active, labels, request)
+            response.updated += bool(before)
+            response.created += not before
 
     def _existing(self, request: Any, context: Any) -> route_pb2.Route:
         route = self.routes.get(parts_of(request.key))

@@ -1,5 +1,7 @@
 """cli.rows: YAML, JSON lines and CSV say the same."""
 
+import io
+
 import pytest
 
 from pointsman.cli.entries import RawEntry
@@ -18,7 +20,7 @@ SAME = {
 
 @pytest.mark.parametrize("kind", Format)
 def test_every_format_says_the_same(kind: Format) -> None:
-    (row,) = read_rows("file", SAME[kind], kind)
+    (row,) = read_rows("file", io.StringIO(SAME[kind]), kind)
     assert isinstance(row, RawEntry)
     assert row.fields == FIELDS
 
@@ -36,7 +38,7 @@ def test_another_suffix_tells_nothing() -> None:
 
 
 def test_an_empty_csv_cell_leaves_the_field_open() -> None:
-    (row,) = read_rows("file", "key,url,active\na/b/c/d,https://x.internal,\n", Format.CSV)
+    (row,) = read_rows("file", io.StringIO("key,url,active\na/b/c/d,https://x.internal,\n"), Format.CSV)
     assert isinstance(row, RawEntry)
     assert "active" not in row.fields
 
@@ -53,7 +55,7 @@ def test_an_empty_csv_cell_leaves_the_field_open() -> None:
     ],
 )
 def test_a_bad_row_is_a_problem_of_its_own(kind: Format, text: str, problem: tuple[int, str]) -> None:
-    (row,) = read_rows("file", text, kind)
+    (row,) = read_rows("file", io.StringIO(text), kind)
     assert isinstance(row, Problem)
     assert row.line == problem[0]
     assert problem[1] in row.message
@@ -65,10 +67,10 @@ def test_a_bad_row_is_a_problem_of_its_own(kind: Format, text: str, problem: tup
 )
 def test_a_file_that_makes_no_sense_is_refused(kind: Format, text: str) -> None:
     with pytest.raises(InvalidFile, match=r"^file:1: "):
-        list(read_rows("file", text, kind))
+        list(read_rows("file", io.StringIO(text), kind))
 
 
 def test_a_line_separator_in_a_string_of_json_does_not_end_the_row() -> None:
-    (row,) = read_rows("file", '{"labels": {"a": "x\u2028y\x85z"}}\n', Format.JSONL)
+    (row,) = read_rows("file", io.StringIO('{"labels": {"a": "x\u2028y\x85z"}}\n'), Format.JSONL)
     assert isinstance(row, RawEntry)
     assert row.fields == {"labels": {"a": "x\u2028y\x85z"}}

@@ -1,91 +1,93 @@
-"""Many routes at once: each row on its own, some at a time, none stopped by the failure of another."""
+"""Many routes at once: chunks of them, some under way at once; no row is stopped by another one that is refused."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from pointsman import chunks
 from pointsman.aio import AsyncClient
+from pointsman.chunks import Chunk
 from pointsman.cli.entries import Entry
-from pointsman.cli.plan import Progress, difference, steps
-from pointsman.cli.problems import Problem
+from pointsman.cli.problems import InvalidFile, Problem
 from pointsman.errors import (
     DeadlineExceeded,
+    InvalidArgument,
     PermissionDenied,
     PointsmanError,
     ResourceExhausted,
     RouteExists,
     Unavailable,
 )
+from pointsman.results import Existing, ImportResult
+from pointsman.v1 import route_service_pb2
 
-_MOST_UNREACHABLE = 50
 _MOST_WAITS = 20
+_MOST_TRIES = 8
 _LONGEST_WAIT = 30.0
 """Seconds."""
+_FIRST_PAUSE = 0.25
+"""Seconds; doubled with each try: some half a minute in all, in which a server has started again."""
+
+_Message = route_service_pb2.ImportedRoute
 
 
-class Outcome(StrEnum):
-    """What an import did with one row."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to import: under which id, what to do with existing routes, why, and how many calls at once."""
 
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
+    run: str
+    existing: Existing = Existing.UPDATE
+    reason: str = ""
+    concurrency: int = chunks.CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A row that was not imported: its line, its key if it had a good one, and why."""
+    """What was not imported: its line, its key if it had a good one, and why. ``rows``: it and those after it."""
 
     line: int
     key: str
     reason: str
     message: str
+    rows: int = 1
 
 
 @dataclass(slots=True)
-class ImportResult:
-    """What an import did, in all."""
+class Report:
+    """What an import did, in all. Once ``given_up`` nothing more is tried: the server is gone."""
 
-    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    result: ImportResult = field(default_factory=ImportResult)
     failed: list[FailedRow] = field(default_factory=list)
-    unreachable_in_a_row: int = 0
+    given_up: bool = False
 
     @property
-    def given_up(self) -> bool:
-        """Whether the server has gone away for good, as far as one can tell: more tries would only take time."""
-        return self.unreachable_in_a_row >= _MOST_UNREACHABLE
-
-    def imported(self, outcome: Outcome) -> None:
-        """Count a row that was imported."""
-        self.counts[outcome] += 1
-        self.unreachable_in_a_row = 0
-
-    def refused(self, row: Entry, error: PointsmanError) -> None:
-        """Keep a row that was not imported."""
-        unreachable = isinstance(error, Unavailable | DeadlineExceeded)
-        self.unreachable_in_a_row = self.unreachable_in_a_row + 1 if unreachable else 0
-        self.failed.append(FailedRow(row.line, str(row.key), error.reason or error.code.name, error.message))
+    def failures(self) -> int:
+        """How many rows were not imported."""
+        return sum(row.rows for row in self.failed)
 
 
 async def import_rows(
-    client: AsyncClient,
-    rows: Iterable[Entry | Problem],
-    *,
-    concurrency: int,
-    reason: str,
-    advance: Callable[[], None],
-) -> ImportResult:
-    """Create or change the route of each row; ``advance`` is called after each.
+    client: AsyncClient, rows: Iterable[Entry | Problem], plan: Plan, advance: Callable[[int], None]
+) -> Report:
+    """Create or change the route of each row; ``advance`` is called with a number of rows when they are done.
 
-    Raises PointsmanError before the first row when the server cannot be used at all.
+    Raises PointsmanError before the first row when the server cannot be used at all, and InvalidFile when the file
+    cannot be.
     """
     await _check(client)
-    result = ImportResult()
-    queue = iter(rows)
-    workers = [_work(client, queue, result, reason, advance) for _ in range(concurrency)]
-    await asyncio.gather(*workers)
-    result.failed.sort(key=lambda row: row.line)
-    return result
+    work = _Work(client, plan, advance)
+    under_way: set[asyncio.Task[None]] = set()
+    for chunk in chunks.made(work.good(rows), plan.existing, plan.run, plan.reason):
+        under_way.add(asyncio.create_task(work.do(chunk)))
+        # At least one turn of the loop, in which the call goes out, before the next chunk is made.
+        await asyncio.sleep(0)
+        if len(under_way) >= plan.concurrency:
+            _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    if under_way:
+        await asyncio.wait(under_way)
+    work.report.failed.sort(key=lambda row: row.line)
+    return work.report
 
 
 async def _check(client: AsyncClient) -> None:
@@ -97,52 +99,107 @@ async def _check(client: AsyncClient) -> None:
         return
 
 
-async def _work(
-    client: AsyncClient,
-    queue: Iterator[Entry | Problem],
-    result: ImportResult,
-    reason: str,
-    advance: Callable[[], None],
-) -> None:
-    for row in queue:  # shared by all workers: each row is taken once
-        if isinstance(row, Problem):
-            result.failed.append(FailedRow(row.line, "", "INVALID_ROW", row.message))
-        elif result.given_up:
-            result.failed.append(FailedRow(row.line, str(row.key), "NOT_TRIED", "the server went away: run it again"))
-        else:
-            try:
-                result.imported(await _patiently(client, row, reason))
-            except PointsmanError as error:
-                result.refused(row, error)
-        advance()
+class _Work:
+    """One import under way: which line each route came from, and what has become of it."""
 
+    def __init__(self, client: AsyncClient, plan: Plan, advance: Callable[[int], None]) -> None:
+        self._client = client
+        self._plan = plan
+        self._advance = advance
+        self._lines = array("L")
+        self.report = Report()
 
-async def _patiently(client: AsyncClient, row: Entry, reason: str) -> Outcome:
-    """Import one row; where the server asks to wait, wait: a large import is meant to use up its quota."""
-    for _ in range(_MOST_WAITS):
+    def good(self, rows: Iterable[Entry | Problem]) -> Iterator[Entry]:
+        """Let pass what can be sent. A file that cannot be read on ends here; before anything was sent it raises."""
         try:
-            return await _import(client, row, reason)
-        except ResourceExhausted as error:
-            if error.retry_delay is None:
+            for row in rows:
+                if isinstance(row, Problem):
+                    self._fail(FailedRow(row.line, "", "INVALID_ROW", row.message))
+                else:
+                    self._lines.append(row.line)
+                    yield row
+        except InvalidFile as error:
+            if not self._lines:
                 raise
-            await asyncio.sleep(min(error.retry_delay.total_seconds(), _LONGEST_WAIT))
-    return await _import(client, row, reason)
+            problem = error.problems[0]
+            self._fail(
+                FailedRow(problem.line, "", "INVALID_FILE", f"{problem.message}; the rows after it are not read")
+            )
+
+    async def do(self, chunk: Chunk) -> None:
+        """Import a chunk; where rows of it are refused, the others."""
+        lines = self._lines[chunk.start : chunk.start + len(chunk)]
+        messages: Sequence[_Message] = list(chunk.request.routes)
+        request = chunk.request
+        while messages:
+            try:
+                done = await self._patiently(Chunk(0, request))
+            except PointsmanError as error:
+                refused = _refused(error, messages)
+                if not refused:
+                    self._fail_all(lines, messages, error)
+                    return
+                for number, why in refused.items():
+                    self._fail(FailedRow(lines[number], _key(messages[number]), error.reason or error.code.name, why))
+                kept = [number for number in range(len(messages)) if number not in refused]
+                messages, lines = [messages[number] for number in kept], array("L", (lines[number] for number in kept))
+                request = chunks.chunk_of(request, messages, 0, self._plan.run).request
+            else:
+                self.report.result += done
+                self._advance(len(messages))
+                return
+
+    async def _patiently(self, chunk: Chunk) -> ImportResult:
+        """Import a chunk; where the server asks to wait, wait: a large import is meant to use up its quota.
+
+        A server that is away may come back, and then answers what it has done already as it did.
+        """
+        waits, tries, pause = 0, 0, _FIRST_PAUSE
+        while True:
+            try:
+                return await self._client.import_chunk(chunk)
+            except ResourceExhausted as error:
+                waits += 1
+                if error.retry_delay is None or waits > _MOST_WAITS:
+                    raise
+                await asyncio.sleep(min(error.retry_delay.total_seconds(), _LONGEST_WAIT))
+            except (Unavailable, DeadlineExceeded):
+                tries += 1
+                if self.report.given_up or tries >= _MOST_TRIES:
+                    self.report.given_up = True
+                    raise
+                await asyncio.sleep(pause)
+                pause *= 2
+
+    def _fail_all(self, lines: Sequence[int], messages: Sequence[_Message], error: PointsmanError) -> None:
+        reason = error.reason or error.code.name
+        self.report.failed.append(FailedRow(lines[0], _key(messages[0]), reason, error.message, len(messages)))
+        self._advance(len(messages))
+
+    def _fail(self, row: FailedRow) -> None:
+        self.report.failed.append(row)
+        self._advance(1)
 
 
-async def _import(client: AsyncClient, row: Entry, reason: str) -> Outcome:
-    """Create first: so an inactive new route is never live, not even for a moment."""
-    try:
-        await client.create(row.key, row.url, labels=row.labels, active=row.active is not False, reason=reason)
-    except RouteExists:
-        return await _bring_up_to_date(client, row, reason)
-    return Outcome.CREATED
+def _refused(error: PointsmanError, messages: Sequence[_Message]) -> dict[int, str]:
+    """Say which routes of a call are to blame for its error, and why; none: all of them, or none."""
+    if isinstance(error, InvalidArgument | RouteExists):
+        named = ((chunks.place(violation.field), violation) for violation in error.violations)
+        return {
+            number: f"{rest}: {violation.description}"
+            for (number, rest), violation in named
+            if 0 <= number < len(messages)
+        }
+    if isinstance(error, PermissionDenied) and {"tenant", "env"} <= error.metadata.keys():
+        scope = (error.metadata["tenant"], error.metadata["env"])
+        return {
+            number: error.message
+            for number, message in enumerate(messages)
+            if (message.key.tenant, message.key.env) == scope
+        }
+    return {}
 
 
-async def _bring_up_to_date(client: AsyncClient, row: Entry, reason: str) -> Outcome:
-    change = difference(row, await client.get(row.key))
-    if change is None:
-        return Outcome.UNCHANGED
-    progress = Progress(reason)
-    for step in steps([change]):
-        progress.done(step, await getattr(client, step.method)(step.key, **progress.arguments(step)))
-    return Outcome.UPDATED
+def _key(message: _Message) -> str:
+    key = message.key
+    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"

@@ -12,7 +12,7 @@ from pointsman.rules import LABELS_MAX_COUNT, label_problem, url_problem
 T = TypeVar("T")
 
 _KEY_PARTS = ("tenant", "service", "env", "version")
-_FIELDS = {"key", *_KEY_PARTS, "url", "active", "labels"}
+_FIELDS = frozenset({"key", *_KEY_PARTS, "url", "active", "labels"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ def _entry(raw: RawEntry) -> Entry | Problem:
 
 
 def _refuse_unknown(fields: Mapping[str, object]) -> None:
+    if fields.keys() <= _FIELDS:
+        return
     for name in fields:
         if name not in _FIELDS:
             raise _FieldError(name, "unknown field: an entry has key, url, active and labels")

@@ -1,73 +1,96 @@
-"""``pointsman import``: many routes from a file, each row on its own."""
+"""``pointsman import``: many routes from a file, in chunks; a bad row stops no other."""
 
 import asyncio
-from collections.abc import Sequence
+import re
+import time
 from dataclasses import asdict
 from typing import Annotated
+from uuid import uuid4
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pointsman.cli.bulk import FailedRow, ImportResult, import_rows
+from pointsman import chunks
+from pointsman.cli.bulk import FailedRow, Plan, Report, import_rows
 from pointsman.cli.context import Json, Reason, Settings, settings
-from pointsman.cli.entries import Entry, checked
+from pointsman.cli.entries import checked
 from pointsman.cli.exits import ExitCode
-from pointsman.cli.inputs import read_text
-from pointsman.cli.problems import Problem, place
+from pointsman.cli.inputs import open_text
+from pointsman.cli.problems import place
 from pointsman.cli.rows import Format, format_of, read_rows
 from pointsman.cli.terminal import Terminal
+from pointsman.results import Existing
+
+RUN = r"[A-Za-z0-9._-]{1,39}"
 
 
 def import_routes(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML, JSON lines or CSV; - for standard input.")],
     kind: Annotated[Format | None, typer.Option("--format", help="Unset: by the suffix of FILE.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rows under way at once.")] = 16,
+    existing: Annotated[
+        Existing, typer.Option(help="What becomes of routes that exist; refuse: such a row has failed.")
+    ] = Existing.UPDATE,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, help="Calls under way at once, of up to 5,000 rows each.")
+    ] = chunks.CONCURRENCY,
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with a run of the same file, named by what it printed.")
+    ] = "",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create many routes, and change those that exist; safe to run again.
 
     CSV names its columns: key (or tenant,service,env,version), url, and if wanted active (true/false) and labels
-    (a=1;b=2). A bad row is reported with its line and does not stop the others; exit 1 if any failed.
+    (a=1;b=2). Up to 5,000 rows are one call, done as a whole or not at all. A bad row is reported with its line and
+    does not stop the others; exit 1 if any failed. After a failure --resume skips, for 24 hours, what was done.
     """
     found = kind or format_of(file)
     if found is None:
         raise typer.BadParameter("the name does not tell the format: give yaml, jsonl or csv", param_hint="--format")
+    if resume and not re.fullmatch(RUN, resume):
+        raise typer.BadParameter("must be 1 to 39 characters of A-Z a-z 0-9 . _ -", param_hint="--resume")
     terminal = settings(context).terminal(as_json)
-    rows = list(checked(read_rows(file, read_text(file), found)))
-    result = asyncio.run(_import(settings(context), terminal, rows, concurrency, reason))
-    _summarize(terminal, file, len(rows), result)
-    if result.failed:
+    plan = Plan(resume or uuid4().hex, existing, reason, concurrency)
+    terminal.note(f"run {plan.run}")
+    begun = time.monotonic()
+    report = asyncio.run(_import(settings(context), terminal, file, found, plan))
+    _summarize(terminal, file, plan.run, report, time.monotonic() - begun)
+    if report.failed:
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _import(
-    options: Settings, terminal: Terminal, rows: Sequence[Entry | Problem], concurrency: int, reason: str
-) -> ImportResult:
-    with _bar(terminal) as bar:
-        task = bar.add_task("import", total=len(rows))
+async def _import(options: Settings, terminal: Terminal, file: str, kind: Format, plan: Plan) -> Report:
+    with _bar(terminal) as bar, open_text(file) as text:
+        task = bar.add_task("import", total=None)
+        rows = checked(read_rows(file, text, kind))
         async with options.async_client(terminal.as_json) as client:
-            return await import_rows(
-                client, rows, concurrency=concurrency, reason=reason, advance=lambda: bar.advance(task)
-            )
+            return await import_rows(client, rows, plan, lambda count: bar.advance(task, count))
 
 
 def _bar(terminal: Terminal) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn()
     return Progress(*columns, console=terminal.err, transient=True, disable=not terminal.err.is_terminal)
 
 
-def _summarize(terminal: Terminal, file: str, total: int, result: ImportResult) -> None:
-    counts = {outcome.value: count for outcome, count in result.counts.items()}
+def _summarize(terminal: Terminal, file: str, run: str, report: Report, seconds: float) -> None:
+    result, failures = report.result, report.failures
+    total = result.total + failures
+    counts = {"created": result.created, "updated": result.updated, "unchanged": result.unchanged}
     if terminal.as_json:
-        terminal.document({"total": total, **counts, "failed": [asdict(row) for row in result.failed]})
+        rest = {"failed": [asdict(row) for row in report.failed], "run": run, "revision": result.revision}
+        terminal.document({"total": total, **counts, **rest})
         return
-    for row in result.failed:
+    for row in report.failed:
         terminal.note(_failure_text(file, row))
-    parts = [*counts.items(), ("failed", len(result.failed))]
+    if report.failed:
+        terminal.note(f"to go on with what has failed, once it is mended: --resume {run}")
+    parts = [*counts.items(), ("failed", failures)]
     terminal.line(f"{total} rows: " + ", ".join(f"{count} {name}" for name, count in parts))
+    terminal.note(f"{seconds:.1f} s, {total / max(seconds, 0.001):,.0f} rows a second")
 
 
 def _failure_text(file: str, row: FailedRow) -> str:
-    return " ".join(filter(None, (f"{place(file, row.line)}:", row.key, f"{row.message} ({row.reason})")))
+    others = f"and {row.rows - 1} rows after it:" if row.rows > 1 else ""
+    return " ".join(filter(None, (f"{place(file, row.line)}:", row.key, others, f"{row.message} ({row.reason})")))

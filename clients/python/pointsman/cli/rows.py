@@ -1,11 +1,11 @@
 """The formats that ``import`` reads: YAML, JSON lines and CSV, all to the same raw entries with their lines."""
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import PurePath
+from typing import TextIO
 
 from pointsman.cli.entries import RawEntry
 from pointsman.cli.problems import InvalidFile, Problem
@@ -37,30 +37,50 @@ def format_of(name: str) -> Format | None:
     return _SUFFIXES.get(PurePath(name).suffix.lower())
 
 
-def read_rows(name: str, text: str, kind: Format) -> Iterable[RawEntry | Problem]:
-    """Read every row, a bad one as a Problem. Raises InvalidFile when the file as a whole makes no sense."""
-    if kind is Format.CSV:
-        return _csv_rows(name, text)
-    if kind is Format.JSONL:
-        return _json_rows(text)
+def read_rows(name: str, text: TextIO, kind: Format) -> Iterable[RawEntry | Problem]:
+    """Read every row, a bad one as a Problem; of what has lines, one after the other.
+
+    Raises InvalidFile when the file as a whole makes no sense, or no more from some line on.
+    """
+    if kind is Format.YAML:
+        return _yaml_rows(name, _read(name, text))
+    return _told(name, _csv_rows(name, text) if kind is Format.CSV else _json_rows(text))
+
+
+def _told(name: str, rows: Iterator[RawEntry | Problem]) -> Iterator[RawEntry | Problem]:
+    try:
+        yield from rows
+    except UnicodeDecodeError as error:
+        raise InvalidFile(name, [Problem(0, "must be UTF-8 text")]) from error
+
+
+def _read(name: str, text: TextIO) -> str:
+    try:
+        return text.read()
+    except UnicodeDecodeError as error:
+        raise InvalidFile(name, [Problem(0, "must be UTF-8 text")]) from error
+
+
+def _yaml_rows(name: str, text: str) -> Iterable[RawEntry | Problem]:
     entries = read_route_file(text).entries
     if len(entries) == 1 and isinstance(entries[0], Problem):
         raise InvalidFile(name, [entries[0]])
     return entries
 
 
-def _json_rows(text: str) -> Iterator[RawEntry | Problem]:
-    # Not splitlines: a string of JSON may hold what Unicode calls the end of a line.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_rows(text: TextIO) -> Iterator[RawEntry | Problem]:
+    # Opened with newline="\n": a string of JSON may hold what Unicode calls the end of a line.
+    for number, line in enumerate(text, start=1):
         if line.strip():
-            yield _json_row(number, line)
+            yield _json_row(number, line.removesuffix("\n"))
 
 
 def _json_row(number: int, line: str) -> RawEntry | Problem:
     try:
         value = json.loads(line)
-        # Escapes can make halves of characters, which nothing can send or write.
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in line:
+            # Escapes can make halves of characters, which nothing can send or write.
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         return Problem(number, "no valid JSON: nested too deeply")
     except UnicodeEncodeError:
@@ -70,8 +90,8 @@ def _json_row(number: int, line: str) -> RawEntry | Problem:
     return RawEntry(number, value) if isinstance(value, dict) else Problem(number, "must be a JSON object")
 
 
-def _csv_rows(name: str, text: str) -> Iterator[RawEntry | Problem]:
-    reader = csv.DictReader(io.StringIO(text), strict=True, restkey="", restval="")
+def _csv_rows(name: str, text: TextIO) -> Iterator[RawEntry | Problem]:
+    reader = csv.DictReader(text, strict=True, restkey="", restval="")
     try:
         header = reader.fieldnames or []
     except csv.Error as error:
@@ -87,7 +107,8 @@ def _csv_entries(name: str, reader: "csv.DictReader[str]") -> Iterator[RawEntry 
         for row in reader:
             yield _csv_entry(reader.line_num, row)
     except csv.Error as error:
-        raise InvalidFile(name, [Problem(reader.line_num, f"no valid CSV: {error}")]) from error
+        # Its own reader has read the bad line too.
+        raise InvalidFile(name, [Problem(reader.reader.line_num, f"no valid CSV: {error}")]) from error
 
 
 def _csv_entry(line: int, row: dict[str, str]) -> RawEntry | Problem:

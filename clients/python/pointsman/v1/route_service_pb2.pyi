@@ -46,6 +46,34 @@ CONSISTENCY_FULLY_CONSISTENT: Consistency.ValueType  # 2
 """Answer from PostgreSQL, past every cache."""
 Global___Consistency: typing_extensions.TypeAlias = Consistency
 
+class _ExistingRoutes:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ExistingRoutesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ExistingRoutes.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EXISTING_ROUTES_UNSPECIFIED: _ExistingRoutes.ValueType  # 0
+    """The same as UPDATE."""
+    EXISTING_ROUTES_UPDATE: _ExistingRoutes.ValueType  # 1
+    """They are changed to what the request says."""
+    EXISTING_ROUTES_SKIP: _ExistingRoutes.ValueType  # 2
+    """They stay as they are, and count as unchanged."""
+    EXISTING_ROUTES_REFUSE: _ExistingRoutes.ValueType  # 3
+    """They refuse the whole request: ALREADY_EXISTS with ROUTE_EXISTS."""
+
+class ExistingRoutes(_ExistingRoutes, metaclass=_ExistingRoutesEnumTypeWrapper):
+    """ExistingRoutes says what becomes of the routes of an import that exist already."""
+
+EXISTING_ROUTES_UNSPECIFIED: ExistingRoutes.ValueType  # 0
+"""The same as UPDATE."""
+EXISTING_ROUTES_UPDATE: ExistingRoutes.ValueType  # 1
+"""They are changed to what the request says."""
+EXISTING_ROUTES_SKIP: ExistingRoutes.ValueType  # 2
+"""They stay as they are, and count as unchanged."""
+EXISTING_ROUTES_REFUSE: ExistingRoutes.ValueType  # 3
+"""They refuse the whole request: ALREADY_EXISTS with ROUTE_EXISTS."""
+Global___ExistingRoutes: typing_extensions.TypeAlias = ExistingRoutes
+
 @typing.final
 class Provenance(google.protobuf.message.Message):
     """Provenance says where an answer came from and how new it is."""
@@ -616,6 +644,112 @@ class DeleteResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
 
 Global___DeleteResponse: typing_extensions.TypeAlias = DeleteResponse
+
+@typing.final
+class ImportedRoute(google.protobuf.message.Message):
+    """ImportedRoute is what one route shall be. What is unset stays as it is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    ACTIVE_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """The URL, with the rules of CreateRequest.url."""
+    active: builtins.bool
+    """Whether the route is active. Unset, a new route is."""
+    @property
+    def key(self) -> pointsman.v1.route_pb2.RouteKey:
+        """The key of the route; at most once in a request."""
+
+    @property
+    def labels(self) -> Global___Labels:
+        """The labels, all of them; set but empty removes every label. Unset, a new route has none."""
+
+    def __init__(
+        self,
+        *,
+        key: pointsman.v1.route_pb2.RouteKey | None = ...,
+        url: builtins.str = ...,
+        labels: Global___Labels | None = ...,
+        active: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "key", b"key", "labels", b"labels"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "key", b"key", "labels", b"labels", "url", b"url"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_active", b"_active"]) -> typing.Literal["active"] | None: ...
+
+Global___ImportedRoute: typing_extensions.TypeAlias = ImportedRoute
+
+@typing.final
+class ImportRequest(google.protobuf.message.Message):
+    """ImportRequest creates and changes routes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUTES_FIELD_NUMBER: builtins.int
+    EXISTING_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    existing: Global___ExistingRoutes.ValueType
+    """What becomes of those that exist already."""
+    request_id: builtins.str
+    """Makes a retry safe (AIP-155), as in CreateRequest. It belongs to the tenant of the first route."""
+    reason: builtins.str
+    """Why, for the history of each route: at most 1,024 characters."""
+    @property
+    def routes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ImportedRoute]:
+        """The routes, 1 to 10,000 of them, of as many tenants as the caller may write."""
+
+    def __init__(
+        self,
+        *,
+        routes: collections.abc.Iterable[Global___ImportedRoute] | None = ...,
+        existing: Global___ExistingRoutes.ValueType = ...,
+        request_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["existing", b"existing", "reason", b"reason", "request_id", b"request_id", "routes", b"routes"]) -> None: ...
+
+Global___ImportRequest: typing_extensions.TypeAlias = ImportRequest
+
+@typing.final
+class ImportResponse(google.protobuf.message.Message):
+    """ImportResponse says what was done."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREATED_FIELD_NUMBER: builtins.int
+    UPDATED_FIELD_NUMBER: builtins.int
+    UNCHANGED_FIELD_NUMBER: builtins.int
+    FIRST_REVISION_FIELD_NUMBER: builtins.int
+    LAST_REVISION_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    created: builtins.int
+    """How many routes were created."""
+    updated: builtins.int
+    """How many routes were changed."""
+    unchanged: builtins.int
+    """How many routes were as they shall be, or were skipped."""
+    first_revision: builtins.int
+    """The revision of the first change; 0 when there was none."""
+    last_revision: builtins.int
+    """The revision of the last change; 0 when there was none. There are as many as routes were created and updated."""
+    revision: builtins.int
+    """A revision as of which every route is as it shall be. A token for `min_revision`."""
+    def __init__(
+        self,
+        *,
+        created: builtins.int = ...,
+        updated: builtins.int = ...,
+        unchanged: builtins.int = ...,
+        first_revision: builtins.int = ...,
+        last_revision: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created", b"created", "first_revision", b"first_revision", "last_revision", b"last_revision", "revision", b"revision", "unchanged", b"unchanged", "updated", b"updated"]) -> None: ...
+
+Global___ImportResponse: typing_extensions.TypeAlias = ImportResponse
 
 @typing.final
 class GetRequest(google.protobuf.message.Message):

@@ -73,6 +73,11 @@ class RouteServiceStub(object):
                 request_serializer=pointsman_dot_v1_dot_route__service__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=pointsman_dot_v1_dot_route__service__pb2.DeleteResponse.FromString,
                 _registered_method=True)
+        self.Import = channel.unary_unary(
+                '/pointsman.v1.RouteService/Import',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.ImportRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.ImportResponse.FromString,
+                _registered_method=True)
         self.Get = channel.unary_unary(
                 '/pointsman.v1.RouteService/Get',
                 request_serializer=pointsman_dot_v1_dot_route__service__pb2.GetRequest.SerializeToString,
@@ -154,6 +159,23 @@ class RouteServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Import(self, request, context):
+        """Import creates and changes many routes at once: all of them, or none.
+
+        One revision and one change per changed route, consecutive and in the order of the request, but for those that go
+        out of service: they come last, so that nobody ever sees none active where another version takes over. A route
+        whose URL or labels change has one UPDATED change, which may also switch it on or off.
+
+        A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
+        again: what was imported before then answers as it did.
+
+        Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
+        ROUTE_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Get(self, request, context):
         """Get answers a route, active or not, always from the store. Errors: NOT_FOUND with ROUTE_NOT_FOUND.
         """
@@ -212,6 +234,11 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=pointsman_dot_v1_dot_route__service__pb2.DeleteRequest.FromString,
                     response_serializer=pointsman_dot_v1_dot_route__service__pb2.DeleteResponse.SerializeToString,
+            ),
+            'Import': grpc.unary_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.ImportRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.ImportResponse.SerializeToString,
             ),
             'Get': grpc.unary_unary_rpc_method_handler(
                     servicer.Get,
@@ -422,6 +449,33 @@ class RouteService(object):
             '/pointsman.v1.RouteService/Delete',
             pointsman_dot_v1_dot_route__service__pb2.DeleteRequest.SerializeToString,
             pointsman_dot_v1_dot_route__service__pb2.DeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Import',
+            pointsman_dot_v1_dot_route__service__pb2.ImportRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.ImportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -137,6 +137,22 @@ _RouteServiceDeleteType = typing_extensions.TypeVar(
     ],
 )
 
+_RouteServiceImportType = typing_extensions.TypeVar(
+    '_RouteServiceImportType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ImportRequest,
+        pointsman.v1.route_service_pb2.ImportResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ImportRequest,
+        pointsman.v1.route_service_pb2.ImportResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ImportRequest,
+        pointsman.v1.route_service_pb2.ImportResponse,
+    ],
+)
+
 _RouteServiceGetType = typing_extensions.TypeVar(
     '_RouteServiceGetType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +201,7 @@ _RouteServiceListChangesType = typing_extensions.TypeVar(
     ],
 )
 
-class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType]):
+class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType]):
     """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
@@ -221,6 +237,10 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
         grpc.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.DeleteRequest,
             pointsman.v1.route_service_pb2.DeleteResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.ImportRequest,
+            pointsman.v1.route_service_pb2.ImportResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.GetRequest,
@@ -265,6 +285,10 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
         grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.DeleteRequest,
             pointsman.v1.route_service_pb2.DeleteResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.ImportRequest,
+            pointsman.v1.route_service_pb2.ImportResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.GetRequest,
@@ -313,6 +337,20 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     Delete: _RouteServiceDeleteType
     """Delete removes a route; its history stays. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
 
+    Import: _RouteServiceImportType
+    """Import creates and changes many routes at once: all of them, or none.
+
+    One revision and one change per changed route, consecutive and in the order of the request, but for those that go
+    out of service: they come last, so that nobody ever sees none active where another version takes over. A route
+    whose URL or labels change has one UPDATED change, which may also switch it on or off.
+
+    A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
+    again: what was imported before then answers as it did.
+
+    Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
+    ROUTE_EXISTS.
+    """
+
     Get: _RouteServiceGetType
     """Get answers a route, active or not, always from the store. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
 
@@ -350,6 +388,10 @@ RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.DeleteRequest,
         pointsman.v1.route_service_pb2.DeleteResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ImportRequest,
+        pointsman.v1.route_service_pb2.ImportResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.GetRequest,
@@ -439,6 +481,25 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.DeleteResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.DeleteResponse]]:
         """Delete removes a route; its history stays. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
+
+    @abc.abstractmethod
+    def Import(
+        self,
+        request: pointsman.v1.route_service_pb2.ImportRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.ImportResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ImportResponse]]:
+        """Import creates and changes many routes at once: all of them, or none.
+
+        One revision and one change per changed route, consecutive and in the order of the request, but for those that go
+        out of service: they come last, so that nobody ever sees none active where another version takes over. A route
+        whose URL or labels change has one UPDATED change, which may also switch it on or off.
+
+        A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
+        again: what was imported before then answers as it did.
+
+        Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
+        ROUTE_EXISTS.
+        """
 
     @abc.abstractmethod
     def Get(

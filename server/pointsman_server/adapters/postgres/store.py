@@ -297,7 +297,9 @@ def _remembered(asked: Asked, row: Sequence[Any] | None) -> Remembered | None:
     if row is None:
         return None
     fingerprint, route, revision = row
-    outcome = Outcome(route_from_json(asked.key, route), revision)
+    # That of another request is of no use but for its fingerprint; an import keeps something else than a route.
+    same = bytes(fingerprint) == asked.intent.fingerprint
+    outcome = Outcome(route_from_json(asked.key, route) if same else None, revision)
     return Remembered(asked.key.tenant, asked.intent.request_id, bytes(fingerprint), outcome)
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 from redis.asyncio.connection import parse_url
@@ -20,6 +20,11 @@ from pointsman_server.ports import CacheUnavailable, Clock, Lookup
 from pointsman_server.routes import Route, RouteKey, Snapshot
 
 JITTER = 0.1
+# Large writes go to Redis in parts, so that nobody waits longer than a millisecond or so behind one of them; and they
+# may take longer than a read, for they are many and in nobody's way.
+PART = 500
+PATIENCE = 20
+T = TypeVar("T")
 LEASED, BUSY = b"L", b"B"
 
 
@@ -85,6 +90,8 @@ class RedisCache:
         self._witness = witness
         self.breaker = breaker or Breaker()
         self._tick = self._redis.register_script(scripts.TICK)
+        self._mark_held = self._redis.register_script(scripts.MARK_HELD)
+        self._drop = self._redis.register_script(scripts.DROP)
         self._get, self._fill, self._mark, self._settle, self._consume = (
             self._redis.register_script(script)
             for script in (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
@@ -136,6 +143,34 @@ class RedisCache:
         async with self._bounded():
             await self._write(self._consume, snapshots, "")
 
+    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+        """See RouteCache.mark_held."""
+        epoch = self._epoch()
+        if not epoch:
+            return
+        args: list[str | int] = [token, _ms(self._lifetimes.mark), self._clock, epoch]
+        highest: object = b""
+        try:
+            async with self._bounded(PATIENCE):
+                for names in _parts(self._names(keys, epoch)):
+                    highest = await self._mark_held(keys=names, args=args)
+        except CacheUnavailable:
+            return
+        self._tell(epoch, highest)
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+        """See RouteCache.drop_older. Only under the epoch of the store; the names of another one are not asked for."""
+        tail = [self._clock, clock.epoch, _revision(clock.revision)]
+        names = self._names(keys, clock.epoch)
+        if self._epoch() != clock.epoch:
+            return
+        try:
+            async with self._bounded(PATIENCE):
+                for part, of_part in zip(_parts(names), _parts(revisions), strict=True):
+                    await self._drop(keys=part, args=[token, *map(_revision, of_part), *tail])
+        except CacheUnavailable:
+            return
+
     async def tick(self, clock: Clock) -> None:
         """Tell Redis where the store is, and ``witness`` the highest revision that Redis knows. Best effort."""
         try:
@@ -181,9 +216,9 @@ class RedisCache:
             self._witness(epoch, int(highest))
 
     @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
+    async def _bounded(self, patience: float = 1) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout * patience):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             self.breaker.failed()
@@ -202,6 +237,10 @@ class RedisCache:
         seconds = self._lifetimes.value if snapshot.route else self._lifetimes.absence
         # Jittered, so that what was filled together does not expire together.
         return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - spreads load, guards nothing
+
+
+def _parts(items: Sequence[T]) -> list[Sequence[T]]:
+    return [items[start : start + PART] for start in range(0, len(items), PART)]
 
 
 def _lookup(key: RouteKey, epoch: str, first: bytes, value: bytes) -> Lookup:

@@ -143,6 +143,42 @@ end
 """
 )
 
+# ARGV as for MARK. Only what is there: what is not is loaded under a lease, which DROP ends.
+MARK_HELD = (
+    _REVISION
+    + """
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then
+    if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
+    redis.call('HSET', key, 'p:' .. ARGV[1], '')
+    redis.call('PEXPIRE', key, ARGV[2])
+  end
+end
+local highest = redis.pcall('HGET', ARGV[3], ARGV[4])
+return is_revision(highest) and highest or ''
+"""
+)
+
+# ARGV: token, then a revision a key, then clock, epoch and highest revision. After the commit. The marks of others go
+# with what is older: one of them that committed before us, and settles after us, would bring back its value.
+DROP = (
+    _REVISION
+    + _TICK
+    + """
+tick(ARGV[#ARGV - 2], ARGV[#ARGV - 1], ARGV[#ARGV])
+for i, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then
+    local r = redis.pcall('HGET', key, 'r')
+    if is_revision(r) and r >= ARGV[i + 1] then
+      redis.call('HDEL', key, 'p:' .. ARGV[1])
+    else
+      redis.call('DEL', key)
+    end
+  end
+end
+"""
+)
+
 # ARGV: a dummy, then revision, value and ms a key. Replaces what is older, never brings back what is absent.
 CONSUME = (
     _PARTS

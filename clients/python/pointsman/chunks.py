@@ -1,0 +1,141 @@
+"""Many routes as few calls: chunks that a server takes, each under an id that a repetition finds again."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
+from uuid import uuid4
+
+from pointsman.errors import FieldViolation, InvalidArgument, PointsmanError
+from pointsman.keys import RouteKey, as_key
+from pointsman.results import Existing, ImportResult
+from pointsman.v1 import route_pb2, route_service_pb2
+
+MOST_ROUTES = 5000
+MOST_BYTES = 900_000
+"""A server takes messages of 1 MiB, unless it is told otherwise."""
+CONCURRENCY = 3
+"""Enough to keep a server busy: one chunk on its way, one that is staged, one that is merged."""
+TIMEOUT = 60.0
+"""Seconds, for one chunk."""
+_STEP = 250
+
+_EXISTING = {
+    Existing.UPDATE: route_service_pb2.EXISTING_ROUTES_UPDATE,
+    Existing.SKIP: route_service_pb2.EXISTING_ROUTES_SKIP,
+    Existing.REFUSE: route_service_pb2.EXISTING_ROUTES_REFUSE,
+}
+_PLACE = re.compile(r"routes\[(\d+)\]\.?")
+
+
+class ImportedRoute(NamedTuple):
+    """What one route shall be. None for ``labels`` or ``active``: as it is, and for a new route none, and active."""
+
+    key: RouteKey | str
+    url: str
+    labels: Mapping[str, str] | None = None
+    active: bool | None = None
+
+
+class Importable(Protocol):
+    """Whatever has what ``ImportedRoute`` has."""
+
+    @property
+    def key(self) -> RouteKey | str: ...  # noqa: D102
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Mapping[str, str] | None: ...  # noqa: D102
+
+    @property
+    def active(self) -> bool | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One call: its request, and the number of its first route, from 0."""
+
+    start: int
+    request: route_service_pb2.ImportRequest
+
+    def __len__(self) -> int:
+        return len(self.request.routes)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Make the errors of the call name the routes of the whole import."""
+        try:
+            yield
+        except PointsmanError as error:
+            error.violations = tuple(
+                FieldViolation(self._globally(violation.field), violation.description) for violation in error.violations
+            )
+            error.add_note(f"routes {self.start} to {self.start + len(self) - 1} were not imported by this call")
+            raise
+
+    def _globally(self, field: str) -> str:
+        number, rest = place(field)
+        return field if number < 0 else f"routes[{number + self.start}].{rest}".rstrip(".")
+
+
+def place(field: str) -> tuple[int, str]:
+    """Return the number of the route that a violation names, and the path in it; -1 when it names none."""
+    found = _PLACE.match(field)
+    return (int(found[1]), field[found.end() :]) if found else (-1, field)
+
+
+def made(routes: Iterable[Importable], existing: Existing, import_id: str, reason: str) -> Iterator[Chunk]:
+    """Cut ``routes`` into chunks, in their order. The same routes under the same id are the same chunks."""
+    run = import_id or uuid4().hex
+    head = route_service_pb2.ImportRequest(existing=_EXISTING[Existing(existing)], reason=reason)
+    remaining = iter(routes)
+    messages: list[route_service_pb2.ImportedRoute] = []
+    start = 0
+    size = 0
+    while step := [message_of(route) for route in islice(remaining, _STEP)]:
+        for message in step:
+            # Two bytes or three for its tag and its length.
+            bytes_of = message.ByteSize() + 4
+            if messages and (size + bytes_of > MOST_BYTES or len(messages) >= MOST_ROUTES):
+                yield chunk_of(head, messages, start, run)
+                start, size, messages = start + len(messages), 0, []
+            messages.append(message)
+            size += bytes_of
+    if messages:
+        yield chunk_of(head, messages, start, run)
+
+
+def chunk_of(
+    head: route_service_pb2.ImportRequest, messages: Iterable[route_service_pb2.ImportedRoute], start: int, run: str
+) -> Chunk:
+    """Make a chunk, whose ``request_id`` is made of the run and of everything in the request."""
+    request = route_service_pb2.ImportRequest(existing=head.existing, reason=head.reason, routes=messages)
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()[:24]
+    request.request_id = f"{run}:{digest}"
+    return Chunk(start, request)
+
+
+def message_of(route: Importable) -> route_service_pb2.ImportedRoute:
+    """Build one route. Raises InvalidArgument for what protobuf cannot hold, without quoting it."""
+    key = as_key(route.key)
+    try:
+        return route_service_pb2.ImportedRoute(
+            key=route_pb2.RouteKey(tenant=key.tenant, service=key.service, env=key.env, version=key.version),
+            url=route.url,
+            labels=None if route.labels is None else route_service_pb2.Labels(labels=route.labels),
+            active=route.active,
+        )
+    except ValueError as error:
+        raise InvalidArgument("a text is no valid Unicode", reason="INVALID_FIELD") from error
+
+
+def added(total: ImportResult, result: ImportResult, done: Callable[[ImportResult], object] | None) -> ImportResult:
+    """Add the result of one call to what was done before it, and tell ``done``."""
+    if done is not None:
+        done(result)
+    return total + result

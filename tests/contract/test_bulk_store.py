@@ -1,0 +1,242 @@
+"""The law of ``ports.BulkStore`` and ``ports.ImportTransaction``, for every implementation."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+
+from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.store import PostgresStore
+from pointsman_server.changing import Activate, Changer, Create, Deactivate, Update
+from pointsman_server.errors import RequestIdReused, RouteExists, RoutesExist
+from pointsman_server.ports import (
+    BulkStore,
+    ChangeQuery,
+    Existing,
+    Imported,
+    Intent,
+    Merged,
+    RouteQuery,
+    RouteStore,
+)
+from pointsman_server.routes import Change, ChangeKind, Draft, RouteKey, Wanted
+from tests.support.bulk_fakes import MemoryBulkStore
+from tests.support.fakes import MemoryCache, MemoryStore
+
+INTENT = Intent("alice", "the move", traceparent="00-1-2-3")
+V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+OTHER = RouteKey("team-b", "orders", "test", "v1")
+URL, NEWER = "https://payments.internal:8443", "https://payments.internal:9443/new"
+
+
+class Rollback(Exception):
+    """What a test raises to leave a transaction."""
+
+
+class Stores(NamedTuple):
+    """The same routes, one by one and many at once."""
+
+    bulk: BulkStore
+    routes: RouteStore
+
+    async def imports(self, *wanted: Wanted, existing: Existing = Existing.UPDATE, intent: Intent = INTENT) -> Merged:
+        async with self.bulk.begin_import() as transaction:
+            await transaction.stage(wanted)
+            return await transaction.merge(wanted[0].key.tenant, intent, existing)
+
+    @property
+    def changer(self) -> Changer:
+        return Changer(self.routes, MemoryCache(), lambda _: None)
+
+    async def history(self) -> list[Change]:
+        return await self.routes.list_changes(ChangeQuery(limit=100_000))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        memory = MemoryStore()
+        yield Stores(MemoryBulkStore(memory), memory)
+        return
+    database = Database(request.getfixturevalue("database_url"), pool_min=1, pool_max=10, timeout=30.0)
+    await database.open()
+    yield Stores(PostgresBulkStore(database), PostgresStore(database))
+    await database.close()
+
+
+def timeless(change: Change) -> Change:
+    """A change without what no two changes share."""
+    born = change.occur_time
+    after = change.after and replace(change.after, create_time=born, update_time=born)
+    before = change.before and replace(change.before, create_time=born, update_time=born)
+    return replace(change, event_id="", before=before, after=after, occur_time=born)
+
+
+async def test_new_routes_are_created_active_and_without_labels_unless_it_is_said(stores: Stores) -> None:
+    merged = await stores.imports(Wanted(V1, URL), Wanted(V2, NEWER, {"tier": "1", "é": 'a"\\b'}, False))
+    assert merged.imported == Imported(created=2, updated=0, unchanged=0, first=1, last=2, revision=2)
+    assert list(merged.revisions) == [1, 2]
+    first, second = await stores.routes.list_routes(RouteQuery())
+    assert (first.key, first.url, first.active, first.labels, first.revision) == (V1, URL, True, {}, 1)
+    assert (second.key, second.url, second.active, second.labels) == (V2, NEWER, False, {"tier": "1", "é": 'a"\\b'})
+    assert (await stores.routes.clock()).revision == 2
+
+
+async def test_an_import_writes_the_history_that_single_mutations_would(stores: Stores) -> None:
+    changer = stores.changer
+    await changer.create(Create(V1, URL, {"tier": "1"}), INTENT)
+    await changer.update(Update(V1, NEWER, {"tier": "2"}), INTENT)
+    await changer.deactivate(Deactivate(V1), INTENT)
+    await changer.activate(Activate(V1), INTENT)
+    key = replace(V1, tenant="team-z")
+    for wanted in (
+        Wanted(key, URL, {"tier": "1"}),
+        Wanted(key, NEWER, {"tier": "2"}),
+        Wanted(key, NEWER, active=False),
+        Wanted(key, NEWER, active=True),
+    ):
+        await stores.imports(wanted)
+    changes = await stores.history()
+    singly, at_once = changes[:4], changes[4:]
+    for one, other in zip(singly, at_once, strict=True):
+        twin = timeless(replace(other, occur_time=one.occur_time))
+        shift = {"key": V1, "revision": one.revision}
+        before = twin.before and replace(twin.before, key=V1, revision=twin.before.revision - 4)
+        after = twin.after and replace(twin.after, **shift)
+        assert replace(twin, key=V1, revision=one.revision, before=before, after=after) == timeless(one)
+    for before, after in pairwise(at_once):
+        assert after.before == before.after
+    assert len({change.event_id for change in changes}) == len(changes)
+    created, *later = at_once
+    assert created.after is not None
+    assert all(change.after and change.after.create_time == created.after.create_time for change in later)
+    assert all(change.after and change.after.update_time == change.occur_time for change in at_once)
+
+
+async def test_what_is_not_said_stays(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL, {"tier": "1"}, False))
+    await stores.imports(Wanted(V1, NEWER))
+    (route,) = await stores.routes.list_routes(RouteQuery())
+    assert (route.url, route.labels, route.active) == (NEWER, {"tier": "1"}, False)
+    await stores.imports(Wanted(V1, NEWER, {}))
+    (route,) = await stores.routes.list_routes(RouteQuery())
+    assert route.labels == {}
+
+
+async def test_what_is_as_it_shall_be_makes_no_change(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL, {"a": "1", "b": "2"}))
+    merged = await stores.imports(Wanted(V1, URL, {"b": "2", "a": "1"}, True))
+    assert merged.imported == Imported(created=0, updated=0, unchanged=1, first=0, last=0, revision=1)
+    assert list(merged.revisions) == [1]
+    assert len(await stores.history()) == 1
+
+
+async def test_revisions_follow_the_request_but_for_those_that_leave_which_come_last(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL), Wanted(OTHER, URL))
+    merged = await stores.imports(Wanted(V1, URL, active=False), Wanted(OTHER, URL), Wanted(V3, URL), Wanted(V2, URL))
+    assert list(merged.revisions) == [5, 2, 3, 4]
+    assert merged.imported == Imported(created=2, updated=1, unchanged=1, first=3, last=5, revision=5)
+    kinds = [(change.key, change.kind) for change in await stores.history()][2:]
+    assert kinds == [(V3, ChangeKind.CREATED), (V2, ChangeKind.CREATED), (V1, ChangeKind.DEACTIVATED)]
+
+
+async def test_existing_routes_can_be_skipped(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL))
+    merged = await stores.imports(Wanted(V1, NEWER), Wanted(V2, URL), existing=Existing.SKIP)
+    assert (merged.imported.created, merged.imported.updated, merged.imported.unchanged) == (1, 0, 1)
+    assert list(merged.revisions) == [1, 2]
+    assert [route.url for route in await stores.routes.list_routes(RouteQuery())] == [URL, URL]
+
+
+async def test_existing_routes_can_refuse_everything_and_each_is_named(stores: Stores) -> None:
+    await stores.imports(Wanted(V2, URL))
+    with pytest.raises(RoutesExist) as refused:
+        await stores.imports(Wanted(V1, URL), Wanted(V2, URL), Wanted(V3, URL), existing=Existing.REFUSE)
+    assert [violation.field for violation in refused.value.violations] == ["routes[1].key"]
+    assert len(await stores.routes.list_routes(RouteQuery())) == 1
+
+
+async def test_the_same_request_answers_as_the_first_time_did(stores: Stores) -> None:
+    intent = replace(INTENT, request_id="chunk-1", fingerprint=b"one")
+    first = await stores.imports(Wanted(V1, URL), intent=intent)
+    await stores.imports(Wanted(V1, NEWER))
+    again = await stores.imports(Wanted(V1, URL), intent=intent)
+    assert (again.imported, list(again.revisions)) == (first.imported, [])
+    async with stores.bulk.begin_import() as transaction:
+        assert await transaction.remembered("team-a", intent) == again
+        assert await transaction.remembered("team-b", intent) is None
+    (route,) = await stores.routes.list_routes(RouteQuery())
+    assert route.url == NEWER
+
+
+async def test_another_request_under_the_same_id_is_refused(stores: Stores) -> None:
+    intent = replace(INTENT, request_id="chunk-1", fingerprint=b"one")
+    await stores.imports(Wanted(V1, URL), intent=intent)
+    with pytest.raises(RequestIdReused):
+        await stores.imports(Wanted(V2, URL), intent=replace(intent, fingerprint=b"two"))
+    assert len(await stores.history()) == 1
+
+
+async def test_what_is_rolled_back_never_was(stores: Stores) -> None:
+    intent = replace(INTENT, request_id="chunk-1", fingerprint=b"one")
+    with suppress(Rollback):
+        async with stores.bulk.begin_import() as transaction:
+            await transaction.stage([Wanted(V1, URL)])
+            await transaction.merge("team-a", intent, Existing.UPDATE)
+            raise Rollback
+    assert await stores.history() == []
+    assert (await stores.imports(Wanted(V2, URL), intent=intent)).imported.first == 1
+
+
+async def test_an_import_waits_for_a_mutation_that_has_decided_and_sees_what_it_did(stores: Stores) -> None:
+    async with stores.routes.begin() as transaction:
+        await transaction.lock(V1, INTENT)
+        waiting = asyncio.create_task(stores.imports(Wanted(V1, NEWER)))
+        # Staging needs no lock; the merge cannot have happened before the block ends.
+        await transaction.record([_created(V1)], INTENT)
+        assert not waiting.done()
+    merged = await waiting
+    assert (merged.imported.created, merged.imported.updated) == (0, 1)
+    assert [change.kind for change in await stores.history()] == [ChangeKind.CREATED, ChangeKind.UPDATED]
+
+
+async def test_a_mutation_waits_for_an_import_that_has_merged_and_sees_what_it_did(stores: Stores) -> None:
+    async with stores.bulk.begin_import() as transaction:
+        await transaction.stage([Wanted(V1, URL)])
+        await transaction.merge("team-a", INTENT, Existing.UPDATE)
+        waiting = asyncio.create_task(stores.changer.create(Create(V1, NEWER, {}), INTENT))
+    with pytest.raises(RouteExists):
+        await waiting
+    assert len(await stores.history()) == 1
+
+
+async def test_many_imports_and_mutations_at_once_leave_a_dense_history(stores: Stores) -> None:
+    keys = [RouteKey("team-a", f"service-{number}", "prod", "v1") for number in range(300)]
+
+    async def many(number: int) -> None:
+        await stores.imports(*(Wanted(key, f"https://a{number}.internal") for key in keys[number * 30 :]))
+
+    async def one(number: int) -> None:
+        command = Update(keys[number * 7], url=f"https://b{number}.internal", allow_missing=True)
+        await stores.changer.update(command, INTENT)
+
+    await asyncio.gather(*(many(number) for number in range(5)), *(one(number) for number in range(40)))
+    changes = await stores.history()
+    assert [change.revision for change in changes] == list(range(1, len(changes) + 1))
+    last: dict[RouteKey, Change] = {}
+    for change in changes:
+        before = last.get(change.key)
+        assert change.before == (before and before.after)
+        last[change.key] = change
+    assert {route.key: route for route in await stores.routes.list_routes(RouteQuery(limit=1000))} == {
+        key: change.after for key, change in last.items()
+    }
+
+
+def _created(key: RouteKey) -> Draft:
+    return Draft(ChangeKind.CREATED, key, None, URL, active=True)
