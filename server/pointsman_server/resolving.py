@@ -211,10 +211,13 @@ class Resolver:
 
     def supersede(self, keys: Iterable[RouteKey], revisions: Iterable[int]) -> None:
         """Take note that each key last changed at its revision: nothing older is taken over or answered any more."""
+        flights, leases, supersede = self._flights, self._leases, self._local.supersede
         for key, revision in zip(keys, revisions, strict=True):
-            self._flights.pop(key, None)
-            self._leases.pop(key, None)
-            self._local.supersede(key, revision)
+            if flights:
+                flights.pop(key, None)
+            if leases:
+                leases.pop(key, None)
+            supersede(key, revision)
 
     async def _fly(self, key: RouteKey) -> Answer:
         # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.

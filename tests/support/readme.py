@@ -28,7 +28,7 @@ WHAT_TO_DO = {
     "FORBIDDEN": "Ask the operator for the `permission`.",
     "ROUTE_NOT_FOUND": "Create the route, or correct the key.",
     "ROUTE_INACTIVE": "Activate the route.",
-    "ROUTE_EXISTS": "Update the route instead.",
+    "ROUTE_EXISTS": "Update the route instead; in an import, let existing routes be updated or skipped.",
     "REVISION_MISMATCH": "Read the route again, then decide.",
     "OVERLOADED": "Wait for `RetryInfo`, then try again.",
     "ACCESS_UNAVAILABLE": "Try again: another server answers.",

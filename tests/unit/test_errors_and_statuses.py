@@ -38,6 +38,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     ),
     (errors.RouteInactive("a/b/c/d", 7), grpc.StatusCode.NOT_FOUND, {"key": "a/b/c/d", "revision": "7"}),
     (errors.RouteExists("a/b/c/d", 7), grpc.StatusCode.ALREADY_EXISTS, {"key": "a/b/c/d", "revision": "7"}),
+    (errors.RoutesExist([FieldViolation("routes[1].key", "exists")]), grpc.StatusCode.ALREADY_EXISTS, {}),
     (
         errors.RevisionMismatch("a/b/c/d", 5, 7),
         grpc.StatusCode.ABORTED,

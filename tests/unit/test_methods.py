@@ -23,7 +23,7 @@ def test_every_method_of_the_service_is_listed_and_no_other() -> None:
     ("role", "methods"),
     [
         (Role.READER, {"Resolve", "BatchResolve", "Get", "List"}),
-        (Role.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete"}),
+        (Role.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete", "Import"}),
         (Role.AUDITOR, {"ListChanges"}),
         (Role.ADMIN, set(METHODS)),
     ],
@@ -47,6 +47,16 @@ def test_each_role_may_call_its_methods(role: Role, methods: set[str]) -> None:
         ("List", pb.ListRequest(env="prod"), [Scope("", "prod")]),
         ("ListChanges", pb.ListChangesRequest(tenant="team-a", env="prod"), OF_KEY),
         ("ListChanges", pb.ListChangesRequest(), [Scope("", "")]),
+        (
+            "Import",
+            pb.ImportRequest(
+                routes=[
+                    pb.ImportedRoute(key=RouteKey(tenant=tenant, service="s", env=env, version="v1"))
+                    for tenant, env in (("b", "x"), ("a", "x"), ("b", "x"), ("b", "y"))
+                ]
+            ),
+            [Scope("b", "x"), Scope("a", "x"), Scope("b", "y")],
+        ),
         (
             "BatchResolve",
             pb.BatchResolveRequest(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, Protocol
 from uuid import uuid4
@@ -127,11 +128,17 @@ def message_of(route: Importable) -> route_service_pb2.ImportedRoute:
         return route_service_pb2.ImportedRoute(
             key=route_pb2.RouteKey(tenant=key.tenant, service=key.service, env=key.env, version=key.version),
             url=route.url,
-            labels=None if route.labels is None else route_service_pb2.Labels(labels=route.labels),
+            labels=None if route.labels is None else _labels(tuple(route.labels.items())),
             active=route.active,
         )
     except ValueError as error:
         raise InvalidArgument("a text is no valid Unicode", reason="INVALID_FIELD") from error
+
+
+@lru_cache(1024)
+def _labels(pairs: tuple[tuple[str, str], ...]) -> route_service_pb2.Labels:
+    # Remembered, because the labels of most routes are like those of many others. Whoever gets it copies it.
+    return route_service_pb2.Labels(labels=dict(pairs))
 
 
 def added(total: ImportResult, result: ImportResult, done: Callable[[ImportResult], object] | None) -> ImportResult:

@@ -120,6 +120,7 @@ REQUESTS: dict[str, Callable[[RouteKey], Any]] = {
     "Activate": lambda key: pb.ActivateRequest(key=key),
     "Deactivate": lambda key: pb.DeactivateRequest(key=key),
     "Delete": lambda key: pb.DeleteRequest(key=key),
+    "Import": lambda key: pb.ImportRequest(routes=[pb.ImportedRoute(key=each, url=URL) for each in (OURS, key)]),
     "Get": lambda key: pb.GetRequest(key=key),
     "List": lambda key: pb.ListRequest(tenant=key.tenant, service=key.service, env=key.env),
     "ListChanges": lambda key: pb.ListChangesRequest(tenant=key.tenant, version=key.version),

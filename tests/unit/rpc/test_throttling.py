@@ -15,7 +15,7 @@ from pointsman_server.rpc.stage import Method
 from pointsman_server.rpc.throttling import Throttling, tenants, throttle_callers, throttle_tenants
 
 READS = ("Resolve", "BatchResolve", "Get", "List", "ListChanges")
-WRITES = ("Create", "Update", "Activate", "Deactivate", "Delete")
+WRITES = ("Create", "Update", "Activate", "Deactivate", "Delete", "Import")
 CONTEXT = cast("Any", None)
 
 
@@ -68,6 +68,10 @@ class Fixture:
         raise AssertionError("never refused")
 
 
+def imports(*tenants: str) -> pb.ImportRequest:
+    return pb.ImportRequest(routes=[pb.ImportedRoute(key=key(tenant)) for tenant in tenants])
+
+
 def key(tenant: str = "team-a") -> RouteKey:
     return RouteKey(tenant=tenant, service="payments", env="prod", version="v1")
 
@@ -75,6 +79,8 @@ def key(tenant: str = "team-a") -> RouteKey:
 def request_of(name: str, tenant: str = "team-a") -> Any:
     if name == "BatchResolve":
         return pb.BatchResolveRequest(keys=[key(tenant)])
+    if name == "Import":
+        return imports(tenant)
     kind = getattr(pb, f"{name}Request")
     return kind(tenant=tenant) if name in ("List", "ListChanges") else kind(key=key(tenant))
 
@@ -143,6 +149,16 @@ def test_a_batch_costs_each_tenant_its_keys():
     request = pb.BatchResolveRequest(keys=[key("a"), key("b"), key("a")])
 
     assert tenants(Method(SERVICE, "BatchResolve"), request) == {"a": 2, "b": 1}
+
+
+def test_an_import_costs_each_tenant_its_routes():
+    assert tenants(Method(SERVICE, "Import"), imports("a", "b", "a")) == {"a": 2, "b": 1}
+
+
+async def test_an_import_costs_its_caller_as_many_writes_as_it_has_routes():
+    fixture = Fixture()
+    await fixture.call("Import", imports(*"abcdefghi"))
+    assert await fixture.until_refused("Create", request_of("Create")) == (1, "identity.writes")
 
 
 async def test_other_services_are_not_held_back():

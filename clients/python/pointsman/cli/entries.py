@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 from pointsman.cli.problems import Problem
@@ -127,7 +128,13 @@ def _labels(value: object) -> Mapping[str, str]:
     for name, text in value.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise _FieldError("labels", f"label {name}: the value must be text")
-        problem = label_problem(name, text)
-        if problem:
-            raise _FieldError("labels", problem)
+    problem = _labels_problem(tuple(value.items()))
+    if problem:
+        raise _FieldError("labels", problem)
     return dict(value)
+
+
+@lru_cache(1024)
+def _labels_problem(pairs: tuple[tuple[str, str], ...]) -> str | None:
+    # Remembered: of the labels in a large file most are like those of many others.
+    return next((problem for name, text in pairs if (problem := label_problem(name, text))), None)

@@ -49,7 +49,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "ROUTE_INACTIVE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042"}}`.
     """
     ERROR_REASON_ROUTE_EXISTS: _ErrorReason.ValueType  # 5
-    """The key is taken. With ALREADY_EXISTS.
+    """The key is taken. With ALREADY_EXISTS. Of an import the fields of `google.rpc.BadRequest` name the routes instead.
 
     Example: `{"reason": "ROUTE_EXISTS", "metadata": {"key": "team-a/payments/prod/v2", "revision": "17"}}`.
     """
@@ -148,7 +148,7 @@ ERROR_REASON_ROUTE_INACTIVE: ErrorReason.ValueType  # 4
 Example: `{"reason": "ROUTE_INACTIVE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042"}}`.
 """
 ERROR_REASON_ROUTE_EXISTS: ErrorReason.ValueType  # 5
-"""The key is taken. With ALREADY_EXISTS.
+"""The key is taken. With ALREADY_EXISTS. Of an import the fields of `google.rpc.BadRequest` name the routes instead.
 
 Example: `{"reason": "ROUTE_EXISTS", "metadata": {"key": "team-a/payments/prod/v2", "revision": "17"}}`.
 """

@@ -153,21 +153,21 @@ class RedisCache:
         try:
             async with self._bounded(PATIENCE):
                 for names in _parts(self._names(keys, epoch)):
-                    highest = await self._mark_held(keys=names, args=args)
+                    highest = await self._mark_held(args=[*args, "\n".join(names)])
         except CacheUnavailable:
             return
         self._tell(epoch, highest)
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
         """See RouteCache.drop_older. Only under the epoch of the store; the names of another one are not asked for."""
-        tail = [self._clock, clock.epoch, _revision(clock.revision)]
+        head = [token, self._clock, clock.epoch, _revision(clock.revision)]
         names = self._names(keys, clock.epoch)
         if self._epoch() != clock.epoch:
             return
         try:
             async with self._bounded(PATIENCE):
                 for part, of_part in zip(_parts(names), _parts(revisions), strict=True):
-                    await self._drop(keys=part, args=[token, *map(_revision, of_part), *tail])
+                    await self._drop(args=[*head, "\n".join(part), "".join(map(_revision, of_part))])
         except CacheUnavailable:
             return
 

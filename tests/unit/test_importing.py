@@ -1,0 +1,91 @@
+"""The write path of many routes: what it refuses, and in which order it is carried out."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from pointsman_server.errors import InvalidField, RequestIdReused, StoreUnavailable
+from pointsman_server.importing import Import, Importer
+from pointsman_server.ports import Intent
+from pointsman_server.routes import RouteKey, Wanted
+from tests.support.bulk_fakes import MemoryBulkStore
+from tests.support.fakes import MemoryCache, MemoryStore
+
+V1, V2 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2"))
+URL = "https://payments.internal"
+INTENT = Intent("alice", request_id="chunk", fingerprint=b"one")
+
+
+class Fixture:
+    """An importer on fakes, and what it told of."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.cache = MemoryCache()
+        self.superseded: list[tuple[RouteKey, int]] = []
+        self.importer = Importer(MemoryBulkStore(self.store), self.cache, self.supersede)
+
+    def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
+        assert not any(name == "drop_older" for name, _ in self.cache.journal)
+        self.superseded += zip(keys, revisions, strict=True)
+
+    @property
+    def told(self) -> list[str]:
+        return [name for name, _ in self.cache.journal]
+
+
+async def test_marks_before_the_locks_and_drops_after_the_commit() -> None:
+    fixture = Fixture()
+    fixture.store.before_commit.close()
+    running = asyncio.create_task(fixture.importer.import_(Import([Wanted(V1, URL)]), INTENT))
+    await fixture.store.before_commit.arrivals()
+    assert (fixture.told, fixture.superseded) == (["mark_held"], [])
+    fixture.store.before_commit.open()
+    assert (await running).created == 1
+    assert fixture.store.journal == ["stage", "merge", "commit"]
+    assert (fixture.told, fixture.superseded) == (["mark_held", "drop_older"], [(V1, 1)])
+
+
+async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothing() -> None:
+    fixture = Fixture()
+    command = Import([Wanted(V1, URL), Wanted(V2, URL)])
+    first = await fixture.importer.import_(command, INTENT)
+    fixture.cache.journal.clear()
+    fixture.superseded.clear()
+    assert await fixture.importer.import_(command, INTENT) == first
+    assert fixture.superseded == [(V1, 2), (V2, 2)]
+    assert fixture.told == ["drop_older"]
+    assert fixture.store.journal.count("stage") == 1
+
+
+async def test_an_import_that_is_not_committed_drops_nothing() -> None:
+    fixture = Fixture()
+    fixture.store.commit_failure = StoreUnavailable()
+    with pytest.raises(StoreUnavailable):
+        await fixture.importer.import_(Import([Wanted(V1, URL)]), INTENT)
+    assert (fixture.told, fixture.superseded) == (["mark_held"], [])
+
+
+async def test_another_request_under_the_same_id_is_refused() -> None:
+    fixture = Fixture()
+    await fixture.importer.import_(Import([Wanted(V1, URL)]), INTENT)
+    with pytest.raises(RequestIdReused):
+        await fixture.importer.import_(Import([Wanted(V2, URL)]), Intent("alice", "", "chunk", b"two"))
+
+
+async def test_bad_urls_and_keys_given_twice_are_named_and_reach_no_store() -> None:
+    fixture = Fixture()
+    wanted = [Wanted(V1, URL), Wanted(V2, "nonsense"), Wanted(V1, URL)]
+    with pytest.raises(InvalidField) as refused:
+        await fixture.importer.import_(Import(wanted), INTENT)
+    assert [violation.field for violation in refused.value.violations] == ["routes[1].url", "routes[2].key"]
+    assert fixture.store.journal == []
+
+
+async def test_of_many_bad_routes_the_first_are_named() -> None:
+    fixture = Fixture()
+    with pytest.raises(InvalidField) as refused:
+        await fixture.importer.import_(Import([Wanted(V1, "nonsense")] * 5000), INTENT)
+    assert len(refused.value.violations) == 16
+    assert refused.value.message.endswith("; and more")
