@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import psycopg
@@ -104,6 +105,20 @@ def floor(url: str, tag: str, count: int, chunk: int) -> None:
         floor.seconds = time.perf_counter() - begun  # type: ignore[attr-defined]
 
 
+async def patiently(send: Any, request: bytes) -> None:
+    """Send again what the store did not do in time, as clients do, and say so."""
+    for _ in range(10):
+        try:
+            await send(request, timeout=60)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            print(f"again: {error.details()}", flush=True)
+        else:
+            return
+    raise RuntimeError("the store is too slow for imports")
+
+
 async def call(address: str, requests: Sequence[bytes]) -> None:
     """Send requests, some at once."""
     async with grpc.aio.insecure_channel(address, options=CALL_OPTIONS) as channel:
@@ -114,7 +129,7 @@ async def call(address: str, requests: Sequence[bytes]) -> None:
 
         async def worker() -> None:
             for request in queue:
-                await send(request, timeout=60)
+                await patiently(send, request)
 
         await asyncio.gather(*(worker() for _ in range(UNDER_WAY)))
 

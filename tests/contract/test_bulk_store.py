@@ -197,7 +197,8 @@ async def test_an_import_waits_for_a_mutation_that_has_decided_and_sees_what_it_
     async with stores.routes.begin() as transaction:
         await transaction.lock(V1, INTENT)
         waiting = asyncio.create_task(stores.imports(Wanted(V1, NEWER)))
-        # Staging needs no lock; the merge cannot have happened before the block ends.
+        for _ in range(20):
+            await stores.routes.clock()  # in the meantime it comes as far as it can
         await transaction.record([_created(V1)], INTENT)
         assert not waiting.done()
     merged = await waiting
@@ -210,6 +211,8 @@ async def test_a_mutation_waits_for_an_import_that_has_merged_and_sees_what_it_d
         await transaction.stage([Wanted(V1, URL)])
         await transaction.merge("team-a", INTENT, Existing.UPDATE)
         waiting = asyncio.create_task(stores.changer.create(Create(V1, NEWER, {}), INTENT))
+        for _ in range(20):
+            await stores.routes.clock()  # in the meantime it comes as far as it can
     with pytest.raises(RouteExists):
         await waiting
     assert len(await stores.history()) == 1

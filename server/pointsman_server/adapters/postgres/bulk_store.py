@@ -95,6 +95,9 @@ SELECT t.epoch, t.base, t.changes, t.created, ARRAY(
 # The whole clock: a remembered outcome is of the epoch that is current, or its answer was of a store that was lost.
 EPOCH = "SELECT epoch FROM clock"
 
+# Staging, waiting for another import, and merging may take long, each for itself.
+STATEMENTS = 3
+
 
 class PostgresBulkStore:
     """Imports into PostgreSQL. ``queried`` is called with the name of each operation that is sent."""
@@ -107,7 +110,7 @@ class PostgresBulkStore:
     async def begin_import(self) -> AsyncIterator["PostgresImport"]:
         """See BulkStore.begin_import."""
         self._queried("import")
-        async with self._database.connection() as connection:
+        async with self._database.connection(statements=STATEMENTS) as connection:
             yield PostgresImport(connection)
 
 

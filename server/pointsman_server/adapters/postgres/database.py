@@ -102,15 +102,17 @@ class Database:
         return dict(self._pool.get_stats())
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, statements: int = 1) -> AsyncIterator[Connection]:
         """Lend a connection; it commits when the block ends and rolls back when the block raises.
+
+        The block may take the time of ``statements`` that each need all of theirs.
 
         Raises StoreUnavailable or Overloaded, as the ports say.
         """
         # While the database is away nobody waits long for it: the attempt itself makes the pool connect again.
         patience = min(self._timeout, AWAY_SECONDS) if self._reachable is False else self._timeout
         with self.translated():
-            async with asyncio.timeout(self._timeout + 1), self._pool.connection(patience) as connection:
+            async with asyncio.timeout(self._timeout * statements + 1), self._pool.connection(patience) as connection:
                 self._reachable = True
                 yield connection
 
