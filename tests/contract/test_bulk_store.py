@@ -14,7 +14,9 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Activate, Changer, Create, Deactivate, Update
 from pointsman_server.errors import RequestIdReused, RouteExists, RoutesExist
+from pointsman_server.ledger import Ledger
 from pointsman_server.ports import (
+    Asked,
     BulkStore,
     ChangeQuery,
     Existing,
@@ -182,6 +184,17 @@ async def test_another_request_under_the_same_id_is_refused(stores: Stores) -> N
     assert len(await stores.history()) == 1
 
 
+async def test_one_id_is_not_for_an_import_and_a_mutation(stores: Stores) -> None:
+    ours = replace(INTENT, request_id="chunk-1", fingerprint=b"an import")
+    theirs = replace(INTENT, request_id="chunk-1", fingerprint=b"a mutation")
+    await stores.imports(Wanted(V1, URL), intent=ours)
+    with pytest.raises(RequestIdReused):
+        await stores.changer.create(Create(V2, URL, {}), theirs)
+    await stores.changer.create(Create(V2, URL, {}), replace(theirs, request_id="chunk-2"))
+    with pytest.raises(RequestIdReused):
+        await stores.imports(Wanted(V3, URL), intent=replace(ours, request_id="chunk-2"))
+
+
 async def test_what_is_rolled_back_never_was(stores: Stores) -> None:
     intent = replace(INTENT, request_id="chunk-1", fingerprint=b"one")
     with suppress(Rollback):
@@ -195,11 +208,11 @@ async def test_what_is_rolled_back_never_was(stores: Stores) -> None:
 
 async def test_an_import_waits_for_a_mutation_that_has_decided_and_sees_what_it_did(stores: Stores) -> None:
     async with stores.routes.begin() as transaction:
-        await transaction.lock(V1, INTENT)
+        locked = await transaction.lock([Asked(V1, INTENT)])
         waiting = asyncio.create_task(stores.imports(Wanted(V1, NEWER)))
         for _ in range(20):
             await stores.routes.clock()  # in the meantime it comes as far as it can
-        await transaction.record([_created(V1)], INTENT)
+        await transaction.record(Ledger(locked).apply([_created(V1)], INTENT), [])
         assert not waiting.done()
     merged = await waiting
     assert (merged.imported.created, merged.imported.updated) == (0, 1)
