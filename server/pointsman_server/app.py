@@ -85,9 +85,10 @@ class App:
         self.local = self._make_local()
         self.turns = Turns()
         self.resolver = self._make_resolver()
-        self.changer = Changer(self.store, self.cache, self.resolver.learn)
+        self.changer = Changer(self.store, self.cache, self.resolver.learn, self._wrote)
         bulk = PostgresBulkStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
-        self.importer = Importer(GuardedBulkStore(bulk, self.epochs), self.cache, self.resolver.supersede)
+        guarded = GuardedBulkStore(bulk, self.epochs)
+        self.importer = Importer(guarded, self.cache, self.resolver.supersede, self._wrote)
         self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
         self.front = self._make_front()
@@ -196,6 +197,10 @@ class App:
     def _saw(self, clock: Clock) -> None:
         if self.feed:
             self.feed.saw(clock)
+
+    def _wrote(self, clock: Clock, changes: int) -> None:
+        if self.feed:
+            self.feed.wrote(clock, changes)
 
     def _make_cache(self) -> RedisCache:
         settings = self.settings

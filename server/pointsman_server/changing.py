@@ -20,7 +20,7 @@ from pointsman_server.errors import (
     RouteNotFound,
 )
 from pointsman_server.ledger import Ledger, Seen
-from pointsman_server.ports import Asked, CacheUnavailable, Intent, Outcome, Remembered, RouteCache, RouteStore
+from pointsman_server.ports import Asked, CacheUnavailable, Clock, Intent, Outcome, Remembered, RouteCache, RouteStore
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,8 @@ class Mutation:
 
 
 class Changer:
-    """Carries out mutations. ``learn`` is told what they left behind, before they are answered.
+    """Carries out mutations. ``learn`` is told what they left behind, before they are answered, and ``wrote`` how many
+    changes they made, up to where the clock then was.
 
     **Groups.** What arrives while a group is carried out waits, and is the next group: it shares one transaction and
     one flush to disk. The first goes at once. A group is decided in the order of arrival, each mutation seeing what
@@ -98,10 +99,17 @@ class Changer:
     it is settled after the commit, so no reader sees what may still roll back; only then come the answers.
     """
 
-    def __init__(self, store: RouteStore, cache: RouteCache, learn: Callable[[Sequence[Snapshot]], None]) -> None:
+    def __init__(
+        self,
+        store: RouteStore,
+        cache: RouteCache,
+        learn: Callable[[Sequence[Snapshot]], None],
+        wrote: Callable[[Clock, int], None] = lambda _clock, _changes: None,
+    ) -> None:
         self._store = store
         self._cache = cache
         self._learn = learn
+        self._wrote = wrote
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
             self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes"
         )
@@ -186,10 +194,13 @@ class Changer:
         it settled: so what the lock showed is confirmed before the answer, or else caches could go on with the state
         before.
         """
-        changed = work.ledger.snapshots(work.changed)
-        confirmed = work.ledger.snapshots(key for key in work.unchanged if key not in work.changed)
+        ledger = work.ledger
+        changed = ledger.snapshots(work.changed)
+        confirmed = ledger.snapshots(key for key in work.unchanged if key not in work.changed)
         if changed or confirmed:
             self._learn([*changed, *confirmed])
+        if ledger.changes:
+            self._wrote(Clock(ledger.epoch, ledger.revision), len(ledger.changes))
         if changed:
             await self._cache.settle(changed, token)
         if confirmed:

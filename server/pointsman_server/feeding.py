@@ -1,8 +1,8 @@
 """The feed: every change, in the order of revisions and without a gap, in every server process.
 
 Kafka makes it quick, the history makes it sure. Revisions are dense, so a gap shows by itself; it is filled from
-``route_changes``, and while Kafka is silent or away the history alone feeds. What a server knows is one number, the
-revision up to which it has seen everything.
+``route_changes``, and while Kafka is silent or away the history alone feeds. What this process wrote itself it need not
+be told. What a server knows is one number, the revision up to which it has seen everything.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ class Feed:
         self._asked_at = float("-inf")
         self._poll_seconds = poll_seconds
         self._pending: dict[int, Change] = {}
+        # First to last revision of what was written here, and is not reached yet.
+        self._written: dict[int, int] = {}
         self._epoch = ""
         self.revision = 0
         self.connected = False
@@ -61,6 +63,12 @@ class Feed:
         """Take note of the clock of the store: another epoch is another history, and the next step begins anew."""
         if clock.epoch != self._epoch:
             self._epoch = ""
+
+    def wrote(self, clock: Clock, changes: int) -> None:
+        """Take note that the last ``changes`` up to ``clock`` were made by this process, which has applied them."""
+        if clock.epoch == self._epoch and clock.revision > self.revision and len(self._written) < MOST_PENDING:
+            self._written[clock.revision - changes + 1] = clock.revision
+            self._apply_ready()
 
     async def run(self) -> None:
         """Feed, for ever; cancel it to stop. Not even a bug ends it: caches go by their age meanwhile."""
@@ -85,6 +93,7 @@ class Feed:
     async def _begin(self) -> None:
         clock = await self._history.clock()
         self._pending.clear()
+        self._written.clear()
         self._epoch, self.revision = clock.epoch, clock.revision
         self._start_over(clock)
 
@@ -111,8 +120,11 @@ class Feed:
     def _apply_ready(self) -> bool:
         """Apply what continues the revision; says whether there was any."""
         before = self.revision
-        while change := self._pending.pop(self.revision + 1, None):
-            self._take(change)
+        while (after := self.revision + 1) in self._written or after in self._pending:
+            if last := self._written.pop(after, 0):
+                self.revision = last
+            else:
+                self._take(self._pending.pop(after))
         if self.revision > before:
             self._advance(self.revision)
         return self.revision > before
@@ -128,13 +140,18 @@ class Feed:
                 self._epoch = ""  # another history: the next step begins anew
                 return
             for change in changes:
-                self._take(change)
-            self._pending = {number: change for number, change in self._pending.items() if number > self.revision}
+                if change.revision > self.revision:
+                    self._take(change)
+            self._forget_reached()
             self._advance(self.revision)
             if len(changes) < PAGE:
                 self._asked_at = asked_at
                 self._confirm(asked_at)
                 return
+
+    def _forget_reached(self) -> None:
+        self._pending = {number: change for number, change in self._pending.items() if number > self.revision}
+        self._written = {first: last for first, last in self._written.items() if first > self.revision}
 
     def _take(self, change: Change) -> None:
         self._apply(change)

@@ -26,7 +26,8 @@ class Import:
 
 
 class Importer:
-    """Carries out imports. ``supersede`` is told the keys, and the revision at which each last changed.
+    """Carries out imports. ``supersede`` is told the keys, and the revision at which each last changed; then ``wrote``
+    how many changes were made, up to where the clock then was.
 
     The order is that of ``Changer``. Caches are not filled: nobody may ever ask for most of what is imported. And what
     they do not hold is not marked: every load of it is under a lease, and that ends after the commit.
@@ -37,10 +38,12 @@ class Importer:
         store: BulkStore,
         cache: RouteCache,
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
+        wrote: Callable[[Clock, int], None] = lambda _clock, _changes: None,
     ) -> None:
         self._store = store
         self._cache = cache
         self._supersede = supersede
+        self._wrote = wrote
         self._turns = asyncio.Semaphore(CONCURRENCY)
 
     async def import_(self, command: Import, intent: Intent) -> Imported:
@@ -56,8 +59,11 @@ class Importer:
             imported = merged.imported
             # A replay knows no more than that all of it is older than its answer.
             revisions = merged.revisions or [imported.revision] * len(keys)
+            clock = Clock(merged.epoch, imported.revision)
             self._supersede(keys, revisions)
-            await self._cache.drop_older(keys, revisions, Clock(merged.epoch, imported.revision), token)
+            if merged.revisions and imported.last:
+                self._wrote(clock, imported.last - imported.first + 1)
+            await self._cache.drop_older(keys, revisions, clock, token)
         return imported
 
     async def _merge(self, command: Import, keys: Sequence[RouteKey], intent: Intent, token: str) -> Merged:

@@ -31,7 +31,7 @@ from pointsman_server.errors import (
     StoreUnavailable,
 )
 from pointsman_server.ledger import Seen
-from pointsman_server.ports import Intent, Outcome
+from pointsman_server.ports import Clock, Intent, Outcome
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
@@ -238,7 +238,12 @@ class World:
         self.journal = self.store.journal
         self.cache = JournalCache(self.journal)
         self.learnt: list[Snapshot] = []
-        self.changer = Changer(self.store, self.cache, self.learn)
+        self.wrote: list[tuple[int, int]] = []
+        self.changer = Changer(self.store, self.cache, self.learn, self.write)
+
+    def write(self, clock: Clock, changes: int) -> None:
+        assert self.journal[-1] == "learn"
+        self.wrote.append((clock.revision, changes))
 
     def learn(self, snapshots: Sequence[Snapshot]) -> None:
         self.journal.append("learn")
@@ -262,6 +267,15 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+async def test_what_was_written_is_told_once_it_is_learnt(world: World) -> None:
+    await world.create(V1)
+    await world.create(V2)
+    await world.changer.activate(Activate(V1), INTENT)  # is so already
+    await world.changer.activate(Activate(V1, exclusive=True), INTENT)
+    await world.together(world.create(V3), world.changer.delete(Delete(V2), INTENT))
+    assert world.wrote == [(1, 1), (2, 1), (3, 1), (5, 2)]
 
 
 async def test_marked_before_the_commit_settled_and_learnt_after_it(world: World) -> None:

@@ -126,6 +126,62 @@ async def test_a_gap_is_filled_from_the_history() -> None:
     assert fed.told == [1, 2, 3, 4, 5]
 
 
+async def test_what_this_process_wrote_is_not_told_again() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    changes = await write(store, 5)
+    epoch = (await store.clock()).epoch
+
+    fed.feed.wrote(Clock(epoch, 4), 2)  # 3 and 4
+    assert fed.feed.revision == 0
+    fed.feed._stream = Stream([changes[1], changes[0], changes[4]])
+    await fed.feed.step()
+
+    assert fed.told == [1, 2, 5]
+    assert fed.advanced[-1] == fed.feed.revision == 5
+
+
+async def test_what_this_process_wrote_next_is_known_at_once() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    await write(store, 3)
+
+    fed.feed.wrote(Clock((await store.clock()).epoch, 3), 3)
+
+    assert (fed.advanced[-1], fed.feed.revision) == (3, 3)
+    await fed.feed.step()
+    assert fed.told == []
+
+
+async def test_what_is_written_while_the_history_is_read_is_not_told_again() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    await write(store, 2)
+    store.before_list.close()
+    step = asyncio.create_task(fed.feed.step())
+    await store.before_list.arrivals()
+    fed.feed.wrote(Clock((await store.clock()).epoch, 2), 2)
+    store.before_list.open()
+    await step
+
+    assert (fed.told, fed.feed.revision) == ([], 2)
+
+
+async def test_what_was_written_in_another_epoch_counts_for_nothing() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    await write(store, 2)
+
+    fed.feed.wrote(Clock("another", 2), 2)
+    await fed.feed.step()
+
+    assert fed.told == [1, 2]
+
+
 @pytest.mark.parametrize("silence", [[()], [BrokerUnavailable("gone")]], ids=["silent", "gone"])
 async def test_without_kafka_the_history_alone_feeds(silence: list[Sequence[Change] | Exception]) -> None:
     store = MemoryStore()

@@ -7,7 +7,7 @@ import pytest
 
 from pointsman_server.errors import InvalidField, RequestIdReused, StoreUnavailable
 from pointsman_server.importing import Import, Importer
-from pointsman_server.ports import Intent
+from pointsman_server.ports import Clock, Intent
 from pointsman_server.routes import RouteKey, Wanted
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
@@ -24,7 +24,12 @@ class Fixture:
         self.store = MemoryStore()
         self.cache = MemoryCache()
         self.superseded: list[tuple[RouteKey, int]] = []
-        self.importer = Importer(MemoryBulkStore(self.store), self.cache, self.supersede)
+        self.wrote: list[tuple[int, int]] = []
+        self.importer = Importer(MemoryBulkStore(self.store), self.cache, self.supersede, self.write)
+
+    def write(self, clock: Clock, changes: int) -> None:
+        assert self.superseded
+        self.wrote.append((clock.revision, changes))
 
     def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
         assert not any(name == "drop_older" for name, _ in self.cache.journal)
@@ -57,6 +62,15 @@ async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothin
     assert fixture.superseded == [(V1, 2), (V2, 2)]
     assert fixture.told == ["drop_older"]
     assert fixture.store.journal.count("stage") == 1
+
+
+async def test_what_was_written_is_told_once_and_of_a_replay_nothing() -> None:
+    fixture = Fixture()
+    command = Import([Wanted(V1, URL), Wanted(V2, URL)])
+    for intent in (INTENT, INTENT, Intent("alice")):  # the last one finds everything as it shall be
+        fixture.cache.journal.clear()
+        await fixture.importer.import_(command, intent)
+    assert fixture.wrote == [(2, 2)]
 
 
 async def test_an_import_that_is_not_committed_drops_nothing() -> None:
