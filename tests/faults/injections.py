@@ -179,12 +179,12 @@ async def postgres_cut(scene: Scene) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def postgres_pools_exhausted(scene: Scene) -> AsyncIterator[None]:
-    """Lock the routes, so that every connection of every server is stuck.
+    """Lock every table that servers read, so that every connection of every server is stuck.
 
     ``caught``: the servers in whose pool somebody waited for a connection.
     """
     with scene.rig.connect() as connection, connection.transaction():
-        connection.execute("LOCK TABLE routes IN ACCESS EXCLUSIVE MODE")
+        connection.execute("LOCK TABLE clock, routes, route_changes IN ACCESS EXCLUSIVE MODE")
         watching = asyncio.create_task(_count_waiting(scene))
         try:
             yield
