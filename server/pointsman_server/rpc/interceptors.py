@@ -10,19 +10,15 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
-import protovalidate
-from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc import StatusCode
 
-from pointsman_server.apart import apart
-from pointsman_server.errors import FieldViolation, InvalidField, MalformedRequest, PointsmanError, RetryLater
+from pointsman_server.errors import PointsmanError, RetryLater
 from pointsman_server.permitting import Permissions
-from pointsman_server.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc import SERVICE, calls, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk
@@ -31,12 +27,12 @@ from pointsman_server.rpc.permission import authorize
 from pointsman_server.rpc.shortcuts import Shortcut
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
+from pointsman_server.rpc.validation import tolerant, validate
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
-IMPORT = "Import"
 # grpcio says "no deadline" with a time far away.
 FOREVER = 1e7
 
@@ -126,7 +122,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: Method, handler: Any) -> Any:
         behaviour = _through(self._stages, method, handler.unary_unary)
-        parse, encode = _tolerant(handler.request_deserializer), handler.response_serializer
+        parse, encode = tolerant(handler.request_deserializer), handler.response_serializer
         shortcut = self._shortcuts.get(method)
         if shortcut:
             return grpc.unary_unary_rpc_method_handler(shortcut.before(behaviour, parse, encode))
@@ -321,74 +317,6 @@ def limit(deadline: float) -> Stage:
         return handle
 
     return stage
-
-
-def validate() -> Stage:
-    """Refuse requests that break the rules in the protos (protovalidate), naming every field."""
-    validator = protovalidate.Validator()
-
-    def stage(method: Method, proceed: Handler) -> Handler:
-        large = method.name == IMPORT
-
-        async def handle(request: Any, context: Context) -> Any:
-            if isinstance(request, Malformed):
-                raise MalformedRequest
-            try:
-                if large:
-                    violations = await apart(lambda: validator.collect_violations(request), len(request.routes))
-                else:
-                    violations = validator.collect_violations(request)
-            except ValueError as error:
-                # Rules in CEL are given the bytes, by a parser that takes less: no field 0 in an unknown group.
-                raise MalformedRequest from error
-            if violations:
-                raise InvalidField([_violation(violation.proto) for violation in violations])
-            return await proceed(request, context)
-
-        return handle
-
-    return stage
-
-
-class Malformed:
-    """Stands for a request that is no message of its type, until ``validate`` refuses it."""
-
-
-def _tolerant(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message | Malformed]:
-    # Both servers answer a failing deserializer by themselves, with the parser's text.
-    def attempt(data: bytes) -> Message | Malformed:
-        try:
-            return deserialize(data)
-        except (DecodeError, ValueError):
-            return Malformed()
-
-    return attempt
-
-
-# What the patterns of the protos mean, for people.
-_PATTERNS = {
-    f"^{KEY_PART.pattern}$": KEY_PART_RULE,
-    "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$": (
-        "must have names of 1 to 63 characters of A-Z a-z 0-9 . _ / -, the first and the last alphanumeric"
-    ),
-    "^[A-Za-z0-9._:-]{0,64}$": "must be at most 64 characters of A-Z a-z 0-9 . _ : -",
-    "^[^\\x00-\\x1f\\x7f]*$": "must have no control characters",
-    "^[^\\x00]*$": "must have no NUL characters",
-}
-
-
-def _violation(violation: Any) -> FieldViolation:
-    path = "".join(_element(element) for element in violation.field.elements) if violation.field else ""
-    message = violation.message
-    _, quoted, pattern = message.partition("does not match regex pattern ")
-    return FieldViolation(path.lstrip("."), _PATTERNS.get(pattern.strip("`"), message) if quoted else message)
-
-
-def _element(element: Any) -> str:
-    subscript = element.subscript
-    if subscript is None:
-        return f".{element.field_name}"
-    return f".{element.field_name}[{subscript.value}]" if subscript.field == "index" else f".{element.field_name}[key]"
 
 
 async def _abort(context: Context, code: StatusCode, status: status_pb2.Status, retry_delay: float | None) -> None:

@@ -1,0 +1,124 @@
+"""The stage that refuses what breaks the rules in the protos, naming every field that does.
+
+protovalidate judges. For each route of an Import that takes it six microseconds, half of what the import takes in all;
+so routes that are plainly valid are let pass by one look at all of them together, and only others go to it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.apart import apart
+from pointsman_server.errors import FieldViolation, InvalidField, MalformedRequest
+from pointsman_server.routes import KEY_PART, KEY_PART_RULE
+from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.stage import Handler, Method, Stage
+
+MOST_ROUTES = 10_000
+# Four lines of a key, and one of a URL. That alone has a colon, so no line can pass for one of another kind.
+_LINES = 5
+_PART = KEY_PART.pattern.replace("(", "(?:")
+_PLAIN_ROUTES = re.compile(rf"(?>(?:{_PART}\n){{4}}[A-Za-z]+:[^\n]{{1,1024}}\n)*+")
+
+
+def validate() -> Stage:
+    """Refuse requests that break the rules in the protos."""
+    validator = protovalidate.Validator()
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        large = method.name == "Import"
+
+        async def handle(request: Any, context: Context) -> Any:
+            if isinstance(request, Malformed):
+                raise MalformedRequest
+            try:
+                if large:
+                    violations = await apart(lambda: _violations_of_import(validator, request), len(request.routes))
+                else:
+                    violations = _violations(validator, request)
+            except ValueError as error:
+                # Rules in CEL are given the bytes, by a parser that takes less: no field 0 in an unknown group.
+                raise MalformedRequest from error
+            if violations:
+                raise InvalidField(violations)
+            return await proceed(request, context)
+
+        return handle
+
+    return stage
+
+
+def _violations(validator: protovalidate.Validator, request: Message) -> Sequence[FieldViolation]:
+    return [_violation(violation.proto) for violation in validator.collect_violations(request)]
+
+
+def _violations_of_import(validator: protovalidate.Validator, request: pb.ImportRequest) -> Sequence[FieldViolation]:
+    return () if is_plainly_valid(validator, request) else _violations(validator, request)
+
+
+def is_plainly_valid(validator: protovalidate.Validator, request: pb.ImportRequest) -> bool:
+    """Say whether ``request`` surely has no violation; False says nothing.
+
+    Labels and whatever is there once are shown to ``validator``: most routes share their labels with many others.
+    """
+    routes = request.routes
+    if not 1 <= len(routes) <= MOST_ROUTES:
+        return False
+    head = pb.ImportRequest(
+        routes=routes[:1], existing=request.existing, request_id=request.request_id, reason=request.reason
+    )
+    labels = {route.labels.SerializeToString(): route.labels for route in routes if route.HasField("labels")}
+    lines = "".join(
+        [f"{(key := route.key).tenant}\n{key.service}\n{key.env}\n{key.version}\n{route.url}\n" for route in routes]
+    )
+    return (
+        lines.count("\n") == _LINES * len(routes)
+        and _PLAIN_ROUTES.fullmatch(lines) is not None
+        and not any(validator.collect_violations(message) for message in (head, *labels.values()))
+    )
+
+
+class Malformed:
+    """Stands for a request that is no message of its type, until ``validate`` refuses it."""
+
+
+def tolerant(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message | Malformed]:
+    """Let ``validate`` refuse what cannot be parsed. Servers would answer by themselves, with the parser's text."""
+
+    def attempt(data: bytes) -> Message | Malformed:
+        try:
+            return deserialize(data)
+        except (DecodeError, ValueError):
+            return Malformed()
+
+    return attempt
+
+
+# What the patterns of the protos mean, for people.
+_PATTERNS = {
+    f"^{KEY_PART.pattern}$": KEY_PART_RULE,
+    "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$": (
+        "must have names of 1 to 63 characters of A-Z a-z 0-9 . _ / -, the first and the last alphanumeric"
+    ),
+    "^[A-Za-z0-9._:-]{0,64}$": "must be at most 64 characters of A-Z a-z 0-9 . _ : -",
+    "^[^\\x00-\\x1f\\x7f]*$": "must have no control characters",
+    "^[^\\x00]*$": "must have no NUL characters",
+}
+
+
+def _violation(violation: Any) -> FieldViolation:
+    path = "".join(_element(element) for element in violation.field.elements) if violation.field else ""
+    message = violation.message
+    _, quoted, pattern = message.partition("does not match regex pattern ")
+    return FieldViolation(path.lstrip("."), _PATTERNS.get(pattern.strip("`"), message) if quoted else message)
+
+
+def _element(element: Any) -> str:
+    subscript = element.subscript
+    if subscript is None:
+        return f".{element.field_name}"
+    return f".{element.field_name}[{subscript.value}]" if subscript.field == "index" else f".{element.field_name}[key]"
