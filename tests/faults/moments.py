@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from redis import Redis
+
 from tests.faults.faulting import Scene
 from tests.faults.injections import anyone, strike
 from tests.faults.rig import Server
@@ -16,6 +18,8 @@ ARRIVED_SECONDS = 0.4
 # What a reader of PostgreSQL needs to notice a commit, many times over.
 ANSWER_DELAY = 0.12
 FILL_DELAY = 0.5
+# Other servers, whose answers are not held back, have filled what they leased by then.
+LEASED_SECONDS = 0.1
 NOW_PUBLISHING = 0.4
 LEADING_SECONDS = 2.0
 
@@ -91,16 +95,31 @@ async def paused_in_a_fill(scene: Scene) -> AsyncIterator[None]:
     """
     server = anyone(scene)
     with scene.rig.delayed("postgres", [server], 0, FILL_DELAY):
-        with scene.rig.redis_client() as client:
-            client.flushall()
-            await asyncio.sleep(0.3)
-            names = list(client.scan_iter(f"pointsman:{scene.rig.epoch[:8]}:*/*", count=1000))
-            server.signal(signal.SIGSTOP)
-            scene.caught = sum(bool(client.hexists(name, "l")) for name in names)
+        scene.caught = await _stop_with_leases(scene, server)
         try:
             yield
         finally:
             server.signal(signal.SIGCONT)
+
+
+async def _stop_with_leases(scene: Scene, server: Server) -> int:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    with scene.rig.redis_client() as client:
+        while True:
+            client.flushall()
+            await asyncio.sleep(LEASED_SECONDS)
+            before = _leases(scene, client)
+            await asyncio.sleep(LEASED_SECONDS)
+            server.signal(signal.SIGSTOP)
+            caught = len(before & _leases(scene, client))
+            if caught or time.monotonic() > give_up:
+                return caught
+            server.signal(signal.SIGCONT)
+
+
+def _leases(scene: Scene, client: Redis) -> set[tuple[bytes, bytes]]:
+    names = list(client.scan_iter(f"pointsman:{scene.rig.epoch[:8]}:*/*", count=1000))
+    return {(name, token) for name in names if (token := client.hget(name, "l"))}
 
 
 @asynccontextmanager
