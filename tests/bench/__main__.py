@@ -26,7 +26,7 @@ from tests.bench.rows import (
     batches,
     footprint,
     growth,
-    hooks,
+    imports,
     misses,
     mutations,
     propagation,
@@ -42,6 +42,7 @@ PARTS: Mapping[str, Part] = {
     "misses": misses.part,
     "batches": batches.part,
     "mutations": mutations.part,
+    "imports": imports.part,
     "workers": workers.part,
     "growth": growth.part,
     "propagation": propagation.part,
@@ -145,14 +146,13 @@ def profile(work: Path) -> int:
 
 def main() -> int:
     """Measure and print. Returns 2 when a tool is missing, 1 when a figure was refused or nothing would start."""
-    parts = {**PARTS, **hooks.parts()}
-    chosen = options(parts)
+    chosen = options(PARTS)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
         work = Path(directory)
         try:
-            return profile(work) if chosen.steps else bench(work, chosen, parts)
+            return profile(work) if chosen.steps else bench(work, chosen, PARTS)
         except (EngineError, ChildFailed, LoadFailed) as error:
             sys.stderr.write(f"{error}\n")
             return 1

@@ -41,6 +41,11 @@ def at_most(ratio: float) -> Target:
     return Target("ratio", most=ratio)
 
 
+def no_less_than(value: float) -> Target:
+    """Ask for a figure of at least this."""
+    return Target("value", least=value)
+
+
 def no_more_than(value: float) -> Target:
     """Ask for a figure of at most this."""
     return Target("value", most=value)
