@@ -30,11 +30,12 @@ async def query(url: str, seconds: float) -> Sample:
     """Ask for one route after the other on one connection, prepared, as the store does."""
     spent = []
     async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=0) as connection:
+        cursor = psycopg.AsyncRawCursor(connection)
         begun = time.perf_counter()
         for request in itertools.cycle(requests.resolves()):
             key = request.key
             before = time.perf_counter()
-            cursor = await connection.execute(LOAD, [[key.tenant], [key.service], [key.env], [key.version]])
+            await cursor.execute(LOAD.sql, [[key.tenant], [key.service], [key.env], [key.version]])
             await cursor.fetchall()
             after = time.perf_counter()
             spent.append((after - before) * 1000)

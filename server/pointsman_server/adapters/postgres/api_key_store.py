@@ -8,7 +8,8 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
-from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.connection import Connection
+from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.api_keys import ApiKey, Minted
 from pointsman_server.granting import grant_texts, parse_grant
 from pointsman_server.identity import Grant

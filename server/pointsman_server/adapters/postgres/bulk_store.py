@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.connection import Connection, Step, array
+from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import FIND_REQUESTS, NOTIFY_CHANNEL, REMEMBER
 from pointsman_server.apart import apart
 from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, RequestIdReused, RoutesExist
@@ -125,7 +126,7 @@ class PostgresImport:
         """See ImportTransaction.remembered."""
         if not intent.request_id:
             return None
-        found = await self._row(FIND_REQUESTS, [[tenant], [intent.request_id]])
+        found = await self._find(tenant, intent)
         if found is None:
             return None
         _, _, fingerprint, outcome, _ = found
@@ -152,7 +153,8 @@ class PostgresImport:
             await self._refuse_existing()
         merged = await self._merge(intent, update=existing is Existing.UPDATE)
         if intent.request_id:
-            await self._connection.execute(REMEMBER, [json.dumps([_remembered(tenant, intent, merged.imported)])])
+            remembered = _remembered(tenant, intent, merged.imported)
+            await self._connection.exchange(Step(REMEMBER, [json.dumps([remembered])]))
         if merged.imported.last:
             await self._connection.execute(f"NOTIFY {NOTIFY_CHANNEL}")
         return merged
@@ -177,6 +179,10 @@ class PostgresImport:
         first, last = (base + 1, base + changes) if changes else (0, 0)
         imported = Imported(created, changes - created, self._staged - changes, first, last, base + changes)
         return Merged(imported, str(epoch), revisions)
+
+    async def _find(self, tenant: str, intent: Intent) -> tuple[Any, ...] | None:
+        (rows,) = await self._connection.exchange(Step(FIND_REQUESTS, [array([tenant]), array([intent.request_id])]))
+        return rows[0] if rows else None
 
     async def _row(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         return await (await self._connection.execute(sql, values)).fetchone()

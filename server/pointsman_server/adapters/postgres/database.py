@@ -6,45 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.errors import Overloaded, StoreUnavailable
-
-CANCEL_SECONDS = 0.5
-
-
-class Connection(psycopg.AsyncConnection[TupleRow]):
-    """A connection that gives up soon when not even its cancellation is answered: the driver would wait 10 s."""
-
-    async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109 - the driver's
-        """Cancel the statement under way, or close the connection."""
-        try:
-            await super().cancel_safe(timeout=min(timeout, CANCEL_SECONDS))
-        except psycopg.Error:
-            self.pgconn.finish()
-            raise
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        """Send all statements of the block at its end, in one packet; their results are there after it."""
-        self._pipeline = _Together(self)
-        try:
-            async with self.pipeline():
-                yield
-        finally:
-            self._pipeline = None
-
-
-class _Together(psycopg.AsyncPipeline):
-    """The driver's own writes to the socket for each statement, and each time wakes the server up."""
-
-    def _communicate_gen(self) -> PQGen[None]:
-        if self.command_queue and self.command_queue[-1] == self.pgconn.pipeline_sync:
-            yield from super()._communicate_gen()
-
 
 Pool = AsyncConnectionPool[Connection]
 # The schema is not there, or that of a version before.

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.connection import Connection
+from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.ports import Span
 
 # The clock may be ahead of the history: what counts are changes.

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.connection import Connection
+from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
 from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL
 from pointsman_server.ports import RelayState

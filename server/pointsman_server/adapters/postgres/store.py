@@ -6,10 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any
 
-from psycopg import AsyncCursor
-from psycopg.rows import TupleRow
-
-from pointsman_server.adapters.postgres.database import Connection, Database
+from pointsman_server.adapters.postgres.connection import BEGIN, COMMIT, ROLLBACK, Connection, Statement, Step, array
+from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import (
     CHANGE_COLUMNS,
     ROUTE_COLUMNS,
@@ -21,51 +19,68 @@ from pointsman_server.adapters.postgres.rows import (
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
 from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
-Cursor = AsyncCursor[TupleRow]
-
 NOTIFY_CHANNEL = "route_changes"
 
-LOAD = """
+LOAD = Statement(
+    "load",
+    """
 SELECT clock.epoch, clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.env, k.version,
        r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
   FROM clock
- CROSS JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+ CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[])
             WITH ORDINALITY AS k (tenant, service, env, version, position)
   LEFT JOIN routes AS r USING (tenant, service, env, version)
  ORDER BY k.position
-"""
+""",
+)
 
 # Whoever holds the row of the clock writes alone: commit order is revision order, and nobody else's mutation can come
 # between what was read and what is written. The time is read when the lock is there, so it follows the revisions.
-LOCK = """
+LOCK = Step(
+    Statement(
+        "lock",
+        """
 WITH held AS MATERIALIZED (SELECT epoch, revision FROM clock FOR NO KEY UPDATE)
 SELECT epoch, revision, clock_timestamp() FROM held
-"""
+""",
+    )
+)
 
 # Statements of their own, after the lock: under READ COMMITTED they see everything that was committed before it.
-READ = f"""
+READ = Statement(
+    "read",
+    f"""
 SELECT {ROUTE_COLUMNS} FROM routes
-  JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS k (tenant, service, env, version)
+  JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k (tenant, service, env, version)
  USING (tenant, service, env, version)
-"""
-READ_FAMILIES = f"""
+""",
+)
+READ_FAMILIES = Statement(
+    "read_families",
+    f"""
 SELECT {ROUTE_COLUMNS} FROM routes
-  JOIN unnest(%s::text[], %s::text[], %s::text[]) AS k (tenant, service, env) USING (tenant, service, env)
-"""
-FIND_REQUESTS = """
+  JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (tenant, service, env) USING (tenant, service, env)
+""",
+)
+FIND_REQUESTS = Statement(
+    "find_requests",
+    """
 SELECT tenant, request_id, fingerprint, route, revision FROM requests
-  JOIN unnest(%s::text[], %s::text[]) AS k (tenant, request_id) USING (tenant, request_id)
-"""
+  JOIN unnest($1::text[], $2::text[]) AS k (tenant, request_id) USING (tenant, request_id)
+""",
+)
 
 # ``last`` is the last change of its key in the group: it says what the route is now.
-RECORD = """
+RECORD = Statement(
+    "record",
+    f"""
 WITH change AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(changes)s) AS c (
+    SELECT * FROM json_to_recordset($1::json) AS c (
         revision bigint, event_id uuid, kind text, tenant text, service text, env text, version text,
         before jsonb, after jsonb, actor text, reason text, request_id text, traceparent text, last boolean
     )
 ), tick AS (
-    UPDATE clock SET revision = %(revision)s
+    UPDATE clock SET revision = $2::bigint
 ), gone AS (
     DELETE FROM routes AS r USING change AS c
      WHERE c.last AND c.after IS NULL
@@ -82,16 +97,20 @@ WITH change AS MATERIALIZED (
     INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
                                actor, reason, request_id, occurred_at, epoch, traceparent)
     SELECT revision, event_id, kind, tenant, service, env, version, before, after,
-           actor, reason, request_id, %(moment)s, %(epoch)s, traceparent
+           actor, reason, request_id, $3::timestamptz, $4::uuid, traceparent
       FROM change
 )
-SELECT pg_notify(%(channel)s, '')
-"""
-REMEMBER = """
+SELECT pg_notify('{NOTIFY_CHANNEL}', '')
+""",
+)
+REMEMBER = Statement(
+    "remember",
+    """
 INSERT INTO requests (tenant, request_id, fingerprint, route, revision)
 SELECT tenant, request_id, decode(fingerprint, 'hex'), route, revision
-  FROM json_to_recordset(%s) AS r (tenant text, request_id text, fingerprint text, route jsonb, revision bigint)
-"""
+  FROM json_to_recordset($1::json) AS r (tenant text, request_id text, fingerprint text, route jsonb, revision bigint)
+""",
+)
 
 
 class PostgresStore:
@@ -107,7 +126,7 @@ class PostgresStore:
         if not keys:
             return []
         async with self._database.connection() as connection:
-            rows = await _all(connection, LOAD, _columns(keys))
+            (rows,) = await connection.exchange(Step(LOAD, _columns(keys)))
         return [
             Snapshot(key, route_from_row(row[3:]) if row[2] else None, row[1], str(row[0]))
             for key, row in zip(keys, rows, strict=True)
@@ -188,16 +207,15 @@ class PostgresTransaction:
 
     async def lock(self, asked: Sequence[Asked]) -> Locked:
         """See RouteTransaction.lock."""
+        families = {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}
         ids = {(one.key.tenant, one.intent.request_id) for one in asked if one.intent.request_id}
-        async with self._connection.together():
-            held = await self._send(LOCK)
-            read = [await self._send(READ, _columns({one.key for one in asked}))]
-            if families := {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}:
-                read.append(await self._send(READ_FAMILIES, _transposed(families)))
-            found = await self._send(FIND_REQUESTS, _transposed(ids)) if ids else None
-        ((epoch, revision, moment),) = await held.fetchall()
-        routes = {route.key: route for cursor in read for route in map(route_from_row, await cursor.fetchall())}
-        requests = {row[:2]: row[2:] for row in await found.fetchall()} if found else {}
+        reads = [Step(READ, _columns({one.key for one in asked}))]
+        reads += [Step(READ_FAMILIES, _transposed(families))] if families else []
+        finds = [Step(FIND_REQUESTS, _transposed(ids))] if ids else []
+        _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *finds)
+        ((epoch, revision, moment),) = held
+        routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
+        requests = {row[:2]: row[2:] for rows in read[len(reads) :] for row in rows}
         remembered = [_remembered(one, requests.get((one.key.tenant, one.intent.request_id))) for one in asked]
         return Locked(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
@@ -207,19 +225,11 @@ class PostgresTransaction:
 
     async def end(self) -> None:
         """Write what was recorded and commit; where nothing was, there is nothing to flush to the disk."""
-        if not (self._changes or self._remembered):
-            await self._connection.rollback()
-            return
-        async with self._connection.together():
-            if self._changes:
-                await self._send(RECORD, _record_values(self._changes))
-            if self._remembered:
-                await self._send(REMEMBER, [json.dumps([_remembered_to_json(one) for one in self._remembered])])
-            await self._send("COMMIT")
-
-    async def _send(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> Cursor:
-        cursor = self._connection.cursor(binary=True)
-        return await cursor.execute(sql, values)
+        steps = [Step(RECORD, _record_values(self._changes))] if self._changes else []
+        if self._remembered:
+            remembered = [_remembered_to_json(one) for one in self._remembered]
+            steps.append(Step(REMEMBER, [json.dumps(remembered)]))
+        await self._connection.exchange(*steps, COMMIT if steps else ROLLBACK)
 
 
 class _Where:
@@ -242,25 +252,19 @@ class _Where:
         return "WHERE " + " AND ".join(self._terms) if self._terms else ""
 
 
-def _transposed(rows: Collection[Sequence[str]]) -> list[list[str]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _transposed(rows: Collection[Sequence[str]]) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)]
 
 
-def _columns(keys: Collection[RouteKey]) -> list[list[str]]:
+def _columns(keys: Collection[RouteKey]) -> list[str]:
     return _transposed([(key.tenant, key.service, key.env, key.version) for key in keys])
 
 
-def _record_values(changes: Sequence[Change]) -> dict[str, Any]:
+def _record_values(changes: Sequence[Change]) -> list[str]:
     last = {change.key: change.revision for change in changes}
     end = changes[-1]
     rows = [_change_to_json(change, last=last[change.key] == change.revision) for change in changes]
-    return {
-        "changes": json.dumps(rows),
-        "revision": end.revision,
-        "moment": end.occur_time,
-        "epoch": end.epoch,
-        "channel": NOTIFY_CHANNEL,
-    }
+    return [json.dumps(rows), str(end.revision), end.occur_time.isoformat(), end.epoch]
 
 
 def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
