@@ -312,11 +312,14 @@ class Leadership(Protocol):
     Every method raises StoreUnavailable as soon as the right may be lost.
     """
 
-    async def unpublished(self, limit: int) -> list[Change]:
-        """Read the next changes after the published revision, in order and without gaps."""
+    async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
+        """Record ``published``, and read the next changes after what is published, in order and without gaps."""
 
     async def published(self, revision: int) -> None:
-        """Record that every change up to ``revision`` is surely on the broker. It never moves back."""
+        """Record that every change up to ``revision`` is surely on the broker. It never moves back.
+
+        A crash of the store may take it back: then some of it is published again.
+        """
 
     async def wait(self, seconds: float) -> None:
         """Wait until a change may have been committed, or for ``seconds``."""

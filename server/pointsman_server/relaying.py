@@ -6,7 +6,7 @@ acknowledged without a gap, so whatever dies where, the next leader publishes th
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 from pointsman_server.backoff import Backoff
 from pointsman_server.errors import RetryLater
@@ -64,37 +64,48 @@ class Relay:
             self.leader = True
             logger.info("the relay leads")
             try:
+                published = 0
                 while True:
-                    await self._advance(leadership)
+                    published = await self._advance(leadership, published)
             finally:
                 self.leader = False
 
-    async def _advance(self, leadership: Leadership) -> None:
-        """Publish the next batch, or wait for one. Raises StoreUnavailable or BrokerUnavailable."""
-        changes = await leadership.unpublished(self._batch)
+    async def _advance(self, leadership: Leadership, published: int) -> int:
+        """Record ``published`` and publish what comes next, or wait for some. Returns what is to be recorded then.
+
+        Raises StoreUnavailable or BrokerUnavailable.
+        """
+        changes = await leadership.unpublished(self._batch, published)
         if changes:
-            await self._to_the_end(self._publish(leadership, changes))
+            published = await self._to_the_end(leadership, changes)
         self._worked()
         if not changes:
             await leadership.wait(self._idle_seconds)
+            return 0
+        return published
 
-    async def _publish(self, leadership: Leadership, changes: Sequence[Change]) -> None:
+    async def _publish(self, leadership: Leadership, changes: Sequence[Change]) -> int:
         count = await self._publisher.publish(changes)
-        if count:
-            await leadership.published(changes[count - 1].revision)
         if count < len(changes):
+            if count:
+                await leadership.published(changes[count - 1].revision)
             raise BrokerUnavailable(f"the broker took {count} of {len(changes)} changes")
+        return changes[-1].revision
 
-    async def _to_the_end(self, step: Coroutine[object, object, None]) -> None:
-        """Run ``step``; a cancellation comes through only after it, or when its grace is over."""
-        task = asyncio.ensure_future(step)
+    async def _to_the_end(self, leadership: Leadership, changes: Sequence[Change]) -> int:
+        """Publish; a cancellation comes through only when that is over and recorded, or its grace is."""
+        publishing = asyncio.ensure_future(self._publish(leadership, changes))
         try:
-            await asyncio.shield(task)
+            return await asyncio.shield(publishing)
         except asyncio.CancelledError:
-            await asyncio.wait({task}, timeout=self._grace_seconds)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            recording = asyncio.ensure_future(self._record(leadership, publishing))
+            await asyncio.wait({recording}, timeout=self._grace_seconds)
+            recording.cancel()
+            await asyncio.gather(recording, publishing, return_exceptions=True)
             raise
+
+    async def _record(self, leadership: Leadership, publishing: asyncio.Future[int]) -> None:
+        await leadership.published(await publishing)
 
     def _worked(self) -> None:
         if self.error is not None:

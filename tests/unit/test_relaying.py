@@ -38,8 +38,11 @@ class FakeLog:
     async def state(self) -> RelayState:
         return RelayState(self.progress, len(self.changes), 0.0)
 
-    async def unpublished(self, limit: int) -> list[Change]:
+    async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
         self._fault()
+        if published > self.progress:
+            self.progress = published
+            self.history.append(published)
         return self.changes[self.progress : self.progress + limit]
 
     async def published(self, revision: int) -> None:
@@ -133,6 +136,21 @@ async def test_publishes_what_is_committed_while_it_waits() -> None:
     task.cancel()
     await asyncio.wait({task})
     assert (relay.leader, log.held) == (False, False)
+
+
+async def test_what_is_set_back_while_it_waits_is_published_again() -> None:
+    log, publisher = FakeLog(3), FakePublisher()
+    task = asyncio.create_task(make_relay(log, publisher, batch=4).run())
+    await log.waiting.wait()
+    log.progress = 1
+    publisher.entered.clear()
+    log.woken.set()
+    await publisher.entered.wait()
+    await asyncio.sleep(0)
+    await log.waiting.wait()
+    assert (publisher.stored, log.progress) == ([1, 2, 3, 2, 3], 3)
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_progress_is_the_acknowledged_front_and_the_rest_comes_again_in_order() -> None:

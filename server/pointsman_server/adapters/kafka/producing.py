@@ -43,7 +43,8 @@ class OrderedProducer:
             enable_idempotence=True,
             # A batch that the broker refuses ends the producer, instead of being left out.
             enable_gapless_guarantee=True,
-            linger_ms=1,
+            # What is sent together is queued together: a wait would gather no more.
+            linger_ms=0,
             message_timeout_ms=int(2 * timeout_seconds * 1000) + 1000,
             request_timeout_ms=max(1000, int(timeout_seconds * 1000)),
             # Java's, so that other producers of this topic agree on where a key lies.

@@ -61,6 +61,7 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self._send(fresh.values(), steps)
             results = await _Answers(self.pgconn).all()
             self.pgconn.exit_pipeline_mode()
+            self._hand_over_notifications()
         except BaseException:
             self.pgconn.finish()
             raise
@@ -79,6 +80,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             values = [None if value is None else value.encode() for value in step.values]
             libpq.send_query_prepared(step.statement.name.encode(), values, result_format=BINARY)
         libpq.pipeline_sync()
+
+    def _hand_over_notifications(self) -> None:
+        # What libpq has read already, ``notifies`` would wait for in vain.
+        while self.pgconn.notify_handler and (notification := self.pgconn.notifies()):
+            self.pgconn.notify_handler(notification)
 
     def _rows(self, result: PGresult) -> Rows:
         transformer = Transformer(self)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pointsman_server.adapters.postgres.connection import Connection
+from pointsman_server.adapters.postgres.connection import Connection, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
 from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL
@@ -14,13 +14,18 @@ from pointsman_server.routes import Change
 LOCK = 0x72656C6179  # "relay"
 STANDBY_SECONDS = 0.5
 
-UNPUBLISHED = f"""
+UNPUBLISHED = Statement(
+    "unpublished",
+    f"""
 SELECT {CHANGE_COLUMNS} FROM route_changes
- WHERE revision > (SELECT revision FROM relay) ORDER BY revision LIMIT %s
-"""
+ WHERE revision > (SELECT revision FROM relay) ORDER BY revision LIMIT $1::bigint
+""",
+)
 
 # A leader that was paused, lost its session and woke up must not move the progress back.
-PUBLISHED = "UPDATE relay SET revision = %s WHERE revision < %s"
+PUBLISHED = Statement("published", "UPDATE relay SET revision = $1::bigint WHERE revision < $1::bigint")
+# Progress that a crash of the database takes back is a repetition, as it is when the relay dies: no need for the disk.
+RELAXED = "SET synchronous_commit = off"
 
 STATE = """
 SELECT relay.revision, clock.revision,
@@ -43,6 +48,7 @@ class PostgresRelayLog:
         try:
             with self._database.translated():
                 await _become_leader(connection)
+                await connection.execute(RELAXED)
                 await connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
             yield PostgresLeadership(self._database, connection)
         finally:
@@ -67,16 +73,17 @@ class PostgresLeadership:
         self._database = database
         self._connection = connection
 
-    async def unpublished(self, limit: int) -> list[Change]:
+    async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
         """See Leadership.unpublished."""
+        steps = [Step(PUBLISHED, [str(published)])] if published else []
         with self._database.translated():
-            cursor = await self._connection.execute(UNPUBLISHED, [limit])
-            return [change_from_row(row) for row in await cursor.fetchall()]
+            *_, rows = await self._connection.exchange(*steps, Step(UNPUBLISHED, [str(limit)]))
+            return [change_from_row(row) for row in rows]
 
     async def published(self, revision: int) -> None:
         """See Leadership.published."""
         with self._database.translated():
-            await self._connection.execute(PUBLISHED, [revision, revision])
+            await self._connection.exchange(Step(PUBLISHED, [str(revision)]))
 
     async def wait(self, seconds: float) -> None:
         """See Leadership.wait."""
