@@ -100,14 +100,18 @@ class RouteExists(PointsmanError):
         super().__init__(f"route {key} exists: update it instead", {"key": key, "revision": str(revision)})
 
 
-class RoutesExist(PointsmanError):
-    """An import that makes new routes alone names keys that are taken; ``violations`` are the first of them."""
-
-    reason = "ROUTE_EXISTS"
+class RoutesRefused(PointsmanError):
+    """Routes as they are refuse the import that names them; ``violations`` are the first of them."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__(_listed(violations))
         self.violations = tuple(violations[:MOST_VIOLATIONS])
+
+
+class RoutesExist(RoutesRefused):
+    """An import that makes new routes alone names keys that are taken; ``violations`` are the first of them."""
+
+    reason = "ROUTE_EXISTS"
 
 
 class RevisionMismatch(PointsmanError):
@@ -118,6 +122,12 @@ class RevisionMismatch(PointsmanError):
     def __init__(self, key: str, expected: int, revision: int) -> None:
         message = f"route {key} is at revision {revision}, not {expected}: read it again, then decide"
         super().__init__(message, {"key": key, "expected_revision": str(expected), "revision": str(revision)})
+
+
+class RevisionsMismatch(RoutesRefused):
+    """Routes of an import are not at the revisions that it expects; ``violations`` are the first of them."""
+
+    reason = "REVISION_MISMATCH"
 
 
 class RequestIdReused(PointsmanError):

@@ -49,7 +49,7 @@ class Importer:
     async def import_(self, command: Import, intent: Intent) -> Imported:
         """Import everything, or nothing.
 
-        Raises InvalidField, RoutesExist, RequestIdReused, StoreUnavailable and Overloaded.
+        Raises InvalidField, RoutesExist, RevisionsMismatch, RequestIdReused, StoreUnavailable and Overloaded.
         """
         keys = [wanted.key for wanted in command.wanted]
         check(command.wanted)

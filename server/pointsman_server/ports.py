@@ -177,7 +177,7 @@ class ImportTransaction(Protocol):
         Each route that has to change gets the next revision, in their order, those that go out of service last; and
         one change: CREATED, UPDATED where the url or the labels differ, else ACTIVATED or DEACTIVATED. The outcome is
         remembered under the intent's ``request_id``, if it has one.
-        Raises RequestIdReused, and RoutesExist when ``existing`` says so.
+        Raises RequestIdReused, RoutesExist when ``existing`` says so, and RevisionsMismatch.
         """
 
 

@@ -126,12 +126,16 @@ class Draft:
 
 
 class Wanted(NamedTuple):
-    """What an import wants a route to be. None leaves it as it is; a new route is active, and without labels."""
+    """What an import wants a route to be. None leaves it as it is; a new route is active, and without labels.
+
+    ``expected_revision`` is the one that it must be at; 0: any.
+    """
 
     key: RouteKey
     url: str
     labels: Mapping[str, str] | None = None
     active: bool | None = None
+    expected_revision: int = 0
 
 
 def check_url(url: str) -> None:

@@ -8,12 +8,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configured
+from hypothesis import strategies as st
 
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Activate, Changer, Create, Deactivate, Update
-from pointsman_server.errors import RequestIdReused, RouteExists, RoutesExist
+from pointsman_server.errors import MOST_VIOLATIONS, RequestIdReused, RevisionsMismatch, RouteExists, RoutesExist
 from pointsman_server.ledger import Ledger
 from pointsman_server.ports import (
     Asked,
@@ -161,6 +164,76 @@ async def test_existing_routes_can_refuse_everything_and_each_is_named(stores: S
         await stores.imports(Wanted(V1, URL), Wanted(V2, URL), Wanted(V3, URL), existing=Existing.REFUSE)
     assert [violation.field for violation in refused.value.violations] == ["routes[1].key"]
     assert len(await stores.routes.list_routes(RouteQuery())) == 1
+
+
+async def test_routes_at_the_revisions_that_are_expected_are_changed(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL), Wanted(V2, URL), Wanted(V3, URL))
+    merged = await stores.imports(
+        Wanted(V1, NEWER, expected_revision=1), Wanted(V2, URL, expected_revision=2), Wanted(V3, NEWER)
+    )
+    assert (merged.imported.updated, merged.imported.unchanged) == (2, 1)
+    assert list(merged.revisions) == [4, 2, 5]
+
+
+@pytest.mark.parametrize("existing", [Existing.UPDATE, Existing.SKIP])
+async def test_routes_at_other_revisions_refuse_all_and_each_is_named(stores: Stores, existing: Existing) -> None:
+    await stores.imports(Wanted(V1, URL), Wanted(V2, URL))
+    await stores.imports(Wanted(V2, NEWER))
+    with pytest.raises(RevisionsMismatch) as refused:
+        await stores.imports(
+            Wanted(V1, NEWER, expected_revision=1),
+            Wanted(V2, URL, expected_revision=2),
+            Wanted(V3, URL, expected_revision=12),
+            existing=existing,
+        )
+    assert [(violation.field, violation.description) for violation in refused.value.violations] == [
+        ("routes[1].expected_revision", "is 2, and the route is at revision 3"),
+        ("routes[2].expected_revision", "is 12, and there is no such route"),
+    ]
+    assert len(await stores.history()) == 3
+
+
+async def test_of_many_routes_at_other_revisions_the_first_are_named(stores: Stores) -> None:
+    keys = [replace(V1, version=f"v{number}") for number in range(40)]
+    await stores.imports(*(Wanted(key, URL) for key in keys))
+    with pytest.raises(RevisionsMismatch) as refused:
+        await stores.imports(*(Wanted(key, NEWER, expected_revision=99) for key in reversed(keys)))
+    fields = [violation.field for violation in refused.value.violations]
+    assert fields == [f"routes[{number}].expected_revision" for number in range(MOST_VIOLATIONS)]
+    assert refused.value.message.endswith("; and more")
+
+
+# The stores are shared by the examples on purpose: each begins where the one before it ended.
+@configured(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(1, 12), late=st.data())
+async def test_one_route_that_somebody_else_has_changed_refuses_all(
+    stores: Stores, count: int, late: st.DataObject
+) -> None:
+    keys = [replace(V1, version=f"v{number}") for number in range(count)]
+    await stores.imports(*(Wanted(key, URL) for key in keys))
+    before = {route.key: route for route in await stores.routes.list_routes(RouteQuery())}
+    changed = late.draw(st.sampled_from(keys))
+    await stores.changer.update(Update(changed, f"{URL}/{before[changed].revision}"), INTENT)
+    history = await stores.history()
+    wanted = [Wanted(key, NEWER, expected_revision=before[key].revision) for key in keys]
+    with pytest.raises(RevisionsMismatch) as refused:
+        await stores.imports(*wanted)
+    (violation,) = refused.value.violations
+    assert violation.field == f"routes[{keys.index(changed)}].expected_revision"
+    assert await stores.history() == history
+    others = [each for each in wanted if each.key != changed]
+    if others:
+        assert (await stores.imports(*others)).imported.updated == len(others)
+
+
+async def test_a_change_by_somebody_else_in_the_last_moment_refuses_everything(stores: Stores) -> None:
+    await stores.imports(Wanted(V1, URL), Wanted(V2, URL))
+    async with stores.bulk.begin_import() as transaction:
+        await transaction.stage([Wanted(V1, NEWER, expected_revision=1), Wanted(V2, NEWER, expected_revision=2)])
+        await stores.changer.deactivate(Deactivate(V2), INTENT)
+        with pytest.raises(RevisionsMismatch):
+            await transaction.merge("team-a", INTENT, Existing.UPDATE)
+    assert [route.url for route in await stores.routes.list_routes(RouteQuery())] == [URL, URL]
 
 
 async def test_the_same_request_answers_as_the_first_time_did(stores: Stores) -> None:

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
-from pointsman_server.errors import FieldViolation, RequestIdReused, RoutesExist
+from pointsman_server.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.ledger import Ledger
 from pointsman_server.ports import Clock, Existing, Imported, Intent, Locked, Merged, Outcome, Remembered
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, Wanted
@@ -71,6 +71,7 @@ class MemoryImport:
         taken = [number for number, wanted in enumerate(self._wanted) if wanted.key in store.routes]
         if taken and existing is Existing.REFUSE:
             raise RoutesExist([FieldViolation(f"routes[{number}].key", "exists") for number in taken])
+        self._refuse_mismatches()
         self._record(intent, existing)
         merged = self._merged()
         if intent.request_id:
@@ -84,6 +85,16 @@ class MemoryImport:
         self._store.changes += self._changes
         self._store.revision += len(self._changes)
         self._store.requests |= self._request
+
+    def _refuse_mismatches(self) -> None:
+        violations: list[FieldViolation] = []
+        for number, wanted in enumerate(self._wanted):
+            route, expected = self._store.routes.get(wanted.key), wanted.expected_revision
+            if expected and (route is None or route.revision != expected):
+                truth = f"the route is at revision {route.revision}" if route else "there is no such route"
+                violations.append(FieldViolation(f"routes[{number}].expected_revision", f"is {expected}, and {truth}"))
+        if violations:
+            raise RevisionsMismatch(violations)
 
     def _record(self, intent: Intent, existing: Existing) -> None:
         drafts = [draft for wanted in self._wanted if (draft := self._draft(wanted, existing))]

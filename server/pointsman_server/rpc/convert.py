@@ -102,6 +102,7 @@ def import_(request: pb.ImportRequest) -> Import:
             route.url,
             labels(route.labels) if route.HasField("labels") else None,
             route.active if route.HasField("active") else None,
+            route.expected_revision,
         )
         for route in request.routes
     ]

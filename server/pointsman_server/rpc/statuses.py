@@ -24,6 +24,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.RouteExists: StatusCode.ALREADY_EXISTS,
     errors.RoutesExist: StatusCode.ALREADY_EXISTS,
     errors.RevisionMismatch: StatusCode.ABORTED,
+    errors.RevisionsMismatch: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.AccessUnavailable: StatusCode.UNAVAILABLE,
     errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
@@ -44,7 +45,7 @@ def code_of(error: errors.PointsmanError) -> StatusCode:
 def status_of(error: errors.PointsmanError) -> status_pb2.Status:
     """Build the whole status of an error of the domain."""
     details: list[Message] = [_info(error.reason, error.metadata)]
-    if isinstance(error, errors.InvalidField | errors.RoutesExist):
+    if isinstance(error, errors.InvalidField | errors.RoutesRefused):
         details.append(_bad_request(error))
     if isinstance(error, errors.RetryLater):
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_delay)))
@@ -69,7 +70,7 @@ def _info(reason: str, metadata: dict[str, str]) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
 
 
-def _bad_request(error: errors.InvalidField | errors.RoutesExist) -> error_details_pb2.BadRequest:
+def _bad_request(error: errors.InvalidField | errors.RoutesRefused) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)

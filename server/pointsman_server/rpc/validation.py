@@ -78,6 +78,7 @@ def is_plainly_valid(validator: protovalidate.Validator, request: pb.ImportReque
     return (
         lines.count("\n") == _LINES * len(routes)
         and _PLAIN_ROUTES.fullmatch(lines) is not None
+        and min(route.expected_revision for route in routes) >= 0
         and not any(validator.collect_violations(message) for message in (head, *labels.values()))
     )
 

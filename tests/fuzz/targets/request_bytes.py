@@ -54,6 +54,7 @@ GOOD: dict[str, tuple[Message, ...]] = {
         pb.ImportRequest(
             routes=[pb.ImportedRoute(key=OTHER, url="https://b.internal")], existing=pb.EXISTING_ROUTES_REFUSE
         ),
+        pb.ImportRequest(routes=[pb.ImportedRoute(key=KEY, url="https://b.internal", expected_revision=1)]),
     ),
     "Get": (pb.GetRequest(key=KEY),),
     "List": (pb.ListRequest(tenant="a", page_size=1), pb.ListRequest(page_token=LIST_TOKEN)),

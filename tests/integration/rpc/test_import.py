@@ -136,6 +136,26 @@ def test_existing_routes_are_skipped_or_refused_as_asked(grpc_stub: RouteService
     assert (done.created, done.updated, done.unchanged) == (2, 0, 1)
 
 
+def test_routes_at_other_revisions_than_expected_refuse_all_and_are_named(
+    grpc_stub: RouteServiceStub, tenant: str
+) -> None:
+    first = grpc_stub.Import(pb.ImportRequest(routes=many(tenant, 2)))
+    routes = many(tenant, 3, f"{URL}/new")
+    for wanted in routes:
+        wanted.expected_revision = first.first_revision
+    error = refused(grpc_stub.Import, pb.ImportRequest(routes=routes))
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "REVISION_MISMATCH")
+    expected = first.first_revision
+    assert error.fields == {
+        "routes[1].expected_revision": f"is {expected}, and the route is at revision {expected + 1}",
+        "routes[2].expected_revision": f"is {expected}, and there is no such route",
+    }
+    routes[1].expected_revision += 1
+    assert grpc_stub.Import(pb.ImportRequest(routes=routes[:2])).updated == 2
+    routes[1].expected_revision = -1
+    assert set(refused(grpc_stub.Import, pb.ImportRequest(routes=routes[:2])).fields) == {"routes[1].expected_revision"}
+
+
 @pytest.mark.parametrize("count", [0, 10_001])
 def test_there_are_no_fewer_routes_than_one_and_no_more_than_allowed(
     grpc_stub: RouteServiceStub, tenant: str, count: int

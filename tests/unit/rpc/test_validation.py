@@ -31,6 +31,7 @@ ROUTES = st.builds(
     url=URLS,
     labels=st.one_of(st.none(), st.builds(pb.Labels, labels=LABELS)),
     active=st.sampled_from([None, True, False]),
+    expected_revision=st.sampled_from([0, 17, 2**63 - 1, -1, -(2**63)]),
 )
 REQUESTS = st.builds(
     pb.ImportRequest,
@@ -60,6 +61,13 @@ def test_what_is_plainly_valid_has_no_violation(request: pb.ImportRequest) -> No
 @pytest.mark.parametrize("url", ["https://payments.internal:8443/a?b=c", "http://[::1]:80", "grpc://a/" + "b" * 1000])
 def test_usual_routes_are_plainly_valid(url: str) -> None:
     assert is_plainly_valid(VALIDATOR, of(*(route(f"team-a/s{number}/prod/v1", url) for number in range(10))))
+
+
+def test_a_revision_may_be_expected_but_none_before_the_first() -> None:
+    expecting = route()
+    for revision, plain in ((17, True), (-1, False)):
+        expecting.expected_revision = revision
+        assert is_plainly_valid(VALIDATOR, of(route(), expecting)) is plain
 
 
 def test_lines_that_add_up_are_not_taken_for_routes() -> None:

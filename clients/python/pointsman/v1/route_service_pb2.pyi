@@ -655,10 +655,15 @@ class ImportedRoute(google.protobuf.message.Message):
     URL_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     ACTIVE_FIELD_NUMBER: builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: builtins.int
     url: builtins.str
     """The URL, with the rules of CreateRequest.url."""
     active: builtins.bool
     """Whether the route is active. Unset, a new route is."""
+    expected_revision: builtins.int
+    """The revision the route must be at; 0: any. A route that is at another one, or that there is not, refuses the whole
+    request: ABORTED with REVISION_MISMATCH.
+    """
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route; at most once in a request."""
@@ -674,9 +679,10 @@ class ImportedRoute(google.protobuf.message.Message):
         url: builtins.str = ...,
         labels: Global___Labels | None = ...,
         active: builtins.bool | None = ...,
+        expected_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "key", b"key", "labels", b"labels"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "key", b"key", "labels", b"labels", "url", b"url"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "expected_revision", b"expected_revision", "key", b"key", "labels", b"labels", "url", b"url"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_active", b"_active"]) -> typing.Literal["active"] | None: ...
 
 Global___ImportedRoute: typing_extensions.TypeAlias = ImportedRoute

@@ -170,7 +170,7 @@ class RouteServiceServicer(object):
         again: what was imported before then answers as it did.
 
         Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
-        ROUTE_EXISTS.
+        ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

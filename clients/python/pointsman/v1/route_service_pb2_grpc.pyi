@@ -348,7 +348,7 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     again: what was imported before then answers as it did.
 
     Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
-    ROUTE_EXISTS.
+    ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
     """
 
     Get: _RouteServiceGetType
@@ -498,7 +498,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         again: what was imported before then answers as it did.
 
         Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
-        ROUTE_EXISTS.
+        ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
         """
 
     @abc.abstractmethod

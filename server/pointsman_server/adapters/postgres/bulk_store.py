@@ -11,7 +11,7 @@ from pointsman_server.adapters.postgres.connection import Connection, Step, arra
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import FIND_REQUESTS, NOTIFY_CHANNEL, REMEMBER
 from pointsman_server.apart import apart
-from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, RequestIdReused, RoutesExist
+from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.ports import Existing, Imported, Intent, Merged
 from pointsman_server.routes import Wanted
 
@@ -19,7 +19,7 @@ from pointsman_server.routes import Wanted
 STAGING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_routes (
     position int, event_id uuid, tenant text COLLATE "C", service text COLLATE "C", env text COLLATE "C",
-    version text COLLATE "C", url text, active boolean, labels jsonb
+    version text COLLATE "C", url text, active boolean, labels jsonb, expected_revision bigint
 ) ON COMMIT DELETE ROWS
 """
 
@@ -35,6 +35,13 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 
 EXISTING = """
 SELECT s.position, r.revision FROM staged_routes AS s JOIN routes AS r USING (tenant, service, env, version)
+ ORDER BY s.position LIMIT %s
+"""
+
+MISMATCHES = """
+SELECT s.position, s.expected_revision, r.revision
+  FROM staged_routes AS s LEFT JOIN routes AS r USING (tenant, service, env, version)
+ WHERE s.expected_revision > 0 AND r.revision IS DISTINCT FROM s.expected_revision
  ORDER BY s.position LIMIT %s
 """
 
@@ -121,6 +128,7 @@ class PostgresImport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._staged = 0
+        self._expects = False
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
         """See ImportTransaction.remembered."""
@@ -138,6 +146,7 @@ class PostgresImport:
     async def stage(self, wanted: Sequence[Wanted]) -> None:
         """See ImportTransaction.stage."""
         self._staged = len(wanted)
+        self._expects = any(each.expected_revision for each in wanted)
         lines = await apart(lambda: copy_text(wanted), len(wanted))
         await self._connection.execute(STAGING)
         async with self._connection.cursor().copy(COPY) as copy:
@@ -151,6 +160,8 @@ class PostgresImport:
             return known
         if existing is Existing.REFUSE:
             await self._refuse_existing()
+        if self._expects:
+            await self._refuse_mismatches()
         merged = await self._merge(intent, update=existing is Existing.UPDATE)
         if intent.request_id:
             remembered = _remembered(tenant, intent, merged.imported)
@@ -164,6 +175,11 @@ class PostgresImport:
         if rows:
             rule = "exists at revision {}: leave it out, or let it be updated or skipped"
             raise RoutesExist([FieldViolation(f"routes[{row[0]}].key", rule.format(row[1])) for row in rows])
+
+    async def _refuse_mismatches(self) -> None:
+        rows = await (await self._connection.execute(MISMATCHES, [MOST_VIOLATIONS + 1])).fetchall()
+        if rows:
+            raise RevisionsMismatch([_mismatch(*row) for row in rows])
 
     async def _merge(self, intent: Intent, *, update: bool) -> Merged:
         values = {
@@ -188,6 +204,12 @@ class PostgresImport:
         return await (await self._connection.execute(sql, values)).fetchone()
 
 
+def _mismatch(position: int, expected: int, revision: int | None) -> FieldViolation:
+    """Say that the route of a position is at another revision than was expected; None: there is no route."""
+    truth = "there is no such route" if revision is None else f"the route is at revision {revision}"
+    return FieldViolation(f"routes[{position}].expected_revision", f"is {expected}, and {truth}")
+
+
 def _remembered(tenant: str, intent: Intent, imported: Imported) -> dict[str, Any]:
     return {
         "tenant": tenant,
@@ -207,8 +229,8 @@ def copy_text(wanted: Iterable[Wanted]) -> bytes:
     return "".join(
         [
             f"{number}\t{_uuid(digits, 32 * number)}\t{key.tenant}\t{key.service}\t{key.env}\t{key.version}\t{url}\t"
-            f"{actives[active]}\t{labels.text(named)}\n"
-            for number, (key, url, named, active) in enumerate(rows)
+            f"{actives[active]}\t{labels.text(named)}\t{expected}\n"
+            for number, (key, url, named, active, expected) in enumerate(rows)
         ]
     ).encode()
 
