@@ -44,6 +44,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
         grpc.StatusCode.ABORTED,
         {"key": "a/b/c/d", "expected_revision": "5", "revision": "7"},
     ),
+    (errors.RevisionsMismatch([FieldViolation("routes[1].expected_revision", "is 5")]), grpc.StatusCode.ABORTED, {}),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
     (errors.RateLimited("tenant.writes", 0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "tenant.writes"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
