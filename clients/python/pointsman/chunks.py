@@ -33,12 +33,16 @@ _PLACE = re.compile(r"routes\[(\d+)\]\.?")
 
 
 class ImportedRoute(NamedTuple):
-    """What one route shall be. None for ``labels`` or ``active``: as it is, and for a new route none, and active."""
+    """What one route shall be. None for ``labels`` or ``active``: as it is, and for a new route none, and active.
+
+    ``expected_revision`` is the one that it must be at; 0: any.
+    """
 
     key: RouteKey | str
     url: str
     labels: Mapping[str, str] | None = None
     active: bool | None = None
+    expected_revision: int = 0
 
 
 class Importable(Protocol):
@@ -55,6 +59,9 @@ class Importable(Protocol):
 
     @property
     def active(self) -> bool | None: ...  # noqa: D102
+
+    @property
+    def expected_revision(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +137,10 @@ def message_of(route: Importable) -> route_service_pb2.ImportedRoute:
             url=route.url,
             labels=None if route.labels is None else _labels(tuple(route.labels.items())),
             active=route.active,
+            expected_revision=route.expected_revision,
         )
     except ValueError as error:
-        raise InvalidArgument("a text is no valid Unicode", reason="INVALID_FIELD") from error
+        raise InvalidArgument("a text is no valid Unicode, or a number is too large", reason="INVALID_FIELD") from error
 
 
 @lru_cache(1024)

@@ -273,7 +273,8 @@ class Client:
         ``done`` is called after each call with what it did. ``timeout`` bounds each call.
 
         Raises what the first call that failed did, with ``violations`` that count in ``routes``, once those that
-        were under way have ended: InvalidArgument, RouteExists (``Existing.REFUSE`` alone), and RequestIdReused.
+        were under way have ended: InvalidArgument, RouteExists (``Existing.REFUSE`` alone), RevisionMismatch (where
+        a route has an ``expected_revision``), and RequestIdReused.
         """
         total = ImportResult()
         calls: deque[Future[ImportResult]] = deque()

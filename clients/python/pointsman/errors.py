@@ -41,7 +41,7 @@ class PointsmanError(Exception):
             which is so when it was never reached.
         message: what went wrong, for people.
         metadata: details of the reason, for example ``{"key": "team-a/payments/prod/v9", "revision": "1042"}``.
-        violations: each malformed field; empty unless the request was malformed.
+        violations: each malformed field, or of a refused import each route that is to blame; otherwise empty.
         request_id: the id under which the server logged the call; empty when it gave none.
         retry_delay: how long the server asks to wait before another try, or None.
     """
@@ -110,7 +110,7 @@ class RouteExists(Conflict):
 
 
 class RevisionMismatch(Conflict):
-    """The route is not at ``expected_revision``; ``metadata["revision"]`` says where it is."""
+    """The route is not at ``expected_revision``; ``metadata["revision"]``, or ``violations``, say where it is."""
 
 
 class Unauthenticated(PointsmanError):

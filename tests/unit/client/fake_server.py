@@ -21,6 +21,11 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteS
 
 REQUEST_ID = "4bf92f35"
 T0 = 1_700_000_000
+IMPORT_REFUSALS = {
+    "url": (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    "key": (grpc.StatusCode.ALREADY_EXISTS, "ROUTE_EXISTS"),
+    "expected_revision": (grpc.StatusCode.ABORTED, "REVISION_MISMATCH"),
+}
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,7 @@ class FakeServer(RouteServiceServicer):
             violations = list(self._import_violations(request))
             if violations:
                 details = (error_details_pb2.BadRequest(field_violations=violations[:16]),)
-                taken = violations[0].description == "exists"
-                code = grpc.StatusCode.ALREADY_EXISTS if taken else grpc.StatusCode.INVALID_ARGUMENT
-                reason = "ROUTE_EXISTS" if taken else "INVALID_FIELD"
+                code, reason = IMPORT_REFUSALS[violations[0].field.rpartition(".")[2]]
                 abort(context, Failure(code, "refused", reason, details=details))
             response = pb.ImportResponse()
             for wanted in request.routes:
@@ -274,6 +277,9 @@ class FakeServer(RouteServiceServicer):
                 yield make(field=f"routes[{number}].url", description="is refused")
             if request.existing == pb.EXISTING_ROUTES_REFUSE and parts_of(wanted.key) in self.routes:
                 yield make(field=f"routes[{number}].key", description="exists")
+            route = self.routes.get(parts_of(wanted.key))
+            if wanted.expected_revision and (route is None or route.revision != wanted.expected_revision):
+                yield make(field=f"routes[{number}].expected_revision", description="is another one")
 
     def _import(self, wanted: Any, request: Any, response: pb.ImportResponse) -> None:
         before = self.routes.get(parts_of(wanted.key))

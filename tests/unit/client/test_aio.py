@@ -6,7 +6,16 @@ import grpc
 import grpc.aio
 import pytest
 
-from pointsman import AsyncClient, Client, RouteInactive, RouteNotFound, Unavailable
+from pointsman import (
+    AsyncClient,
+    Client,
+    ImportedRoute,
+    RevisionMismatch,
+    RouteInactive,
+    RouteNotFound,
+    Unavailable,
+    chunks,
+)
 
 from .fake_server import Failure, FakeServer
 
@@ -44,6 +53,21 @@ async def test_splits_a_large_batch_and_keeps_its_order(async_client: AsyncClien
     keys = [f"a/b/c/v{number}" for number in range(1001)]
     assert [str(result.key) for result in await async_client.batch_resolve(keys)] == keys
     assert [len(call.request.keys) for call in server.calls] == [1000, 1]
+
+
+async def test_imports_many_routes_each_at_the_revision_that_was_seen(
+    async_client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MOST_ROUTES", 10)
+    seen = [server.add(f"a/b/c/v{number}", URL) for number in range(25)]
+    routes = [
+        ImportedRoute(f"a/b/c/v{n}", f"{URL}/new", expected_revision=each.revision) for n, each in enumerate(seen)
+    ]
+    total = await async_client.import_routes(routes)
+    assert (total.updated, len(server.called("Import"))) == (25, 3)
+    with pytest.raises(RevisionMismatch) as raised:
+        await async_client.import_routes(routes[:12], concurrency=1)
+    assert raised.value.violations[0].field == "routes[0].expected_revision"
 
 
 async def test_pages_by_itself(async_client: AsyncClient, server: FakeServer) -> None:

@@ -1,10 +1,17 @@
 """cli.applying: make the routes be what a file says."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+
+from pointsman import chunks
+from pointsman.cli import sending
+from pointsman.v1 import route_service_pb2 as pb
 
 from .conftest import Run
 from .fake_server import Failure, FakeServer
@@ -17,6 +24,8 @@ routes:
     active: false
     labels: {tier: gold}
 """
+
+GONE = Failure(grpc.StatusCode.UNAVAILABLE, "gone", trailers=(("grpc-retry-pushback-ms", "-1"),))
 
 
 @pytest.fixture(autouse=True)
@@ -142,10 +151,142 @@ class TestBadFiles:
         assert (done.exit_code, done.stderr) == (2, "none.yaml: No such file or directory\n")
 
 
-def test_a_change_by_somebody_else_in_between_is_not_overwritten(run: Run, server: FakeServer) -> None:
-    details = {"expected_revision": "1", "revision": "9"}
-    server.fail("Update", Failure(grpc.StatusCode.ABORTED, "another revision", "REVISION_MISMATCH", details))
-    done = run("apply", "-f", "routes.yaml")
-    assert done.exit_code == 4
-    assert "update a/b/c/v1 failed, 1 of 2 steps are done: run it again" in done.stderr
-    assert server.called("Update")[0].request.expected_revision == 1
+def versions(*actives: bool, url: str = "https://x.internal") -> None:
+    """Write a file of the versions of one family."""
+    lines = (f"- {{key: p/q/r/v{n}, url: '{url}', active: {str(on).lower()}}}\n" for n, on in enumerate(actives))
+    Path("routes.yaml").write_text("routes:\n" + "".join(lines))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of two routes."""
+    monkeypatch.setattr(chunks, "MOST_ROUTES", 2)
+
+
+class TestCalls:
+    def test_what_is_new_is_one_call_and_what_changes_another(self, run: Run, server: FakeServer) -> None:
+        run("apply", "-f", "routes.yaml")
+        creating, changing = (call.request for call in server.called("Import"))
+        assert (creating.existing, changing.existing) == (pb.EXISTING_ROUTES_REFUSE, pb.EXISTING_ROUTES_UPDATE)
+        assert [each.key.version for each in creating.routes] == ["v2"]
+        assert [(each.key.version, each.expected_revision) for each in changing.routes] == [("v1", 1)]
+        assert creating.request_id != changing.request_id
+
+    def test_a_switch_of_versions_is_done_as_a_whole_and_nobody_sees_none_active(
+        self, run: Run, server: FakeServer
+    ) -> None:
+        versions(True, False)
+        run("apply", "-f", "routes.yaml")
+        versions(False, True, url="https://y.internal")
+        server.calls.clear()
+        assert run("apply", "-f", "routes.yaml").exit_code == 0
+        (call,) = server.called("Import")
+        assert [(each.key.version, each.active) for each in call.request.routes] == [("v1", True), ("v0", False)]
+
+    @pytest.mark.usefixtures("small")
+    def test_of_many_calls_those_that_take_something_out_of_service_come_last_one_after_another(
+        self, run: Run, server: FakeServer
+    ) -> None:
+        versions(*[True] * 7, *[False] * 5)
+        run("apply", "-f", "routes.yaml")
+        versions(*[False] * 7, *[True] * 5)
+        before = len(server.changes)
+        assert run("apply", "-f", "routes.yaml").exit_code == 0
+        actives = [change.after.active for change in server.changes[before:]]
+        assert actives == [True] * 5 + [False] * 7
+
+    def test_what_is_pruned_goes_last_and_only_as_it_was_seen(self, run: Run, server: FakeServer) -> None:
+        run("apply", "-f", "routes.yaml", "--prune", "--yes", "--reason", "release 7")
+        assert writes(server) == ["Import", "Import", "Delete"]
+        (call,) = server.called("Delete")
+        assert (call.request.expected_revision, call.request.reason) == (2, "release 7")
+
+    @pytest.mark.usefixtures("small")
+    def test_many_are_pruned(self, run: Run, server: FakeServer) -> None:
+        for number in range(50):
+            server.add(f"a/b/c/w{number}", "https://gone.internal")
+        done = run("apply", "-f", "routes.yaml", "--prune", "--yes")
+        assert done.stderr == "done: create 1, change 1, delete 51\n"
+        assert sorted(server.state()) == ["a/b/c/v1", "a/b/c/v2", "z/b/c/v1"]
+
+    def test_waits_where_the_server_asks_to(self, run: Run, server: FakeServer) -> None:
+        details = (error_details_pb2.RetryInfo(retry_delay=Duration(nanos=1_000_000)),)
+        limited = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast", "RATE_LIMITED", details=details)
+        server.fail("Import", *[limited] * 10)
+        server.fail("Delete", *[limited] * 10)
+        assert run("apply", "-f", "routes.yaml", "--prune", "--yes").exit_code == 0
+        for method in ("Import", "Delete"):
+            assert len({call.request.request_id for call in server.called(method)[:11]}) == 1
+
+    def test_a_server_that_comes_back_is_waited_for(
+        self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.0)
+        server.fail("Import", *[GONE] * 7)
+        assert run("apply", "-f", "routes.yaml").exit_code == 0
+        server.fail("Delete", *[GONE] * 8)
+        done = run("apply", "-f", "routes.yaml", "--prune", "--yes")
+        assert done.exit_code == 5
+        assert "a/x/c/v1 was to be deleted\n0 of 1 changes are done: run it again" in done.stderr
+
+
+Meanwhile = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Let somebody else do something between the difference and the first call."""
+    return lambda do: monkeypatch.setattr("pointsman.cli.applying._confirm", lambda _found, _yes: do())
+
+
+class TestRefusals:
+    def test_a_change_by_somebody_else_in_between_is_not_overwritten(
+        self, run: Run, server: FakeServer, meanwhile: Meanwhile
+    ) -> None:
+        def change() -> None:
+            server.add("a/b/c/v1", "https://theirs.internal")
+            del server.routes["a", "x", "c", "v1"]
+
+        Path("routes.yaml").write_text(FILE + "  - {key: a/x/c/v1, url: 'https://new.internal'}\n")
+        meanwhile(change)
+        done = run("apply", "-f", "routes.yaml")
+        assert done.exit_code == 4
+        assert done.stderr.splitlines() == [
+            "error: a/b/c/v1 expected_revision: is another one (request 4bf92f35)",
+            "a/x/c/v1 expected_revision: is another one",
+            "a call is made as a whole or not at all: this one was of a/b/c/v1 to a/x/c/v1, 2 in all",
+            "1 of 3 changes are done: run it again",
+        ]
+        assert server.state()["a/b/c/v1"][0] == "https://theirs.internal"
+
+    def test_nor_is_a_route_that_somebody_else_has_created(
+        self, run: Run, server: FakeServer, meanwhile: Meanwhile
+    ) -> None:
+        meanwhile(lambda: server.add("a/b/c/v2", "https://theirs.internal"))
+        done = run("apply", "-f", "routes.yaml")
+        assert done.exit_code == 4
+        assert done.stderr.splitlines() == [
+            "error: a/b/c/v2 key: exists (request 4bf92f35)",
+            "a call is made as a whole or not at all: this one was of a/b/c/v2",
+            "0 of 2 changes are done: run it again",
+        ]
+
+    @pytest.mark.usefixtures("small")
+    def test_with_json_the_keys_are_in_the_document(self, run: Run, server: FakeServer, meanwhile: Meanwhile) -> None:
+        versions(*[True] * 6)
+        meanwhile(lambda: [server.add(f"p/q/r/v{number}", "https://theirs.internal") for number in range(2)])
+        done = run("apply", "-f", "routes.yaml", "--json")
+        error = json.loads(done.stderr)["error"]
+        assert (error["reason"], error["message"]) == ("ROUTE_EXISTS", "p/q/r/v0 key: exists")
+        assert [each["field"] for each in error["violations"]] == ["p/q/r/v0 key", "p/q/r/v1 key"]
+        # Calls that were under way with the one that is refused are made.
+        total = sum(change.after.url == "https://x.internal" for change in server.changes)
+        assert error["notes"][-1] == f"{total} of 6 changes are done: run it again"
+
+    def test_again_goes_on_where_it_failed(self, run: Run, server: FakeServer) -> None:
+        server.fail("Import", Failure(grpc.StatusCode.PERMISSION_DENIED, "may not", "FORBIDDEN"))
+        first = run("apply", "-f", "routes.yaml")
+        assert (first.exit_code, first.stderr.splitlines()[0]) == (6, "error: may not (request 4bf92f35)")
+        assert "0 of 2 changes are done" in first.stderr
+        assert run("apply", "-f", "routes.yaml").exit_code == 0
+        assert run("apply", "-f", "routes.yaml", "--dry-run", "--exit-code").exit_code == 0

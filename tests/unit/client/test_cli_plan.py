@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from pointsman import Activation, Route, RouteKey
+from pointsman import ImportedRoute, Route, RouteKey
 from pointsman.cli.entries import Entry
-from pointsman.cli.plan import Progress, differences, steps
+from pointsman.cli.plan import Difference, changes, creations, deletions, differences
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,41 +39,44 @@ def test_without_prune_nothing_is_deleted() -> None:
     assert diff([], [route("a/b/c/v1")]) == []
 
 
-def test_the_new_version_is_live_before_the_old_one_goes() -> None:
+def found(entries: list[Entry], routes: list[Route], *, prune: bool = False) -> list[Difference]:
+    return differences(entries, {route.key: route for route in routes}, prune=prune)
+
+
+def test_what_is_new_is_created_as_a_whole() -> None:
+    some = found([entry("a/b/c/v1", active=False), entry("a/b/c/v2", labels={"x": "y"}), entry("a/b/c/v3")], [])
+    assert creations(some) == [
+        ImportedRoute(RouteKey.parse("a/b/c/v1"), "https://x", {}, False),
+        ImportedRoute(RouteKey.parse("a/b/c/v2"), "https://x", {"x": "y"}, True),
+        ImportedRoute(RouteKey.parse("a/b/c/v3"), "https://x", {}, True),
+    ]
+    assert (changes(some), deletions(some)) == ([], [])
+
+
+def test_of_what_there_is_only_what_changes_is_sent_and_only_for_the_revision_that_was_seen() -> None:
+    routes = [route(f"a/b/c/v{number}", revision=number) for number in (1, 2, 3)]
+    entries = [entry("a/b/c/v1", "https://new"), entry("a/b/c/v2", labels={}), entry("a/b/c/v3", active=False)]
+    some = found(entries, routes)
+    assert changes(some) == [
+        ImportedRoute(RouteKey.parse("a/b/c/v1"), "https://new", None, None, 1),
+        ImportedRoute(RouteKey.parse("a/b/c/v2"), "https://x", {}, None, 2),
+        ImportedRoute(RouteKey.parse("a/b/c/v3"), "https://x", None, False, 3),
+    ]
+    assert (creations(some), deletions(some)) == ([], [])
+
+
+def test_what_goes_out_of_service_comes_last() -> None:
     entries = [
-        entry("a/b/c/v1", active=False),
+        entry("a/b/c/v1", "https://new", active=False),
         entry("a/b/c/v2", "https://new", active=True),
-        entry("a/b/c/v3"),
+        entry("a/b/c/v3", active=False),
+        entry("a/b/c/v4", "https://new"),
     ]
-    routes = [route("a/b/c/v1"), route("a/b/c/v2", active=False), route("a/b/c/v4")]
-    found = differences(entries, {route.key: route for route in routes}, prune=True)
-    assert [f"{step.method} {step.key.version}" for step in steps(found)] == [
-        "create v3",
-        "update v2",
-        "activate v2",
-        "deactivate v1",
-        "delete v4",
-    ]
+    routes = [route("a/b/c/v1"), route("a/b/c/v2", active=False), route("a/b/c/v3"), route("a/b/c/v4", active=False)]
+    assert [str(each.key)[-2:] for each in changes(found(entries, routes))] == ["v2", "v4", "v1", "v3"]
 
 
-def test_a_route_that_goes_out_of_service_keeps_its_url_until_then() -> None:
-    old = route("a/b/c/v1")
-    found = differences([entry("a/b/c/v1", "https://new", active=False)], {old.key: old}, prune=False)
-    assert [step.method for step in steps(found)] == ["deactivate", "update"]
-
-
-def test_only_what_changes_is_sent() -> None:
-    old = route("a/b/c/v1")
-    (step,) = steps(differences([entry("a/b/c/v1", "https://new")], {old.key: old}, prune=False))
-    assert step.arguments == {"url": "https://new"}
-
-
-def test_each_step_expects_the_route_as_the_one_before_left_it() -> None:
-    old = route("a/b/c/v1", active=False, revision=7)
-    update, activate = steps(differences([entry("a/b/c/v1", "https://new", True)], {old.key: old}, prune=False))
-    progress = Progress("why")
-    assert progress.arguments(update) == {"url": "https://new", "expected_revision": 7, "reason": "why"}
-    progress.done(update, route("a/b/c/v1", revision=9))
-    assert progress.arguments(activate)["expected_revision"] == 9
-    progress.done(activate, Activation(route("a/b/c/v1", revision=10), 10))
-    assert progress.arguments(activate)["expected_revision"] == 10
+def test_what_is_pruned_is_deleted_as_it_is() -> None:
+    gone = route("a/b/c/v4", revision=7)
+    some = found([], [gone], prune=True)
+    assert (deletions(some), creations(some), changes(some)) == ([gone], [], [])

@@ -14,6 +14,8 @@ from pointsman import (
     Client,
     Consistency,
     DeadlineExceeded,
+    ImportedRoute,
+    ImportResult,
     InvalidArgument,
     Resolution,
     RevisionMismatch,
@@ -23,6 +25,7 @@ from pointsman import (
     RouteNotFound,
     Source,
     Unavailable,
+    chunks,
 )
 
 from .fake_server import T0, Failure, FakeServer
@@ -169,6 +172,47 @@ class TestMutations:
     def test_a_given_request_id_is_kept(self, client: Client, server: FakeServer) -> None:
         client.create(KEY, URL, request_id="deploy-17")
         assert server.calls[0].request.request_id == "deploy-17"
+
+
+class TestImport:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chunks, "MOST_ROUTES", 10)
+
+    def test_cuts_routes_into_calls_and_adds_up_what_they_did(self, client: Client, server: FakeServer) -> None:
+        server.add("a/b/c/v3", URL)
+        done: list[ImportResult] = []
+        routes = [ImportedRoute(f"a/b/c/v{number}", URL) for number in range(25)]
+        total = client.import_routes(routes, reason="the move", done=done.append)
+        assert (total.created, total.updated, total.unchanged, total.revision) == (24, 0, 1, 25)
+        assert [result.total for result in done] == [10, 10, 5]
+        assert {call.request.reason for call in server.called("Import")} == {"the move"}
+
+    def test_what_is_unset_is_not_sent(self, client: Client, server: FakeServer) -> None:
+        client.import_routes([ImportedRoute("a/b/c/v1", URL), ImportedRoute("a/b/c/v2", URL, {}, False, 0)])
+        plain, full = server.calls[0].request.routes
+        assert (plain.HasField("labels"), plain.HasField("active")) == (False, False)
+        assert (full.HasField("labels"), full.HasField("active"), full.active) == (True, True, False)
+
+    def test_a_route_at_another_revision_refuses_its_call_and_is_named_by_its_number(
+        self, client: Client, server: FakeServer
+    ) -> None:
+        seen = [server.add(f"a/b/c/v{number}", URL) for number in range(15)]
+        server.add("a/b/c/v12", f"{URL}/theirs")
+        routes = [ImportedRoute(f"a/b/c/v{n}", f"{URL}/ours", None, None, each.revision) for n, each in enumerate(seen)]
+        with pytest.raises(RevisionMismatch) as raised:
+            client.import_routes(routes)
+        assert [violation.field for violation in raised.value.violations] == ["routes[12].expected_revision"]
+        ours = [each.key.version for each in server.routes.values() if each.url == f"{URL}/ours"]
+        assert ours == [f"v{number}" for number in range(10)]
+
+    @pytest.mark.parametrize("route", [ImportedRoute(KEY, "\ud800"), ImportedRoute(KEY, URL, expected_revision=2**63)])
+    def test_what_cannot_be_sent_is_refused_before(
+        self, client: Client, server: FakeServer, route: ImportedRoute
+    ) -> None:
+        with pytest.raises(InvalidArgument):
+            client.import_routes([route])
+        assert server.calls == []
 
 
 class TestLists:

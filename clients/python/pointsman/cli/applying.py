@@ -1,23 +1,25 @@
 """``pointsman apply``: make the routes be what a file says."""
 
+import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from pointsman.aio import AsyncClient
 from pointsman.cli.context import Json, Reason, settings
 from pointsman.cli.documents import route_document
 from pointsman.cli.entries import Entry, checked
 from pointsman.cli.exits import ExitCode
 from pointsman.cli.inputs import read_text
-from pointsman.cli.plan import Difference, Progress, Step, differences, steps
+from pointsman.cli.performing import perform
+from pointsman.cli.plan import Difference, differences
 from pointsman.cli.problems import InvalidFile, Problem
 from pointsman.cli.reading import LARGEST_PAGE
 from pointsman.cli.routefile import read_route_file
 from pointsman.cli.terminal import Terminal
-from pointsman.client import Client
-from pointsman.errors import PointsmanError
 from pointsman.keys import RouteKey
 from pointsman.results import Route
 
@@ -42,19 +44,20 @@ def apply(
 
     Prints + for each route to create, ~ to change, - to delete. What an entry leaves out stays as it is; a new
     route is active, without labels. --prune looks at the tenants that occur in the file, or at its `tenants: […]`.
-    Not atomic: after an error, run it again.
+    5,000 routes are one call, done as a whole or not at all, and deletions one each: after an error, run it again.
     """
     if detailed and not dry_run:
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
     terminal = settings(context).terminal(as_json)
     entries, tenants = _read(file)
-    with settings(context).client(as_json) as client:
-        found = differences(entries, _current(client, tenants), prune=prune)
+    # The loop stands still while somebody is asked: inside of it Ctrl-C would be no answer.
+    with asyncio.Runner() as loop, _closing(settings(context).async_client(as_json), loop) as client:
+        found = differences(entries, loop.run(_current(client, tenants)), prune=prune)
         if not terminal.as_json:
             _show(terminal, found)
         if not dry_run:
             _confirm(found, yes)
-            _perform(client, steps(found), reason)
+            loop.run(perform(client, found, reason))
     _summarize(terminal, found, dry_run)
     if detailed and found:
         raise typer.Exit(ExitCode.DIFFERENT)
@@ -79,8 +82,18 @@ def _read(file: str) -> tuple[list[Entry], Sequence[str]]:
     return entries, tenants if tenants is not None else list(dict.fromkeys(entry.key.tenant for entry in entries))
 
 
-def _current(client: Client, tenants: Sequence[str]) -> dict[RouteKey, Route]:
-    return {route.key: route for tenant in tenants for route in client.list(tenant=tenant, page_size=LARGEST_PAGE)}
+@contextmanager
+def _closing(client: AsyncClient, loop: asyncio.Runner) -> Iterator[AsyncClient]:
+    try:
+        yield client
+    finally:
+        loop.run(client.close())
+
+
+async def _current(client: AsyncClient, tenants: Sequence[str]) -> dict[RouteKey, Route]:
+    return {
+        route.key: route for tenant in tenants async for route in client.list(tenant=tenant, page_size=LARGEST_PAGE)
+    }
 
 
 def _show(terminal: Terminal, found: Sequence[Difference]) -> None:
@@ -101,17 +114,6 @@ def _confirm(found: Sequence[Difference], yes: bool) -> None:
 def can_ask() -> bool:
     """Say whether a person can answer a question."""
     return sys.stdin.isatty()
-
-
-def _perform(client: Client, todo: Sequence[Step], reason: str) -> None:
-    """Take the steps, each only if nobody else has changed its route since the difference was shown."""
-    progress = Progress(reason)
-    for number, step in enumerate(todo):
-        try:
-            progress.done(step, getattr(client, step.method)(step.key, **progress.arguments(step)))
-        except PointsmanError as error:
-            error.add_note(f"{step.method} {step.key} failed, {number} of {len(todo)} steps are done: run it again")
-            raise
 
 
 def _summarize(terminal: Terminal, found: Sequence[Difference], dry_run: bool) -> None:

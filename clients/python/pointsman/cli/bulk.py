@@ -1,33 +1,19 @@
 """Many routes at once: chunks of them, some under way at once; no row is stopped by another one that is refused."""
 
-import asyncio
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pointsman import chunks
 from pointsman.aio import AsyncClient
 from pointsman.chunks import Chunk
 from pointsman.cli.entries import Entry
 from pointsman.cli.problems import InvalidFile, Problem
-from pointsman.errors import (
-    DeadlineExceeded,
-    InvalidArgument,
-    PermissionDenied,
-    PointsmanError,
-    ResourceExhausted,
-    RouteExists,
-    Unavailable,
-)
+from pointsman.cli.sending import Patience, at_once, key_of
+from pointsman.errors import InvalidArgument, PermissionDenied, PointsmanError, RouteExists
 from pointsman.results import Existing, ImportResult
 from pointsman.v1 import route_service_pb2
-
-_MOST_WAITS = 20
-_MOST_TRIES = 8
-_LONGEST_WAIT = 30.0
-"""Seconds."""
-_FIRST_PAUSE = 0.25
-"""Seconds; doubled with each try: some half a minute in all, in which a server has started again."""
 
 _Message = route_service_pb2.ImportedRoute
 
@@ -55,11 +41,10 @@ class FailedRow:
 
 @dataclass(slots=True)
 class Report:
-    """What an import did, in all. Once ``given_up`` nothing more is tried: the server is gone."""
+    """What an import did, in all."""
 
     result: ImportResult = field(default_factory=ImportResult)
     failed: list[FailedRow] = field(default_factory=list)
-    given_up: bool = False
 
     @property
     def failures(self) -> int:
@@ -77,15 +62,8 @@ async def import_rows(
     """
     await _check(client)
     work = _Work(client, plan, advance)
-    under_way: set[asyncio.Task[None]] = set()
-    for chunk in chunks.made(work.good(rows), plan.existing, plan.run, plan.reason):
-        under_way.add(asyncio.create_task(work.do(chunk)))
-        # At least one turn of the loop, in which the call goes out, before the next chunk is made.
-        await asyncio.sleep(0)
-        if len(under_way) >= plan.concurrency:
-            _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-    if under_way:
-        await asyncio.wait(under_way)
+    made = chunks.made(work.good(rows), plan.existing, plan.run, plan.reason)
+    await at_once(map(work.do, made), plan.concurrency)
     work.report.failed.sort(key=lambda row: row.line)
     return work.report
 
@@ -106,6 +84,7 @@ class _Work:
         self._client = client
         self._plan = plan
         self._advance = advance
+        self._patience = Patience()
         self._lines = array("L")
         self.report = Report()
 
@@ -133,14 +112,14 @@ class _Work:
         request = chunk.request
         while messages:
             try:
-                done = await self._patiently(Chunk(0, request))
+                done = await self._patience.of(partial(self._client.import_chunk, Chunk(0, request)))
             except PointsmanError as error:
                 refused = _refused(error, messages)
                 if not refused:
                     self._fail_all(lines, messages, error)
                     return
                 for number, why in refused.items():
-                    self._fail(FailedRow(lines[number], _key(messages[number]), error.reason or error.code.name, why))
+                    self._fail(FailedRow(lines[number], key_of(messages[number]), error.reason or error.code.name, why))
                 kept = [number for number in range(len(messages)) if number not in refused]
                 messages, lines = [messages[number] for number in kept], array("L", (lines[number] for number in kept))
                 request = chunks.chunk_of(request, messages, 0, self._plan.run).request
@@ -149,31 +128,9 @@ class _Work:
                 self._advance(len(messages))
                 return
 
-    async def _patiently(self, chunk: Chunk) -> ImportResult:
-        """Import a chunk; where the server asks to wait, wait: a large import is meant to use up its quota.
-
-        A server that is away may come back, and then answers what it has done already as it did.
-        """
-        waits, tries, pause = 0, 0, _FIRST_PAUSE
-        while True:
-            try:
-                return await self._client.import_chunk(chunk)
-            except ResourceExhausted as error:
-                waits += 1
-                if error.retry_delay is None or waits > _MOST_WAITS:
-                    raise
-                await asyncio.sleep(min(error.retry_delay.total_seconds(), _LONGEST_WAIT))
-            except (Unavailable, DeadlineExceeded):
-                tries += 1
-                if self.report.given_up or tries >= _MOST_TRIES:
-                    self.report.given_up = True
-                    raise
-                await asyncio.sleep(pause)
-                pause *= 2
-
     def _fail_all(self, lines: Sequence[int], messages: Sequence[_Message], error: PointsmanError) -> None:
         reason = error.reason or error.code.name
-        self.report.failed.append(FailedRow(lines[0], _key(messages[0]), reason, error.message, len(messages)))
+        self.report.failed.append(FailedRow(lines[0], key_of(messages[0]), reason, error.message, len(messages)))
         self._advance(len(messages))
 
     def _fail(self, row: FailedRow) -> None:
@@ -198,8 +155,3 @@ def _refused(error: PointsmanError, messages: Sequence[_Message]) -> dict[int, s
             if (message.key.tenant, message.key.env) == scope
         }
     return {}
-
-
-def _key(message: _Message) -> str:
-    key = message.key
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pointsman.cli.problems import Problem
 from pointsman.errors import InvalidArgument
@@ -34,6 +34,7 @@ class Entry:
     url: str
     active: bool | None
     labels: Mapping[str, str] | None
+    expected_revision: ClassVar[int] = 0
 
 
 def checked(raws: Iterable[RawEntry | Problem]) -> Iterator[Entry | Problem]:

@@ -1,13 +1,13 @@
-"""From what is and what shall be to the steps between: pure, no calls."""
+"""From what is and what shall be to what is between: pure, no calls."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from pointsman.chunks import ImportedRoute
 from pointsman.cli.entries import Entry
 from pointsman.cli.texts import difference_text
 from pointsman.keys import RouteKey
-from pointsman.results import Activation, Route
+from pointsman.results import Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +38,6 @@ class Difference:
         return f"{self.sign} {self.key} {difference_text(self.before, self.after)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One call: the client's method and its arguments. ``turn`` orders the steps of many routes.
-
-    ``revision`` is the one that the route had when the step was planned; 0: there was no route.
-    """
-
-    turn: int
-    method: str
-    key: RouteKey
-    revision: int
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Progress:
-    """Guards a run of steps: each one is refused if somebody else has changed its route since it was planned."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-        self._revisions: dict[RouteKey, int] = {}
-
-    def arguments(self, step: Step) -> dict[str, Any]:
-        """Return the keyword arguments of the call."""
-        expected = self._revisions.get(step.key, step.revision)
-        guard = {"expected_revision": expected} if expected else {}
-        return {**step.arguments, **guard, "reason": self._reason}
-
-    def done(self, step: Step, result: Route | Activation | int) -> None:
-        """Remember what the call returned: the next step of the same route builds upon it."""
-        route = result.route if isinstance(result, Activation) else result
-        if isinstance(route, Route):
-            self._revisions[step.key] = route.revision
-
-
 def difference(entry: Entry, route: Route | None) -> Difference | None:
     """Return how ``route`` differs from its entry, or None when it does not."""
     wanted = Wanted(
@@ -92,26 +58,31 @@ def differences(entries: Iterable[Entry], routes: Mapping[RouteKey, Route], *, p
     return [each for each in (*found, *gone) if each is not None]
 
 
-def steps(changes: Iterable[Difference]) -> list[Step]:
-    """Return the calls that remove the differences, in an order that keeps traffic safe.
+def creations(found: Iterable[Difference]) -> list[ImportedRoute]:
+    """Return the routes that there are not yet."""
+    return [
+        ImportedRoute(each.key, each.after.url, each.after.labels, each.after.active)
+        for each in found
+        if each.after and not each.before
+    ]
 
-    New versions come before old ones go, so that a family with a live version always keeps one; a route gets its
-    new URL before it goes live and loses its old one only after it went out of service.
+
+def changes(found: Iterable[Difference]) -> list[ImportedRoute]:
+    """Return what changes in the routes that there are; those that go out of service last.
+
+    So a family with a live version always keeps one.
     """
-    return sorted((step for change in changes for step in _steps(change)), key=lambda step: step.turn)
+    pairs = [(each.before, each.after) for each in found if each.before and each.after]
+    pairs.sort(key=lambda pair: pair[0].active and not pair[1].active)
+    return [_change(before, after) for before, after in pairs]
 
 
-def _steps(change: Difference) -> list[Step]:
-    before, after = change.before, change.after
-    if after is None:
-        return [Step(5, "delete", change.key, before.revision if before else 0)]
-    content = {"url": after.url, "labels": after.labels}
-    if before is None:
-        return [Step(0, "create", change.key, 0, {**content, "active": after.active})]
-    changed = {name: value for name, value in content.items() if getattr(before, name) != value}
-    leaving = before.active and not after.active
-    found = [Step(4 if leaving else 1, "update", change.key, before.revision, changed)] if changed else []
-    if before.active != after.active:
-        turn, method = (3, "deactivate") if leaving else (2, "activate")
-        found.append(Step(turn, method, change.key, before.revision))
-    return sorted(found, key=lambda step: step.turn)
+def _change(before: Route, after: Wanted) -> ImportedRoute:
+    labels = after.labels if after.labels != before.labels else None
+    active = after.active if after.active != before.active else None
+    return ImportedRoute(before.key, after.url, labels, active, before.revision)
+
+
+def deletions(found: Iterable[Difference]) -> list[Route]:
+    """Return the routes that are to go, as they are."""
+    return [each.before for each in found if each.before and not each.after]

@@ -75,6 +75,8 @@ def _advice(error: errors.PointsmanError) -> list[str]:
         return _about_permission(error)
     if isinstance(error, errors.ResourceExhausted) and error.retry_delay is not None:
         return [f"try again in {error.retry_delay.total_seconds():g} s"]
+    if error.violations:  # they say it, of each route
+        return []
     key = error.metadata.get("key", "KEY")
     advice: dict[type[errors.PointsmanError], str] = {
         errors.RouteNotFound: f"see what there is: pointsman list --tenant {key.partition('/')[0]}",
