@@ -22,6 +22,12 @@ def test_a_line_is_never_wrapped_nor_read_as_markup(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == text + "\n"
 
 
+def test_plain_text_is_written_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal(as_json=False, color=Color.ALWAYS).line("[bold]größe\x1b")
+    Terminal(as_json=False, color=Color.ALWAYS).note("a\tb")
+    assert capsys.readouterr() == ("[bold]größe\\x1b\n", "a\\tb\n")
+
+
 def test_colour_can_be_forced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

@@ -1,11 +1,11 @@
 """The application: the global options, and every command under its name."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from pointsman.cli import applying, changing, importing, reading
 from pointsman.cli.context import Json, Settings, one_token, said, settings
 from pointsman.cli.exits import HELP
 from pointsman.cli.reporting import ReportingGroup
@@ -13,9 +13,29 @@ from pointsman.cli.terminal import Color
 from pointsman.session import DEFAULT_TIMEOUT
 from pointsman.version import client_version
 
+
+class Commands(ReportingGroup):
+    """Every command, and where it is."""
+
+    homes: ClassVar[Mapping[str, str]] = {
+        "version": "pointsman.cli.app:version",
+        "resolve": "pointsman.cli.reading:resolve",
+        "get": "pointsman.cli.reading:get",
+        "list": "pointsman.cli.reading:list_routes",
+        "history": "pointsman.cli.reading:history",
+        "create": "pointsman.cli.changing:create",
+        "update": "pointsman.cli.changing:update",
+        "activate": "pointsman.cli.changing:activate",
+        "deactivate": "pointsman.cli.changing:deactivate",
+        "delete": "pointsman.cli.changing:delete",
+        "apply": "pointsman.cli.applying:apply",
+        "import": "pointsman.cli.importing:import_routes",
+    }
+
+
 app = typer.Typer(
     name="pointsman",
-    cls=ReportingGroup,
+    cls=Commands,
     help="Ask and change which URL is live for tenant / service / env / version.",
     epilog=HELP,
     no_args_is_help=True,
@@ -70,7 +90,6 @@ def options(
     context.obj = Settings(server, timeout, as_json, color, *bearer, by_tls, ca_file, cert_file, key_file)
 
 
-@app.command(epilog=HELP)
 def version(context: typer.Context, as_json: Json = False) -> None:
     """Print the version of this client."""
     terminal = settings(context).terminal(as_json)
@@ -78,16 +97,3 @@ def version(context: typer.Context, as_json: Json = False) -> None:
         terminal.document({"version": client_version()})
     else:
         terminal.line(f"pointsman {client_version()}")
-
-
-app.command("resolve", epilog=HELP)(reading.resolve)
-app.command("get", epilog=HELP)(reading.get)
-app.command("list", epilog=HELP)(reading.list_routes)
-app.command("history", epilog=HELP)(reading.history)
-app.command("create", epilog=HELP)(changing.create)
-app.command("update", epilog=HELP)(changing.update)
-app.command("activate", epilog=HELP)(changing.activate)
-app.command("deactivate", epilog=HELP)(changing.deactivate)
-app.command("delete", epilog=HELP)(changing.delete)
-app.command("apply", epilog=HELP)(applying.apply)
-app.command("import", epilog=HELP)(importing.import_routes)

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pointsman.aio import AsyncClient
 from pointsman.cli.targets import is_local
 from pointsman.cli.terminal import Color, Terminal
 from pointsman.client import Client
 
-AnyClient = TypeVar("AnyClient", Client, AsyncClient)
+if TYPE_CHECKING:
+    from pointsman.aio import AsyncClient
+
+AnyClient = TypeVar("AnyClient", Client, "AsyncClient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,10 @@ class Settings:
         """Return a client for one command. Raises BadParameter for options that cannot be used."""
         return self._connected(Client, as_json)
 
-    def async_client(self, as_json: bool) -> AsyncClient:
+    def async_client(self, as_json: bool) -> "AsyncClient":
         """Return a client for a command that does many things at once. Raises as ``client`` does."""
+        from pointsman.aio import AsyncClient
+
         return self._connected(AsyncClient, as_json)
 
     def _connected(self, kind: type[AnyClient], as_json: bool) -> AnyClient:

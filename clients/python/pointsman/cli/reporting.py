@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from pointsman import errors
 from pointsman.cli.documents import error_document
 from pointsman.cli.exits import ExitCode, exit_code
+from pointsman.cli.loading import LoadingGroup
 from pointsman.cli.problems import InvalidFile
 from pointsman.cli.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20
 
 
-class ReportingGroup(TyperGroup):
+class ReportingGroup(LoadingGroup):
     """The commands of ``pointsman``; no error of theirs reaches the user as a traceback, unless it is a bug."""
 
     def main(

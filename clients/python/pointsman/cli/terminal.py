@@ -1,15 +1,18 @@
-"""What a command writes: for people to a terminal, or one JSON document. Results to stdout, all else to stderr."""
+"""What a command writes: for people to a terminal, or one JSON document. Results to stdout, all else to stderr.
+
+rich is loaded once there is something to be laid out or coloured; a line of text needs neither.
+"""
 
 import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A pipe has no width: nothing may be wrapped or cut for the programs that read it.
 _PIPE_WIDTH = 100_000
@@ -29,13 +32,16 @@ class Terminal:
 
     def __init__(self, as_json: bool, color: Color) -> None:
         self.as_json = as_json
-        self._out = _console(color, stderr=False)
-        self._err = _console(color, stderr=True)
+        self._color = color
 
-    @property
-    def err(self) -> Console:
+    @cached_property
+    def _out(self) -> "Console":
+        return _console(self._color, stderr=False)
+
+    @cached_property
+    def err(self) -> "Console":
         """The console for progress and questions."""
-        return self._err
+        return _console(self._color, stderr=True)
 
     def document(self, document: object) -> None:
         """Write the one JSON document of this command."""
@@ -43,15 +49,23 @@ class Terminal:
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line for people; it is never wrapped."""
+        if not style:
+            sys.stdout.write(f"{printable(text)}\n")
+            return
+        from rich.text import Text
+
         self._out.print(Text(printable(text), style=style), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Write one line to stderr, about the work and not of it; none with ``--json``."""
         if not self.as_json:
-            self._err.print(Text(printable(text)), soft_wrap=True)
+            sys.stderr.write(f"{printable(text)}\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table: to a terminal it folds, to a pipe each row is one line."""
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -73,7 +87,9 @@ def write_error(document: dict[str, Any], lines: Sequence[str], as_json: bool) -
         sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
 
 
-def _console(color: Color, *, stderr: bool) -> Console:
+def _console(color: Color, *, stderr: bool) -> "Console":
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         stderr=stderr,
