@@ -1,12 +1,14 @@
-"""The HTTP port for operations: metrics for Prometheus, health for people and for load balancers."""
+"""What operations can ask by HTTP: metrics for Prometheus, health for people and for load balancers."""
 
+import json
 from collections.abc import Callable
+from http import HTTPStatus
 
-from aiohttp import web
-
+from pointsman_server.http_port import Answer, HttpPort
 from pointsman_server.monitoring import Monitor, State
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+JSON_TYPE = "application/json; charset=utf-8"
 
 
 class Operations:
@@ -16,27 +18,27 @@ class Operations:
         self._monitor = monitor
         self._render = render
         self._draining = draining
-        application = web.Application()
-        application.router.add_get("/metrics", self._metrics)
-        application.router.add_get("/health", self._ready)
-        application.router.add_get("/health/ready", self._ready)
-        application.router.add_get("/health/live", self._live)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._port = HttpPort(
+            {
+                "/metrics": self._metrics,
+                "/health": self._ready,
+                "/health/ready": self._ready,
+                "/health/live": self._live,
+            }
+        )
 
     async def start(self, host: str, port: int, *, share: bool) -> int:
         """Listen; ``share`` lets several workers listen on one port. Returns the port. Raises OSError."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_port=share or None).start()
-        return int(self._runner.addresses[0][1])
+        return await self._port.start(host, port, share=share)
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._runner.cleanup()
+        await self._port.stop()
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._render(), headers={"Content-Type": METRICS_TYPE})
+    def _metrics(self) -> Answer:
+        return Answer(self._render(), METRICS_TYPE)
 
-    async def _ready(self, _request: web.Request) -> web.Response:
+    def _ready(self) -> Answer:
         ready = self._monitor.ready and not self._draining()
         status = "degraded" if self._monitor.degraded else "ready"
         body = {
@@ -44,10 +46,14 @@ class Operations:
             "draining": self._draining(),
             "dependencies": {name: _document(state) for name, state in self._monitor.states.items()},
         }
-        return web.json_response(body, status=200 if ready else 503)
+        return _json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def _live(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
+    def _live(self) -> Answer:
+        return _json({"status": "live"})
+
+
+def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    return Answer(json.dumps(document).encode(), JSON_TYPE, status)
 
 
 def _document(state: State) -> dict[str, object]:
