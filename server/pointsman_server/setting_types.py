@@ -6,7 +6,6 @@ What a check raises is the end of a sentence that begins with the name of the se
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
 _URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)[^\s/]*@")
 _URL_QUERY_PASSWORD = re.compile(r"((?i:[?&](?:ssl)?password=))[^\s&#]+")
@@ -73,6 +71,8 @@ def is_loopback(host: str) -> bool:
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """Find the option nearest to ``word``, if any is near."""
+    from difflib import get_close_matches  # for those who misspell only
+
     return next(iter(get_close_matches(word, options, n=1)), None)
 
 
@@ -161,9 +161,9 @@ Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 ta
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
 RedisUrl = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix")), Allowed("a redis:// or rediss:// URL")]
-Roles = Annotated[frozenset[Role], NoDecode, BeforeValidator(_roles), Allowed(f"{', '.join(Role)}; comma separated")]
+Roles = Annotated[frozenset[Role], BeforeValidator(_roles), Allowed(f"{', '.join(Role)}; comma separated")]
 Algorithms = Annotated[
-    tuple[str, ...], NoDecode, BeforeValidator(_algorithms), Allowed(f"{', '.join(ALGORITHMS)}; comma separated")
+    tuple[str, ...], BeforeValidator(_algorithms), Allowed(f"{', '.join(ALGORITHMS)}; comma separated")
 ]
 HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed("an http:// or https:// URL")]
 OptionalPath = Annotated[Path | None, Allowed("a path")]

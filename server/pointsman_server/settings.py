@@ -14,10 +14,18 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AliasGenerator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pointsman_server.setting_types import (
     Address,
@@ -99,17 +107,16 @@ def variable(name: str) -> str:
     return name.upper() if name in UNPREFIXED else PREFIX + name.upper()
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings. Each attribute is one environment variable: ``variable`` says which."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         alias_generator=AliasGenerator(validation_alias=variable),
         validate_by_name=True,
         validate_by_alias=True,
-        case_sensitive=True,
-        env_ignore_empty=True,
+        validate_default=True,
         hide_input_in_errors=True,
         str_strip_whitespace=True,
     )
@@ -351,19 +358,6 @@ class Settings(BaseSettings):
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is passed: ``load`` alone reads the environment."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = list(_contradictions(self))
@@ -541,10 +535,8 @@ def markdown() -> str:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {name: value for name, value in environ.items() if value.strip()}
     names = {variable(name): name for name in Settings.model_fields}
-    return {names[key]: value for key, value in source().items()}
+    return {names[key]: value for key, value in environ.items() if key in names and value.strip()}
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
