@@ -82,7 +82,7 @@ def dev(
         from pointsman_server.adapters.migrations import MigrationError
 
         try:
-            _run(lambda _: development.run(settings, starting.result(), STARTED, with_demo=demo))
+            _run(lambda _: development.run(settings, starting.result(), STARTED, with_demo=demo), with_kafka=True)
         except MigrationError as error:
             fail(str(error))
 
@@ -123,7 +123,10 @@ def serve(
     if settings.workers > 1 and not supervising.is_worker():
         raise typer.Exit(supervising.run(settings))
 
-    _run(lambda application: asyncio.run(application.serve(settings, application.log_address)))
+    _run(
+        lambda application: asyncio.run(application.serve(settings, application.log_address)),
+        with_kafka=bool(settings.kafka_bootstrap_servers),
+    )
 
 
 @app.command()
@@ -260,16 +263,20 @@ def _configure_logs(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
 
 
-def _run(work: Callable[[ModuleType], None]) -> None:
+def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
     """Load the server, do ``work`` with its module ``app``, and end by what it raises."""
     with lasting():
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server import app as application
+        from pointsman_server.adapters import kafka
         from pointsman_server.adapters.policy_file import PolicyError
         from pointsman_server.embedded import EngineError
         from pointsman_server.front import ListenError
         from pointsman_server.rpc.tls import BadCertificates
         from pointsman_server.rpc.transport import TransportUnavailable
+
+        if with_kafka:
+            kafka.load()
 
     try:
         work(application)
@@ -277,7 +284,8 @@ def _run(work: Callable[[ModuleType], None]) -> None:
         fail(str(error))
     except (TransportUnavailable, PolicyError, BadCertificates) as error:
         fail(str(error), code=2)
-    _leave_stuck_threads()
+    if with_kafka:
+        _leave_stuck_threads()
 
 
 def _leave_stuck_threads() -> None:

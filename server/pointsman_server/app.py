@@ -6,13 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
-from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
-from pointsman_server.adapters.kafka.probe import KafkaProbe
-from pointsman_server.adapters.kafka.publisher import KafkaPublisher
-from pointsman_server.adapters.kafka.source import KafkaSource
-from pointsman_server.adapters.kafka.stream import KafkaStream
-from pointsman_server.adapters.kafka.tail import last_changes
+from pointsman_server.adapters import kafka
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
@@ -92,7 +86,7 @@ class App:
         self.gate = Gate(settings, self.database, self.metrics)
         self.health = Health()
         self.front = self._make_front()
-        self._cluster = KafkaCluster(settings.kafka_bootstrap_servers)
+        self._cluster = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
         self.checks = self._make_checks()
         self.monitor = Monitor(
             self.checks.of_roles(),
@@ -104,7 +98,7 @@ class App:
         self.operations = Operations(self.monitor, self._render_metrics, lambda: self._draining)
         self.feed: Feed | None = None
         self.relay: Relay | None = None
-        self._sources: dict[str, KafkaSource] = {}
+        self._sources: dict[str, kafka.KafkaSource] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -186,7 +180,7 @@ class App:
     def _make_checks(self) -> Checks:
         return Checks(
             self.settings.roles,
-            Engines(self.database, self.audit_database, self.cache, KafkaProbe(self._cluster)),
+            Engines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self._cluster)),
             Logs(self.relay_log, self.audit_log),
             self.store,
             self.epochs,
@@ -221,7 +215,7 @@ class App:
             return
         stream = None
         if self.settings.kafka_bootstrap_servers:
-            stream = WitnessedStream(KafkaStream(self._cluster, self.settings.kafka_topic), self.epochs)
+            stream = WitnessedStream(kafka.KafkaStream(self._cluster, self.settings.kafka_topic), self.epochs)
             self._stack.push_async_callback(stream.close)
         self.feed = Feed(
             self.store,
@@ -254,7 +248,7 @@ class App:
     def _start_relay(self) -> None:
         if Role.RELAY not in self.settings.roles:
             return
-        publisher = KafkaPublisher(
+        publisher = kafka.KafkaPublisher(
             self._cluster,
             self.settings.kafka_topic,
             timeout_seconds=self.settings.kafka_message_timeout_seconds,
@@ -276,9 +270,9 @@ class App:
 
     def _start_consumer(self, name: str, handle: Handler) -> None:
         topic = self.settings.kafka_topic
-        source = self._sources[name] = KafkaSource(self._cluster, f"pointsman-{name}", topic)
+        source = self._sources[name] = kafka.KafkaSource(self._cluster, f"pointsman-{name}", topic)
         self._stack.push_async_callback(source.close)
-        letters = DeadLetters(self._cluster, topic)
+        letters = kafka.DeadLetters(self._cluster, topic)
         self._stack.push_async_callback(letters.close)
         consumer = Consumer(name, source, self._counted(name, handle), self._counted_poison(name, letters.set_aside))
         self._background(name, self._with_topic(consumer.run))
@@ -329,8 +323,8 @@ class App:
     async def _topic_is_there(self, settings: Settings) -> bool:
         topic, replicas = settings.kafka_topic, settings.kafka_replication_factor
         try:
-            warning = await ensure_topic(self._cluster, topic, settings.kafka_partitions, replicas, TOPIC_SECONDS)
-            await ensure_topic(self._cluster, dead_letter_topic(topic), 1, replicas, TOPIC_SECONDS)
+            warning = await kafka.ensure_topic(self._cluster, topic, settings.kafka_partitions, replicas, TOPIC_SECONDS)
+            await kafka.ensure_topic(self._cluster, kafka.dead_letter_topic(topic), 1, replicas, TOPIC_SECONDS)
         except BrokerUnavailable:
             return False
         if warning:
@@ -357,7 +351,7 @@ class App:
         """Kafka may know a higher revision too; the next read of the clock tells. Once: then the feed hears of more."""
         while True:
             try:
-                changes = await last_changes(self._cluster, self.settings.kafka_topic)
+                changes = await kafka.last_changes(self._cluster, self.settings.kafka_topic)
             except BrokerUnavailable:
                 await asyncio.sleep(1)
                 continue

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
+from pointsman_server.adapters.kafka import KafkaCluster, ensure_topic
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.ports import BrokerUnavailable

@@ -1,10 +1,20 @@
-"""The broker: changes go out by ``KafkaPublisher`` and come in by ``KafkaSource``."""
+"""The broker: changes go out by ``KafkaPublisher`` and come in by ``KafkaSource`` and ``KafkaStream``.
 
-from pointsman_server.adapters.kafka.cluster import KafkaCluster, ensure_topic
-from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
-from pointsman_server.adapters.kafka.probe import KafkaProbe
-from pointsman_server.adapters.kafka.publisher import KafkaPublisher
-from pointsman_server.adapters.kafka.source import KafkaSource
+Names load on first use, or all by ``load``: librdkafka and what is around it are 4 MB, and not every server has Kafka.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pointsman_server.adapters.kafka.cluster import KafkaCluster
+    from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
+    from pointsman_server.adapters.kafka.probe import KafkaProbe
+    from pointsman_server.adapters.kafka.publisher import KafkaPublisher
+    from pointsman_server.adapters.kafka.source import KafkaSource
+    from pointsman_server.adapters.kafka.stream import KafkaStream
+    from pointsman_server.adapters.kafka.tail import last_changes
+    from pointsman_server.adapters.kafka.topics import ensure_topic
 
 __all__ = [
     "DeadLetters",
@@ -12,6 +22,35 @@ __all__ = [
     "KafkaProbe",
     "KafkaPublisher",
     "KafkaSource",
+    "KafkaStream",
     "dead_letter_topic",
     "ensure_topic",
+    "last_changes",
+    "load",
 ]
+
+_HOMES = {
+    "DeadLetters": "dead_letters",
+    "KafkaCluster": "cluster",
+    "KafkaProbe": "probe",
+    "KafkaPublisher": "publisher",
+    "KafkaSource": "source",
+    "KafkaStream": "stream",
+    "dead_letter_topic": "dead_letters",
+    "ensure_topic": "topics",
+    "last_changes": "tail",
+}
+
+
+def load() -> None:
+    """Load every name now, so that none has to be while calls wait."""
+    for name in _HOMES:
+        __getattr__(name)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,11 +1,12 @@
 """Whether the brokers answer, asked again and again through one client."""
 
 import asyncio
-
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from typing import TYPE_CHECKING
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
 
 
 class KafkaProbe:
@@ -26,7 +27,10 @@ class KafkaProbe:
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
-        # Made here: the constructor starts threads, and a process without Kafka's roles needs none.
+        # Here: it is megabytes, and the constructor starts threads. A process without Kafka's roles needs none of them.
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
         self._client = self._client or AdminClient(self._cluster.config())
         # Takes its events off the queue: nobody else does, and it grows while the brokers are away.
         self._client.poll(0)
