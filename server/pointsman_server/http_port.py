@@ -70,6 +70,7 @@ class HttpPort:
             _, slow = await asyncio.wait(self._open, timeout=STOP_SECONDS)
             for task in slow:
                 task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
         await self._server.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,6 +82,8 @@ class HttpPort:
         task.add_done_callback(self._open.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Else the rest of an answer would wait for its reader behind our back, after the connection was closed.
+        writer.transport.set_write_buffer_limits(0)
         try:
             async with asyncio.timeout(READ_SECONDS):
                 head = await _head(reader)
@@ -91,7 +94,7 @@ class HttpPort:
         except (OSError, TimeoutError):
             pass  # Who asked has gone, or is too slow.
         finally:
-            writer.close()
+            writer.transport.abort()
 
     def _answered(self, head: bytes) -> bytes:
         method = ""

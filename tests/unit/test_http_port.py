@@ -9,6 +9,7 @@ import pytest
 from pointsman_server import http_port
 from pointsman_server.http_port import Answer, HttpPort
 
+LARGE = bytes(32 << 20)
 BODY = "größe\n".encode()
 
 
@@ -23,6 +24,7 @@ async def port() -> AsyncIterator[int]:
             "/here": lambda: Answer(BODY, "text/plain; charset=utf-8"),
             "/down": lambda: Answer(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE),
             "/broken": broken,
+            "/large": lambda: Answer(LARGE, "text/plain"),
         }
     )
     yield await served.start("127.0.0.1", 0, share=False)
@@ -104,6 +106,22 @@ async def test_an_error_of_ours_is_told_to_nobody_outside(port: int) -> None:
 async def test_who_says_nothing_in_time_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_port, "READ_SECONDS", 0.05)
     assert await sent(port, b"GET /here HTT") == b""
+
+
+async def test_a_large_answer_comes_as_a_whole(port: int) -> None:
+    assert (await asked(port, "GET /large HTTP/1.1"))[2] == LARGE
+
+
+async def test_who_does_not_read_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_port, "SEND_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    await reader.readexactly(1)
+    while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells when a connection has ended
+        await asyncio.sleep(0.01)
+
+    assert len(await asyncio.wait_for(reader.read(), 10)) < len(LARGE)
+    writer.close()
 
 
 async def test_there_are_only_so_many_connections(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
