@@ -28,6 +28,7 @@ from pointsman_server.ports import (
     ImportTransaction,
     Intent,
     Locked,
+    LockedImport,
     Merged,
     Remembered,
     RouteQuery,
@@ -79,6 +80,17 @@ class Epochs:
         """Take note that ``revision`` was committed under ``epoch``, whoever says so."""
         if revision > self._highest.get(epoch, 0):
             self._highest[epoch] = revision
+
+    def held(self, clock: Clock, before: Clock) -> None:
+        """Judge the clock that a transaction holds, which read it since ``before`` was seen.
+
+        Raises StoreRestored when it must not go on: nothing was done yet.
+        """
+        self.read(clock, before)
+        self.check()
+        if clock.epoch != self.epoch:
+            # The epoch became another while it was read, and this is from the one before.
+            raise StoreRestored
 
     def read(self, clock: Clock, before: Clock) -> None:
         """Judge what a read of the store said; ``before`` is ``seen`` when the read began."""
@@ -238,21 +250,14 @@ class _GuardedTransaction:
         before = self._epochs.seen
         locked = await self._transaction.lock(asked)
         self._locked = locked.clock
-        self._judge(before)
+        self._epochs.held(self._locked, before)
         return locked
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
         """See RouteTransaction.record. What was seen since the lock must have been committed before it, too."""
-        self._judge(self._epochs.seen)
+        self._epochs.held(self._locked, self._epochs.seen)
         await self._transaction.record(changes, remembered)
         self.changes = changes
-
-    def _judge(self, before: Clock) -> None:
-        self._epochs.read(self._locked, before)
-        self._epochs.check()
-        if self._locked.epoch != self._epochs.epoch:
-            # The epoch became another while it was read, and this is from the one before. Nothing was done yet.
-            raise StoreRestored
 
 
 class _GuardedImport:
@@ -261,6 +266,7 @@ class _GuardedImport:
     def __init__(self, transaction: ImportTransaction, epochs: Epochs) -> None:
         self._transaction = transaction
         self._epochs = epochs
+        self._clock = Clock("", 0)
         self.merged: Merged | None = None
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
@@ -275,18 +281,19 @@ class _GuardedImport:
         """See ImportTransaction.stage."""
         await self._transaction.stage(wanted)
 
-    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
-        """See ImportTransaction.merge. It owns the clock, so what it says of the epoch is true up to the commit."""
+    async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
+        """See ImportTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
         before = self._epochs.seen
-        merged = await self._transaction.merge(tenant, intent, existing)
-        imported = merged.imported
-        if merged.revisions:
-            self._epochs.read(Clock(merged.epoch, imported.revision - imported.created - imported.updated), before)
-        self._epochs.check()
-        if merged.epoch != self._epochs.epoch:
-            raise StoreRestored
-        self.merged = merged
-        return merged
+        locked = await self._transaction.lock(tenant, intent, existing)
+        self._clock = locked.clock
+        self._epochs.held(self._clock, before)
+        return locked
+
+    async def merge(self) -> Merged:
+        """See ImportTransaction.merge. What was seen since the lock must have been committed before it, too."""
+        self._epochs.held(self._clock, self._epochs.seen)
+        self.merged = await self._transaction.merge()
+        return self.merged
 
 
 def _pair(clock: Clock) -> tuple[str, int]:

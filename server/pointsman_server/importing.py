@@ -75,7 +75,8 @@ class Importer:
             await transaction.stage(command.wanted)
             # Before the locks: nobody waits for Redis.
             await self._cache.mark_held(keys, token)
-            return await transaction.merge(tenant, intent, command.existing)
+            locked = await transaction.lock(tenant, intent, command.existing)
+            return locked.known or await transaction.merge()
 
 
 def check(wanted: Sequence[Wanted]) -> None:

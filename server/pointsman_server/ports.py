@@ -159,6 +159,14 @@ class Merged:
     revisions: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LockedImport:
+    """Where the clock is, and what was remembered under the intent's ``request_id`` meanwhile."""
+
+    clock: Clock
+    known: Merged | None
+
+
 class ImportTransaction(Protocol):
     """One import. Everything in it becomes visible at once, or never."""
 
@@ -171,13 +179,19 @@ class ImportTransaction(Protocol):
     async def stage(self, wanted: Sequence[Wanted]) -> None:
         """Hand the routes over, each key once. Nobody waits for this. Call it once."""
 
-    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
-        """Wait until no other transaction writes, and make what was staged so. From here on it owns the clock.
+    async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
+        """Wait until no other transaction writes. From here on this one owns the clock.
+
+        Raises RequestIdReused, RoutesExist when ``existing`` says so, and RevisionsMismatch. Call it once, after
+        ``stage``.
+        """
+
+    async def merge(self) -> Merged:
+        """Make what was staged so. Call it at most once, and last: this also commits.
 
         Each route that has to change gets the next revision, in their order, those that go out of service last; and
         one change: CREATED, UPDATED where the url or the labels differ, else ACTIVATED or DEACTIVATED. The outcome is
         remembered under the intent's ``request_id``, if it has one.
-        Raises RequestIdReused, RoutesExist when ``existing`` says so, and RevisionsMismatch.
         """
 
 
@@ -185,7 +199,7 @@ class BulkStore(Protocol):
     """The store, for many routes at once. It raises what RouteStore does."""
 
     def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
-        """Open a transaction: it commits when the block ends, and rolls back when the block raises."""
+        """Open a transaction: what was not merged is rolled back."""
 
 
 class RouteStore(Protocol):

@@ -52,7 +52,8 @@ class Stores(NamedTuple):
     async def imports(self, *wanted: Wanted, existing: Existing = Existing.UPDATE, intent: Intent = INTENT) -> Merged:
         async with self.bulk.begin_import() as transaction:
             await transaction.stage(wanted)
-            return await transaction.merge(wanted[0].key.tenant, intent, existing)
+            locked = await transaction.lock(wanted[0].key.tenant, intent, existing)
+            return locked.known or await transaction.merge()
 
     @property
     def changer(self) -> Changer:
@@ -232,7 +233,7 @@ async def test_a_change_by_somebody_else_in_the_last_moment_refuses_everything(s
         await transaction.stage([Wanted(V1, NEWER, expected_revision=1), Wanted(V2, NEWER, expected_revision=2)])
         await stores.changer.deactivate(Deactivate(V2), INTENT)
         with pytest.raises(RevisionsMismatch):
-            await transaction.merge("team-a", INTENT, Existing.UPDATE)
+            await transaction.lock("team-a", INTENT, Existing.UPDATE)
     assert [route.url for route in await stores.routes.list_routes(RouteQuery())] == [URL, URL]
 
 
@@ -273,7 +274,7 @@ async def test_what_is_rolled_back_never_was(stores: Stores) -> None:
     with suppress(Rollback):
         async with stores.bulk.begin_import() as transaction:
             await transaction.stage([Wanted(V1, URL)])
-            await transaction.merge("team-a", intent, Existing.UPDATE)
+            await transaction.lock("team-a", intent, Existing.UPDATE)
             raise Rollback
     assert await stores.history() == []
     assert (await stores.imports(Wanted(V2, URL), intent=intent)).imported.first == 1
@@ -292,13 +293,14 @@ async def test_an_import_waits_for_a_mutation_that_has_decided_and_sees_what_it_
     assert [change.kind for change in await stores.history()] == [ChangeKind.CREATED, ChangeKind.UPDATED]
 
 
-async def test_a_mutation_waits_for_an_import_that_has_merged_and_sees_what_it_did(stores: Stores) -> None:
+async def test_a_mutation_waits_for_an_import_that_has_locked_and_sees_what_it_did(stores: Stores) -> None:
     async with stores.bulk.begin_import() as transaction:
         await transaction.stage([Wanted(V1, URL)])
-        await transaction.merge("team-a", INTENT, Existing.UPDATE)
+        assert (await transaction.lock("team-a", INTENT, Existing.UPDATE)).clock.revision == 0
         waiting = asyncio.create_task(stores.changer.create(Create(V1, NEWER, {}), INTENT))
         for _ in range(20):
             await stores.routes.clock()  # in the meantime it comes as far as it can
+        await transaction.merge()
     with pytest.raises(RouteExists):
         await waiting
     assert len(await stores.history()) == 1

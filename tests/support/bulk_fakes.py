@@ -7,7 +7,7 @@ from typing import cast
 
 from pointsman_server.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.ledger import Ledger
-from pointsman_server.ports import Clock, Existing, Imported, Intent, Locked, Merged, Outcome, Remembered
+from pointsman_server.ports import Clock, Existing, Imported, Intent, Locked, LockedImport, Merged, Outcome, Remembered
 from pointsman_server.routes import Change, ChangeKind, Draft, Route, Wanted
 from tests.support.fakes import MemoryStore
 
@@ -26,25 +26,18 @@ class MemoryBulkStore:
         if store.failure:
             raise store.failure
         async with AsyncExitStack() as locks:
-            transaction = self.make(store, locks)
-            yield transaction
-            await store.before_commit.passing()
-            store.journal.append("commit")
-            if store.commit_failure is None or store.commits_anyway:
-                transaction.commit()
-            if store.commit_failure:
-                raise store.commit_failure
+            yield self.make(store, locks)
 
 
 class MemoryImport:
-    """``ports.ImportTransaction`` in memory: it writes only in ``commit``."""
+    """``ports.ImportTransaction`` in memory: it writes only at the end of ``merge``."""
 
     def __init__(self, store: MemoryStore, locks: AsyncExitStack) -> None:
         self._store = store
         self._locks = locks
         self._wanted: Sequence[Wanted] = ()
         self._changes: list[Change] = []
-        self._request: dict[tuple[str, str], Remembered] = {}
+        self._tenant, self._intent, self._existing = "", Intent(""), Existing.UPDATE
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
         """See ImportTransaction.remembered."""
@@ -60,31 +53,41 @@ class MemoryImport:
         self._store.journal.append("stage")
         self._wanted = wanted
 
-    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
-        """See ImportTransaction.merge."""
+    async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
+        """See ImportTransaction.lock."""
         store = self._store
         await self._locks.enter_async_context(store.writing)
-        store.journal.append("merge")
+        store.journal.append("lock")
         known = await self.remembered(tenant, intent)
-        if known:
-            return known
         taken = [number for number, wanted in enumerate(self._wanted) if wanted.key in store.routes]
-        if taken and existing is Existing.REFUSE:
+        if not known and taken and existing is Existing.REFUSE:
             raise RoutesExist([FieldViolation(f"routes[{number}].key", "exists") for number in taken])
-        self._refuse_mismatches()
-        self._record(intent, existing)
+        if not known:
+            self._refuse_mismatches()
+        self._tenant, self._intent, self._existing = tenant, intent, existing
+        return LockedImport(Clock(store.epoch, store.revision), known)
+
+    async def merge(self) -> Merged:
+        """See ImportTransaction.merge."""
+        store = self._store
+        self._record(self._intent, self._existing)
         merged = self._merged()
-        if intent.request_id:
-            name = (tenant, intent.request_id)
-            self._request[name] = Remembered(*name, intent.fingerprint, cast("Outcome", merged.imported))
+        await store.before_commit.passing()
+        store.journal.append("commit")
+        if store.commit_failure is None or store.commits_anyway:
+            self._commit(merged)
+        if store.commit_failure:
+            raise store.commit_failure
         return merged
 
-    def commit(self) -> None:
-        """Make everything visible at once."""
+    def _commit(self, merged: Merged) -> None:
         self._store.routes |= {change.key: change.after for change in self._changes if change.after}
         self._store.changes += self._changes
         self._store.revision += len(self._changes)
-        self._store.requests |= self._request
+        if self._intent.request_id:
+            name = (self._tenant, self._intent.request_id)
+            outcome = cast("Outcome", merged.imported)
+            self._store.requests[name] = Remembered(*name, self._intent.fingerprint, outcome)
 
     def _refuse_mismatches(self) -> None:
         violations: list[FieldViolation] = []

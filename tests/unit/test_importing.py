@@ -48,7 +48,7 @@ async def test_marks_before_the_locks_and_drops_after_the_commit() -> None:
     assert (fixture.told, fixture.superseded) == (["mark_held"], [])
     fixture.store.before_commit.open()
     assert (await running).created == 1
-    assert fixture.store.journal == ["stage", "merge", "commit"]
+    assert fixture.store.journal == ["stage", "lock", "commit"]
     assert (fixture.told, fixture.superseded) == (["mark_held", "drop_older"], [(V1, 1)])
 
 

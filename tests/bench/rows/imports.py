@@ -41,7 +41,8 @@ PATIENCE_SECONDS = 120
 TARGET = 50_000
 CALL_OPTIONS = (("grpc.max_send_message_length", -1),)
 METHOD = "/pointsman.v1.RouteService/Import"
-STATEMENT = {"update": True, "actor": "bench", "reason": "", "request_id": "", "traceparent": ""}
+# Update what exists; the actor, no reason, no request_id, no trace, and nothing to remember.
+VALUES = (True, "bench", "", "", "", "", "", CHUNK)
 
 
 @contextmanager
@@ -146,12 +147,13 @@ def routes(tag: str, count: int) -> Iterator[ImportedRoute]:
 
 
 def _statements(connection: psycopg.Connection[Any], lines: Sequence[bytes]) -> None:
+    cursor = psycopg.RawCursor(connection)
     for text in lines:
-        connection.execute(STAGING)
-        with connection.cursor().copy(COPY) as copy:
+        cursor.execute(STAGING)
+        with cursor.copy(COPY) as copy:
             copy.write(text)
-        connection.execute(LOCK)
-        connection.execute(MERGE, STATEMENT, prepare=False)
+        cursor.execute(LOCK.sql)
+        cursor.execute(MERGE.sql, VALUES)
         connection.commit()
 
 

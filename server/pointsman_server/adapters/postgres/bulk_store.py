@@ -4,15 +4,14 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any
 
-from pointsman_server.adapters.postgres.connection import Connection, Step, array
+from pointsman_server.adapters.postgres.connection import COMMIT, Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.store import FIND_REQUESTS, NOTIFY_CHANNEL, REMEMBER
+from pointsman_server.adapters.postgres.store import CLOCK, FIND_REQUESTS, NOTIFY_CHANNEL
 from pointsman_server.apart import apart
 from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
-from pointsman_server.ports import Existing, Imported, Intent, Merged
+from pointsman_server.ports import Clock, Existing, Imported, Intent, LockedImport, Merged
 from pointsman_server.routes import Wanted
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
@@ -27,30 +26,41 @@ COPY = "COPY staged_routes FROM STDIN"
 
 # Whoever holds the row of the clock writes alone; and no plan but that of looking up each key, however little the
 # planner knows of a table that has just been filled: it would read all routes for a few thousand of them.
-LOCK = """
-SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+LOCK = Statement(
+    "lock_import",
+    """
+SELECT epoch, revision, set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
        set_config('enable_mergejoin', 'off', true)
-  FROM (SELECT FROM clock FOR NO KEY UPDATE) AS held
-"""
+  FROM (SELECT epoch, revision FROM clock FOR NO KEY UPDATE) AS held
+""",
+)
 
-EXISTING = """
+EXISTING = Statement(
+    "existing",
+    """
 SELECT s.position, r.revision FROM staged_routes AS s JOIN routes AS r USING (tenant, service, env, version)
- ORDER BY s.position LIMIT %s
-"""
+ ORDER BY s.position LIMIT $1::int
+""",
+)
 
-MISMATCHES = """
+MISMATCHES = Statement(
+    "mismatches",
+    """
 SELECT s.position, s.expected_revision, r.revision
   FROM staged_routes AS s LEFT JOIN routes AS r USING (tenant, service, env, version)
  WHERE s.expected_revision > 0 AND r.revision IS DISTINCT FROM s.expected_revision
- ORDER BY s.position LIMIT %s
-"""
+ ORDER BY s.position LIMIT $1::int
+""",
+)
 
 # A statement of its own, after the lock: under READ COMMITTED it sees everything that was committed before it.
 # The history has the form that ``store.RECORD`` gives it. The clock row stays locked from here to the commit.
-MERGE = """
+MERGE = Statement(
+    "merge",
+    f"""
 WITH plan AS MATERIALIZED (
     SELECT s.position, s.event_id, s.tenant, s.service, s.env, s.version, s.url,
-           coalesce(s.active, r.active, true) AS active, coalesce(s.labels, r.labels, '{}') AS labels,
+           coalesce(s.active, r.active, true) AS active, coalesce(s.labels, r.labels, '{{}}') AS labels,
            r.url AS old_url, r.active AS old_active, r.labels AS old_labels, r.revision AS old_revision,
            r.create_time AS old_create_time, r.update_time AS old_update_time
       FROM staged_routes AS s LEFT JOIN routes AS r USING (tenant, service, env, version)
@@ -59,7 +69,7 @@ WITH plan AS MATERIALIZED (
            old_active IS TRUE AND NOT active AS leaving,
            (url, labels) IS DISTINCT FROM (old_url, old_labels) AS rewritten,
            old_revision IS NULL
-               OR (%(update)s AND (url, active, labels) IS DISTINCT FROM (old_url, old_active, old_labels)) AS changed
+               OR ($1::boolean AND (url, active, labels) IS DISTINCT FROM (old_url, old_active, old_labels)) AS changed
       FROM plan
 ), numbered AS MATERIALIZED (
     SELECT *, row_number() OVER (PARTITION BY changed ORDER BY leaving, position) AS number FROM judged
@@ -92,16 +102,25 @@ WITH plan AS MATERIALIZED (
            jsonb_build_object(
                'url', url, 'active', active, 'labels', labels, 'revision', revision,
                'create_time', create_time, 'update_time', moment),
-           %(actor)s, %(reason)s, %(request_id)s, moment, epoch, %(traceparent)s
+           $2::text, $3::text, $4::text, moment, epoch, $5::text
       FROM change
+), outcome AS (
+    SELECT *, base + changes AS revision, CASE WHEN changes > 0 THEN base + 1 ELSE 0 END AS first,
+           CASE WHEN changes > 0 THEN base + changes ELSE 0 END AS last
+      FROM tick
+), remembered AS (
+    INSERT INTO requests (tenant, request_id, fingerprint, route, revision)
+    SELECT $6::text, $4::text, decode($7::text, 'hex'), jsonb_build_object(
+               'created', created, 'updated', changes - created, 'unchanged', $8::bigint - changes,
+               'first', first, 'last', last, 'revision', revision), revision
+      FROM outcome WHERE $4::text <> ''
 )
-SELECT t.epoch, t.base, t.changes, t.created, ARRAY(
-           SELECT CASE WHEN changed THEN t.base + number ELSE old_revision END FROM numbered ORDER BY position)
-  FROM tick AS t
-"""
-
-# The whole clock: a remembered outcome is of the epoch that is current, or its answer was of a store that was lost.
-EPOCH = "SELECT epoch FROM clock"
+SELECT o.epoch, o.created, o.changes - o.created, $8::bigint - o.changes, o.first, o.last, o.revision, ARRAY(
+           SELECT CASE WHEN changed THEN o.base + number ELSE old_revision END FROM numbered ORDER BY position),
+       CASE WHEN o.changes > 0 THEN pg_notify('{NOTIFY_CHANNEL}', '')::text END
+  FROM outcome AS o
+""",
+)
 
 # Staging, waiting for another import, and merging may take long, each for itself.
 STATEMENTS = 3
@@ -123,25 +142,20 @@ class PostgresBulkStore:
 
 
 class PostgresImport:
-    """``ports.ImportTransaction`` on one connection."""
+    """``ports.ImportTransaction`` on one connection. Two round trips hold the clock: ``lock`` and ``merge``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._staged = 0
         self._expects = False
+        self._values: list[str] = []
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
         """See ImportTransaction.remembered."""
         if not intent.request_id:
             return None
-        found = await self._find(tenant, intent)
-        if found is None:
-            return None
-        _, _, fingerprint, outcome, _ = found
-        if bytes(fingerprint) != intent.fingerprint:
-            raise RequestIdReused(intent.request_id)
-        epoch = await self._row(EPOCH)
-        return Merged(Imported(**outcome), str(epoch[0]) if epoch else "")
+        ((clock,), found) = await self._connection.exchange(CLOCK, _find(tenant, intent))
+        return _known(found, intent, str(clock[0]))
 
     async def stage(self, wanted: Sequence[Wanted]) -> None:
         """See ImportTransaction.stage."""
@@ -152,72 +166,61 @@ class PostgresImport:
         async with self._connection.cursor().copy(COPY) as copy:
             await copy.write(lines)
 
-    async def merge(self, tenant: str, intent: Intent, existing: Existing) -> Merged:
+    async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
+        """See ImportTransaction.lock."""
+        limit = [str(MOST_VIOLATIONS + 1)]
+        checks = [Step(EXISTING, limit)] if existing is Existing.REFUSE else []
+        checks += [Step(MISMATCHES, limit)] if self._expects else []
+        (held,), found, *refused = await self._connection.exchange(Step(LOCK), _find(tenant, intent), *checks)
+        clock = Clock(str(held[0]), held[1])
+        known = _known(found, intent, clock.epoch)
+        if known is None:
+            _refuse(checks, refused)
+        self._values = [
+            str(existing is Existing.UPDATE),
+            *(intent.actor, intent.reason, intent.request_id, intent.traceparent),
+            *(tenant, intent.fingerprint.hex(), str(self._staged)),
+        ]
+        return LockedImport(clock, known)
+
+    async def merge(self) -> Merged:
         """See ImportTransaction.merge."""
-        await self._connection.execute(LOCK)
-        known = await self.remembered(tenant, intent)
-        if known:
-            return known
-        if existing is Existing.REFUSE:
-            await self._refuse_existing()
-        if self._expects:
-            await self._refuse_mismatches()
-        merged = await self._merge(intent, update=existing is Existing.UPDATE)
-        if intent.request_id:
-            remembered = _remembered(tenant, intent, merged.imported)
-            await self._connection.exchange(Step(REMEMBER, [json.dumps([remembered])]))
-        if merged.imported.last:
-            await self._connection.execute(f"NOTIFY {NOTIFY_CHANNEL}")
-        return merged
+        (row,), _ = await self._connection.exchange(Step(MERGE, self._values), COMMIT)
+        epoch, *figures, revisions, _ = row
+        return Merged(Imported(*figures), str(epoch), revisions)
 
-    async def _refuse_existing(self) -> None:
-        rows = await (await self._connection.execute(EXISTING, [MOST_VIOLATIONS + 1])).fetchall()
-        if rows:
-            rule = "exists at revision {}: leave it out, or let it be updated or skipped"
-            raise RoutesExist([FieldViolation(f"routes[{row[0]}].key", rule.format(row[1])) for row in rows])
 
-    async def _refuse_mismatches(self) -> None:
-        rows = await (await self._connection.execute(MISMATCHES, [MOST_VIOLATIONS + 1])).fetchall()
+def _find(tenant: str, intent: Intent) -> Step:
+    return Step(FIND_REQUESTS, [array([tenant]), array([intent.request_id])])
+
+
+def _known(found: Rows, intent: Intent, epoch: str) -> Merged | None:
+    """Read what was remembered. Raises RequestIdReused."""
+    if not found:
+        return None
+    _, _, fingerprint, outcome, _ = found[0]
+    if bytes(fingerprint) != intent.fingerprint:
+        raise RequestIdReused(intent.request_id)
+    return Merged(Imported(**outcome), epoch)
+
+
+def _refuse(checks: Sequence[Step], refused: Sequence[Rows]) -> None:
+    for check, rows in zip(checks, refused, strict=True):
+        if rows and check.statement is EXISTING:
+            raise RoutesExist([_taken(*row) for row in rows])
         if rows:
             raise RevisionsMismatch([_mismatch(*row) for row in rows])
 
-    async def _merge(self, intent: Intent, *, update: bool) -> Merged:
-        values = {
-            "update": update,
-            "actor": intent.actor,
-            "reason": intent.reason,
-            "request_id": intent.request_id,
-            "traceparent": intent.traceparent,
-        }
-        # Planned anew each time, for the tables as they are.
-        cursor = await self._connection.execute(MERGE, values, prepare=False)
-        ((epoch, base, changes, created, revisions),) = await cursor.fetchall()
-        first, last = (base + 1, base + changes) if changes else (0, 0)
-        imported = Imported(created, changes - created, self._staged - changes, first, last, base + changes)
-        return Merged(imported, str(epoch), revisions)
 
-    async def _find(self, tenant: str, intent: Intent) -> tuple[Any, ...] | None:
-        (rows,) = await self._connection.exchange(Step(FIND_REQUESTS, [array([tenant]), array([intent.request_id])]))
-        return rows[0] if rows else None
-
-    async def _row(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        return await (await self._connection.execute(sql, values)).fetchone()
+def _taken(position: int, revision: int) -> FieldViolation:
+    rule = f"exists at revision {revision}: leave it out, or let it be updated or skipped"
+    return FieldViolation(f"routes[{position}].key", rule)
 
 
 def _mismatch(position: int, expected: int, revision: int | None) -> FieldViolation:
     """Say that the route of a position is at another revision than was expected; None: there is no route."""
     truth = "there is no such route" if revision is None else f"the route is at revision {revision}"
     return FieldViolation(f"routes[{position}].expected_revision", f"is {expected}, and {truth}")
-
-
-def _remembered(tenant: str, intent: Intent, imported: Imported) -> dict[str, Any]:
-    return {
-        "tenant": tenant,
-        "request_id": intent.request_id,
-        "fingerprint": intent.fingerprint.hex(),
-        "route": asdict(imported),
-        "revision": imported.revision,
-    }
 
 
 def copy_text(wanted: Iterable[Wanted]) -> bytes:

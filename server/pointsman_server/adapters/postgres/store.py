@@ -34,6 +34,8 @@ SELECT clock.epoch, clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.en
 """,
 )
 
+CLOCK = Step(Statement("clock", "SELECT epoch, revision FROM clock"))
+
 # Whoever holds the row of the clock writes alone: commit order is revision order, and nobody else's mutation can come
 # between what was read and what is written. The time is read when the lock is there, so it follows the revisions.
 LOCK = Step(
@@ -179,7 +181,7 @@ class PostgresStore:
         """See RouteStore.clock."""
         self._queried("clock")
         async with self._database.connection() as connection:
-            ((epoch, revision),) = await _all(connection, "SELECT epoch, revision FROM clock", [])
+            (((epoch, revision),),) = await connection.exchange(CLOCK)
         return Clock(str(epoch), revision)
 
     async def read_only(self) -> bool:
