@@ -20,7 +20,7 @@ from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.rpc.shortcuts import shortcuts
 from pointsman_server.rpc.throttling import Throttling
-from pointsman_server.rpc.warm import MOST_KEYS, WarmAnswers
+from pointsman_server.rpc.warm import WarmAnswers
 from pointsman_server.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
@@ -121,8 +121,7 @@ class Front:
             return None
         limits = throttling.reads if throttling else Limits()
         guards = Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
-        most = min(self._settings.cache_local_size, MOST_KEYS)
-        return WarmAnswers(self._near.cache, guards, epoch=self._near.epoch, tally=self.tally, most=most)
+        return WarmAnswers(self._near.cache, guards, epoch=self._near.epoch, tally=self.tally)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings

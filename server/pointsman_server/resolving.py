@@ -6,12 +6,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pointsman_server.batching import Batcher
 from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
+from pointsman_server.identity import Scope
 from pointsman_server.ports import Lookup, RouteCache, RouteStore
 from pointsman_server.routes import Route, RouteKey, Snapshot
 from pointsman_server.turns import Turns
@@ -43,23 +44,33 @@ class Answer:
         return route
 
 
-class Held(Protocol):
-    """What the local cache holds of a key: see ``adapters.local_cache.Held``."""
+ACTIVE, INACTIVE, ABSENT = range(3)
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """What is known."""
 
-    @property
-    def tracked(self) -> bool:
-        """Whether the feed has told every change of it since."""
+class Common(NamedTuple):
+    """What many keys have in common: one object for all of them."""
+
+    scope: Scope
+    epoch: str
+
+
+# What is known of a key, as it is kept: its route without the key, as ``encoding.rest_to_bytes`` makes it, or nothing;
+# which of the three above it is; as of which revision; how many seconds ago that was surely true; and the rest.
+# No class, of which making one takes longer than finding it.
+Found = tuple[bytes, int, int, float, Common]
 
 
 class NearestCache(Protocol):
     """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
 
-    def look(self, key: RouteKey) -> tuple[Held, float] | None:
-        """Return what is held and fresh, and how many seconds ago it was surely true."""
+    def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
+        """Return what is held, fresh, and known as of ``min_revision`` or later, and how long ago it was surely true.
+
+        That is in seconds.
+        """
+
+    def find(self, encoded: bytes, min_revision: int = 0) -> Found | None:
+        """Return what ``look`` does, by the bytes of the key, and as it is kept."""
 
     @property
     def fed(self) -> int:
@@ -146,18 +157,11 @@ class Resolver:
 
     def near(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
         """Answer from the local cache, without waiting, if it is new enough."""
-        found = self._local.look(key)
+        found = self._local.look(key, min_revision)
         if found is None:
-            self._observer.looked_up("local", "miss")
+            self._observer.looked_up("local", "stale" if min_revision and self._local.look(key) else "miss")
             return None
-        held, age = found
-        snapshot = held.snapshot
-        if snapshot.as_of < min_revision:
-            if not held.tracked or self._local.fed < min_revision:
-                self._observer.looked_up("local", "stale")
-                return None
-            # The feed has told every change since, and there was none of this key.
-            snapshot = replace(snapshot, as_of=self._local.fed)
+        snapshot, age = found
         self._observer.looked_up("local", "hit" if snapshot.route else "negative")
         return Answer(snapshot, Source.LOCAL, age)
 

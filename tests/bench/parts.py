@@ -79,7 +79,6 @@ class Parts:
     def short_way(self, guards: Guards) -> Callable[[], bytes | None]:
         """Answer the request by its bytes."""
         warm = WarmAnswers(self.resolver._local, guards, epoch=str, tally=Tally(self.metrics, SERVICE))
-        warm.learn(self.request.key)
         return lambda: warm.resolve(self.wire, lambda: METADATA)
 
     async def guards(self) -> Guards:

@@ -117,7 +117,7 @@ class NoLocalCache(LocalCache):
     def __init__(self) -> None:
         super().__init__(size=1, ttl=1.0, negative_ttl=1.0)
 
-    def look(self, key: RouteKey) -> None:
+    def look(self, key: RouteKey, min_revision: int = 0) -> None:
         return None
 
     def changed(self, key: RouteKey) -> int:

@@ -1,14 +1,16 @@
 """The domain as protobuf messages and back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman_server import encoding
-from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.routes import KEY_PART, Change, ChangeKind, Route, RouteKey
 from tests.support.fakes import BIRTH
 
 text = st.text(max_size=30)
@@ -44,6 +46,35 @@ def test_a_key_comes_back_as_it_went(key: RouteKey) -> None:
 def test_a_route_comes_back_as_it_went_also_through_bytes(route: Route) -> None:
     encoded = encoding.route_to_message(route).SerializeToString()
     assert encoding.route_from_message(route_pb2.Route.FromString(encoded)) == route
+
+
+valid_keys = st.builds(RouteKey, *[st.from_regex(KEY_PART, fullmatch=True)] * 4)
+
+
+@given(valid_keys)
+def test_the_bytes_of_a_valid_key_are_those_of_protobuf(key: RouteKey) -> None:
+    encoded = encoding.key_to_bytes(key)
+    assert encoded == encoding.key_to_message(key).SerializeToString()
+    assert encoding.key_from_bytes(encoded) == key
+
+
+@given(keys, keys)
+def test_no_two_keys_have_the_same_bytes_whether_they_are_valid_or_not(one: RouteKey, other: RouteKey) -> None:
+    assert (encoding.key_to_bytes(one) == encoding.key_to_bytes(other)) == (one == other)
+
+
+@given(valid_keys, routes)
+def test_a_route_without_its_key_is_whole_with_it(key: RouteKey, some: Route) -> None:
+    route = replace(some, key=key)
+    rest = encoding.rest_to_bytes(route)
+    assert encoding.rest_from_bytes(key, rest) == route
+    whole = route_pb2.Route(key=encoding.key_to_message(key)).SerializeToString() + rest
+    assert route_pb2.Route.FromString(whole) == encoding.route_to_message(route)
+
+
+def test_a_time_that_there_is_not_is_an_error_of_its_value() -> None:
+    with pytest.raises(ValueError, match="no time"):
+        encoding.moment(Timestamp(seconds=2**62))
 
 
 @given(changes)

@@ -64,11 +64,11 @@ class World:
 
     def held(self, key: RouteKey = K1) -> Snapshot | None:
         found = self.local.look(key)
-        return found[0].snapshot if found else None
+        return found[0] if found else None
 
     def drop_local(self) -> None:
         """As when other keys crowded out what is held; what is known of changes stays."""
-        self.local._entries.clear()
+        self.local.drop()
 
     async def shared(self, key: RouteKey = K1) -> Snapshot | None:
         entry = self.cache.entries.get(key)

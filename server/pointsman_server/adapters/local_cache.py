@@ -1,33 +1,33 @@
 """The cache in the server process: bounded, and never further behind the store than its time to live."""
 
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import lru_cache
+from struct import Struct
 
-from cachebox import LRUCache
-
+from pointsman_server.adapters.known_changes import KnownChanges
+from pointsman_server.adapters.places import Places
+from pointsman_server.encoding import key_from_bytes, key_to_bytes, rest_from_bytes, rest_to_bytes
+from pointsman_server.identity import Scope
+from pointsman_server.remembering import remember
+from pointsman_server.resolving import ABSENT, ACTIVE, INACTIVE, Common, Found
 from pointsman_server.routes import RouteKey, Snapshot
 
 JITTER = 0.1
+MOST_COMMON = 10_000
+MOST_DECODED = 4000
 
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A snapshot, when the read that brought it began, and for how long it is served after it was surely true.
-
-    Both are monotonic seconds. ``tracked``: the feed has told, or will tell, every change of it since, so what the
-    feed confirms is confirmed of it too.
-    """
-
-    snapshot: Snapshot
-    read_at: float
-    ttl: float
-    tracked: bool = False
+# A record: ``as_of``, when its read began, its place, and flags; then the route without its key. One object without
+# references: a garbage collection passes over it, and a look at it touches two lines of memory or three.
+_HEAD = Struct("<qdIB")
+_unpack, _REST = _HEAD.unpack_from, _HEAD.size
+# Flags: the lowest two bits are ACTIVE, INACTIVE or ABSENT.
+_STATE, _TRACKED, _BRIEF = 3, 4, 8
 
 
 class LocalCache:
-    """Snapshots by key, the least recently used one leaving first.
+    """What is known of keys, kept as it is sent; of those that were not used for long, the oldest leave first.
 
     Invariants: a snapshot is only ever replaced by one with an ``as_of`` that is not lower; none is taken that is
     older than the last change known of its key; and none is answered later than ``ttl`` seconds (``negative_ttl``
@@ -39,28 +39,53 @@ class LocalCache:
     def __init__(
         self, *, size: int, ttl: float, negative_ttl: float, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._entries: LRUCache[RouteKey, Held] = LRUCache(size)
-        # The last known change of a key, kept longer than its entry: it refuses old values from the shared cache.
-        self._changed: LRUCache[RouteKey, int] = LRUCache(size)
-        # Of the changes after this revision, up to where the feed is, each key's last one is in ``_changed``.
-        self._known_from = 0
+        self._records: dict[bytes, bytes] = {}
+        self._record_of = self._records.get
+        self._places = Places(size)
+        self._used = self._places.used
+        # By place. As many objects as there are of the kind, not of keys.
+        self._common: list[Common] = []
+        self._commons: dict[Common, Common] = {}
+        # Kept longer than what is held: it refuses old values from the shared cache.
+        self._changes = KnownChanges(size)
         self._ttl = ttl
         self._negative_ttl = min(ttl, negative_ttl)
+        self._surely_fresh = self._negative_ttl * (1 - JITTER)
         self._now = now
         self._fed = 0
         self._confirmed_at = float("-inf")
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._records)
 
-    def look(self, key: RouteKey) -> tuple[Held, float] | None:
-        """Return what is held of ``key`` and still fresh, and how many seconds ago it was surely true."""
-        held: Held | None = self._entries.get(key)
-        if held is None:
+    def find(self, encoded: bytes, min_revision: int = 0) -> Found | None:
+        """Return what is held of a key and still fresh, if it is known as of ``min_revision`` or later."""
+        record = self._record_of(encoded)
+        if record is None:
             return None
-        true_at = max(held.read_at, self._confirmed_at) if held.tracked else held.read_at
+        as_of, true_at, place, flags = _unpack(record)
+        if flags & _TRACKED and self._confirmed_at > true_at:
+            true_at = self._confirmed_at
         age = self._now() - true_at
-        return (held, age) if age < held.ttl else None
+        if age >= self._surely_fresh and age >= self._ttl_of(encoded, flags):
+            return None
+        if as_of < min_revision:
+            if not flags & _TRACKED or self._fed < min_revision:
+                return None
+            # The feed has told every change since, and there was none of this key.
+            as_of = self._fed
+        self._used[place] = 1
+        return record[_REST:], flags & _STATE, as_of, age, self._common[place]
+
+    def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
+        """Return what ``find`` does, decoded: a snapshot, and how many seconds ago it was surely true."""
+        encoded = key_to_bytes(key)
+        found = self.find(encoded, min_revision)
+        if found is None:
+            return None
+        _, _, as_of, age, common = found
+        snapshot = _snapshot(encoded, self._records[encoded], common.epoch)
+        return (snapshot if snapshot.as_of == as_of else replace(snapshot, as_of=as_of)), age
 
     @property
     def fed(self) -> int:
@@ -69,48 +94,33 @@ class LocalCache:
 
     def changed(self, key: RouteKey) -> int:
         """Return the last revision at which ``key`` is known to have changed; 0 when none is."""
-        return self._changed.get(key, 0)
+        return self._changes.last(key_to_bytes(key))
 
     def put(self, snapshot: Snapshot, read_at: float) -> None:
         """Hold ``snapshot``, from a read that began at ``read_at``, unless something newer is held or known."""
-        held = self._entries.get(snapshot.key)
-        if held is not None and (held.snapshot.as_of, held.read_at) > (snapshot.as_of, read_at):
+        encoded = key_to_bytes(snapshot.key)
+        record = self._record_of(encoded)
+        if record is not None and _unpack(record)[:2] > (snapshot.as_of, read_at):
             return
-        if snapshot.as_of < self.changed(snapshot.key):
+        if snapshot.as_of < self._changes.last(encoded):
             return
-        ttl = self._ttl if snapshot.route else self._negative_ttl
-        # Only ever shortened, so that many keys loaded at once do not expire at once.
-        ttl *= 1 - random.random() * JITTER  # noqa: S311 - spreads load, guards nothing
-        self._entries.insert(snapshot.key, Held(snapshot, read_at, ttl, self._tracks(snapshot)))
+        self._hold(encoded, snapshot, read_at, 0 if snapshot.route else _BRIEF)
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take note of a change. What is held is replaced, and lives no longer for it: nothing was read."""
-        key = snapshot.key
-        if snapshot.as_of <= self.changed(key):
-            return
-        self._remember(key, snapshot.as_of)
-        held = self._entries.get(key)
-        if held is not None and held.snapshot.as_of < snapshot.as_of:
-            self._entries.insert(key, Held(snapshot, held.read_at, held.ttl, self._tracks(snapshot)))
+        encoded = key_to_bytes(snapshot.key)
+        record = self._note(encoded, snapshot.as_of)
+        if record is not None:
+            _, read_at, _, flags = _unpack(record)
+            self._hold(encoded, snapshot, read_at, flags & _BRIEF)
 
     def supersede(self, key: RouteKey, revision: int) -> None:
         """Take note that ``key`` changed at ``revision``, to what is not said: what is older is let go."""
-        if revision <= self.changed(key):
-            return
-        self._remember(key, revision)
-        held = self._entries.get(key)
-        if held is not None and held.snapshot.as_of < revision:
-            self._entries.pop(key, None)
-
-    def _tracks(self, snapshot: Snapshot) -> bool:
-        # No change of the key after ``as_of`` is known, and none can be unknown that the feed has told already.
-        return snapshot.as_of >= min(self._known_from, self._fed)
-
-    def _remember(self, key: RouteKey, revision: int) -> None:
-        if len(self._changed) >= self._changed.maxsize and key not in self._changed:
-            _, forgotten = self._changed.popitem()
-            self._known_from = max(self._known_from, forgotten)
-        self._changed.insert(key, revision)
+        encoded = key_to_bytes(key)
+        record = self._note(encoded, revision)
+        if record is not None:
+            del self._records[encoded]
+            self._places.free(_unpack(record)[2])
 
     def advance(self, revision: int) -> None:
         """Take note that every change up to ``revision`` was observed."""
@@ -120,9 +130,76 @@ class LocalCache:
         """Take note that at ``moment`` the store had no change that was not observed."""
         self._confirmed_at = max(self._confirmed_at, moment)
 
+    def drop(self) -> None:
+        """Let go of everything that is held; what is known of changes stays."""
+        self._records.clear()
+        self._places.clear()
+        self._common.clear()
+        self._commons.clear()
+
     def start_over(self, revision: int) -> None:
         """Forget everything; the feed begins after ``revision``."""
-        self._entries.clear()
-        self._changed.clear()
-        self._fed = self._known_from = revision
+        self.drop()
+        self._changes.start_over(revision)
+        self._fed = revision
         self._confirmed_at = float("-inf")
+
+    def _note(self, encoded: bytes, revision: int) -> bytes | None:
+        """Remember a change, and return the record that it makes old, if there is one."""
+        if revision <= self._changes.last(encoded):
+            return None
+        record = self._record_of(encoded)
+        if record is None:
+            self._changes.note(encoded, revision)
+            return None
+        as_of, _, place, _ = _unpack(record)
+        # The same object as holds the record: of keys that are held and changed there is one.
+        self._changes.note(self._places.keys[place], revision)
+        return record if as_of < revision else None
+
+    def _hold(self, encoded: bytes, snapshot: Snapshot, read_at: float, flags: int) -> None:
+        place = self._place_of(encoded)
+        self._common[place] = self._common_of(snapshot)
+        route, as_of = snapshot.route, snapshot.as_of
+        # No change of the key after ``as_of`` is known, and none can be unknown that the feed has told already.
+        tracked = _TRACKED if as_of >= min(self._changes.complete_from, self._fed) else 0
+        state = ABSENT if route is None else ACTIVE if route.active else INACTIVE
+        head = _HEAD.pack(as_of, read_at, place, flags | tracked | state)
+        self._records[encoded] = head + rest_to_bytes(route) if route else head
+
+    def _place_of(self, encoded: bytes) -> int:
+        record = self._record_of(encoded)
+        if record is not None:
+            place: int = _unpack(record)[2]
+            return place
+        place, left = self._places.take(encoded)
+        if left:
+            del self._records[left]
+        if place == len(self._common):
+            self._common.append(NOTHING_COMMON)
+        return place
+
+    def _common_of(self, snapshot: Snapshot) -> Common:
+        common = Common(Scope(snapshot.key.tenant, snapshot.key.env), snapshot.epoch)
+        known = self._commons.get(common)
+        if known is None:
+            remember(self._commons, common, common, MOST_COMMON)
+        return known or common
+
+    def _ttl_of(self, encoded: bytes, flags: int) -> float:
+        # Only ever shortened, so that many keys loaded at once do not expire at once: by what the key says, which need
+        # not be kept.
+        ttl = self._negative_ttl if flags & _BRIEF else self._ttl
+        return ttl * (1 - JITTER * (hash(encoded) & 0xFFFF) / 0x10000)
+
+
+@lru_cache(MOST_DECODED)
+def _snapshot(encoded: bytes, record: bytes, epoch: str) -> Snapshot:
+    """Decode a record: once, of keys that are asked for again and again on the long way."""
+    key = key_from_bytes(encoded)
+    as_of, _, _, flags = _unpack(record)
+    route = None if flags & _STATE == ABSENT else rest_from_bytes(key, record[_REST:])
+    return Snapshot(key, route, as_of, epoch)
+
+
+NOTHING_COMMON = Common(Scope("", ""), "")

@@ -1,6 +1,6 @@
 """The short way (``warm``) put before the long way of the methods that have one."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,14 @@ LARGE_REQUEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """``answer`` by bytes, or not; and ``keys`` that may be learned from a call that the long way has answered."""
+    """``answer`` by bytes, or not; ``turn`` is waited for before a large request."""
 
     answer: Callable[[bytes, Context], bytes | None]
-    keys: Callable[[Any], Iterable[Any]]
-    learn: Callable[[Any], None]
     turn: Callable[[], Awaitable[None]]
 
     def before(self, proceed: Handler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Handler:
         """Make a handler of bytes that tries the short way first."""
-        answer, keys, learn, turn = self.answer, self.keys, self.learn, self.turn
+        answer, turn = self.answer, self.turn
 
         async def handle(wire: bytes, context: Context) -> bytes:
             if len(wire) > LARGE_REQUEST:
@@ -37,11 +35,7 @@ class Shortcut:
             short = answer(wire, context)
             if short is not None:
                 return short
-            request = parse(wire)
-            response = await proceed(request, context)
-            for key in keys(request):
-                learn(key)
-            return encode(response)
+            return encode(await proceed(parse(wire), context))
 
         return handle
 
@@ -56,8 +50,8 @@ def shortcuts(warm: WarmAnswers, bulk: Bulk) -> Mapping[Method, Shortcut]:
         return warm.batch_resolve(wire, context.invocation_metadata, lambda routes: _carry(bulk, context, routes))
 
     return {
-        RESOLVE: Shortcut(resolve, lambda request: (request.key,), warm.learn, bulk.turn),
-        BATCH_RESOLVE: Shortcut(batch_resolve, lambda request: request.keys, warm.learn, bulk.turn),
+        RESOLVE: Shortcut(resolve, bulk.turn),
+        BATCH_RESOLVE: Shortcut(batch_resolve, bulk.turn),
     }
 
 

@@ -22,14 +22,28 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def delimited(content: bytes) -> bytes:
-    """Put its length before ``content``."""
-    return varint(len(content)) + content
+@lru_cache(4096)
+def head(number: int, length: int) -> bytes:
+    """Encode what stands before field ``number``, 1 to 15, of ``length`` bytes."""
+    return _SMALL[number << 3 | 2] + varint(length)
 
 
 def field(number: int, content: bytes) -> bytes:
     """Encode a message, text or bytes as field ``number``, 1 to 15."""
-    return _SMALL[number << 3 | 2] + varint(len(content)) + content
+    return head(number, len(content)) + content
+
+
+def cut(message: bytes) -> tuple[bytes, bytes]:
+    """Cut off the leading content of field 1 as ``split`` does, but only the first; empty where there is none."""
+    if len(message) < 2 or message[0] != _FIRST_FIELD:
+        return b"", message
+    length, begin = message[1], 2
+    if length > 127:
+        if len(message) == 2 or message[2] > 127:
+            return b"", message
+        length, begin = (length & 127) | (message[2] << 7), 3
+    end = begin + length
+    return (message[begin:end], message[end:]) if end <= len(message) else (b"", message)
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:
@@ -52,13 +66,9 @@ def split(message: bytes) -> tuple[list[bytes], bytes]:
     return contents, message[start:]
 
 
-def age(seconds: float) -> bytes:
-    """Encode ``Provenance.age``, field 2, a google.protobuf.Duration, in whole milliseconds."""
-    return _age(int(seconds * 1000))
-
-
 @lru_cache(4096)
-def _age(milliseconds: int) -> bytes:
+def age(milliseconds: int) -> bytes:
+    """Encode ``Provenance.age``, field 2, a google.protobuf.Duration; what is negative counts as nothing."""
     seconds, rest = divmod(max(0, milliseconds), 1000)
     content = (b"\x08" + varint(seconds) if seconds else b"") + (b"\x10" + varint(rest * 1_000_000) if rest else b"")
     return field(2, content)

@@ -1,8 +1,16 @@
 """The cache in the server process: fenced, bounded, and never older than its time to live."""
 
-import pytest
+import gc
+import tracemalloc
+from dataclasses import replace
 
-from pointsman_server.adapters.local_cache import JITTER, Held, LocalCache
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman_server.adapters.local_cache import JITTER, LocalCache
+from pointsman_server.encoding import key_to_bytes
+from pointsman_server.identity import Scope
 from pointsman_server.routes import Route, RouteKey, Snapshot
 from tests.support.fakes import BIRTH, ManualClock
 
@@ -28,27 +36,37 @@ def cache(now: ManualClock) -> LocalCache:
     return LocalCache(size=100, ttl=TTL, negative_ttl=NEGATIVE_TTL, now=now)
 
 
-def entry(cache: LocalCache, key: RouteKey = K1) -> Held | None:
-    found = cache.look(key)
-    return found[0] if found else None
-
-
 def age(cache: LocalCache) -> float | None:
     found = cache.look(K1)
     return found[1] if found else None
 
 
 def held(cache: LocalCache, key: RouteKey = K1) -> Snapshot | None:
-    found = entry(cache, key)
-    return found.snapshot if found else None
+    found = cache.look(key)
+    return found[0] if found else None
+
+
+def tracked(cache: LocalCache, key: RouteKey) -> bool:
+    """Say whether what is held of ``key`` is known to be true as of later, too, as soon as the feed is there."""
+    assert held(cache, key)
+    cache.advance(cache.fed + 1)
+    return cache.look(key, cache.fed) is not None
+
+
+def end(cache: LocalCache, now: ManualClock, key: RouteKey = K1) -> int:
+    """Say in which millisecond what is held is answered no longer, and turn the clock back."""
+    begun, last = now(), 0
+    while held(cache, key):
+        last += 1
+        now.seconds = begun + last / 1000
+    now.seconds = begun
+    return last
 
 
 def test_what_is_put_is_held_with_when_its_read_began(cache: LocalCache, now: ManualClock) -> None:
     cache.put(at(5), now() - 1)
-    found = entry(cache, K1)
-    assert found
-    assert (found.snapshot, found.read_at) == (at(5), now() - 1)
-    assert entry(cache, K2) is None
+    assert (held(cache), age(cache)) == (at(5), 1)
+    assert held(cache, K2) is None
 
 
 def test_a_newer_snapshot_replaces_an_older_one(cache: LocalCache, now: ManualClock) -> None:
@@ -116,9 +134,10 @@ def test_what_is_put_together_does_not_expire_together(cache: LocalCache, now: M
     keys = [RouteKey("a", "b", "c", f"v{number}") for number in range(50)]
     for key in keys:
         cache.put(at(5, key), now())
-    lives = {found.ttl for key in keys if (found := entry(cache, key))}
-    assert len(lives) > 40
-    assert TTL * (1 - JITTER) <= min(lives) < max(lives) <= TTL
+    now.advance(TTL * (1 - JITTER) - 0.001)
+    ends = {end(cache, now, key) for key in keys}
+    assert len(ends) > 40
+    assert 1 <= min(ends) < max(ends) <= TTL * JITTER * 1000 + 1
 
 
 def test_absence_never_outlives_a_route(now: ManualClock) -> None:
@@ -139,20 +158,82 @@ def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> N
     assert [held(cache, key) is not None for key in keys] == [True, False, True, True]
 
 
+@given(st.lists(st.tuples(st.sampled_from(["put", "look", "change", "drop"]), st.integers(0, 7)), max_size=80))
+def test_whoever_comes_and_leaves_every_key_has_what_was_put_last_or_nothing(deeds: list[tuple[str, int]]) -> None:
+    cache = LocalCache(size=3, ttl=TTL, negative_ttl=TTL, now=lambda: 0.0)
+    keys = [RouteKey(f"t{number % 3}", f"s{number}", f"e{number % 2}", "v1") for number in range(8)]
+    last: dict[RouteKey, Snapshot] = {}
+    for revision, (deed, number) in enumerate(deeds, start=1):
+        key = keys[number]
+        if deed == "put":
+            last[key] = replace(at(revision, key), epoch=f"epoch {number % 2}")
+            cache.put(last[key], 0)
+            assert held(cache, key) == last[key]
+        elif deed == "change" and key in last:
+            last[key] = replace(at(revision, key), epoch="another")
+            cache.observe(last[key])
+        elif deed == "drop":
+            cache.supersede(key, revision)
+            assert held(cache, key) is None
+        elif found := held(cache, key):
+            assert (found, found.epoch) == (last[key], last[key].epoch)
+        assert len(cache) <= 3
+    for key in keys:
+        common = cache.find(key_to_bytes(key))
+        assert common is None or common[4] == (Scope(key.tenant, key.env), last[key].epoch)
+
+
+def test_a_route_takes_a_third_of_a_kilobyte_and_nothing_that_a_collection_walks_over() -> None:
+    cache = LocalCache(size=100_000, ttl=TTL, negative_ttl=TTL)
+    count = 20_000  # by which a dict has just grown, so that it is nearly as empty as it can be
+    put_fresh(cache, 0)
+    gc.collect()
+    objects = len(gc.get_objects())
+    tracemalloc.start()
+    try:
+        for number in range(1, count):
+            put_fresh(cache, number)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert taken / count < 350
+    assert len(gc.get_objects()) - objects < 1000
+
+
+def put_fresh(cache: LocalCache, number: int) -> None:
+    """Put a route as a driver reads it: no two of its strings are one object."""
+    key = RouteKey(*(bytes(part, "ascii").decode() for part in ("tenant-1", f"service-{number}", "prod", "v1")))
+    labels = {f"owner-{number}"[:5]: f"team-a{number}"[:6], f"tier{number}"[:4]: f"gold{number}"[:4]}
+    url = f"https://payments.internal:8443/{number}"
+    cache.put(Snapshot(key, Route(key, url, True, labels, 10**9 + number, BIRTH, BIRTH), 10**9 + number), 0)
+
+
 # What the feed tells
 
 
 def test_a_change_replaces_what_is_held_and_lets_it_live_no_longer(cache: LocalCache, now: ManualClock) -> None:
     cache.put(at(5), now())
-    before = entry(cache, K1)
+    now.advance(TTL / 2)
+    before = end(cache, now)
 
     cache.observe(at(8))
 
-    after = entry(cache, K1)
-    assert before
-    assert after
-    assert after.snapshot == at(8)
-    assert (after.read_at, after.ttl) == (before.read_at, before.ttl)
+    assert (held(cache), age(cache)) == (at(8), TTL / 2)
+    assert end(cache, now) == before
+
+
+def test_a_route_that_comes_where_there_was_none_lives_no_longer_for_it_either(
+    cache: LocalCache, now: ManualClock
+) -> None:
+    cache.put(absent(5), now())
+    before = end(cache, now)
+
+    cache.observe(at(8))
+
+    assert held(cache) == at(8)
+    assert end(cache, now) == before
 
 
 def test_a_change_of_what_is_not_held_brings_nothing_in(cache: LocalCache) -> None:
@@ -186,8 +267,8 @@ def test_what_is_as_new_as_the_feed_is_tracked_and_what_is_older_is_not(cache: L
     cache.put(at(10), now())
     cache.put(at(9, K2), now())
 
-    assert entry(cache, K1).tracked  # type: ignore[union-attr]
-    assert not entry(cache, K2).tracked  # type: ignore[union-attr]
+    assert tracked(cache, K1)
+    assert not tracked(cache, K2)
 
 
 def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is_known(
@@ -200,8 +281,8 @@ def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is
     cache.put(at(10), now())
     cache.put(at(10, K2), now())
 
-    assert entry(cache, K1).tracked  # type: ignore[union-attr]
-    assert entry(cache, K2) is None
+    assert tracked(cache, K1)
+    assert held(cache, K2) is None
 
 
 def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: ManualClock) -> None:
@@ -214,8 +295,8 @@ def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: Manu
     cache.put(at(10, RouteKey("a", "b", "c", "v11")), now())
     cache.put(at(11), now())
 
-    assert not entry(cache, RouteKey("a", "b", "c", "v11")).tracked  # type: ignore[union-attr]
-    assert entry(cache, K1).tracked  # type: ignore[union-attr]
+    assert not tracked(cache, RouteKey("a", "b", "c", "v11"))
+    assert tracked(cache, K1)
 
 
 def test_while_the_feed_confirms_it_what_it_tracks_is_held_and_a_lost_feed_leaves_the_time_to_live(
@@ -241,6 +322,18 @@ def test_what_the_feed_does_not_track_it_does_not_confirm(cache: LocalCache, now
     cache.confirm(now())
 
     assert held(cache) is None
+
+
+def test_what_the_feed_tracks_is_known_as_of_where_the_feed_is(cache: LocalCache, now: ManualClock) -> None:
+    cache.start_over(5)
+    cache.put(at(5), now())
+    cache.put(at(4, K2), now())
+    cache.advance(8)
+
+    assert cache.look(K1, 7) == (replace(at(5), as_of=8), 0)
+    assert cache.look(K1, 9) is None
+    assert cache.look(K2, 4) == (at(4, K2), 0)
+    assert cache.look(K2, 5) is None
 
 
 def test_the_age_counts_from_the_last_moment_at_which_it_was_surely_true(cache: LocalCache, now: ManualClock) -> None:

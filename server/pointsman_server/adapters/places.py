@@ -1,0 +1,52 @@
+"""A bounded number of places for keys, and which key has to leave its place when there is none left.
+
+This is CLOCK, the simplest case of the algorithm in Corbató, A Paging Experiment with the Multics System (MIT, 1968),
+which stays near to what the least recently used would be, for one bit a key and without an order to keep: a hand goes
+round, takes the bit of those that were used since it last came by, and stops at the first that has none.
+"""
+
+from array import array
+
+
+class Places:
+    """Keys by place. Whoever uses the key at a place sets its byte in ``used`` to 1."""
+
+    def __init__(self, size: int) -> None:
+        self.keys: list[bytes] = []
+        self.used = bytearray()
+        self._size = size
+        self._free = array("I")
+        self._hand = 0
+
+    def take(self, key: bytes) -> tuple[int, bytes]:
+        """Return a place for ``key``, and the key that left it; that is empty where none had to."""
+        if not self._free and len(self.keys) < self._size:
+            self.keys.append(key)
+            self.used.append(0)
+            return len(self.keys) - 1, b""
+        place = self._free.pop() if self._free else self._next_unused()
+        left, self.keys[place] = self.keys[place], key
+        return place, left
+
+    def free(self, place: int) -> None:
+        """Take the key from its place."""
+        self.keys[place] = b""
+        self.used[place] = 0
+        self._free.append(place)
+
+    def clear(self) -> None:
+        """Take every key from its place."""
+        self.keys.clear()
+        self.used.clear()
+        del self._free[:]
+        self._hand = 0
+
+    def _next_unused(self) -> int:
+        used, hand = self.used, self._hand
+        place = used.find(0, hand)
+        if place < 0:
+            used[hand:] = bytes(self._size - hand)
+            hand, place = 0, used.find(0)
+        used[hand:place] = bytes(place - hand)
+        self._hand = (place + 1) % self._size
+        return place

@@ -1,0 +1,46 @@
+"""What is known of changes: the last of each key, and from where on none is missing."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman_server.adapters.known_changes import KnownChanges
+
+
+def test_the_last_change_of_a_key_is_known_and_0_is_that_of_others() -> None:
+    changes = KnownChanges(10)
+    changes.note(b"a", 3)
+    changes.note(b"a", 7)
+    assert (changes.last(b"a"), changes.last(b"b")) == (7, 0)
+
+
+def test_the_key_that_changed_the_longest_ago_is_forgotten_first() -> None:
+    changes = KnownChanges(2)
+    changes.note(b"a", 1)
+    changes.note(b"b", 2)
+    changes.note(b"a", 3)
+    assert changes.complete_from == 0
+
+    changes.note(b"c", 4)
+
+    assert [changes.last(key) for key in (b"a", b"b", b"c")] == [3, 0, 4]
+    assert changes.complete_from == 2
+
+
+def test_starting_over_forgets_everything_before() -> None:
+    changes = KnownChanges(2)
+    changes.note(b"a", 30)
+    changes.start_over(10)
+    assert (changes.last(b"a"), changes.complete_from) == (0, 10)
+
+
+@given(st.integers(1, 40), st.lists(st.integers(0, 60), max_size=200))
+def test_it_is_bounded_and_after_complete_from_nothing_is_missing(size: int, keys: list[int]) -> None:
+    changes, truth = KnownChanges(size), dict[bytes, int]()
+    for revision, number in enumerate(keys, start=1):
+        key = str(number).encode()
+        changes.note(key, revision)
+        truth[key] = revision
+        assert len(changes._revisions) <= size
+        assert changes.last(key) == revision
+        for each, last in truth.items():
+            assert changes.last(each) == last or (changes.last(each) == 0 and last <= changes.complete_from)

@@ -1,0 +1,77 @@
+"""The places of the local cache: as many as there are, and the hand of the clock that finds one to give away."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman_server.adapters.places import Places
+
+
+def filled(*keys: bytes) -> Places:
+    places = Places(len(keys))
+    for key in keys:
+        places.take(key)
+    return places
+
+
+def test_while_there_are_places_nobody_leaves_one() -> None:
+    places = Places(2)
+    assert places.take(b"a") == (0, b"")
+    assert places.take(b"b") == (1, b"")
+    assert places.keys == [b"a", b"b"]
+
+
+def test_whoever_came_first_leaves_first_when_none_was_used() -> None:
+    places = filled(b"a", b"b", b"c")
+    assert [places.take(key) for key in (b"d", b"e", b"f", b"g")] == [(0, b"a"), (1, b"b"), (2, b"c"), (0, b"d")]
+
+
+def test_who_was_used_stays_once_more() -> None:
+    places = filled(b"a", b"b", b"c")
+    places.used[0] = 1
+    assert places.take(b"d") == (1, b"b")
+    assert places.take(b"e") == (2, b"c")
+    assert places.take(b"f") == (0, b"a")
+
+
+def test_when_all_were_used_the_hand_goes_round_once() -> None:
+    places = filled(b"a", b"b", b"c")
+    places.take(b"d")
+    places.used[:] = b"\1\1\1"
+    assert places.take(b"e") == (1, b"b")
+    assert bytes(places.used) == b"\0\0\0"
+
+
+def test_a_free_place_is_taken_first() -> None:
+    places = filled(b"a", b"b", b"c")
+    places.used[1] = 1
+    places.free(1)
+    assert places.take(b"d") == (1, b"")
+    assert places.used[1] == 0
+
+
+def test_after_clear_nothing_is_left() -> None:
+    places = filled(b"a", b"b")
+    places.free(0)
+    places.clear()
+    assert places.take(b"c") == (0, b"")
+    assert (places.keys, bytes(places.used)) == ([b"c"], b"\0")
+
+
+@given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(["take", "use", "free"]), st.integers(0, 5)), max_size=60))
+def test_every_key_has_one_place_until_it_leaves(size: int, deeds: list[tuple[str, int]]) -> None:
+    places, known = Places(size), dict[bytes, int]()
+    for number, (deed, which) in enumerate(deeds):
+        if deed == "take":
+            key = str(number).encode()
+            place, left = places.take(key)
+            assert bool(left) == (len(known) == size)
+            assert known.pop(left, place) == place
+            known[key] = place
+        elif known:
+            key = list(known)[which % len(known)]
+            if deed == "use":
+                places.used[known[key]] = 1
+            else:
+                places.free(known.pop(key))
+        assert {key: places.keys[place] for key, place in known.items()} == {key: key for key in known}
+        assert len(places.keys) == len(places.used) <= size
