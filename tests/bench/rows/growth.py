@@ -51,7 +51,7 @@ def part(rig: Rig) -> Iterator[Contest]:
             "Growth, native",
             contestants,
             [
-                Row("growth.zipf", f"{second}, keys by Zipf's law", second, at_least(0.8), first),
+                Row("growth.zipf", f"{second}, keys by Zipf's law", second, at_least(0.95), first),
                 Row(
                     "growth.bytes",
                     "one more route in the local cache",
