@@ -40,15 +40,10 @@ def key_from_bytes(encoded: bytes) -> RouteKey:
 
 def route_to_message(route: Route) -> route_pb2.Route:
     """Encode a route."""
-    return route_pb2.Route(
-        key=key_to_message(route.key),
-        url=route.url,
-        active=route.active,
-        labels=route.labels,
-        revision=route.revision,
-        create_time=timestamp(route.create_time),
-        update_time=timestamp(route.update_time),
-    )
+    message, key = _without_key(route), route.key
+    named = message.key
+    named.tenant, named.service, named.env, named.version = key.tenant, key.service, key.env, key.version
+    return message
 
 
 def route_from_message(message: route_pb2.Route) -> Route:
@@ -58,19 +53,29 @@ def route_from_message(message: route_pb2.Route) -> Route:
 
 def rest_to_bytes(route: Route) -> bytes:
     """Encode all of a route but its key, which is the whole as soon as field 1, the key, is put before it."""
-    return route_pb2.Route(
-        url=route.url,
-        active=route.active,
-        labels=route.labels,
-        revision=route.revision,
-        create_time=timestamp(route.create_time),
-        update_time=timestamp(route.update_time),
-    ).SerializeToString()
+    return _without_key(route).SerializeToString()
 
 
 def rest_from_bytes(key: RouteKey, encoded: bytes) -> Route:
     """Decode what ``rest_to_bytes`` made of the route of ``key``."""
     return _route(key, route_pb2.Route.FromString(encoded))
+
+
+def _without_key(route: Route) -> route_pb2.Route:
+    # Field by field, which takes half as long as to make messages and have them copied into this one.
+    message = route_pb2.Route()
+    message.url, message.active, message.revision = route.url, route.active, route.revision
+    labels = message.labels
+    for name, value in route.labels.items():
+        labels[name] = value
+    _set_time(message.create_time, route.create_time)
+    _set_time(message.update_time, route.update_time)
+    return message
+
+
+def _set_time(message: Timestamp, moment: datetime) -> None:
+    since = moment - BEGINNING
+    message.seconds, message.nanos = since.days * 86_400 + since.seconds, since.microseconds * 1_000
 
 
 def _route(key: RouteKey, message: route_pb2.Route) -> Route:
@@ -126,8 +131,9 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
 
 def timestamp(moment: datetime) -> Timestamp:
     """Encode an aware datetime, exactly; Timestamp.FromDatetime takes four times as long."""
-    since = moment - BEGINNING
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+    message = Timestamp()
+    _set_time(message, moment)
+    return message
 
 
 def moment(message: Timestamp) -> datetime:

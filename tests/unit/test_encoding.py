@@ -72,6 +72,12 @@ def test_a_route_without_its_key_is_whole_with_it(key: RouteKey, some: Route) ->
     assert route_pb2.Route.FromString(whole) == encoding.route_to_message(route)
 
 
+def test_what_is_empty_or_at_the_beginning_of_time_is_there_all_the_same() -> None:
+    beginning = datetime(1970, 1, 1, tzinfo=UTC)
+    message = encoding.route_to_message(Route(RouteKey("", "", "", ""), "", False, {}, 0, beginning, beginning))
+    assert all(map(message.HasField, ("key", "create_time", "update_time")))
+
+
 def test_a_time_that_there_is_not_is_an_error_of_its_value() -> None:
     with pytest.raises(ValueError, match="no time"):
         encoding.moment(Timestamp(seconds=2**62))
