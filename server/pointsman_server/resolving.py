@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from pointsman_server.batching import Batcher
 from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
@@ -47,7 +47,8 @@ class Answer:
 ACTIVE, INACTIVE, ABSENT = range(3)
 
 
-class Common(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Common:
     """What many keys have in common: one object for all of them."""
 
     scope: Scope

@@ -8,7 +8,7 @@ from struct import Struct
 
 from pointsman_server.adapters.known_changes import KnownChanges
 from pointsman_server.adapters.places import Places
-from pointsman_server.encoding import key_from_bytes, key_to_bytes, rest_from_bytes, rest_to_bytes
+from pointsman_server.encoding import key_to_bytes, rest_from_bytes, rest_to_bytes
 from pointsman_server.identity import Scope
 from pointsman_server.remembering import remember
 from pointsman_server.resolving import ABSENT, ACTIVE, INACTIVE, Common, Found
@@ -16,7 +16,7 @@ from pointsman_server.routes import RouteKey, Snapshot
 
 JITTER = 0.1
 MOST_COMMON = 10_000
-MOST_DECODED = 4000
+MOST_DECODED = 1000
 
 # A record: ``as_of``, when its read began, its place, and flags; then the route without its key. One object without
 # references: a garbage collection passes over it, and a look at it touches two lines of memory or three.
@@ -84,7 +84,7 @@ class LocalCache:
         if found is None:
             return None
         _, _, as_of, age, common = found
-        snapshot = _snapshot(encoded, self._records[encoded], common.epoch)
+        snapshot = _snapshot(key, self._records[encoded], common.epoch)
         return (snapshot if snapshot.as_of == as_of else replace(snapshot, as_of=as_of)), age
 
     @property
@@ -194,9 +194,8 @@ class LocalCache:
 
 
 @lru_cache(MOST_DECODED)
-def _snapshot(encoded: bytes, record: bytes, epoch: str) -> Snapshot:
+def _snapshot(key: RouteKey, record: bytes, epoch: str) -> Snapshot:
     """Decode a record: once, of keys that are asked for again and again on the long way."""
-    key = key_from_bytes(encoded)
     as_of, _, _, flags = _unpack(record)
     route = None if flags & _STATE == ABSENT else rest_from_bytes(key, record[_REST:])
     return Snapshot(key, route, as_of, epoch)

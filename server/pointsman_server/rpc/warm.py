@@ -66,12 +66,13 @@ class WarmAnswers:
         found = self._find(key, terms.min_revision)
         if found is None or found[1] != ACTIVE:
             return None
-        route, _, as_of, age, (scope, epoch) = found
+        route, _, as_of, age, common = found
+        scope = common.scope
         if not self._let_in(metadata, (scope.tenant,), (scope,)):
             return None
         # The key is field 1 of the request as of the route.
         named = len(request) - len(rest)
-        provenance, of_now = _provenance(as_of, epoch), wire.age(int(age * 1000))
+        provenance, of_now = _provenance(as_of, common.epoch), wire.age(int(age * 1000))
         response = b"".join(
             (
                 wire.head(1, named + len(route)),
@@ -130,21 +131,23 @@ class WarmAnswers:
 
 def _result(encoded: bytes, found: Found) -> bytes:
     """Encode what a BatchResolve says of a key."""
-    rest, state, as_of, age, (_, epoch) = found
+    rest, state, as_of, age, common = found
     if state == ACTIVE:
-        key, provenance = wire.field(1, encoded), _provenance(as_of, epoch) + wire.age(int(age * 1000))
+        key, provenance = wire.field(1, encoded), _provenance(as_of, common.epoch) + wire.age(int(age * 1000))
         route = wire.head(2, len(key) + len(rest)) + key + rest
         return wire.field(1, key + route + wire.field(4, provenance))
     named = key_from_bytes(encoded)
     inactive = rest_from_bytes(named, rest) if state == INACTIVE else None
-    answer = Answer(Snapshot(named, inactive, as_of, epoch), Source.LOCAL, age)
+    answer = Answer(Snapshot(named, inactive, as_of, common.epoch), Source.LOCAL, age)
     return wire.field(1, convert.batch_result(named, answer).SerializeToString())
 
 
-@lru_cache(1024)
+@lru_cache(4096)
 def _provenance(as_of: int, epoch: str) -> bytes:
-    """Encode the provenance, without the age, of what most keys were read together with, or the feed confirmed."""
-    return pb.Provenance(source=pb.Provenance.SOURCE_LOCAL, as_of_revision=as_of, epoch=epoch).SerializeToString()
+    """Encode the provenance without the age; most keys were read as of few revisions, or the feed confirmed them."""
+    revision = b"\x18" + wire.varint(as_of) if as_of else b""
+    return LOCAL + revision + (wire.field(4, epoch.encode()) if epoch else b"")
 
 
+LOCAL = pb.Provenance(source=pb.Provenance.SOURCE_LOCAL).SerializeToString()
 UNUSUAL = Terms(pb.ResolveRequest(consistency=pb.CONSISTENCY_FULLY_CONSISTENT).SerializeToString())

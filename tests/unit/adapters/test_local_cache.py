@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pointsman_server.adapters.local_cache import JITTER, LocalCache
 from pointsman_server.encoding import key_to_bytes
 from pointsman_server.identity import Scope
+from pointsman_server.resolving import Common
 from pointsman_server.routes import Route, RouteKey, Snapshot
 from tests.support.fakes import BIRTH, ManualClock
 
@@ -175,12 +176,12 @@ def test_whoever_comes_and_leaves_every_key_has_what_was_put_last_or_nothing(dee
         elif deed == "drop":
             cache.supersede(key, revision)
             assert held(cache, key) is None
-        elif found := held(cache, key):
-            assert (found, found.epoch) == (last[key], last[key].epoch)
+        elif snapshot := held(cache, key):
+            assert (snapshot, snapshot.epoch) == (last[key], last[key].epoch)
         assert len(cache) <= 3
     for key in keys:
-        common = cache.find(key_to_bytes(key))
-        assert common is None or common[4] == (Scope(key.tenant, key.env), last[key].epoch)
+        found = cache.find(key_to_bytes(key))
+        assert found is None or found[4] == Common(Scope(key.tenant, key.env), last[key].epoch)
 
 
 def test_a_route_takes_a_third_of_a_kilobyte_and_nothing_that_a_collection_walks_over() -> None:

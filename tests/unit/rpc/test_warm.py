@@ -107,6 +107,13 @@ def test_a_key_that_is_held_is_answered_as_the_long_way_does(world: World) -> No
     assert (answer.provenance.as_of_revision, answer.provenance.epoch) == (5, EPOCH)
 
 
+@pytest.mark.parametrize(("as_of", "epoch"), [(0, ""), (0, EPOCH), (127, ""), (128, "x" * 200), (2**63 - 1, EPOCH)])
+def test_the_provenance_is_that_of_the_long_way(world: World, as_of: int, epoch: str) -> None:
+    world.local.put(Snapshot(K1, Route(K1, "https://a", True, {}, 1, BIRTH, BIRTH), as_of, epoch), world.now())
+    assert world.resolve() == world.long()
+    assert world.resolve()
+
+
 def test_what_becomes_of_the_route_is_seen_at_once(world: World) -> None:
     world.put(K1, 5)
     assert world.resolve()
