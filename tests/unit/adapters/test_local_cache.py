@@ -237,6 +237,29 @@ def test_a_route_that_comes_where_there_was_none_lives_no_longer_for_it_either(
     assert end(cache, now) == before
 
 
+def test_a_change_that_is_older_than_what_is_held_leaves_it_and_is_known(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(10), now())
+    cache.put(at(10, K2), now())
+
+    cache.observe(at(8))
+    cache.supersede(K2, 10)
+
+    assert (held(cache), held(cache, K2)) == (at(10), at(10, K2))
+    assert (cache.changed(K1), cache.changed(K2)) == (8, 10)
+
+
+def test_what_is_superseded_is_let_go_and_nothing_older_is_taken(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+
+    cache.supersede(K1, 8)
+
+    assert (held(cache), len(cache)) == (None, 0)
+    cache.put(at(7), now())
+    assert held(cache) is None
+    cache.put(at(8), now())
+    assert held(cache) == at(8)
+
+
 def test_a_change_of_what_is_not_held_brings_nothing_in(cache: LocalCache) -> None:
     cache.observe(at(8))
 
