@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from struct import Struct
+from sys import intern
 
 from pointsman_server.adapters.known_changes import KnownChanges
 from pointsman_server.adapters.places import Places
@@ -180,7 +181,8 @@ class LocalCache:
         return place
 
     def _common_of(self, snapshot: Snapshot) -> Common:
-        common = Common(Scope(snapshot.key.tenant, snapshot.key.env), snapshot.epoch)
+        # Interned, for where nearly every route has a tenant of its own.
+        common = Common(Scope(snapshot.key.tenant, intern(snapshot.key.env)), intern(snapshot.epoch))
         known = self._commons.get(common)
         if known is None:
             remember(self._commons, common, common, MOST_COMMON)
