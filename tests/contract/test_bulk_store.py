@@ -99,7 +99,7 @@ async def test_an_import_writes_the_history_that_single_mutations_would(stores: 
     await changer.update(Update(V1, NEWER, {"tier": "2"}), INTENT)
     await changer.deactivate(Deactivate(V1), INTENT)
     await changer.activate(Activate(V1), INTENT)
-    key = replace(V1, tenant="team-z")
+    key = V1._replace(tenant="team-z")
     for wanted in (
         Wanted(key, URL, {"tier": "1"}),
         Wanted(key, NEWER, {"tier": "2"}),
@@ -195,7 +195,7 @@ async def test_routes_at_other_revisions_refuse_all_and_each_is_named(stores: St
 
 
 async def test_of_many_routes_at_other_revisions_the_first_are_named(stores: Stores) -> None:
-    keys = [replace(V1, version=f"v{number}") for number in range(40)]
+    keys = [V1._replace(version=f"v{number}") for number in range(40)]
     await stores.imports(*(Wanted(key, URL) for key in keys))
     with pytest.raises(RevisionsMismatch) as refused:
         await stores.imports(*(Wanted(key, NEWER, expected_revision=99) for key in reversed(keys)))
@@ -210,7 +210,7 @@ async def test_of_many_routes_at_other_revisions_the_first_are_named(stores: Sto
 async def test_one_route_that_somebody_else_has_changed_refuses_all(
     stores: Stores, count: int, late: st.DataObject
 ) -> None:
-    keys = [replace(V1, version=f"v{number}") for number in range(count)]
+    keys = [V1._replace(version=f"v{number}") for number in range(count)]
     await stores.imports(*(Wanted(key, URL) for key in keys))
     before = {route.key: route for route in await stores.routes.list_routes(RouteQuery())}
     changed = late.draw(st.sampled_from(keys))

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -39,7 +38,7 @@ CALL = cast("Call", FakeCall())
 
 
 def route(version: str = "v1", *, active: bool = True) -> Route:
-    return Route(replace(KEY, version=version), URL, active, {"tier": "gold"}, 5, BIRTH, BIRTH)
+    return Route(KEY._replace(version=version), URL, active, {"tier": "gold"}, 5, BIRTH, BIRTH)
 
 
 def change(revision: int) -> Change:
@@ -126,7 +125,7 @@ def test_the_fingerprint_covers_the_method() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"key": key_to_message(replace(KEY, version="v2"))},
+        {"key": key_to_message(KEY._replace(version="v2"))},
         {"url": URL + "/"},
         {"labels": pb.Labels()},
         {"expected_revision": 1},

@@ -90,7 +90,7 @@ def test_an_id_of_another_request_is_refused_wherever_it_is_known(ledger: Ledger
 
 def test_an_id_belongs_to_its_tenant_and_none_is_nobodys(ledger: Ledger) -> None:
     ledger.remember(V1, INTENT, Outcome(None, 10))
-    assert ledger.replay(replace(V1, tenant="team-b"), INTENT, None) is None
+    assert ledger.replay(V1._replace(tenant="team-b"), INTENT, None) is None
     ledger.remember(V1, Intent("alice"), Outcome(None, 11))
     assert ledger.replay(V1, Intent("alice"), None) is None
     assert len(ledger.remembered) == 1

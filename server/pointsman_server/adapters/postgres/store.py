@@ -128,7 +128,7 @@ class PostgresStore:
         if not keys:
             return []
         async with self._database.connection() as connection:
-            (rows,) = await connection.exchange(Step(LOAD, _columns(keys)))
+            (rows,) = await connection.exchange(Step(LOAD, _transposed(keys)))
         return [
             Snapshot(key, route_from_row(row[3:]) if row[2] else None, row[1], str(row[0]))
             for key, row in zip(keys, rows, strict=True)
@@ -211,7 +211,7 @@ class PostgresTransaction:
         """See RouteTransaction.lock."""
         families = {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}
         ids = {(one.key.tenant, one.intent.request_id) for one in asked if one.intent.request_id}
-        reads = [Step(READ, _columns({one.key for one in asked}))]
+        reads = [Step(READ, _transposed({one.key for one in asked}))]
         reads += [Step(READ_FAMILIES, _transposed(families))] if families else []
         finds = [Step(FIND_REQUESTS, _transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *finds)
@@ -256,10 +256,6 @@ class _Where:
 
 def _transposed(rows: Collection[Sequence[str]]) -> list[str]:
     return [array(column) for column in zip(*rows, strict=True)]
-
-
-def _columns(keys: Collection[RouteKey]) -> list[str]:
-    return _transposed([(key.tenant, key.service, key.env, key.version) for key in keys])
 
 
 def _record_values(changes: Sequence[Change]) -> list[str]:
