@@ -5,14 +5,17 @@ connections. What exceeds the queue is refused at once, because a queue without 
 """
 
 import asyncio
-from collections import deque
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from pointsman_server.errors import Overloaded
 
 K = TypeVar("K")
 V = TypeVar("V")
+# Is told what became of a question, once, and raises nothing.
+Told = Callable[[V | BaseException], None]
 
 
 class Batcher(Generic[K, V]):
@@ -36,61 +39,78 @@ class Batcher(Generic[K, V]):
         self._free = concurrency
         self._queue = queue
         self._limit = limit
-        self._waiting: dict[K, asyncio.Future[V]] = {}
-        self._order: deque[K] = deque()
+        # In the order in which they were asked for, with those who asked.
+        self._waiting: dict[K, list[Told[V]]] = {}
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
 
+    def ask(self, key: K, told: Told[V]) -> None:
+        """Load ``key`` with whatever else is waiting, and tell: the value, or what ``load`` raised, or Overloaded.
+
+        ``told`` may be called before this returns.
+        """
+        askers = self._waiting.get(key)
+        if askers is not None:
+            askers.append(told)
+        elif len(self._waiting) >= self._queue:
+            told(Overloaded(self._limit))
+        else:
+            self._waiting[key] = [told]
+            self._schedule()
+
     async def get(self, key: K) -> V:
         """Load ``key`` with whatever else is waiting. Raises what ``load`` raises, and Overloaded."""
-        future = self._waiting.get(key)
-        if future is None:
-            if len(self._waiting) >= self._queue:
-                raise Overloaded(self._limit)
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            self._order.append(key)
-            self._schedule()
-        return await asyncio.shield(future)
+        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self.ask(key, partial(settle, future))
+        return await future
 
     async def drain(self) -> None:
         """Wait until nothing is asked for or under way, whether or not anybody still waits for it."""
         while self._waiting or self._running:
-            await asyncio.wait([*self._waiting.values()] or self._running)
+            if self._running:
+                await asyncio.wait(self._running)
+            else:
+                await asyncio.sleep(0)  # the turn in which what waits is dispatched
 
     def _schedule(self) -> None:
         # On the next turn of the loop, so that everything this turn asks for goes together.
-        if not self._scheduled and self._free and self._order:
+        if not self._scheduled and self._free and self._waiting:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._scheduled = False
-        while self._free and self._order:
-            keys = [self._order.popleft() for _ in range(min(self._size, len(self._order)))]
-            futures = [self._waiting.pop(key) for key in keys]
+        while self._free and self._waiting:
+            keys = list(itertools.islice(self._waiting, self._size))
+            askers = [self._waiting.pop(key) for key in keys]
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run(keys, futures))
+            task = asyncio.get_running_loop().create_task(self._run(keys, askers))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, keys: list[K], futures: list[asyncio.Future[V]]) -> None:
+    async def _run(self, keys: list[K], askers: list[list[Told[V]]]) -> None:
+        outcomes: Sequence[V | BaseException]
         try:
-            answered = list(zip(futures, await self._load(keys), strict=True))
+            outcomes = await self._load(keys)
+            if len(outcomes) != len(keys):
+                raise ValueError(f"{len(outcomes)} values for {len(keys)} keys")  # noqa: TRY301 - as if load had
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
-            _fail(futures, error)
-        else:
-            for future, value in answered:
-                if not future.done():
-                    future.set_result(value)
+            outcomes = [error] * len(keys)
         finally:
             self._free += 1
             self._schedule()
+        for outcome, all_told in zip(outcomes, askers, strict=True):
+            for told in all_told:
+                told(outcome)
 
 
-def _fail(futures: list[asyncio.Future[V]], error: BaseException) -> None:
-    for future in futures:
-        if isinstance(error, asyncio.CancelledError):
-            future.cancel()
-        elif not future.done():
-            future.set_exception(error)
-            future.exception()  # marked as seen: everyone who waited may be gone by now
+def settle(future: asyncio.Future[V], outcome: V | BaseException) -> None:
+    """Give ``outcome`` to whoever waits for ``future``, if somebody still does."""
+    if future.done():
+        return
+    if isinstance(outcome, asyncio.CancelledError):
+        future.cancel()
+    elif isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

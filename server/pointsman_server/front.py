@@ -10,10 +10,11 @@ from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serv
 from pointsman_server.adapters.redis_quota import RedisQuota
 from pointsman_server.gate import Gate
 from pointsman_server.limiting import Limits
-from pointsman_server.resolving import NearestCache
+from pointsman_server.resolving import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE, access, tls, transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk
+from pointsman_server.rpc.cold import ColdAnswers
 from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, opening, stages
@@ -32,10 +33,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """What is nearest to a call: the cache in this process, and what says the epoch that it is of."""
+    """What is nearest to a call: the cache in this process, what says the epoch that it is of, and what knows more."""
 
     cache: NearestCache
     epoch: Callable[[], str]
+    resolver: Resolver
 
 
 class ListenError(Exception):
@@ -64,6 +66,7 @@ class Front:
         self._turns = turns
         self._server: Any = None
         self.warm: WarmAnswers | None = None
+        self.cold: ColdAnswers | None = None
         self._stack = AsyncExitStack()
         self.tally = Tally(metrics, SERVICE)
         self.transport = _choose_transport(settings)
@@ -93,7 +96,9 @@ class Front:
         pushback = transport.sends_pushback(self.transport)
         who = (access.authenticate(gate.authenticator),) if gate.authenticator else ()
         throttling = self._make_throttling()
-        self.warm = warm = self._make_warm(throttling)
+        if guards := self._make_guards(throttling):
+            self.warm, self.cold = self._make_warm(guards), self._make_cold(guards)
+        warm = self.warm
         bulk = Bulk(unread_seconds=settings.unread_seconds, turns=self._turns)
         order = stages(
             self._metrics,
@@ -113,14 +118,21 @@ class Front:
             share_port=settings.workers > 1,
             connections=_connections(settings),
             warm=warm,
+            cold=self.cold,
         )
 
-    def _make_warm(self, throttling: Throttling | None) -> WarmAnswers | None:
-        # Calls that go the short way are not logged.
+    def _make_guards(self, throttling: Throttling | None) -> Guards | None:
+        """Make what the short ways ask of callers; None where there are none: what goes there is not logged."""
         if self._settings.access_log_sample or self._settings.log_level == "debug":
             return None
         limits = throttling.reads if throttling else Limits()
-        guards = Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
+        return Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
+
+    def _make_cold(self, guards: Guards) -> ColdAnswers:
+        waits, deadline = self.tally.waits, self._settings.deadline_seconds
+        return ColdAnswers(self._near.resolver, guards, waits=waits, deadline=deadline)
+
+    def _make_warm(self, guards: Guards) -> WarmAnswers:
         return WarmAnswers(self._near.cache, guards, epoch=self._near.epoch, tally=self.tally)
 
     def _bind(self, server: Any) -> int:

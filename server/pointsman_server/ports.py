@@ -233,11 +233,13 @@ class RouteStore(Protocol):
 class Lookup:
     """What a cache knows of a key.
 
-    ``snapshot``: a hit. Otherwise a miss; then ``leased`` says whether the asker alone may ``fill`` it.
+    ``snapshot``: a hit, and ``encoded`` its route as protobuf, if the cache keeps it as that. Otherwise a miss; then
+    ``leased`` says whether the asker alone may ``fill`` it.
     """
 
     snapshot: Snapshot | None = None
     leased: bool = False
+    encoded: bytes = field(default=b"", compare=False, repr=False)
 
 
 class RouteCache(Protocol):

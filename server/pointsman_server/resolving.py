@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
-from pointsman_server.batching import Batcher
+from pointsman_server.batching import Batcher, Told, settle
 from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
 from pointsman_server.identity import Scope
 from pointsman_server.ports import Lookup, RouteCache, RouteStore
@@ -28,11 +28,15 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A snapshot, where it came from, and how many seconds ago it was surely true."""
+    """A snapshot, where it came from, and how many seconds ago it was surely true.
+
+    ``encoded`` is its route as protobuf, where it came as that; else it is empty.
+    """
 
     snapshot: Snapshot
     source: Source
     age: float = 0.0
+    encoded: bytes = field(default=b"", compare=False, repr=False)
 
     def route(self) -> Route:
         """Return the active route. Raises RouteNotFound or RouteInactive with the revision as of which it is so."""
@@ -99,26 +103,45 @@ class ReadObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is loaded at once: keys per load, loads at the same time, and keys that wait."""
+    """How much is loaded at once: keys per load, loads at the same time, and keys that wait.
+
+    ``lookups`` are those of the shared cache at the same time. Few: what comes meanwhile goes together after them, and
+    one round trip for many keys costs little more than one for one.
+    """
 
     batch: int = 200
     concurrency: int = 4
     queue: int = 2000
+    lookups: int = 2
 
 
-@dataclass(frozen=True, slots=True)
 class Flight:
-    """A load under way, and when it began."""
+    """A load under way: of which key, since when, and who is told when it lands."""
 
-    task: asyncio.Task[Answer]
-    begun: float
+    __slots__ = ("begun", "key", "passengers")
+
+    def __init__(self, key: RouteKey, begun: float, passenger: Told[Answer]) -> None:
+        self.key = key
+        self.begun = begun
+        self.passengers = [passenger]
+
+
+class Lease:
+    """The right to take what is read into the local cache, as long as it is listed; since when it is being read."""
+
+    __slots__ = ("key", "read_at")
+
+    def __init__(self, key: RouteKey, read_at: float) -> None:
+        self.key = key
+        self.read_at = read_at
 
 
 class Resolver:
     """Answers from the nearest layer that is new enough.
 
     Invariants: concurrent misses of one key are one load. What a load brings is taken over only if nobody wrote
-    the key in this process meanwhile (``learn``), so a late load never replaces what a write left behind.
+    the key in this process meanwhile (``learn``), so a late load never replaces what a write left behind: a write
+    strikes the key's flight and leases off the lists, and only what is listed is taken over.
     """
 
     def __init__(
@@ -140,7 +163,7 @@ class Resolver:
         self._shared = Batcher(
             self._look_up,
             size=bounds.batch,
-            concurrency=bounds.concurrency * 4,
+            concurrency=bounds.lookups,
             queue=bounds.queue * 4,
             limit="cache_loads",
         )
@@ -152,7 +175,8 @@ class Resolver:
         self._turns = turns or Turns()
         self._now = now
         self._flights: dict[RouteKey, Flight] = {}
-        self._leases: dict[RouteKey, set[object]] = {}
+        self._leases: dict[RouteKey, set[Lease]] = {}
+        self._going_on: set[asyncio.Task[None]] = set()
         self._process = secrets.token_hex(4)
         self._tokens = itertools.count()
 
@@ -165,6 +189,10 @@ class Resolver:
         snapshot, age = found
         self._observer.looked_up("local", "hit" if snapshot.route else "negative")
         return Answer(snapshot, Source.LOCAL, age)
+
+    def holds(self, key: RouteKey) -> bool:
+        """Say whether the local cache would answer, without counting that it was looked into."""
+        return self._local.look(key) is not None
 
     async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
         """Answer what is known of ``key`` as of ``min_revision`` or later.
@@ -224,61 +252,104 @@ class Resolver:
                 leases.pop(key, None)
             supersede(key, revision)
 
-    async def _fly(self, key: RouteKey) -> Answer:
-        # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.
-        # An older one is waited for, not doubled: one load of a key at a time.
-        while (flight := self._flights.get(key)) is not None and self._now() - flight.begun > self._join_seconds:
-            await asyncio.wait([flight.task])
+    def ask(self, key: RouteKey, told: Told[Answer]) -> None:
+        """Find what is known of ``key`` beyond the local cache, and tell: the answer, or what ``resolve`` raises.
+
+        Who asks for a key that is being loaded joins its flight. ``told`` raises nothing, and may be called at once.
+        """
+        flight = self._flights.get(key)
         if flight is None:
-            task = asyncio.get_running_loop().create_task(self._load(key))
-            task.add_done_callback(_mark_seen)
-            flight = self._flights[key] = Flight(task, self._now())
-        # Shielded: the one who asked first may give up, the others still want the answer.
-        return await asyncio.shield(flight.task)
+            self._take_off(key, told)
+        elif self._now() - flight.begun > self._join_seconds:
+            # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.
+            # An older one is waited for, not doubled: one load of a key at a time.
+            flight.passengers.append(lambda _: self.ask(key, told))
+        else:
+            flight.passengers.append(told)
 
-    async def _load(self, key: RouteKey) -> Answer:
-        this = asyncio.current_task()
+    def ask_store(self, key: RouteKey, told: Told[Answer]) -> None:
+        """Read ``key`` in the store itself, by a load that begins after this; tell as ``ask`` does."""
+        lease = self._lend(key)
+
+        def read(found: Snapshot | BaseException) -> None:
+            if not isinstance(found, BaseException):
+                self._take_over(lease, found)
+            self._end(lease)
+            told(found if isinstance(found, BaseException) else Answer(found, Source.POSTGRES))
+
+        self._store.ask(key, read)
+
+    async def _fly(self, key: RouteKey) -> Answer:
+        # A future of its own: the one who asked first may give up, the others still want the answer.
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.ask(key, partial(settle, future))
+        return await future
+
+    def _take_off(self, key: RouteKey, told: Told[Answer]) -> None:
+        flight = self._flights[key] = Flight(key, self._now(), told)
+        self._shared.ask(key, partial(self._looked_up, flight))
+
+    def _looked_up(self, flight: Flight, found: tuple[Lookup, str] | BaseException) -> None:
+        if isinstance(found, BaseException):
+            self._land(flight, found)
+            return
+        lookup, token = found
+        snapshot = lookup.snapshot
+        if snapshot is None:
+            self._observer.looked_up("redis", "miss")
+            self._go_on(flight, self._load(flight.key, token if lookup.leased else ""))
+            return
+        changed = self._local.changed(flight.key)
+        if snapshot.as_of < changed:
+            # Redis missed the change, for instance because its writer could not reach it.
+            self._observer.looked_up("redis", "stale")
+            self._go_on(flight, self._newer(flight.key, changed))
+            return
+        self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
+        self._land(flight, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
+
+    def _go_on(self, flight: Flight, rest: Awaitable[Answer]) -> None:
+        """Let a flight that the shared cache does not end take as long as it takes."""
+        task = asyncio.get_running_loop().create_task(self._arrive(flight, rest))
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+
+    async def _arrive(self, flight: Flight, rest: Awaitable[Answer]) -> None:
+        outcome: Answer | BaseException
         try:
-            with self._lease(key) as take_over:
-                answer = await self._from_caches(key)
-                take_over(answer.snapshot)
-                return answer
-        finally:
-            flight = self._flights.get(key)
-            if flight is not None and flight.task is this:
-                del self._flights[key]
+            outcome = await rest
+        except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
+            outcome = error
+        self._land(flight, outcome)
 
-    @contextmanager
-    def _lease(self, key: RouteKey) -> Iterator[Callable[[Snapshot], None]]:
-        """Lend the right to take a load over into the local cache; ``learn`` ends it."""
-        lease, read_at = object(), self._now()
-        leases = self._leases.setdefault(key, set())
-        leases.add(lease)
+    def _land(self, flight: Flight, outcome: Answer | BaseException) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+            if not isinstance(outcome, BaseException):
+                self._local.put(outcome.snapshot, flight.begun)
+        for told in flight.passengers:
+            told(outcome)
 
-        def take_over(snapshot: Snapshot) -> None:
-            if self._leases.get(key) is leases:
-                self._local.put(snapshot, read_at)
+    def _lend(self, key: RouteKey) -> Lease:
+        lease = Lease(key, self._now())
+        self._leases.setdefault(key, set()).add(lease)
+        return lease
 
-        try:
-            yield take_over
-        finally:
+    def _take_over(self, lease: Lease, snapshot: Snapshot) -> None:
+        if lease in self._leases.get(lease.key, ()):
+            self._local.put(snapshot, lease.read_at)
+
+    def _end(self, lease: Lease) -> None:
+        leases = self._leases.get(lease.key)
+        if leases is not None:
             leases.discard(lease)
-            if not leases and self._leases.get(key) is leases:
-                del self._leases[key]
+            if not leases:
+                del self._leases[lease.key]
 
-    async def _from_caches(self, key: RouteKey) -> Answer:
-        lookup, token = await self._shared.get(key)
-        if lookup.snapshot:
-            changed = self._local.changed(key)
-            if lookup.snapshot.as_of < changed:
-                # Redis missed the change, for instance because its writer could not reach it.
-                self._observer.looked_up("redis", "stale")
-                return await self._newer(key, changed)
-            self._observer.looked_up("redis", "hit" if lookup.snapshot.route else "negative")
-            return Answer(lookup.snapshot, Source.REDIS)
-        self._observer.looked_up("redis", "miss")
+    async def _load(self, key: RouteKey, token: str) -> Answer:
+        """Read what the shared cache has not, and leave it there if ``token`` leases the key."""
         snapshot = await self._store.get(key)
-        if lookup.leased:
+        if token:
             await self._cache.fill([snapshot], token)
         return Answer(snapshot, Source.POSTGRES)
 
@@ -297,23 +368,26 @@ class Resolver:
         give_up = self._now() + self._patience
         pause = 0.005
         while True:
-            with self._lease(key) as take_over:
-                snapshot = await self._store.get(key)
-                if snapshot.as_of >= min_revision:
-                    take_over(snapshot)
-                    return Answer(snapshot, Source.POSTGRES)
+            snapshot = await self._read(key, min_revision)
+            if snapshot.as_of >= min_revision:
+                return Answer(snapshot, Source.POSTGRES)
             if self._now() + pause > give_up:
                 raise RevisionNotReached(min_revision, snapshot.as_of)
             await asyncio.sleep(pause)
             pause *= 2
+
+    async def _read(self, key: RouteKey, min_revision: int) -> Snapshot:
+        lease = self._lend(key)
+        try:
+            snapshot = await self._store.get(key)
+            if snapshot.as_of >= min_revision:
+                self._take_over(lease, snapshot)
+            return snapshot
+        finally:
+            self._end(lease)
 
 
 def _answer_or_error(result: Answer | BaseException) -> Answer | PointsmanError:
     if isinstance(result, BaseException) and not isinstance(result, PointsmanError):
         raise result
     return result
-
-
-def _mark_seen(flight: asyncio.Task[Answer]) -> None:
-    if not flight.cancelled():
-        flight.exception()  # everyone who waited may be gone by now

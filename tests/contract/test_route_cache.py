@@ -9,6 +9,7 @@ from typing import Protocol
 import pytest
 from redis.asyncio import Redis
 
+from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis_cache.breaker import Breaker
 from pointsman_server.encoding import route_to_message
@@ -907,3 +908,35 @@ async def test_thousands_of_keys_are_dropped_at_once(harness: Harness) -> None:
     await drop(harness, *((key, 2 if number % 200 else 1) for number, key in enumerate(keys)))
     kept = [number for number in range(0, 1203, 100) if await harness.get(keys[number]) != LEASED]
     assert kept == list(range(0, 1203, 200))
+
+
+# The connections that are kept for looking up
+
+
+async def test_a_connection_that_was_lost_meanwhile_is_made_anew_without_a_miss(redis_url: str, wire: Wire) -> None:
+    cache = RedisCache(behind(wire, redis_url), timeout=PATIENCE)
+    await settle(cache, at(5))
+    assert await cache.get([K1], "reader") == [hit(at(5))]
+    await wire.cut()
+    await wire.mend()
+    (kept,) = cache._get._idle
+    async with asyncio.timeout(30):
+        await kept._reader.read()  # its end
+    assert await cache.get([K1], "reader") == [hit(at(5))]
+    await cache.close()
+
+
+async def test_lookups_at_the_same_time_do_not_take_each_others_answers(cache: RedisCache) -> None:
+    keys = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(40)]
+    for number, key in enumerate(keys, 1):
+        await settle(cache, at(number, key))
+    found = await asyncio.gather(*(cache.get([key], "reader") for key in keys))
+    assert found == [[hit(at(number, key))] for number, key in enumerate(keys, 1)]
+
+
+async def test_a_hit_brings_its_route_as_it_is_kept(cache: RedisCache) -> None:
+    await settle(cache, at(5, labels={"tier": "gold", "team": "payments"}))
+    (found,) = await cache.get([K1], "reader")
+    assert found.snapshot
+    assert found.snapshot.route
+    assert route_pb2.Route.FromString(found.encoded) == route_to_message(found.snapshot.route)

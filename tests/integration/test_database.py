@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.migrations import migrate
+from pointsman_server.adapters.postgres.connection import Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Changer, Create
@@ -278,3 +279,73 @@ async def test_it_recovers_by_itself_when_postgresql_stops_and_comes_back(tmp_pa
             await database.close()
     finally:
         await asyncio.to_thread(engines.stop)
+
+
+# Statements by themselves
+
+ECHO = Statement("echo", "SELECT name, length(name), NULL::text FROM unnest($1::text[]) AS name")
+SLEEP = Statement("sleep", "SELECT pg_sleep($1::float8)")
+
+
+def echo(*names: str) -> Step:
+    return Step(ECHO, [array(names)])
+
+
+async def test_statements_give_their_rows_and_leave_no_transaction(database: Database) -> None:
+    for _ in range(2):
+        assert await database.exchange(echo("a", "b"), echo()) == [[("a", 1, None), ("b", 1, None)], []]
+    async with database.connection() as connection:
+        assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+async def test_a_connection_whose_statements_are_of_no_use_any_more_is_replaced(database_url: str) -> None:
+    database = Database(database_url, pool_min=1, pool_max=1, timeout=LONG)
+    await database.open()
+    await database.exchange(echo("a"))
+    async with database.connection() as connection:
+        await connection.execute("DEALLOCATE ALL")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        await database.exchange(echo("a"))
+    assert await database.exchange(echo("b")) == [[("b", 1, None)]]
+    await database.close()
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable_and_its_connection_goes_on(database_url: str) -> None:
+    database = Database(database_url, pool_min=1, pool_max=1, timeout=0.1)
+    await database.open()
+    with pytest.raises(StoreUnavailable):
+        async with database.connection() as connection:
+            await connection.exchange(Step(SLEEP, ["60"]))
+    assert not connection.closed
+    assert await database.exchange(echo("a")) == [[("a", 1, None)]]
+    await database.close()
+
+
+async def test_who_gives_up_a_statement_leaves_no_answer_for_the_next_one(database: Database) -> None:
+    asking = asyncio.create_task(database.exchange(Step(SLEEP, ["60"])))
+    for _ in range(20):
+        await database.exchange(echo("a"))  # in the meantime it comes as far as it can
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    async with asyncio.timeout(LONG):
+        assert await database.exchange(echo("a")) == [[("a", 1, None)]]
+
+
+async def test_a_connection_that_dies_under_a_statement_is_unavailable(database_url: str) -> None:
+    async with Wire(port_of(database_url)) as wire:
+        database = Database(through(wire, database_url), pool_min=1, pool_max=1, timeout=30.0)
+        await database.open()
+        store = PostgresStore(database)
+        await answers(store)
+        wire.replies.close()
+        asking = asyncio.create_task(store.load([KEY]))
+        await wire.replies.arrivals()
+        await wire.cut()
+        with pytest.raises(StoreUnavailable):
+            await asking
+        wire.replies.open()
+        await wire.mend()
+        await answers(store)
+        assert await store.load([KEY])
+        await database.close()

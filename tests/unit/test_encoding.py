@@ -125,3 +125,12 @@ def test_fields_that_a_newer_server_adds_are_passed_over() -> None:
     unknown = b"\xfa\x3f\x05later"  # field 1023, a string
     message = route_pb2.RouteChange.FromString(change_message().SerializeToString() + unknown)
     assert encoding.change_from_message(message).revision == 7
+
+
+@pytest.mark.parametrize("part", ["tenant", "service", "env", "version"])
+def test_a_route_of_another_key_is_refused_where_one_is_asked_for(part: str) -> None:
+    key = RouteKey("team-a", "payments", "prod", "v1")
+    message = encoding.route_to_message(Route(key, "https://x", True, {"tier": "gold"}, 3, BIRTH, BIRTH))
+    assert encoding.route_from_message(message, key).key is key
+    with pytest.raises(ValueError, match="another key"):
+        encoding.route_from_message(message, key._replace(**{part: "else"}))

@@ -36,6 +36,11 @@ class Admission:
         """Whether nobody is let in any more."""
         return self._closed
 
+    @property
+    def full(self) -> bool:
+        """Whether one call more would be too many."""
+        return 0 < self._most <= self._open
+
     def check(self) -> None:
         """Raise ShuttingDown once closed, and Overloaded for a call that entered beyond the limit."""
         if self._closed:

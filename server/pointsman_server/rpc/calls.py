@@ -14,6 +14,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 LONGEST_ID = 128
+# grpcio says "no deadline" with a time far away.
+FOREVER = 1e7
 # W3C Trace Context §3.2. Versions to come may add fields; those are not ours to pass on.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 

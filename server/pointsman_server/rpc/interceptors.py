@@ -7,23 +7,22 @@ remembers the result: the stages cost their own work and nothing else.
 import asyncio
 import inspect
 import logging
-import math
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
-from google.rpc import status_pb2
 from grpc import StatusCode
 
-from pointsman_server.errors import PointsmanError, RetryLater
+from pointsman_server.errors import PointsmanError
 from pointsman_server.permitting import Permissions
-from pointsman_server.rpc import SERVICE, calls, statuses
+from pointsman_server.rpc import SERVICE, calls, refusals, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.permission import authorize
+from pointsman_server.rpc.refusals import Refusal
 from pointsman_server.rpc.shortcuts import Shortcut
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
@@ -32,9 +31,6 @@ from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
-
-# grpcio says "no deadline" with a time far away.
-FOREVER = 1e7
 
 
 def stages(
@@ -216,7 +212,7 @@ def measure(metrics: Metrics) -> Stage:
         sent = metrics.rpc_sent.labels(*labels)
         seconds = metrics.rpc_seconds.labels(*labels)
         # Bound up front: a code that never came yet is a zero, not a gap.
-        handled = {code: metrics.rpc_handled.labels(*labels, _camel(code)) for code in StatusCode}
+        handled = {code: metrics.rpc_handled.labels(*labels, statuses.name_of(code)) for code in StatusCode}
 
         async def handle(request: Any, context: Context) -> Any:
             started.inc()
@@ -285,14 +281,13 @@ def translate(*, pushback: bool) -> Stage:
             try:
                 return await proceed(request, context)
             except PointsmanError as error:
-                retry = error.retry_delay if pushback and isinstance(error, RetryLater) else None
-                await _abort(context, statuses.code_of(error), statuses.status_of(error), retry)
+                await _abort(context, refusals.of_error(error, calls.current().request_id, pushback=pushback))
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception:  # the boundary: no cause goes to the caller
                 request_id = calls.current().request_id
                 log.exception("a bug", request_id=request_id)
-                await _abort(context, StatusCode.INTERNAL, statuses.internal(request_id), None)
+                await _abort(context, refusals.of_bug(request_id))
 
         return handle
 
@@ -305,32 +300,23 @@ def limit(deadline: float) -> Stage:
     def stage(_method: Method, proceed: Handler) -> Handler:
         async def handle(request: Any, context: Context) -> Any:
             remaining = context.time_remaining()
-            if remaining is not None and remaining < FOREVER:
+            if remaining is not None and remaining < calls.FOREVER:
                 return await proceed(request, context)
             try:
                 async with asyncio.timeout(deadline):
                     return await proceed(request, context)
             except TimeoutError:
-                text = f"the server's own deadline of {deadline:g} s has passed: set one that suits you"
-                await context.abort(StatusCode.DEADLINE_EXCEEDED, text)
+                await _abort(context, refusals.of_deadline(deadline))
 
         return handle
 
     return stage
 
 
-async def _abort(context: Context, code: StatusCode, status: status_pb2.Status, retry_delay: float | None) -> None:
+async def _abort(context: Context, refusal: Refusal) -> None:
     # Everything in one call, then abort: abort_with_status drops trailers that were set before it.
-    trailers: list[tuple[str, str | bytes]] = [
-        ("grpc-status-details-bin", status.SerializeToString()),
-        (calls.REQUEST_ID, calls.current().request_id),
-    ]
-    if retry_delay is not None:
-        # Never sooner than RetryInfo says, or a call over its rate would be over it again.
-        spread = retry_delay * (1 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
-        trailers.append(("grpc-retry-pushback-ms", str(math.ceil(spread * 1000))))
-    context.set_trailing_metadata(tuple(trailers))
-    await context.abort(code, status.message)
+    context.set_trailing_metadata(refusal.trailers)
+    await context.abort(refusal.code, refusal.text)
 
 
 def _code(error: BaseException, context: Context) -> StatusCode:
@@ -344,8 +330,3 @@ def _code(error: BaseException, context: Context) -> StatusCode:
 
 
 _BY_NUMBER = {code.value[0]: code for code in StatusCode}
-
-
-def _camel(code: StatusCode) -> str:
-    # As Go's codes.Code prints itself, which is what go-grpc-middleware exports.
-    return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")

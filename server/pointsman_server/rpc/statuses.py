@@ -42,6 +42,11 @@ def code_of(error: errors.PointsmanError) -> StatusCode:
     return CODES[type(error)]
 
 
+def name_of(code: StatusCode) -> str:
+    """Name a code as Go's codes.Code prints itself, which is what go-grpc-middleware exports."""
+    return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")
+
+
 def status_of(error: errors.PointsmanError) -> status_pb2.Status:
     """Build the whole status of an error of the domain."""
     details: list[Message] = [_info(error.reason, error.metadata)]

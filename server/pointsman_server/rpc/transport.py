@@ -9,9 +9,11 @@ from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.cold import ColdAnswers
 from pointsman_server.rpc.interceptors import Interceptor
 from pointsman_server.rpc.warm import WarmAnswers
 
+RESOLVE = f"/{SERVICE}/Resolve"
 Transport = Literal["grpcio", "native"]
 
 
@@ -108,6 +110,7 @@ def make_server(
     share_port: bool,
     connections: Connections = Connections(),
     warm: WarmAnswers | None = None,
+    cold: ColdAnswers | None = None,
 ) -> Any:
     """Make a server without services; ``share_port`` lets several workers listen on one port."""
     options = [
@@ -124,7 +127,8 @@ def make_server(
     from pointsman_server.rpc.native import Server
 
     server = Server(interceptors=[interceptor], options=options)
-    server.shortcuts = {"/pointsman.v1.RouteService/Resolve": warm.resolve} if warm else {}
+    server.shortcuts = {RESOLVE: warm.resolve} if warm else {}
+    server.waiting = {RESOLVE: cold} if cold else {}
     return server
 
 

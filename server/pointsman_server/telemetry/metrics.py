@@ -61,6 +61,7 @@ class Metrics:
             "layer",
             "outcome",
         )
+        self._lookups: dict[tuple[str, str], Counter] = {}
         self.staleness = self._histogram(
             "pointsman_cache_staleness_seconds",
             "How long a layer went on showing the heartbeat before, by layer.",
@@ -140,7 +141,11 @@ class Metrics:
 
     def looked_up(self, layer: str, outcome: str) -> None:
         """Count one look into a cache (``resolving.ReadObserver``)."""
-        self.cache_lookups.labels(layer, outcome).inc()
+        # Bound at their first use: there are a few of them, and this is asked for every read.
+        counter = self._lookups.get((layer, outcome))
+        if counter is None:
+            counter = self._lookups[layer, outcome] = self.cache_lookups.labels(layer, outcome)
+        counter.inc()
 
     def renewals(self, what: str) -> Callable[[bool], None]:
         """Make what counts looks at ``what`` (``refreshing.Refreshed``), bound up front: no failure yet is a zero."""

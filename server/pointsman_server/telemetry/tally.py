@@ -58,6 +58,7 @@ class Tally:
         self._resolved = [metrics.resolves.labels(name) for name in OUTCOMES]
         self._hits = metrics.cache_lookups.labels("local", "hit")
         self._negative = metrics.cache_lookups.labels("local", "negative")
+        self.waits = Waits(metrics, self._rpcs["Resolve"], service)
 
     def resolved(self, begun: float) -> None:
         """Count a Resolve that was answered with a route; it began at ``begun`` by ``time.perf_counter``."""
@@ -85,6 +86,7 @@ class Tally:
         self._hits.inc(active + inactive)
         self._negative.inc(absent)
         self._outcomes = [0, 0, 0]
+        self.waits.settle()
 
     async def run(self) -> None:
         """Settle again and again, for ever."""
@@ -99,14 +101,67 @@ class _Rpc:
     def __init__(self, metrics: Metrics, service: str, name: str) -> None:
         labels = ("unary", service, name)
         self.seconds = metrics.rpc_seconds.labels(*labels)
-        self._counters = (
-            metrics.rpc_started.labels(*labels),
-            metrics.rpc_received.labels(*labels),
-            metrics.rpc_sent.labels(*labels),
-            metrics.rpc_handled.labels(*labels, "OK"),
-        )
+        self._beginning = (metrics.rpc_started.labels(*labels), metrics.rpc_received.labels(*labels))
+        self._end = (metrics.rpc_sent.labels(*labels), metrics.rpc_handled.labels(*labels, "OK"))
 
     def count(self, calls: int) -> None:
         """Count calls."""
-        for counter in self._counters:
+        self.count_begun(calls)
+        self.count_ended(calls)
+
+    def count_begun(self, calls: int) -> None:
+        """Count calls whose end is counted apart."""
+        for counter in self._beginning:
             counter.inc(calls)
+
+    def count_ended(self, calls: int) -> None:
+        """Count calls whose beginning was counted."""
+        for counter in self._end:
+            counter.inc(calls)
+
+
+class Waits:
+    """Counts the Resolves that wait for a load (``rpc.cold``), as the same three count them."""
+
+    def __init__(self, metrics: Metrics, rpc: _Rpc, service: str) -> None:
+        self._rpc = rpc
+        self._begun = self._missed = 0
+        self._answered = {source: Durations() for source in ("LOCAL", "REDIS", "POSTGRES")}
+        self._seconds = {source: metrics.resolve_seconds.labels(source) for source in self._answered}
+        self._resolved = {name: metrics.resolves.labels(name) for name in (*OUTCOMES, "failed")}
+        self._misses = metrics.cache_lookups.labels("local", "miss")
+        self._handled = metrics.rpc_handled
+        self._labels = ("unary", service, "Resolve")
+
+    def began(self, *, looked: bool) -> None:
+        """Count a call that begins; ``looked``: into the local cache, in vain."""
+        self._begun += 1
+        self._missed += looked
+
+    def answered(self, source: str, begun: float) -> None:
+        """Count a call that was answered with a route; it began at ``begun`` by ``time.perf_counter``."""
+        self._answered[source].add(time.perf_counter() - begun)
+
+    def resolved(self, outcome: str, source: str, begun: float) -> None:
+        """Count a key whose ``outcome`` is a refusal, found out by ``source``."""
+        self._resolved[outcome].inc()
+        self._seconds[source].observe(time.perf_counter() - begun)
+
+    def failed(self) -> None:
+        """Count a key that could not be resolved."""
+        self._resolved["failed"].inc()
+
+    def refused(self, code: str, begun: float) -> None:
+        """Count a call that ended with another code than OK."""
+        self._rpc.seconds.observe(time.perf_counter() - begun)
+        self._handled.labels(*self._labels, code).inc()
+
+    def settle(self) -> None:
+        """Add everything to the metrics."""
+        self._rpc.count_begun(self._begun)
+        self._misses.inc(self._missed)
+        self._begun = self._missed = 0
+        for source, durations in self._answered.items():
+            answered = durations.hand_over(self._rpc.seconds, self._seconds[source])
+            self._rpc.count_ended(answered)
+            self._resolved["active"].inc(answered)

@@ -20,6 +20,8 @@ from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 Rows = list[tuple[Any, ...]]
 BINARY = 1
 CANCEL_SECONDS = 0.5
+# What was prepared is gone, or its plan does not fit the tables any more: a new connection prepares anew.
+Spoilt = psycopg.errors.InvalidSqlStatementName | psycopg.errors.FeatureNotSupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,14 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._known.update(name for name, result in zip(fresh, results, strict=False) if _is_ok(result))
         for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
-                raise error_from_result(result)
+                raise self._failed(result)
         return [self._rows(result) for result in results[len(fresh) :]]
+
+    def _failed(self, result: PGresult) -> psycopg.Error:
+        error = error_from_result(result)
+        if isinstance(error, Spoilt):
+            self.pgconn.finish()
+        return error
 
     def _send(self, fresh: Iterable[Statement], steps: Iterable[Step]) -> None:
         libpq = self.pgconn

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from pointsman_server.adapters.postgres.connection import Connection
+from pointsman_server.adapters.postgres.connection import Connection, Rows, Step
 from pointsman_server.errors import Overloaded, StoreUnavailable
 
 Pool = AsyncConnectionPool[Connection]
@@ -75,12 +75,32 @@ class Database:
 
         Raises StoreUnavailable or Overloaded, as the ports say.
         """
-        # While the database is away nobody waits long for it: the attempt itself makes the pool connect again.
-        patience = min(self._timeout, AWAY_SECONDS) if self._reachable is False else self._timeout
         with self.translated():
-            async with asyncio.timeout(self._timeout * statements + 1), self._pool.connection(patience) as connection:
+            async with (
+                asyncio.timeout(self._timeout * statements + 1),
+                self._pool.connection(self._patience) as connection,
+            ):
                 self._reachable = True
                 yield connection
+
+    async def exchange(self, *steps: Step) -> list[Rows]:
+        """Send statements that need no transaction around them, as ``Connection.exchange`` does.
+
+        Raises StoreUnavailable or Overloaded.
+        """
+        with self.translated():
+            async with asyncio.timeout(self._timeout + 1):
+                connection = await self._pool.getconn(self._patience)
+                self._reachable = True
+                try:
+                    return await connection.exchange(*steps)
+                finally:
+                    await self._pool.putconn(connection)
+
+    @property
+    def _patience(self) -> float:
+        # While the database is away nobody waits long for it: the attempt itself makes the pool connect again.
+        return min(self._timeout, AWAY_SECONDS) if self._reachable is False else self._timeout
 
     async def dedicated(self) -> Connection:
         """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it."""

@@ -16,8 +16,20 @@ CHANGE_COLUMNS = (
 
 def route_from_row(row: Sequence[Any]) -> Route:
     """Read the columns of ``ROUTE_COLUMNS``."""
-    tenant, service, env, version, url, active, labels, revision, create_time, update_time = row
-    key = RouteKey(tenant, service, env, version)
+    tenant, service, env, version, *rest = row
+    return route_of(RouteKey(tenant, service, env, version), *rest)
+
+
+def route_of(
+    key: RouteKey,
+    url: str,
+    active: bool,
+    labels: Mapping[str, str],
+    revision: int,
+    create_time: datetime,
+    update_time: datetime,
+) -> Route:
+    """Read the columns of ``ROUTE_COLUMNS`` behind the key."""
     return Route(key, url, active, labels, revision, _utc(create_time), _utc(update_time))
 
 

@@ -14,6 +14,7 @@ from pointsman_server.adapters.postgres.rows import (
     change_from_row,
     route_from_json,
     route_from_row,
+    route_of,
     route_to_json,
 )
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
@@ -24,8 +25,7 @@ NOTIFY_CHANNEL = "route_changes"
 LOAD = Statement(
     "load",
     """
-SELECT clock.epoch, clock.revision, r.url IS NOT NULL, k.tenant, k.service, k.env, k.version,
-       r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
+SELECT clock.epoch::text, clock.revision, r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
   FROM clock
  CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[])
             WITH ORDINALITY AS k (tenant, service, env, version, position)
@@ -127,12 +127,8 @@ class PostgresStore:
         self._queried("load")
         if not keys:
             return []
-        async with self._database.connection() as connection:
-            (rows,) = await connection.exchange(Step(LOAD, _transposed(keys)))
-        return [
-            Snapshot(key, route_from_row(row[3:]) if row[2] else None, row[1], str(row[0]))
-            for key, row in zip(keys, rows, strict=True)
-        ]
+        (rows,) = await self._database.exchange(Step(LOAD, _transposed(keys)))
+        return [_snapshot(key, *row) for key, row in zip(keys, rows, strict=True)]
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["PostgresTransaction"]:
@@ -180,8 +176,7 @@ class PostgresStore:
     async def clock(self) -> Clock:
         """See RouteStore.clock."""
         self._queried("clock")
-        async with self._database.connection() as connection:
-            (((epoch, revision),),) = await connection.exchange(CLOCK)
+        (((epoch, revision),),) = await self._database.exchange(CLOCK)
         return Clock(str(epoch), revision)
 
     async def read_only(self) -> bool:
@@ -232,6 +227,11 @@ class PostgresTransaction:
             remembered = [_remembered_to_json(one) for one in self._remembered]
             steps.append(Step(REMEMBER, [json.dumps(remembered)]))
         await self._connection.exchange(*steps, COMMIT if steps else ROLLBACK)
+
+
+def _snapshot(key: RouteKey, epoch: str, as_of: int, url: str | None, *rest: Any) -> Snapshot:
+    """Read a row of LOAD."""
+    return Snapshot(key, route_of(key, url, *rest) if url is not None else None, as_of, epoch)
 
 
 class _Where:

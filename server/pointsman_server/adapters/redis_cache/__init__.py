@@ -1,6 +1,7 @@
 """``ports.RouteCache`` on Redis: the shared cache."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from redis.exceptions import RedisError
 from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis_cache import scripts
 from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.adapters.redis_cache.lane import Lane
 from pointsman_server.adapters.redis_connecting import connect
 from pointsman_server.encoding import route_from_message, route_to_message
 from pointsman_server.ports import CacheUnavailable, Clock, Lookup
@@ -92,9 +94,10 @@ class RedisCache:
         self._tick = self._redis.register_script(scripts.TICK)
         self._mark_held = self._redis.register_script(scripts.MARK_HELD)
         self._drop = self._redis.register_script(scripts.DROP)
-        self._get, self._fill, self._mark, self._settle, self._consume = (
+        self._get = Lane(self._redis, self._redis.register_script(scripts.GET))
+        self._fill, self._mark, self._settle, self._consume = (
             self._redis.register_script(script)
-            for script in (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
+            for script in (scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
         )
 
     async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
@@ -105,16 +108,12 @@ class RedisCache:
         args: list[str | int] = [token, _ms(self._lifetimes.lease), self._clock, epoch]
         try:
             async with self._bounded():
-                found = await self._get(keys=self._names(keys, epoch), args=args)
+                fields: list[bytes] = await self._get.run(self._names(keys, epoch), args)
         except CacheUnavailable:
             return [Lookup()] * len(keys)
         if self._epoch() != epoch:
             return [Lookup()] * len(keys)
-        fields = cast("list[bytes]", found)
-        return [
-            _lookup(key, epoch, *pair)
-            for key, pair in zip(keys, zip(fields[::2], fields[1::2], strict=True), strict=True)
-        ]
+        return list(map(_lookup, keys, itertools.repeat(epoch), fields[::2], fields[1::2]))
 
     async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
         """See RouteCache.fill."""
@@ -187,6 +186,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._get.close()
         await self._redis.aclose()
 
     async def _best_effort(
@@ -249,7 +249,7 @@ def _lookup(key: RouteKey, epoch: str, first: bytes, value: bytes) -> Lookup:
     if first == LEASED:
         return Lookup(leased=True)
     try:
-        return Lookup(_decode(key, epoch, int(first), value))
+        return Lookup(_decode(key, epoch, int(first), value), encoded=value)
     except (ValueError, DecodeError):
         return Lookup()  # written by something else: the store knows better
 
@@ -259,9 +259,11 @@ def _encode(route: Route | None) -> bytes:
 
 
 def _decode(key: RouteKey, epoch: str, as_of: int, value: bytes) -> Snapshot:
-    route = route_from_message(route_pb2.Route.FromString(value)) if value else None
-    if route and (route.key != key or not 0 < route.revision <= as_of):
-        raise ValueError("a route of another key or revision")
+    if not value:
+        return Snapshot(key, None, as_of, epoch)
+    route = route_from_message(route_pb2.Route.FromString(value), key)
+    if not 0 < route.revision <= as_of:
+        raise ValueError("a route of another revision")
     return Snapshot(key, route, as_of, epoch)
 
 

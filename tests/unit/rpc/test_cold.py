@@ -1,0 +1,461 @@
+"""Calls that wait for a load on the short way end as on the long way, whatever the load brings."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import grpc
+import protovalidate
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey as KeyMessage
+from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.encoding import key_to_message, route_to_message
+from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
+from pointsman_server.identity import Scope
+from pointsman_server.ports import Lookup
+from pointsman_server.resolving import Answer, Bounds, Resolver, Source
+from pointsman_server.routes import RouteKey, Snapshot
+from pointsman_server.rpc import SERVICE, cold, convert, interceptors, statuses
+from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.cold import ColdAnswers
+from pointsman_server.rpc.guards import Guards
+from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.stage import Handler, Method
+from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tally import Tally
+from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
+
+K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
+METADATA = (("x-request-id", "the-same"),)
+DEADLINE = 30.0
+Ended = tuple[str, Any, Any]
+
+
+class Door:
+    """Guards that let in, or not, and remember whom they were asked about."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.admission = Admission(most=100)
+        self.asked: list[tuple[list[str], list[Scope]]] = []
+
+    def let_in(self, metadata: Callable[[], Any], tenants: Sequence[str], scopes: Sequence[Scope]) -> bool:
+        assert metadata() == METADATA
+        self.asked.append((list(tenants), list(scopes)))
+        return self.open and not self.admission.closed
+
+
+class Transport:
+    """Stands for the native transport: how each call ended, by its number."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, list[Ended]] = {}
+
+    def respond(self, call_id: int, payload: bytes) -> bool:
+        self.ended.setdefault(call_id, []).append(("OK", pb.ResolveResponse.FromString(payload), None))
+        return True
+
+    def fail(self, call_id: int, code: int, message: str, trailing_metadata: Any = None) -> bool:
+        self.ended.setdefault(call_id, []).append((_name(code), message, tuple(trailing_metadata)))
+        return True
+
+
+def _name(code: int) -> str:
+    return next(known.name for known in grpc.StatusCode if known.value[0] == code)
+
+
+class EncodingCache(MemoryCache):
+    """Brings hits encoded, as Redis does."""
+
+    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+        return [self._encoded(found) for found in await super().get(keys, token)]
+
+    def _encoded(self, found: Lookup) -> Lookup:
+        route = found.snapshot.route if found.snapshot else None
+        return replace(found, encoded=route_to_message(route).SerializeToString()) if route else found
+
+
+class Context:
+    """Stands for the context of a call on the long way."""
+
+    def __init__(self) -> None:
+        self.ended: Ended = ("", None, None)
+        self.trailers: Any = ()
+
+    def invocation_metadata(self) -> Any:
+        return METADATA
+
+    def time_remaining(self) -> float:
+        return 60.0
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode[self.ended[0]]
+
+    def set_trailing_metadata(self, trailers: Any) -> None:
+        self.trailers = trailers
+
+    async def abort(self, code: grpc.StatusCode, text: str) -> None:
+        self.ended = (code.name, text, self.trailers)
+        raise grpc.aio.AbortError
+
+
+class World:
+    """Everything below a Resolve, and both ways to it. Only one of them is to be used in one world."""
+
+    def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - frozen
+        self.now = ManualClock()
+        self.store = MemoryStore()
+        self.cache = EncodingCache(self.now)
+        self.local = LocalCache(size=100, ttl=10.0, negative_ttl=10.0, now=self.now)
+        self.metrics = Metrics()
+        self.tally = Tally(self.metrics, SERVICE)
+        self.resolver = Resolver(self.store, self.cache, self.local, observer=self.metrics, bounds=bounds, now=self.now)
+        self.door = Door()
+        self.transport = Transport()
+        self.cold = ColdAnswers(self.resolver, cast("Guards", self.door), waits=self.tally.waits, deadline=DEADLINE)
+        self._numbers = iter(range(1, 10_000))
+        self._long: Handler = RouteServicer(
+            self.resolver, *(cast("Any", None) for _ in range(4)), metrics=self.metrics
+        ).Resolve
+        for stage in reversed(
+            interceptors.stages(
+                self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=0, pushback=False
+            )
+        ):
+            self._long = stage(Method(SERVICE, "Resolve"), self._long)
+
+    def take(self, key: RouteKey = K1, remaining: float | None = 60.0, **more: Any) -> int:
+        """Begin a call on the short way, which must take it."""
+        number = next(self._numbers)
+        assert self.offer(pb.ResolveRequest(key=key_to_message(key), **more).SerializeToString(), number, remaining)
+        return number
+
+    def offer(self, request: bytes, number: int = 0, remaining: float | None = 60.0) -> bool:
+        return self.cold.take(number, request, (METADATA, "ipv4:127.0.0.1:1", remaining), self.transport)
+
+    async def short(self, key: RouteKey = K1, **more: Any) -> Ended:
+        return await self.end(self.take(key, **more))
+
+    async def end(self, number: int) -> Ended:
+        """Wait until a call has ended, and say how; it ends once."""
+        async with asyncio.timeout(30):
+            while number not in self.transport.ended:  # noqa: ASYNC110 - turns of the loop are what passes
+                await asyncio.sleep(0)
+        (ended,) = self.transport.ended[number]
+        return ended
+
+    async def long(self, key: RouteKey = K1, **more: Any) -> Ended:
+        context = Context()
+        try:
+            request = pb.ResolveRequest(key=key_to_message(key), **more)
+            return "OK", await self._long(request, cast("Any", context)), None
+        except grpc.aio.AbortError:
+            return context.ended
+
+    def value(self, name: str, **labels: str) -> float:
+        self.tally.settle()
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def counted(self) -> dict[tuple[str, ...], float]:
+        """Say what was counted, but for how long it took."""
+        self.tally.settle()
+        return {
+            (sample.name, *sorted(f"{name}={value}" for name, value in sample.labels.items())): sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.value and not sample.name.endswith(("_created", "_sum", "_bucket"))
+        }
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def end_of(error: PointsmanError) -> tuple[str, str]:
+    return statuses.code_of(error).name, error.message
+
+
+# Answers
+
+
+async def test_a_call_is_answered_from_the_store_and_then_from_the_shared_cache(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1, EPOCH)
+    assert await world.short() == ("OK", convert.resolve_response(Answer(snapshot, Source.POSTGRES)), None)
+    world.local.drop()
+    assert await world.short() == ("OK", convert.resolve_response(Answer(snapshot, Source.REDIS)), None)
+    assert len(world.store.loads) == 1
+
+
+async def test_an_exact_call_is_answered_by_a_load_of_its_own_whatever_is_held(world: World) -> None:
+    world.store.put(K1)
+    await world.short()
+    newer = Snapshot(K1, world.store.put(K1, "https://new.internal"), 2, EPOCH)
+    ended = await world.short(consistency=EXACT)
+    assert ended == ("OK", convert.resolve_response(Answer(newer, Source.POSTGRES)), None)
+    assert world.resolver.near(K1) == Answer(newer, Source.LOCAL, 0.0)
+
+
+async def test_calls_for_one_key_share_a_load_with_the_long_way(world: World) -> None:
+    world.store.put(K1)
+    world.store.before_read.close()
+    first, longer, second = world.take(), asyncio.create_task(world.long()), world.take()
+    await world.store.before_read.arrivals()
+    world.store.before_read.open()
+    answers = [await world.end(first), await longer, await world.end(second)]
+    assert answers[0] == answers[1] == answers[2]
+    assert world.store.loads == [[K1]]
+
+
+async def test_calls_of_one_turn_go_to_the_shared_cache_together(world: World) -> None:
+    numbers = [world.take(key) for key in (K1, K2, K3)]
+    await asyncio.gather(*map(world.end, numbers))
+    assert [keys for what, keys in world.cache.journal if what == "get"] == [[K1, K2, K3]]
+
+
+async def test_a_call_that_began_after_a_write_does_not_join_a_load_from_before_it(world: World) -> None:
+    world.store.put(K1)
+    world.store.after_read.close()
+    before = world.take()
+    await world.store.after_read.arrivals()
+    written = Snapshot(K1, world.store.put(K1, "https://new.internal"), 2, EPOCH)
+    world.resolver.learn([written])
+    world.local.drop()
+    after = world.take()
+    await world.store.after_read.arrivals(2)
+    world.store.after_read.open()
+    assert (await world.end(before))[1].provenance.as_of_revision == 1
+    assert (await world.end(after))[1].provenance.as_of_revision == 2
+    assert world.resolver.near(K1) == Answer(written, Source.LOCAL, 0.0)
+
+
+@given(
+    st.sampled_from(Source), st.integers(0, 2**63 - 1), st.sampled_from(["", EPOCH]), st.integers(0, 10**7), st.text()
+)
+def test_an_answer_is_what_protobuf_makes_of_it(source: Source, as_of: int, epoch: str, age: int, url: str) -> None:
+    route = replace(MemoryStore().put(K1), url=url)
+    answer = Answer(Snapshot(K1, route, as_of, epoch), source, age / 1000)
+    encoded = cold.encode(route_to_message(route).SerializeToString(), answer)
+    found, expected = pb.ResolveResponse.FromString(encoded), convert.resolve_response(answer)
+    assert found.provenance.age.ToMilliseconds() == pytest.approx(expected.provenance.age.ToMilliseconds(), abs=1)
+    assert found.provenance.HasField("age")
+    expected.provenance.age.CopyFrom(found.provenance.age)
+    assert found == expected
+
+
+# What goes the long way
+
+
+async def test_what_is_held_locally_goes_the_other_ways_unless_it_is_exact(world: World) -> None:
+    world.store.put(K1)
+    await world.short()
+    request = pb.ResolveRequest(key=key_to_message(K1)).SerializeToString()
+    assert not world.offer(request)
+    assert world.offer(request + pb.ResolveRequest(consistency=EXACT).SerializeToString())
+
+
+KEY = key_to_message(K1)
+PARTS = ("tenant", "service", "env", "version")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"",
+        pb.ResolveRequest(key=KEY, min_revision=1).SerializeToString(),
+        pb.ResolveRequest(key=KEY, epoch=EPOCH).SerializeToString(),
+        pb.ResolveRequest(key=KEY, consistency=7).SerializeToString(),  # type: ignore[arg-type] # not defined
+        pb.ResolveRequest(key=KEY).SerializeToString() * 2,
+        pb.ResolveRequest(key=KEY).SerializeToString() + b"\xf8\x07\x01",
+        pb.ResolveRequest(key=KEY).SerializeToString()[:-1],
+        b"\x0a\x02\xff\xff",
+    ],
+)
+async def test_whatever_is_unusual_goes_the_long_way(world: World, request_: bytes) -> None:
+    assert not world.offer(request_)
+    assert world.door.asked == []
+
+
+@pytest.mark.parametrize("part", ["", "-", "a-", "a/b", "a b", "ä", "a\n", "a\0", "a" * 64])
+@pytest.mark.parametrize("field", PARTS)
+async def test_a_key_that_breaks_the_rules_goes_the_long_way(world: World, field: str, part: str) -> None:
+    broken = key_to_message(K1)
+    setattr(broken, field, part)
+    assert not world.offer(pb.ResolveRequest(key=broken).SerializeToString())
+
+
+@pytest.mark.parametrize("more", [b"\xf8\x07\x01", b"\x0a\x01b", b"\x2a\x00"])
+def test_a_key_with_more_in_it_is_not_read(more: bytes) -> None:
+    encoded = KEY.SerializeToString()
+    assert cold.read_key(encoded) == K1
+    assert cold.read_key(encoded + more) is None
+
+
+@given(st.builds(KeyMessage, **{name: st.text("aZ9._-\n ä", max_size=4) for name in PARTS}))
+def test_keys_are_valid_by_the_rules_of_the_protos(message: KeyMessage) -> None:
+    valid = not protovalidate.collect_violations(message)
+    assert (cold.read_key(message.SerializeToString()) is not None) == valid
+
+
+async def test_who_is_not_let_in_goes_the_long_way_and_is_asked_about_the_scope(world: World) -> None:
+    world.door.open = False
+    assert not world.offer(pb.ResolveRequest(key=KEY).SerializeToString())
+    assert world.door.asked == [(["team-a"], [Scope("team-a", "prod")])]
+    assert world.store.loads == []
+
+
+async def test_calls_beyond_the_bound_go_the_long_way_which_refuses_them(world: World) -> None:
+    for _ in range(100):
+        world.door.admission.enter()
+    assert not world.offer(pb.ResolveRequest(key=KEY).SerializeToString())
+    assert world.door.asked == []
+
+
+# How calls end
+
+
+async def test_a_call_is_open_until_it_has_ended(world: World) -> None:
+    world.store.before_read.close()
+    number = world.take()
+    assert world.door.admission._open == 1
+    world.store.before_read.open()
+    await world.end(number)
+    assert world.door.admission._open == 0
+
+
+async def test_who_is_gone_is_not_answered_and_takes_nothing_from_the_others(world: World) -> None:
+    world.store.put(K1)
+    world.store.before_read.close()
+    gone, stays = world.take(), world.take()
+    assert world.cold.cancel(gone)
+    assert not world.cold.cancel(gone)
+    world.store.before_read.open()
+    assert (await world.end(stays))[0] == "OK"
+    assert gone not in world.transport.ended
+    assert world.door.admission._open == 0
+    assert world.value("grpc_server_handled_total", **CALL, grpc_code="Cancelled") == 1
+
+
+CALL = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Resolve"}
+
+
+async def test_who_waits_no_longer_is_counted_as_that(world: World) -> None:
+    world.store.before_read.close()
+    assert world.cold.cancel(world.take(remaining=0.0))
+    world.store.before_read.open()
+    assert world.value("grpc_server_handled_total", **CALL, grpc_code="DeadlineExceeded") == 1
+
+
+async def test_who_set_no_deadline_has_ours_and_those_who_did_have_theirs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.cold, "_deadline", 0.01)
+    world.store.before_read.close()
+    dated = world.take(K1)
+    first, second = world.take(K1, remaining=None), world.take(K2, remaining=1e9)
+    text = "the server's own deadline of 0.01 s has passed: set one that suits you"
+    assert await world.end(first) == await world.end(second) == ("DEADLINE_EXCEEDED", text, ())
+    assert dated not in world.transport.ended
+    world.store.before_read.open()
+    await world.end(dated)
+    assert world.door.admission._open == 0
+    assert world.cold._undated == world.cold._waiting == {}
+
+
+async def test_what_is_too_much_is_refused_at_once(world: World) -> None:
+    world = World(Bounds(queue=1))
+    numbers = [world.take(RouteKey("a", "b", "c", f"v{number}")) for number in range(5)]
+    assert world.transport.ended[numbers[-1]][0][:2] == end_of(Overloaded("cache_loads"))
+
+
+async def test_a_bug_is_told_to_nobody_and_the_others_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.store.put(K1)
+    world.store.put(K2)
+    encode = cold.encode
+
+    def broken(route: bytes, answer: Answer) -> bytes:
+        if answer.snapshot.key == K1:
+            raise RuntimeError("a secret")
+        return encode(route, answer)
+
+    monkeypatch.setattr(cold, "encode", broken)
+    bad, good = world.take(K1), world.take(K2)
+    code, text, trailers = await world.end(bad)
+    assert (code, text) == ("INTERNAL", statuses.INTERNAL_TEXT)
+    assert "a secret" not in repr(trailers)
+    assert (await world.end(good))[0] == "OK"
+
+
+async def test_a_bug_in_the_asking_ends_its_call_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_key: RouteKey, _told: Any) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(world.resolver, "ask", broken)
+    assert (await world.short())[0] == "INTERNAL"
+    assert world.door.admission._open == 0
+
+
+# Whatever happens, in whatever order: both ways say and count the same
+
+keys = st.sampled_from([K1, K2])
+deeds = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), keys, st.booleans()),
+        st.tuples(st.just("remove"), keys),
+        st.tuples(st.just("supersede"), keys),
+        st.tuples(st.just("flush")),
+        st.tuples(st.just("drop")),
+        st.tuples(st.just("store"), st.sampled_from([None, StoreUnavailable(), Overloaded("store_connections")])),
+        st.tuples(st.just("cache"), st.booleans()),
+        st.tuples(st.just("ask"), keys, st.booleans()),
+    ),
+    max_size=20,
+)
+
+
+def put(world: World, key: RouteKey, active: bool) -> None:
+    world.store.put(key, f"https://r{world.store.revision}.internal", active=active)
+
+
+def remove(world: World, key: RouteKey) -> None:
+    if key in world.store.routes:
+        world.store.remove(key)
+
+
+DEEDS: dict[str, Callable[..., object]] = {
+    "put": put,
+    "remove": remove,
+    "supersede": lambda world, key: world.resolver.supersede([key], [world.store.revision]),
+    "flush": lambda world: world.cache.flush(),
+    "drop": lambda world: world.local.drop(),
+    "store": lambda world, failure: setattr(world.store, "failure", failure),
+    "cache": lambda world, down: setattr(world.cache, "down", down),
+}
+
+
+async def live(history: list[tuple[Any, ...]], *, short: bool) -> tuple[list[Ended], dict[tuple[str, ...], float]]:
+    world, ends = World(), []
+    for what, *details in history:
+        if what != "ask":
+            DEEDS[what](world, *details)
+            continue
+        key, exact = details
+        if not exact and world.resolver.holds(key):
+            continue  # the other short way's
+        ends.append(await (world.short if short else world.long)(key, consistency=EXACT if exact else 0))
+    return ends, world.counted()
+
+
+@settings(max_examples=200, deadline=None)
+@given(deeds)
+def test_both_ways_say_and_count_the_same(history: list[tuple[Any, ...]]) -> None:
+    assert asyncio.run(live(history, short=True)) == asyncio.run(live(history, short=False))
