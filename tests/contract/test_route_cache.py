@@ -902,7 +902,7 @@ async def test_a_large_write_takes_its_marks_back_from_what_is_new_enough(harnes
 
 
 async def test_thousands_of_keys_are_dropped_at_once(harness: Harness) -> None:
-    keys = [replace(K1, service=f"s{number}") for number in range(1203)]
+    keys = [K1._replace(service=f"s{number}") for number in range(1203)]
     await harness.hold(*(at(1, key) for key in keys[::100]))
     await harness.cache.mark_held(keys, WRITER)
     await drop(harness, *((key, 2 if number % 200 else 1) for number, key in enumerate(keys)))
