@@ -919,7 +919,7 @@ async def test_a_connection_that_was_lost_meanwhile_is_made_anew_without_a_miss(
     assert await cache.get([K1], "reader") == [hit(at(5))]
     await wire.cut()
     await wire.mend()
-    (kept,) = cache._get._idle
+    (kept,) = cache._lane._idle
     async with asyncio.timeout(30):
         await kept._reader.read()  # its end
     assert await cache.get([K1], "reader") == [hit(at(5))]

@@ -91,13 +91,11 @@ class RedisCache:
         self._epoch = epoch
         self._witness = witness
         self.breaker = breaker or Breaker()
-        self._tick = self._redis.register_script(scripts.TICK)
-        self._mark_held = self._redis.register_script(scripts.MARK_HELD)
-        self._drop = self._redis.register_script(scripts.DROP)
-        self._get = Lane(self._redis, self._redis.register_script(scripts.GET))
-        self._fill, self._mark, self._settle, self._consume = (
-            self._redis.register_script(script)
-            for script in (scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
+        self._lane = Lane(self._redis)
+        register = self._redis.register_script
+        self._tick, self._mark_held, self._drop = map(register, (scripts.TICK, scripts.MARK_HELD, scripts.DROP))
+        self._get, self._fill, self._mark, self._settle, self._consume = map(
+            register, (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
         )
 
     async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
@@ -108,7 +106,7 @@ class RedisCache:
         args: list[str | int] = [token, _ms(self._lifetimes.lease), self._clock, epoch]
         try:
             async with self._bounded():
-                fields: list[bytes] = await self._get.run(self._names(keys, epoch), args)
+                fields: list[bytes] = await self._lane.run(self._get, args, self._names(keys, epoch))
         except CacheUnavailable:
             return [Lookup()] * len(keys)
         if self._epoch() != epoch:
@@ -128,7 +126,7 @@ class RedisCache:
         args: list[str | int] = [token, _ms(self._lifetimes.mark), self._clock, epoch]
         try:
             async with self._bounded():
-                highest = await self._mark(keys=self._names(keys, epoch), args=args)
+                highest = await self._lane.run(self._mark, args, self._names(keys, epoch))
         except CacheUnavailable:
             return
         self._tell(epoch, highest)
@@ -152,7 +150,7 @@ class RedisCache:
         try:
             async with self._bounded(PATIENCE):
                 for names in _parts(self._names(keys, epoch)):
-                    highest = await self._mark_held(args=[*args, "\n".join(names)])
+                    highest = await self._lane.run(self._mark_held, [*args, "\n".join(names)])
         except CacheUnavailable:
             return
         self._tell(epoch, highest)
@@ -166,7 +164,7 @@ class RedisCache:
         try:
             async with self._bounded(PATIENCE):
                 for part, of_part in zip(_parts(names), _parts(revisions), strict=True):
-                    await self._drop(args=[*head, "\n".join(part), "".join(map(_revision, of_part))])
+                    await self._lane.run(self._drop, [*head, "\n".join(part), "".join(map(_revision, of_part))])
         except CacheUnavailable:
             return
 
@@ -174,7 +172,7 @@ class RedisCache:
         """Tell Redis where the store is, and ``witness`` the highest revision that Redis knows. Best effort."""
         try:
             async with self._bounded():
-                highest = await self._tick(args=[self._clock, clock.epoch, _revision(clock.revision)])
+                highest = await self._lane.run(self._tick, [self._clock, clock.epoch, _revision(clock.revision)])
         except CacheUnavailable:
             return
         self._tell(clock.epoch, highest)
@@ -186,7 +184,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._get.close()
+        await self._lane.close()
         await self._redis.aclose()
 
     async def _best_effort(
@@ -208,7 +206,7 @@ class RedisCache:
             args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
         if settled:
             args += [self._clock, epoch, _revision(max(snapshot.as_of for snapshot in ours))]
-        await script(keys=self._names([snapshot.key for snapshot in ours], epoch), args=args)
+        await self._lane.run(script, args, self._names([snapshot.key for snapshot in ours], epoch))
 
     def _tell(self, epoch: str, highest: object) -> None:
         # Empty, where Redis knows none.

@@ -1,8 +1,8 @@
-"""A short way to Redis for what is asked all the time.
+"""A short way to Redis for scripts, which are all that the cache asks of it.
 
 For each command redis-py takes a connection out of its pool and puts it back, packs the arguments in Python, and tells
-its observers: several times what sending and reading take. Here connections are kept for one script, and packed for by
-hiredis. Everything else is redis-py's: addresses, TLS, credentials, reconnecting, errors.
+its observers: several times what sending and reading take. Here connections are kept, and packed for by hiredis.
+Everything else is redis-py's: addresses, TLS, credentials, reconnecting, errors.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,20 @@ from redis.exceptions import NoScriptError, ResponseError
 
 
 class Lane:
-    """Runs one script, each time on a connection that nobody else uses meanwhile."""
+    """Runs scripts, each time on a connection that nobody else uses meanwhile."""
 
-    def __init__(self, redis: Redis, script: AsyncScript) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._pool: Any = redis.connection_pool  # untyped in parts
-        self._script = script
         self._idle: list[Any] = []
 
-    async def run(self, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run the script. Raises RedisError and OSError; whoever gives up leaves no reply to others."""
-        command = hiredis.pack_command(("EVALSHA", self._script.sha, len(keys), *keys, *args))  # type: ignore[arg-type]  # its stub lacks tuples of mixed types
+    async def run(self, script: AsyncScript, args: Sequence[str | bytes | int], keys: Sequence[str] = ()) -> Any:
+        """Run a script. Raises RedisError and OSError; whoever gives up leaves no reply to others."""
+        command = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *args))  # type: ignore[arg-type]  # its stub lacks tuples of mixed types
         try:
             return await self._ask(command)
         except NoScriptError:
             # Redis was restarted. This tells it the script.
-            return await self._script(keys=keys, args=args)
+            return await script(keys=keys, args=args)
 
     async def close(self) -> None:
         """Close every connection that is not in use."""
