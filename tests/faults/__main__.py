@@ -52,12 +52,19 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=320.0, help="calls a second of all readers together")
     parser.add_argument("--only", default="", help="inject only faults whose name contains this")
     parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if not chosen_by(given.only):
+        parser.error(f"--only: no name contains it: {', '.join(fault.name for fault in FAULTS)}")
+    return given
 
 
-def schedule(dice: random.Random, only: str) -> Iterator[Fault]:
+def chosen_by(only: str) -> list[Fault]:
+    """Choose the faults whose name contains ``only``, in capitals or not."""
+    return [fault for fault in FAULTS if only.casefold() in fault.name.casefold()]
+
+
+def schedule(dice: random.Random, chosen: Sequence[Fault]) -> Iterator[Fault]:
     """Draw faults for ever: all of them in some order, then all of them in another."""
-    chosen = [fault for fault in FAULTS if only in fault.name]
     while True:
         yield from dice.sample(chosen, len(chosen))
 
@@ -68,10 +75,10 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     load = Load(rig.servers, given.seed, given.rate)
     await load.start()
     run = Run(load, [], time.monotonic(), 0.0)
-    rows = [fault for fault in FAULTS if given.only in fault.name]
+    rows = chosen_by(given.only)
     wanted = max(given.injections, len(rows))
     try:
-        for fault in schedule(dice, given.only):
+        for fault in schedule(dice, rows):
             await asyncio.sleep(dice.uniform(0.8, 2.0))
             print(f"{time.monotonic() - run.begin:7.1f} s  {fault.name}", flush=True)
             run.injected.append(await inject(rig, fault, dice, load))

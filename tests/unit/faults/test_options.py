@@ -1,0 +1,18 @@
+"""What the command of the fault suite takes."""
+
+import pytest
+
+from tests.faults.__main__ import chosen_by, options
+from tests.faults.table import FAULTS
+
+
+def test_faults_are_chosen_by_a_part_of_their_name() -> None:
+    assert chosen_by(options([]).only) == list(FAULTS)
+    assert {fault.name for fault in chosen_by(options(["--only", "redis"]).only)} >= {"Redis flushed", "Redis paused"}
+
+
+def test_a_choice_of_none_is_refused_and_the_names_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        options(["--only", "valkey"])
+    assert left.value.code == 2
+    assert "Redis flushed" in capsys.readouterr().err
