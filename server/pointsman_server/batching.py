@@ -8,7 +8,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from pointsman_server.errors import Overloaded
 
@@ -19,7 +19,7 @@ Told = Callable[[V | BaseException], None]
 
 
 class Batcher(Generic[K, V]):
-    """Calls ``load`` with up to ``size`` keys at a time, at most ``concurrency`` times at once.
+    """Calls ``load`` with up to ``size`` keys at a time, at most ``concurrency`` times at once (but see ``release``).
 
     At most ``queue`` keys wait; a key beyond them gets Overloaded with ``limit`` as the name of the bound. A key
     is loaded after it was asked for, never by a load already under way: who asks sees everything written before.
@@ -43,6 +43,7 @@ class Batcher(Generic[K, V]):
         self._waiting: dict[K, list[Told[V]]] = {}
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
+        self._released: set[asyncio.Task[None]] = set()
 
     def ask(self, key: K, told: Told[V]) -> None:
         """Load ``key`` with whatever else is waiting, and tell: the value, or what ``load`` raised, or Overloaded.
@@ -64,6 +65,14 @@ class Batcher(Generic[K, V]):
         self.ask(key, partial(settle, future))
         return await future
 
+    def release(self) -> None:
+        """Let the next load begin although the one that calls this is not over: what is left of it holds up nobody."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        if task in self._running and task not in self._released:
+            self._released.add(task)
+            task.add_done_callback(self._released.discard)
+            self._give_back()
+
     async def drain(self) -> None:
         """Wait until nothing is asked for or under way, whether or not anybody still waits for it."""
         while self._waiting or self._running:
@@ -71,6 +80,10 @@ class Batcher(Generic[K, V]):
                 await asyncio.wait(self._running)
             else:
                 await asyncio.sleep(0)  # the turn in which what waits is dispatched
+
+    def _give_back(self) -> None:
+        self._free += 1
+        self._schedule()
 
     def _schedule(self) -> None:
         # On the next turn of the loop, so that everything this turn asks for goes together.
@@ -96,9 +109,8 @@ class Batcher(Generic[K, V]):
                 raise ValueError(f"{len(outcomes)} values for {len(keys)} keys")  # noqa: TRY301 - as if load had
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
             outcomes = [error] * len(keys)
-        finally:
-            self._free += 1
-            self._schedule()
+        if asyncio.current_task() not in self._released:
+            self._give_back()
         for outcome, all_told in zip(outcomes, askers, strict=True):
             for told in all_told:
                 told(outcome)

@@ -90,7 +90,7 @@ class Changer:
     """Carries out mutations. ``learn`` is told what they left behind, before they are answered, and ``wrote`` how many
     changes they made, up to where the clock then was.
 
-    **Groups.** What arrives while a group is carried out waits, and is the next group: it shares one transaction and
+    **Groups.** What arrives while a group is decided waits, and is the next group: it shares one transaction and
     one flush to disk. The first goes at once. A group is decided in the order of arrival, each mutation seeing what
     those before it did, and each has an outcome of its own: a refusal has no effect on the others. What befalls the
     transaction befalls all of them. Who stops waiting stops nothing.
@@ -185,6 +185,8 @@ class Changer:
                 await self._cache.mark(list(work.changed), token)
             if ledger.changes or ledger.remembered:
                 await transaction.record(ledger.changes, list(ledger.remembered.values()))
+            # The next group waits in the store, for this commit, and no longer here for its answer and the caches.
+            self._groups.release()
         return work
 
     async def _publish(self, work: "_Work", token: str) -> None:

@@ -200,3 +200,37 @@ async def test_draining_waits_for_what_runs_and_what_waits_also_when_nobody_else
 async def test_draining_what_has_nothing_to_do_is_done(loads: Loads) -> None:
     async with asyncio.timeout(30):
         await batcher(loads).drain()
+
+
+async def test_a_load_that_releases_lets_the_next_one_begin_and_no_more() -> None:
+    gate, calls = Gate(), list[list[int]]()
+
+    async def load(keys: Sequence[int]) -> Sequence[int]:
+        calls.append(list(keys))
+        if keys[0] == 1:
+            for _ in range(3):  # once counts
+                gathered.release()
+        await gate.passing()
+        return keys
+
+    gathered: Batcher[int, int] = Batcher(load, size=10, concurrency=1, queue=10, limit="test_loads")
+    gate.close()
+    asked = []
+    for number in (1, 2, 3, 4):
+        asked.append(asyncio.create_task(gathered.get(number)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert calls == [[1], [2]]
+    gate.open()
+    assert await asyncio.gather(*asked) == [1, 2, 3, 4]
+    assert calls == [[1], [2], [3, 4]]
+    # What was released is not given back once more: one at a time as before.
+    gate.close()
+    more = [asyncio.create_task(gathered.get(5))]
+    await gate.arrivals()
+    more.append(asyncio.create_task(gathered.get(6)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert calls[3:] == [[5]]
+    gate.open()
+    await asyncio.gather(*more)
