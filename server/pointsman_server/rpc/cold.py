@@ -115,8 +115,9 @@ class ColdAnswers:
             return False
         self._admission.enter()
         self._waits.began(looked=not exact)
-        self._wait(Waiting(call_id, front, details, begun, self._due(details[2])))
-        self._ask(key, exact, partial(self._told, call_id))
+        waiting = Waiting(call_id, front, details, begun, self._due(details[2]))
+        self._wait(waiting)
+        self._ask(key, exact, partial(self._told, waiting))
         return True
 
     def cancel(self, call_id: int) -> bool:
@@ -168,10 +169,10 @@ class ColdAnswers:
             self._admission.leave()
         return waiting
 
-    def _told(self, call_id: int, outcome: Answer | BaseException) -> None:
-        waiting = self._end(call_id)
-        if waiting is None:
-            return
+    def _told(self, waiting: Waiting, outcome: Answer | BaseException) -> None:
+        if self._waiting.get(waiting.call_id) is not waiting:
+            return  # it was cancelled, or our deadline is over
+        self._end(waiting.call_id)
         try:
             if isinstance(outcome, BaseException):
                 self._fail(waiting, outcome)
