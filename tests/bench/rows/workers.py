@@ -38,7 +38,7 @@ def part(rig: Rig) -> Iterator[Contest]:
                     "workers.two",
                     "two, calls/s that they make with a core each",
                     "two",
-                    at_least(1.8),
+                    at_least(1.7),
                     "one",
                     "capacity",
                 )
