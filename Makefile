@@ -45,7 +45,7 @@ test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tes
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: bench
-bench: setup ## Measure beside the floor, etcd and the database, into docs/benchmarks. About 10 minutes; see its page.
+bench: tools ## Measure beside the floor, etcd and the database, into docs/benchmarks. About 10 minutes; see its page.
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: bench-quick

@@ -1,17 +1,15 @@
 """From a commit to an answer of another server's local cache, at a steady rate of changes.
 
-Two servers, A and B, share PostgreSQL, Redis and librdkafka's cluster of one broker. A changes routes that B holds, and
+Two servers, A and B, share PostgreSQL, Redis and an Apache Kafka of one broker. A changes routes that B holds, and
 B is asked for them again and again until it answers the change, from its local cache. The clock starts at the route's
 ``update_time``, which PostgreSQL takes before it commits, so the commit itself is in the figure. The cores are shared
 by all of it, which nothing is pinned against: it is a figure of a small machine.
 """
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
@@ -20,11 +18,11 @@ import grpc
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from pointsman_server import embedded
 from tests.bench import requests
-from tests.bench.children import Child
+from tests.bench.children import Child, ChildFailed
 from tests.bench.contests import Contest, Refused, Row, Sample, no_more_than
 from tests.bench.rig import Rig
+from tests.support import kafka
 
 CHANGES_PER_SECOND = 200
 # The last changes are answered a little after the time is up.
@@ -41,9 +39,11 @@ ANNOUNCE = {"POINTSMAN_CACHE_LOCAL_SIZE": "100000"}
 def part(rig: Rig) -> Iterator[Contest]:
     """Measure the native transport."""
     with ExitStack() as stack:
-        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
-        kafka = stack.enter_context(embedded.start(data, ("kafka",)))
-        chosen = dict(kafka.urls) | ANNOUNCE
+        # Not librdkafka's own broker: that answers who waits for messages when his time is up, not when there are any.
+        if problem := kafka.available():
+            raise ChildFailed(problem)
+        broker = stack.enter_context(kafka.running_broker())
+        chosen = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers} | ANNOUNCE
         writer = stack.enter_context(rig.server("native", roles="api,relay", pinned=False, chosen=chosen))
         reader = stack.enter_context(rig.server("native", pinned=False, chosen=chosen))
         what = f"at {CHANGES_PER_SECOND} changes/s"
