@@ -136,6 +136,9 @@ class Settings(BaseModel):
         default="127.0.0.1:9464", description="Where operations listen: metrics and health by HTTP."
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC port.")
+    pin_workers: bool = Field(
+        default=False, description="Keep each worker on a core of its own. For cores that nobody else uses."
+    )
     roles: Roles = Field(default=frozenset(Role), description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
         default="auto",
@@ -581,7 +584,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
                 f"{variable(name)} ({getattr(settings, name):g}) must be at most "
                 f"POINTSMAN_CACHE_TTL_SECONDS ({settings.cache_ttl_seconds:g})"
             )
-    yield from _contradictory_addresses(settings)
+    yield from _contradictory_workers(settings)
     yield from _contradictory_access(settings)
     yield from _contradictory_limits(settings)
 
@@ -599,12 +602,16 @@ def _contradictory_limits(settings: Settings) -> Iterator[str]:
         )
 
 
-def _contradictory_addresses(settings: Settings) -> Iterator[str]:
+def _contradictory_workers(settings: Settings) -> Iterator[str]:
     port = host_and_port(settings.listen)[1]
     if port and settings.listen == settings.http_listen:
         yield f"POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN ({settings.listen})"
     if not port and settings.workers > 1:
         yield "POINTSMAN_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
+    if settings.pin_workers and settings.workers == 1:
+        yield "POINTSMAN_PIN_WORKERS needs POINTSMAN_WORKERS to be 2 or more"
+    if settings.pin_workers and not hasattr(os, "sched_setaffinity"):
+        yield "POINTSMAN_PIN_WORKERS needs Linux"
 
 
 def _contradictory_access(settings: Settings) -> Iterator[str]:

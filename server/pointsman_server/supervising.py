@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -48,6 +49,8 @@ class Supervisor:
         self._metrics = metrics
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._started: dict[int, float] = {}
+        # A worker is one thread that runs Python and some that serve it: between cores they only wait for each other.
+        self._cores = sorted(os.sched_getaffinity(0)) if settings.pin_workers else []
         self._stopping = False
 
     def run(self) -> int:
@@ -70,9 +73,12 @@ class Supervisor:
         if number:
             environment["POINTSMAN_ROLES"] = Role.API
         # In a group of its own, so that Ctrl-C reaches it once, through us.
-        self._workers[number] = subprocess.Popen(
+        worker = self._workers[number] = subprocess.Popen(
             [sys.executable, "-m", "pointsman_server", "serve"], env=environment, start_new_session=True
         )
+        if self._cores:
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(worker.pid, {self._cores[number % len(self._cores)]})
         self._started[number] = time.monotonic()
 
     def _restart(self, number: int, worker: subprocess.Popen[bytes]) -> None:

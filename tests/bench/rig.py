@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pointsman_server import demo, embedded
 from pointsman_server.adapters.migrations import migrate
@@ -18,6 +19,8 @@ from tests.bench.contests import Sample
 from tests.bench.generators import Load
 from tests.support import issuer
 from tests.support.servers import settings
+
+T = TypeVar("T")
 
 TRANSPORTS = ("grpcio", "native")
 
@@ -105,22 +108,20 @@ class Rig:
         environment = COMMON | dict(self.urls) | RATES | {"POINTSMAN_CACHE_LOCAL_TTL_SECONDS": HOLDING_SECONDS}
         environment |= dict(self.guard.settings) if guarded else {}
         serve = ["pointsman_server", "serve", "--roles", roles, "--transport", transport]
-        with (
-            cores.pinned(self.server_core if pinned else None),
-            child(serve, self.log(transport), environment | dict(chosen or {})) as running,
-        ):
+        core = self.server_core if pinned else None
+        with _started(core, child(serve, self.log(transport), environment | dict(chosen or {}))) as running:
             yield running
 
     @contextmanager
     def noop(self, transport: str) -> Iterator[Child]:
         """Run the floor of a transport. Raises ChildFailed."""
-        with cores.pinned(self.server_core), child(["tests.bench.noop", transport], self.log("noop")) as running:
+        with _started(self.server_core, child(["tests.bench.noop", transport], self.log("noop"))) as running:
             yield running
 
     @contextmanager
     def etcd(self) -> Iterator[etcd.Etcd]:
         """Run etcd, with as many cores as our server has. Raises ChildFailed."""
-        with cores.pinned(self.server_core), etcd.running(self.work / f"etcd-{next(self._numbers)}") as member:
+        with _started(self.server_core, etcd.running(self.work / f"etcd-{next(self._numbers)}")) as member:
             yield member
 
     def log(self, name: str) -> Path:
@@ -142,6 +143,15 @@ class Rig:
             "busy": (spent + engines) / seen.seconds,
             "generator": seen.cpu / seen.seconds,
         }
+
+
+@contextmanager
+def _started(core: int | None, starting: AbstractContextManager[T]) -> Iterator[T]:
+    """Start something on a core, where it stays; what is started after it need not be there."""
+    with ExitStack() as stack:
+        with cores.pinned(core):
+            running = stack.enter_context(starting)
+        yield running
 
 
 @contextmanager

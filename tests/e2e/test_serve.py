@@ -251,6 +251,21 @@ def test_workers_share_the_port_and_their_metrics_are_summed(environ, transport)
         assert not any(worker.is_running() for worker in workers)
 
 
+def test_workers_that_are_pinned_stay_on_their_cores_also_those_that_are_started_anew(environ):
+    fixed = {"POINTSMAN_LISTEN": f"127.0.0.1:{free_port()}", "POINTSMAN_HTTP_LISTEN": f"127.0.0.1:{free_port()}"}
+    pinned = {"POINTSMAN_WORKERS": "2", "POINTSMAN_PIN_WORKERS": "true"}
+    cores = sorted(os.sched_getaffinity(0))
+    wanted = sorted([[cores[0]], [cores[1 % len(cores)]]])
+    with server_process("serve", **(environ | fixed | pinned)) as process:
+        supervisor = psutil.Process(process.process.pid)
+        process.wait_for_log("serving", times=2)
+        assert sorted(worker.cpu_affinity() for worker in supervisor.children()) == wanted
+        supervisor.children()[1].kill()
+        process.wait_for_log("serving", times=3)
+        assert sorted(worker.cpu_affinity() for worker in supervisor.children()) == wanted
+        assert supervisor.cpu_affinity() == cores
+
+
 def test_roles_decide_what_a_process_does(environ):
     with serve("--roles", "api", **environ) as (_, address, http), Client(address) as client:
         revision = client.create("team-a/payments/prod/v1", URL).revision

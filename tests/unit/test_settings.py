@@ -268,6 +268,7 @@ class TestContradictions:
                 {"POINTSMAN_HTTP_LISTEN": "127.0.0.1:50051"},
                 "POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN (127.0.0.1:50051)",
             ),
+            ({"POINTSMAN_PIN_WORKERS": "true"}, "POINTSMAN_PIN_WORKERS needs POINTSMAN_WORKERS to be 2 or more"),
             (
                 {"POINTSMAN_LISTEN": "127.0.0.1:0", "POINTSMAN_WORKERS": "2"},
                 (
