@@ -25,7 +25,7 @@ def key_to_bytes(key: RouteKey) -> bytes:
 
     Every part of a valid key is ASCII, there, and shorter than 128: its length is one byte.
     """
-    tenant, service, env, version = key.tenant, key.service, key.env, key.version
+    tenant, service, env, version = key
     text = (
         f"\n{chr(len(tenant))}{tenant}\x12{chr(len(service))}{service}"
         f"\x1a{chr(len(env))}{env}\x22{chr(len(version))}{version}"

@@ -266,7 +266,7 @@ class Client:
         done: Callable[[ImportResult], object] | None = None,
         timeout: float = chunks.TIMEOUT,
     ) -> ImportResult:
-        """Create many routes, and change those that exist: some 5,000 a call, ``concurrency`` calls at once.
+        """Create many routes, and change those that exist: some 6,500 a call, ``concurrency`` calls at once.
 
         Each call is done as a whole or not at all. ``import_id`` makes the import resumable for 24 hours: choose one,
         and after a failure import the same routes under it again; what was done already is then not done twice.

@@ -20,7 +20,7 @@ from typing import Any
 import grpc.aio
 import psycopg
 
-from pointsman.chunks import ImportedRoute, made
+from pointsman.chunks import MOST_ROUTES, ImportedRoute, made
 from pointsman.results import Existing
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.adapters.migrations import migrate
@@ -35,7 +35,7 @@ from tests.support.processes import clean_environ
 
 ROUTES = 200_000
 QUICK_ROUTES = 20_000
-CHUNK = 5000
+CHUNK = MOST_ROUTES
 UNDER_WAY = 3
 PATIENCE_SECONDS = 120
 TARGET = 50_000

@@ -44,7 +44,7 @@ def apply(
 
     Prints + for each route to create, ~ to change, - to delete. What an entry leaves out stays as it is; a new
     route is active, without labels. --prune looks at the tenants that occur in the file, or at its `tenants: […]`.
-    5,000 routes are one call, done as a whole or not at all, and deletions one each: after an error, run it again.
+    6,500 routes are one call, done as a whole or not at all, and deletions one each: after an error, run it again.
     """
     if detailed and not dry_run:
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")

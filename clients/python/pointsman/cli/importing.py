@@ -32,7 +32,7 @@ def import_routes(
         Existing, typer.Option(help="What becomes of routes that exist; refuse: such a row has failed.")
     ] = Existing.UPDATE,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=64, help="Calls under way at once, of up to 5,000 rows each.")
+        int, typer.Option(min=1, max=64, help="Calls under way at once, of up to 6,500 rows each.")
     ] = chunks.CONCURRENCY,
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="Go on with a run of the same file, named by what it printed.")
@@ -43,7 +43,7 @@ def import_routes(
     """Create many routes, and change those that exist; safe to run again.
 
     CSV names its columns: key (or tenant,service,env,version), url, and if wanted active (true/false) and labels
-    (a=1;b=2). Up to 5,000 rows are one call, done as a whole or not at all. A bad row is reported with its line and
+    (a=1;b=2). Up to 6,500 rows are one call, done as a whole or not at all. A bad row is reported with its line and
     does not stop the others; exit 1 if any failed. After a failure --resume skips, for 24 hours, what was done.
     """
     found = kind or format_of(file)

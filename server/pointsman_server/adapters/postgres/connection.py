@@ -95,6 +95,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             self.pgconn.notify_handler(notification)
 
     def _rows(self, result: PGresult) -> Rows:
+        if not result.ntuples:
+            return []
         transformer = Transformer(self)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
