@@ -152,7 +152,8 @@ class Database:
             "application_name": "pointsman",
             "connect_timeout": str(max(2, int(self._timeout))),
             "tcp_user_timeout": str(milliseconds),
-            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 3}"
+            # A server that stops in the middle of a transaction may hold the clock, for which all others wait.
+            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
             " -c default_transaction_isolation=read\\ committed -c jit=off",
         }
         return make_conninfo(**(ours | conninfo_to_dict(url)))
