@@ -22,6 +22,7 @@ CSV = b"key,url,active,labels\na/b/c/d,https://a.internal,true,a=1;b=2\n"
 PARTS = b"tenant,service,env,version,url\na,b,c,d,https://a.internal\n"
 SEEDS = (
     *(b"\x00" + text for text in (YAML, JSON, b"tenants: [a]\n" + YAML, b"routes: [&a {key: a}, *a]", b"\xff")),
+    b"\x00routes:\n- {key: a/b/c/d, ur:a\r\r\r\r\rb, url: https://a.internal}",
     *(b"\x01" + text for text in (YAML, b"routes: [{active: !!bool maybe}]", b"\x00" * 9)),
     *(b"\x02" + text for text in (JSON, b"[" * 2000, b'{"url": "\\ud800"}', b'{"tenant": [[]]}')),
     *(b"\x03" + text for text in (CSV, PARTS, b'"a"b,url,key', b"key,url\n\x00,")),

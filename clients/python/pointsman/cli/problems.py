@@ -18,7 +18,9 @@ class InvalidFile(Exception):
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
         self.name = name
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{place(name, problem.line)}: {problem.message}" for problem in problems))
+        # A line each, whatever ends of lines are in what the file says.
+        lines = (f"{place(name, problem.line)}: {' '.join(problem.message.split())}" for problem in problems)
+        super().__init__("\n".join(lines))
 
 
 def place(name: str, line: int) -> str:
