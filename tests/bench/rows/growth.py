@@ -79,7 +79,10 @@ def fill(url: str, count: int) -> None:
         connection.execute(FILL, {"tenants": TENANTS, "url": requests.URL, "count": count})
         connection.execute("UPDATE clock SET revision = 1")
     with psycopg.connect(url, autocommit=True) as connection:
+        # Now, and not in the middle of a run on the same core.
+        connection.execute(sql.SQL("ALTER TABLE routes SET (autovacuum_enabled = false)"))
         connection.execute(sql.SQL("VACUUM ANALYZE routes"))
+        connection.execute(sql.SQL("CHECKPOINT"))
 
 
 def key(number: int) -> RouteKey:
