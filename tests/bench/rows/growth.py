@@ -82,7 +82,6 @@ def fill(url: str, count: int) -> None:
         # Now, and not in the middle of a run on the same core.
         connection.execute(sql.SQL("ALTER TABLE routes SET (autovacuum_enabled = false)"))
         connection.execute(sql.SQL("VACUUM ANALYZE routes"))
-        connection.execute(sql.SQL("CHECKPOINT"))
 
 
 def key(number: int) -> RouteKey:
