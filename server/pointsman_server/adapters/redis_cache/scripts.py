@@ -48,6 +48,22 @@ local function foreign(clock, epoch)
 end
 """
 
+# Marks a key for a write, which ends its lease; and says the highest revision under the epoch, if known.
+_MARK = (
+    _REVISION
+    + """
+local function mark(key, token, ms)
+  if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
+  redis.call('HSET', key, 'p:' .. token, '')
+  redis.call('PEXPIRE', key, ms)
+end
+local function highest(clock, epoch)
+  local revision = redis.pcall('HGET', clock, epoch)
+  return is_revision(revision) and revision or ''
+end
+"""
+)
+
 # Makes our epoch the current one, and its revision at least ours; gives its highest.
 _TICK = """
 local function tick(clock, epoch, revision)
@@ -108,15 +124,10 @@ end
 # ARGV: token, mark in ms, clock, epoch. Before the commit: from here on the key is neither answered nor filled. Gives
 # the highest revision under the epoch, if known: the commit must get a higher one.
 MARK = (
-    _REVISION
+    _MARK
     + """
-for _, key in ipairs(KEYS) do
-  if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
-  redis.call('HSET', key, 'p:' .. ARGV[1], '')
-  redis.call('PEXPIRE', key, ARGV[2])
-end
-local highest = redis.pcall('HGET', ARGV[3], ARGV[4])
-return is_revision(highest) and highest or ''
+for _, key in ipairs(KEYS) do mark(key, ARGV[1], ARGV[2]) end
+return highest(ARGV[3], ARGV[4])
 """
 )
 
@@ -146,18 +157,12 @@ end
 # ARGV: token, mark in ms, clock, epoch, then all keys, a line each: hundreds of arguments take the client ten times as
 # long as one. Only what is there is marked: what is not is loaded under a lease, which DROP ends. Gives what MARK does.
 MARK_HELD = (
-    _REVISION
+    _MARK
     + """
-local mark = 'p:' .. ARGV[1]
 for key in string.gmatch(ARGV[5], '[^\\n]+') do
-  if redis.call('EXISTS', key) == 1 then
-    if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
-    redis.call('HSET', key, mark, '')
-    redis.call('PEXPIRE', key, ARGV[2])
-  end
+  if redis.call('EXISTS', key) == 1 then mark(key, ARGV[1], ARGV[2]) end
 end
-local highest = redis.pcall('HGET', ARGV[3], ARGV[4])
-return is_revision(highest) and highest or ''
+return highest(ARGV[3], ARGV[4])
 """
 )
 
