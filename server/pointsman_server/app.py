@@ -70,7 +70,7 @@ class App:
             failed=self.metrics.store_errors.inc,
         )
         self.epochs = Epochs(switched=self._forget_epoch)
-        self.postgres = PostgresStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        self.postgres = PostgresStore(self.database, queried=self._count_query)
         self.store = GuardedStore(self.postgres, self.epochs)
         self.relay_log = PostgresRelayLog(self.database)
         self.lineage = PostgresLineage(self.database)
@@ -82,7 +82,7 @@ class App:
         self.turns = Turns()
         self.resolver = self._make_resolver()
         self.changer = Changer(self.store, self.cache, self.resolver.learn, self._wrote)
-        bulk = PostgresBulkStore(self.database, queried=lambda name: self.metrics.store_queries.labels(name).inc())
+        bulk = PostgresBulkStore(self.database, queried=self._count_query)
         guarded = GuardedBulkStore(bulk, self.epochs)
         self.importer = Importer(guarded, self.cache, self.resolver.supersede, self._wrote)
         self.gate = Gate(settings, self.database, self.metrics)
@@ -158,6 +158,9 @@ class App:
     async def _drain_grpc(self) -> None:
         self._draining = True
         await self.front.drain()
+
+    def _count_query(self, name: str) -> None:
+        self.metrics.store_queries.labels(name).inc()
 
     def _make_local(self) -> LocalCache:
         return LocalCache(
