@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from pointsman_server.batching import Batcher, Told, settle
+from pointsman_server.encoding import key_to_bytes
 from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
 from pointsman_server.identity import Scope
 from pointsman_server.ports import Lookup, RouteCache, RouteStore
@@ -192,7 +193,7 @@ class Resolver:
 
     def holds(self, key: RouteKey) -> bool:
         """Say whether the local cache would answer, without counting that it was looked into."""
-        return self._local.look(key) is not None
+        return self._local.find(key_to_bytes(key)) is not None
 
     async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
         """Answer what is known of ``key`` as of ``min_revision`` or later.

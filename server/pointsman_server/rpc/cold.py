@@ -104,11 +104,11 @@ class ColdAnswers:
     def take(self, call_id: int, request: bytes, details: Details, front: Front) -> bool:
         """Take a Resolve, or say no: then it goes the long way."""
         begun = time.perf_counter()
-        keys, rest = wire.split(request)
-        exact = TERMS.get(rest) if len(keys) == 1 else None
+        encoded, rest = wire.cut(request)
+        exact = TERMS.get(rest)
         if exact is None:
             return False
-        key = read_key(keys[0])
+        key = read_key(encoded)
         if key is None or (not exact and self._resolver.holds(key)) or self._admission.full:
             return False
         if not self._let_in(lambda: details[0], (key.tenant,), (Scope(key.tenant, key.env),)):
