@@ -9,7 +9,7 @@ import typer
 from pointsman import errors
 from pointsman.cli.documents import error_document
 from pointsman.cli.exits import ExitCode, exit_code
-from pointsman.cli.loading import LoadingGroup
+from pointsman.cli.lazy import LoadingGroup
 from pointsman.cli.problems import InvalidFile
 from pointsman.cli.terminal import write_error
 

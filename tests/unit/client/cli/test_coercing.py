@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pointsman.cli.loading import LoadedCommand
+from pointsman.cli.lazy import LoadedCommand
 
 
 class Size(StrEnum):
