@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import chunks
-from pointsman.cli import sending
+from pointsman.cli.bulk.import_rows import retry
 from pointsman.v1 import route_service_pb2 as pb
 
 from .conftest import Run
@@ -221,7 +221,7 @@ class TestCalls:
     def test_a_server_that_comes_back_is_waited_for(
         self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.0)
+        monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
         server.fail("Import", *[GONE] * 7)
         assert run("apply", "-f", "routes.yaml").exit_code == 0
         server.fail("Delete", *[GONE] * 8)

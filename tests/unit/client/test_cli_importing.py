@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import chunks
-from pointsman.cli import sending
+from pointsman.cli.bulk.import_rows import retry
 
 from .conftest import Run
 from .fake_server import Failure, FakeServer
@@ -114,7 +114,7 @@ def test_who_may_not_list_may_still_import(run: Run, server: FakeServer) -> None
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause before another try."""
-    monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pointsman import chunks
-from pointsman.cli.bulk import FailedRow, Plan, Report, import_rows
+from pointsman.cli.bulk.import_rows import FailedRow, Plan, Report, import_rows
 from pointsman.cli.context import Json, Reason, Settings, settings
 from pointsman.cli.entries import checked
 from pointsman.cli.exits import ExitCode

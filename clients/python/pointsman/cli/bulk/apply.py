@@ -9,8 +9,8 @@ from uuid import uuid4
 from pointsman import chunks
 from pointsman.aio import AsyncClient
 from pointsman.chunks import Chunk, ImportedRoute
-from pointsman.cli.plan import Difference, changes, creations, deletions
-from pointsman.cli.sending import Patience, at_once, key_of
+from pointsman.cli.bulk.difference import Difference, changes, creations, deletions
+from pointsman.cli.bulk.retry import Patience, at_once, key_of
 from pointsman.errors import FieldViolation, PointsmanError
 from pointsman.results import Existing, Route
 from pointsman.v1 import route_service_pb2

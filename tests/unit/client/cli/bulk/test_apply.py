@@ -8,8 +8,8 @@ import pytest
 
 from pointsman import AsyncClient, ImportResult, Route, RouteKey, chunks
 from pointsman.chunks import Chunk
-from pointsman.cli.performing import perform
-from pointsman.cli.plan import Difference, Wanted
+from pointsman.cli.bulk.apply import perform
+from pointsman.cli.bulk.difference import Difference, Wanted
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from pointsman import ResourceExhausted, Unavailable
-from pointsman.cli import sending
-from pointsman.cli.sending import Patience, at_once
+from pointsman.cli.bulk.import_rows import retry
+from pointsman.cli.bulk.retry import Patience, at_once
 
 
 class Calls:
@@ -88,7 +88,7 @@ async def test_who_is_asked_to_wait_without_a_time_does_not() -> None:
 
 
 async def test_a_server_that_is_gone_for_one_call_is_waited_for_by_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
     patience, tries = Patience(), 0
 
     async def call() -> None:

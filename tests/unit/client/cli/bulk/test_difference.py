@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from pointsman import ImportedRoute, Route, RouteKey
+from pointsman.cli.bulk.difference import Difference, changes, creations, deletions, differences
 from pointsman.cli.entries import Entry
-from pointsman.cli.plan import Difference, changes, creations, deletions, differences
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
