@@ -7,7 +7,7 @@ from pathlib import Path
 import protovalidate
 
 from pointsman import requests
-from pointsman.cli.applying import _read
+from pointsman.cli.commands.apply import _read
 from pointsman.cli.entries import Entry, checked
 from pointsman.cli.inputs import open_text
 from pointsman.cli.problems import InvalidFile, Problem

@@ -19,17 +19,17 @@ class Commands(ReportingGroup):
 
     homes: ClassVar[Mapping[str, str]] = {
         "version": "pointsman.cli.app:version",
-        "resolve": "pointsman.cli.reading:resolve",
-        "get": "pointsman.cli.reading:get",
-        "list": "pointsman.cli.reading:list_routes",
-        "history": "pointsman.cli.reading:history",
-        "create": "pointsman.cli.changing:create",
-        "update": "pointsman.cli.changing:update",
-        "activate": "pointsman.cli.changing:activate",
-        "deactivate": "pointsman.cli.changing:deactivate",
-        "delete": "pointsman.cli.changing:delete",
-        "apply": "pointsman.cli.applying:apply",
-        "import": "pointsman.cli.importing:import_routes",
+        "resolve": "pointsman.cli.commands.read:resolve",
+        "get": "pointsman.cli.commands.read:get",
+        "list": "pointsman.cli.commands.read:list_routes",
+        "history": "pointsman.cli.commands.read:history",
+        "create": "pointsman.cli.commands.write:create",
+        "update": "pointsman.cli.commands.write:update",
+        "activate": "pointsman.cli.commands.write:activate",
+        "deactivate": "pointsman.cli.commands.write:deactivate",
+        "delete": "pointsman.cli.commands.write:delete",
+        "apply": "pointsman.cli.commands.apply:apply",
+        "import": "pointsman.cli.commands.import_routes:import_routes",
     }
 
 

@@ -12,7 +12,14 @@ from .conftest import Run
 from .fake_server import FakeServer
 
 KEY = "a/b/c/d"
-HEAVY = {"pydantic", "rich", "yaml", "pointsman.aio", "pointsman.cli.applying", "pointsman.cli.importing"}
+HEAVY = {
+    "pydantic",
+    "rich",
+    "yaml",
+    "pointsman.aio",
+    "pointsman.cli.commands.apply",
+    "pointsman.cli.commands.import_routes",
+}
 
 
 def loaded_by(server: FakeServer, *arguments: str) -> set[str]:

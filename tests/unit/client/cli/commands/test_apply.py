@@ -113,7 +113,7 @@ class TestPrune:
     def test_on_a_terminal_it_asks(
         self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, deletes: int
     ) -> None:
-        monkeypatch.setattr("pointsman.cli.applying.can_ask", lambda: True)
+        monkeypatch.setattr("pointsman.cli.commands.apply.can_ask", lambda: True)
         done = run("apply", "-f", "routes.yaml", "--prune", input=answer)
         assert (done.exit_code, len(server.called("Delete"))) == (code, deletes)
         assert "Delete 1 route?" in done.stderr
@@ -236,7 +236,7 @@ Meanwhile = Callable[[Callable[[], object]], None]
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     """Let somebody else do something between the difference and the first call."""
-    return lambda do: monkeypatch.setattr("pointsman.cli.applying._confirm", lambda _found, _yes: do())
+    return lambda do: monkeypatch.setattr("pointsman.cli.commands.apply._confirm", lambda _found, _yes: do())
 
 
 class TestRefusals:

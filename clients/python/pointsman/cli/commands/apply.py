@@ -11,13 +11,13 @@ import typer
 from pointsman.aio import AsyncClient
 from pointsman.cli.bulk.apply import perform
 from pointsman.cli.bulk.difference import Difference, differences
+from pointsman.cli.commands.read import LARGEST_PAGE
 from pointsman.cli.context import Json, Reason, settings
 from pointsman.cli.documents import route_document
 from pointsman.cli.entries import Entry, checked
 from pointsman.cli.exits import ExitCode
 from pointsman.cli.inputs import read_text
 from pointsman.cli.problems import InvalidFile, Problem
-from pointsman.cli.reading import LARGEST_PAGE
 from pointsman.cli.routefile import read_route_file
 from pointsman.cli.terminal import Terminal
 from pointsman.keys import RouteKey
