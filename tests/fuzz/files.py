@@ -8,11 +8,11 @@ import protovalidate
 
 from pointsman import requests
 from pointsman.cli.commands.apply import _read
-from pointsman.cli.entries import Entry, checked
-from pointsman.cli.inputs import open_text
-from pointsman.cli.problems import InvalidFile, Problem
+from pointsman.cli.files.entries import Entry, checked
+from pointsman.cli.files.formats import Format, read_rows
+from pointsman.cli.files.problems import InvalidFile, Problem
+from pointsman.cli.files.source import open_text
 from pointsman.cli.reporting import _file_document, _file_lines
-from pointsman.cli.rows import Format, read_rows
 from pointsman.cli.terminal import printable
 from pointsman_server.routes import check_url
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pointsman.cli.rows import Format
+from pointsman.cli.files.formats import Format
 from tests.fuzz.files import apply_file, import_file
 
 MODULES = ("pointsman.cli", "pointsman.rules", "pointsman.keys")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from pointsman.cli.rows import Format
+from pointsman.cli.files.formats import Format
 from tests.fuzz.files import apply_file, import_file
 from tests.fuzz.hostile import TEXTS
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pointsman.cli.entries import Entry, checked
-from pointsman.cli.routefile import read_route_file
+from pointsman.cli.files.entries import Entry, checked
+from pointsman.cli.files.route_file import read_route_file
 
 from .fake_server import FakeServer
 

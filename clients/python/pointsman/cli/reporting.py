@@ -9,8 +9,8 @@ import typer
 from pointsman import errors
 from pointsman.cli.documents import error_document
 from pointsman.cli.exits import ExitCode, exit_code
+from pointsman.cli.files.problems import InvalidFile
 from pointsman.cli.lazy import LoadingGroup
-from pointsman.cli.problems import InvalidFile
 from pointsman.cli.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pointsman.chunks import ImportedRoute
-from pointsman.cli.entries import Entry
+from pointsman.cli.files.entries import Entry
 from pointsman.cli.texts import difference_text
 from pointsman.keys import RouteKey
 from pointsman.results import Route

@@ -9,8 +9,8 @@ from pointsman import chunks
 from pointsman.aio import AsyncClient
 from pointsman.chunks import Chunk
 from pointsman.cli.bulk.retry import Patience, at_once, key_of
-from pointsman.cli.entries import Entry
-from pointsman.cli.problems import InvalidFile, Problem
+from pointsman.cli.files.entries import Entry
+from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.errors import InvalidArgument, PermissionDenied, PointsmanError, RouteExists
 from pointsman.results import Existing, ImportResult
 from pointsman.v1 import route_service_pb2

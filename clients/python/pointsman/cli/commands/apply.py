@@ -14,11 +14,11 @@ from pointsman.cli.bulk.difference import Difference, differences
 from pointsman.cli.commands.read import LARGEST_PAGE
 from pointsman.cli.context import Json, Reason, settings
 from pointsman.cli.documents import route_document
-from pointsman.cli.entries import Entry, checked
 from pointsman.cli.exits import ExitCode
-from pointsman.cli.inputs import read_text
-from pointsman.cli.problems import InvalidFile, Problem
-from pointsman.cli.routefile import read_route_file
+from pointsman.cli.files.entries import Entry, checked
+from pointsman.cli.files.problems import InvalidFile, Problem
+from pointsman.cli.files.route_file import read_route_file
+from pointsman.cli.files.source import read_text
 from pointsman.cli.terminal import Terminal
 from pointsman.keys import RouteKey
 from pointsman.results import Route

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pointsman import ImportedRoute, Route, RouteKey
 from pointsman.cli.bulk.difference import Difference, changes, creations, deletions, differences
-from pointsman.cli.entries import Entry
+from pointsman.cli.files.entries import Entry
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

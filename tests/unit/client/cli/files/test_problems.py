@@ -1,6 +1,6 @@
 """Problems of a file, as they are told."""
 
-from pointsman.cli.problems import InvalidFile, Problem
+from pointsman.cli.files.problems import InvalidFile, Problem
 
 
 def test_each_problem_is_a_line_with_its_place() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from pointsman.cli.entries import RawEntry
-from pointsman.cli.problems import Problem
+from pointsman.cli.files.entries import RawEntry
+from pointsman.cli.files.problems import Problem
 from pointsman.rules import KEY_PART, KEY_PART_RULE, LABELS_MAX_COUNT, URL_MAX_LENGTH
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -3,8 +3,8 @@
 import pytest
 
 from pointsman import RouteKey
-from pointsman.cli.entries import Entry, RawEntry, checked
-from pointsman.cli.problems import Problem
+from pointsman.cli.files.entries import Entry, RawEntry, checked
+from pointsman.cli.files.problems import Problem
 
 GOOD: dict[str, object] = {"key": "a/b/c/d", "url": "https://x.internal"}
 

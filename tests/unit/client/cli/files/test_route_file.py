@@ -2,9 +2,9 @@
 
 import pytest
 
-from pointsman.cli.entries import RawEntry
-from pointsman.cli.problems import Problem
-from pointsman.cli.routefile import read_route_file
+from pointsman.cli.files.entries import RawEntry
+from pointsman.cli.files.problems import Problem
+from pointsman.cli.files.route_file import read_route_file
 
 
 def test_reads_entries_with_their_lines() -> None:

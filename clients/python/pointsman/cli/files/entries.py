@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, TypeVar
 
-from pointsman.cli.problems import Problem
+from pointsman.cli.files.problems import Problem
 from pointsman.errors import InvalidArgument
 from pointsman.keys import RouteKey
 from pointsman.rules import LABELS_MAX_COUNT, label_problem, url_problem

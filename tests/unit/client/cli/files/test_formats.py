@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from pointsman.cli.entries import RawEntry
-from pointsman.cli.problems import InvalidFile, Problem
-from pointsman.cli.rows import Format, format_of, read_rows
+from pointsman.cli.files.entries import RawEntry
+from pointsman.cli.files.formats import Format, format_of, read_rows
+from pointsman.cli.files.problems import InvalidFile, Problem
 
 FIELDS = {"key": "a/b/c/d", "url": "https://x.internal", "active": False, "labels": {"tier": "gold", "owner": "ada"}}
 

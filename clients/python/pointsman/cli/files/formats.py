@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TextIO
 
-from pointsman.cli.entries import RawEntry
-from pointsman.cli.problems import InvalidFile, Problem
-from pointsman.cli.routefile import read_route_file
+from pointsman.cli.files.entries import RawEntry
+from pointsman.cli.files.problems import InvalidFile, Problem
+from pointsman.cli.files.route_file import read_route_file
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from pointsman.cli.problems import InvalidFile, Problem
+from pointsman.cli.files.problems import InvalidFile, Problem
 
 STDIN = "-"
 

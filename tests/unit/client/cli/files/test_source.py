@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.cli.inputs import read_text
-from pointsman.cli.problems import InvalidFile
+from pointsman.cli.files.problems import InvalidFile
+from pointsman.cli.files.source import read_text
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
