@@ -12,8 +12,8 @@ from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.formats import Format, read_rows
 from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.source import open_text
-from pointsman.cli.reporting import _file_document, _file_lines
-from pointsman.cli.terminal import printable
+from pointsman.cli.output.errors import _file_document, _file_lines
+from pointsman.cli.output.terminal import printable
 from pointsman_server.routes import check_url
 
 # What Python would say; a parser's own words follow what we say of the file.

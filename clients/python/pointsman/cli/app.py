@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 import typer
 
 from pointsman.cli.context import Json, Settings, one_token, said, settings
-from pointsman.cli.exits import HELP
-from pointsman.cli.reporting import ReportingGroup
-from pointsman.cli.terminal import Color
+from pointsman.cli.output.errors import ReportingGroup
+from pointsman.cli.output.exit_codes import HELP
+from pointsman.cli.output.terminal import Color
 from pointsman.session import DEFAULT_TIMEOUT
 from pointsman.version import client_version
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from pointsman.cli.output.terminal import Color, Terminal
 from pointsman.cli.targets import is_local
-from pointsman.cli.terminal import Color, Terminal
 from pointsman.client import Client
 
 if TYPE_CHECKING:

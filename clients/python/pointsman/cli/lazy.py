@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pointsman.cli.coercing import spared
-from pointsman.cli.exits import HELP
+from pointsman.cli.output.exit_codes import HELP
 
 
 class LoadedCommand(TyperCommand):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pointsman.cli.context import Settings
-from pointsman.cli.terminal import Color
+from pointsman.cli.output.terminal import Color
 
 from .conftest import Run
 from .fake_server import FakeServer

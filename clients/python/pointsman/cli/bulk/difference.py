@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pointsman.chunks import ImportedRoute
 from pointsman.cli.files.entries import Entry
-from pointsman.cli.texts import difference_text
+from pointsman.cli.output.text import difference_text
 from pointsman.keys import RouteKey
 from pointsman.results import Route
 

@@ -13,13 +13,13 @@ from pointsman.cli.bulk.apply import perform
 from pointsman.cli.bulk.difference import Difference, differences
 from pointsman.cli.commands.read import LARGEST_PAGE
 from pointsman.cli.context import Json, Reason, settings
-from pointsman.cli.documents import route_document
-from pointsman.cli.exits import ExitCode
 from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.route_file import read_route_file
 from pointsman.cli.files.source import read_text
-from pointsman.cli.terminal import Terminal
+from pointsman.cli.output.documents import route_document
+from pointsman.cli.output.exit_codes import ExitCode
+from pointsman.cli.output.terminal import Terminal
 from pointsman.keys import RouteKey
 from pointsman.results import Route
 

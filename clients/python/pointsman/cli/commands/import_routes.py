@@ -13,12 +13,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from pointsman import chunks
 from pointsman.cli.bulk.import_rows import FailedRow, Plan, Report, import_rows
 from pointsman.cli.context import Json, Reason, Settings, settings
-from pointsman.cli.exits import ExitCode
 from pointsman.cli.files.entries import checked
 from pointsman.cli.files.formats import Format, format_of, read_rows
 from pointsman.cli.files.problems import place
 from pointsman.cli.files.source import open_text
-from pointsman.cli.terminal import Terminal
+from pointsman.cli.output.exit_codes import ExitCode
+from pointsman.cli.output.terminal import Terminal
 from pointsman.results import Existing
 
 RUN = r"[A-Za-z0-9._-]{1,39}"

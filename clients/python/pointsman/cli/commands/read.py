@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from pointsman.cli.context import Env, Json, Key, Service, Tenant, settings
-from pointsman.cli.documents import change_document, resolution_document, route_document
-from pointsman.cli.texts import difference_text, labels_text, show_route, state_text, time_text
+from pointsman.cli.output.documents import change_document, resolution_document, route_document
+from pointsman.cli.output.text import difference_text, labels_text, show_route, state_text, time_text
 from pointsman.keys import RouteKey
 from pointsman.results import Change, Consistency, Route
 

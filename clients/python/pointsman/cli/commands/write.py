@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from pointsman.cli.context import Expected, Json, Key, Label, Reason, RequestId, labels_of, settings
-from pointsman.cli.documents import route_document
-from pointsman.cli.texts import content_text
+from pointsman.cli.output.documents import route_document
+from pointsman.cli.output.text import content_text
 from pointsman.results import Route
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Absolute: scheme and host.", show_default=False)]

@@ -3,7 +3,7 @@
 import pytest
 
 from pointsman import errors
-from pointsman.cli.exits import HELP, ExitCode, exit_code
+from pointsman.cli.output.exit_codes import HELP, ExitCode, exit_code
 
 
 @pytest.mark.parametrize(

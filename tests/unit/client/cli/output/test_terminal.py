@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pointsman.cli.terminal import Color, Terminal, printable, write_error
+from pointsman.cli.output.terminal import Color, Terminal, printable, write_error
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\x07", "\x9b2J", "a\nb", "\r"])

@@ -7,11 +7,11 @@ from typing import Any
 import typer
 
 from pointsman import errors
-from pointsman.cli.documents import error_document
-from pointsman.cli.exits import ExitCode, exit_code
 from pointsman.cli.files.problems import InvalidFile
 from pointsman.cli.lazy import LoadingGroup
-from pointsman.cli.terminal import write_error
+from pointsman.cli.output.documents import error_document
+from pointsman.cli.output.exit_codes import ExitCode, exit_code
+from pointsman.cli.output.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20
 

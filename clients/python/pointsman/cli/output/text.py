@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from pointsman.cli.documents import route_document
-from pointsman.cli.terminal import Terminal
+from pointsman.cli.output.documents import route_document
+from pointsman.cli.output.terminal import Terminal
 from pointsman.results import Route
 
 

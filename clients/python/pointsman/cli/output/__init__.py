@@ -1,0 +1,1 @@
+"""Print answers and errors: tables, JSON documents, exit codes."""
