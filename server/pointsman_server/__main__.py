@@ -242,7 +242,7 @@ def _check_policy(settings: Settings) -> None:
     """End with 2 if the policy is broken, before anything starts, and not in each worker again and again."""
     if settings.policy_file is None or Role.API not in settings.roles:
         return
-    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+    from pointsman_server.adapters.files.policy import PolicyError, read_policy
 
     try:
         read_policy(settings.policy_file)
@@ -269,7 +269,7 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server import app as application
         from pointsman_server.adapters import kafka
-        from pointsman_server.adapters.policy_file import PolicyError
+        from pointsman_server.adapters.files.policy import PolicyError
         from pointsman_server.embedded import EngineError
         from pointsman_server.front import ListenError
         from pointsman_server.rpc.tls import BadCertificates

@@ -140,7 +140,7 @@ class Front:
         try:
             if settings.tls_cert_file and settings.tls_key_file:
                 files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-                from pointsman_server.adapters import certificates
+                from pointsman_server.adapters.files import certificates
 
                 credentials = tls.Certificates(files, certificates.check).credentials()
                 return int(server.add_secure_port(settings.listen, credentials))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from pointsman_server.adapters.policy_file import PolicyError, load_policy
+from pointsman_server.adapters.files.policy import PolicyError, load_policy
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.authenticating import Authenticator, limit_of_failures

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman_server.adapters import certificates
+from pointsman_server.adapters.files import certificates
 from pointsman_server.rpc import tls
 from pointsman_server.rpc.tls import BadCertificates, Certificates
 from tests.support.certificates import Authority, Pair, TlsFiles

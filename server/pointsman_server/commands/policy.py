@@ -72,7 +72,7 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="Another file than POINTSMAN_POLICY_FILE.")] = None,
 ) -> None:
     """Say whether a policy is fine. Ends with 1 when it is not, and names every rule and key that is wrong."""
-    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+    from pointsman_server.adapters.files.policy import PolicyError, read_policy
 
     path = file or read_settings().policy_file
     if path is None:
@@ -85,7 +85,7 @@ def check(
 
 
 def _policy(file: Path | None) -> "Policy":
-    from pointsman_server.adapters.policy_file import PolicyError, read_policy
+    from pointsman_server.adapters.files.policy import PolicyError, read_policy
     from pointsman_server.permitting import Policy
 
     path = file or read_settings().policy_file

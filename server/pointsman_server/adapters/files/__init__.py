@@ -1,0 +1,1 @@
+"""Files that the server reads: the policy, certificates."""
