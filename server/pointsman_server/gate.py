@@ -14,8 +14,8 @@ from pointsman_server.settings import Settings
 from pointsman_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from pointsman_server.adapters.tokens.keys import Keys
-    from pointsman_server.adapters.tokens.verifier import TokenVerifier
+    from pointsman_server.adapters.jwt.keys import Keys
+    from pointsman_server.adapters.jwt.verifier import TokenVerifier
 
 Background = Callable[[str, Coroutine[Any, Any, None]], None]
 
@@ -62,13 +62,13 @@ class Gate:
         if not settings.jwt_issuer:
             return None
         # Cryptography is a good part of a server's memory, and only needed where tokens are taken.
-        from pointsman_server.adapters.tokens import fetching
-        from pointsman_server.adapters.tokens.keys import parse_keys
+        from pointsman_server.adapters.jwt import key_source
+        from pointsman_server.adapters.jwt.keys import parse_keys
 
         path, url, algorithms = settings.jwt_jwks_file, settings.jwt_jwks_url, settings.jwt_algorithms
 
         async def load() -> "Keys":
-            return parse_keys(await (fetching.read(path) if path else fetching.fetch(url)), algorithms)
+            return parse_keys(await (key_source.read(path) if path else key_source.fetch(url)), algorithms)
 
         interval = settings.access_refresh_seconds if path else settings.jwt_refresh_seconds
         told = self._metrics.renewals("issuer_keys")
@@ -88,7 +88,7 @@ class Gate:
         settings = self._settings
         if self._issuer_keys is None:
             return None
-        from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
+        from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
 
         rules = Rules(
             settings.jwt_issuer,

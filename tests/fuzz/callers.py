@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
 from pointsman_server import api_keys
-from pointsman_server.adapters.tokens.verifier import MESSAGES
+from pointsman_server.adapters.jwt.verifier import MESSAGES
 from pointsman_server.api_keys import ApiKey
 from pointsman_server.authenticating import Authenticator, limit_of_failures
 from pointsman_server.errors import Unauthenticated

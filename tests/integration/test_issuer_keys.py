@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pointsman_server.adapters.tokens import fetching
-from pointsman_server.adapters.tokens.keys import Keys, parse_keys
-from pointsman_server.adapters.tokens.verifier import Rules, TokenVerifier
+from pointsman_server.adapters.jwt import key_source
+from pointsman_server.adapters.jwt.keys import Keys, parse_keys
+from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
 from pointsman_server.errors import Unauthenticated
 from pointsman_server.refreshing import LEAST_PAUSE_SECONDS, Refreshed, RefreshFailed
 from tests.support.fakes import ManualClock
@@ -35,7 +35,7 @@ class Rig:
         self.verifier = TokenVerifier(self.keys, Rules(ISSUER, AUDIENCE, ALGORITHMS))
 
     async def _load(self) -> Keys:
-        return parse_keys(await fetching.fetch(self._url, seconds=10), ALGORITHMS)
+        return parse_keys(await key_source.fetch(self._url, seconds=10), ALGORITHMS)
 
 
 async def test_an_issuer_changes_its_keys_and_both_are_good_in_turn(issuer: JwksServer) -> None:
@@ -85,19 +85,19 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(issuer: JwksServe
     issuer.gate.clear()
 
     with pytest.raises(RefreshFailed, match=r"does not answer within 0\.1 s"):
-        await fetching.fetch(issuer.url, seconds=0.1)
+        await key_source.fetch(issuer.url, seconds=0.1)
 
 
 def test_a_fetch_is_over_before_the_next_one_is_due() -> None:
     # Else each of those who wait for one would begin another when it is their turn.
-    assert fetching.FETCH_SECONDS < LEAST_PAUSE_SECONDS
+    assert key_source.FETCH_SECONDS < LEAST_PAUSE_SECONDS
 
 
 async def test_a_body_that_never_ends_is_not_read_to_its_end(issuer: JwksServer) -> None:
     issuer.body = b"x" * (64 << 20)
 
     with pytest.raises(RefreshFailed, match="more than 256 KiB"):
-        await fetching.fetch(issuer.url)
+        await key_source.fetch(issuer.url)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 404, 500, 206])
@@ -106,7 +106,7 @@ async def test_anything_but_the_keys_is_refused_and_no_redirect_is_followed(issu
         issuer.status, issuer.headers = status, {"location": other.url}
 
         with pytest.raises(RefreshFailed, match=f"answers {status}"):
-            await fetching.fetch(issuer.url)
+            await key_source.fetch(issuer.url)
         assert other.asked == 0
 
 
@@ -124,17 +124,17 @@ async def test_garbage_leaves_the_last_keys_good(issuer: JwksServer) -> None:
 
 async def test_a_url_of_nothing_is_refused() -> None:
     with pytest.raises(RefreshFailed, match="cannot be reached"):
-        await fetching.fetch("http://127.0.0.1:1/keys")
+        await key_source.fetch("http://127.0.0.1:1/keys")
 
 
 async def test_a_file_is_read_and_bounded_like_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(jwks(KEY))
-    assert await fetching.read(path) == jwks(KEY)
+    assert await key_source.read(path) == jwks(KEY)
 
-    path.write_bytes(b"x" * (fetching.MOST_BYTES + 1))
+    path.write_bytes(b"x" * (key_source.MOST_BYTES + 1))
     with pytest.raises(RefreshFailed, match="more than 256 KiB"):
-        await fetching.read(path)
+        await key_source.read(path)
 
     with pytest.raises(RefreshFailed, match="No such file"):
-        await fetching.read(tmp_path / "none.json")
+        await key_source.read(tmp_path / "none.json")

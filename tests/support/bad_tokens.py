@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pointsman_server.adapters.tokens.verifier import LONGEST_TOKEN
+from pointsman_server.adapters.jwt.verifier import LONGEST_TOKEN
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, forged, good_claims
 
 EC, RSA, OKP = SigningKey("ec", "EC"), SigningKey("rsa", "RSA"), SigningKey("okp", "OKP")

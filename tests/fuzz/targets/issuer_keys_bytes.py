@@ -5,13 +5,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pointsman_server.adapters.tokens.keys import MOST_KEYS, Key, parse_keys
+from pointsman_server.adapters.jwt.keys import MOST_KEYS, Key, parse_keys
 from pointsman_server.refreshing import RefreshFailed
 from pointsman_server.setting_types import ALGORITHMS
 from tests.fuzz.callers import JWKS
 from tests.fuzz.hostile import CANARY
 
-MODULES = ("pointsman_server.adapters.tokens", "jwt")
+MODULES = ("pointsman_server.adapters.jwt", "jwt")
 LONGEST = 4096
 OKP, EC = JWKS
 # RFC 7517 appendix A.1.

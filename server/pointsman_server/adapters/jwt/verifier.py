@@ -20,7 +20,7 @@ from jwt.exceptions import (
     PyJWTError,
 )
 
-from pointsman_server.adapters.tokens.keys import Key, Keys
+from pointsman_server.adapters.jwt.keys import Key, Keys
 from pointsman_server.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.granting import parse_grant
 from pointsman_server.identity import Credential, Grant, Identity

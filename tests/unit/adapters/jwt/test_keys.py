@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from pointsman_server.adapters.tokens.keys import MOST_KEYS, parse_keys
+from pointsman_server.adapters.jwt.keys import MOST_KEYS, parse_keys
 from pointsman_server.refreshing import RefreshFailed
 from pointsman_server.setting_types import ALGORITHMS
 from tests.support.issuer import SigningKey, jwks, private_key

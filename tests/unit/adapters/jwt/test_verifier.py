@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pointsman_server.adapters.tokens.keys import Keys, parse_keys
-from pointsman_server.adapters.tokens.verifier import MESSAGES, Rules, TokenVerifier
+from pointsman_server.adapters.jwt.keys import Keys, parse_keys
+from pointsman_server.adapters.jwt.verifier import MESSAGES, Rules, TokenVerifier
 from pointsman_server.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.granting import parse_grant
 from pointsman_server.identity import Credential
