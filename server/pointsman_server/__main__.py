@@ -290,7 +290,7 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
 
 def _leave_stuck_threads() -> None:
     """End here if librdkafka keeps a thread: the interpreter would wait for it, perhaps for ever. All is done."""
-    from pointsman_server.adapters.kafka.source import stuck_threads
+    from pointsman_server.adapters.kafka.group_consumer import stuck_threads
 
     if stuck_threads():
         logging.shutdown()

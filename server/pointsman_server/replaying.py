@@ -7,8 +7,8 @@ import typer
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.dead_letters import DeadLetter, read_dead_letters
-from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
-from pointsman_server.adapters.kafka.producing import OrderedProducer, Record
+from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.producer import OrderedProducer, Record
 from pointsman_server.adapters.kafka.publisher import headers
 from pointsman_server.ports import BrokerUnavailable
 from pointsman_server.settings import Settings

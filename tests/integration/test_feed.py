@@ -6,8 +6,8 @@ import os
 import pytest
 
 from pointsman_server.adapters.kafka import KafkaCluster, ensure_topic
+from pointsman_server.adapters.kafka.broadcast_consumer import KafkaStream
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
-from pointsman_server.adapters.kafka.stream import KafkaStream
 from pointsman_server.ports import BrokerUnavailable
 from pointsman_server.routes import RouteKey
 from tests.support.changes import make_change

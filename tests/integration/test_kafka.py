@@ -21,8 +21,8 @@ from pointsman_server.adapters.kafka import (
     dead_letter_topic,
     ensure_topic,
 )
-from pointsman_server.adapters.kafka import source as source_module
-from pointsman_server.adapters.kafka.source import stuck_threads
+from pointsman_server.adapters.kafka import group_consumer as source_module
+from pointsman_server.adapters.kafka.group_consumer import stuck_threads
 from pointsman_server.backoff import Backoff
 from pointsman_server.consuming import Consumer
 from pointsman_server.encoding import change_from_message

@@ -25,7 +25,11 @@ def test_a_server_loads_what_only_some_use_when_they_use_it() -> None:
 
 
 def test_what_speaks_to_kafka_can_be_loaded_as_a_whole() -> None:
-    wanted = {"confluent_kafka.admin", "pointsman_server.adapters.kafka.source", "pointsman_server.adapters.kafka.tail"}
+    wanted = {
+        "confluent_kafka.admin",
+        "pointsman_server.adapters.kafka.group_consumer",
+        "pointsman_server.adapters.kafka.last_changes",
+    }
     program = f"{SERVER}\nfrom pointsman_server.adapters import kafka\nkafka.load()"
     assert loaded(program, wanted) == wanted
 

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pointsman_server.adapters.kafka.broadcast_consumer import KafkaStream
     from pointsman_server.adapters.kafka.cluster import KafkaCluster
     from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
+    from pointsman_server.adapters.kafka.group_consumer import KafkaSource
+    from pointsman_server.adapters.kafka.last_changes import last_changes
     from pointsman_server.adapters.kafka.probe import KafkaProbe
     from pointsman_server.adapters.kafka.publisher import KafkaPublisher
-    from pointsman_server.adapters.kafka.source import KafkaSource
-    from pointsman_server.adapters.kafka.stream import KafkaStream
-    from pointsman_server.adapters.kafka.tail import last_changes
     from pointsman_server.adapters.kafka.topics import ensure_topic
 
 __all__ = [

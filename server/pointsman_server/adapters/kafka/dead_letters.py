@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.producing import Headers, OrderedProducer, Record
+from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
 from pointsman_server.ports import Poison
 
 READ_SECONDS = 5.0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.producing import Headers, OrderedProducer, Record
+from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
 from pointsman_server.encoding import change_to_message
 from pointsman_server.routes import Change, ChangeKind
 

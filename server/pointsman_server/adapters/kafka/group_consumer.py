@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.ports import Delivery, Poison
 from pointsman_server.routes import Change
 

@@ -5,7 +5,7 @@ import asyncio
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.routes import Change
 
 

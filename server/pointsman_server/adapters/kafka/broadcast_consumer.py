@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.decoding import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.routes import Change
 
 BATCH = 500
