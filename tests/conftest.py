@@ -34,7 +34,7 @@ def engines() -> Iterator["Engines"]:
 @pytest.fixture(scope="session")
 def template_database(engines: "Engines") -> str:
     """A database with our schema and nothing else, to copy and never to connect to."""
-    from pointsman_server.adapters.migrations import migrate
+    from pointsman_server.adapters.postgres.migrations import migrate
     from tests.support.engines import create_database
 
     url = create_database(engines.urls["DATABASE_URL"])

@@ -79,7 +79,7 @@ def dev(
     # The engines start while the drivers are imported, which takes about as long.
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(embedded.start, settings.data_dir, wanted, fresh=fresh)
-        from pointsman_server.adapters.migrations import MigrationError
+        from pointsman_server.adapters.postgres.migrations import MigrationError
 
         try:
             _run(lambda _: development.run(settings, starting.result(), STARTED, with_demo=demo), with_kafka=True)
@@ -138,8 +138,8 @@ def migrate() -> None:
     settings = read_settings()
     require(settings, ())
     _configure_logs(settings)
-    from pointsman_server.adapters.migrations import MigrationError
-    from pointsman_server.adapters.migrations import migrate as bring_up
+    from pointsman_server.adapters.postgres.migrations import MigrationError
+    from pointsman_server.adapters.postgres.migrations import migrate as bring_up
 
     try:
         before, after = bring_up(

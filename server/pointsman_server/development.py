@@ -27,7 +27,7 @@ def run(settings: Settings, engines: Engines, started: float, *, with_demo: bool
 
     Raises ListenError, and MigrationError when a database of the caller's is down.
     """
-    from pointsman_server.adapters.migrations import migrate
+    from pointsman_server.adapters.postgres.migrations import migrate
 
     with engines:
         settings = settings.with_engines({name.lower(): url for name, url in engines.urls.items()})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pointsman_server import demo, embedded
-from pointsman_server.adapters.migrations import migrate
+from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.app import App
 from pointsman_server.telemetry import logs
 from tests.bench import cores, etcd, requests

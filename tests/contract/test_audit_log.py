@@ -10,11 +10,11 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from pointsman_server.adapters.migrations import migrate
 from pointsman_server.adapters.postgres import audit_log as adapter
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
+from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit_keeping import AuditKeeper

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from pointsman import Client
-from pointsman_server.adapters.migrations import migrate
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
+from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.ports import ChangeQuery, Intent
 from pointsman_server.routes import ChangeKind, Draft, RouteKey

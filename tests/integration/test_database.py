@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from pointsman_server.adapters.migrations import migrate
 from pointsman_server.adapters.postgres.connection import Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Changer, Create
 from pointsman_server.embedded import start

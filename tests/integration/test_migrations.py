@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pointsman_server.adapters.migrations import AUDIT, LOCK, STORE, MigrationError, bring_up, head, migrate
+from pointsman_server.adapters.postgres.migrations import AUDIT, LOCK, STORE, MigrationError, bring_up, head, migrate
 from pointsman_server.auditing import canonical
 from pointsman_server.embedded import Engines
 from tests.support.changes import make_change
@@ -18,7 +18,7 @@ from tests.support.engines import create_database, drop_database
 AUDIT_TABLES = {"audit_chain", "audit_log", "audit_version"}
 TABLES = AUDIT_TABLES | {"alembic_version", "api_keys", "clock", "relay", "requests", "route_changes", "routes"}
 REWRITES = ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log")
-MIGRATE = "import sys; from pointsman_server.adapters.migrations import migrate; print(*migrate(sys.argv[1]))"
+MIGRATE = "import sys; from pointsman_server.adapters.postgres.migrations import migrate; print(*migrate(sys.argv[1]))"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-from pointsman_server.adapters.migrations import migrate
+from pointsman_server.adapters.postgres.migrations import migrate
 from tests.bench import requests
 from tests.bench.children import Child
 from tests.bench.contests import Contest, Row, Sample, at_least, no_more_than
