@@ -14,7 +14,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.checks import Checks, Engines, Logs

@@ -7,7 +7,7 @@ from pointsman_server.adapters.kafka.probe import KafkaProbe
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
-from pointsman_server.adapters.redis_cache import RedisCache
+from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.epochs import Epochs, GuardedStore
 from pointsman_server.errors import RetryLater
 from pointsman_server.monitoring import DependencyDown, MustNotServe

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from pointsman.v1 import route_pb2
-from pointsman_server.adapters.redis_cache import Lifetimes, RedisCache
-from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.encoding import route_to_message
 from pointsman_server.ports import CacheUnavailable, Clock, Lookup, RouteCache
 from pointsman_server.routes import Route, RouteKey, Snapshot

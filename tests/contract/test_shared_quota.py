@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from pointsman_server.adapters.redis_cache.breaker import Breaker
-from pointsman_server.adapters.redis_quota import RedisQuota
+from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.errors import RateLimited
 from pointsman_server.limiting import Rate
 from pointsman_server.ports import QuotaUnavailable, Taking

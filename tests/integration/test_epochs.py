@@ -18,7 +18,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server import restoring
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.adapters.redis_cache import RedisCache
+from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.changing import Changer, Update
 from pointsman_server.epochs import Epochs, GuardedStore
 from pointsman_server.errors import StoreRestored

@@ -20,7 +20,7 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.adapters.redis_cache import RedisCache
+from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.changing import Changer, Delete, Update
 from pointsman_server.encoding import route_from_message, route_to_message
 from pointsman_server.errors import RouteNotFound

@@ -10,7 +10,7 @@ import atheris
 from google.protobuf.message import DecodeError
 
 from pointsman.v1 import route_pb2
-from pointsman_server.adapters import redis_cache
+from pointsman_server.adapters.redis import cache
 from pointsman_server.encoding import route_to_message
 from pointsman_server.resolving import Answer, Source
 from pointsman_server.routes import RouteKey
@@ -33,7 +33,7 @@ SEEDS = (
 def check(data: bytes) -> None:
     """Look up what the bytes are."""
     revision, value = int.from_bytes(data[:8], "big") % 2**63, data[8:]
-    lookup = redis_cache._lookup(KEY, "e1", f"{revision:020d}".encode(), value)
+    lookup = cache._lookup(KEY, "e1", f"{revision:020d}".encode(), value)
     if lookup.snapshot is None:
         return
     assert not lookup.leased

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, cast
 import redis
 from hypothesis import strategies as st
 
-from pointsman_server.adapters.redis_cache import RedisCache, scripts
+from pointsman_server.adapters.redis import scripts
+from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.encoding import route_to_message
 from pointsman_server.ports import Clock
 from pointsman_server.routes import RouteKey, Snapshot

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from pointsman_server.adapters.redis_cache.breaker import Breaker
-from pointsman_server.adapters.redis_connecting import connect
+from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.client import connect
 from pointsman_server.errors import RateLimited
 from pointsman_server.ports import QuotaUnavailable, Taking
 

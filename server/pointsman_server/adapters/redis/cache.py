@@ -13,10 +13,10 @@ from redis.asyncio.connection import parse_url
 from redis.exceptions import RedisError
 
 from pointsman.v1 import route_pb2
-from pointsman_server.adapters.redis_cache import scripts
-from pointsman_server.adapters.redis_cache.breaker import Breaker
-from pointsman_server.adapters.redis_cache.lane import Lane
-from pointsman_server.adapters.redis_connecting import connect
+from pointsman_server.adapters.redis import scripts
+from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.client import connect
+from pointsman_server.adapters.redis.connections import Lane
 from pointsman_server.encoding import route_from_message, route_to_message
 from pointsman_server.ports import CacheUnavailable, Clock, Lookup
 from pointsman_server.routes import Route, RouteKey, Snapshot

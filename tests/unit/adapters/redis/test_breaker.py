@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman_server.adapters.redis_cache.breaker import Breaker
+from pointsman_server.adapters.redis.breaker import Breaker
 from tests.support.fakes import ManualClock
 
 

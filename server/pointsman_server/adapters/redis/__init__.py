@@ -1,0 +1,1 @@
+"""Redis: the shared cache and the shared quota."""
