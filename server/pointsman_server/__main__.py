@@ -118,10 +118,10 @@ def serve(
     _require_secure(settings)
     _check_policy(settings)
     _configure_logs(settings)
-    from pointsman_server import supervising
+    from pointsman_server.app.application import supervisor
 
-    if settings.workers > 1 and not supervising.is_worker():
-        raise typer.Exit(supervising.run(settings))
+    if settings.workers > 1 and not supervisor.is_worker():
+        raise typer.Exit(supervisor.run(settings))
 
     _run(
         lambda application: asyncio.run(application.serve(settings, application.log_address)),
@@ -267,11 +267,11 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
     """Load the server, do ``work`` with its module ``app``, and end by what it raises."""
     with lasting():
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
-        from pointsman_server import app as application
         from pointsman_server.adapters import kafka
         from pointsman_server.adapters.files.policy import PolicyError
+        from pointsman_server.app.application import application
+        from pointsman_server.app.grpc_server import ListenError
         from pointsman_server.embedded import EngineError
-        from pointsman_server.front import ListenError
         from pointsman_server.rpc.tls import BadCertificates
         from pointsman_server.rpc.transport import TransportUnavailable
 

@@ -5,7 +5,7 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from pointsman_server.app import App
+from pointsman_server.app.application import App
 from pointsman_server.monitoring import State
 from pointsman_server.settings import Settings
 

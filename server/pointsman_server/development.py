@@ -10,7 +10,7 @@ from pointsman_server.embedded import Engines
 from pointsman_server.settings import Settings
 
 if TYPE_CHECKING:
-    from pointsman_server.app import App
+    from pointsman_server.app.application import App
 
 DEMO_ROUTES = 240
 
@@ -38,7 +38,7 @@ def run(settings: Settings, engines: Engines, started: float, *, with_demo: bool
 
 async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo: bool) -> None:
     from pointsman_server import demo
-    from pointsman_server.app import serve
+    from pointsman_server.app.application import serve
 
     async def prepare(app: "App") -> None:
         if rewind:

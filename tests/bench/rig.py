@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pointsman_server import demo, embedded
 from pointsman_server.adapters.postgres.migrations import migrate
-from pointsman_server.app import App
+from pointsman_server.app.application import App
 from pointsman_server.telemetry import logs
 from tests.bench import cores, etcd, requests
 from tests.bench.children import Child, child, cpu_seconds

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from pointsman import AsyncClient, Client, Consistency
-from pointsman_server.app import App
+from pointsman_server.app.application import App
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pointsman_server.app import App
+from pointsman_server.app.application import App
 from pointsman_server.settings import Settings
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
-from pointsman_server.gate import Gate
+from pointsman_server.app.access import Gate
 from pointsman_server.limiting import Limits
 from pointsman_server.resolving import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE, access, tls, transport

@@ -15,14 +15,14 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.app.access import Gate
+from pointsman_server.app.grpc_server import Front, ListenError, Near
 from pointsman_server.audit_keeping import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.epochs import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.feeding import Feed
-from pointsman_server.front import Front, ListenError, Near
-from pointsman_server.gate import Gate
 from pointsman_server.housekeeping import forget_old_requests
 from pointsman_server.importing import Importer
 from pointsman_server.monitoring import Monitor

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pointsman_server.app import end
+from pointsman_server.app.application import end
 
 
 async def test_a_task_that_lost_its_cancellation_is_cancelled_again() -> None:

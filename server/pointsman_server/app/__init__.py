@@ -1,0 +1,1 @@
+"""Composition: build a server process from the settings, start it, drain it."""
