@@ -10,7 +10,7 @@ import typer
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
-from pointsman_server.auditing import BrokenChain, Chain, Verifier
+from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier
 from pointsman_server.errors import RetryLater
 from pointsman_server.ports import Span
 from pointsman_server.settings import Settings

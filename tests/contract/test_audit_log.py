@@ -17,8 +17,8 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.audit_keeping import AuditKeeper
-from pointsman_server.auditing import Chain, Verifier, canonical, genesis, link
+from pointsman_server.audit.backfill import AuditKeeper
+from pointsman_server.audit.hash_chain import Chain, Verifier, canonical, genesis, link
 from pointsman_server.ports import ChangeQuery, Intent
 from pointsman_server.routes import Change, ChangeKind, Draft, RouteKey
 from tests.support.changes import commit

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.postgres.migrations import AUDIT, LOCK, STORE, MigrationError, bring_up, head, migrate
-from pointsman_server.auditing import canonical
+from pointsman_server.audit.hash_chain import canonical
 from pointsman_server.embedded import Engines
 from tests.support.changes import make_change
 from tests.support.engines import create_database, drop_database

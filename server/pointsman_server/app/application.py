@@ -17,7 +17,7 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.app.access import Gate
 from pointsman_server.app.grpc_server import Front, ListenError, Near
-from pointsman_server.audit_keeping import AuditKeeper
+from pointsman_server.audit.backfill import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside

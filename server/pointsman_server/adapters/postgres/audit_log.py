@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
-from pointsman_server.auditing import Entry, canonical, genesis, link
+from pointsman_server.audit.hash_chain import Entry, canonical, genesis, link
 from pointsman_server.ports import Lineage, Span
 from pointsman_server.routes import Change
 

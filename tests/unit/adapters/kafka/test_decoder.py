@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
-from pointsman_server.auditing import canonical
+from pointsman_server.audit.hash_chain import canonical
 from pointsman_server.routes import Change, ChangeKind, RouteKey
 from tests.support.changes import make_change
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pointsman.v1 import route_pb2
-from pointsman_server.auditing import BrokenChain, Entry, Verifier, canonical, genesis, link
+from pointsman_server.audit.hash_chain import BrokenChain, Entry, Verifier, canonical, genesis, link
 from pointsman_server.encoding import change_from_message
 from tests.support.changes import make_change
 
