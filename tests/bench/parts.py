@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from pointsman_server.adapters.local_cache import LocalCache
-from pointsman_server.authenticating import Authenticator, Credentials, limit_of_failures
+from pointsman_server.auth.authenticator import Authenticator, Credentials, limit_of_failures
+from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.encoding import key_from_message
 from pointsman_server.identity import EVERYTHING, Credential, Identity, Pattern
 from pointsman_server.limiting import Limits
-from pointsman_server.permitting import Permissions, Policy, Rule
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.routes import Snapshot
 from pointsman_server.rpc import SERVICE, access, convert, interceptors

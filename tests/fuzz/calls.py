@@ -18,12 +18,12 @@ from google.rpc import status_pb2
 from pointsman.v1 import error_reason_pb2
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.local_cache import LocalCache
+from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.changing import Changer
 from pointsman_server.epochs import Epochs, Tokens
 from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.identity import Credential
 from pointsman_server.importing import Importer
-from pointsman_server.permitting import Permissions, Policy
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, Merged, Outcome, Remembered, RouteQuery
 from pointsman_server.resolving import Resolver
 from pointsman_server.routes import KEY_PART, Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted, url_problem

@@ -6,7 +6,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials, limit_of_failures
+from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.errors import Unauthenticated
 from pointsman_server.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import access, calls

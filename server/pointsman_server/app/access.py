@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from pointsman_server.adapters.files.policy import PolicyError, load_policy
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.authenticating import Authenticator, limit_of_failures
-from pointsman_server.key_verifying import ApiKeyVerifier
-from pointsman_server.permitting import Permissions, Policy
+from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
+from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
+from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.refreshing import Refreshed
 from pointsman_server.settings import Settings
 from pointsman_server.telemetry.metrics import Metrics

@@ -11,7 +11,7 @@ from pointsman_server.granting import parse_grant
 from pointsman_server.identity import Credential, Grant, Identity, Permission, Scope
 
 if TYPE_CHECKING:
-    from pointsman_server.permitting import Explanation, Policy
+    from pointsman_server.auth.permissions import Explanation, Policy
 
 app = typer.Typer(help="Who may do what: POINTSMAN_POLICY_FILE.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def explain(
 
     Ends with 0 when it is allowed, with 1 when it is denied, and with 2 when the question or the policy is wrong.
     """
-    from pointsman_server.permitting import Permissions
+    from pointsman_server.auth.permissions import Permissions
 
     try:
         identity = Identity(subject, _credential(subject), _grants(grant), _claims(claim))
@@ -86,7 +86,7 @@ def check(
 
 def _policy(file: Path | None) -> "Policy":
     from pointsman_server.adapters.files.policy import PolicyError, read_policy
-    from pointsman_server.permitting import Policy
+    from pointsman_server.auth.permissions import Policy
 
     path = file or read_settings().policy_file
     try:

@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
+from pointsman_server.auth.permissions import Permissions
 from pointsman_server.errors import PointsmanError
-from pointsman_server.permitting import Permissions
 from pointsman_server.rpc import SERVICE, calls, refusals, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk

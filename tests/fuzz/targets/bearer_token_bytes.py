@@ -14,13 +14,13 @@ from jwt import api_jws
 
 from pointsman_server.adapters.jwt.keys import Keys, parse_keys
 from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
-from pointsman_server.authenticating import Credentials
+from pointsman_server.auth.authenticator import Credentials
 from pointsman_server.errors import Unauthenticated
 from pointsman_server.identity import Identity
 from pointsman_server.refreshing import Refreshed
 from tests.fuzz.callers import ED25519, JWKS, STRANGER, authenticator, check_refusal
 
-MODULES = ("pointsman_server.adapters.jwt", "pointsman_server.authenticating", "jwt")
+MODULES = ("pointsman_server.adapters.jwt", "pointsman_server.auth.authenticator", "jwt")
 ISSUER, AUDIENCE = "https://issuer.test", "pointsman"
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
 GOOD_CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "checkout", "exp": 4_000_000_000, "grants": "reader:a x:y"}

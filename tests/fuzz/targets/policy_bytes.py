@@ -1,13 +1,13 @@
 """The policy as bytes of a file: a policy that decides as it explains, or what is wrong, where, and nothing else."""
 
 from pointsman_server.adapters.files.policy import PolicyError, parse_policy
+from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.errors import Forbidden
 from pointsman_server.identity import Credential, Identity, Permission, Scope
-from pointsman_server.permitting import Permissions, Policy
 
 MODULES = (
     "pointsman_server.adapters.files.policy",
-    "pointsman_server.permitting",
+    "pointsman_server.auth.permissions",
     "pointsman_server.granting",
     "tomllib",
 )

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from pointsman_server.auth.permissions import Policy, Rule
 from pointsman_server.granting import parse_names, parse_role
 from pointsman_server.identity import ANY, Grant, Pattern
-from pointsman_server.permitting import Policy, Rule
 from pointsman_server.refreshing import RefreshFailed
 from pointsman_server.setting_types import did_you_mean
 

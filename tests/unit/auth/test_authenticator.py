@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from pointsman_server.authenticating import Authenticator, CertificateNames, Credentials, limit_of_failures
+from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.identity import Credential, Identity
 from tests.support.fakes import Gate, ManualClock

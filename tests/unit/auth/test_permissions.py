@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.errors import AccessUnavailable, Forbidden
 from pointsman_server.granting import parse_grant
 from pointsman_server.identity import PERMISSIONS, Credential, Grant, Identity, Pattern, Permission, Role, Scope
-from pointsman_server.permitting import Permissions, Policy, Rule
 
 READ, WRITE = Permission.READ, Permission.WRITE
 PROD, STAGING = Scope("team-a", "prod"), Scope("team-a", "staging")
