@@ -17,8 +17,8 @@ from typing import Annotated
 
 import typer
 
-from pointsman_server.commands import keys, policy
-from pointsman_server.commands.common import fail, read_settings, require
+from pointsman_server.cli import keys, policy
+from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.lasting import lasting
 from pointsman_server.settings import Role, Settings, SettingsError
 
@@ -73,7 +73,8 @@ def dev(
     )
     _require_secure(settings)
     _configure_logs(settings)
-    from pointsman_server import development, embedded
+    from pointsman_server import embedded
+    from pointsman_server.cli import dev as development
 
     wanted = development.missing_engines(settings)
     # The engines start while the drivers are imported, which takes about as long.
@@ -162,7 +163,7 @@ def restore(
     settings = read_settings()
     require(settings, ())
     _configure_logs(settings)
-    from pointsman_server import restoring
+    from pointsman_server.cli import restore as restoring
 
     url = settings.database_url.get_secret_value()
     try:
@@ -178,7 +179,7 @@ def check() -> None:
     """Show the effective settings, secrets masked, and try every dependency."""
     settings = read_settings()
     require(settings)
-    from pointsman_server import checking
+    from pointsman_server.cli import check as checking
 
     raise typer.Exit(0 if checking.run(settings) else 1)
 
@@ -194,7 +195,7 @@ def verify(
     """
     settings = read_settings()
     require(settings, ())
-    from pointsman_server import audit_verifying
+    from pointsman_server.cli import audit as audit_verifying
 
     try:
         whole = audit_verifying.run(settings, as_json=as_json)
@@ -206,7 +207,7 @@ def verify(
 @dead_letters.command(name="list")
 def list_dead_letters() -> None:
     """List the messages that were set aside: where each lay, its size, and what is wrong. Never what is in it."""
-    from pointsman_server import replaying
+    from pointsman_server.cli import dead_letters as replaying
 
     _with_kafka(replaying.show)
 
@@ -221,7 +222,7 @@ def replay(
     They stay among the dead letters, so another replay sends them again. That does no harm to the server, which
     knows a change by its revision; other consumers of the topic must do the same.
     """
-    from pointsman_server import replaying
+    from pointsman_server.cli import dead_letters as replaying
 
     _with_kafka(lambda settings: replaying.replay(settings, dry_run=dry_run))
 

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
-from pointsman_server import demo
+from pointsman_server.cli import demo_routes
 from pointsman_server.encoding import route_to_message
 from pointsman_server.routes import Route
 
@@ -24,7 +24,7 @@ REVISION = 1234
 
 def route() -> Route:
     """Make the first route of the table, as the store would give it."""
-    command = next(demo.routes(1))
+    command = next(demo_routes.routes(1))
     now = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
     return Route(command.key, command.url, command.active, command.labels, REVISION, now, now)
 

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
-from pointsman_server import demo
+from pointsman_server.cli import demo_routes
 from pointsman_server.encoding import key_to_message
 from pointsman_server.routes import RouteKey
 from tests.bench.protobuf import framed
@@ -23,7 +23,7 @@ LABELS = {"owner": "team-a", "tier": "gold"}
 def resolves(*, exact: bool = False) -> list[pb.ResolveRequest]:
     """Ask once for every active route of the table; ``exact`` asks PostgreSQL itself."""
     consistency = pb.CONSISTENCY_FULLY_CONSISTENT if exact else pb.CONSISTENCY_UNSPECIFIED
-    active = (route for route in demo.routes(ROUTES) if route.active)
+    active = (route for route in demo_routes.routes(ROUTES) if route.active)
     return [pb.ResolveRequest(key=key_to_message(route.key), consistency=consistency) for route in active]
 
 

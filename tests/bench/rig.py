@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pointsman_server import demo, embedded
+from pointsman_server import embedded
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.app.application import App
+from pointsman_server.cli import demo_routes
 from pointsman_server.telemetry import logs
 from tests.bench import cores, etcd, requests
 from tests.bench.children import Child, child, cpu_seconds
@@ -172,7 +173,7 @@ def load_routes(urls: Mapping[str, str]) -> None:
 
     async def load() -> None:
         async with App(settings(database_url=urls["DATABASE_URL"], redis_url=urls["REDIS_URL"])) as app:
-            await demo.load(app.changer, requests.ROUTES)
+            await demo_routes.load(app.changer, requests.ROUTES)
 
     asyncio.run(load())
 

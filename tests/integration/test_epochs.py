@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman.v1.route_service_pb2 import CreateRequest, ResolveRequest, ResolveResponse, UpdateRequest
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from pointsman_server import restoring
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.changing import Changer, Update
+from pointsman_server.cli import restore as restoring
 from pointsman_server.epochs import Epochs, GuardedStore
 from pointsman_server.errors import StoreRestored
 from pointsman_server.ports import Clock, Intent, Lookup

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pointsman_server import demo
+from pointsman_server.cli import demo_routes
 from tests.bench import etcd, noop, protobuf, requests
 from tests.bench.contests import Refused, Sample
 from tests.bench.driver import Job
@@ -29,7 +29,7 @@ class Member:
     def start(cls, stack: ExitStack, rig: Rig) -> Self:
         """Start it and fill it. Raises ChildFailed and LoadFailed."""
         running = stack.enter_context(rig.etcd())
-        pairs = ((requests.etcd_key(route.key), value()) for route in demo.routes(requests.ROUTES))
+        pairs = ((requests.etcd_key(route.key), value()) for route in demo_routes.routes(requests.ROUTES))
         running.put(pairs, rig.work / "etcd-table.bin")
         return cls(running)
 

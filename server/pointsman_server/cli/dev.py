@@ -37,15 +37,15 @@ def run(settings: Settings, engines: Engines, started: float, *, with_demo: bool
 
 
 async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo: bool) -> None:
-    from pointsman_server import demo
     from pointsman_server.app.application import serve
+    from pointsman_server.cli import demo_routes
 
     async def prepare(app: "App") -> None:
         if rewind:
             # The embedded Kafka forgets everything; what the audit log has not seen must be published again.
             await app.relay_log.rewind(await app.audit_log.last_contiguous())
         if with_demo:
-            await demo.load(app.changer, DEMO_ROUTES)
+            await demo_routes.load(app.changer, DEMO_ROUTES)
 
     await serve(settings, lambda app: _greet(app, time.monotonic() - started), prepare)
 

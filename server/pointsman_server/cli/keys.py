@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pointsman_server.commands.common import fail, read_settings, require
+from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.granting import grant_texts, parse_grant
 from pointsman_server.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointsman_server.commands.common import fail, read_settings
+from pointsman_server.cli.common import fail, read_settings
 from pointsman_server.granting import parse_grant
 from pointsman_server.identity import Credential, Grant, Identity, Permission, Scope
 
