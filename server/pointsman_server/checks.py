@@ -8,11 +8,11 @@ from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.redis.cache import RedisCache
+from pointsman_server.config.settings import Role
 from pointsman_server.epochs import Epochs, GuardedStore
 from pointsman_server.errors import RetryLater
 from pointsman_server.monitoring import DependencyDown, MustNotServe
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, RelayState
-from pointsman_server.settings import Role
 
 # Changes that wait for Kafka longer than this are worth a word.
 RELAY_SECONDS = 30.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pointsman_server.app.application import App
-from pointsman_server.settings import Settings
+from pointsman_server.config.settings import Settings
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0

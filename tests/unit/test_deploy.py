@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pointsman_server.settings import Settings, SettingsError, host_and_port, load
+from pointsman_server.config.settings import Settings, SettingsError, host_and_port, load
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

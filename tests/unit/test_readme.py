@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pointsman_server.config.settings import describe
 from pointsman_server.rpc import statuses
-from pointsman_server.settings import describe
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support import readme
 

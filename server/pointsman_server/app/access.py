@@ -9,8 +9,8 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
 from pointsman_server.auth.permissions import Permissions, Policy
+from pointsman_server.config.settings import Settings
 from pointsman_server.refreshing import Refreshed
-from pointsman_server.settings import Settings
 from pointsman_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from pointsman_server.app.grpc_server import Front, ListenError, Near
 from pointsman_server.audit.backfill import AuditKeeper
 from pointsman_server.changing import Changer
 from pointsman_server.checks import Checks, Engines, Logs
+from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.epochs import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.feeding import Feed
@@ -34,7 +35,6 @@ from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.routes import Change, RouteKey, Snapshot
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.servicer import RouteServicer
-from pointsman_server.settings import Role, Settings, host_and_port
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.turns import Turns

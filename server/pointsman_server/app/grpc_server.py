@@ -9,6 +9,7 @@ from typing import Any
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Gate
+from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.limiting import Limits
 from pointsman_server.resolving import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE, access, tls, transport
@@ -22,7 +23,6 @@ from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.rpc.shortcuts import shortcuts
 from pointsman_server.rpc.throttling import Throttling
 from pointsman_server.rpc.warm import WarmAnswers
-from pointsman_server.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.tally import Tally

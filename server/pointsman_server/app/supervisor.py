@@ -16,7 +16,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from pointsman_server.settings import Role, Settings
+from pointsman_server.config.settings import Role, Settings
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)

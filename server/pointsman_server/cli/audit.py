@@ -11,9 +11,9 @@ from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier
+from pointsman_server.config.settings import Settings
 from pointsman_server.errors import RetryLater
 from pointsman_server.ports import Span
-from pointsman_server.settings import Settings
 
 
 class AuditUnavailable(Exception):

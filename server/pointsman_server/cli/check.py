@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pointsman_server.app.application import App
+from pointsman_server.config.settings import Settings
 from pointsman_server.monitoring import State
-from pointsman_server.settings import Settings
 
 
 def run(settings: Settings) -> bool:

@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import typer
 
-from pointsman_server.settings import Settings, SettingsError, load
+from pointsman_server.config.settings import Settings, SettingsError, load
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

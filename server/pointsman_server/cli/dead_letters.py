@@ -10,8 +10,8 @@ from pointsman_server.adapters.kafka.dead_letters import DeadLetter, read_dead_l
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.adapters.kafka.producer import OrderedProducer, Record
 from pointsman_server.adapters.kafka.publisher import headers
+from pointsman_server.config.settings import Settings
 from pointsman_server.ports import BrokerUnavailable
-from pointsman_server.settings import Settings
 
 
 def show(settings: Settings) -> None:

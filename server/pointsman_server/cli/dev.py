@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pointsman_server.config.settings import Settings
 from pointsman_server.embedded import Engines
-from pointsman_server.settings import Settings
 
 if TYPE_CHECKING:
     from pointsman_server.app.application import App

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from pointsman_server.cli.common import fail, read_settings, require
+from pointsman_server.config.settings import Settings
 from pointsman_server.granting import grant_texts, parse_grant
-from pointsman_server.settings import Settings
 
 if TYPE_CHECKING:
     from pointsman_server.api_keys import ApiKey

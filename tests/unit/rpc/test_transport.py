@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from pointsman_server.config.types import is_loopback
 from pointsman_server.rpc import transport
 from pointsman_server.rpc.transport import Connections, TransportUnavailable, choose
-from pointsman_server.setting_types import is_loopback
 
 pytestmark = pytest.mark.filterwarnings("error")
 

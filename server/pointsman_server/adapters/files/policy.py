@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pointsman_server.auth.permissions import Policy, Rule
+from pointsman_server.config.types import did_you_mean
 from pointsman_server.granting import parse_names, parse_role
 from pointsman_server.identity import ANY, Grant, Pattern
 from pointsman_server.refreshing import RefreshFailed
-from pointsman_server.setting_types import did_you_mean
 
 LARGEST_BYTES = 1 << 20
 KEYS = ("subjects", "claim", "value", "roles", "tenants", "envs")

@@ -1,7 +1,7 @@
 """Every setting of the server. Nothing else reads the environment.
 
 ``load`` builds the one frozen ``Settings`` from the environment and from flags. ``Settings()`` never looks at the
-environment: it is all defaults, which is what tests want. ``python -m pointsman_server.settings`` prints the table
+environment: it is all defaults, which is what tests want. ``python -m pointsman_server.config.settings`` prints the table
 of the README.
 """
 
@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pointsman_server.setting_types import (
+from pointsman_server.config.types import (
     Address,
     Algorithms,
     Allowed,
@@ -556,7 +556,7 @@ def _known_name_near(name: str, known: Iterable[str]) -> str:
     short_names = {other.removeprefix(PREFIX): other for other in known}
     near = nearest(name.removeprefix(PREFIX), short_names)
     if near is None:
-        return ": remove it; `python -m pointsman_server.settings` lists the settings"
+        return ": remove it; `python -m pointsman_server.config.settings` lists the settings"
     return f": did you mean {short_names[near]}?"
 
 

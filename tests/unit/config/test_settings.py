@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from pointsman_server.settings import (
+from pointsman_server.config.settings import (
     Role,
     Settings,
     SettingsError,
@@ -505,6 +505,6 @@ class TestWhatIsShown:
         assert {line.count("|") for line in lines} == {5}
 
     def test_the_module_prints_the_table(self) -> None:
-        command = [sys.executable, "-m", "pointsman_server.settings"]
+        command = [sys.executable, "-m", "pointsman_server.config.settings"]
         printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=dict(os.environ))
         assert printed.stdout == markdown()

@@ -1,0 +1,1 @@
+"""The settings: fields, types, rules between fields, environment, description."""
