@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar, cast
 
-from pointsman_server.errors import Overloaded
+from pointsman_server.domain.errors import Overloaded
 
 K = TypeVar("K")
 V = TypeVar("V")

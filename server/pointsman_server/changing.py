@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pointsman_server.batching import Batcher
-from pointsman_server.errors import (
+from pointsman_server.domain.errors import (
     FieldViolation,
     InvalidField,
     PointsmanError,
@@ -19,9 +19,9 @@ from pointsman_server.errors import (
     RouteExists,
     RouteNotFound,
 )
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 from pointsman_server.ledger import Ledger, Seen
 from pointsman_server.ports import Asked, CacheUnavailable, Clock, Intent, Outcome, Remembered, RouteCache, RouteStore
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from pointsman_server.batching import Batcher
-from pointsman_server.errors import StoreRestored
+from pointsman_server.domain.errors import StoreRestored
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
 from pointsman_server.ports import (
     Asked,
     BulkStore,
@@ -35,7 +36,6 @@ from pointsman_server.ports import (
     RouteStore,
     RouteTransaction,
 )
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot, Wanted
 
 logger = logging.getLogger(__name__)
 

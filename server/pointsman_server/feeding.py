@@ -10,9 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from pointsman_server.errors import RetryLater
+from pointsman_server.domain.errors import RetryLater
+from pointsman_server.domain.routes import Change
 from pointsman_server.ports import BrokerUnavailable, ChangeQuery, ChangeStream, Clock, RouteStore
-from pointsman_server.routes import Change
 
 logger = logging.getLogger(__name__)
 

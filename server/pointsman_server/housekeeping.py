@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Protocol
 
-from pointsman_server.errors import RetryLater
+from pointsman_server.domain.errors import RetryLater
 
 INTERVAL_SECONDS = 600.0
 

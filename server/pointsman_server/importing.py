@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
+from pointsman_server.domain.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
+from pointsman_server.domain.routes import RouteKey, Wanted, url_problem
 from pointsman_server.ports import BulkStore, Clock, Existing, Imported, Intent, Merged, RouteCache
-from pointsman_server.routes import RouteKey, Wanted, url_problem
 
 # One stages its routes while another one merges. More would only wait for each other, and keep connections from
 # everybody else.

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pointsman_server.errors import RequestIdReused
+from pointsman_server.domain.errors import RequestIdReused
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ports import Intent, Locked, Outcome, Remembered
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

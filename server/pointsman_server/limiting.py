@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pointsman_server.errors import RateLimited
+from pointsman_server.domain.errors import RateLimited
 
 # Within one window; who comes after that many others is new again.
 SUBJECTS = 16_384

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from pointsman_server.api_keys import ApiKey, Minted
-from pointsman_server.identity import Grant, Identity
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot, Wanted
+from pointsman_server.domain.api_keys import ApiKey, Minted
+from pointsman_server.domain.identity import Grant, Identity
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from pointsman_server.changing import Changer, Update
-from pointsman_server.errors import PointsmanError, RetryLater
+from pointsman_server.domain.errors import PointsmanError, RetryLater
+from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports import Intent
-from pointsman_server.routes import RouteKey, Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Protocol
 
 from pointsman_server.batching import Batcher, Told, settle
-from pointsman_server.encoding import key_to_bytes
-from pointsman_server.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
-from pointsman_server.identity import Scope
+from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
+from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports import Lookup, RouteCache, RouteStore
-from pointsman_server.routes import Route, RouteKey, Snapshot
 from pointsman_server.turns import Turns
 
 

@@ -16,8 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
 from pointsman_server.cli import demo_routes
-from pointsman_server.encoding import route_to_message
-from pointsman_server.routes import Route
+from pointsman_server.domain.codec import route_to_message
+from pointsman_server.domain.routes import Route
 
 REVISION = 1234
 

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman_server.cli import demo_routes
-from pointsman_server.encoding import key_to_message
-from pointsman_server.routes import RouteKey
+from pointsman_server.domain.codec import key_to_message
+from pointsman_server.domain.routes import RouteKey
 from tests.bench.protobuf import framed
 
 ROUTES = 2000

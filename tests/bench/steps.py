@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.encoding import key_from_message, route_to_message
+from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.guards import Guards

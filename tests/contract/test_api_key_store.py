@@ -9,9 +9,9 @@ import pytest
 
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.api_keys import ApiKey, mint
-from pointsman_server.errors import StoreUnavailable
-from pointsman_server.granting import parse_grant
+from pointsman_server.domain.api_keys import ApiKey, mint
+from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports import ApiKeyStore, KeyDraft, KeyNameTaken, KeyNotFound
 from tests.support.fakes import MemoryApiKeyStore
 

@@ -19,8 +19,8 @@ from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit.backfill import AuditKeeper
 from pointsman_server.audit.hash_chain import Chain, Verifier, canonical, genesis, link
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
 from pointsman_server.ports import ChangeQuery, Intent
-from pointsman_server.routes import Change, ChangeKind, Draft, RouteKey
 from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 

@@ -12,7 +12,8 @@ import pytest
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Activate, Changer, Create, Deactivate, Delete, Update
-from pointsman_server.errors import PointsmanError, RequestIdReused
+from pointsman_server.domain.errors import PointsmanError, RequestIdReused
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ledger import Ledger
 from pointsman_server.ports import (
     Asked,
@@ -25,7 +26,6 @@ from pointsman_server.ports import (
     RouteQuery,
     RouteStore,
 )
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from tests.support import changes as support
 from tests.support.fakes import MemoryCache, MemoryStore
 

@@ -8,7 +8,7 @@ import redis
 
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.quota import RedisQuota
-from pointsman_server.errors import RateLimited
+from pointsman_server.domain.errors import RateLimited
 from pointsman_server.limiting import Rate
 from pointsman_server.ports import QuotaUnavailable, Taking
 

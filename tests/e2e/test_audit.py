@@ -14,8 +14,8 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
+from pointsman_server.domain.routes import ChangeKind, Draft, RouteKey
 from pointsman_server.ports import ChangeQuery, Intent
-from pointsman_server.routes import ChangeKind, Draft, RouteKey
 from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 from tests.support.processes import get_metric, run, serve

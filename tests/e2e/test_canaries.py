@@ -23,8 +23,8 @@ from psycopg import sql
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from pointsman_server import api_keys
 from pointsman_server.adapters.postgres.migrations import migrate
+from pointsman_server.domain import api_keys
 from tests.support.canaries import found
 from tests.support.certificates import Authority, TlsFiles, connect
 from tests.support.engines import create_database, drop_database

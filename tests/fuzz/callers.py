@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
-from pointsman_server import api_keys
 from pointsman_server.adapters.jwt.verifier import MESSAGES
-from pointsman_server.api_keys import ApiKey
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
-from pointsman_server.errors import Unauthenticated
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import Credential
+from pointsman_server.domain import api_keys
+from pointsman_server.domain.api_keys import ApiKey
+from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import Credential
 from pointsman_server.ports import CredentialVerifier
 from tests.fuzz.hostile import CANARY
 from tests.support.fakes import MemoryApiKeyStore

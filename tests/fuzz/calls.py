@@ -20,13 +20,23 @@ from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serv
 from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.changing import Changer
+from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
+from pointsman_server.domain.identity import Credential
+from pointsman_server.domain.routes import (
+    KEY_PART,
+    Change,
+    ChangeKind,
+    Draft,
+    Route,
+    RouteKey,
+    Snapshot,
+    Wanted,
+    url_problem,
+)
 from pointsman_server.epochs import Epochs, Tokens
-from pointsman_server.errors import Overloaded, PointsmanError, StoreUnavailable
-from pointsman_server.identity import Credential
 from pointsman_server.importing import Importer
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, Merged, Outcome, Remembered, RouteQuery
 from pointsman_server.resolving import Resolver
-from pointsman_server.routes import KEY_PART, Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted, url_problem
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission

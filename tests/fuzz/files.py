@@ -14,7 +14,7 @@ from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.source import open_text
 from pointsman.cli.output.errors import _file_document, _file_lines
 from pointsman.cli.output.terminal import printable
-from pointsman_server.routes import check_url
+from pointsman_server.domain.routes import check_url
 
 # What Python would say; a parser's own words follow what we say of the file.
 LEAK = re.compile(r"Traceback|\w+Error\b|\.py\b| object at 0x|recursion|codec")

@@ -13,10 +13,10 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.changing import Changer, Create
+from pointsman_server.domain.errors import Overloaded, RouteExists, StoreUnavailable
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.embedded import start
-from pointsman_server.errors import Overloaded, RouteExists, StoreUnavailable
 from pointsman_server.ports import Clock, Intent
-from pointsman_server.routes import RouteKey
 from tests.support.fakes import MemoryCache, Wire
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

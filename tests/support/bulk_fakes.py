@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
-from pointsman_server.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
+from pointsman_server.domain.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, Wanted
 from pointsman_server.ledger import Ledger
 from pointsman_server.ports import Clock, Existing, Imported, Intent, Locked, LockedImport, Merged, Outcome, Remembered
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, Wanted
 from tests.support.fakes import MemoryStore
 
 

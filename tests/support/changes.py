@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
 from pointsman_server.ledger import Ledger
 from pointsman_server.ports import Asked, Intent, RouteStore, RouteTransaction
-from pointsman_server.routes import Change, ChangeKind, Draft, Route, RouteKey
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

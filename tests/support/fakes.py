@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from pointsman_server.api_keys import ApiKey, Minted
-from pointsman_server.errors import PointsmanError, StoreUnavailable
-from pointsman_server.identity import Grant
+from pointsman_server.domain.api_keys import ApiKey, Minted
+from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
+from pointsman_server.domain.identity import Grant
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.ports import (
     Asked,
     CacheUnavailable,
@@ -26,7 +27,6 @@ from pointsman_server.ports import (
     Remembered,
     RouteQuery,
 )
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
 BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)

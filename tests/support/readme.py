@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from pointsman_server.config import settings
-from pointsman_server.errors import PointsmanError, RetryLater
+from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
 from pointsman_server.telemetry.metrics import Metrics
 

@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
-from pointsman_server.errors import Unauthenticated
-from pointsman_server.identity import ANONYMOUS, Credential, Identity
+from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import access, calls
 from pointsman_server.rpc.interceptors import Interceptor, Method, identify
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman_server.batching import Batcher
-from pointsman_server.errors import Overloaded, StoreUnavailable
+from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 from tests.support.fakes import Gate
 
 

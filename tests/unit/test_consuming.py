@@ -6,9 +6,9 @@ import pytest
 
 from pointsman_server.backoff import Backoff
 from pointsman_server.consuming import CacheHandler, Consumer
-from pointsman_server.errors import StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.routes import Change, ChangeKind, Snapshot
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Delivery, Poison, RouteCache
-from pointsman_server.routes import Change, ChangeKind, Snapshot
 from tests.support.changes import make_change
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.changing import Activate, Create, Deactivate, Delete, Update
-from pointsman_server.encoding import change_to_message, key_to_message, route_to_message
-from pointsman_server.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
+from pointsman_server.domain.codec import change_to_message, key_to_message, route_to_message
+from pointsman_server.domain.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Snapshot
 from pointsman_server.ports import ChangeQuery, RouteQuery
 from pointsman_server.resolving import Answer, Source
-from pointsman_server.routes import Change, ChangeKind, Route, RouteKey, Snapshot
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.calls import Call
 from pointsman_server.turns import Turns

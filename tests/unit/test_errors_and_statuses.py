@@ -12,8 +12,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import pointsman_server
 from pointsman.v1 import error_reason_pb2
-from pointsman_server import errors
-from pointsman_server.errors import FieldViolation, PointsmanError, RetryLater
+from pointsman_server.domain import errors
+from pointsman_server.domain.errors import FieldViolation, PointsmanError, RetryLater
 from pointsman_server.rpc.statuses import CODES, INTERNAL_TEXT, code_of, internal, status_of
 
 EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman_server.changing import Changer, Create, Update
-from pointsman_server.errors import StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.feeding import Feed
 from pointsman_server.ports import BrokerUnavailable, Clock, Intent
-from pointsman_server.routes import Change, RouteKey
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

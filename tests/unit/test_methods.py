@@ -5,7 +5,7 @@ from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-from pointsman_server.identity import PERMISSIONS, Permission, Role, Scope
+from pointsman_server.domain.identity import PERMISSIONS, Permission, Role, Scope
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.methods import METHODS
 

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from pointsman_server.errors import StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.monitoring import Check, DependencyDown, Monitor, MustNotServe, State
 
 

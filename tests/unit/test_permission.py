@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.errors import Forbidden
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import ANONYMOUS, Credential, Identity
+from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE, calls
 from pointsman_server.rpc.permission import authorize
 from pointsman_server.rpc.stage import Method

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from pointsman_server.changing import Changer
-from pointsman_server.errors import StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.probing import HEARTBEAT, StalenessProbe, beat
-from pointsman_server.routes import Route, RouteKey, Snapshot
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 BEGINNING = 1000.0

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pointsman_server.backoff import Backoff
-from pointsman_server.errors import StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.routes import Change
 from pointsman_server.ports import RelayState
 from pointsman_server.relaying import Relay
-from pointsman_server.routes import Change
 from tests.support.changes import make_change
 
 

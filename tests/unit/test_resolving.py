@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from pointsman_server.adapters.local_cache import LocalCache
-from pointsman_server.errors import (
+from pointsman_server.domain.errors import (
     Overloaded,
     PointsmanError,
     RevisionNotReached,
@@ -15,8 +15,8 @@ from pointsman_server.errors import (
     RouteNotFound,
     StoreUnavailable,
 )
+from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.resolving import Answer, Bounds, Resolver, Source
-from pointsman_server.routes import RouteKey, Snapshot
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -9,11 +9,11 @@ from sys import intern
 
 from pointsman_server.adapters.known_changes import KnownChanges
 from pointsman_server.adapters.places import Places
-from pointsman_server.encoding import key_to_bytes, rest_from_bytes, rest_to_bytes
-from pointsman_server.identity import Scope
+from pointsman_server.domain.codec import key_to_bytes, rest_from_bytes, rest_to_bytes
+from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.remembering import remember
 from pointsman_server.resolving import ABSENT, ACTIVE, INACTIVE, Common, Found
-from pointsman_server.routes import RouteKey, Snapshot
 
 JITTER = 0.1
 MOST_COMMON = 10_000

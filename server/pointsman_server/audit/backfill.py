@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from pointsman_server.errors import RetryLater
+from pointsman_server.domain.errors import RetryLater
 from pointsman_server.ports import AuditLog, ChangeQuery, Lineage, RouteStore, Span
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from hashlib import sha256
 from google.protobuf.message import DecodeError
 
 from pointsman.v1 import route_pb2
-from pointsman_server.encoding import change_to_message
-from pointsman_server.routes import Change
+from pointsman_server.domain.codec import change_to_message
+from pointsman_server.domain.routes import Change
 
 
 def canonical(change: Change) -> bytes:

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pointsman_server import api_keys
-from pointsman_server.api_keys import ApiKey
-from pointsman_server.errors import PointsmanError, Unauthenticated
-from pointsman_server.identity import Credential, Identity
+from pointsman_server.domain import api_keys
+from pointsman_server.domain.api_keys import ApiKey
+from pointsman_server.domain.errors import PointsmanError, Unauthenticated
+from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.ports import ApiKeyStore
 from pointsman_server.refreshing import Refreshed, RefreshFailed
 

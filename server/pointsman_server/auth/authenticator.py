@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pointsman_server.errors import AccessUnavailable, RateLimited, Unauthenticated
-from pointsman_server.identity import Credential, Identity
+from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
+from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.limiting import Limiter, Rate
 from pointsman_server.ports import CredentialVerifier
 from pointsman_server.remembering import remember

@@ -7,9 +7,9 @@ rules does not matter (as in the RBAC of Kubernetes).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pointsman_server.errors import Forbidden
-from pointsman_server.granting import grant_texts
-from pointsman_server.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
+from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.grants import grant_texts
+from pointsman_server.domain.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
 from pointsman_server.remembering import remember
 
 # What is remembered at most; a new entry replaces the oldest. A decision takes about 300 bytes.

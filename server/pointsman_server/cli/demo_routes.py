@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 from pointsman_server.changing import Changer, Create
-from pointsman_server.errors import RouteExists
+from pointsman_server.domain.errors import RouteExists
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports import Intent
-from pointsman_server.routes import RouteKey
 
 TENANTS = ("team-a", "team-b", "retail", "logistics", "identity", "data-platform", "mobile", "risk")
 SERVICES = (

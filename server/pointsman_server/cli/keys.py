@@ -12,10 +12,10 @@ import typer
 
 from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.config.settings import Settings
-from pointsman_server.granting import grant_texts, parse_grant
+from pointsman_server.domain.grants import grant_texts, parse_grant
 
 if TYPE_CHECKING:
-    from pointsman_server.api_keys import ApiKey
+    from pointsman_server.domain.api_keys import ApiKey
     from pointsman_server.ports import ApiKeyStore, KeyDraft
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def create(
     Without --grant it may do what the policy grants to key:NAME. Every server knows it within
     POINTSMAN_ACCESS_REFRESH_SECONDS.
     """
-    from pointsman_server.api_keys import mint
+    from pointsman_server.domain.api_keys import mint
     from pointsman_server.ports import KeyNameTaken
 
     draft, minted = _draft(name, grant, expires_in, by, never_expires=never_expires), mint()
@@ -88,7 +88,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a new key of the same name with the same grants; the one before works until the overlap is over."""
-    from pointsman_server.api_keys import mint
+    from pointsman_server.domain.api_keys import mint
     from pointsman_server.ports import KeyNotFound
 
     draft, minted = _draft(name, None, expires_in, by, never_expires=never_expires), mint()
@@ -125,7 +125,7 @@ def revoke(
 def _draft(
     name: str, grants: list[str] | None, expires_in: str | None, by: str | None, *, never_expires: bool
 ) -> "KeyDraft":
-    from pointsman_server.api_keys import check_name
+    from pointsman_server.domain.api_keys import check_name
     from pointsman_server.ports import KeyDraft
 
     def read() -> KeyDraft:
@@ -173,7 +173,7 @@ def _with_store(work: "Callable[[ApiKeyStore], Awaitable[T]]") -> T:
 async def _work(settings: Settings, work: "Callable[[ApiKeyStore], Awaitable[T]]") -> T:
     from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
     from pointsman_server.adapters.postgres.database import Database
-    from pointsman_server.errors import RetryLater
+    from pointsman_server.domain.errors import RetryLater
 
     database = Database(settings.database_url.get_secret_value(), pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
     await database.open()

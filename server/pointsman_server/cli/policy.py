@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointsman_server.cli.common import fail, read_settings
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import Credential, Grant, Identity, Permission, Scope
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import Credential, Grant, Identity, Permission, Scope
 
 if TYPE_CHECKING:
     from pointsman_server.auth.permissions import Explanation, Policy

@@ -4,7 +4,7 @@ import asyncio
 
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.epoch import NewEpoch, renew_epoch
-from pointsman_server.errors import RetryLater
+from pointsman_server.domain.errors import RetryLater
 
 TIMEOUT_SECONDS = 5.0
 

@@ -6,7 +6,7 @@ whose work is done still fail.
 
 import asyncio
 
-from pointsman_server.errors import Overloaded, ShuttingDown
+from pointsman_server.domain.errors import Overloaded, ShuttingDown
 
 SETTLE_SECONDS = 0.1
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from pointsman_server.errors import Overloaded
+from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.access import host_of
 from pointsman_server.rpc.calls import Context

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from pointsman_server.identity import ANONYMOUS, Identity
+from pointsman_server.domain.identity import ANONYMOUS, Identity
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

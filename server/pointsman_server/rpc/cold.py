@@ -19,11 +19,11 @@ from grpc import StatusCode
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman_server.batching import Told
-from pointsman_server.encoding import key_from_message, route_to_message
-from pointsman_server.errors import PointsmanError
-from pointsman_server.identity import Scope
+from pointsman_server.domain.codec import key_from_message, route_to_message
+from pointsman_server.domain.errors import PointsmanError
+from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import KEY_PART, RouteKey
 from pointsman_server.resolving import Answer, Resolver
-from pointsman_server.routes import KEY_PART, RouteKey
 from pointsman_server.rpc import calls, refusals, statuses, wire
 from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.refusals import Refusal

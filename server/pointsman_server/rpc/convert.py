@@ -10,12 +10,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.changing import Activate, Create, Deactivate, Delete, Update
-from pointsman_server.encoding import change_to_message, key_from_message, key_to_message, route_to_message
-from pointsman_server.errors import FieldViolation, InvalidField, PointsmanError
+from pointsman_server.domain.codec import change_to_message, key_from_message, key_to_message, route_to_message
+from pointsman_server.domain.errors import FieldViolation, InvalidField, PointsmanError
+from pointsman_server.domain.routes import Change, Route, RouteKey, Wanted
 from pointsman_server.importing import Import
 from pointsman_server.ports import ChangeQuery, Existing, Imported, Intent, RouteQuery
 from pointsman_server.resolving import Answer
-from pointsman_server.routes import Change, Route, RouteKey, Wanted
 from pointsman_server.rpc.calls import Call
 from pointsman_server.rpc.statuses import status_of
 from pointsman_server.turns import Turns

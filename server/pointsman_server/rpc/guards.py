@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from pointsman_server.auth.authenticator import Authenticator
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.errors import PointsmanError
-from pointsman_server.identity import ANONYMOUS, Identity, Permission, Scope
+from pointsman_server.domain.errors import PointsmanError
+from pointsman_server.domain.identity import ANONYMOUS, Identity, Permission, Scope
 from pointsman_server.limiting import Limits
 from pointsman_server.rpc.access import AUTHORIZATION
 from pointsman_server.rpc.admission import Admission

@@ -16,7 +16,7 @@ import grpc
 from grpc import StatusCode
 
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.errors import PointsmanError
+from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.rpc import SERVICE, calls, refusals, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman_server.identity import Permission, Scope
+from pointsman_server.domain.identity import Permission, Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Any
 from prometheus_client import Counter
 
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.errors import Forbidden
-from pointsman_server.identity import Credential, Identity
+from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.rpc import SERVICE, calls
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.methods import METHODS

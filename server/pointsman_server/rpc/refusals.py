@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from google.rpc import status_pb2
 from grpc import StatusCode
 
-from pointsman_server.errors import PointsmanError, RetryLater
+from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.calls import REQUEST_ID
 

@@ -9,13 +9,13 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.apart import apart
 from pointsman_server.changing import Changer
-from pointsman_server.encoding import key_from_message, route_to_message
+from pointsman_server.domain.codec import key_from_message, route_to_message
+from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.epochs import Tokens
-from pointsman_server.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.importing import Importer
 from pointsman_server.ports import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
-from pointsman_server.routes import RouteKey
 from pointsman_server.rpc import calls, convert
 from pointsman_server.rpc.calls import Context
 from pointsman_server.telemetry.metrics import Metrics

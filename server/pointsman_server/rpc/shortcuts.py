@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman_server.errors import Overloaded
+from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.access import host_of
 from pointsman_server.rpc.bulk import Bulk

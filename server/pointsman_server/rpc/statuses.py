@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from pointsman_server import errors
+from pointsman_server.domain import errors
 
 DOMAIN = "pointsman.v1"
 

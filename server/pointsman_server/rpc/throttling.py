@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman_server.errors import RateLimited
+from pointsman_server.domain.errors import RateLimited
 from pointsman_server.limiting import Limiter, Limits
 from pointsman_server.ports import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import SERVICE, calls

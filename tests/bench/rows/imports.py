@@ -25,7 +25,7 @@ from pointsman.results import Existing
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.adapters.postgres.bulk_store import COPY, LOCK, MERGE, STAGING, copy_text
 from pointsman_server.adapters.postgres.migrations import migrate
-from pointsman_server.routes import RouteKey, Wanted
+from pointsman_server.domain.routes import RouteKey, Wanted
 from tests.bench.children import ROOT, Child, cpu_seconds
 from tests.bench.contests import Contest, Refused, Row, Sample, at_least, no_less_than
 from tests.bench.rig import Rig, pids

@@ -3,12 +3,16 @@
 import asyncio
 import re
 
-from pointsman_server import api_keys
 from pointsman_server.auth.authenticator import Credentials
-from pointsman_server.errors import Unauthenticated
+from pointsman_server.domain import api_keys
+from pointsman_server.domain.errors import Unauthenticated
 from tests.fuzz.callers import authenticator, check_refusal, kept, key_text, key_verifier
 
-MODULES = ("pointsman_server.api_keys", "pointsman_server.auth.authenticator", "pointsman_server.auth.api_key_verifier")
+MODULES = (
+    "pointsman_server.domain.api_keys",
+    "pointsman_server.auth.authenticator",
+    "pointsman_server.auth.api_key_verifier",
+)
 LONGEST = 256
 KEY_ID, GOOD = key_text(1)
 BODY = GOOD[:-6].encode()

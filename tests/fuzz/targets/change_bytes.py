@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from pointsman.v1 import route_pb2
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.audit.hash_chain import canonical
-from pointsman_server.routes import ChangeKind, RouteKey
+from pointsman_server.domain.routes import ChangeKind, RouteKey
 from tests.fuzz.calls import check_told
 from tests.fuzz.hostile import fill, unknown_fields
 from tests.support.changes import make_change

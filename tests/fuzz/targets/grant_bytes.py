@@ -1,9 +1,9 @@
 """Grants as text: one line is the grant, the next a tenant, the next an env, to ask whether it allows them."""
 
-from pointsman_server.granting import grant_texts, parse_grant
-from pointsman_server.identity import PERMISSIONS, Grant, Permission, Scope
+from pointsman_server.domain.grants import grant_texts, parse_grant
+from pointsman_server.domain.identity import PERMISSIONS, Grant, Permission, Scope
 
-MODULES = ("pointsman_server.granting", "pointsman_server.identity")
+MODULES = ("pointsman_server.domain.grants", "pointsman_server.domain.identity")
 LONGEST = 512
 SEEDS = tuple(
     text.encode()

@@ -6,12 +6,12 @@ The first byte chooses whose token it is, and whether the rest is the token or t
 import base64
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.errors import InvalidField
-from pointsman_server.routes import RouteKey
+from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.rpc import convert
 from tests.fuzz.calls import check_told
 
-MODULES = ("pointsman_server.rpc.convert", "pointsman_server.routes")
+MODULES = ("pointsman_server.rpc.convert", "pointsman_server.domain.routes")
 LONGEST = 1024
 SEEDS = (
     *(b"\x00" + token for token in (b"", b"AAAA", b"====", b"A", b"\xff\xfe", b"=", b"AAAAAAAAAAAAAAAA")),

@@ -2,13 +2,13 @@
 
 from pointsman_server.adapters.files.policy import PolicyError, parse_policy
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.errors import Forbidden
-from pointsman_server.identity import Credential, Identity, Permission, Scope
+from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.identity import Credential, Identity, Permission, Scope
 
 MODULES = (
     "pointsman_server.adapters.files.policy",
     "pointsman_server.auth.permissions",
-    "pointsman_server.granting",
+    "pointsman_server.domain.grants",
     "tomllib",
 )
 LONGEST = 2048

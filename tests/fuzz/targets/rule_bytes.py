@@ -15,10 +15,10 @@ from pointsman import keys as client_keys
 from pointsman import rules as client_rules
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server import errors, routes
+from pointsman_server.domain import errors, routes
 from tests.fuzz.hostile import CANARY, KNOWN, TEXTS
 
-MODULES = ("pointsman.rules", "pointsman.keys", "pointsman_server.routes", "urllib.parse")
+MODULES = ("pointsman.rules", "pointsman.keys", "pointsman_server.domain.routes", "urllib.parse")
 WORDS = tuple(
     word.encode()
     for word in ("://", "//", "https:", "@", "[::1]", ":8443", "%40", "\\", "a/b/c/d", "\N{FULLWIDTH COMMERCIAL AT}")

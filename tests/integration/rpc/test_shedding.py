@@ -12,7 +12,7 @@ import pytest
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from pointsman_server import routes
+from pointsman_server.domain import routes
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.fakes import Gate
 from tests.support.refusals import read

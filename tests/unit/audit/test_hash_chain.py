@@ -8,7 +8,7 @@ import pytest
 
 from pointsman.v1 import route_pb2
 from pointsman_server.audit.hash_chain import BrokenChain, Entry, Verifier, canonical, genesis, link
-from pointsman_server.encoding import change_from_message
+from pointsman_server.domain.codec import change_from_message
 from tests.support.changes import make_change
 
 Log = list[Entry]

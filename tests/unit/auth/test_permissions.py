@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
-from pointsman_server.errors import AccessUnavailable, Forbidden
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import PERMISSIONS, Credential, Grant, Identity, Pattern, Permission, Role, Scope
+from pointsman_server.domain.errors import AccessUnavailable, Forbidden
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import PERMISSIONS, Credential, Grant, Identity, Pattern, Permission, Role, Scope
 
 READ, WRITE = Permission.READ, Permission.WRITE
 PROD, STAGING = Scope("team-a", "prod"), Scope("team-a", "staging")

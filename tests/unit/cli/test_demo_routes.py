@@ -5,7 +5,7 @@ from itertools import islice
 
 from pointsman_server.changing import Changer
 from pointsman_server.cli import demo_routes
-from pointsman_server.routes import RouteKey, url_problem
+from pointsman_server.domain.routes import RouteKey, url_problem
 from tests.support.fakes import MemoryCache, MemoryStore
 
 MANY = 5000

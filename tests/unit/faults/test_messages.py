@@ -5,7 +5,7 @@ import random
 import pytest
 
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
-from pointsman_server.routes import RouteKey
+from pointsman_server.domain.routes import RouteKey
 from tests.faults.messages import garbage
 
 

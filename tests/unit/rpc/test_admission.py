@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pointsman_server.errors import Overloaded, ShuttingDown
+from pointsman_server.domain.errors import Overloaded, ShuttingDown
 from pointsman_server.rpc.admission import Admission
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-from pointsman_server.errors import Overloaded
+from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.bulk import SIZES, Bulk, bound_bulk
 from pointsman_server.rpc.stage import Method

@@ -21,9 +21,9 @@ from jwt.exceptions import (
 )
 
 from pointsman_server.adapters.jwt.keys import Key, Keys
-from pointsman_server.errors import AccessUnavailable, Unauthenticated
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import Credential, Grant, Identity
+from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import Credential, Grant, Identity
 from pointsman_server.refreshing import Refreshed
 
 LONGEST_TOKEN = 8 << 10

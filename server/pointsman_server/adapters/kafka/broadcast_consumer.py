@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
-from pointsman_server.routes import Change
+from pointsman_server.domain.routes import Change
 
 BATCH = 500
 

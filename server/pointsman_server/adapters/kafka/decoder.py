@@ -3,9 +3,9 @@
 from google.protobuf.message import DecodeError
 
 from pointsman.v1 import route_pb2
-from pointsman_server.encoding import change_from_message
-from pointsman_server.errors import InvalidField
-from pointsman_server.routes import Change, ChangeKind, RouteKey
+from pointsman_server.domain.codec import change_from_message
+from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey
 
 
 class NotAChange(ValueError):

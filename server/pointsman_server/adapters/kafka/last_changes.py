@@ -6,7 +6,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
-from pointsman_server.routes import Change
+from pointsman_server.domain.routes import Change
 
 
 async def last_changes(cluster: KafkaCluster, topic: str, seconds: float = 5.0) -> list[Change]:

@@ -6,8 +6,8 @@ from datetime import UTC
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
-from pointsman_server.encoding import change_to_message
-from pointsman_server.routes import Change, ChangeKind
+from pointsman_server.domain.codec import change_to_message
+from pointsman_server.domain.routes import Change, ChangeKind
 
 logger = logging.getLogger(__name__)
 Counter = Callable[[ChangeKind], None]

@@ -10,9 +10,9 @@ from psycopg.errors import UniqueViolation
 
 from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.api_keys import ApiKey, Minted
-from pointsman_server.granting import grant_texts, parse_grant
-from pointsman_server.identity import Grant
+from pointsman_server.domain.api_keys import ApiKey, Minted
+from pointsman_server.domain.grants import grant_texts, parse_grant
+from pointsman_server.domain.identity import Grant
 from pointsman_server.ports import KeyDraft, KeyNameTaken, KeyNotFound
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import Entry, canonical, genesis, link
+from pointsman_server.domain.routes import Change
 from pointsman_server.ports import Lineage, Span
-from pointsman_server.routes import Change
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,15 @@ from pointsman_server.adapters.postgres.connection import COMMIT, Connection, Ro
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import CLOCK, FIND_REQUESTS, NOTIFY_CHANNEL
 from pointsman_server.apart import apart
-from pointsman_server.errors import MOST_VIOLATIONS, FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
+from pointsman_server.domain.errors import (
+    MOST_VIOLATIONS,
+    FieldViolation,
+    RequestIdReused,
+    RevisionsMismatch,
+    RoutesExist,
+)
+from pointsman_server.domain.routes import Wanted
 from pointsman_server.ports import Clock, Existing, Imported, Intent, LockedImport, Merged
-from pointsman_server.routes import Wanted
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
 STAGING = """

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pointsman_server.adapters.postgres.connection import Connection, Rows, Step
-from pointsman_server.errors import Overloaded, StoreUnavailable
+from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 
 Pool = AsyncConnectionPool[Connection]
 # The schema is not there, or that of a version before.

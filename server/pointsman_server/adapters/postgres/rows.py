@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
 
 ROUTE_COLUMNS = "tenant, service, env, version, url, active, labels, revision, create_time, update_time"
 CHANGE_COLUMNS = (

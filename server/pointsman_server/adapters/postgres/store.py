@@ -17,8 +17,8 @@ from pointsman_server.adapters.postgres.rows import (
     route_of,
     route_to_json,
 )
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
-from pointsman_server.routes import Change, Route, RouteKey, Snapshot
 
 NOTIFY_CHANNEL = "route_changes"
 

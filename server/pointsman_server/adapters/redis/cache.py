@@ -17,9 +17,9 @@ from pointsman_server.adapters.redis import scripts
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.client import connect
 from pointsman_server.adapters.redis.connections import Lane
-from pointsman_server.encoding import route_from_message, route_to_message
+from pointsman_server.domain.codec import route_from_message, route_to_message
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports import CacheUnavailable, Clock, Lookup
-from pointsman_server.routes import Route, RouteKey, Snapshot
 
 JITTER = 0.1
 # Large writes go to Redis in parts, so that nobody waits longer than a millisecond or so behind one of them; and they

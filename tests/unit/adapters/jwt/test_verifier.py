@@ -7,9 +7,9 @@ import pytest
 
 from pointsman_server.adapters.jwt.keys import Keys, parse_keys
 from pointsman_server.adapters.jwt.verifier import MESSAGES, Rules, TokenVerifier
-from pointsman_server.errors import AccessUnavailable, Unauthenticated
-from pointsman_server.granting import parse_grant
-from pointsman_server.identity import Credential
+from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
+from pointsman_server.domain.grants import parse_grant
+from pointsman_server.domain.identity import Credential
 from pointsman_server.refreshing import Refreshed, RefreshFailed
 from tests.support.bad_tokens import BAD_CLAIMS, BAD_TOKENS, EC, OKP, RSA
 from tests.support.fakes import ManualClock

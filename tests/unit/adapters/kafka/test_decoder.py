@@ -4,7 +4,7 @@ import pytest
 
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.audit.hash_chain import canonical
-from pointsman_server.routes import Change, ChangeKind, RouteKey
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey
 from tests.support.changes import make_change
 
 

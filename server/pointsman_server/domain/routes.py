@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pointsman_server.errors import FieldViolation, InvalidField
+from pointsman_server.domain.errors import FieldViolation, InvalidField
 
 KEY_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 KEY_PART_RULE = "must be 1 to 63 characters of A-Z a-z 0-9 . _ -, the first and the last alphanumeric"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.granting import grant_texts, parse_grant
-from pointsman_server.identity import Grant, Pattern, Role
+from pointsman_server.domain.grants import grant_texts, parse_grant
+from pointsman_server.domain.identity import Grant, Pattern, Role
 
 ALL = (Pattern("*"),)
 

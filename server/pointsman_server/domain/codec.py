@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pointsman.v1 import route_pb2
-from pointsman_server.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 

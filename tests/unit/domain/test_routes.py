@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pointsman_server.errors import InvalidField
-from pointsman_server.routes import Change, ChangeKind, RouteKey, check_url, url_problem
+from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, check_url, url_problem
 from tests.support.fakes import BIRTH
 
 parts = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", fullmatch=True)

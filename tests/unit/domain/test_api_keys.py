@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.api_keys import ApiKey, check_name, digest_of, mint, parse
+from pointsman_server.domain.api_keys import ApiKey, check_name, digest_of, mint, parse
 
 # RFC 6750 §2.1: what a bearer token may consist of.
 B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
-from pointsman_server import encoding
-from pointsman_server.routes import KEY_PART, Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain import codec
+from pointsman_server.domain.routes import KEY_PART, Change, ChangeKind, Route, RouteKey
 from tests.support.fakes import BIRTH
 
 text = st.text(max_size=30)
@@ -39,13 +39,13 @@ changes = st.builds(
 
 @given(keys)
 def test_a_key_comes_back_as_it_went(key: RouteKey) -> None:
-    assert encoding.key_from_message(encoding.key_to_message(key)) == key
+    assert codec.key_from_message(codec.key_to_message(key)) == key
 
 
 @given(routes)
 def test_a_route_comes_back_as_it_went_also_through_bytes(route: Route) -> None:
-    encoded = encoding.route_to_message(route).SerializeToString()
-    assert encoding.route_from_message(route_pb2.Route.FromString(encoded)) == route
+    encoded = codec.route_to_message(route).SerializeToString()
+    assert codec.route_from_message(route_pb2.Route.FromString(encoded)) == route
 
 
 valid_keys = st.builds(RouteKey, *[st.from_regex(KEY_PART, fullmatch=True)] * 4)
@@ -53,45 +53,45 @@ valid_keys = st.builds(RouteKey, *[st.from_regex(KEY_PART, fullmatch=True)] * 4)
 
 @given(valid_keys)
 def test_the_bytes_of_a_valid_key_are_those_of_protobuf(key: RouteKey) -> None:
-    encoded = encoding.key_to_bytes(key)
-    assert encoded == encoding.key_to_message(key).SerializeToString()
-    assert encoding.key_from_bytes(encoded) == key
+    encoded = codec.key_to_bytes(key)
+    assert encoded == codec.key_to_message(key).SerializeToString()
+    assert codec.key_from_bytes(encoded) == key
 
 
 @given(keys, keys)
 def test_no_two_keys_have_the_same_bytes_whether_they_are_valid_or_not(one: RouteKey, other: RouteKey) -> None:
-    assert (encoding.key_to_bytes(one) == encoding.key_to_bytes(other)) == (one == other)
+    assert (codec.key_to_bytes(one) == codec.key_to_bytes(other)) == (one == other)
 
 
 @given(valid_keys, routes)
 def test_a_route_without_its_key_is_whole_with_it(key: RouteKey, some: Route) -> None:
     route = replace(some, key=key)
-    rest = encoding.rest_to_bytes(route)
-    assert encoding.rest_from_bytes(key, rest) == route
-    whole = route_pb2.Route(key=encoding.key_to_message(key)).SerializeToString() + rest
-    assert route_pb2.Route.FromString(whole) == encoding.route_to_message(route)
+    rest = codec.rest_to_bytes(route)
+    assert codec.rest_from_bytes(key, rest) == route
+    whole = route_pb2.Route(key=codec.key_to_message(key)).SerializeToString() + rest
+    assert route_pb2.Route.FromString(whole) == codec.route_to_message(route)
 
 
 def test_what_is_empty_or_at_the_beginning_of_time_is_there_all_the_same() -> None:
     beginning = datetime(1970, 1, 1, tzinfo=UTC)
-    message = encoding.route_to_message(Route(RouteKey("", "", "", ""), "", False, {}, 0, beginning, beginning))
+    message = codec.route_to_message(Route(RouteKey("", "", "", ""), "", False, {}, 0, beginning, beginning))
     assert all(map(message.HasField, ("key", "create_time", "update_time")))
 
 
 def test_a_time_that_there_is_not_is_an_error_of_its_value() -> None:
     with pytest.raises(ValueError, match="no time"):
-        encoding.moment(Timestamp(seconds=2**62))
+        codec.moment(Timestamp(seconds=2**62))
 
 
 @given(changes)
 def test_a_change_comes_back_as_it_went_also_through_bytes(change: Change) -> None:
-    encoded = encoding.change_to_message(change).SerializeToString()
-    assert encoding.change_from_message(route_pb2.RouteChange.FromString(encoded)) == change
+    encoded = codec.change_to_message(change).SerializeToString()
+    assert codec.change_from_message(route_pb2.RouteChange.FromString(encoded)) == change
 
 
 def test_times_come_back_in_utc_whatever_their_zone_was() -> None:
     elsewhere = datetime(2024, 2, 29, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
-    moment = encoding.moment(encoding.timestamp(elsewhere))
+    moment = codec.moment(codec.timestamp(elsewhere))
     assert moment == elsewhere
     assert moment.tzinfo is UTC
 
@@ -103,7 +103,7 @@ def test_every_kind_of_change_has_its_name_in_the_proto() -> None:
 
 def change_message(**fields: object) -> route_pb2.RouteChange:
     change = Change(7, "id", ChangeKind.CREATED, RouteKey("a", "b", "c", "d"), None, None, "", "", "", BIRTH, "epoch")
-    message = encoding.change_to_message(change)
+    message = codec.change_to_message(change)
     for name, value in fields.items():
         setattr(message, name, value)
     return message
@@ -112,25 +112,25 @@ def change_message(**fields: object) -> route_pb2.RouteChange:
 @pytest.mark.parametrize("revision", [0, -1])
 def test_a_change_without_a_revision_is_refused(revision: int) -> None:
     with pytest.raises(ValueError, match="without a revision"):
-        encoding.change_from_message(change_message(revision=revision))
+        codec.change_from_message(change_message(revision=revision))
 
 
 @pytest.mark.parametrize("kind", [0, 99], ids=["unspecified", "of a newer server"])
 def test_a_change_of_a_kind_that_we_do_not_know_is_refused(kind: int) -> None:
     with pytest.raises(ValueError, match=r"UNSPECIFIED|99"):
-        encoding.change_from_message(change_message(kind=kind))
+        codec.change_from_message(change_message(kind=kind))
 
 
 def test_fields_that_a_newer_server_adds_are_passed_over() -> None:
     unknown = b"\xfa\x3f\x05later"  # field 1023, a string
     message = route_pb2.RouteChange.FromString(change_message().SerializeToString() + unknown)
-    assert encoding.change_from_message(message).revision == 7
+    assert codec.change_from_message(message).revision == 7
 
 
 @pytest.mark.parametrize("part", ["tenant", "service", "env", "version"])
 def test_a_route_of_another_key_is_refused_where_one_is_asked_for(part: str) -> None:
     key = RouteKey("team-a", "payments", "prod", "v1")
-    message = encoding.route_to_message(Route(key, "https://x", True, {"tier": "gold"}, 3, BIRTH, BIRTH))
-    assert encoding.route_from_message(message, key).key is key
+    message = codec.route_to_message(Route(key, "https://x", True, {"tier": "gold"}, 3, BIRTH, BIRTH))
+    assert codec.route_from_message(message, key).key is key
     with pytest.raises(ValueError, match="another key"):
-        encoding.route_from_message(message, key._replace(**{part: "else"}))
+        codec.route_from_message(message, key._replace(**{part: "else"}))

@@ -3,7 +3,7 @@
 import re
 from itertools import product
 
-from pointsman_server.identity import ANY, Grant, Pattern, Role
+from pointsman_server.domain.identity import ANY, Grant, Pattern, Role
 
 FORM = "role:tenant or role:tenant:env, such as reader:team-a or reader+writer:team-*:staging"
 

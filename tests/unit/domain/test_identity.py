@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.identity import ANONYMOUS, PERMISSIONS, Grant, Pattern, Permission, Role, Scope
+from pointsman_server.domain.identity import ANONYMOUS, PERMISSIONS, Grant, Pattern, Permission, Role, Scope
 
 READ, WRITE, HISTORY = Permission.READ, Permission.WRITE, Permission.HISTORY
 
