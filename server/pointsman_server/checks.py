@@ -10,7 +10,7 @@ from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.settings import Role
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.epochs import Epochs, GuardedStore
+from pointsman_server.epochs.tracker import Epochs, GuardedStore
 from pointsman_server.monitoring import DependencyDown, MustNotServe
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, RelayState
 

@@ -33,7 +33,7 @@ from pointsman_server.domain.routes import (
     Wanted,
     url_problem,
 )
-from pointsman_server.epochs import Epochs, Tokens
+from pointsman_server.epochs.tracker import Epochs, Tokens
 from pointsman_server.importing import Importer
 from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, Merged, Outcome, Remembered, RouteQuery
 from pointsman_server.resolving import Resolver

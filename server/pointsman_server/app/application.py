@@ -23,7 +23,7 @@ from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.consuming import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
-from pointsman_server.epochs import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
+from pointsman_server.epochs.tracker import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.feeding import Feed
 from pointsman_server.housekeeping import forget_old_requests
 from pointsman_server.importing import Importer

@@ -12,7 +12,7 @@ from pointsman_server.changing import Changer
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.epochs import Tokens
+from pointsman_server.epochs.tracker import Tokens
 from pointsman_server.importing import Importer
 from pointsman_server.ports import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
