@@ -24,10 +24,10 @@ from pointsman_server.adapters.kafka import (
 from pointsman_server.adapters.kafka import group_consumer as source_module
 from pointsman_server.adapters.kafka.group_consumer import stuck_threads
 from pointsman_server.backoff import Backoff
-from pointsman_server.consuming import Consumer
 from pointsman_server.domain.codec import change_from_message
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind
+from pointsman_server.events.consumer import Consumer
 from pointsman_server.ports import BrokerUnavailable, Delivery
 from tests.support.changes import make_change
 from tests.support.kafka import KafkaBroker, admin, free_port, read_all

@@ -24,8 +24,8 @@ from pointsman_server.adapters.postgres.relay_log import LOCK, PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.backoff import Backoff
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
+from pointsman_server.events.relay import Relay
 from pointsman_server.ports import ChangePublisher, Intent
-from pointsman_server.relaying import Relay
 from tests.support.changes import commit
 from tests.support.kafka import KafkaBroker, read_all
 from tests.support.processes import ServerProcess, serve

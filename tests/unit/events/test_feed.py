@@ -8,7 +8,7 @@ import pytest
 from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
-from pointsman_server.feeding import Feed
+from pointsman_server.events.feed import Feed
 from pointsman_server.ports import BrokerUnavailable, Clock, Intent
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 

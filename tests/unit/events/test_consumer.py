@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from pointsman_server.backoff import Backoff
-from pointsman_server.consuming import CacheHandler, Consumer
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Snapshot
+from pointsman_server.events.consumer import CacheHandler, Consumer
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Delivery, Poison, RouteCache
 from tests.support.changes import make_change
 
