@@ -19,7 +19,6 @@ from pointsman_server.app.access import Gate
 from pointsman_server.app.grpc_server import Front, ListenError, Near
 from pointsman_server.audit.backfill import AuditKeeper
 from pointsman_server.changing import Changer
-from pointsman_server.checks import Checks, Engines, Logs
 from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
 from pointsman_server.epochs.tracker import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
@@ -28,10 +27,11 @@ from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
 from pointsman_server.housekeeping import forget_old_requests
 from pointsman_server.importing import Importer
-from pointsman_server.monitoring import Monitor
-from pointsman_server.operations import Operations
+from pointsman_server.ops.endpoints import Operations
+from pointsman_server.ops.health_checks import Checks, Engines, Logs
+from pointsman_server.ops.health_monitor import Monitor
+from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports import BrokerUnavailable, Clock, Poison
-from pointsman_server.probing import StalenessProbe, beat
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.servicer import RouteServicer

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pointsman_server.app.application import App
 from pointsman_server.config.settings import Settings
-from pointsman_server.monitoring import State
+from pointsman_server.ops.health_monitor import State
 
 
 def run(settings: Settings) -> bool:

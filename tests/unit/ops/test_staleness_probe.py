@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.changing import Changer
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.probing import HEARTBEAT, StalenessProbe, beat
+from pointsman_server.ops.staleness_probe import HEARTBEAT, StalenessProbe, beat
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 BEGINNING = 1000.0

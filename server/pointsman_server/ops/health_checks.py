@@ -11,7 +11,7 @@ from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.settings import Role
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.epochs.tracker import Epochs, GuardedStore
-from pointsman_server.monitoring import DependencyDown, MustNotServe
+from pointsman_server.ops.health_monitor import DependencyDown, MustNotServe
 from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, RelayState
 
 # Changes that wait for Kafka longer than this are worth a word.

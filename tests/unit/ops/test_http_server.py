@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import pytest
 
-from pointsman_server import http_port
-from pointsman_server.http_port import Answer, HttpPort
+from pointsman_server.ops import http_server
+from pointsman_server.ops.http_server import Answer, HttpPort
 
 LARGE = bytes(32 << 20)
 BODY = "größe\n".encode()
@@ -86,7 +86,7 @@ async def test_an_answer_says_its_own_status(port: int) -> None:
         ("GET http://[ HTTP/1.1", 400),
         ("GÉT /here HTTP/1.1", 400),
         ("", 400),
-        ("GET /here HTTP/1.1\r\nX: " + "x" * http_port.MOST_HEAD_BYTES, 431),
+        ("GET /here HTTP/1.1\r\nX: " + "x" * http_server.MOST_HEAD_BYTES, 431),
     ],
 )
 async def test_what_is_no_good_is_refused(port: int, line: str, status: int) -> None:
@@ -104,7 +104,7 @@ async def test_an_error_of_ours_is_told_to_nobody_outside(port: int) -> None:
 
 
 async def test_who_says_nothing_in_time_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_port, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(http_server, "READ_SECONDS", 0.05)
     assert await sent(port, b"GET /here HTT") == b""
 
 
@@ -113,7 +113,7 @@ async def test_a_large_answer_comes_as_a_whole(port: int) -> None:
 
 
 async def test_who_does_not_read_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_port, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(http_server, "SEND_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /large HTTP/1.1\r\n\r\n")
     await reader.readexactly(1)
@@ -125,7 +125,7 @@ async def test_who_does_not_read_is_let_go(port: int, monkeypatch: pytest.Monkey
 
 
 async def test_there_are_only_so_many_connections(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_port, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 1)
     _, waiting = await asyncio.open_connection("127.0.0.1", port)
 
     assert await sent(port, b"") == b""
@@ -142,7 +142,7 @@ async def test_a_connection_that_is_closed_early_harms_nobody(port: int) -> None
 
 
 async def test_stopping_ends_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_port, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(http_server, "STOP_SECONDS", 0.05)
     served = HttpPort({})
     at = await served.start("127.0.0.1", 0, share=False)
     reader, writer = await asyncio.open_connection("127.0.0.1", at)

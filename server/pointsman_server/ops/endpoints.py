@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 
-from pointsman_server.http_port import Answer, HttpPort
-from pointsman_server.monitoring import Monitor, State
+from pointsman_server.ops.health_monitor import Monitor, State
+from pointsman_server.ops.http_server import Answer, HttpPort
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 JSON_TYPE = "application/json; charset=utf-8"

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.monitoring import Check, DependencyDown, Monitor, MustNotServe, State
+from pointsman_server.ops.health_monitor import Check, DependencyDown, Monitor, MustNotServe, State
 
 
 class Dependency:

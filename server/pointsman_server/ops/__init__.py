@@ -1,0 +1,1 @@
+"""The HTTP door of operators: metrics and health."""
