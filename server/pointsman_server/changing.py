@@ -21,7 +21,16 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 from pointsman_server.ledger import Ledger, Seen
-from pointsman_server.ports import Asked, CacheUnavailable, Clock, Intent, Outcome, Remembered, RouteCache, RouteStore
+from pointsman_server.ports.store import (
+    Asked,
+    CacheUnavailable,
+    Clock,
+    Intent,
+    Outcome,
+    Remembered,
+    RouteCache,
+    RouteStore,
+)
 
 logger = logging.getLogger(__name__)
 

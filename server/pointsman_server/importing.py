@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
 from pointsman_server.domain.routes import RouteKey, Wanted, url_problem
-from pointsman_server.ports import BulkStore, Clock, Existing, Imported, Intent, Merged, RouteCache
+from pointsman_server.ports.store import BulkStore, Clock, Existing, Imported, Intent, Merged, RouteCache
 
 # One stages its routes while another one merges. More would only wait for each other, and keep connections from
 # everybody else.

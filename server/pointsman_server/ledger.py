@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ports import Intent, Locked, Outcome, Remembered
+from pointsman_server.ports.store import Intent, Locked, Outcome, Remembered
 
 
 @dataclass(frozen=True, slots=True)

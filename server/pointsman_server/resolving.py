@@ -15,7 +15,7 @@ from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ports import Lookup, RouteCache, RouteStore
+from pointsman_server.ports.store import Lookup, RouteCache, RouteStore
 from pointsman_server.turns import Turns
 
 

@@ -20,7 +20,7 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit.backfill import AuditKeeper
 from pointsman_server.audit.hash_chain import Chain, Verifier, canonical, genesis, link
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
-from pointsman_server.ports import ChangeQuery, Intent
+from pointsman_server.ports.store import ChangeQuery, Intent
 from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 

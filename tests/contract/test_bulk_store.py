@@ -19,7 +19,7 @@ from pointsman_server.changing import Activate, Changer, Create, Deactivate, Upd
 from pointsman_server.domain.errors import MOST_VIOLATIONS, RequestIdReused, RevisionsMismatch, RouteExists, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey, Wanted
 from pointsman_server.ledger import Ledger
-from pointsman_server.ports import (
+from pointsman_server.ports.store import (
     Asked,
     BulkStore,
     ChangeQuery,

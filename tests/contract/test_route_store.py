@@ -15,7 +15,7 @@ from pointsman_server.changing import Activate, Changer, Create, Deactivate, Del
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ledger import Ledger
-from pointsman_server.ports import (
+from pointsman_server.ports.store import (
     Asked,
     ChangeQuery,
     Clock,

@@ -15,7 +15,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.routes import ChangeKind, Draft, RouteKey
-from pointsman_server.ports import ChangeQuery, Intent
+from pointsman_server.ports.store import ChangeQuery, Intent
 from tests.support.changes import commit
 from tests.support.engines import create_database, drop_database
 from tests.support.processes import get_metric, run, serve

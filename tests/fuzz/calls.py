@@ -35,7 +35,17 @@ from pointsman_server.domain.routes import (
 )
 from pointsman_server.epochs.tracker import Epochs, Tokens
 from pointsman_server.importing import Importer
-from pointsman_server.ports import Asked, ChangeQuery, Clock, Intent, Locked, Merged, Outcome, Remembered, RouteQuery
+from pointsman_server.ports.store import (
+    Asked,
+    ChangeQuery,
+    Clock,
+    Intent,
+    Locked,
+    Merged,
+    Outcome,
+    Remembered,
+    RouteQuery,
+)
 from pointsman_server.resolving import Resolver
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate

@@ -16,7 +16,7 @@ from pointsman_server.changing import Changer, Create
 from pointsman_server.domain.errors import Overloaded, RouteExists, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.embedded import start
-from pointsman_server.ports import Clock, Intent
+from pointsman_server.ports.store import Clock, Intent
 from tests.support.fakes import MemoryCache, Wire
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

@@ -23,7 +23,7 @@ from pointsman_server.cli import restore as restoring
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.epochs.tracker import Epochs, GuardedStore
-from pointsman_server.ports import Clock, Intent, Lookup
+from pointsman_server.ports.store import Clock, Intent, Lookup
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.fakes import BIRTH
 from tests.support.kafka import KafkaBroker

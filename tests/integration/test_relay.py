@@ -25,7 +25,7 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.backoff import Backoff
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
 from pointsman_server.events.relay import Relay
-from pointsman_server.ports import ChangePublisher, Intent
+from pointsman_server.ports.store import ChangePublisher, Intent
 from tests.support.changes import commit
 from tests.support.kafka import KafkaBroker, read_all
 from tests.support.processes import ServerProcess, serve

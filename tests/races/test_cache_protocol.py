@@ -25,7 +25,7 @@ from pointsman_server.changing import Changer, Delete, Update
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports import ChangeQuery, Intent, Lookup, Outcome
+from pointsman_server.ports.store import ChangeQuery, Intent, Lookup, Outcome
 from pointsman_server.resolving import Resolver
 from tests.support.fakes import Gate
 

@@ -8,7 +8,17 @@ from typing import cast
 from pointsman_server.domain.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, Wanted
 from pointsman_server.ledger import Ledger
-from pointsman_server.ports import Clock, Existing, Imported, Intent, Locked, LockedImport, Merged, Outcome, Remembered
+from pointsman_server.ports.store import (
+    Clock,
+    Existing,
+    Imported,
+    Intent,
+    Locked,
+    LockedImport,
+    Merged,
+    Outcome,
+    Remembered,
+)
 from tests.support.fakes import MemoryStore
 
 

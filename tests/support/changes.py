@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
 from pointsman_server.ledger import Ledger
-from pointsman_server.ports import Asked, Intent, RouteStore, RouteTransaction
+from pointsman_server.ports.store import Asked, Intent, RouteStore, RouteTransaction
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.ports import (
+from pointsman_server.ports.store import (
     Asked,
     CacheUnavailable,
     ChangeQuery,

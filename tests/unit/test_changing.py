@@ -32,7 +32,7 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ledger import Seen
-from pointsman_server.ports import Clock, Intent, Outcome
+from pointsman_server.ports.store import Clock, Intent, Outcome
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -16,7 +16,7 @@ from pointsman_server.changing import Activate, Create, Deactivate, Delete, Upda
 from pointsman_server.domain.codec import change_to_message, key_to_message, route_to_message
 from pointsman_server.domain.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Snapshot
-from pointsman_server.ports import ChangeQuery, RouteQuery
+from pointsman_server.ports.store import ChangeQuery, RouteQuery
 from pointsman_server.resolving import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.calls import Call

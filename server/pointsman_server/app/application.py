@@ -31,7 +31,7 @@ from pointsman_server.ops.endpoints import Operations
 from pointsman_server.ops.health_checks import Checks, Engines, Logs
 from pointsman_server.ops.health_monitor import Monitor
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
-from pointsman_server.ports import BrokerUnavailable, Clock, Poison
+from pointsman_server.ports.store import BrokerUnavailable, Clock, Poison
 from pointsman_server.resolving import Bounds, Resolver
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.servicer import RouteServicer

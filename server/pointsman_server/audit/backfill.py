@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.ports import AuditLog, ChangeQuery, Lineage, RouteStore, Span
+from pointsman_server.ports.store import AuditLog, ChangeQuery, Lineage, RouteStore, Span
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.limiting import Limiter, Rate
-from pointsman_server.ports import CredentialVerifier
+from pointsman_server.ports.store import CredentialVerifier
 from pointsman_server.remembering import remember
 
 API_KEY_PREFIX = "pmk_"

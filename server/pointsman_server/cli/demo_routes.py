@@ -7,7 +7,7 @@ from itertools import islice, product
 from pointsman_server.changing import Changer, Create
 from pointsman_server.domain.errors import RouteExists
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.ports import Intent
+from pointsman_server.ports.store import Intent
 
 TENANTS = ("team-a", "team-b", "retail", "logistics", "identity", "data-platform", "mobile", "risk")
 SERVICES = (

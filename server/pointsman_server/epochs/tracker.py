@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pointsman_server.batching import Batcher
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
-from pointsman_server.ports import (
+from pointsman_server.ports.store import (
     Asked,
     BulkStore,
     ChangeQuery,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports import BrokerUnavailable, ChangeQuery, ChangeStream, Clock, RouteStore
+from pointsman_server.ports.store import BrokerUnavailable, ChangeQuery, ChangeStream, Clock, RouteStore
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pointsman_server.backoff import Backoff
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports import BrokerUnavailable, ChangePublisher, Leadership, RelayLog
+from pointsman_server.ports.store import BrokerUnavailable, ChangePublisher, Leadership, RelayLog
 
 logger = logging.getLogger(__name__)
 

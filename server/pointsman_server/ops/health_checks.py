@@ -12,7 +12,7 @@ from pointsman_server.config.settings import Role
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.epochs.tracker import Epochs, GuardedStore
 from pointsman_server.ops.health_monitor import DependencyDown, MustNotServe
-from pointsman_server.ports import BrokerUnavailable, CacheUnavailable, Clock, RelayState
+from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, Clock, RelayState
 
 # Changes that wait for Kafka longer than this are worth a word.
 RELAY_SECONDS = 30.0

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pointsman_server.changing import Changer, Update
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports import Intent
+from pointsman_server.ports.store import Intent
 
 logger = logging.getLogger(__name__)
 

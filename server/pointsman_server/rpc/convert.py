@@ -14,7 +14,7 @@ from pointsman_server.domain.codec import change_to_message, key_from_message, k
 from pointsman_server.domain.errors import FieldViolation, InvalidField, PointsmanError
 from pointsman_server.domain.routes import Change, Route, RouteKey, Wanted
 from pointsman_server.importing import Import
-from pointsman_server.ports import ChangeQuery, Existing, Imported, Intent, RouteQuery
+from pointsman_server.ports.store import ChangeQuery, Existing, Imported, Intent, RouteQuery
 from pointsman_server.resolving import Answer
 from pointsman_server.rpc.calls import Call
 from pointsman_server.rpc.statuses import status_of

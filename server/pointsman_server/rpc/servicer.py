@@ -14,7 +14,7 @@ from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotF
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.epochs.tracker import Tokens
 from pointsman_server.importing import Importer
-from pointsman_server.ports import Outcome, RouteStore
+from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.resolving import Answer, Resolver
 from pointsman_server.rpc import calls, convert
 from pointsman_server.rpc.calls import Context

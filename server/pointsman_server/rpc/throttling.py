@@ -10,7 +10,7 @@ from typing import Any
 
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.limiting import Limiter, Limits
-from pointsman_server.ports import QuotaUnavailable, SharedQuota, Taking
+from pointsman_server.ports.store import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import SERVICE, calls
 from pointsman_server.rpc.calls import Context
 from pointsman_server.rpc.stage import Handler, Method, Stage

@@ -17,7 +17,7 @@ from pointsman_server.adapters.redis import scripts
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.domain.codec import route_to_message
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports import Clock
+from pointsman_server.ports.store import Clock
 from tests.support.changes import make_change
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"

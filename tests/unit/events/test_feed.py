@@ -9,7 +9,7 @@ from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.events.feed import Feed
-from pointsman_server.ports import BrokerUnavailable, Clock, Intent
+from pointsman_server.ports.store import BrokerUnavailable, Clock, Intent
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
@@ -59,7 +59,7 @@ async def write(store: MemoryStore, count: int) -> list[Change]:
             await changer.create(Create(KEY, "https://a.internal", {}), INTENT)
         else:
             await changer.update(Update(KEY, f"https://a{clock.revision}.internal"), INTENT)
-    from pointsman_server.ports import ChangeQuery
+    from pointsman_server.ports.store import ChangeQuery
 
     return await store.list_changes(ChangeQuery(limit=10_000))
 

@@ -8,7 +8,7 @@ from pointsman_server.backoff import Backoff
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.relay import Relay
-from pointsman_server.ports import RelayState
+from pointsman_server.ports.store import RelayState
 from tests.support.changes import make_change
 
 

@@ -18,7 +18,7 @@ from pointsman_server.domain.codec import key_to_message, route_to_message
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports import Lookup
+from pointsman_server.ports.store import Lookup
 from pointsman_server.resolving import Answer, Bounds, Resolver, Source
 from pointsman_server.rpc import SERVICE, cold, convert, interceptors, statuses
 from pointsman_server.rpc.admission import Admission

@@ -18,7 +18,7 @@ from pointsman_server.domain.errors import (
     RoutesExist,
 )
 from pointsman_server.domain.routes import Wanted
-from pointsman_server.ports import Clock, Existing, Imported, Intent, LockedImport, Merged
+from pointsman_server.ports.store import Clock, Existing, Imported, Intent, LockedImport, Merged
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
 STAGING = """

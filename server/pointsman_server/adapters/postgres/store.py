@@ -18,7 +18,7 @@ from pointsman_server.adapters.postgres.rows import (
     route_to_json,
 )
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.ports import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
+from pointsman_server.ports.store import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
 
 NOTIFY_CHANNEL = "route_changes"
 

@@ -1,0 +1,1 @@
+"""What the use cases require of the outside. The docstrings are law; tests/contract checks every implementation."""
