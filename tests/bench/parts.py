@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.auth.authenticator import Authenticator, Credentials, limit_of_failures
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.codec import key_from_message
 from pointsman_server.domain.identity import EVERYTHING, Credential, Identity, Pattern
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.limiting import Limits
-from pointsman_server.resolving import Answer, Resolver
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import SERVICE, access, convert, interceptors
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.guards import Guards

@@ -17,7 +17,6 @@ from google.rpc import status_pb2
 
 from pointsman.v1 import error_reason_pb2
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.changing import Changer
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
@@ -46,7 +45,8 @@ from pointsman_server.ports.store import (
     Remembered,
     RouteQuery,
 )
-from pointsman_server.resolving import Resolver
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission

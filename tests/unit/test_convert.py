@@ -17,7 +17,7 @@ from pointsman_server.domain.codec import change_to_message, key_to_message, rou
 from pointsman_server.domain.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import ChangeQuery, RouteQuery
-from pointsman_server.resolving import Answer, Source
+from pointsman_server.reads.resolver import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.calls import Call
 from pointsman_server.turns import Turns

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from pointsman_server.adapters import kafka
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
@@ -32,7 +31,8 @@ from pointsman_server.ops.health_checks import Checks, Engines, Logs
 from pointsman_server.ops.health_monitor import Monitor
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.store import BrokerUnavailable, Clock, Poison
-from pointsman_server.resolving import Bounds, Resolver
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.servicer import RouteServicer
 from pointsman_server.telemetry.logs import get_logger

@@ -11,7 +11,7 @@ from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Gate
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.limiting import Limits
-from pointsman_server.resolving import NearestCache, Resolver
+from pointsman_server.reads.resolver import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE, access, tls, transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk

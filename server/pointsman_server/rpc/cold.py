@@ -23,7 +23,7 @@ from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import KEY_PART, RouteKey
-from pointsman_server.resolving import Answer, Resolver
+from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import calls, refusals, statuses, wire
 from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.refusals import Refusal

@@ -17,8 +17,8 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_bytes, rest_from_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Snapshot
+from pointsman_server.reads.resolver import ACTIVE, INACTIVE, Answer, Found, NearestCache, Source
 from pointsman_server.remembering import remember
-from pointsman_server.resolving import ACTIVE, INACTIVE, Answer, Found, NearestCache, Source
 from pointsman_server.rpc import convert, wire
 from pointsman_server.rpc.guards import Guards, Metadata
 from pointsman_server.telemetry.tally import Tally

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.domain.codec import key_to_message, route_to_message
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Lookup
-from pointsman_server.resolving import Answer, Bounds, Resolver, Source
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
 from pointsman_server.rpc import SERVICE, cold, convert, interceptors, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.cold import ColdAnswers

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.domain.codec import key_to_message
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.resolving import Resolver
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.guards import Guards

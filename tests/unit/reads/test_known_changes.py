@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.adapters.known_changes import KnownChanges
+from pointsman_server.reads.known_changes import KnownChanges
 
 
 def test_the_last_change_of_a_key_is_known_and_0_is_that_of_others() -> None:

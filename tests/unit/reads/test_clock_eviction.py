@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.adapters.places import Places
+from pointsman_server.reads.clock_eviction import Places
 
 
 def filled(*keys: bytes) -> Places:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.adapters.local_cache import JITTER, LocalCache
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.resolving import Common
+from pointsman_server.reads.local_cache import JITTER, LocalCache
+from pointsman_server.reads.resolver import Common
 from tests.support.fakes import BIRTH, ManualClock
 
 K1, K2 = RouteKey("a", "b", "c", "v1"), RouteKey("a", "b", "c", "v2")

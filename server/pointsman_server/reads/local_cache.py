@@ -7,13 +7,13 @@ from functools import lru_cache
 from struct import Struct
 from sys import intern
 
-from pointsman_server.adapters.known_changes import KnownChanges
-from pointsman_server.adapters.places import Places
 from pointsman_server.domain.codec import key_to_bytes, rest_from_bytes, rest_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.reads.clock_eviction import Places
+from pointsman_server.reads.known_changes import KnownChanges
+from pointsman_server.reads.resolver import ABSENT, ACTIVE, INACTIVE, Common, Found
 from pointsman_server.remembering import remember
-from pointsman_server.resolving import ABSENT, ACTIVE, INACTIVE, Common, Found
 
 JITTER = 0.1
 MOST_COMMON = 10_000

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pointsman_server.adapters.local_cache import LocalCache
 from pointsman_server.domain.errors import (
     Overloaded,
     PointsmanError,
@@ -16,7 +15,8 @@ from pointsman_server.domain.errors import (
     StoreUnavailable,
 )
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.resolving import Answer, Bounds, Resolver, Source
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -279,7 +279,7 @@ async def test_a_store_that_lags_is_asked_until_it_is_at_min_revision(
             world.store.put(K2)
         await yield_once(0)
 
-    monkeypatch.setattr("pointsman_server.resolving.asyncio.sleep", sleep)
+    monkeypatch.setattr("pointsman_server.reads.resolver.asyncio.sleep", sleep)
     assert (await world.resolve(K1, 2)).snapshot.as_of == 2
     assert len(pauses) == 3
 
@@ -297,7 +297,7 @@ async def test_a_min_revision_that_is_not_reached_within_patience_is_an_error_th
         world.now.advance(seconds)
         await yield_once(0)
 
-    monkeypatch.setattr("pointsman_server.resolving.asyncio.sleep", sleep)
+    monkeypatch.setattr("pointsman_server.reads.resolver.asyncio.sleep", sleep)
     with pytest.raises(RevisionNotReached) as refused:
         await world.resolver.resolve(K1, 9, fully_consistent=fully_consistent)
     assert refused.value.metadata == {"min_revision": "9", "revision": "1"}

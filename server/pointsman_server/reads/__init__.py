@@ -1,0 +1,1 @@
+"""The read path: local cache, shared cache, store."""
