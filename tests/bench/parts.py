@@ -16,7 +16,7 @@ from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import SERVICE, access, convert, interceptors
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.guards import Guards
-from pointsman_server.rpc.servicer import ResolveMeter, RouteServicer
+from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
 from pointsman_server.rpc.stage import Stage
 from pointsman_server.rpc.warm import WarmAnswers
 from pointsman_server.telemetry.metrics import Metrics

@@ -15,8 +15,8 @@ PATCHES = (
     ("changing.py", "await self._cache.mark(list(work.changed), token)", "pass"),
     ("changing.py", "await self._cache.settle(changed, token)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
-    ("rpc/servicer.py", "        return request.min_revision\n", "        return 0\n"),
-    ("rpc/servicer.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
+    ("rpc/route_service.py", "        return request.min_revision\n", "        return 0\n"),
+    ("rpc/route_service.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
 )
 
 

@@ -51,7 +51,7 @@ from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.access import authenticate
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.interceptors import Interceptor, stages
-from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier
 from tests.fuzz.hostile import CANARY

@@ -9,7 +9,8 @@ import pytest
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
-from pointsman_server.rpc import access, calls
+from pointsman_server.rpc import access
+from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.interceptors import Interceptor, Method, identify
 
 RESOLVE = Method("pointsman.v1.RouteService", "Resolve")

@@ -34,7 +34,7 @@ from pointsman_server.ports.store import BrokerUnavailable, Clock, Poison
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc.health import Health
-from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.turns import Turns

@@ -19,7 +19,7 @@ from pointsman_server.rpc.cold import ColdAnswers
 from pointsman_server.rpc.guards import Guards
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, opening, stages
-from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.shortcuts import shortcuts
 from pointsman_server.rpc.throttling import Throttling
 from pointsman_server.rpc.warm import WarmAnswers

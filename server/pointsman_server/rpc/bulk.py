@@ -13,7 +13,7 @@ from typing import Any
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.access import host_of
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.disconnecting import disconnect
 from pointsman_server.rpc.stage import Handler, Method, Stage

@@ -16,7 +16,7 @@ from pointsman_server.domain.routes import Change, Route, RouteKey, Wanted
 from pointsman_server.importing import Import
 from pointsman_server.ports.store import ChangeQuery, Existing, Imported, Intent, RouteQuery
 from pointsman_server.reads.resolver import Answer
-from pointsman_server.rpc.calls import Call
+from pointsman_server.rpc.call import Call
 from pointsman_server.rpc.statuses import status_of
 from pointsman_server.turns import Turns
 

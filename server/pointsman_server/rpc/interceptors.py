@@ -17,12 +17,14 @@ from grpc import StatusCode
 
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.errors import PointsmanError
-from pointsman_server.rpc import SERVICE, calls, refusals, statuses
+from pointsman_server.rpc import SERVICE, statuses
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.permission import authorize
-from pointsman_server.rpc.refusals import Refusal
+from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.shortcuts import Shortcut
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants

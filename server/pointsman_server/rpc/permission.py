@@ -7,8 +7,9 @@ from prometheus_client import Counter
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.rpc import SERVICE, calls
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.methods import METHODS
 from pointsman_server.rpc.stage import Handler, Method, Stage
 

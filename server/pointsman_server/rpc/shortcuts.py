@@ -8,7 +8,7 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.access import host_of
 from pointsman_server.rpc.bulk import Bulk
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.stage import Handler, Method
 from pointsman_server.rpc.warm import WarmAnswers
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.call import Context
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
 

@@ -11,8 +11,9 @@ from typing import Any
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.limiting import Limiter, Limits
 from pointsman_server.ports.store import QuotaUnavailable, SharedQuota, Taking
-from pointsman_server.rpc import SERVICE, calls
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.stage import Handler, Method, Stage
 
 READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})

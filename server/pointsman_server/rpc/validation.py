@@ -15,7 +15,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.apart import apart
 from pointsman_server.domain.errors import FieldViolation, InvalidField, MalformedRequest
 from pointsman_server.domain.routes import KEY_PART, KEY_PART_RULE
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.stage import Handler, Method, Stage
 
 MOST_ROUTES = 10_000

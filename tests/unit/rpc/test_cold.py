@@ -24,7 +24,7 @@ from pointsman_server.rpc import SERVICE, cold, convert, interceptors, statuses
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.cold import ColdAnswers
 from pointsman_server.rpc.guards import Guards
-from pointsman_server.rpc.servicer import RouteServicer
+from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.stage import Handler, Method
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.tally import Tally

@@ -10,7 +10,8 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.limiting import Limiter, Limits, Rate
 from pointsman_server.ports.store import QuotaUnavailable, Taking
-from pointsman_server.rpc import SERVICE, calls
+from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.stage import Method
 from pointsman_server.rpc.throttling import Throttling, tenants, throttle_callers, throttle_tenants
 

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from pointsman_server.rpc.calls import Call, Context
+from pointsman_server.rpc.call import Call, Context
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # A value that cannot be sent back as metadata, or that no database takes.

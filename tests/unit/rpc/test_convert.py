@@ -19,7 +19,7 @@ from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, 
 from pointsman_server.ports.store import ChangeQuery, RouteQuery
 from pointsman_server.reads.resolver import Answer, Source
 from pointsman_server.rpc import convert
-from pointsman_server.rpc.calls import Call
+from pointsman_server.rpc.call import Call
 from pointsman_server.turns import Turns
 from tests.support.fakes import BIRTH
 

@@ -9,7 +9,7 @@ from grpc import StatusCode
 
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
-from pointsman_server.rpc.calls import REQUEST_ID
+from pointsman_server.rpc.call import REQUEST_ID
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 

@@ -16,8 +16,9 @@ from pointsman_server.epochs.tracker import Tokens
 from pointsman_server.importing import Importer
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.resolver import Answer, Resolver
-from pointsman_server.rpc import calls, convert
-from pointsman_server.rpc.calls import Context
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc import convert
+from pointsman_server.rpc.call import Context
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.turns import Turns
 
