@@ -15,12 +15,12 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import SERVICE, access, convert, interceptors
 from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.guards import Guards
+from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
 from pointsman_server.rpc.stage import Stage
-from pointsman_server.rpc.warm import WarmAnswers
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.telemetry.tally import Tally
 from tests.bench import noop, requests
 
 # What a Python client sends, with a token of a usual length.

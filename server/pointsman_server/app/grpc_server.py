@@ -15,17 +15,17 @@ from pointsman_server.reads.resolver import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE, access, tls, transport
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk
-from pointsman_server.rpc.cold import ColdAnswers
-from pointsman_server.rpc.guards import Guards
+from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.handler import shortcuts
+from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import Interceptor, opening, stages
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.shortcuts import shortcuts
 from pointsman_server.rpc.throttling import Throttling
-from pointsman_server.rpc.warm import WarmAnswers
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.telemetry.tally import Tally
 from pointsman_server.turns import Turns
 
 log = get_logger(__name__)

@@ -23,9 +23,9 @@ from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.bulk import Bulk, bound_bulk
 from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.fastpath.handler import Shortcut
 from pointsman_server.rpc.permission import authorize
 from pointsman_server.rpc.refusal import Refusal
-from pointsman_server.rpc.shortcuts import Shortcut
 from pointsman_server.rpc.stage import Handler, Method, Stage
 from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
 from pointsman_server.rpc.validation import tolerant, validate

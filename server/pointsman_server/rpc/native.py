@@ -11,8 +11,8 @@ import pygrpc_native
 import pygrpc_native.aio
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from pointsman_server.rpc.cold import ColdAnswers
-from pointsman_server.rpc.guards import Metadata
+from pointsman_server.rpc.fastpath.guards import Metadata
+from pointsman_server.rpc.fastpath.misses import ColdAnswers
 
 Shortcut = Callable[[bytes, Callable[[], Metadata | None]], bytes | None]
 

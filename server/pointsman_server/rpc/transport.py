@@ -9,9 +9,9 @@ from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.cold import ColdAnswers
+from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.interceptors import Interceptor
-from pointsman_server.rpc.warm import WarmAnswers
 
 RESOLVE = f"/{SERVICE}/Resolve"
 Transport = Literal["grpcio", "native"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.rpc import wire
+from pointsman_server.rpc.fastpath import wire
 
 keys = st.builds(
     route_pb2.RouteKey,

@@ -20,14 +20,15 @@ from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Lookup
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
-from pointsman_server.rpc import SERVICE, cold, convert, interceptors, statuses
+from pointsman_server.rpc import SERVICE, convert, interceptors, statuses
 from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.cold import ColdAnswers
-from pointsman_server.rpc.guards import Guards
+from pointsman_server.rpc.fastpath import misses
+from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.stage import Handler, Method
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.telemetry.tally import Tally
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -244,7 +245,7 @@ async def test_a_call_that_began_after_a_write_does_not_join_a_load_from_before_
 def test_an_answer_is_what_protobuf_makes_of_it(source: Source, as_of: int, epoch: str, age: int, url: str) -> None:
     route = replace(MemoryStore().put(K1), url=url)
     answer = Answer(Snapshot(K1, route, as_of, epoch), source, age / 1000)
-    encoded = cold.encode(route_to_message(route).SerializeToString(), answer)
+    encoded = misses.encode(route_to_message(route).SerializeToString(), answer)
     found, expected = pb.ResolveResponse.FromString(encoded), convert.resolve_response(answer)
     assert found.provenance.age.ToMilliseconds() == pytest.approx(expected.provenance.age.ToMilliseconds(), abs=1)
     assert found.provenance.HasField("age")
@@ -296,14 +297,14 @@ async def test_a_key_that_breaks_the_rules_goes_the_long_way(world: World, field
 @pytest.mark.parametrize("more", [b"\xf8\x07\x01", b"\x0a\x01b", b"\x2a\x00"])
 def test_a_key_with_more_in_it_is_not_read(more: bytes) -> None:
     encoded = KEY.SerializeToString()
-    assert cold.read_key(encoded) == K1
-    assert cold.read_key(encoded + more) is None
+    assert misses.read_key(encoded) == K1
+    assert misses.read_key(encoded + more) is None
 
 
 @given(st.builds(KeyMessage, **{name: st.text("aZ9._-\n ä", max_size=4) for name in PARTS}))
 def test_keys_are_valid_by_the_rules_of_the_protos(message: KeyMessage) -> None:
     valid = not protovalidate.collect_violations(message)
-    assert (cold.read_key(message.SerializeToString()) is not None) == valid
+    assert (misses.read_key(message.SerializeToString()) is not None) == valid
 
 
 async def test_who_is_not_let_in_goes_the_long_way_and_is_asked_about_the_scope(world: World) -> None:
@@ -380,14 +381,14 @@ async def test_what_is_too_much_is_refused_at_once(world: World) -> None:
 async def test_a_bug_is_told_to_nobody_and_the_others_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.store.put(K1)
     world.store.put(K2)
-    encode = cold.encode
+    encode = misses.encode
 
     def broken(route: bytes, answer: Answer) -> bytes:
         if answer.snapshot.key == K1:
             raise RuntimeError("a secret")
         return encode(route, answer)
 
-    monkeypatch.setattr(cold, "encode", broken)
+    monkeypatch.setattr(misses, "encode", broken)
     bad, good = world.take(K1), world.take(K2)
     code, text, trailers = await world.end(bad)
     assert (code, text) == ("INTERNAL", statuses.INTERNAL_TEXT)

@@ -26,11 +26,12 @@ from pointsman_server.domain.routes import KEY_PART, RouteKey
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import refusal as refusals
-from pointsman_server.rpc import statuses, wire
-from pointsman_server.rpc.guards import Guards
+from pointsman_server.rpc import statuses
+from pointsman_server.rpc.fastpath import wire
+from pointsman_server.rpc.fastpath.counters import Waits
+from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.telemetry.logs import get_logger
-from pointsman_server.telemetry.tally import Waits
 
 log = get_logger(__name__)
 

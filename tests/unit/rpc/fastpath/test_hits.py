@@ -17,10 +17,10 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert
 from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.guards import Guards
-from pointsman_server.rpc.warm import WarmAnswers
+from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.telemetry.tally import Tally
 from tests.support.fakes import BIRTH, EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

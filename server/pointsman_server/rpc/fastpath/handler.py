@@ -9,8 +9,8 @@ from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.access import host_of
 from pointsman_server.rpc.bulk import Bulk
 from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.stage import Handler, Method
-from pointsman_server.rpc.warm import WarmAnswers
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")

@@ -1,0 +1,1 @@
+"""Resolve and BatchResolve from bytes to bytes."""
