@@ -13,13 +13,14 @@ from pointsman_server.domain.routes import Snapshot
 from pointsman_server.limiting import Limits
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Resolver
-from pointsman_server.rpc import SERVICE, access, convert, interceptors
-from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc import SERVICE, convert
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.chain import authentication, chain
+from pointsman_server.rpc.interceptors.stage import Stage
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
-from pointsman_server.rpc.stage import Stage
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
 
@@ -55,7 +56,7 @@ class Parts:
     def stages(self, who: Mapping[str, Stage] | None = None) -> dict[str, Stage]:
         """Give each stage its name, outermost first; ``who`` are those that find out who calls."""
         who = who or {}
-        order = interceptors.stages(
+        order = chain.stages(
             self.metrics,
             Admission(),
             access=tuple(who.values()),
@@ -74,7 +75,7 @@ class Parts:
 
     async def authenticate(self) -> dict[str, Stage]:
         """Make the stage of authentication."""
-        return {"authenticate": access.authenticate(await self.authenticator())}
+        return {"authenticate": authentication.authenticate(await self.authenticator())}
 
     def short_way(self, guards: Guards) -> Callable[[], bytes | None]:
         """Answer the request by its bytes."""

@@ -10,9 +10,9 @@ from typing import Any, cast
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.rpc import convert
-from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.fastpath.guards import Guards
-from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 from pointsman_server.telemetry import logs
 from tests.bench.parts import METADATA, Parts
 

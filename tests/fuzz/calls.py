@@ -48,9 +48,9 @@ from pointsman_server.ports.store import (
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, statuses
-from pointsman_server.rpc.access import authenticate
-from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.interceptors import Interceptor, stages
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.authentication import authenticate
+from pointsman_server.rpc.interceptors.chain import Interceptor, stages
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier

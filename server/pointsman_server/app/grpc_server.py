@@ -12,18 +12,18 @@ from pointsman_server.app.access import Gate
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.limiting import Limits
 from pointsman_server.reads.resolver import NearestCache, Resolver
-from pointsman_server.rpc import SERVICE, access, tls, transport
-from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.bulk import Bulk
+from pointsman_server.rpc import SERVICE, tls, transport
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.handler import shortcuts
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.health import Health
-from pointsman_server.rpc.interceptors import Interceptor, opening, stages
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.bulk_limit import Bulk
+from pointsman_server.rpc.interceptors.chain import Interceptor, authentication, opening, stages
+from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.throttling import Throttling
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.turns import Turns
@@ -94,7 +94,7 @@ class Front:
     def _make_server(self) -> Any:
         settings, gate = self._settings, self._gate
         pushback = transport.sends_pushback(self.transport)
-        who = (access.authenticate(gate.authenticator),) if gate.authenticator else ()
+        who = (authentication.authenticate(gate.authenticator),) if gate.authenticator else ()
         throttling = self._make_throttling()
         if guards := self._make_guards(throttling):
             self.warm, self.cold = self._make_warm(guards), self._make_cold(guards)

@@ -103,7 +103,7 @@ def _credential(subject: str) -> Credential:
 
 
 def _permission(text: str) -> Permission:
-    from pointsman_server.rpc.methods import METHODS
+    from pointsman_server.rpc.interceptors.method_permissions import METHODS
 
     if text in set(Permission):
         return Permission(text)

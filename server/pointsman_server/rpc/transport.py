@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
-from pointsman_server.rpc.interceptors import Interceptor
+from pointsman_server.rpc.interceptors.chain import Interceptor
 
 RESOLVE = f"/{SERVICE}/Resolve"
 Transport = Literal["grpcio", "native"]

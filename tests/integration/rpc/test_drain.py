@@ -11,7 +11,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.domain.errors import ShuttingDown
-from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.interceptors.admission import Admission
 from tests.support.engines import fresh_redis
 from tests.support.refusals import refused
 from tests.support.servers import serving, settings

@@ -6,11 +6,11 @@ from typing import Any
 
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.access import host_of
-from pointsman_server.rpc.bulk import Bulk
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
-from pointsman_server.rpc.stage import Handler, Method
+from pointsman_server.rpc.interceptors.authentication import host_of
+from pointsman_server.rpc.interceptors.bulk_limit import Bulk
+from pointsman_server.rpc.interceptors.stage import Handler, Method
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")

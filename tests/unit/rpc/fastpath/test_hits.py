@@ -16,10 +16,10 @@ from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert
-from pointsman_server.rpc.admission import Admission
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import BIRTH, EPOCH, ManualClock, MemoryCache, MemoryStore
 

@@ -20,14 +20,15 @@ from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Lookup
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
-from pointsman_server.rpc import SERVICE, convert, interceptors, statuses
-from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc import SERVICE, convert, statuses
 from pointsman_server.rpc.fastpath import misses
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.chain import chain
+from pointsman_server.rpc.interceptors.stage import Handler, Method
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.stage import Handler, Method
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
@@ -128,9 +129,7 @@ class World:
             self.resolver, *(cast("Any", None) for _ in range(4)), metrics=self.metrics
         ).Resolve
         for stage in reversed(
-            interceptors.stages(
-                self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=0, pushback=False
-            )
+            chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=0, pushback=False)
         ):
             self._long = stage(Method(SERVICE, "Resolve"), self._long)
 

@@ -7,7 +7,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.identity import PERMISSIONS, Permission, Role, Scope
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.methods import METHODS
+from pointsman_server.rpc.interceptors.method_permissions import METHODS
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["RouteService"]
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")

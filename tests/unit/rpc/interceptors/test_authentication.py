@@ -9,9 +9,8 @@ import pytest
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
-from pointsman_server.rpc import access
 from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.interceptors import Interceptor, Method, identify
+from pointsman_server.rpc.interceptors.chain import Interceptor, Method, authentication, identify
 
 RESOLVE = Method("pointsman.v1.RouteService", "Resolve")
 ME = Identity("jwt:me", Credential.BEARER_TOKEN)
@@ -50,7 +49,7 @@ class Context:
 
 
 def shown(context: Context, *authorization: str) -> Credentials:
-    return access.shown(cast("Any", context), authorization)
+    return authentication.shown(cast("Any", context), authorization)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def shown(context: Context, *authorization: str) -> Credentials:
     ],
 )
 def test_a_host_is_an_address_or_the_network_of_one(peer: str, host: str) -> None:
-    assert access.host_of(peer) == host
+    assert authentication.host_of(peer) == host
 
 
 def test_the_names_of_a_certificate_are_read_by_kind() -> None:
@@ -108,7 +107,7 @@ async def subject_seen(authenticator: Authenticator, method: Method, context: Co
     async def handler(_request: Any, _context: Any) -> str:
         return calls.current().actor
 
-    handle = identify(method, access.authenticate(authenticator)(method, handler))
+    handle = identify(method, authentication.authenticate(authenticator)(method, handler))
     return cast("str", await handle(None, cast("Any", context)))
 
 
@@ -181,7 +180,7 @@ async def outcome(behaviour: Any, context: Any) -> Any:
 async def test_a_stream_of_any_form_begins_only_for_who_may(
     authenticator: Authenticator, make: Any, kind: str, behaviour: Any, answer: Any
 ) -> None:
-    interceptor = Interceptor((), (identify, access.authenticate(authenticator)))
+    interceptor = Interceptor((), (identify, authentication.authenticate(authenticator)))
     wrapped = getattr(await handler_of(interceptor, make(behaviour)), kind)
 
     assert await outcome(wrapped, Context(("authorization", "Bearer good"))) == answer

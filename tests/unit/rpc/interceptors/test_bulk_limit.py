@@ -10,8 +10,8 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.bulk import SIZES, Bulk, bound_bulk
-from pointsman_server.rpc.stage import Method
+from pointsman_server.rpc.interceptors.bulk_limit import SIZES, Bulk, bound_bulk
+from pointsman_server.rpc.interceptors.stage import Method
 
 
 class FakeContext:

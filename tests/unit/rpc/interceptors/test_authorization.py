@@ -13,8 +13,8 @@ from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.permission import authorize
-from pointsman_server.rpc.stage import Method
+from pointsman_server.rpc.interceptors.authorization import authorize
+from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.telemetry.metrics import Metrics
 
 

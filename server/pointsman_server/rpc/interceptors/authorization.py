@@ -10,8 +10,8 @@ from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.methods import METHODS
-from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.method_permissions import METHODS
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 
 
 def authorize(permissions: Permissions, denied: Counter) -> Stage:

@@ -20,15 +20,15 @@ from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import refusal as refusals
-from pointsman_server.rpc.admission import Admission
-from pointsman_server.rpc.bulk import Bulk, bound_bulk
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath.handler import Shortcut
-from pointsman_server.rpc.permission import authorize
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.authorization import authorize
+from pointsman_server.rpc.interceptors.bulk_limit import Bulk, bound_bulk
+from pointsman_server.rpc.interceptors.rate_limiting import Throttling, throttle_callers, throttle_tenants
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.validation import tolerant, validate
 from pointsman_server.rpc.refusal import Refusal
-from pointsman_server.rpc.stage import Handler, Method, Stage
-from pointsman_server.rpc.throttling import Throttling, throttle_callers, throttle_tenants
-from pointsman_server.rpc.validation import tolerant, validate
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pointsman_server.domain.errors import Overloaded, ShuttingDown
-from pointsman_server.rpc.admission import Admission
+from pointsman_server.rpc.interceptors.admission import Admission
 
 
 def enter(admission: Admission, times: int) -> None:

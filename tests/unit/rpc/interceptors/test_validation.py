@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.rpc.validation import is_plainly_valid
+from pointsman_server.rpc.interceptors.validation import is_plainly_valid
 
 VALIDATOR = protovalidate.Validator()
 # Texts near the borders of the rules: good ones, and what could be taken for a line of its own.

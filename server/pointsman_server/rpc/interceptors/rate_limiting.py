@@ -14,7 +14,7 @@ from pointsman_server.ports.store import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 
 READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})
 # What calls for many routes cost; all others cost one. A request may be anything yet, even no message.

@@ -10,7 +10,7 @@ from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH_FILE
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 
 AUTHORIZATION = "authorization"
 # Probes have no credentials, and learn nothing but whether the server serves.

@@ -12,8 +12,8 @@ from pointsman_server.limiting import Limiter, Limits, Rate
 from pointsman_server.ports.store import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.stage import Method
-from pointsman_server.rpc.throttling import Throttling, tenants, throttle_callers, throttle_tenants
+from pointsman_server.rpc.interceptors.rate_limiting import Throttling, tenants, throttle_callers, throttle_tenants
+from pointsman_server.rpc.interceptors.stage import Method
 
 READS = ("Resolve", "BatchResolve", "Get", "List", "ListChanges")
 WRITES = ("Create", "Update", "Activate", "Deactivate", "Delete", "Import")

@@ -1,0 +1,1 @@
+"""What every call passes: see chain for the order and its reasons."""
