@@ -273,8 +273,8 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
         from pointsman_server.app.application import application
         from pointsman_server.app.grpc_server import ListenError
         from pointsman_server.embedded import EngineError
-        from pointsman_server.rpc.tls import BadCertificates
-        from pointsman_server.rpc.transport import TransportUnavailable
+        from pointsman_server.rpc.transport.server import TransportUnavailable
+        from pointsman_server.rpc.transport.tls import BadCertificates
 
         if with_kafka:
             kafka.load()

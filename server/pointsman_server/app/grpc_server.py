@@ -12,7 +12,7 @@ from pointsman_server.app.access import Gate
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.limiting import Limits
 from pointsman_server.reads.resolver import NearestCache, Resolver
-from pointsman_server.rpc import SERVICE, tls, transport
+from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.handler import shortcuts
@@ -24,6 +24,8 @@ from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.chain import Interceptor, authentication, opening, stages
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
+from pointsman_server.rpc.transport.server import server as transport
+from pointsman_server.rpc.transport.server import tls
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.turns import Turns

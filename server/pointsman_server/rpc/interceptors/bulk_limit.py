@@ -14,9 +14,9 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
-from pointsman_server.rpc.disconnecting import disconnect
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.transport.disconnect import disconnect
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.turns import Turns
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pointsman_server.rpc.disconnecting import disconnect
+from pointsman_server.rpc.transport.disconnect import disconnect
 
 
 def pairs(family: socket.AddressFamily, host: str, client: str) -> Iterator[tuple[socket.socket, socket.socket]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pointsman_server.adapters.files import certificates
-from pointsman_server.rpc import tls
-from pointsman_server.rpc.tls import BadCertificates, Certificates
+from pointsman_server.rpc.transport.server import tls
+from pointsman_server.rpc.transport.tls import BadCertificates, Certificates
 from tests.support.certificates import Authority, Pair, TlsFiles
 from tests.support.fakes import ManualClock
 

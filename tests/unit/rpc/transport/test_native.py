@@ -24,7 +24,7 @@ def test_what_a_shortcut_answers_goes_no_further_and_everything_else_does(monkey
     import pygrpc_native
     import pygrpc_native.aio
 
-    from pointsman_server.rpc.native import Server
+    from pointsman_server.rpc.transport.native import Server
 
     passed: list[object] = []
     monkeypatch.setattr(pygrpc_native.aio.Server, "_on_events", lambda _self, events: passed.extend(events))
@@ -58,7 +58,7 @@ def test_what_is_taken_to_be_answered_later_goes_no_further_until_the_server_sto
     import pygrpc_native
     import pygrpc_native.aio
 
-    from pointsman_server.rpc.native import Server
+    from pointsman_server.rpc.transport.native import Server
 
     passed: list[object] = []
     monkeypatch.setattr(pygrpc_native.aio.Server, "_on_events", lambda _self, events: passed.extend(events))

@@ -124,7 +124,7 @@ def make_server(
     if transport == "grpcio":
         return grpc.aio.server(interceptors=[interceptor], options=options)
     # pygrpc-native is not there on every platform.
-    from pointsman_server.rpc.native import Server
+    from pointsman_server.rpc.transport.native import Server
 
     server = Server(interceptors=[interceptor], options=options)
     server.shortcuts = {RESOLVE: warm.resolve} if warm else {}

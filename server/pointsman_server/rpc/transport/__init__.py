@@ -1,0 +1,1 @@
+"""The gRPC servers behind one setting, and TLS."""
