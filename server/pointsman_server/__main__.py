@@ -20,7 +20,7 @@ import typer
 from pointsman_server.cli import keys, policy
 from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.config.settings import Role, Settings, SettingsError
-from pointsman_server.lasting import lasting
+from pointsman_server.runtime.gc_freeze import lasting
 
 STARTED = time.monotonic()
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pointsman_server.batching import Batcher
 from pointsman_server.domain.errors import (
     FieldViolation,
     InvalidField,
@@ -31,6 +30,7 @@ from pointsman_server.ports.store import (
     RouteCache,
     RouteStore,
 )
+from pointsman_server.runtime.batcher import Batcher
 
 logger = logging.getLogger(__name__)
 

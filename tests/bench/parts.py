@@ -10,7 +10,6 @@ from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.codec import key_from_message
 from pointsman_server.domain.identity import EVERYTHING, Credential, Identity, Pattern
 from pointsman_server.domain.routes import Snapshot
-from pointsman_server.limiting import Limits
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import SERVICE, convert
@@ -21,6 +20,7 @@ from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.chain import authentication, chain
 from pointsman_server.rpc.interceptors.stage import Stage
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
+from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
 

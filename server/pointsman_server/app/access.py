@@ -10,7 +10,7 @@ from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.config.settings import Settings
-from pointsman_server.refreshing import Refreshed
+from pointsman_server.runtime.refreshed import Refreshed
 from pointsman_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -35,9 +35,9 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.route_service import RouteServicer
+from pointsman_server.runtime.fair_share import Turns
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 

@@ -10,7 +10,6 @@ from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serv
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Gate
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
-from pointsman_server.limiting import Limits
 from pointsman_server.reads.resolver import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.counters import Tally
@@ -26,9 +25,10 @@ from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport.server import server as transport
 from pointsman_server.rpc.transport.server import tls
+from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 

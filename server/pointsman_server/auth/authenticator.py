@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.limiting import Limiter, Rate
 from pointsman_server.ports.store import CredentialVerifier
-from pointsman_server.remembering import remember
+from pointsman_server.runtime.bounded_dict import remember
+from pointsman_server.runtime.rate_limiter import Limiter, Rate
 
 API_KEY_PREFIX = "pmk_"
 MOST_REMEMBERED = 4096

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.grants import grant_texts
 from pointsman_server.domain.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
-from pointsman_server.remembering import remember
+from pointsman_server.runtime.bounded_dict import remember
 
 # What is remembered at most; a new entry replaces the oldest. A decision takes about 300 bytes.
 MOST_DECISIONS = 50_000

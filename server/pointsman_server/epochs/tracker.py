@@ -16,7 +16,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from pointsman_server.batching import Batcher
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
 from pointsman_server.ports.store import (
@@ -36,6 +35,7 @@ from pointsman_server.ports.store import (
     RouteStore,
     RouteTransaction,
 )
+from pointsman_server.runtime.batcher import Batcher
 
 logger = logging.getLogger(__name__)
 

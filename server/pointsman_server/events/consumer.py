@@ -7,10 +7,10 @@ What failed comes again until it succeeds: a change is never skipped, so handler
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from pointsman_server.backoff import Backoff
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, ChangeSource, Delivery, Poison, RouteCache
+from pointsman_server.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from pointsman_server.backoff import Backoff
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.store import BrokerUnavailable, ChangePublisher, Leadership, RelayLog
+from pointsman_server.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.reads.clock_eviction import Places
 from pointsman_server.reads.known_changes import KnownChanges
 from pointsman_server.reads.resolver import ABSENT, ACTIVE, INACTIVE, Common, Found
-from pointsman_server.remembering import remember
+from pointsman_server.runtime.bounded_dict import remember
 
 JITTER = 0.1
 MOST_COMMON = 10_000

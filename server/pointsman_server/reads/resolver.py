@@ -10,13 +10,13 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
-from pointsman_server.batching import Batcher, Told, settle
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.store import Lookup, RouteCache, RouteStore
-from pointsman_server.turns import Turns
+from pointsman_server.runtime.batcher import Batcher, Told, settle
+from pointsman_server.runtime.fair_share import Turns
 
 
 class Source(StrEnum):

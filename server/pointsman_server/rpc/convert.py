@@ -18,7 +18,7 @@ from pointsman_server.ports.store import ChangeQuery, Existing, Imported, Intent
 from pointsman_server.reads.resolver import Answer
 from pointsman_server.rpc.call import Call
 from pointsman_server.rpc.statuses import status_of
-from pointsman_server.turns import Turns
+from pointsman_server.runtime.fair_share import Turns
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000

@@ -7,7 +7,6 @@ from typing import TypeVar
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
-from pointsman_server.apart import apart
 from pointsman_server.changing import Changer
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
@@ -19,8 +18,9 @@ from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Context
+from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.offload import apart
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.turns import Turns
 
 # Decoding a key costs a microsecond.
 KEYS_IN_A_TURN = 250

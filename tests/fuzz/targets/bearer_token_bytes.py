@@ -17,7 +17,7 @@ from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
 from pointsman_server.auth.authenticator import Credentials
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import Identity
-from pointsman_server.refreshing import Refreshed
+from pointsman_server.runtime.refreshed import Refreshed
 from tests.fuzz.callers import ED25519, JWKS, STRANGER, authenticator, check_refusal
 
 MODULES = ("pointsman_server.adapters.jwt", "pointsman_server.auth.authenticator", "jwt")

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pointsman_server.adapters.jwt.keys import MOST_KEYS, Key, parse_keys
 from pointsman_server.config.types import ALGORITHMS
-from pointsman_server.refreshing import RefreshFailed
+from pointsman_server.runtime.refreshed import RefreshFailed
 from tests.fuzz.callers import JWKS
 from tests.fuzz.hostile import CANARY
 

@@ -4,11 +4,11 @@ from typing import Any, cast
 
 import pytest
 
-from pointsman_server.backoff import Backoff
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Snapshot
 from pointsman_server.events.consumer import CacheHandler, Consumer
 from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, Delivery, Poison, RouteCache
+from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 
 

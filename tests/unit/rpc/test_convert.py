@@ -20,7 +20,7 @@ from pointsman_server.ports.store import ChangeQuery, RouteQuery
 from pointsman_server.reads.resolver import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Call
-from pointsman_server.turns import Turns
+from pointsman_server.runtime.fair_share import Turns
 from tests.support.fakes import BIRTH
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

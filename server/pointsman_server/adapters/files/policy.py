@@ -15,7 +15,7 @@ from pointsman_server.auth.permissions import Policy, Rule
 from pointsman_server.config.types import did_you_mean
 from pointsman_server.domain.grants import parse_names, parse_role
 from pointsman_server.domain.identity import ANY, Grant, Pattern
-from pointsman_server.refreshing import RefreshFailed
+from pointsman_server.runtime.refreshed import RefreshFailed
 
 LARGEST_BYTES = 1 << 20
 KEYS = ("subjects", "claim", "value", "roles", "tenants", "envs")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import aiohttp
 
-from pointsman_server.refreshing import RefreshFailed
+from pointsman_server.runtime.refreshed import RefreshFailed
 
 MOST_BYTES = 256 << 10
 # Callers whose key is not known wait so long.

@@ -9,7 +9,7 @@ from jwt import PyJWK
 from jwt.algorithms import AllowedPublicKeys
 from jwt.exceptions import PyJWTError
 
-from pointsman_server.refreshing import RefreshFailed
+from pointsman_server.runtime.refreshed import RefreshFailed
 
 # algorithm → what the key must be: its kty, and its crv where the type has curves (RFC 7518 §3.1, RFC 8037 §3.1).
 _FITTING: Mapping[str, tuple[str, str]] = {

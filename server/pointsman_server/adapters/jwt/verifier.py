@@ -24,7 +24,7 @@ from pointsman_server.adapters.jwt.keys import Key, Keys
 from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential, Grant, Identity
-from pointsman_server.refreshing import Refreshed
+from pointsman_server.runtime.refreshed import Refreshed
 
 LONGEST_TOKEN = 8 << 10
 LONGEST_SUBJECT = 200

@@ -9,7 +9,6 @@ from typing import Any
 from pointsman_server.adapters.postgres.connection import COMMIT, Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import CLOCK, FIND_REQUESTS, NOTIFY_CHANNEL
-from pointsman_server.apart import apart
 from pointsman_server.domain.errors import (
     MOST_VIOLATIONS,
     FieldViolation,
@@ -19,6 +18,7 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Wanted
 from pointsman_server.ports.store import Clock, Existing, Imported, Intent, LockedImport, Merged
+from pointsman_server.runtime.offload import apart
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
 STAGING = """

@@ -8,9 +8,9 @@ from pointsman_server.auth.authenticator import Authenticator
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import ANONYMOUS, Identity, Permission, Scope
-from pointsman_server.limiting import Limits
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.authentication import AUTHORIZATION
+from pointsman_server.runtime.rate_limiter import Limits
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

@@ -18,11 +18,11 @@ from pointsman_server.domain.codec import key_from_bytes, rest_from_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.reads.resolver import ACTIVE, INACTIVE, Answer, Found, NearestCache, Source
-from pointsman_server.remembering import remember
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import wire
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards, Metadata
+from pointsman_server.runtime.bounded_dict import remember
 
 MOST_TERMS = 10_000
 LONGEST_TERMS = 128

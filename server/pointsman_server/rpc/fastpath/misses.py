@@ -18,7 +18,6 @@ from grpc import StatusCode
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
-from pointsman_server.batching import Told
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Scope
@@ -31,6 +30,7 @@ from pointsman_server.rpc.fastpath import wire
 from pointsman_server.rpc.fastpath.counters import Waits
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.runtime.batcher import Told
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)

@@ -17,8 +17,8 @@ from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 from pointsman_server.rpc.transport.disconnect import disconnect
+from pointsman_server.runtime.fair_share import Turns
 from pointsman_server.telemetry.logs import get_logger
-from pointsman_server.turns import Turns
 
 log = get_logger(__name__)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.limiting import Limiter, Limits
 from pointsman_server.ports.store import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.runtime.rate_limiter import Limiter, Limits
 
 READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})
 # What calls for many routes cost; all others cost one. A request may be anything yet, even no message.

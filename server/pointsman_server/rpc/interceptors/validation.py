@@ -12,11 +12,11 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.apart import apart
 from pointsman_server.domain.errors import FieldViolation, InvalidField, MalformedRequest
 from pointsman_server.domain.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.runtime.offload import apart
 
 MOST_ROUTES = 10_000
 # Four lines of a key, and one of a URL. That alone has a colon, so no line can pass for one of another kind.

@@ -9,7 +9,7 @@ import pytest
 from pointsman_server.adapters.files.policy import LARGEST_BYTES, PolicyError, load_policy, parse_policy, read_policy
 from pointsman_server.auth.permissions import Policy, Rule
 from pointsman_server.domain.identity import Grant, Pattern, Role
-from pointsman_server.refreshing import Refreshed
+from pointsman_server.runtime.refreshed import Refreshed
 
 GOOD = """
 [[grant]]

@@ -8,7 +8,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from pointsman_server.adapters.jwt.keys import MOST_KEYS, parse_keys
 from pointsman_server.config.types import ALGORITHMS
-from pointsman_server.refreshing import RefreshFailed
+from pointsman_server.runtime.refreshed import RefreshFailed
 from tests.support.issuer import SigningKey, jwks, private_key
 
 RSA, EC, OKP = SigningKey("rsa", "RSA"), SigningKey("ec", "EC"), SigningKey("okp", "OKP")

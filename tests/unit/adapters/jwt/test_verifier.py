@@ -10,7 +10,7 @@ from pointsman_server.adapters.jwt.verifier import MESSAGES, Rules, TokenVerifie
 from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
-from pointsman_server.refreshing import Refreshed, RefreshFailed
+from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed
 from tests.support.bad_tokens import BAD_CLAIMS, BAD_TOKENS, EC, OKP, RSA
 from tests.support.fakes import ManualClock
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, forged, jwks

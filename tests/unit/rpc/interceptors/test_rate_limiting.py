@@ -8,12 +8,12 @@ import pytest
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.limiting import Limiter, Limits, Rate
 from pointsman_server.ports.store import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling, tenants, throttle_callers, throttle_tenants
 from pointsman_server.rpc.interceptors.stage import Method
+from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 
 READS = ("Resolve", "BatchResolve", "Get", "List", "ListChanges")
 WRITES = ("Create", "Update", "Activate", "Deactivate", "Delete", "Import")

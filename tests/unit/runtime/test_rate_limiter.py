@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.limiting import Limiter, Limits, Rate
+from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 from tests.support.fakes import ManualClock
 
 NS = 1_000_000_000

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.batching import Batcher
 from pointsman_server.domain.errors import Overloaded, StoreUnavailable
+from pointsman_server.runtime.batcher import Batcher
 from tests.support.fakes import Gate
 
 

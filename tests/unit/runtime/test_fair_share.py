@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pointsman_server.turns import Turns
+from pointsman_server.runtime.fair_share import Turns
 
 
 async def test_map_keeps_the_order():

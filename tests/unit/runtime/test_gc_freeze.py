@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pointsman_server.lasting import lasting
+from pointsman_server.runtime.gc_freeze import lasting
 
 
 class Cycle:

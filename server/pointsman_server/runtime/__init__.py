@@ -1,0 +1,1 @@
+"""Mechanisms without knowledge of routes: batching, back-off, limits, threads."""
