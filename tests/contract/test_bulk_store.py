@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.changing import Activate, Changer, Create, Deactivate, Update
 from pointsman_server.domain.errors import MOST_VIOLATIONS, RequestIdReused, RevisionsMismatch, RouteExists, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey, Wanted
-from pointsman_server.ledger import Ledger
 from pointsman_server.ports.store import (
     Asked,
     BulkStore,
@@ -30,6 +28,8 @@ from pointsman_server.ports.store import (
     RouteQuery,
     RouteStore,
 )
+from pointsman_server.writes.group_commit import Activate, Changer, Create, Deactivate, Update
+from pointsman_server.writes.ledger import Ledger
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
 

@@ -11,10 +11,8 @@ import pytest
 
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.changing import Activate, Changer, Create, Deactivate, Delete, Update
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ledger import Ledger
 from pointsman_server.ports.store import (
     Asked,
     ChangeQuery,
@@ -26,6 +24,8 @@ from pointsman_server.ports.store import (
     RouteQuery,
     RouteStore,
 )
+from pointsman_server.writes.group_commit import Activate, Changer, Create, Deactivate, Delete, Update
+from pointsman_server.writes.ledger import Ledger
 from tests.support import changes as support
 from tests.support.fakes import MemoryCache, MemoryStore
 

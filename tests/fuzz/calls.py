@@ -18,7 +18,6 @@ from google.rpc import status_pb2
 from pointsman.v1 import error_reason_pb2
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.changing import Changer
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Credential
 from pointsman_server.domain.routes import (
@@ -33,7 +32,6 @@ from pointsman_server.domain.routes import (
     url_problem,
 )
 from pointsman_server.epochs.tracker import Epochs, Tokens
-from pointsman_server.importing import Importer
 from pointsman_server.ports.store import (
     Asked,
     ChangeQuery,
@@ -53,6 +51,8 @@ from pointsman_server.rpc.interceptors.authentication import authenticate
 from pointsman_server.rpc.interceptors.chain import Interceptor, stages
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.writes.bulk_import import Importer
+from pointsman_server.writes.group_commit import Changer
 from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier
 from tests.fuzz.hostile import CANARY
 from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport

@@ -12,11 +12,11 @@ from pointsman_server.adapters.postgres.connection import Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.changing import Changer, Create
 from pointsman_server.domain.errors import Overloaded, RouteExists, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.embedded import start
 from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.writes.group_commit import Changer, Create
 from tests.support.fakes import MemoryCache, Wire
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

@@ -18,12 +18,12 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import RedisCache
-from pointsman_server.changing import Changer, Update
 from pointsman_server.cli import restore as restoring
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.epochs.tracker import Epochs, GuardedStore
 from pointsman_server.ports.store import Clock, Intent, Lookup
+from pointsman_server.writes.group_commit import Changer, Update
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.fakes import BIRTH
 from tests.support.kafka import KafkaBroker

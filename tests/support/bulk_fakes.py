@@ -7,7 +7,6 @@ from typing import cast
 
 from pointsman_server.domain.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, Wanted
-from pointsman_server.ledger import Ledger
 from pointsman_server.ports.store import (
     Clock,
     Existing,
@@ -19,6 +18,7 @@ from pointsman_server.ports.store import (
     Outcome,
     Remembered,
 )
+from pointsman_server.writes.ledger import Ledger
 from tests.support.fakes import MemoryStore
 
 

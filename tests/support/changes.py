@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
-from pointsman_server.ledger import Ledger
 from pointsman_server.ports.store import Asked, Intent, RouteStore, RouteTransaction
+from pointsman_server.writes.ledger import Ledger
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -17,15 +17,12 @@ from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.app.access import Gate
 from pointsman_server.app.grpc_server import Front, ListenError, Near
 from pointsman_server.audit.backfill import AuditKeeper
-from pointsman_server.changing import Changer
 from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
 from pointsman_server.epochs.tracker import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.events.consumer import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
-from pointsman_server.housekeeping import forget_old_requests
-from pointsman_server.importing import Importer
 from pointsman_server.ops.endpoints import Operations
 from pointsman_server.ops.health_checks import Checks, Engines, Logs
 from pointsman_server.ops.health_monitor import Monitor
@@ -38,6 +35,9 @@ from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import Turns
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.writes.bulk_import import Importer
+from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.request_expiry import forget_old_requests
 
 log = get_logger(__name__)
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterator
 from itertools import islice, product
 
-from pointsman_server.changing import Changer, Create
 from pointsman_server.domain.errors import RouteExists
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import Intent
+from pointsman_server.writes.group_commit import Changer, Create
 
 TENANTS = ("team-a", "team-b", "retail", "logistics", "identity", "data-platform", "mobile", "risk")
 SERVICES = (

@@ -5,10 +5,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from pointsman_server.changing import Changer, Update
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Intent
+from pointsman_server.writes.group_commit import Changer, Update
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,10 @@ from typing import TypeVar
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
-from pointsman_server.changing import Changer
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.epochs.tracker import Tokens
-from pointsman_server.importing import Importer
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import call as calls
@@ -21,6 +19,8 @@ from pointsman_server.rpc.call import Context
 from pointsman_server.runtime.fair_share import Turns
 from pointsman_server.runtime.offload import apart
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.writes.bulk_import import Importer
+from pointsman_server.writes.group_commit import Changer
 
 # Decoding a key costs a microsecond.
 KEYS_IN_A_TURN = 250

@@ -3,9 +3,9 @@
 from collections import Counter
 from itertools import islice
 
-from pointsman_server.changing import Changer
 from pointsman_server.cli import demo_routes
 from pointsman_server.domain.routes import RouteKey, url_problem
+from pointsman_server.writes.group_commit import Changer
 from tests.support.fakes import MemoryCache, MemoryStore
 
 MANY = 5000

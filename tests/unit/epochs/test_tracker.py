@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.epochs.tracker import Epochs, GuardedStore, Tokens, WitnessedStream
 from pointsman_server.ports.store import Asked, ChangeQuery, Clock, Intent, Locked, RouteQuery
+from pointsman_server.writes.group_commit import Changer, Create, Update
 from tests.support.changes import make_change
 from tests.support.fakes import MemoryCache, MemoryStore, MemoryTransaction
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.changing import Changer, Create, Update
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.events.feed import Feed
 from pointsman_server.ports.store import BrokerUnavailable, Clock, Intent
+from pointsman_server.writes.group_commit import Changer, Create, Update
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pointsman_server.changing import Changer
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ops.staleness_probe import HEARTBEAT, StalenessProbe, beat
+from pointsman_server.writes.group_commit import Changer
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 BEGINNING = 1000.0

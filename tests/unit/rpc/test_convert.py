@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.changing import Activate, Create, Deactivate, Delete, Update
 from pointsman_server.domain.codec import change_to_message, key_to_message, route_to_message
 from pointsman_server.domain.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Snapshot
@@ -21,6 +20,7 @@ from pointsman_server.reads.resolver import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Call
 from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, Update
 from tests.support.fakes import BIRTH
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

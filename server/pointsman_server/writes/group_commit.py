@@ -19,7 +19,6 @@ from pointsman_server.domain.errors import (
     RouteNotFound,
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
-from pointsman_server.ledger import Ledger, Seen
 from pointsman_server.ports.store import (
     Asked,
     CacheUnavailable,
@@ -31,6 +30,7 @@ from pointsman_server.ports.store import (
     RouteStore,
 )
 from pointsman_server.runtime.batcher import Batcher
+from pointsman_server.writes.ledger import Ledger, Seen
 
 logger = logging.getLogger(__name__)
 

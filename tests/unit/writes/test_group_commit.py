@@ -5,7 +5,19 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from pointsman_server.changing import (
+from pointsman_server.domain.errors import (
+    InvalidField,
+    Overloaded,
+    PointsmanError,
+    RequestIdReused,
+    RevisionMismatch,
+    RouteExists,
+    RouteNotFound,
+    StoreUnavailable,
+)
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+from pointsman_server.ports.store import Clock, Intent, Outcome
+from pointsman_server.writes.group_commit import (
     GROUP,
     WAITING,
     Activate,
@@ -20,19 +32,7 @@ from pointsman_server.changing import (
     decide_delete,
     decide_update,
 )
-from pointsman_server.domain.errors import (
-    InvalidField,
-    Overloaded,
-    PointsmanError,
-    RequestIdReused,
-    RevisionMismatch,
-    RouteExists,
-    RouteNotFound,
-    StoreUnavailable,
-)
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ledger import Seen
-from pointsman_server.ports.store import Clock, Intent, Outcome
+from pointsman_server.writes.ledger import Seen
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -7,8 +7,8 @@ import pytest
 
 from pointsman_server.domain.errors import InvalidField, RequestIdReused, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Wanted
-from pointsman_server.importing import Import, Importer
 from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.writes.bulk_import import Import, Importer
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
 

@@ -7,8 +7,8 @@ import pytest
 
 from pointsman_server.domain.errors import RequestIdReused
 from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ledger import Ledger
 from pointsman_server.ports.store import Clock, Intent, Locked, Outcome, Remembered
+from pointsman_server.writes.ledger import Ledger
 from tests.support.fakes import BIRTH, EPOCH
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -1,0 +1,1 @@
+"""The write path: decide mutations, commit them in groups, import in bulk."""
