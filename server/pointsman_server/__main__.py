@@ -119,7 +119,7 @@ def serve(
     _require_secure(settings)
     _check_policy(settings)
     _configure_logs(settings)
-    from pointsman_server.app.application import supervisor
+    from pointsman_server.app import supervisor
 
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings))
@@ -270,7 +270,7 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server.adapters import kafka
         from pointsman_server.adapters.files.policy import PolicyError
-        from pointsman_server.app.application import application
+        from pointsman_server.app import application
         from pointsman_server.app.grpc_server import ListenError
         from pointsman_server.embedded import EngineError
         from pointsman_server.rpc.transport.server import TransportUnavailable

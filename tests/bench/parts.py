@@ -16,8 +16,8 @@ from pointsman_server.rpc import SERVICE, convert
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.interceptors import authentication, chain
 from pointsman_server.rpc.interceptors.admission import Admission
-from pointsman_server.rpc.interceptors.chain import authentication, chain
 from pointsman_server.rpc.interceptors.stage import Stage
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
 from pointsman_server.runtime.rate_limiter import Limits

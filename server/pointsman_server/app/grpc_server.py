@@ -18,13 +18,14 @@ from pointsman_server.rpc.fastpath.handler import shortcuts
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
-from pointsman_server.rpc.interceptors.chain import Interceptor, authentication, opening, stages
+from pointsman_server.rpc.interceptors.chain import Interceptor, opening, stages
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.transport.server import server as transport
-from pointsman_server.rpc.transport.server import tls
+from pointsman_server.rpc.transport import server as transport
+from pointsman_server.rpc.transport import tls
 from pointsman_server.runtime.fair_share import Turns
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.logs import get_logger

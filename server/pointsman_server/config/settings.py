@@ -1,8 +1,8 @@
 """Every setting of the server. Nothing else reads the environment.
 
 ``load`` builds the one frozen ``Settings`` from the environment and from flags. ``Settings()`` never looks at the
-environment: it is all defaults, which is what tests want. ``python -m pointsman_server.config.settings`` prints the table
-of the README.
+environment: it is all defaults, which is what tests want. ``python -m pointsman_server.config.settings`` prints the
+table of the README.
 """
 
 import os

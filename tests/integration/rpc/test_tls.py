@@ -21,7 +21,7 @@ from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.store import KeyDraft
-from pointsman_server.rpc.transport.server import tls
+from pointsman_server.rpc.transport import tls
 from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks

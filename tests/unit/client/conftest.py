@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from pointsman import AsyncClient, Client
 from pointsman.cli.app import app
-
-from .fake_server import FakeServer, serving
+from tests.support.fake_route_service import FakeServer, serving
 
 Run = Callable[..., Any]
 

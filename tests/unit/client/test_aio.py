@@ -16,8 +16,7 @@ from pointsman import (
     Unavailable,
     chunks,
 )
-
-from .fake_server import Failure, FakeServer
+from tests.support.fake_route_service import Failure, FakeServer
 
 KEY = "team-a/payments/prod/v2"
 URL = "https://payments-v2.internal:8443"

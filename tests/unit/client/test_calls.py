@@ -12,8 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import AsyncClient, Client, DeadlineExceeded, PermissionDenied, ResourceExhausted, Unauthenticated
-
-from .fake_server import Failure, FakeServer
+from tests.support.fake_route_service import Failure, FakeServer
 
 KEY = "team-a/payments/prod/v2"
 URL = "https://payments-v2.internal:8443"

@@ -27,8 +27,7 @@ from pointsman import (
     Unavailable,
     chunks,
 )
-
-from .fake_server import T0, Failure, FakeServer
+from tests.support.fake_route_service import T0, Failure, FakeServer
 
 KEY = "team-a/payments/prod/v2"
 URL = "https://payments-v2.internal:8443"

@@ -7,8 +7,7 @@ import pytest
 
 from pointsman import AsyncClient, Client
 from pointsman.environment import arguments
-
-from .fake_server import FakeServer
+from tests.support.fake_route_service import FakeServer
 
 EVERYTHING = {
     "POINTSMAN_SERVER": "pointsman.internal:443",

@@ -6,8 +6,7 @@ import pytest
 
 from pointsman import AsyncClient, Client, NotFound, PointsmanError, Resolution, RevisionNotReached, RouteNotFound
 from pointsman.v1 import route_pb2
-
-from .fake_server import FakeServer, View, serving
+from tests.support.fake_route_service import FakeServer, View, serving
 
 KEY = "team-a/payments/prod/v2"
 OTHER = "team-a/payments/prod/v3"

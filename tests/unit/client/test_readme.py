@@ -8,8 +8,7 @@ import yaml
 
 from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.route_file import read_route_file
-
-from .fake_server import FakeServer
+from tests.support.fake_route_service import FakeServer
 
 README = (Path(__file__).parents[3] / "clients/python/README.md").read_text()
 SYNC, ASYNC = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -9,8 +9,7 @@ from google.rpc import error_details_pb2
 
 from pointsman import Client, errors
 from pointsman.statuses import error_from_status
-
-from .fake_server import REQUEST_ID, Failure, FakeServer
+from tests.support.fake_route_service import REQUEST_ID, Failure, FakeServer
 
 C = grpc.StatusCode
 

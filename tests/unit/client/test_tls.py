@@ -11,9 +11,8 @@ import trustme
 
 from pointsman import AsyncClient, Client, Unavailable
 from pointsman.tls import channel_credentials
-
-from .conftest import Run
-from .fake_server import FakeServer, serving
+from tests.support.fake_route_service import FakeServer, serving
+from tests.unit.client.conftest import Run
 
 KEY = "team-a/payments/prod/v2"
 

@@ -20,7 +20,7 @@ from pointsman_server.config.settings import (
     mask_credentials,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TLS = {"POINTSMAN_TLS_CERT_FILE": "c", "POINTSMAN_TLS_KEY_FILE": "k"}
 TOKENS = {"POINTSMAN_JWT_ISSUER": "i", "POINTSMAN_JWT_AUDIENCE": "a", "POINTSMAN_JWT_JWKS_FILE": "f"}
 DATABASE_URL = "postgresql://pointsman:canary@db.internal:5432/routes"

@@ -34,11 +34,11 @@ _HOMES = {
     "KafkaCluster": "cluster",
     "KafkaProbe": "probe",
     "KafkaPublisher": "publisher",
-    "KafkaSource": "source",
-    "KafkaStream": "stream",
+    "KafkaSource": "group_consumer",
+    "KafkaStream": "broadcast_consumer",
     "dead_letter_topic": "dead_letters",
     "ensure_topic": "topics",
-    "last_changes": "tail",
+    "last_changes": "last_changes",
 }
 
 

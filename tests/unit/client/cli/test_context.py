@@ -8,9 +8,8 @@ import pytest
 
 from pointsman.cli.context import Settings
 from pointsman.cli.output.terminal import Color
-
-from .conftest import Run
-from .fake_server import FakeServer
+from tests.support.fake_route_service import FakeServer
+from tests.unit.client.conftest import Run
 
 FAR = "192.0.2.1:1"  # RFC 5737: an address that nobody has
 KEY = "a/b/c/d"

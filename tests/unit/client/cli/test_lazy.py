@@ -1,4 +1,4 @@
-"""cli.loading: a command loads what it needs, and the help and the suggestions know all of them."""
+"""cli.lazy: a command loads what it needs, and the help and the suggestions know all of them."""
 
 import subprocess
 import sys
@@ -7,9 +7,8 @@ from textwrap import dedent
 import pytest
 
 from pointsman.cli.app import Commands
-
-from .conftest import Run
-from .fake_server import FakeServer
+from tests.support.fake_route_service import FakeServer
+from tests.unit.client.conftest import Run
 
 KEY = "a/b/c/d"
 HEAVY = {

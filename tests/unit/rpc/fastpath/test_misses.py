@@ -25,8 +25,8 @@ from pointsman_server.rpc.fastpath import misses
 from pointsman_server.rpc.fastpath.counters import Tally
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
+from pointsman_server.rpc.interceptors import chain
 from pointsman_server.rpc.interceptors.admission import Admission
-from pointsman_server.rpc.interceptors.chain import chain
 from pointsman_server.rpc.interceptors.stage import Handler, Method
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics

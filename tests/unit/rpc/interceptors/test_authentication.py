@@ -10,7 +10,8 @@ from pointsman_server.auth.authenticator import Authenticator, CertificateNames,
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.interceptors.chain import Interceptor, Method, authentication, identify
+from pointsman_server.rpc.interceptors import authentication
+from pointsman_server.rpc.interceptors.chain import Interceptor, Method, identify
 
 RESOLVE = Method("pointsman.v1.RouteService", "Resolve")
 ME = Identity("jwt:me", Credential.BEARER_TOKEN)

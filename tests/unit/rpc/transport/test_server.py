@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from pointsman_server.config.types import is_loopback
+from pointsman_server.rpc.transport import server as transport
 from pointsman_server.rpc.transport.server import Connections, TransportUnavailable, choose
-from pointsman_server.rpc.transport.server import server as transport
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pointsman_server.adapters.files import certificates
-from pointsman_server.rpc.transport.server import tls
+from pointsman_server.rpc.transport import tls
 from pointsman_server.rpc.transport.tls import BadCertificates, Certificates
 from tests.support.certificates import Authority, Pair, TlsFiles
 from tests.support.fakes import ManualClock

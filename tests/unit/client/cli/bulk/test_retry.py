@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from pointsman import ResourceExhausted, Unavailable
-from pointsman.cli.bulk.import_rows import retry
+from pointsman.cli.bulk import retry
 from pointsman.cli.bulk.retry import Patience, at_once
 
 

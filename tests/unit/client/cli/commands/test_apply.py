@@ -10,11 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import chunks
-from pointsman.cli.bulk.import_rows import retry
+from pointsman.cli.bulk import retry
 from pointsman.v1 import route_service_pb2 as pb
-
-from .conftest import Run
-from .fake_server import Failure, FakeServer
+from tests.support.fake_route_service import Failure, FakeServer
+from tests.unit.client.conftest import Run
 
 FILE = """
 routes:

@@ -9,10 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import chunks
-from pointsman.cli.bulk.import_rows import retry
-
-from .conftest import Run
-from .fake_server import Failure, FakeServer
+from pointsman.cli.bulk import retry
+from tests.support.fake_route_service import Failure, FakeServer
+from tests.unit.client.conftest import Run
 
 CSV = """key,url,active,labels
 a/b/c/v1,https://one.internal,true,tier=gold

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from .conftest import Run
-from .fake_server import FakeServer
+from tests.support.fake_route_service import FakeServer
+from tests.unit.client.conftest import Run
 
 URL = "https://x.internal"
 KEY = "a/b/c/v1"

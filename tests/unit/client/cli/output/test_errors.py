@@ -7,8 +7,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
-from .conftest import Run
-from .fake_server import REQUEST_ID, Failure, FakeServer
+from tests.support.fake_route_service import REQUEST_ID, Failure, FakeServer
+from tests.unit.client.conftest import Run
 
 C = grpc.StatusCode
 KEY = "a/b/c/d"

@@ -1,1 +1,0 @@
-"""What the Python client promises, module by module."""
