@@ -20,7 +20,7 @@ import typer
 from pointsman_server.cli import keys, policy
 from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.config.settings import Role, Settings, SettingsError
-from pointsman_server.runtime.gc_freeze import lasting
+from pointsman_server.runtime.gc_freeze import gc_frozen
 
 STARTED = time.monotonic()
 
@@ -266,7 +266,7 @@ def _configure_logs(settings: Settings) -> None:
 
 def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
     """Load the server, do ``work`` with its module ``app``, and end by what it raises."""
-    with lasting():
+    with gc_frozen():
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server.adapters import kafka
         from pointsman_server.adapters.files.policy import PolicyError

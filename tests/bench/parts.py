@@ -13,7 +13,7 @@ from pointsman_server.domain.routes import Snapshot
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import SERVICE, convert
-from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.interceptors import authentication, chain
@@ -79,7 +79,7 @@ class Parts:
 
     def short_way(self, guards: Guards) -> Callable[[], bytes | None]:
         """Answer the request by its bytes."""
-        warm = WarmAnswers(self.resolver._local, guards, epoch=str, tally=Tally(self.metrics, SERVICE))
+        warm = WarmAnswers(self.resolver._local, guards, epoch=str, tally=FastPathCounters(self.metrics, SERVICE))
         return lambda: warm.resolve(self.wire, lambda: METADATA)
 
     async def guards(self) -> Guards:

@@ -173,7 +173,7 @@ def load_routes(urls: Mapping[str, str]) -> None:
 
     async def load() -> None:
         async with App(settings(database_url=urls["DATABASE_URL"], redis_url=urls["REDIS_URL"])) as app:
-            await demo_routes.load(app.changer, requests.ROUTES)
+            await demo_routes.load(app.committer, requests.ROUTES)
 
     asyncio.run(load())
 

@@ -17,7 +17,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.audit.backfill import AuditKeeper
+from pointsman_server.audit.backfill import AuditBackfill
 from pointsman_server.audit.hash_chain import Chain, Verifier, canonical, genesis, link
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
 from pointsman_server.ports.store import ChangeQuery, Intent
@@ -236,7 +236,7 @@ async def test_what_does_not_come_is_copied_from_the_history(log: PostgresAuditL
         return published
 
     await log.append([changes[1], changes[6]])
-    keeper = AuditKeeper(log, PostgresLineage(database), PostgresStore(database), relay)
+    keeper = AuditBackfill(log, PostgresLineage(database), PostgresStore(database), relay)
     await keeper.round()
     # At first it may still be on its way.
     assert await log.last_contiguous() == 0
@@ -258,7 +258,7 @@ async def test_a_relay_that_was_rewound_stops_nothing(log: PostgresAuditLog, dat
     async def published() -> int:
         return (await relay_log.state()).published
 
-    keeper = AuditKeeper(log, PostgresLineage(database), PostgresStore(database), published)
+    keeper = AuditBackfill(log, PostgresLineage(database), PostgresStore(database), published)
     await keeper.round()
     await keeper.round()
     assert keeper.chained == 3

@@ -18,17 +18,17 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import MOST_VIOLATIONS, RequestIdReused, RevisionsMismatch, RouteExists, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey, Wanted
 from pointsman_server.ports.store import (
-    Asked,
     BulkStore,
     ChangeQuery,
     Existing,
     Imported,
     Intent,
     Merged,
+    MutationScope,
     RouteQuery,
     RouteStore,
 )
-from pointsman_server.writes.group_commit import Activate, Changer, Create, Deactivate, Update
+from pointsman_server.writes.group_commit import Activate, Create, Deactivate, GroupCommitter, Update
 from pointsman_server.writes.ledger import Ledger
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
@@ -56,8 +56,8 @@ class Stores(NamedTuple):
             return locked.known or await transaction.merge()
 
     @property
-    def changer(self) -> Changer:
-        return Changer(self.routes, MemoryCache(), lambda _: None)
+    def committer(self) -> GroupCommitter:
+        return GroupCommitter(self.routes, MemoryCache(), lambda _: None)
 
     async def history(self) -> list[Change]:
         return await self.routes.list_changes(ChangeQuery(limit=100_000))
@@ -94,11 +94,11 @@ async def test_new_routes_are_created_active_and_without_labels_unless_it_is_sai
 
 
 async def test_an_import_writes_the_history_that_single_mutations_would(stores: Stores) -> None:
-    changer = stores.changer
-    await changer.create(Create(V1, URL, {"tier": "1"}), INTENT)
-    await changer.update(Update(V1, NEWER, {"tier": "2"}), INTENT)
-    await changer.deactivate(Deactivate(V1), INTENT)
-    await changer.activate(Activate(V1), INTENT)
+    committer = stores.committer
+    await committer.create(Create(V1, URL, {"tier": "1"}), INTENT)
+    await committer.update(Update(V1, NEWER, {"tier": "2"}), INTENT)
+    await committer.deactivate(Deactivate(V1), INTENT)
+    await committer.activate(Activate(V1), INTENT)
     key = V1._replace(tenant="team-z")
     for wanted in (
         Wanted(key, URL, {"tier": "1"}),
@@ -214,7 +214,7 @@ async def test_one_route_that_somebody_else_has_changed_refuses_all(
     await stores.imports(*(Wanted(key, URL) for key in keys))
     before = {route.key: route for route in await stores.routes.list_routes(RouteQuery())}
     changed = late.draw(st.sampled_from(keys))
-    await stores.changer.update(Update(changed, f"{URL}/{before[changed].revision}"), INTENT)
+    await stores.committer.update(Update(changed, f"{URL}/{before[changed].revision}"), INTENT)
     history = await stores.history()
     wanted = [Wanted(key, NEWER, expected_revision=before[key].revision) for key in keys]
     with pytest.raises(RevisionsMismatch) as refused:
@@ -231,7 +231,7 @@ async def test_a_change_by_somebody_else_in_the_last_moment_refuses_everything(s
     await stores.imports(Wanted(V1, URL), Wanted(V2, URL))
     async with stores.bulk.begin_import() as transaction:
         await transaction.stage([Wanted(V1, NEWER, expected_revision=1), Wanted(V2, NEWER, expected_revision=2)])
-        await stores.changer.deactivate(Deactivate(V2), INTENT)
+        await stores.committer.deactivate(Deactivate(V2), INTENT)
         with pytest.raises(RevisionsMismatch):
             await transaction.lock("team-a", INTENT, Existing.UPDATE)
     assert [route.url for route in await stores.routes.list_routes(RouteQuery())] == [URL, URL]
@@ -263,8 +263,8 @@ async def test_one_id_is_not_for_an_import_and_a_mutation(stores: Stores) -> Non
     theirs = replace(INTENT, request_id="chunk-1", fingerprint=b"a mutation")
     await stores.imports(Wanted(V1, URL), intent=ours)
     with pytest.raises(RequestIdReused):
-        await stores.changer.create(Create(V2, URL, {}), theirs)
-    await stores.changer.create(Create(V2, URL, {}), replace(theirs, request_id="chunk-2"))
+        await stores.committer.create(Create(V2, URL, {}), theirs)
+    await stores.committer.create(Create(V2, URL, {}), replace(theirs, request_id="chunk-2"))
     with pytest.raises(RequestIdReused):
         await stores.imports(Wanted(V3, URL), intent=replace(ours, request_id="chunk-2"))
 
@@ -282,7 +282,7 @@ async def test_what_is_rolled_back_never_was(stores: Stores) -> None:
 
 async def test_an_import_waits_for_a_mutation_that_has_decided_and_sees_what_it_did(stores: Stores) -> None:
     async with stores.routes.begin() as transaction:
-        locked = await transaction.lock([Asked(V1, INTENT)])
+        locked = await transaction.lock([MutationScope(V1, INTENT)])
         waiting = asyncio.create_task(stores.imports(Wanted(V1, NEWER)))
         for _ in range(20):
             await stores.routes.clock()  # in the meantime it comes as far as it can
@@ -297,7 +297,7 @@ async def test_a_mutation_waits_for_an_import_that_has_locked_and_sees_what_it_d
     async with stores.bulk.begin_import() as transaction:
         await transaction.stage([Wanted(V1, URL)])
         assert (await transaction.lock("team-a", INTENT, Existing.UPDATE)).clock.revision == 0
-        waiting = asyncio.create_task(stores.changer.create(Create(V1, NEWER, {}), INTENT))
+        waiting = asyncio.create_task(stores.committer.create(Create(V1, NEWER, {}), INTENT))
         for _ in range(20):
             await stores.routes.clock()  # in the meantime it comes as far as it can
         await transaction.merge()
@@ -314,7 +314,7 @@ async def test_many_imports_and_mutations_at_once_leave_a_dense_history(stores: 
 
     async def one(number: int) -> None:
         command = Update(keys[number * 7], url=f"https://b{number}.internal", allow_missing=True)
-        await stores.changer.update(command, INTENT)
+        await stores.committer.update(command, INTENT)
 
     await asyncio.gather(*(many(number) for number in range(5)), *(one(number) for number in range(40)))
     changes = await stores.history()

@@ -588,7 +588,7 @@ async def test_garbage_in_the_clock_is_no_revision_of_the_store(redis_url: str, 
     cache = RedisCache(redis_url, timeout=PATIENCE, witness=lambda *known: told.append(known))
     await redis.hset("pointsman:clock", "no-epoch", highest)  # type: ignore[arg-type]
     await cache.mark([K1], WRITER)
-    await cache.tick(Clock("no-epoch", 7))
+    await cache.publish_clock(Clock("no-epoch", 7))
     await cache.mark([K1], WRITER)
     assert told == [("no-epoch", 7)] * 2
     await cache.close()

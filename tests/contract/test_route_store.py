@@ -14,17 +14,17 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import (
-    Asked,
     ChangeQuery,
     Clock,
     Intent,
-    Locked,
+    LockedState,
+    MutationScope,
     Outcome,
-    Remembered,
     RouteQuery,
     RouteStore,
+    StoredOutcome,
 )
-from pointsman_server.writes.group_commit import Activate, Changer, Create, Deactivate, Delete, Update
+from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, GroupCommitter, Update
 from pointsman_server.writes.ledger import Ledger
 from tests.support import changes as support
 from tests.support.fakes import MemoryCache, MemoryStore
@@ -55,8 +55,8 @@ async def record(store: RouteStore, *drafts: Draft, intent: Intent = INTENT) -> 
     return await support.commit(store, drafts, intent)
 
 
-def asking(*keys: RouteKey, intent: Intent = INTENT, family: bool = False) -> list[Asked]:
-    return [Asked(key, intent, family) for key in keys]
+def asking(*keys: RouteKey, intent: Intent = INTENT, family: bool = False) -> list[MutationScope]:
+    return [MutationScope(key, intent, family) for key in keys]
 
 
 async def create(store: RouteStore, key: RouteKey, *, active: bool = True, intent: Intent = INTENT) -> Route:
@@ -194,7 +194,9 @@ async def test_lock_shows_what_is_asked_for_and_a_clock_as_of_which_it_is_true(s
         await create(store, key)
     begun = datetime.now(UTC)
     async with store.begin() as transaction:
-        locked = await transaction.lock([Asked(ORDERS, INTENT), Asked(V2, INTENT), Asked(ABSENT, INTENT)])
+        locked = await transaction.lock(
+            [MutationScope(ORDERS, INTENT), MutationScope(V2, INTENT), MutationScope(ABSENT, INTENT)]
+        )
     assert {route.key: route for route in locked.routes} == {key: routes[key] for key in (V2, ORDERS)}
     assert locked.clock == Clock((await store.clock()).epoch, 6)
     assert begun - timedelta(minutes=1) < locked.moment < begun + timedelta(minutes=1)
@@ -205,7 +207,7 @@ async def test_lock_shows_whole_families_where_they_are_asked_for_and_each_route
     routes = {key: await create(store, key) for key in (V3, V1, V2, ORDERS)}
     await create(store, RouteKey("team-a", "payments", "staging", "v1"))
     async with store.begin() as transaction:
-        locked = await transaction.lock([*asking(V1, V2, ABSENT, family=True), Asked(V1, INTENT)])
+        locked = await transaction.lock([*asking(V1, V2, ABSENT, family=True), MutationScope(V1, INTENT)])
     assert sorted(locked.routes, key=lambda route: route.key) == [routes[V1], routes[V2], routes[V3]]
 
 
@@ -225,7 +227,7 @@ async def test_lock_waits_for_whoever_writes_and_then_sees_what_they_committed(s
     assert min(seen.moment, other.moment) > locked.moment
 
 
-async def lock(store: RouteStore, *keys: RouteKey) -> Locked:
+async def lock(store: RouteStore, *keys: RouteKey) -> LockedState:
     async with store.begin() as transaction:
         return await transaction.lock(asking(*keys))
 
@@ -373,11 +375,11 @@ async def test_keys_that_differ_only_in_case_are_different(store: RouteStore) ->
 
 
 async def test_an_exclusive_activation_is_consecutive_revisions_the_activation_first(store: RouteStore) -> None:
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     for key, active in ((V1, True), (V2, False), (V3, True)):
         await create(store, key, active=active)
     await create(store, ORDERS)
-    outcome = await changer.activate(Activate(V2, exclusive=True), INTENT)
+    outcome = await committer.activate(Activate(V2, exclusive=True), INTENT)
     changes = (await history(store))[4:]
     assert [(change.revision, change.kind, change.key) for change in changes] == [
         (5, ChangeKind.ACTIVATED, V2),
@@ -390,13 +392,13 @@ async def test_an_exclusive_activation_is_consecutive_revisions_the_activation_f
 
 
 async def test_nobody_ever_sees_none_or_two_active_while_activation_moves(store: RouteStore) -> None:
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     for key in (V1, V2, V3):
         await create(store, key, active=key is V1)
 
     async def move() -> None:
         for number in range(30):
-            await changer.activate(Activate((V1, V2, V3)[number % 3], exclusive=True), INTENT)
+            await committer.activate(Activate((V1, V2, V3)[number % 3], exclusive=True), INTENT)
             await asyncio.sleep(0)
 
     moving = asyncio.create_task(move())
@@ -441,7 +443,7 @@ async def _mutate(store: RouteStore, writer: int, chance: random.Random) -> None
     key = RouteKey("team-a", service, "prod", chance.choice(["v1", "v2", "v3"]))
     url = f"{URL}/{chance.random()}"
     if chance.random() > 0.15:
-        await _one_of(Changer(store, MemoryCache(), lambda _: None), key, url, chance)
+        await _one_of(GroupCommitter(store, MemoryCache(), lambda _: None), key, url, chance)
         return
     with suppress(Rollback):
         async with store.begin() as transaction:
@@ -452,19 +454,19 @@ async def _mutate(store: RouteStore, writer: int, chance: random.Random) -> None
             raise Rollback
 
 
-async def _one_of(changer: Changer, key: RouteKey, url: str, chance: random.Random) -> None:
+async def _one_of(committer: GroupCommitter, key: RouteKey, url: str, chance: random.Random) -> None:
     choice = chance.randrange(5)
     with suppress(PointsmanError):
         if choice == 0:
-            await changer.create(Create(key, url, {}), INTENT)
+            await committer.create(Create(key, url, {}), INTENT)
         elif choice == 1:
-            await changer.update(Update(key, url, allow_missing=True), INTENT)
+            await committer.update(Update(key, url, allow_missing=True), INTENT)
         elif choice == 2:
-            await changer.activate(Activate(key, exclusive=True), INTENT)
+            await committer.activate(Activate(key, exclusive=True), INTENT)
         elif choice == 3:
-            await changer.deactivate(Deactivate(key), INTENT)
+            await committer.deactivate(Deactivate(key), INTENT)
         else:
-            await changer.delete(Delete(key), INTENT)
+            await committer.delete(Delete(key), INTENT)
 
 
 async def _check_that_history_adds_up(store: RouteStore) -> None:
@@ -485,8 +487,8 @@ def asked(fingerprint: bytes = b"body", request_id: str = "id-1") -> Intent:
     return Intent("alice", request_id=request_id, fingerprint=fingerprint)
 
 
-def remembered(key: RouteKey, intent: Intent, outcome: Outcome) -> Remembered:
-    return Remembered(key.tenant, intent.request_id, intent.fingerprint, outcome)
+def remembered(key: RouteKey, intent: Intent, outcome: Outcome) -> StoredOutcome:
+    return StoredOutcome(key.tenant, intent.request_id, intent.fingerprint, outcome)
 
 
 async def remember(store: RouteStore, key: RouteKey, intent: Intent, outcome: Outcome) -> None:
@@ -495,7 +497,7 @@ async def remember(store: RouteStore, key: RouteKey, intent: Intent, outcome: Ou
         await transaction.record([], [remembered(key, intent, outcome)])
 
 
-async def replay(store: RouteStore, key: RouteKey, intent: Intent) -> Remembered | None:
+async def replay(store: RouteStore, key: RouteKey, intent: Intent) -> StoredOutcome | None:
     async with store.begin() as transaction:
         (found,) = (await transaction.lock(asking(key, intent=intent))).remembered
     return found
@@ -506,7 +508,7 @@ async def test_a_remembered_outcome_comes_back_as_it_was(store: RouteStore) -> N
     outcome = Outcome(route, 17)
     await remember(store, V1, asked(), outcome)
     await delete(store, route)
-    assert await replay(store, V1, asked()) == Remembered("team-a", "id-1", b"body", outcome)
+    assert await replay(store, V1, asked()) == StoredOutcome("team-a", "id-1", b"body", outcome)
 
 
 async def test_the_outcome_of_a_delete_is_remembered_too(store: RouteStore) -> None:
@@ -533,17 +535,23 @@ async def test_what_requests_are_known_for_comes_in_the_order_asked(store: Route
     await remember(store, V1, two, Outcome(None, 2))
     await remember(store, ORDERS, one, Outcome(None, 1))
     async with store.begin() as transaction:
-        wanted = [Asked(V1, none), Asked(V1, two), Asked(V2, INTENT), Asked(ORDERS, one), Asked(V1, two)]
+        wanted = [
+            MutationScope(V1, none),
+            MutationScope(V1, two),
+            MutationScope(V2, INTENT),
+            MutationScope(ORDERS, one),
+            MutationScope(V1, two),
+        ]
         known = (await transaction.lock(wanted)).remembered
     assert [found and found.outcome.revision for found in known] == [None, 2, None, 1, 2]
 
 
 @pytest.mark.parametrize("key", [V1, V2, ORDERS], ids=["same key", "same family", "other family"])
 async def test_a_request_id_that_is_known_with_another_fingerprint_is_refused(store: RouteStore, key: RouteKey) -> None:
-    changer = Changer(store, MemoryCache(), lambda _: None)
-    await changer.create(Create(V1, URL, {}), asked())
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
+    await committer.create(Create(V1, URL, {}), asked())
     with pytest.raises(RequestIdReused):
-        await changer.create(Create(key, URL, {}), asked(b"other body"))
+        await committer.create(Create(key, URL, {}), asked(b"other body"))
     assert len(await history(store)) == 1
 
 
@@ -551,10 +559,10 @@ async def test_a_request_id_that_is_known_with_another_fingerprint_is_refused(st
 async def test_of_two_servers_with_one_id_at_once_one_is_refused_and_leaves_nothing(
     store: RouteStore, key: RouteKey
 ) -> None:
-    servers = [Changer(store, MemoryCache(), lambda _: None) for _ in range(2)]
+    servers = [GroupCommitter(store, MemoryCache(), lambda _: None) for _ in range(2)]
     bodies = zip(servers, (V1, key), (b"one", b"other"), strict=True)
     results = await asyncio.gather(
-        *(changer.create(Create(target, URL, {}), asked(body)) for changer, target, body in bodies),
+        *(committer.create(Create(target, URL, {}), asked(body)) for committer, target, body in bodies),
         return_exceptions=True,
     )
     assert sorted(type(result).__name__ for result in results) == ["Outcome", "RequestIdReused"]
@@ -562,7 +570,7 @@ async def test_of_two_servers_with_one_id_at_once_one_is_refused_and_leaves_noth
 
 
 async def test_of_concurrent_equal_requests_at_two_servers_all_have_the_first_answer(store: RouteStore) -> None:
-    servers = [Changer(store, MemoryCache(), lambda _: None) for _ in range(2)]
+    servers = [GroupCommitter(store, MemoryCache(), lambda _: None) for _ in range(2)]
     outcomes = await asyncio.gather(*(servers[n % 2].create(Create(V1, URL, {}), asked()) for n in range(6)))
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert [change.revision for change in await history(store)] == [1]
@@ -572,9 +580,9 @@ async def test_of_concurrent_equal_requests_at_two_servers_all_have_the_first_an
 
 
 async def test_a_group_of_five_hundred_is_one_transaction_with_a_revision_for_each(store: RouteStore) -> None:
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     keys = [RouteKey("team-a", f"s{number % 7}", "prod", f"v{number}") for number in range(500)]
-    outcomes = await asyncio.gather(*(changer.create(Create(key, URL, LABELS), INTENT) for key in keys))
+    outcomes = await asyncio.gather(*(committer.create(Create(key, URL, LABELS), INTENT) for key in keys))
     assert [outcome.revision for outcome in outcomes] == list(range(1, 501))
     assert [(change.revision, change.key) for change in await history(store)] == list(enumerate(keys, 1))
     assert len({change.occur_time for change in await history(store)}) == 1
@@ -583,13 +591,13 @@ async def test_a_group_of_five_hundred_is_one_transaction_with_a_revision_for_ea
 
 async def test_servers_whose_groups_overlap_in_opposite_order_wait_and_do_not_deadlock(store: RouteStore) -> None:
     keys = [RouteKey("team-a", f"s{number}", "prod", "v1") for number in range(10)]
-    servers = [Changer(store, MemoryCache(), lambda _: None) for _ in range(3)]
+    servers = [GroupCommitter(store, MemoryCache(), lambda _: None) for _ in range(3)]
 
-    async def write(changer: Changer, order: list[RouteKey], name: str) -> list[int]:
+    async def write(committer: GroupCommitter, order: list[RouteKey], name: str) -> list[int]:
         revisions = []
         for number in range(10):
             updates = [Update(key, f"{URL}/{name}/{number}", allow_missing=True) for key in order]
-            revisions += await asyncio.gather(*(changer.update(update, INTENT) for update in updates))
+            revisions += await asyncio.gather(*(committer.update(update, INTENT) for update in updates))
         return [outcome.revision for outcome in revisions]
 
     async with asyncio.timeout(60):
@@ -604,11 +612,11 @@ async def test_what_the_database_refuses_of_one_takes_nobody_else_down(store: Ro
     """It should have been refused before; a NUL is nothing that PostgreSQL can keep."""
     if isinstance(store, MemoryStore):
         store.refuses = _refuse_nul
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     reasons = ["fine", "a\0b", "good"]
     results = await asyncio.gather(
         *(
-            changer.create(Create(key, URL, {}), Intent("alice", reason))
+            committer.create(Create(key, URL, {}), Intent("alice", reason))
             for key, reason in zip((V1, V2, V3), reasons, strict=True)
         ),
         return_exceptions=True,

@@ -47,7 +47,7 @@ class Line:
                 self.read_seconds.add(second)
 
 
-class Places:
+class ClockEviction:
     """Says which fault was on at a time, or the last one before it."""
 
     def __init__(self, injected: Sequence[Injected]) -> None:
@@ -96,7 +96,7 @@ def _family(key: str) -> str:
 def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> dict[str, Line]:
     """Add up by fault. Availability counts while it is on, staleness and violations until the next one."""
     table = {fault.name: Line() for fault in FAULTS} | {NO_FAULT: Line()}
-    places, writing = Places(injected), Writing(history.calls)
+    places, writing = ClockEviction(injected), Writing(history.calls)
     for each in injected:
         line = table[each.fault.name]
         line.injected += 1

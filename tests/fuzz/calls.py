@@ -31,17 +31,17 @@ from pointsman_server.domain.routes import (
     Wanted,
     url_problem,
 )
-from pointsman_server.epochs.tracker import Epochs, Tokens
+from pointsman_server.epochs.tracker import EpochTracker, RevisionTokens
 from pointsman_server.ports.store import (
-    Asked,
     ChangeQuery,
     Clock,
     Intent,
-    Locked,
+    LockedState,
     Merged,
+    MutationScope,
     Outcome,
-    Remembered,
     RouteQuery,
+    StoredOutcome,
 )
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
@@ -51,8 +51,8 @@ from pointsman_server.rpc.interceptors.authentication import authenticate
 from pointsman_server.rpc.interceptors.chain import Interceptor, stages
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.writes.bulk_import import Importer
-from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.bulk_import import BulkImporter
+from pointsman_server.writes.group_commit import GroupCommitter
 from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_verifier
 from tests.fuzz.hostile import CANARY
 from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport
@@ -148,7 +148,7 @@ class WatchedStore(MemoryStore):
             key: Route(key, f"https://{key.version}.internal", key is LIVE, {"tier": "gold"}, number, BIRTH, BIRTH)
             for number, key in enumerate((LIVE, IDLE), 1)
         }
-        self.requests = {("a", "used"): Remembered("a", "used", b"of another request", Outcome(None, 1))}
+        self.requests = {("a", "used"): StoredOutcome("a", "used", b"of another request", Outcome(None, 1))}
         self.changes, self.revision, self.failure = [], 2, None
         self.loads.clear()
         self.journal.clear()
@@ -179,12 +179,12 @@ class WatchedTransaction:
         self._transaction = transaction
         self._reached = reached
 
-    async def lock(self, asked: Sequence[Asked]) -> Locked:
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         self._reached += asked
-        locked: Locked = await self._transaction.lock(asked)
+        locked: LockedState = await self._transaction.lock(asked)
         return locked
 
-    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         self._reached += (*changes, *remembered)
         await self._transaction.record(changes, remembered)
 
@@ -240,12 +240,14 @@ class Rig:
         metrics = Metrics()
         # Whoever asks for a revision that is not there yet is told at once.
         resolver = Resolver(self._store, self._cache, self._local, observer=metrics, patience=0)
-        changer = Changer(self._store, self._cache, resolver.learn)
+        committer = GroupCommitter(self._store, self._cache, resolver.apply_local_write)
         self._resolver = resolver
         methods = Methods()
-        epochs = Epochs(lambda: None)
+        epochs = EpochTracker(lambda: None)
         epochs.read(Clock(EPOCH, 1), epochs.seen)
-        servicer = RouteServicer(resolver, Tokens(epochs, self._store), changer, self._importer(), self._store, metrics)
+        servicer = RouteServicer(
+            resolver, RevisionTokens(epochs, self._store), committer, self._importer(), self._store, metrics
+        )
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
         who = authenticate(authenticator(key_verifier(*KEYS.values())))
         order = stages(
@@ -266,8 +268,8 @@ class Rig:
         self.requests = {name: _request_type(handler) for name, handler in unary.items()}
         self._handlers = {name: self._wrapped(interceptor, name, handler) for name, handler in unary.items()}
 
-    def _importer(self) -> Importer:
-        return Importer(MemoryBulkStore(self._store, WatchedImport), self._cache, self._resolver.supersede)
+    def _importer(self) -> BulkImporter:
+        return BulkImporter(MemoryBulkStore(self._store, WatchedImport), self._cache, self._resolver.supersede)
 
     def _wrapped(self, interceptor: Interceptor, name: str, handler: Any) -> Any:
         async def proceed(_details: object) -> Any:

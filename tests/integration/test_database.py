@@ -16,7 +16,7 @@ from pointsman_server.domain.errors import Overloaded, RouteExists, StoreUnavail
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.embedded import start
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.writes.group_commit import Changer, Create
+from pointsman_server.writes.group_commit import Create, GroupCommitter
 from tests.support.fakes import MemoryCache, Wire
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
@@ -246,7 +246,9 @@ async def test_a_connection_that_dies_in_a_transaction_is_unavailable_and_leaves
                 await wire.cut()
 
         with pytest.raises(StoreUnavailable):
-            await Changer(store, CuttingCache(), lambda _: None).create(Create(KEY, "https://x", {}), Intent("alice"))
+            await GroupCommitter(store, CuttingCache(), lambda _: None).create(
+                Create(KEY, "https://x", {}), Intent("alice")
+            )
         await wire.mend()
         assert (await answers(store)).revision == 0
         assert (await store.load([KEY]))[0].route is None
@@ -263,8 +265,8 @@ async def test_it_recovers_by_itself_when_postgresql_stops_and_comes_back(tmp_pa
             database = Database(through(wire, url), pool_min=2, pool_max=4, timeout=2.0)
             await database.open()
             store = PostgresStore(database)
-            changer = Changer(store, MemoryCache(), lambda _: None)
-            await changer.create(Create(KEY, "https://x.internal", {}), Intent("alice"))
+            committer = GroupCommitter(store, MemoryCache(), lambda _: None)
+            await committer.create(Create(KEY, "https://x.internal", {}), Intent("alice"))
             before = await store.clock()
 
             await asyncio.to_thread(engines.stop)

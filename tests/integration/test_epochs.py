@@ -21,9 +21,9 @@ from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.cli import restore as restoring
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.epochs.tracker import Epochs, GuardedStore
+from pointsman_server.epochs.tracker import EpochTracker, GuardedStore
 from pointsman_server.ports.store import Clock, Intent, Lookup
-from pointsman_server.writes.group_commit import Changer, Update
+from pointsman_server.writes.group_commit import GroupCommitter, Update
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.fakes import BIRTH
 from tests.support.kafka import KafkaBroker
@@ -84,7 +84,7 @@ async def test_nothing_of_another_epoch_is_answered_and_nothing_fences_out_a_new
 ) -> None:
     await old.write(900)
     assert await new.get() == MISS  # Redis has not heard of its epoch yet
-    await new.cache.tick(Clock(NEW, 11))
+    await new.cache.publish_clock(Clock(NEW, 11))
     assert await new.get() == LEASED
     await new.write(12)
     assert await new.get() == Lookup(at(12))
@@ -147,9 +147,9 @@ async def test_redis_tells_every_writer_and_every_check_the_highest_revision(old
     await old.write(900)
     other = Process(redis_url, OLD)
     await other.cache.mark([KEY], "other")
-    await other.cache.tick(Clock(OLD, 40))
-    await other.cache.tick(Clock(NEW, 41))
-    await other.cache.tick(Clock(OLD, 42))
+    await other.cache.publish_clock(Clock(OLD, 40))
+    await other.cache.publish_clock(Clock(NEW, 41))
+    await other.cache.publish_clock(Clock(OLD, 42))
     await other.cache.close()
     assert other.witnessed == [(OLD, 900), (OLD, 900), (NEW, 41), (OLD, 900)]
 
@@ -171,14 +171,14 @@ async def test_no_server_gives_a_lost_revision_away_again_even_if_it_never_saw_i
     """A failover that lost one answered write, and a server that hears of it from Redis alone."""
 
     async def write(url: str) -> int:
-        database, epochs = Database(database_url, pool_min=1, pool_max=2), Epochs()
+        database, epochs = Database(database_url, pool_min=1, pool_max=2), EpochTracker()
         await database.open()
         store = GuardedStore(PostgresStore(database), epochs)
         await store.clock()
         cache = RedisCache(redis_url, timeout=PATIENCE, epoch=lambda: epochs.epoch, witness=epochs.witness)
         try:
-            changer = Changer(store, cache, lambda _: None)
-            return (await changer.update(Update(KEY, url, allow_missing=True), Intent("alice"))).revision
+            committer = GroupCommitter(store, cache, lambda _: None)
+            return (await committer.update(Update(KEY, url, allow_missing=True), Intent("alice"))).revision
         finally:
             await cache.close()
             await database.close()

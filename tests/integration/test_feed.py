@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pointsman_server.adapters.kafka import KafkaCluster, ensure_topic
-from pointsman_server.adapters.kafka.broadcast_consumer import KafkaStream
+from pointsman_server.adapters.kafka.broadcast_consumer import BroadcastConsumer
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import BrokerUnavailable
@@ -29,7 +29,7 @@ async def topic(kafka_broker: KafkaBroker) -> str:
 
 async def test_the_stream_brings_every_partition_from_its_beginning_on(kafka_broker, topic):
     cluster = KafkaCluster(kafka_broker.bootstrap_servers)
-    publisher, stream = KafkaPublisher(cluster, topic), KafkaStream(cluster, topic)
+    publisher, stream = KafkaPublisher(cluster, topic), BroadcastConsumer(cluster, topic)
     changes = [make_change(2 + number, f"service-{number}") for number in range(20)]
     found: set[int] = set()
     try:
@@ -47,7 +47,7 @@ async def test_the_stream_brings_every_partition_from_its_beginning_on(kafka_bro
 
 
 async def test_a_stream_without_a_broker_says_so_and_recovers(kafka_broker, topic):
-    nobody = KafkaStream(KafkaCluster("127.0.0.1:1"), topic, timeout_seconds=0.5)
+    nobody = BroadcastConsumer(KafkaCluster("127.0.0.1:1"), topic, timeout_seconds=0.5)
     try:
         for _ in range(2):
             with pytest.raises(BrokerUnavailable):

@@ -14,10 +14,10 @@ from confluent_kafka import Message, Producer
 from pointsman.v1 import route_pb2
 from pointsman_server.adapters.kafka import (
     DeadLetters,
+    GroupConsumer,
     KafkaCluster,
     KafkaProbe,
     KafkaPublisher,
-    KafkaSource,
     dead_letter_topic,
     ensure_topic,
 )
@@ -67,8 +67,8 @@ async def publishing(cluster: KafkaCluster, topic: str, seconds: float = 20) -> 
 
 
 @contextlib.asynccontextmanager
-async def consuming(cluster: KafkaCluster, topic: str, group: str, batch: int = 500) -> AsyncIterator[KafkaSource]:
-    source = KafkaSource(cluster, group, topic, batch=batch)
+async def consuming(cluster: KafkaCluster, topic: str, group: str, batch: int = 500) -> AsyncIterator[GroupConsumer]:
+    source = GroupConsumer(cluster, group, topic, batch=batch)
     try:
         yield source
     finally:
@@ -80,7 +80,7 @@ async def publish_all(cluster: KafkaCluster, topic: str, changes: Sequence[Chang
         assert await publisher.publish(changes) == len(changes)
 
 
-async def receive(source: KafkaSource, count: int) -> Delivery:
+async def receive(source: GroupConsumer, count: int) -> Delivery:
     """Receive until ``count`` messages came."""
     changes: list[Change] = []
     poison = []
@@ -307,7 +307,7 @@ async def test_a_commit_that_nobody_answers_fails_in_time_and_so_does_the_end(
     topic = await make_topic(real)
     async with publishing(real, topic) as publisher:
         await publisher.publish([make_change(1)])
-    source = KafkaSource(real, new_name(), topic)
+    source = GroupConsumer(real, new_name(), topic)
     while not (await source.receive(1.0)).changes:
         pass
     kafka_broker.pause()

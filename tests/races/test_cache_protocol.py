@@ -1,4 +1,4 @@
-"""The cache protocol against two lesser ones, on real Redis and PostgreSQL, through the real Resolver and Changer.
+"""The cache protocol against two lesser ones, on real Redis and PostgreSQL.
 
 A read is stale when it answers something older than a write that had been answered before the read began. The local
 cache is left out: it may be stale by its bound, and here Redis is measured.
@@ -26,7 +26,7 @@ from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import ChangeQuery, Intent, Lookup, Outcome
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.writes.group_commit import Changer, Delete, Update
+from pointsman_server.writes.group_commit import Delete, GroupCommitter, Update
 from tests.support.fakes import Gate
 
 KEYS = [RouteKey("team-a", f"service-{number}", "prod", "v1") for number in range(3)]
@@ -108,7 +108,7 @@ Cache = PlainCache | FullCache
 Policy = type[Cache]
 
 
-# A process: its own connections, its own resolver and changer
+# A process: its own connections, its own resolver and committer
 
 
 class NoLocalCache(LocalCache):
@@ -172,14 +172,14 @@ class Process:
         self.store = store
         self.cache = GatedCache(cache)
         self.resolver = Resolver(store, self.cache, NoLocalCache(), observer=Unobserved())
-        self.changer = Changer(store, self.cache, self.resolver.learn)
+        self.committer = GroupCommitter(store, self.cache, self.resolver.apply_local_write)
 
     async def read(self, key: RouteKey = KEY) -> Snapshot:
         return (await self.resolver.resolve(key)).snapshot
 
     async def write(self, url: str, key: RouteKey = KEY, request_id: str = "") -> Outcome:
         intent = Intent("ann", request_id=request_id, fingerprint=url.encode())
-        return await self.changer.update(Update(key, url, allow_missing=True), intent)
+        return await self.committer.update(Update(key, url, allow_missing=True), intent)
 
 
 async def epoch_of(database_url: str) -> str:
@@ -218,7 +218,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @dataclass
-class Tally:
+class FastPathCounters:
     """What one run saw."""
 
     reads: int = 0
@@ -236,11 +236,11 @@ class Simulation:
         self.redis = redis
         self.dice = random.Random(seed)
         self.loss = loss
-        self.tally = Tally()
+        self.tally = FastPathCounters()
         self.over = False
         self.answered: dict[RouteKey, int] = defaultdict(int)
 
-    async def run(self) -> Tally:
+    async def run(self) -> FastPathCounters:
         """Read as often as ``READS`` says, while others write and flush."""
         reading = [self.read_on(process) for process in self.running]
         meanwhile = [asyncio.create_task(self.write_on(process)) for process in self.running[: PROCESSES // 2]]
@@ -277,7 +277,7 @@ class Simulation:
 
     async def change(self, process: Process, key: RouteKey) -> Outcome:
         if self.dice.random() < 0.2:
-            return await process.changer.delete(Delete(key), INTENT)
+            return await process.committer.delete(Delete(key), INTENT)
         return await process.write(f"https://n{self.dice.randrange(1 << 40)}.internal", key)
 
     def answer(self, key: RouteKey, outcome: Outcome) -> None:
@@ -305,7 +305,9 @@ async def check_against_history(store: PostgresStore, answers: Sequence[Snapshot
         assert answer.route == (before[-1] if before else None)
 
 
-async def simulate(policy: Policy, database_url: str, redis: Redis, redis_url: str, seed: int, *, loss: bool) -> Tally:
+async def simulate(
+    policy: Policy, database_url: str, redis: Redis, redis_url: str, seed: int, *, loss: bool
+) -> FastPathCounters:
     await redis.flushdb()
     async with processes(PROCESSES, policy, database_url, redis_url, seed) as running:
         tally = await Simulation(running, redis, seed, loss=loss).run()

@@ -12,11 +12,11 @@ from pointsman_server.ports.store import (
     Existing,
     Imported,
     Intent,
-    Locked,
     LockedImport,
+    LockedState,
     Merged,
     Outcome,
-    Remembered,
+    StoredOutcome,
 )
 from pointsman_server.writes.ledger import Ledger
 from tests.support.fakes import MemoryStore
@@ -97,7 +97,7 @@ class MemoryImport:
         if self._intent.request_id:
             name = (self._tenant, self._intent.request_id)
             outcome = cast("Outcome", merged.imported)
-            self._store.requests[name] = Remembered(*name, self._intent.fingerprint, outcome)
+            self._store.requests[name] = StoredOutcome(*name, self._intent.fingerprint, outcome)
 
     def _refuse_mismatches(self) -> None:
         violations: list[FieldViolation] = []
@@ -113,7 +113,7 @@ class MemoryImport:
         drafts = [draft for wanted in self._wanted if (draft := self._draft(wanted, existing))]
         drafts.sort(key=lambda draft: bool(draft.before and draft.before.active and not draft.active))
         clock, routes = Clock(self._store.epoch, self._store.revision), list(self._store.routes.values())
-        self._changes = Ledger(Locked(clock, datetime.now(UTC), routes, ())).apply(drafts, intent)
+        self._changes = Ledger(LockedState(clock, datetime.now(UTC), routes, ())).apply(drafts, intent)
 
     def _draft(self, wanted: Wanted, existing: Existing) -> Draft | None:
         before = self._store.routes.get(wanted.key)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
-from pointsman_server.ports.store import Asked, Intent, RouteStore, RouteTransaction
+from pointsman_server.ports.store import Intent, MutationScope, RouteStore, RouteTransaction
 from pointsman_server.writes.ledger import Ledger
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ async def commit(store: RouteStore, drafts: Sequence[Draft], intent: Intent) -> 
 
 async def record(transaction: RouteTransaction, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
     """Lock, and record ``drafts``."""
-    ledger = Ledger(await transaction.lock([Asked(draft.key, intent) for draft in drafts]))
+    ledger = Ledger(await transaction.lock([MutationScope(draft.key, intent) for draft in drafts]))
     changes = ledger.apply(drafts, intent)
     await transaction.record(changes, [])
     return changes

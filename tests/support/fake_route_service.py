@@ -239,7 +239,7 @@ class FakeServer(RouteServiceServicer):
             yield
 
     def _seen_by(self, request: Any, context: Any) -> View:
-        """What a resolve is answered from: see ``Tokens`` and ``Resolver`` of the real server."""
+        """What a resolve is answered from: see ``RevisionTokens`` and ``Resolver`` of the real server."""
         view = self.stale or self.view
         if request.min_revision and request.epoch not in {"", view.epoch}:
             view = self.view

@@ -15,17 +15,17 @@ from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import (
-    Asked,
     CacheUnavailable,
     ChangeQuery,
     Clock,
     KeyDraft,
     KeyNameTaken,
     KeyNotFound,
-    Locked,
+    LockedState,
     Lookup,
-    Remembered,
+    MutationScope,
     RouteQuery,
+    StoredOutcome,
 )
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
@@ -95,7 +95,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.routes: dict[RouteKey, Route] = {}
         self.changes: list[Change] = []
-        self.requests: dict[tuple[str, str], Remembered] = {}
+        self.requests: dict[tuple[str, str], StoredOutcome] = {}
         self.epoch = EPOCH
         self.revision = 0
         self.failure: PointsmanError | None = None
@@ -195,9 +195,9 @@ class MemoryTransaction:
         self._store = store
         self._locks = locks
         self._changes: Sequence[Change] = ()
-        self._remembered: Sequence[Remembered] = ()
+        self._remembered: Sequence[StoredOutcome] = ()
 
-    async def lock(self, asked: Sequence[Asked]) -> Locked:
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock."""
         await self._locks.enter_async_context(self._store.writing)
         self._store.journal.append("lock")
@@ -205,9 +205,9 @@ class MemoryTransaction:
         keys, families = {one.key for one in asked}, {one.key.family for one in asked if one.family}
         routes = [route for key, route in self._store.routes.items() if key in keys or key.family in families]
         remembered = [self._store.requests.get((one.key.tenant, one.intent.request_id)) for one in asked]
-        return Locked(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
+        return LockedState(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
 
-    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         """See RouteTransaction.record."""
         self._store.journal.append("record")
         if self._store.refuses:

@@ -27,7 +27,7 @@ class RunningServer:
     @property
     def address(self) -> str:
         """Where gRPC listens."""
-        return f"127.0.0.1:{self.app.front.port}"
+        return f"127.0.0.1:{self.app.grpc_server.port}"
 
     @property
     def http(self) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Background = Callable[[str, Coroutine[Any, Any, None]], None]
 
 
-class Gate:
+class Access:
     """Checks callers as the settings say. ``authenticator`` and ``permissions`` are None where nobody is asked."""
 
     def __init__(self, settings: Settings, database: Database, metrics: Metrics) -> None:
@@ -48,14 +48,14 @@ class Gate:
         path = self._settings.policy_file
         if path is None:
             return None
-        interval, told = self._settings.access_refresh_seconds, self._metrics.renewals("policy")
-        return Refreshed("the policy", lambda: load_policy(path), interval=interval, told=told)
+        interval, on_result = self._settings.access_refresh_seconds, self._metrics.renewals("policy")
+        return Refreshed("the policy", lambda: load_policy(path), interval=interval, on_result=on_result)
 
     def _make_api_keys(self, database: Database) -> ApiKeyVerifier | None:
         if not self._settings.api_keys:
             return None
-        interval, told = self._settings.access_refresh_seconds, self._metrics.renewals("api_keys")
-        return ApiKeyVerifier(PostgresApiKeyStore(database), interval=interval, told=told)
+        interval, on_result = self._settings.access_refresh_seconds, self._metrics.renewals("api_keys")
+        return ApiKeyVerifier(PostgresApiKeyStore(database), interval=interval, on_result=on_result)
 
     def _make_issuer_keys(self) -> "Refreshed[Keys] | None":
         settings = self._settings
@@ -71,8 +71,10 @@ class Gate:
             return parse_keys(await (key_source.read(path) if path else key_source.fetch(url)), algorithms)
 
         interval = settings.access_refresh_seconds if path else settings.jwt_refresh_seconds
-        told = self._metrics.renewals("issuer_keys")
-        return Refreshed("the keys of the issuer", load, interval=interval, told=told, source=str(path or url))
+        on_result = self._metrics.renewals("issuer_keys")
+        return Refreshed(
+            "the keys of the issuer", load, interval=interval, on_result=on_result, source=str(path or url)
+        )
 
     def _make_authenticator(self) -> Authenticator:
         settings, counter = self._settings, self._metrics.authentications

@@ -14,29 +14,35 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
-from pointsman_server.app.access import Gate
-from pointsman_server.app.grpc_server import Front, ListenError, Near
-from pointsman_server.audit.backfill import AuditKeeper
+from pointsman_server.app.access import Access
+from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
+from pointsman_server.audit.backfill import AuditBackfill
 from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
-from pointsman_server.epochs.tracker import Epochs, GuardedBulkStore, GuardedStore, Tokens, WitnessedStream
+from pointsman_server.epochs.tracker import (
+    EpochTracker,
+    GuardedBulkStore,
+    GuardedStore,
+    RevisionTokens,
+    WitnessedStream,
+)
 from pointsman_server.events.consumer import CacheHandler, Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
 from pointsman_server.ops.endpoints import Operations
-from pointsman_server.ops.health_checks import Checks, Engines, Logs
-from pointsman_server.ops.health_monitor import Monitor
+from pointsman_server.ops.health_checks import Engines, HealthChecks, Logs
+from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.store import BrokerUnavailable, Clock, Poison
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.writes.bulk_import import Importer
-from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.bulk_import import BulkImporter
+from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.request_expiry import forget_old_requests
 
 log = get_logger(__name__)
@@ -69,28 +75,28 @@ class App:
             timeout=settings.database_timeout_seconds,
             failed=self.metrics.store_errors.inc,
         )
-        self.epochs = Epochs(switched=self._forget_epoch)
+        self.epochs = EpochTracker(switched=self._forget_epoch)
         self.postgres = PostgresStore(self.database, queried=self._count_query)
         self.store = GuardedStore(self.postgres, self.epochs)
         self.relay_log = PostgresRelayLog(self.database)
         self.lineage = PostgresLineage(self.database)
         self.audit_database = self._make_audit_database()
         self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)
-        self.audit_keeper: AuditKeeper | None = None
+        self.audit_keeper: AuditBackfill | None = None
         self.cache = self._make_cache()
         self.local = self._make_local()
-        self.turns = Turns()
+        self.fair_share = FairShare()
         self.resolver = self._make_resolver()
-        self.changer = Changer(self.store, self.cache, self.resolver.learn, self._wrote)
+        self.committer = GroupCommitter(self.store, self.cache, self.resolver.apply_local_write, self._on_committed)
         bulk = PostgresBulkStore(self.database, queried=self._count_query)
         guarded = GuardedBulkStore(bulk, self.epochs)
-        self.importer = Importer(guarded, self.cache, self.resolver.supersede, self._wrote)
-        self.gate = Gate(settings, self.database, self.metrics)
+        self.importer = BulkImporter(guarded, self.cache, self.resolver.supersede, self._on_committed)
+        self.access = Access(settings, self.database, self.metrics)
         self.health = Health()
-        self.front = self._make_front()
+        self.grpc_server = self._make_front()
         self._cluster = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
         self.checks = self._make_checks()
-        self.monitor = Monitor(
+        self.monitor = HealthMonitor(
             self.checks.of_roles(),
             required=frozenset({"postgres"}),
             # What is cached is served while PostgreSQL is away.
@@ -100,7 +106,7 @@ class App:
         self.operations = Operations(self.monitor, self._render_metrics, lambda: self._draining)
         self.feed: Feed | None = None
         self.relay: Relay | None = None
-        self._sources: dict[str, kafka.KafkaSource] = {}
+        self._sources: dict[str, kafka.GroupConsumer] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -123,7 +129,7 @@ class App:
             self._stack.push_async_callback(self.audit_database.close)
         self._stack.push_async_callback(self.cache.close)
         # A mutation goes on when its caller does not wait any more.
-        self._stack.push_async_callback(self.changer.drain)
+        self._stack.push_async_callback(self.committer.drain)
         await self._listen_http()
         # One round before anything is announced, so that a server that says it is up has looked.
         await self.monitor.round()
@@ -138,26 +144,26 @@ class App:
         self._start_heartbeat()
         # Last in, so first out: open calls finish while everything they need still runs.
         if Role.API in self.settings.roles:
-            await self.gate.start(self._background)
-            self._background("tally", self.front.tally.run())
-            await self.front.start()
+            await self.access.start(self._background)
+            self._background("tally", self.grpc_server.tally.run())
+            await self.grpc_server.start()
             self._stack.push_async_callback(self._drain_grpc)
 
     def _render_metrics(self) -> bytes:
-        self.front.tally.settle()
+        self.grpc_server.tally.settle()
         return self.metrics.render()
 
-    def _make_front(self) -> Front:
-        tokens = Tokens(self.epochs, self.store)
+    def _make_front(self) -> GrpcServer:
+        tokens = RevisionTokens(self.epochs, self.store)
         servicer = RouteServicer(
-            self.resolver, tokens, self.changer, self.importer, self.store, self.metrics, turns=self.turns
+            self.resolver, tokens, self.committer, self.importer, self.store, self.metrics, fair_share=self.fair_share
         )
         near = Near(self.local, lambda: self.epochs.epoch, self.resolver)
-        return Front(self.settings, servicer, near, self.gate, self.health, self.metrics, self.turns)
+        return GrpcServer(self.settings, servicer, near, self.access, self.health, self.metrics, self.fair_share)
 
     async def _drain_grpc(self) -> None:
         self._draining = True
-        await self.front.drain()
+        await self.grpc_server.drain()
 
     def _count_query(self, name: str) -> None:
         self.metrics.store_queries.labels(name).inc()
@@ -179,27 +185,27 @@ class App:
             observer=self.metrics,
             bounds=bounds,
             join_seconds=settings.cache_local_ttl_seconds,
-            turns=self.turns,
+            fair_share=self.fair_share,
         )
 
-    def _make_checks(self) -> Checks:
-        return Checks(
+    def _make_checks(self) -> HealthChecks:
+        return HealthChecks(
             self.settings.roles,
             Engines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self._cluster)),
             Logs(self.relay_log, self.audit_log),
             self.store,
             self.epochs,
             read_only=self.postgres.read_only,
-            saw=self._saw,
+            on_clock=self._on_clock,
         )
 
-    def _saw(self, clock: Clock) -> None:
+    def _on_clock(self, clock: Clock) -> None:
         if self.feed:
-            self.feed.saw(clock)
+            self.feed.on_clock(clock)
 
-    def _wrote(self, clock: Clock, changes: int) -> None:
+    def _on_committed(self, clock: Clock, changes: int) -> None:
         if self.feed:
-            self.feed.wrote(clock, changes)
+            self.feed.on_committed(clock, changes)
 
     def _make_cache(self) -> RedisCache:
         settings = self.settings
@@ -220,7 +226,7 @@ class App:
             return
         stream = None
         if self.settings.kafka_bootstrap_servers:
-            stream = WitnessedStream(kafka.KafkaStream(self._cluster, self.settings.kafka_topic), self.epochs)
+            stream = WitnessedStream(kafka.BroadcastConsumer(self._cluster, self.settings.kafka_topic), self.epochs)
             self._stack.push_async_callback(stream.close)
         self.feed = Feed(
             self.store,
@@ -237,7 +243,7 @@ class App:
     def _start_heartbeat(self) -> None:
         interval, relay = self.settings.heartbeat_seconds, self.relay
         if interval and relay:
-            self._background("heartbeat", beat(self.changer, lambda: relay.leader, interval))
+            self._background("heartbeat", beat(self.committer, lambda: relay.leader, interval))
         if interval and Role.API in self.settings.roles:
             layers = {"local": self._look_locally, "redis": self._look_into_redis}
             probe = StalenessProbe(layers, lambda layer, age: self.metrics.staleness.labels(layer).observe(age))
@@ -275,7 +281,7 @@ class App:
 
     def _start_consumer(self, name: str, handle: Handler) -> None:
         topic = self.settings.kafka_topic
-        source = self._sources[name] = kafka.KafkaSource(self._cluster, f"pointsman-{name}", topic)
+        source = self._sources[name] = kafka.GroupConsumer(self._cluster, f"pointsman-{name}", topic)
         self._stack.push_async_callback(source.close)
         letters = kafka.DeadLetters(self._cluster, topic)
         self._stack.push_async_callback(letters.close)
@@ -286,7 +292,7 @@ class App:
         async def published() -> int:
             return (await self.relay_log.state()).published
 
-        self.audit_keeper = AuditKeeper(self.audit_log, self.lineage, self.store, published)
+        self.audit_keeper = AuditBackfill(self.audit_log, self.lineage, self.store, published)
         self._background("audit keeper", self.audit_keeper.run())
 
     def _make_audit_database(self) -> Database:
@@ -369,9 +375,9 @@ class App:
         self.resolver.forget()
         self.local.start_over(0)
         if self.feed:
-            self.feed.saw(self.epochs.seen)
+            self.feed.on_clock(self.epochs.seen)
 
-    async def _on_checked(self, monitor: Monitor) -> None:
+    async def _on_checked(self, monitor: HealthMonitor) -> None:
         await self.health.ready(monitor.ready)
         self.metrics.ready.set(monitor.ready)
         for state in monitor.states.values():
@@ -433,9 +439,9 @@ def log_address(app: App) -> None:
     settings = app.settings
     log.info(
         "serving",
-        grpc_port=app.front.port,
+        grpc_port=app.grpc_server.port,
         http_port=app.http_port,
-        transport=app.front.transport,
+        transport=app.grpc_server.transport,
         roles=sorted(settings.roles),
         ready=app.monitor.ready,
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
-from pointsman_server.app.access import Gate
+from pointsman_server.app.access import Access
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
 from pointsman_server.reads.resolver import NearestCache, Resolver
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.handler import shortcuts
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
@@ -26,7 +26,7 @@ from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport import server as transport
 from pointsman_server.rpc.transport import tls
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
@@ -47,7 +47,7 @@ class ListenError(Exception):
     """An address cannot be listened on; the text names it and its variable."""
 
 
-class Front:
+class GrpcServer:
     """The gRPC server: made from settings, started once everything behind it runs, drained before that ends."""
 
     def __init__(
@@ -55,23 +55,23 @@ class Front:
         settings: Settings,
         servicer: RouteServicer,
         near: Near,
-        gate: Gate,
+        access: Access,
         health: Health,
         metrics: Metrics,
-        turns: Turns,
+        fair_share: FairShare,
     ) -> None:
         self._settings = settings
         self._servicer = servicer
         self._near = near
-        self._gate = gate
+        self._gate = access
         self._health = health
         self._metrics = metrics
-        self._turns = turns
+        self._fair_share = fair_share
         self._server: Any = None
         self.warm: WarmAnswers | None = None
         self.cold: ColdAnswers | None = None
         self._stack = AsyncExitStack()
-        self.tally = Tally(metrics, SERVICE)
+        self.tally = FastPathCounters(metrics, SERVICE)
         self.transport = _choose_transport(settings)
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
@@ -95,14 +95,14 @@ class Front:
         await self._stack.aclose()
 
     def _make_server(self) -> Any:
-        settings, gate = self._settings, self._gate
+        settings, access = self._settings, self._gate
         pushback = transport.sends_pushback(self.transport)
-        who = (authentication.authenticate(gate.authenticator),) if gate.authenticator else ()
+        who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
         throttling = self._make_throttling()
         if guards := self._make_guards(throttling):
             self.warm, self.cold = self._make_warm(guards), self._make_cold(guards)
         warm = self.warm
-        bulk = Bulk(unread_seconds=settings.unread_seconds, turns=self._turns)
+        bulk = Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share)
         order = stages(
             self._metrics,
             self.admission,
@@ -110,7 +110,7 @@ class Front:
             deadline=settings.deadline_seconds,
             access_log_sample=settings.access_log_sample,
             pushback=pushback,
-            permissions=gate.permissions,
+            permissions=access.permissions,
             throttling=throttling,
             bulk=bulk,
         )

@@ -18,7 +18,7 @@ INTERVAL_SECONDS = 10.0
 BATCH = 500
 
 
-class AuditKeeper:
+class AuditBackfill:
     """Looks again and again how far the chain is, and fills in what does not come. Harmless when several do it.
 
     ``chained`` is the last revision of the chain of the newest epoch.

@@ -33,7 +33,7 @@ class ApiKeyVerifier:
     """Checks API keys without I/O. What it knows comes from ``store`` every ``interval`` seconds.
 
     So a key that is revoked is refused everywhere within ``interval``, and one renewal. ``now`` gives seconds since the
-    epoch of Unix; ``told`` hears of every renewal whether it went well.
+    epoch of Unix; ``on_result`` hears of every renewal whether it went well.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ApiKeyVerifier:
         store: ApiKeyStore,
         *,
         interval: float,
-        told: Callable[[bool], None] = lambda _well: None,
+        on_result: Callable[[bool], None] = lambda _well: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class ApiKeyVerifier:
             self._load,
             interval=interval,
             least_pause=min(interval, LEAST_PAUSE_SECONDS),
-            told=told,
+            on_result=on_result,
         )
 
     @property
@@ -68,7 +68,7 @@ class ApiKeyVerifier:
         key = await self._find(key_id)
         if key is None:
             raise _refused("unknown key", "this API key is not known: ask your operator for another")
-        # Before anything else is said: what became of a key is told only to whoever has it.
+        # Before anything else is said: what became of a key is on_result only to whoever has it.
         if not key.has_secret(secret):
             raise _refused("secret", "the secret of this API key is wrong: copy all of it")
         if key.revoked_at:

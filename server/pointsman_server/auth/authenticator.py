@@ -51,7 +51,7 @@ def limit_of_failures(per_second: float) -> Limiter:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class KnownIdentity:
     """Who showed a credential, as ``verifier`` said at ``version``."""
 
     identity: Identity
@@ -84,7 +84,7 @@ class Authenticator:
         self._checked = checked
         self._most = most_remembered
         self._now = now
-        self._remembered: dict[str, Remembered] = {}
+        self._remembered: dict[str, KnownIdentity] = {}
         self._of_certificates: dict[CertificateNames, Identity] = {}
 
     def recall(self, authorization: str) -> Identity | None:
@@ -151,7 +151,7 @@ class Authenticator:
         self._failures.give_back(shown.peer)
         # Not with many spaces: of those, one credential has as many forms as its caller likes.
         if len(header) == len(_SCHEME) + len(credential):
-            remember(self._remembered, header, Remembered(identity, verifier, version), self._most)
+            remember(self._remembered, header, KnownIdentity(identity, verifier, version), self._most)
         return identity
 
     def _by_certificate(self, names: CertificateNames) -> Identity:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pointsman_server.app.application import App
 from pointsman_server.config.settings import Settings
-from pointsman_server.ops.health_monitor import State
+from pointsman_server.ops.health_monitor import DependencyState
 
 
 def run(settings: Settings) -> bool:
@@ -22,7 +22,7 @@ def run(settings: Settings) -> bool:
     return all(state.up for state in states)
 
 
-async def _states(settings: Settings) -> list[State]:
+async def _states(settings: Settings) -> list[DependencyState]:
     app = App(settings)
     try:
         await app.database.open()

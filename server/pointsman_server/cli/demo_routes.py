@@ -7,7 +7,7 @@ from itertools import islice, product
 from pointsman_server.domain.errors import RouteExists
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import Intent
-from pointsman_server.writes.group_commit import Changer, Create
+from pointsman_server.writes.group_commit import Create, GroupCommitter
 
 TENANTS = ("team-a", "team-b", "retail", "logistics", "identity", "data-platform", "mobile", "risk")
 SERVICES = (
@@ -37,7 +37,7 @@ def routes(count: int) -> Iterator[Create]:
         yield Create(RouteKey(tenant, service, env, version), url, labels, ACTIVE[version])
 
 
-async def load(changer: Changer, count: int, *, at_once: int = 8) -> int:
+async def load(committer: GroupCommitter, count: int, *, at_once: int = 8) -> int:
     """Create the routes that are not there yet; returns how many that were."""
     bound = asyncio.Semaphore(at_once)
     intent = Intent(actor="demo", reason="the demo's table of routes")
@@ -45,7 +45,7 @@ async def load(changer: Changer, count: int, *, at_once: int = 8) -> int:
     async def create(route: Create) -> bool:
         async with bound:
             try:
-                await changer.create(route, intent)
+                await committer.create(route, intent)
             except RouteExists:
                 return False
             return True

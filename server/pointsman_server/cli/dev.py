@@ -45,14 +45,14 @@ async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo:
             # The embedded Kafka forgets everything; what the audit log has not seen must be published again.
             await app.relay_log.rewind(await app.audit_log.last_contiguous())
         if with_demo:
-            await demo_routes.load(app.changer, DEMO_ROUTES)
+            await demo_routes.load(app.committer, DEMO_ROUTES)
 
     await serve(settings, lambda app: _greet(app, time.monotonic() - started), prepare)
 
 
 def _greet(app: "App", seconds: float) -> None:
-    server = f"localhost:{app.front.port}"
-    here = "" if app.front.port == 50051 else f" --server {server}"
+    server = f"localhost:{app.grpc_server.port}"
+    here = "" if app.grpc_server.port == 50051 else f" --server {server}"
     typer.echo(
         f"""
 Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on http://localhost:{app.http_port}

@@ -91,7 +91,7 @@ INTERNAL_PREFIX = "POINTSMAN_INTERNAL_"
 SERVICE_LINK = re.compile(r"POINTSMAN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
 SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
 
-Source = Literal["default", "environment", "flag", "embedded"]
+SettingSource = Literal["default", "environment", "flag", "embedded"]
 
 
 class SettingsError(Exception):
@@ -359,7 +359,7 @@ class Settings(BaseModel):
     )
     relay_batch: int = Field(default=500, ge=1, le=10_000, description="Most changes that the relay publishes at once.")
 
-    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+    _sources: dict[str, SettingSource] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -369,10 +369,10 @@ class Settings(BaseModel):
         return self
 
     @classmethod
-    def merge(cls, layers: Mapping[Source, Mapping[str, object]]) -> Self:
+    def merge(cls, layers: Mapping[SettingSource, Mapping[str, object]]) -> Self:
         """Build settings from layers of attribute values, of which later ones win. Raises SettingsError."""
         values: dict[str, Any] = {}
-        sources: dict[str, Source] = {}
+        sources: dict[str, SettingSource] = {}
         for source, layer in layers.items():
             values.update(layer)
             sources.update(dict.fromkeys(layer, source))
@@ -423,7 +423,7 @@ class Settings(BaseModel):
 
     def with_engines(self, urls: Mapping[str, str]) -> Self:
         """Copy the settings, with the engines (attribute to URL) that this process started itself."""
-        layers: dict[Source, dict[str, object]] = {"default": {}, "environment": {}, "flag": {}, "embedded": {}}
+        layers: dict[SettingSource, dict[str, object]] = {"default": {}, "environment": {}, "flag": {}, "embedded": {}}
         for name in self.model_fields_set:
             layers[self._sources.get(name, "default")][name] = getattr(self, name)
         layers["embedded"] |= urls
@@ -450,7 +450,7 @@ class Effective:
 
     variable: str
     value: str
-    source: Source
+    source: SettingSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,7 +652,7 @@ def _missing_of(settings: Settings, name: str, needed: Iterable[str]) -> Iterato
             yield f"{variable(name)} is set, and {variable(other)} is not: set both"
 
 
-def _explain(error: ValidationError, sources: Mapping[str, Source]) -> list[str]:
+def _explain(error: ValidationError, sources: Mapping[str, SettingSource]) -> list[str]:
     """Turn pydantic's errors into lines that name the variable and say what to do."""
     lines: list[str] = []
     for problem in error.errors(include_url=False):

@@ -19,7 +19,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
 from pointsman_server.ports.store import (
-    Asked,
     BulkStore,
     ChangeQuery,
     ChangeStream,
@@ -27,20 +26,21 @@ from pointsman_server.ports.store import (
     Existing,
     ImportTransaction,
     Intent,
-    Locked,
     LockedImport,
+    LockedState,
     Merged,
-    Remembered,
+    MutationScope,
     RouteQuery,
     RouteStore,
     RouteTransaction,
+    StoredOutcome,
 )
 from pointsman_server.runtime.batcher import Batcher
 
 logger = logging.getLogger(__name__)
 
 
-class Epochs:
+class EpochTracker:
     """What this process knows of the store's history; ``switched`` is called whenever its epoch has become another.
 
     Not called for the first epoch: then there is nothing to forget.
@@ -125,7 +125,7 @@ class Epochs:
 class GuardedStore:
     """A RouteStore that refuses to work, with StoreRestored, on a store that is behind what was seen of it."""
 
-    def __init__(self, store: RouteStore, epochs: Epochs) -> None:
+    def __init__(self, store: RouteStore, epochs: EpochTracker) -> None:
         self._store = store
         self._epochs = epochs
 
@@ -177,7 +177,7 @@ class GuardedStore:
 class GuardedBulkStore:
     """A BulkStore as ``GuardedStore`` is a RouteStore."""
 
-    def __init__(self, store: BulkStore, epochs: Epochs) -> None:
+    def __init__(self, store: BulkStore, epochs: EpochTracker) -> None:
         self._store = store
         self._epochs = epochs
 
@@ -195,14 +195,14 @@ class GuardedBulkStore:
             self._epochs.witness(guarded.merged.epoch, guarded.merged.imported.revision)
 
 
-class Tokens:
+class RevisionTokens:
     """Says what a token, a revision and the epoch that it counts in, asks of a read now.
 
     A token of an epoch that is over asks for nothing: its revisions are lost or have been given away again. Whether an
     epoch that is not ours is over or has just begun only the store can tell; many ask it at once by one question.
     """
 
-    def __init__(self, epochs: Epochs, store: RouteStore) -> None:
+    def __init__(self, epochs: EpochTracker, store: RouteStore) -> None:
         self._epochs = epochs
         self._store = store
         self._ask: Batcher[str, Clock] = Batcher(self._clocks, size=1000, concurrency=1, queue=1000, limit="epochs")
@@ -220,7 +220,7 @@ class Tokens:
 class WitnessedStream:
     """A ChangeStream that takes note of what it brings: a change was committed before it was published."""
 
-    def __init__(self, stream: ChangeStream, epochs: Epochs) -> None:
+    def __init__(self, stream: ChangeStream, epochs: EpochTracker) -> None:
         self._stream = stream
         self._epochs = epochs
 
@@ -239,13 +239,13 @@ class WitnessedStream:
 class _GuardedTransaction:
     """Rolls back rather than give a revision away a second time."""
 
-    def __init__(self, transaction: RouteTransaction, epochs: Epochs) -> None:
+    def __init__(self, transaction: RouteTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
         self._epochs = epochs
         self._locked = Clock("", 0)
         self.changes: Sequence[Change] = ()
 
-    async def lock(self, asked: Sequence[Asked]) -> Locked:
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
         before = self._epochs.seen
         locked = await self._transaction.lock(asked)
@@ -253,7 +253,7 @@ class _GuardedTransaction:
         self._epochs.held(self._locked, before)
         return locked
 
-    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         """See RouteTransaction.record. What was seen since the lock must have been committed before it, too."""
         self._epochs.held(self._locked, self._epochs.seen)
         await self._transaction.record(changes, remembered)
@@ -263,7 +263,7 @@ class _GuardedTransaction:
 class _GuardedImport:
     """As ``_GuardedTransaction``: it rolls back rather than give a revision away a second time."""
 
-    def __init__(self, transaction: ImportTransaction, epochs: Epochs) -> None:
+    def __init__(self, transaction: ImportTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
         self._epochs = epochs
         self._clock = Clock("", 0)

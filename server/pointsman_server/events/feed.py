@@ -1,8 +1,8 @@
 """The feed: every change, in the order of revisions and without a gap, in every server process.
 
 Kafka makes it quick, the history makes it sure. Revisions are dense, so a gap shows by itself; it is filled from
-``route_changes``, and while Kafka is silent or away the history alone feeds. What this process wrote itself it need not
-be told. What a server knows is one number, the revision up to which it has seen everything.
+``route_changes``, and while Kafka is silent or away the history alone feeds. What this process wrote itself it need
+not be told. What a server knows is one number, the revision up to which it has seen everything.
 """
 
 import asyncio
@@ -59,12 +59,12 @@ class Feed:
         self.revision = 0
         self.connected = False
 
-    def saw(self, clock: Clock) -> None:
+    def on_clock(self, clock: Clock) -> None:
         """Take note of the clock of the store: another epoch is another history, and the next step begins anew."""
         if clock.epoch != self._epoch:
             self._epoch = ""
 
-    def wrote(self, clock: Clock, changes: int) -> None:
+    def on_committed(self, clock: Clock, changes: int) -> None:
         """Take note that the last ``changes`` up to ``clock`` were made by this process, which has applied them."""
         if clock.epoch == self._epoch and clock.revision > self.revision and len(self._written) < MOST_PENDING:
             self._written[clock.revision - changes + 1] = clock.revision

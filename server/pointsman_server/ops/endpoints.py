@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 
-from pointsman_server.ops.health_monitor import Monitor, State
+from pointsman_server.ops.health_monitor import DependencyState, HealthMonitor
 from pointsman_server.ops.http_server import Answer, HttpPort
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -14,7 +14,7 @@ JSON_TYPE = "application/json; charset=utf-8"
 class Operations:
     """Serves ``/metrics``, ``/health``, ``/health/ready`` and ``/health/live``."""
 
-    def __init__(self, monitor: Monitor, render: Callable[[], bytes], draining: Callable[[], bool]) -> None:
+    def __init__(self, monitor: HealthMonitor, render: Callable[[], bytes], draining: Callable[[], bool]) -> None:
         self._monitor = monitor
         self._render = render
         self._draining = draining
@@ -56,5 +56,5 @@ def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(json.dumps(document).encode(), JSON_TYPE, status)
 
 
-def _document(state: State) -> dict[str, object]:
+def _document(state: DependencyState) -> dict[str, object]:
     return {"name": state.name, "required": state.required, "up": state.up, "detail": state.detail}

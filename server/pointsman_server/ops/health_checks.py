@@ -10,7 +10,7 @@ from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.settings import Role
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.epochs.tracker import Epochs, GuardedStore
+from pointsman_server.epochs.tracker import EpochTracker, GuardedStore
 from pointsman_server.ops.health_monitor import DependencyDown, MustNotServe
 from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, Clock, RelayState
 
@@ -38,8 +38,8 @@ class Logs:
     audit: PostgresAuditLog
 
 
-class Checks:
-    """The checks of a server with these ``roles``. ``saw`` is told the clock of the store at each look.
+class HealthChecks:
+    """The checks of a server with these ``roles``. ``on_clock`` is told the clock of the store at each look.
 
     ``revision`` and ``relay_state`` are what the last looks found.
     """
@@ -50,10 +50,10 @@ class Checks:
         engines: Engines,
         logs: Logs,
         store: GuardedStore,
-        epochs: Epochs,
+        epochs: EpochTracker,
         *,
         read_only: Callable[[], Awaitable[bool]],
-        saw: Callable[[Clock], None],
+        on_clock: Callable[[Clock], None],
     ) -> None:
         self._roles = frozenset(roles)
         self._engines = engines
@@ -61,7 +61,7 @@ class Checks:
         self._store = store
         self._epochs = epochs
         self._read_only = read_only
-        self._saw = saw
+        self._on_clock = on_clock
         self.revision = 0
         self.relay_state = RelayState(0, 0, 0.0)
 
@@ -82,7 +82,7 @@ class Checks:
         try:
             clock = await self._store.clock()
             self.revision = clock.revision
-            self._saw(clock)
+            self._on_clock(clock)
             await self._compare_with_redis(clock)
         except RetryLater as error:
             raise self._is_down(error) from error
@@ -96,7 +96,7 @@ class Checks:
         """Redis may know a higher revision, above all when this server has only just started."""
         if self._epochs.lost or clock.epoch != self._epochs.epoch or not self._roles & {Role.API, Role.CACHE}:
             return
-        await self._engines.cache.tick(clock)
+        await self._engines.cache.publish_clock(clock)
         if self._epochs.seen.revision > clock.revision:
             # Another server may have written in between: only a read that begins now can tell.
             await self._store.clock()

@@ -20,7 +20,7 @@ class MustNotServe(DependencyDown):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DependencyState:
     """What the last check of a dependency said. ``required``: without it, or a stand-in, reads cannot be answered."""
 
     name: str
@@ -30,7 +30,7 @@ class State:
     replaceable: bool = True
 
 
-class Monitor:
+class HealthMonitor:
     """Checks every dependency each ``interval`` seconds; ``changed`` is told after every check.
 
     One that hangs delays no other. A check is done when it returns, and failed when it raises or takes longer than
@@ -44,7 +44,7 @@ class Monitor:
         *,
         required: frozenset[str],
         stand_ins: Mapping[str, str] | None = None,
-        changed: Callable[["Monitor"], Awaitable[None]],
+        changed: Callable[["HealthMonitor"], Awaitable[None]],
         interval: float = 1.0,
         patience: float = 5.0,
     ) -> None:
@@ -54,7 +54,7 @@ class Monitor:
         self._patience = patience
         self._stand_ins = dict(stand_ins or {})
         self._seen: set[str] = set()
-        self.states = {name: State(name, name in required) for name in checks}
+        self.states = {name: DependencyState(name, name in required) for name in checks}
 
     @property
     def ready(self) -> bool:
@@ -66,7 +66,7 @@ class Monitor:
         """Whether anything is down."""
         return not all(state.up for state in self.states.values())
 
-    def _has_stand_in(self, state: State) -> bool:
+    def _has_stand_in(self, state: DependencyState) -> bool:
         stand_in = self.states.get(self._stand_ins.get(state.name, ""))
         return state.replaceable and state.name in self._seen and stand_in is not None and stand_in.up
 
@@ -92,22 +92,24 @@ class Monitor:
         try:
             async with asyncio.timeout(self._patience):
                 await self._checks[name]()
-            after = State(name, before.required, up=True, detail="ok")
+            after = DependencyState(name, before.required, up=True, detail="ok")
             self._seen.add(name)
         except MustNotServe as error:
-            after = State(name, before.required, up=False, detail=str(error), replaceable=False)
+            after = DependencyState(name, before.required, up=False, detail=str(error), replaceable=False)
         except DependencyDown as error:
-            after = State(name, before.required, up=False, detail=str(error))
+            after = DependencyState(name, before.required, up=False, detail=str(error))
         except TimeoutError:
-            after = State(name, before.required, up=False, detail=f"does not answer within {self._patience:g} s")
+            after = DependencyState(
+                name, before.required, up=False, detail=f"does not answer within {self._patience:g} s"
+            )
         except Exception as error:  # noqa: BLE001 - a bug in one check must not end them all
-            after = State(name, before.required, up=False, detail=f"the check failed: {type(error).__name__}")
+            after = DependencyState(name, before.required, up=False, detail=f"the check failed: {type(error).__name__}")
         if (after.up, after.detail) != (before.up, before.detail):
             _tell(before, after)
         self.states[name] = after
 
 
-def _tell(before: State, after: State) -> None:
+def _tell(before: DependencyState, after: DependencyState) -> None:
     if not after.up:
         log.warning("a dependency is down, trying again", dependency=after.name, detail=after.detail)
     elif not before.up:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Intent
-from pointsman_server.writes.group_commit import Changer, Update
+from pointsman_server.writes.group_commit import GroupCommitter, Update
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ PERIOD_SECONDS = 0.1
 Look = Callable[[RouteKey], Awaitable[Snapshot | None]]
 
 
-async def beat(changer: Changer, leads: Callable[[], bool], interval: float) -> None:
+async def beat(committer: GroupCommitter, leads: Callable[[], bool], interval: float) -> None:
     """Change the heartbeat route every ``interval`` seconds while this server ``leads``; runs until cancelled."""
     intent = Intent(actor="pointsman", reason="heartbeat: measures the staleness of caches")
     while True:
@@ -27,7 +27,7 @@ async def beat(changer: Changer, leads: Callable[[], bool], interval: float) -> 
             continue
         update = Update(HEARTBEAT, f"https://heartbeat.invalid/{time.time_ns()}", allow_missing=True)
         try:
-            await changer.update(update, intent)
+            await committer.update(update, intent)
         except RetryLater:
             continue  # the next beat comes anyway
         except PointsmanError as error:

@@ -69,7 +69,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MutationScope:
     """What a mutation asks to see before it is decided: the route of ``key``, and with ``family`` its siblings too.
 
     Siblings are the other versions of the same tenant, service and env. The intent's ``request_id``, where it has one,
@@ -82,7 +82,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class StoredOutcome:
     """The outcome of a mutation, kept for replays of its ``request_id`` in the tenant."""
 
     tenant: str
@@ -92,7 +92,7 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockedState:
     """What a transaction sees once it alone may write: all of it is true as of ``clock``, and stays so to its end.
 
     ``moment`` is the time of the database, in UTC, and not before any that was given out earlier. ``routes`` are those
@@ -103,20 +103,20 @@ class Locked:
     clock: Clock
     moment: datetime
     routes: Sequence[Route]
-    remembered: Sequence[Remembered | None]
+    remembered: Sequence[StoredOutcome | None]
 
 
 class RouteTransaction(Protocol):
     """A group of mutations. Everything it records becomes visible at once, or never."""
 
-    async def lock(self, asked: Sequence[Asked]) -> Locked:
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """Wait until no other transaction writes, and read what is asked for. Call it once, and first.
 
         From here to the end this transaction owns the clock, so **the order of commits is the order of revisions, and
         there are no gaps**; and of two transactions the later sees everything that the earlier did.
         """
 
-    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         """Write history, the routes that it leads to, and the outcomes. Call it at most once.
 
         The revisions of ``changes`` follow the clock's one by one, in its epoch. A key may change several times: each

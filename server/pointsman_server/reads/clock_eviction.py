@@ -8,7 +8,7 @@ round, takes the bit of those that were used since it last came by, and stops at
 from array import array
 
 
-class Places:
+class ClockEviction:
     """Keys by place. Whoever uses the key at a place sets its byte in ``used`` to 1."""
 
     def __init__(self, size: int) -> None:

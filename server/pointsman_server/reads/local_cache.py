@@ -10,9 +10,9 @@ from sys import intern
 from pointsman_server.domain.codec import key_to_bytes, rest_from_bytes, rest_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.reads.clock_eviction import Places
+from pointsman_server.reads.clock_eviction import ClockEviction
 from pointsman_server.reads.known_changes import KnownChanges
-from pointsman_server.reads.resolver import ABSENT, ACTIVE, INACTIVE, Common, Found
+from pointsman_server.reads.resolver import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope
 from pointsman_server.runtime.bounded_dict import remember
 
 JITTER = 0.1
@@ -42,11 +42,11 @@ class LocalCache:
     ) -> None:
         self._records: dict[bytes, bytes] = {}
         self._record_of = self._records.get
-        self._places = Places(size)
+        self._places = ClockEviction(size)
         self._used = self._places.used
         # By place. As many objects as there are of the kind, not of keys.
-        self._common: list[Common] = []
-        self._commons: dict[Common, Common] = {}
+        self._common: list[EntryScope] = []
+        self._commons: dict[EntryScope, EntryScope] = {}
         # Kept longer than what is held: it refuses old values from the shared cache.
         self._changes = KnownChanges(size)
         self._ttl = ttl
@@ -59,7 +59,7 @@ class LocalCache:
     def __len__(self) -> int:
         return len(self._records)
 
-    def find(self, encoded: bytes, min_revision: int = 0) -> Found | None:
+    def find(self, encoded: bytes, min_revision: int = 0) -> CacheHit | None:
         """Return what is held of a key and still fresh, if it is known as of ``min_revision`` or later."""
         record = self._record_of(encoded)
         if record is None:
@@ -180,9 +180,9 @@ class LocalCache:
             self._common.append(NOTHING_COMMON)
         return place
 
-    def _common_of(self, snapshot: Snapshot) -> Common:
+    def _common_of(self, snapshot: Snapshot) -> EntryScope:
         # Interned, for where nearly every route has a tenant of its own.
-        common = Common(Scope(snapshot.key.tenant, intern(snapshot.key.env)), intern(snapshot.epoch))
+        common = EntryScope(Scope(snapshot.key.tenant, intern(snapshot.key.env)), intern(snapshot.epoch))
         known = self._commons.get(common)
         if known is None:
             remember(self._commons, common, common, MOST_COMMON)
@@ -203,4 +203,4 @@ def _snapshot(key: RouteKey, record: bytes, epoch: str) -> Snapshot:
     return Snapshot(key, route, as_of, epoch)
 
 
-NOTHING_COMMON = Common(Scope("", ""), "")
+NOTHING_COMMON = EntryScope(Scope("", ""), "")

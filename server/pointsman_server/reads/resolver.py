@@ -15,8 +15,8 @@ from pointsman_server.domain.errors import PointsmanError, RevisionNotReached, R
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.store import Lookup, RouteCache, RouteStore
-from pointsman_server.runtime.batcher import Batcher, Told, settle
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.batcher import Batcher, Callback, settle
+from pointsman_server.runtime.fair_share import FairShare
 
 
 class Source(StrEnum):
@@ -53,7 +53,7 @@ ACTIVE, INACTIVE, ABSENT = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class EntryScope:
     """What many keys have in common: one object for all of them."""
 
     scope: Scope
@@ -63,7 +63,7 @@ class Common:
 # What is known of a key, as it is kept: its route without the key, as ``encoding.rest_to_bytes`` makes it, or nothing;
 # which of the three above it is; as of which revision; how many seconds ago that was surely true; and the rest.
 # No class, of which making one takes longer than finding it.
-Found = tuple[bytes, int, int, float, Common]
+CacheHit = tuple[bytes, int, int, float, EntryScope]
 
 
 class NearestCache(Protocol):
@@ -75,7 +75,7 @@ class NearestCache(Protocol):
         That is in seconds.
         """
 
-    def find(self, encoded: bytes, min_revision: int = 0) -> Found | None:
+    def find(self, encoded: bytes, min_revision: int = 0) -> CacheHit | None:
         """Return what ``look`` does, by the bytes of the key, and as it is kept."""
 
     @property
@@ -116,18 +116,18 @@ class Bounds:
     lookups: int = 2
 
 
-class Flight:
-    """A load under way: of which key, since when, and who is told when it lands."""
+class InFlightLoad:
+    """A load under way: of which key, since when, and who is told its result."""
 
-    __slots__ = ("begun", "key", "passengers")
+    __slots__ = ("begun", "key", "waiters")
 
-    def __init__(self, key: RouteKey, begun: float, passenger: Told[Answer]) -> None:
+    def __init__(self, key: RouteKey, begun: float, waiter: Callback[Answer]) -> None:
         self.key = key
         self.begun = begun
-        self.passengers = [passenger]
+        self.waiters = [waiter]
 
 
-class Lease:
+class Reservation:
     """The right to take what is read into the local cache, as long as it is listed; since when it is being read."""
 
     __slots__ = ("key", "read_at")
@@ -141,8 +141,8 @@ class Resolver:
     """Answers from the nearest layer that is new enough.
 
     Invariants: concurrent misses of one key are one load. What a load brings is taken over only if nobody wrote
-    the key in this process meanwhile (``learn``), so a late load never replaces what a write left behind: a write
-    strikes the key's flight and leases off the lists, and only what is listed is taken over.
+    the key in this process meanwhile (``apply_local_write``), so a late load never replaces what a write left behind:
+    a write cancels the key's in-flight loads and reservations; their results are not cached.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Resolver:
         bounds: Bounds = Bounds(),
         patience: float = 1.0,
         join_seconds: float = 1.0,
-        turns: Turns | None = None,
+        fair_share: FairShare | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = Batcher(
@@ -173,10 +173,10 @@ class Resolver:
         self._observer = observer
         self._patience = patience
         self._join_seconds = join_seconds
-        self._turns = turns or Turns()
+        self._fair_share = fair_share or FairShare()
         self._now = now
-        self._flights: dict[RouteKey, Flight] = {}
-        self._leases: dict[RouteKey, set[Lease]] = {}
+        self._loads: dict[RouteKey, InFlightLoad] = {}
+        self._reservations: dict[RouteKey, set[Reservation]] = {}
         self._going_on: set[asyncio.Task[None]] = set()
         self._process = secrets.token_hex(4)
         self._tokens = itertools.count()
@@ -219,14 +219,14 @@ class Resolver:
         find = self._from_store if fully_consistent else self._from_afar
         results: dict[RouteKey, Answer | PointsmanError] = {}
         if not fully_consistent:
-            near = await self._turns.map(lambda key: self.near(key, min_revision), distinct)
+            near = await self._fair_share.map(lambda key: self.near(key, min_revision), distinct)
             results.update((key, answer) for key, answer in zip(distinct, near, strict=True) if answer)
         missing = [key for key in distinct if key not in results]
         found = await asyncio.gather(*(find(key, min_revision) for key in missing), return_exceptions=True)
         results.update(zip(missing, map(_answer_or_error, found), strict=True))
         return [results[key] for key in keys]
 
-    def learn(self, snapshots: Sequence[Snapshot]) -> None:
+    def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
         """Take over what a write of this process left behind, before the write is answered."""
         for snapshot in snapshots:
             self.observe(snapshot)
@@ -234,49 +234,49 @@ class Resolver:
 
     def forget(self) -> None:
         """End every load under way: none of them is joined or taken over any more."""
-        self._flights.clear()
-        self._leases.clear()
+        self._loads.clear()
+        self._reservations.clear()
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take note of a change, wherever it was made: no load that began before it is taken over any more."""
-        self._flights.pop(snapshot.key, None)
-        self._leases.pop(snapshot.key, None)
+        self._loads.pop(snapshot.key, None)
+        self._reservations.pop(snapshot.key, None)
         self._local.observe(snapshot)
 
     def supersede(self, keys: Iterable[RouteKey], revisions: Iterable[int]) -> None:
         """Take note that each key last changed at its revision: nothing older is taken over or answered any more."""
-        flights, leases, supersede = self._flights, self._leases, self._local.supersede
+        loads, reservations, supersede = self._loads, self._reservations, self._local.supersede
         for key, revision in zip(keys, revisions, strict=True):
-            if flights:
-                flights.pop(key, None)
-            if leases:
-                leases.pop(key, None)
+            if loads:
+                loads.pop(key, None)
+            if reservations:
+                reservations.pop(key, None)
             supersede(key, revision)
 
-    def ask(self, key: RouteKey, told: Told[Answer]) -> None:
+    def ask(self, key: RouteKey, on_result: Callback[Answer]) -> None:
         """Find what is known of ``key`` beyond the local cache, and tell: the answer, or what ``resolve`` raises.
 
-        Who asks for a key that is being loaded joins its flight. ``told`` raises nothing, and may be called at once.
+        Who asks for a key that is being loaded joins its load. ``on_result`` raises nothing, and may be called at once.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            self._take_off(key, told)
-        elif self._now() - flight.begun > self._join_seconds:
-            # Who joins gets what was read when the flight began, and that must not be older than a local entry may be.
+        load = self._loads.get(key)
+        if load is None:
+            self._start_load(key, on_result)
+        elif self._now() - load.begun > self._join_seconds:
+            # Who joins gets what was read when the load began, and that must not be older than a local entry may be.
             # An older one is waited for, not doubled: one load of a key at a time.
-            flight.passengers.append(lambda _: self.ask(key, told))
+            load.waiters.append(lambda _: self.ask(key, on_result))
         else:
-            flight.passengers.append(told)
+            load.waiters.append(on_result)
 
-    def ask_store(self, key: RouteKey, told: Told[Answer]) -> None:
+    def ask_store(self, key: RouteKey, on_result: Callback[Answer]) -> None:
         """Read ``key`` in the store itself, by a load that begins after this; tell as ``ask`` does."""
-        lease = self._lend(key)
+        reservation = self._reserve(key)
 
         def read(found: Snapshot | BaseException) -> None:
             if not isinstance(found, BaseException):
-                self._take_over(lease, found)
-            self._end(lease)
-            told(found if isinstance(found, BaseException) else Answer(found, Source.POSTGRES))
+                self._cache_if_reserved(reservation, found)
+            self._release(reservation)
+            on_result(found if isinstance(found, BaseException) else Answer(found, Source.POSTGRES))
 
         self._store.ask(key, read)
 
@@ -286,69 +286,69 @@ class Resolver:
         self.ask(key, partial(settle, future))
         return await future
 
-    def _take_off(self, key: RouteKey, told: Told[Answer]) -> None:
-        flight = self._flights[key] = Flight(key, self._now(), told)
-        self._shared.ask(key, partial(self._looked_up, flight))
+    def _start_load(self, key: RouteKey, on_result: Callback[Answer]) -> None:
+        load = self._loads[key] = InFlightLoad(key, self._now(), on_result)
+        self._shared.ask(key, partial(self._looked_up, load))
 
-    def _looked_up(self, flight: Flight, found: tuple[Lookup, str] | BaseException) -> None:
+    def _looked_up(self, load: InFlightLoad, found: tuple[Lookup, str] | BaseException) -> None:
         if isinstance(found, BaseException):
-            self._land(flight, found)
+            self._complete(load, found)
             return
         lookup, token = found
         snapshot = lookup.snapshot
         if snapshot is None:
             self._observer.looked_up("redis", "miss")
-            self._go_on(flight, self._load(flight.key, token if lookup.leased else ""))
+            self._go_on(load, self._load(load.key, token if lookup.leased else ""))
             return
-        changed = self._local.changed(flight.key)
+        changed = self._local.changed(load.key)
         if snapshot.as_of < changed:
             # Redis missed the change, for instance because its writer could not reach it.
             self._observer.looked_up("redis", "stale")
-            self._go_on(flight, self._newer(flight.key, changed))
+            self._go_on(load, self._newer(load.key, changed))
             return
         self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
-        self._land(flight, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
+        self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
 
-    def _go_on(self, flight: Flight, rest: Awaitable[Answer]) -> None:
-        """Let a flight that the shared cache does not end take as long as it takes."""
-        task = asyncio.get_running_loop().create_task(self._arrive(flight, rest))
+    def _go_on(self, load: InFlightLoad, rest: Awaitable[Answer]) -> None:
+        """Let a load that the shared cache does not end take as long as it takes."""
+        task = asyncio.get_running_loop().create_task(self._arrive(load, rest))
         self._going_on.add(task)
         task.add_done_callback(self._going_on.discard)
 
-    async def _arrive(self, flight: Flight, rest: Awaitable[Answer]) -> None:
+    async def _arrive(self, load: InFlightLoad, rest: Awaitable[Answer]) -> None:
         outcome: Answer | BaseException
         try:
             outcome = await rest
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
             outcome = error
-        self._land(flight, outcome)
+        self._complete(load, outcome)
 
-    def _land(self, flight: Flight, outcome: Answer | BaseException) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+    def _complete(self, load: InFlightLoad, outcome: Answer | BaseException) -> None:
+        if self._loads.get(load.key) is load:
+            del self._loads[load.key]
             if not isinstance(outcome, BaseException):
-                self._local.put(outcome.snapshot, flight.begun)
-        for told in flight.passengers:
-            told(outcome)
+                self._local.put(outcome.snapshot, load.begun)
+        for on_result in load.waiters:
+            on_result(outcome)
 
-    def _lend(self, key: RouteKey) -> Lease:
-        lease = Lease(key, self._now())
-        self._leases.setdefault(key, set()).add(lease)
-        return lease
+    def _reserve(self, key: RouteKey) -> Reservation:
+        reservation = Reservation(key, self._now())
+        self._reservations.setdefault(key, set()).add(reservation)
+        return reservation
 
-    def _take_over(self, lease: Lease, snapshot: Snapshot) -> None:
-        if lease in self._leases.get(lease.key, ()):
-            self._local.put(snapshot, lease.read_at)
+    def _cache_if_reserved(self, reservation: Reservation, snapshot: Snapshot) -> None:
+        if reservation in self._reservations.get(reservation.key, ()):
+            self._local.put(snapshot, reservation.read_at)
 
-    def _end(self, lease: Lease) -> None:
-        leases = self._leases.get(lease.key)
-        if leases is not None:
-            leases.discard(lease)
-            if not leases:
-                del self._leases[lease.key]
+    def _release(self, reservation: Reservation) -> None:
+        reservations = self._reservations.get(reservation.key)
+        if reservations is not None:
+            reservations.discard(reservation)
+            if not reservations:
+                del self._reservations[reservation.key]
 
     async def _load(self, key: RouteKey, token: str) -> Answer:
-        """Read what the shared cache has not, and leave it there if ``token`` leases the key."""
+        """Read what the shared cache has not, and leave it there if ``token`` reservations the key."""
         snapshot = await self._store.get(key)
         if token:
             await self._cache.fill([snapshot], token)
@@ -378,14 +378,14 @@ class Resolver:
             pause *= 2
 
     async def _read(self, key: RouteKey, min_revision: int) -> Snapshot:
-        lease = self._lend(key)
+        reservation = self._reserve(key)
         try:
             snapshot = await self._store.get(key)
             if snapshot.as_of >= min_revision:
-                self._take_over(lease, snapshot)
+                self._cache_if_reserved(reservation, snapshot)
             return snapshot
         finally:
-            self._end(lease)
+            self._release(reservation)
 
 
 def _answer_or_error(result: Answer | BaseException) -> Answer | PointsmanError:

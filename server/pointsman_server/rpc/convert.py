@@ -16,7 +16,7 @@ from pointsman_server.ports.store import ChangeQuery, Existing, Imported, Intent
 from pointsman_server.reads.resolver import Answer
 from pointsman_server.rpc.call import Call
 from pointsman_server.rpc.statuses import status_of
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.bulk_import import Import
 from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, Update
 
@@ -162,11 +162,11 @@ def route_query(request: pb.ListRequest) -> RouteQuery:
     )
 
 
-async def list_response(request: pb.ListRequest, routes: Sequence[Route], turns: Turns) -> pb.ListResponse:
+async def list_response(request: pb.ListRequest, routes: Sequence[Route], fair_share: FairShare) -> pb.ListResponse:
     """Encode a page; one route more than fits says that there is another page."""
     size = _page_size(request.page_size)
     token = _token(str(routes[size - 1].key), _route_scope(request)) if len(routes) > size else ""
-    return pb.ListResponse(routes=await turns.map(route_to_message, routes[:size]), next_page_token=token)
+    return pb.ListResponse(routes=await fair_share.map(route_to_message, routes[:size]), next_page_token=token)
 
 
 def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
@@ -191,12 +191,14 @@ def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
 
 
 async def list_changes_response(
-    request: pb.ListChangesRequest, changes: Sequence[Change], turns: Turns
+    request: pb.ListChangesRequest, changes: Sequence[Change], fair_share: FairShare
 ) -> pb.ListChangesResponse:
     """Encode a page; one change more than fits says that there is another page."""
     size = _page_size(request.page_size)
     token = _token(str(changes[size - 1].revision), _change_scope(request)) if len(changes) > size else ""
-    return pb.ListChangesResponse(changes=await turns.map(change_to_message, changes[:size]), next_page_token=token)
+    return pb.ListChangesResponse(
+        changes=await fair_share.map(change_to_message, changes[:size]), next_page_token=token
+    )
 
 
 def _route_scope(request: pb.ListRequest) -> tuple[object, ...]:

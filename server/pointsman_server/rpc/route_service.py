@@ -10,17 +10,17 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.epochs.tracker import Tokens
+from pointsman_server.epochs.tracker import RevisionTokens
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.resolver import Answer, Resolver
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Context
-from pointsman_server.runtime.fair_share import Turns
-from pointsman_server.runtime.offload import apart
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime.offload import offload
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.writes.bulk_import import Importer
-from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.bulk_import import BulkImporter
+from pointsman_server.writes.group_commit import GroupCommitter
 
 # Decoding a key costs a microsecond.
 KEYS_IN_A_TURN = 250
@@ -34,22 +34,22 @@ class RouteServicer(RouteServiceServicer):
     def __init__(
         self,
         resolver: Resolver,
-        tokens: Tokens,
-        changer: Changer,
-        importer: Importer,
+        tokens: RevisionTokens,
+        committer: GroupCommitter,
+        importer: BulkImporter,
         store: RouteStore,
         metrics: Metrics,
         *,
-        turns: Turns | None = None,
+        fair_share: FairShare | None = None,
     ) -> None:
         self._resolver = resolver
         self._tokens = tokens
-        self._changer = changer
+        self._committer = committer
         self._importer = importer
         self._store = store
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
-        self._turns = turns or Turns()
+        self._fair_share = fair_share or FairShare()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
         """See the proto."""
@@ -70,7 +70,7 @@ class RouteServicer(RouteServiceServicer):
     async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
         """See the proto."""
         begun = time.perf_counter()
-        keys = await self._turns.map(key_from_message, request.keys, size=KEYS_IN_A_TURN)
+        keys = await self._fair_share.map(key_from_message, request.keys, size=KEYS_IN_A_TURN)
         answers = await self._resolver.resolve_many(
             keys,
             await self._floor(request),
@@ -81,42 +81,44 @@ class RouteServicer(RouteServiceServicer):
             self._resolved(answered[1], begun)
             return convert.batch_result(*answered)
 
-        return pb.BatchResolveResponse(results=await self._turns.map(result, list(zip(keys, answers, strict=True))))
+        return pb.BatchResolveResponse(
+            results=await self._fair_share.map(result, list(zip(keys, answers, strict=True)))
+        )
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """See the proto."""
         intent = convert.intent(request, calls.current())
-        outcome = await self._write("create", self._changer.create(convert.create(request), intent))
+        outcome = await self._write("create", self._committer.create(convert.create(request), intent))
         return pb.CreateResponse(route=_route(outcome))
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
         """See the proto."""
         intent = convert.intent(request, calls.current())
-        outcome = await self._write("update", self._changer.update(convert.update(request), intent))
+        outcome = await self._write("update", self._committer.update(convert.update(request), intent))
         return pb.UpdateResponse(route=_route(outcome))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
         """See the proto."""
         intent = convert.intent(request, calls.current())
-        outcome = await self._write("activate", self._changer.activate(convert.activate(request), intent))
+        outcome = await self._write("activate", self._committer.activate(convert.activate(request), intent))
         return pb.ActivateResponse(route=_route(outcome), revision=outcome.revision)
 
     async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
         """See the proto."""
         intent = convert.intent(request, calls.current())
-        outcome = await self._write("deactivate", self._changer.deactivate(convert.deactivate(request), intent))
+        outcome = await self._write("deactivate", self._committer.deactivate(convert.deactivate(request), intent))
         return pb.DeactivateResponse(route=_route(outcome))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
         """See the proto."""
         intent = convert.intent(request, calls.current())
-        outcome = await self._write("delete", self._changer.delete(convert.delete(request), intent))
+        outcome = await self._write("delete", self._committer.delete(convert.delete(request), intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
         """See the proto."""
         call = calls.current()
-        command, intent = await apart(
+        command, intent = await offload(
             lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
         )
         imported = await self._write("import", self._importer.import_(command, intent))
@@ -135,12 +137,12 @@ class RouteServicer(RouteServiceServicer):
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
         """See the proto."""
         routes = await self._store.list_routes(convert.route_query(request))
-        return await convert.list_response(request, routes, self._turns)
+        return await convert.list_response(request, routes, self._fair_share)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
         """See the proto."""
         changes = await self._store.list_changes(convert.change_query(request))
-        return await convert.list_changes_response(request, changes, self._turns)
+        return await convert.list_changes_response(request, changes, self._fair_share)
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

@@ -15,7 +15,7 @@ from pointsman_server.domain.errors import Overloaded
 K = TypeVar("K")
 V = TypeVar("V")
 # Is told what became of a question, once, and raises nothing.
-Told = Callable[[V | BaseException], None]
+Callback = Callable[[V | BaseException], None]
 
 
 class Batcher(Generic[K, V]):
@@ -40,23 +40,23 @@ class Batcher(Generic[K, V]):
         self._queue = queue
         self._limit = limit
         # In the order in which they were asked for, with those who asked.
-        self._waiting: dict[K, list[Told[V]]] = {}
+        self._waiting: dict[K, list[Callback[V]]] = {}
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
         self._released: set[asyncio.Task[None]] = set()
 
-    def ask(self, key: K, told: Told[V]) -> None:
+    def ask(self, key: K, on_result: Callback[V]) -> None:
         """Load ``key`` with whatever else is waiting, and tell: the value, or what ``load`` raised, or Overloaded.
 
-        ``told`` may be called before this returns.
+        ``on_result`` may be called before this returns.
         """
         askers = self._waiting.get(key)
         if askers is not None:
-            askers.append(told)
+            askers.append(on_result)
         elif len(self._waiting) >= self._queue:
-            told(Overloaded(self._limit))
+            on_result(Overloaded(self._limit))
         else:
-            self._waiting[key] = [told]
+            self._waiting[key] = [on_result]
             self._schedule()
 
     async def get(self, key: K) -> V:
@@ -101,7 +101,7 @@ class Batcher(Generic[K, V]):
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, keys: list[K], askers: list[list[Told[V]]]) -> None:
+    async def _run(self, keys: list[K], askers: list[list[Callback[V]]]) -> None:
         outcomes: Sequence[V | BaseException]
         try:
             outcomes = await self._load(keys)
@@ -112,8 +112,8 @@ class Batcher(Generic[K, V]):
         if asyncio.current_task() not in self._released:
             self._give_back()
         for outcome, all_told in zip(outcomes, askers, strict=True):
-            for told in all_told:
-                told(outcome)
+            for on_result in all_told:
+                on_result(outcome)
 
 
 def settle(future: asyncio.Future[V], outcome: V | BaseException) -> None:

@@ -15,7 +15,7 @@ R = TypeVar("R")
 SLICE = 10
 
 
-class Turns:
+class FairShare:
     """One turn in each round of the event loop, in the order in which they were asked for."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def lasting() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Collect nothing in the block, and never look at what is there at its end.
 
     For imports. They make a hundred thousand objects that are no garbage: collecting meanwhile is a seventh of the

@@ -10,7 +10,7 @@ T = TypeVar("T")
 FEW = 250
 
 
-async def apart(work: Callable[[], T], size: int) -> T:
+async def offload(work: Callable[[], T], size: int) -> T:
     """Do ``work`` on ``size`` items: many of them in a thread, where they hold nobody up for longer than its turn.
 
     Nothing else may change what the work reads.

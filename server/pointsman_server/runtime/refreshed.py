@@ -28,7 +28,7 @@ class RefreshFailed(Exception):
 class Refreshed(Generic[T]):
     """The last value that ``load`` gave. ``version`` counts how often it became another one.
 
-    ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``told`` hears of every renewal
+    ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``on_result`` hears of every renewal
     whether it went well. Callers hear the ``name`` while there is no value; the log alone also has the ``source``.
     """
 
@@ -40,14 +40,14 @@ class Refreshed(Generic[T]):
         interval: float,
         least_pause: float = LEAST_PAUSE_SECONDS,
         source: str = "",
-        told: Callable[[bool], None] = lambda _well: None,
+        on_result: Callable[[bool], None] = lambda _well: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._load = load
         self._interval = interval
         self._least_pause = least_pause
-        self._told = told
+        self._told = on_result
         self._now = now
         self._value: T | None = None
         self._where = f"{name} at {source}" if source else name

@@ -25,12 +25,12 @@ class Import:
     existing: Existing = Existing.UPDATE
 
 
-class Importer:
-    """Carries out imports. ``supersede`` is told the keys, and the revision at which each last changed; then ``wrote``
-    how many changes were made, up to where the clock then was.
+class BulkImporter:
+    """Carries out imports. ``supersede`` is told the keys, and the revision at which each last changed; then
+    ``on_committed`` how many changes were made, up to where the clock then was.
 
-    The order is that of ``Changer``. Caches are not filled: nobody may ever ask for most of what is imported. And what
-    they do not hold is not marked: every load of it is under a lease, and that ends after the commit.
+    The order of steps is that of ``GroupCommitter``. Caches are not filled: most of what is imported may never be read.
+    What they do not hold is not marked: every load of it holds a lease, and that ends after the commit.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Importer:
         store: BulkStore,
         cache: RouteCache,
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
-        wrote: Callable[[Clock, int], None] = lambda _clock, _changes: None,
+        on_committed: Callable[[Clock, int], None] = lambda _clock, _changes: None,
     ) -> None:
         self._store = store
         self._cache = cache
         self._supersede = supersede
-        self._wrote = wrote
+        self._on_committed = on_committed
         self._turns = asyncio.Semaphore(CONCURRENCY)
 
     async def import_(self, command: Import, intent: Intent) -> Imported:
@@ -62,7 +62,7 @@ class Importer:
             clock = Clock(merged.epoch, imported.revision)
             self._supersede(keys, revisions)
             if merged.revisions and imported.last:
-                self._wrote(clock, imported.last - imported.first + 1)
+                self._on_committed(clock, imported.last - imported.first + 1)
             await self._cache.drop_older(keys, revisions, clock, token)
         return imported
 

@@ -1,7 +1,7 @@
 """The write path: one transaction for all mutations that wait, then the caches, then the answers.
 
 What a mutation does is decided by a pure function of what it sees (``decide_*``); how it is carried out is the same
-for all of them (``Changer``).
+for all of them (``GroupCommitter``).
 """
 
 import logging
@@ -20,17 +20,17 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, check_url
 from pointsman_server.ports.store import (
-    Asked,
     CacheUnavailable,
     Clock,
     Intent,
+    MutationScope,
     Outcome,
-    Remembered,
     RouteCache,
     RouteStore,
+    StoredOutcome,
 )
 from pointsman_server.runtime.batcher import Batcher
-from pointsman_server.writes.ledger import Ledger, Seen
+from pointsman_server.writes.ledger import Ledger, State
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 GROUP = 500
 WAITING = 2000
 
-Decision = Callable[[Seen], Sequence[Draft]]
+Decision = Callable[[State], Sequence[Draft]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,13 @@ class Delete:
 class Mutation:
     """One of a group: what it asks to see, and what it then does. Equal to nothing but itself."""
 
-    asked: Asked
+    asked: MutationScope
     decide: Decision
 
 
-class Changer:
-    """Carries out mutations. ``learn`` is told what they left behind, before they are answered, and ``wrote`` how many
+class GroupCommitter:
+    """Carries out mutations. ``apply_local_write`` is told what they left behind, before they are answered, and
+    ``on_committed`` how many
     changes they made, up to where the clock then was.
 
     **Groups.** What arrives while a group is decided waits, and is the next group: it shares one transaction and
@@ -112,13 +113,13 @@ class Changer:
         self,
         store: RouteStore,
         cache: RouteCache,
-        learn: Callable[[Sequence[Snapshot]], None],
-        wrote: Callable[[Clock, int], None] = lambda _clock, _changes: None,
+        apply_local_write: Callable[[Sequence[Snapshot]], None],
+        on_committed: Callable[[Clock, int], None] = lambda _clock, _changes: None,
     ) -> None:
         self._store = store
         self._cache = cache
-        self._learn = learn
-        self._wrote = wrote
+        self._learn = apply_local_write
+        self._on_committed = on_committed
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
             self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes"
         )
@@ -126,32 +127,32 @@ class Changer:
     async def create(self, command: Create, intent: Intent) -> Outcome:
         """Raises RouteExists, and InvalidField for the url; see also ``_change``."""
         check_url(command.url)
-        return await self._change(Asked(command.key, intent), lambda seen: decide_create(command, seen))
+        return await self._change(MutationScope(command.key, intent), lambda seen: decide_create(command, seen))
 
     async def update(self, command: Update, intent: Intent) -> Outcome:
         """Raises RouteNotFound, RevisionMismatch, and InvalidField for the url; see also ``_change``."""
         if command.url is not None:
             check_url(command.url)
-        return await self._change(Asked(command.key, intent), lambda seen: decide_update(command, seen))
+        return await self._change(MutationScope(command.key, intent), lambda seen: decide_update(command, seen))
 
     async def activate(self, command: Activate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        asked = Asked(command.key, intent, family=command.exclusive)
+        asked = MutationScope(command.key, intent, family=command.exclusive)
         return await self._change(asked, lambda seen: decide_activate(command, seen))
 
     async def deactivate(self, command: Deactivate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(Asked(command.key, intent), lambda seen: decide_deactivate(command, seen))
+        return await self._change(MutationScope(command.key, intent), lambda seen: decide_deactivate(command, seen))
 
     async def delete(self, command: Delete, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(Asked(command.key, intent), lambda seen: decide_delete(command, seen))
+        return await self._change(MutationScope(command.key, intent), lambda seen: decide_delete(command, seen))
 
     async def drain(self) -> None:
         """Wait until everything that was asked for is carried out, also what nobody waits for any more."""
         await self._groups.drain()
 
-    async def _change(self, asked: Asked, decide: Decision) -> Outcome:
+    async def _change(self, asked: MutationScope, decide: Decision) -> Outcome:
         """Go with the next group. Raises RequestIdReused, StoreUnavailable and Overloaded.
 
         The answer may say a higher revision than the route's: it is one as of which everything decided holds.
@@ -182,11 +183,11 @@ class Changer:
             return error
         return outcome
 
-    async def _transact(self, group: Sequence[Mutation], token: str) -> "_Work":
+    async def _transact(self, group: Sequence[Mutation], token: str) -> "_Batch":
         """Lock, decide, mark, record, commit."""
         async with self._store.begin() as transaction:
             locked = await transaction.lock([mutation.asked for mutation in group])
-            work = _Work(Ledger(locked))
+            work = _Batch(Ledger(locked))
             for mutation, known in zip(group, locked.remembered, strict=True):
                 work.carry_out(mutation, known)
             ledger = work.ledger
@@ -198,7 +199,7 @@ class Changer:
             self._groups.release()
         return work
 
-    async def _publish(self, work: "_Work", token: str) -> None:
+    async def _publish(self, work: "_Batch", token: str) -> None:
         """Let every cache show what is now, and nothing older.
 
         What changes nothing is answered OK too, also when another server did it a moment ago, and perhaps died before
@@ -211,7 +212,7 @@ class Changer:
         if changed or confirmed:
             self._learn([*changed, *confirmed])
         if ledger.changes:
-            self._wrote(Clock(ledger.epoch, ledger.revision), len(ledger.changes))
+            self._on_committed(Clock(ledger.epoch, ledger.revision), len(ledger.changes))
         if changed:
             await self._cache.settle(changed, token)
         if confirmed:
@@ -220,7 +221,7 @@ class Changer:
                 await self._cache.consume(confirmed)
 
 
-class _Work:
+class _Batch:
     """A group under way: its ledger, an outcome for each mutation so far, and what was changed, or found as wanted."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -229,13 +230,13 @@ class _Work:
         self.changed: dict[RouteKey, None] = {}
         self.unchanged: dict[RouteKey, None] = {}
 
-    def carry_out(self, mutation: Mutation, known: Remembered | None) -> None:
+    def carry_out(self, mutation: Mutation, known: StoredOutcome | None) -> None:
         try:
             self.outcomes.append(self._outcome(mutation, known))
         except PointsmanError as error:
             self.outcomes.append(error)
 
-    def _outcome(self, mutation: Mutation, known: Remembered | None) -> Outcome:
+    def _outcome(self, mutation: Mutation, known: StoredOutcome | None) -> Outcome:
         asked, ledger = mutation.asked, self.ledger
         replay = ledger.replay(asked.key, asked.intent, known)
         seen = ledger.see(asked.key, family=asked.family)
@@ -250,14 +251,14 @@ class _Work:
         return outcome
 
 
-def decide_create(command: Create, seen: Seen) -> Sequence[Draft]:
+def decide_create(command: Create, seen: State) -> Sequence[Draft]:
     """Create, unless the key is taken."""
     if seen.route:
         raise RouteExists(str(command.key), seen.route.revision)
     return [Draft(ChangeKind.CREATED, command.key, None, command.url, command.active, command.labels)]
 
 
-def decide_update(command: Update, seen: Seen) -> Sequence[Draft]:
+def decide_update(command: Update, seen: State) -> Sequence[Draft]:
     """Update what is set and differs; an absent route is created if the command allows it."""
     if command.allow_missing and seen.route is None:
         if command.url is None:
@@ -271,7 +272,7 @@ def decide_update(command: Update, seen: Seen) -> Sequence[Draft]:
     return [Draft(ChangeKind.UPDATED, route.key, route, url, route.active, labels)]
 
 
-def decide_activate(command: Activate, seen: Seen) -> Sequence[Draft]:
+def decide_activate(command: Activate, seen: State) -> Sequence[Draft]:
     """Activate first, then deactivate the siblings: nobody ever sees none active."""
     route = _expected(command.key, command.expected_revision, seen)
     drafts = [] if route.active else [_switched(route, ChangeKind.ACTIVATED)]
@@ -280,19 +281,19 @@ def decide_activate(command: Activate, seen: Seen) -> Sequence[Draft]:
     return drafts
 
 
-def decide_deactivate(command: Deactivate, seen: Seen) -> Sequence[Draft]:
+def decide_deactivate(command: Deactivate, seen: State) -> Sequence[Draft]:
     """Deactivate, unless it is done already."""
     route = _expected(command.key, command.expected_revision, seen)
     return [_switched(route, ChangeKind.DEACTIVATED)] if route.active else []
 
 
-def decide_delete(command: Delete, seen: Seen) -> Sequence[Draft]:
+def decide_delete(command: Delete, seen: State) -> Sequence[Draft]:
     """Delete."""
     route = _expected(command.key, command.expected_revision, seen)
     return [Draft(ChangeKind.DELETED, route.key, route)]
 
 
-def _expected(key: RouteKey, expected_revision: int, seen: Seen) -> Route:
+def _expected(key: RouteKey, expected_revision: int, seen: State) -> Route:
     if seen.route is None:
         raise RouteNotFound(str(key), seen.revision, seen.epoch)
     if expected_revision and seen.route.revision != expected_revision:
@@ -304,7 +305,7 @@ def _switched(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)
 
 
-def _outcome(key: RouteKey, seen: Seen, changes: Sequence[Change]) -> Outcome:
+def _outcome(key: RouteKey, seen: State, changes: Sequence[Change]) -> Outcome:
     route = next((change.after for change in changes if change.key == key), seen.route)
     revision = changes[-1].revision if changes else seen.revision
     return Outcome(route, revision)

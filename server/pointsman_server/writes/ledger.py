@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import Intent, Locked, Outcome, Remembered
+from pointsman_server.ports.store import Intent, LockedState, Outcome, StoredOutcome
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class State:
     """What one mutation is decided by: the route of its key, and its siblings if it asked for them.
 
     All of it is true as of ``revision`` of ``epoch``.
@@ -29,21 +29,21 @@ class Seen:
 class Ledger:
     """The routes as of ``revision``; ``changes`` led there, and ``remembered`` are the outcomes to keep."""
 
-    def __init__(self, locked: Locked) -> None:
+    def __init__(self, locked: LockedState) -> None:
         self.epoch = locked.clock.epoch
         self.revision = locked.clock.revision
         self.changes: list[Change] = []
-        self.remembered: dict[tuple[str, str], Remembered] = {}
+        self.remembered: dict[tuple[str, str], StoredOutcome] = {}
         self._moment = locked.moment
         self._families: dict[str, dict[RouteKey, Route]] = {}
         for route in locked.routes:
             self._family(route.key)[route.key] = route
 
-    def see(self, key: RouteKey, *, family: bool = False) -> Seen:
+    def see(self, key: RouteKey, *, family: bool = False) -> State:
         """Give the route of ``key``, with ``family`` its siblings in the order of their keys too."""
         routes = self._family(key)
         siblings = [routes[other] for other in sorted(routes) if other != key] if family else []
-        return Seen(routes.get(key), siblings, self.revision, self.epoch)
+        return State(routes.get(key), siblings, self.revision, self.epoch)
 
     def apply(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
         """Give every draft the next revision, in order."""
@@ -57,7 +57,7 @@ class Ledger:
         self.revision += len(changes)
         return changes
 
-    def replay(self, key: RouteKey, intent: Intent, known: Remembered | None) -> Outcome | None:
+    def replay(self, key: RouteKey, intent: Intent, known: StoredOutcome | None) -> Outcome | None:
         """Give the outcome that the request had: in the store, which has ``known``, or in this group.
 
         Raises RequestIdReused when another request had the id.
@@ -73,7 +73,7 @@ class Ledger:
         """Keep ``outcome`` for replays, if the intent has a ``request_id``."""
         name = (key.tenant, intent.request_id)
         if intent.request_id:
-            self.remembered[name] = Remembered(*name, intent.fingerprint, outcome)
+            self.remembered[name] = StoredOutcome(*name, intent.fingerprint, outcome)
 
     def snapshots(self, keys: Iterable[RouteKey]) -> list[Snapshot]:
         """Give what is after the whole group: each key once."""

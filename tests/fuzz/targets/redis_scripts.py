@@ -118,7 +118,7 @@ class Model:
         return highest if highest is not None and is_revision(highest) else b""
 
     def settle(self, token: bytes, revision: int, value: bytes) -> None:
-        self.tick(revision)
+        self.publish_clock(revision)
         entry, new = self.cleared(), padded(revision)
         own = entry.pop(b"p:" + token, None) is not None
         held = self.value()
@@ -136,7 +136,7 @@ class Model:
         elif not held:
             entry.pop(b"l", None)
 
-    def tick(self, revision: int) -> bytes:
+    def publish_clock(self, revision: int) -> bytes:
         self.clock = {} if self.clock is None else self.clock
         self.clock[b"epoch"] = EPOCH.encode()
         highest = self.clock.get(EPOCH.encode())
@@ -247,7 +247,7 @@ class Rig:
         await self._answered("b")
         await self._cache.consume([Snapshot(KEY, None, 6, EPOCH)])
         await self._cache.fill([Snapshot(KEY, None, 7, EPOCH)], "b")
-        await self._cache.tick(Clock(EPOCH, 8))
+        await self._cache.publish_clock(Clock(EPOCH, 8))
         found = await self._answered("c")
         assert found is None or found.as_of >= 5, "older than what was settled"
         assert all(epoch == EPOCH and 0 <= revision <= LARGEST for epoch, revision in self._told), self._told

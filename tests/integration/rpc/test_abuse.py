@@ -49,7 +49,7 @@ def grpc_server(request: pytest.FixtureRequest, engines, template_database: str)
 
 @pytest.fixture
 def native(grpc_server: RunningServer) -> bool:
-    return grpc_server.app.front.transport == "native"
+    return grpc_server.app.grpc_server.transport == "native"
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_rapid_reset(grpc_server, abuser, native, whole):
     else:
         # grpcio holds out, and refuses more until Python has dealt with what was cancelled.
         assert eventually(lambda: answered(abuser, abuser.call(RESOLVE)) == 0)
-    assert eventually(lambda: grpc_server.app.front.admission._open <= 1)
+    assert eventually(lambda: grpc_server.app.grpc_server.admission._open <= 1)
 
 
 def test_cancelled_calls_keep_their_place_until_python_has_dealt_with_them(engines, template_database):
@@ -294,7 +294,7 @@ def test_streams_beyond_the_limit_are_refused_one_by_one(grpc_server, abuser):
     assert abuser.until(lambda: abuser.gone or len(abuser.resets) >= 100)
     assert all(stream in abuser.resets for stream in streams[STREAMS:]) or abuser.gone
     assert not any(stream in abuser.resets for stream in streams[:STREAMS])
-    assert eventually(lambda: grpc_server.app.front.admission._open <= 1)
+    assert eventually(lambda: grpc_server.app.grpc_server.admission._open <= 1)
 
 
 def test_a_call_without_a_deadline_gets_that_of_the_server(grpc_server, abuser, monkeypatch):

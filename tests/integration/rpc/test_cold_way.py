@@ -43,8 +43,8 @@ class Scene:
                 KeyDraft("caller", grants, "tests", timedelta(days=1)), minted
             )
         )
-        assert server.app.gate.api_keys
-        server.run(server.app.gate.api_keys.known.renew())
+        assert server.app.access.api_keys
+        server.run(server.app.access.api_keys.known.renew())
         self.caller: dict[str, Any] = {"metadata": [("authorization", f"Bearer {minted.text}")], "timeout": 30}
 
     def forget(self) -> None:
@@ -57,8 +57,8 @@ class Scene:
     @property
     def waiting(self) -> int:
         """How many calls wait without a task."""
-        assert self.server.app.front.cold
-        return len(self.server.app.front.cold._waiting)
+        assert self.server.app.grpc_server.cold
+        return len(self.server.app.grpc_server.cold._waiting)
 
 
 @pytest.fixture(scope="module", params=["grpcio", "native"])
@@ -172,10 +172,10 @@ def test_who_waits_no_longer_is_let_go_and_the_load_goes_on(scene, stub, cold, h
         assert late.value.code() is Code.DEADLINE_EXCEEDED
         if scene.native:
             assert eventually(lambda: scene.waiting == 1)
-        assert eventually(lambda: scene.server.app.front.admission._open == 1)
+        assert eventually(lambda: scene.server.app.grpc_server.admission._open == 1)
         held.let_go()
         assert patient.result(30).route.url == URL
-    assert eventually(lambda: scene.server.app.front.admission._open == 0)
+    assert eventually(lambda: scene.server.app.grpc_server.admission._open == 0)
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "native"])
@@ -194,7 +194,7 @@ def test_a_stop_waits_for_those_who_wait(engines, database_url, transport):
             stub.Create(pb.CreateRequest(key=key, url=URL), timeout=30)
             held = Held(server)
             call = pool.submit(stub.Resolve, pb.ResolveRequest(key=key, consistency=EXACT), timeout=60)
-            assert eventually(lambda: server.app.front.admission._open == 1)
+            assert eventually(lambda: server.app.grpc_server.admission._open == 1)
             threading.Timer(0.2, held.let_go).start()
         assert call.result(30).route.url == URL
         channel.close()

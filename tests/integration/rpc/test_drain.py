@@ -70,7 +70,7 @@ def test_a_new_call_is_refused_and_health_still_answers(engines, database_url, t
 
         async def drain() -> None:
             await server.app.health.drain()
-            await server.app.front.admission.close(0)
+            await server.app.grpc_server.admission.close(0)
 
         server.run(drain())
 

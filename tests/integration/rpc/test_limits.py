@@ -74,7 +74,7 @@ def check(refusal: Refusal, server: RunningServer, reason: str, limit: str) -> N
     assert refusal.metadata["limit"] == limit
     assert refusal.retry_seconds
     pushback = refusal.trailers.get("grpc-retry-pushback-ms")
-    if server.app.front.transport == "native":
+    if server.app.grpc_server.transport == "native":
         # pygrpc-native refuses the name as reserved.
         assert pushback is None
     else:
@@ -160,18 +160,18 @@ def stuck(grpc_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_beyond_the_limit_are_overload_and_health_is_not(grpc_server, stuck, monkeypatch):
-    monkeypatch.setattr(grpc_server.app.front.admission, "_most", 20)
+    monkeypatch.setattr(grpc_server.app.grpc_server.admission, "_most", 20)
     with channel_to(grpc_server) as channel:
         stub = RouteServiceStub(channel)
         held = [stub.List.future(pb.ListRequest(tenant="x"), timeout=600) for _ in range(20)]
-        assert eventually(lambda: grpc_server.app.front.admission._open == 20)
+        assert eventually(lambda: grpc_server.app.grpc_server.admission._open == 20)
 
         check(refused(stub.Resolve, pb.ResolveRequest(key=key("a"))), grpc_server, "OVERLOADED", "concurrent_calls")
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="liveness"))
 
         for call in held:
             call.cancel()
-        assert eventually(lambda: grpc_server.app.front.admission._open == 0)
+        assert eventually(lambda: grpc_server.app.grpc_server.admission._open == 0)
         assert refused(stub.Resolve, pb.ResolveRequest(key=key("a"))).code is grpc.StatusCode.NOT_FOUND
 
 
@@ -179,7 +179,7 @@ def test_large_calls_beyond_the_limit_are_overload_and_small_ones_are_not(grpc_s
     with channel_to(grpc_server) as channel:
         stub = RouteServiceStub(channel)
         pages = [stub.List.future(pb.ListRequest(tenant="x", page_size=1000), timeout=600) for _ in range(10)]
-        assert eventually(lambda: grpc_server.app.front.admission._open == 10)
+        assert eventually(lambda: grpc_server.app.grpc_server.admission._open == 10)
 
         batch = pb.BatchResolveRequest(keys=[key("a")])
         check(refused(stub.BatchResolve, batch), grpc_server, "OVERLOADED", "bulk_routes")
@@ -187,7 +187,7 @@ def test_large_calls_beyond_the_limit_are_overload_and_small_ones_are_not(grpc_s
 
         for call in pages:
             call.cancel()
-        assert eventually(lambda: grpc_server.app.front.admission._open == 0)
+        assert eventually(lambda: grpc_server.app.grpc_server.admission._open == 0)
         assert len(stub.BatchResolve(batch).results) == 1
 
 
@@ -219,4 +219,4 @@ def test_thousands_of_calls_that_wait_for_python_are_all_answered_by_us(grpc_ser
 
 
 def test_without_a_rate_there_is_no_stage(grpc_server):
-    assert grpc_server.app.front._make_throttling() is None
+    assert grpc_server.app.grpc_server._make_throttling() is None

@@ -51,7 +51,7 @@ class Guarded:
         draft = KeyDraft(name, tuple(map(parse_grant, grants)), "ann", DAY)
         self.server.run(self.store.create(draft, minted))
         # It would hear of the key by itself, within the interval.
-        self.server.run(self.server.app.gate.api_keys.known.renew())
+        self.server.run(self.server.app.access.api_keys.known.renew())
         return minted.text
 
     @property
@@ -243,7 +243,7 @@ def test_with_postgresql_away_the_last_keys_stay(guarded: Guarded, stub: RouteSe
     options = bearing(guarded.make("steady", "reader:team-a"))
     request = pb.ListRequest(tenant="team-a")
     assert code_of(stub.List, request, options) is grpc.StatusCode.OK
-    verifier = guarded.server.app.gate.api_keys
+    verifier = guarded.server.app.access.api_keys
     assert verifier
 
     guarded.server.run(rename(guarded, "api_keys", "api_keys_away"))
@@ -302,7 +302,7 @@ class TestBadInputWhereCallersAreChecked:
     def test_who_waits_for_keys_waits_no_longer_than_for_anything_else(
         self, guarded: Guarded, stub: RouteServiceStub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        known = guarded.server.app.gate.api_keys.known
+        known = guarded.server.app.access.api_keys.known
         go_on = asyncio.Event()
 
         async def never() -> None:

@@ -97,7 +97,7 @@ def store(grpc_server: RunningServer) -> Iterator[HeldStore]:
 def remedies_off(grpc_server: RunningServer, store: HeldStore, monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = grpc_server.app.resolver
     monkeypatch.setattr(resolver, "_store", NaiveLoader(store))
-    monkeypatch.setattr(resolver, "ask", resolver._take_off)
+    monkeypatch.setattr(resolver, "ask", resolver._start_load)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def begin(server: RunningServer, stub: RouteServiceStub, keys: Sequence[RouteKey
 
 
 def _taken(server: RunningServer, calls: list[grpc.Future]) -> int:
-    return server.app.front.admission._open + sum(call.done() for call in calls)
+    return server.app.grpc_server.admission._open + sum(call.done() for call in calls)
 
 
 def test_a_thousand_misses_of_one_key_are_one_load(grpc_server, store, stub, key):

@@ -34,7 +34,7 @@ class Scene:
         self.server = server
         self.policy = policy
         self.short = 0
-        warm = server.app.front.warm
+        warm = server.app.grpc_server.warm
         assert warm
         self._tally = warm._tally
         self._resolved, self._tally.resolved = self._tally.resolved, self.count  # type: ignore[method-assign]
@@ -48,8 +48,8 @@ class Scene:
         minted = mint()
         draft = KeyDraft(name, tuple(map(parse_grant, grants or ("reader:nobody",))), "tests", DAY)
         self.server.run(PostgresApiKeyStore(self.server.app.database).create(draft, minted))
-        assert self.server.app.gate.api_keys
-        self.server.run(self.server.app.gate.api_keys.known.renew())
+        assert self.server.app.access.api_keys
+        self.server.run(self.server.app.access.api_keys.known.renew())
         return {"metadata": [("authorization", f"Bearer {minted.text}")], "timeout": 30}
 
     def revoke(self, name: str) -> None:
@@ -198,7 +198,7 @@ def test_the_short_way_counts_against_limits(scene, stub, admin, key):
 
 
 def test_a_server_that_drains_refuses_on_the_short_way_too(scene, stub, reader, warm, monkeypatch):
-    monkeypatch.setattr(scene.server.app.front.admission, "_closed", True)
+    monkeypatch.setattr(scene.server.app.grpc_server.admission, "_closed", True)
     assert refused(stub.Resolve, pb.ResolveRequest(key=warm), **reader).reason == "SHUTTING_DOWN"
 
 

@@ -93,7 +93,7 @@ def actor_of(server: RunningServer, trusted: Authority, pair: Pair, key: RouteKe
 def test_tls_alone_takes_anybody_and_chooses_the_transport_that_has_it(start, ours, key):
     server = start()
 
-    assert server.app.front.transport == "grpcio"
+    assert server.app.grpc_server.transport == "grpcio"
     with connect(server.address, ours) as channel:
         RouteServiceStub(channel).Create(pb.CreateRequest(key=key, url=URL))
     assert not resolves(server, Authority()), "a client that does not trust the server"
@@ -110,7 +110,7 @@ def test_the_oldest_version_is_tls_1_2(start, ours, version, fine):
     # OpenSSL itself refuses old versions unless it is told not to care.
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("127.0.0.1", server.app.front.port), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", server.app.grpc_server.port), timeout=20) as wire:
         try:
             with context.wrap_socket(wire, server_hostname="localhost") as wrapped:
                 assert wrapped.version() == "TLSv1.2"
@@ -201,7 +201,7 @@ def test_all_three_kinds_at_once_and_exactly_one_of_them_counts(start, files, ou
     minted = mint()
     draft = KeyDraft("ci", (parse_grant("admin:*"),), "ann", timedelta(days=1))
     server.run(PostgresApiKeyStore(server.app.database).create(draft, minted))
-    server.run(server.app.gate.api_keys.known.renew())
+    server.run(server.app.access.api_keys.known.renew())
     token, api_key = bearing(signer.token()), bearing(minted.text)
     with connect(server.address, ours, ours.client(dns=("checkout.internal",))) as channel:
         stub = RouteServiceStub(channel)

@@ -137,7 +137,7 @@ async def test_the_version_is_another_whenever_a_key_is(store: MemoryApiKeyStore
 
 async def test_with_the_store_away_the_last_keys_stay(store: MemoryApiKeyStore) -> None:
     heard: list[bool] = []
-    verifier = ApiKeyVerifier(store, interval=5, told=heard.append)
+    verifier = ApiKeyVerifier(store, interval=5, on_result=heard.append)
     _, text = await make(store)
     await verifier.known.renew()
     store.away = True

@@ -5,7 +5,7 @@ from itertools import islice
 
 from pointsman_server.cli import demo_routes
 from pointsman_server.domain.routes import RouteKey, url_problem
-from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.group_commit import GroupCommitter
 from tests.support.fakes import MemoryCache, MemoryStore
 
 MANY = 5000
@@ -53,9 +53,9 @@ def test_some_routes_are_active_and_some_are_not() -> None:
 
 async def test_loading_creates_what_is_not_there_yet_and_says_how_many_that_were() -> None:
     store = MemoryStore()
-    changer = Changer(store, MemoryCache(), lambda _: None)
-    assert await demo_routes.load(changer, 50) == 50
-    assert await demo_routes.load(changer, 80) == 30
-    assert await demo_routes.load(changer, 80) == 0
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
+    assert await demo_routes.load(committer, 50) == 50
+    assert await demo_routes.load(committer, 80) == 30
+    assert await demo_routes.load(committer, 80) == 0
     assert store.routes.keys() == {route.key for route in demo_routes.routes(80)}
     assert store.revision == 80

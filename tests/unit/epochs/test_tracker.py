@@ -7,9 +7,9 @@ import pytest
 
 from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
-from pointsman_server.epochs.tracker import Epochs, GuardedStore, Tokens, WitnessedStream
-from pointsman_server.ports.store import Asked, ChangeQuery, Clock, Intent, Locked, RouteQuery
-from pointsman_server.writes.group_commit import Changer, Create, Update
+from pointsman_server.epochs.tracker import EpochTracker, GuardedStore, RevisionTokens, WitnessedStream
+from pointsman_server.ports.store import ChangeQuery, Clock, Intent, LockedState, MutationScope, RouteQuery
+from pointsman_server.writes.group_commit import Create, GroupCommitter, Update
 from tests.support.changes import make_change
 from tests.support.fakes import MemoryCache, MemoryStore, MemoryTransaction
 
@@ -25,12 +25,12 @@ class Scene:
         self.switches: list[str] = []
         self.memory = MemoryStore()
         self.memory.epoch = OLD
-        self.epochs = Epochs(lambda: self.switches.append(self.epochs.epoch))
+        self.epochs = EpochTracker(lambda: self.switches.append(self.epochs.epoch))
         self.store = GuardedStore(self.memory, self.epochs)
-        self.changer = Changer(self.store, MemoryCache(), lambda _: None)
+        self.committer = GroupCommitter(self.store, MemoryCache(), lambda _: None)
 
     async def write(self, url: str) -> int:
-        return (await self.changer.update(Update(KEY, url, allow_missing=True), INTENT)).revision
+        return (await self.committer.update(Update(KEY, url, allow_missing=True), INTENT)).revision
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ async def test_what_is_known_while_the_key_is_locked_counts_too(scene: Scene) ->
         scene.epochs.witness(OLD, 11)
 
     cache.mark = telling  # type: ignore[method-assign]
-    changer = Changer(scene.store, cache, lambda _: None)
+    committer = GroupCommitter(scene.store, cache, lambda _: None)
     with pytest.raises(StoreRestored):
-        await changer.create(Create(KEY, "https://a", {}), INTENT)
+        await committer.create(Create(KEY, "https://a", {}), INTENT)
     assert (scene.memory.revision, scene.memory.routes) == (10, {})
 
 
@@ -130,7 +130,7 @@ async def test_a_write_that_changes_nothing_is_the_first_to_see_a_new_epoch(scen
 async def test_what_was_locked_before_the_restore_is_not_gone_by(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = MemoryTransaction.lock
 
-    async def answered_late(transaction: MemoryTransaction, asked: Sequence[Asked]) -> Locked:
+    async def answered_late(transaction: MemoryTransaction, asked: Sequence[MutationScope]) -> LockedState:
         found = await lock(transaction, asked)
         scene.memory.epoch, scene.memory.revision = NEW, 4
         await scene.store.clock()
@@ -197,18 +197,18 @@ async def test_a_stream_is_a_witness(scene: Scene) -> None:
 
 
 @pytest.fixture
-def tokens(scene: Scene) -> Tokens:
-    return Tokens(scene.epochs, scene.store)
+def tokens(scene: Scene) -> RevisionTokens:
+    return RevisionTokens(scene.epochs, scene.store)
 
 
-async def test_a_token_of_this_epoch_counts_and_asks_nobody(scene: Scene, tokens: Tokens) -> None:
+async def test_a_token_of_this_epoch_counts_and_asks_nobody(scene: Scene, tokens: RevisionTokens) -> None:
     scene.memory.failure = StoreUnavailable()
 
     assert await tokens.floor(7, OLD) == 7
 
 
 async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobody(
-    scene: Scene, tokens: Tokens
+    scene: Scene, tokens: RevisionTokens
 ) -> None:
     scene.memory.epoch = NEW
     await scene.store.clock()
@@ -217,25 +217,27 @@ async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobo
     assert await tokens.floor(7, OLD) == 0
 
 
-async def test_a_token_of_an_epoch_that_has_just_begun_counts(scene: Scene, tokens: Tokens) -> None:
+async def test_a_token_of_an_epoch_that_has_just_begun_counts(scene: Scene, tokens: RevisionTokens) -> None:
     scene.memory.epoch = NEW
 
     assert await tokens.floor(7, NEW) == 7
     assert scene.epochs.epoch == NEW
 
 
-async def test_a_token_of_an_epoch_that_nobody_knows_counts_for_nothing(tokens: Tokens) -> None:
+async def test_a_token_of_an_epoch_that_nobody_knows_counts_for_nothing(tokens: RevisionTokens) -> None:
     assert await tokens.floor(7, "never-heard-of") == 0
 
 
-async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_over(scene: Scene, tokens: Tokens) -> None:
+async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_over(
+    scene: Scene, tokens: RevisionTokens
+) -> None:
     scene.memory.failure = StoreUnavailable()
 
     with pytest.raises(StoreUnavailable):
         await tokens.floor(7, NEW)
 
 
-async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene, tokens: Tokens) -> None:
+async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene, tokens: RevisionTokens) -> None:
     asked = 0
     clock = scene.memory.clock
 

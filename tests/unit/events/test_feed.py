@@ -9,7 +9,7 @@ from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.events.feed import Feed
 from pointsman_server.ports.store import BrokerUnavailable, Clock, Intent
-from pointsman_server.writes.group_commit import Changer, Create, Update
+from pointsman_server.writes.group_commit import Create, GroupCommitter, Update
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
@@ -52,13 +52,13 @@ class Fed:
 
 async def write(store: MemoryStore, count: int) -> list[Change]:
     """Make ``count`` changes; returns all of the history."""
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     for _ in range(count):
         clock = await store.clock()
         if clock.revision == 0:
-            await changer.create(Create(KEY, "https://a.internal", {}), INTENT)
+            await committer.create(Create(KEY, "https://a.internal", {}), INTENT)
         else:
-            await changer.update(Update(KEY, f"https://a{clock.revision}.internal"), INTENT)
+            await committer.update(Update(KEY, f"https://a{clock.revision}.internal"), INTENT)
     from pointsman_server.ports.store import ChangeQuery
 
     return await store.list_changes(ChangeQuery(limit=10_000))
@@ -80,7 +80,7 @@ async def test_a_store_that_went_back_starts_over() -> None:
 
     # Its history has nothing after revision 4: only the clock tells.
     fed.feed._history = older
-    fed.feed.saw(await older.clock())
+    fed.feed.on_clock(await older.clock())
     await fed.feed.step()
     await write(older, 1)
     await fed.feed.step()
@@ -133,7 +133,7 @@ async def test_what_this_process_wrote_is_not_told_again() -> None:
     changes = await write(store, 5)
     epoch = (await store.clock()).epoch
 
-    fed.feed.wrote(Clock(epoch, 4), 2)  # 3 and 4
+    fed.feed.on_committed(Clock(epoch, 4), 2)  # 3 and 4
     assert fed.feed.revision == 0
     fed.feed._stream = Stream([changes[1], changes[0], changes[4]])
     await fed.feed.step()
@@ -148,7 +148,7 @@ async def test_what_this_process_wrote_next_is_known_at_once() -> None:
     await fed.feed.step()
     await write(store, 3)
 
-    fed.feed.wrote(Clock((await store.clock()).epoch, 3), 3)
+    fed.feed.on_committed(Clock((await store.clock()).epoch, 3), 3)
 
     assert (fed.advanced[-1], fed.feed.revision) == (3, 3)
     await fed.feed.step()
@@ -163,7 +163,7 @@ async def test_what_is_written_while_the_history_is_read_is_not_told_again() -> 
     store.before_list.close()
     step = asyncio.create_task(fed.feed.step())
     await store.before_list.arrivals()
-    fed.feed.wrote(Clock((await store.clock()).epoch, 2), 2)
+    fed.feed.on_committed(Clock((await store.clock()).epoch, 2), 2)
     store.before_list.open()
     await step
 
@@ -176,7 +176,7 @@ async def test_what_was_written_in_another_epoch_counts_for_nothing() -> None:
     await fed.feed.step()
     await write(store, 2)
 
-    fed.feed.wrote(Clock("another", 2), 2)
+    fed.feed.on_committed(Clock("another", 2), 2)
     await fed.feed.step()
 
     assert fed.told == [1, 2]
@@ -340,7 +340,7 @@ async def test_a_history_that_became_another_while_it_was_read_confirms_nothing(
     store.before_list.close()
     step = asyncio.create_task(fed.feed.step())
     await store.before_list.arrivals()
-    fed.feed.saw(Clock("another", 0))
+    fed.feed.on_clock(Clock("another", 0))
     store.before_list.open()
     await step
 

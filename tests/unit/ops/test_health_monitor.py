@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.ops.health_monitor import Check, DependencyDown, Monitor, MustNotServe, State
+from pointsman_server.ops.health_monitor import Check, DependencyDown, DependencyState, HealthMonitor, MustNotServe
 
 
 class Dependency:
@@ -22,14 +22,14 @@ class Dependency:
             raise self.failure
 
 
-class Told:
+class Callback:
     """Who is told after every round."""
 
     def __init__(self) -> None:
         self.readiness: list[bool] = []
         self.three = asyncio.Event()
 
-    async def __call__(self, monitor: Monitor) -> None:
+    async def __call__(self, monitor: HealthMonitor) -> None:
         self.readiness.append(monitor.ready)
         if len(self.readiness) == 3:
             self.three.set()
@@ -46,47 +46,51 @@ def redis() -> Dependency:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> Callback:
+    return Callback()
 
 
 @pytest.fixture
-def monitor(postgres: Dependency, redis: Dependency, told: Told) -> Monitor:
+def monitor(postgres: Dependency, redis: Dependency, told: Callback) -> HealthMonitor:
     checks = {"postgres": postgres, "redis": redis}
-    return Monitor(checks, required=frozenset({"postgres"}), changed=told, interval=0.0, patience=30.0)
+    return HealthMonitor(checks, required=frozenset({"postgres"}), changed=told, interval=0.0, patience=30.0)
 
 
-def test_before_the_first_round_nothing_is_up(monitor: Monitor) -> None:
+def test_before_the_first_round_nothing_is_up(monitor: HealthMonitor) -> None:
     assert not monitor.ready
-    assert monitor.states["redis"] == State("redis", required=False, up=False, detail="not checked yet")
+    assert monitor.states["redis"] == DependencyState("redis", required=False, up=False, detail="not checked yet")
 
 
-async def test_what_answers_is_up(monitor: Monitor) -> None:
+async def test_what_answers_is_up(monitor: HealthMonitor) -> None:
     await monitor.round()
     assert monitor.ready
     assert monitor.states == {
-        "postgres": State("postgres", required=True, up=True, detail="ok"),
-        "redis": State("redis", required=False, up=True, detail="ok"),
+        "postgres": DependencyState("postgres", required=True, up=True, detail="ok"),
+        "redis": DependencyState("redis", required=False, up=True, detail="ok"),
     }
 
 
-async def test_without_something_required_the_server_is_not_ready(monitor: Monitor, postgres: Dependency) -> None:
+async def test_without_something_required_the_server_is_not_ready(monitor: HealthMonitor, postgres: Dependency) -> None:
     postgres.failure = DependencyDown("PostgreSQL at db:5432 cannot be reached")
     await monitor.round()
     assert not monitor.ready
     assert monitor.states["postgres"].detail == "PostgreSQL at db:5432 cannot be reached"
 
 
-async def test_without_something_else_the_server_is_ready_all_the_same(monitor: Monitor, redis: Dependency) -> None:
+async def test_without_something_else_the_server_is_ready_all_the_same(
+    monitor: HealthMonitor, redis: Dependency
+) -> None:
     redis.failure = DependencyDown("Redis does not answer")
     await monitor.round()
     assert monitor.ready
     assert not monitor.states["redis"].up
 
 
-async def test_what_is_required_and_was_up_is_stood_in_for(told: Told, postgres: Dependency, redis: Dependency) -> None:
+async def test_what_is_required_and_was_up_is_stood_in_for(
+    told: Callback, postgres: Dependency, redis: Dependency
+) -> None:
     checks: dict[str, Check] = {"postgres": postgres, "redis": redis}
-    monitor = Monitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
+    monitor = HealthMonitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
     postgres.failure = DependencyDown("down")
     await monitor.round()
     assert not monitor.ready  # never seen: nothing can be known of it
@@ -105,10 +109,10 @@ async def test_what_is_required_and_was_up_is_stood_in_for(told: Told, postgres:
 
 
 async def test_nothing_stands_in_for_what_would_answer_wrongly(
-    told: Told, postgres: Dependency, redis: Dependency
+    told: Callback, postgres: Dependency, redis: Dependency
 ) -> None:
     checks: dict[str, Check] = {"postgres": postgres, "redis": redis}
-    monitor = Monitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
+    monitor = HealthMonitor(checks, required=frozenset({"postgres"}), stand_ins={"postgres": "redis"}, changed=told)
     await monitor.round()
 
     postgres.failure = MustNotServe("restored to an older state")
@@ -117,7 +121,7 @@ async def test_nothing_stands_in_for_what_would_answer_wrongly(
     assert not monitor.ready
 
 
-async def test_what_comes_back_is_up_again(monitor: Monitor, postgres: Dependency) -> None:
+async def test_what_comes_back_is_up_again(monitor: HealthMonitor, postgres: Dependency) -> None:
     postgres.failure = DependencyDown("down")
     await monitor.round()
     postgres.failure = None
@@ -126,12 +130,12 @@ async def test_what_comes_back_is_up_again(monitor: Monitor, postgres: Dependenc
     assert monitor.states["postgres"].detail == "ok"
 
 
-async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(told: Told, redis: Dependency) -> None:
+async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(told: Callback, redis: Dependency) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
     checks: dict[str, Check] = {"postgres": hang, "redis": redis}
-    monitor = Monitor(checks, required=frozenset({"postgres"}), changed=told, patience=0.01)
+    monitor = HealthMonitor(checks, required=frozenset({"postgres"}), changed=told, patience=0.01)
     await monitor.round()
     assert not monitor.ready
     assert monitor.states["postgres"].detail == "does not answer within 0.01 s"
@@ -140,7 +144,7 @@ async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(tol
 
 @pytest.mark.parametrize("failure", [StoreUnavailable(), OSError("password=SECRET"), RuntimeError("a bug")])
 async def test_a_check_that_raises_anything_has_failed_and_the_others_go_on(
-    monitor: Monitor, postgres: Dependency, redis: Dependency, told: Told, failure: Exception
+    monitor: HealthMonitor, postgres: Dependency, redis: Dependency, told: Callback, failure: Exception
 ) -> None:
     """Or else one bug in a check would freeze the last state that was seen, for ever."""
     await monitor.round()
@@ -154,7 +158,7 @@ async def test_a_check_that_raises_anything_has_failed_and_the_others_go_on(
 
 
 async def test_changed_is_told_after_every_round_also_when_nothing_changed(
-    monitor: Monitor, postgres: Dependency, told: Told
+    monitor: HealthMonitor, postgres: Dependency, told: Callback
 ) -> None:
     await monitor.round()
     await monitor.round()
@@ -163,7 +167,7 @@ async def test_changed_is_told_after_every_round_also_when_nothing_changed(
     assert told.readiness == [True, True, False]
 
 
-async def test_it_checks_until_it_is_cancelled(monitor: Monitor, told: Told, postgres: Dependency) -> None:
+async def test_it_checks_until_it_is_cancelled(monitor: HealthMonitor, told: Callback, postgres: Dependency) -> None:
     running = asyncio.create_task(monitor.run())
     async with asyncio.timeout(30):
         await told.three.wait()

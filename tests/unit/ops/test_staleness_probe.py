@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ops.staleness_probe import HEARTBEAT, StalenessProbe, beat
-from pointsman_server.writes.group_commit import Changer
+from pointsman_server.writes.group_commit import GroupCommitter
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 BEGINNING = 1000.0
@@ -99,7 +99,7 @@ async def test_a_layer_that_shows_nothing_for_a_while_is_not_stale_meanwhile(pro
 
 async def test_only_the_leader_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
-    changer = Changer(store, MemoryCache(), lambda _: None)
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     leading = iter([False, True, True])
 
     class Over(Exception):
@@ -112,7 +112,7 @@ async def test_only_the_leader_beats(monkeypatch: pytest.MonkeyPatch) -> None:
             raise Over from None
 
     with pytest.raises(Over):
-        await beat(changer, leads, 0)
+        await beat(committer, leads, 0)
 
     assert [change.key for change in store.changes] == [HEARTBEAT, HEARTBEAT]
     assert {change.actor for change in store.changes} == {"pointsman"}

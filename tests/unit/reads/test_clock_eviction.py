@@ -3,18 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.reads.clock_eviction import Places
+from pointsman_server.reads.clock_eviction import ClockEviction
 
 
-def filled(*keys: bytes) -> Places:
-    places = Places(len(keys))
+def filled(*keys: bytes) -> ClockEviction:
+    places = ClockEviction(len(keys))
     for key in keys:
         places.take(key)
     return places
 
 
 def test_while_there_are_places_nobody_leaves_one() -> None:
-    places = Places(2)
+    places = ClockEviction(2)
     assert places.take(b"a") == (0, b"")
     assert places.take(b"b") == (1, b"")
     assert places.keys == [b"a", b"b"]
@@ -59,7 +59,7 @@ def test_after_clear_nothing_is_left() -> None:
 
 @given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(["take", "use", "free"]), st.integers(0, 5)), max_size=60))
 def test_every_key_has_one_place_until_it_leaves(size: int, deeds: list[tuple[str, int]]) -> None:
-    places, known = Places(size), dict[bytes, int]()
+    places, known = ClockEviction(size), dict[bytes, int]()
     for number, (deed, which) in enumerate(deeds):
         if deed == "take":
             key = str(number).encode()

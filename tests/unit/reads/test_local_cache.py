@@ -12,7 +12,7 @@ from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.local_cache import JITTER, LocalCache
-from pointsman_server.reads.resolver import Common
+from pointsman_server.reads.resolver import EntryScope
 from tests.support.fakes import BIRTH, ManualClock
 
 K1, K2 = RouteKey("a", "b", "c", "v1"), RouteKey("a", "b", "c", "v2")
@@ -181,7 +181,7 @@ def test_whoever_comes_and_leaves_every_key_has_what_was_put_last_or_nothing(dee
         assert len(cache) <= 3
     for key in keys:
         found = cache.find(key_to_bytes(key))
-        assert found is None or found[4] == Common(Scope(key.tenant, key.env), last[key].epoch)
+        assert found is None or found[4] == EntryScope(Scope(key.tenant, key.env), last[key].epoch)
 
 
 def test_a_route_takes_a_third_of_a_kilobyte_and_nothing_that_a_collection_walks_over() -> None:

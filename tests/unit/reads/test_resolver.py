@@ -359,8 +359,8 @@ async def test_a_finished_flight_leaves_nothing_behind(world: World) -> None:
     world.drop_local()
     world.cache.flush()
     await world.resolver.resolve_many(keys(10))
-    assert world.resolver._flights == {}
-    assert world.resolver._leases == {}
+    assert world.resolver._loads == {}
+    assert world.resolver._reservations == {}
 
 
 # Races with a write of this process
@@ -380,14 +380,14 @@ late = pytest.mark.parametrize("ask", [by_a_miss, by_a_fully_consistent_read])
 
 
 async def load_late(world: World, ask: Late, *, evict: bool) -> Snapshot:
-    """Load revision 1, learn revision 2 meanwhile, and only then let the load arrive."""
+    """Load revision 1, apply_local_write revision 2 meanwhile, and only then let the load arrive."""
     world.cache.down = True
     world.store.put(K1)
     world.store.after_read.close()
     asking = ask(world)
     await world.store.after_read.arrivals()
     written = Snapshot(K1, world.store.put(K1, NEW), 2)
-    world.resolver.learn([written])
+    world.resolver.apply_local_write([written])
     if evict:
         world.drop_local()
     world.store.after_read.open()
@@ -415,11 +415,11 @@ async def test_a_load_that_began_before_a_write_is_not_taken_over_even_when_the_
 async def test_without_the_lease_the_late_load_would_be_taken_over(world: World, ask: Late) -> None:
     """The race of the test before, with its remedy off."""
 
-    def learn(snapshots: Sequence[Snapshot]) -> None:
+    def apply_local_write(snapshots: Sequence[Snapshot]) -> None:
         for snapshot in snapshots:
             world.local.put(snapshot, world.now())
 
-    world.resolver.learn = learn  # type: ignore[method-assign]
+    world.resolver.apply_local_write = apply_local_write  # type: ignore[method-assign]
     await load_late(world, ask, evict=True)
     held = world.held()
     assert held
@@ -433,7 +433,7 @@ async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_i
     before = asyncio.create_task(world.resolve())
     await world.store.after_read.arrivals()
     written = Snapshot(K1, world.store.put(K1, NEW), 2)
-    world.resolver.learn([written])
+    world.resolver.apply_local_write([written])
     world.drop_local()
     after = asyncio.create_task(world.resolve())
     await world.store.after_read.arrivals(2)
@@ -445,7 +445,7 @@ async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_i
 
 async def test_what_was_learnt_is_answered_at_once_from_the_local_cache(world: World) -> None:
     written = Snapshot(K1, world.store.put(K1), 1)
-    world.resolver.learn([written, Snapshot(K2, None, 1)])
+    world.resolver.apply_local_write([written, Snapshot(K2, None, 1)])
     assert await world.resolve(K1) == Answer(written, Source.LOCAL)
     assert await world.resolve(K2) == Answer(Snapshot(K2, None, 1), Source.LOCAL)
 
@@ -455,7 +455,7 @@ async def test_a_load_of_another_key_is_taken_over_all_the_same(world: World) ->
     world.store.after_read.close()
     asking = asyncio.create_task(world.resolve(K2))
     await world.store.after_read.arrivals()
-    world.resolver.learn([Snapshot(K1, None, 1)])
+    world.resolver.apply_local_write([Snapshot(K1, None, 1)])
     world.store.after_read.open()
     assert world.held(K2) is None
     assert (await asking).snapshot == world.held(K2)

@@ -19,7 +19,7 @@ from pointsman_server.ports.store import ChangeQuery, RouteQuery
 from pointsman_server.reads.resolver import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Call
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, Update
 from tests.support.fakes import BIRTH
 
@@ -240,7 +240,7 @@ def test_a_page_with_one_more_behind_it_has_a_token_that_goes_on_after_its_last_
 
 
 def page_of(request: pb.ListRequest, found: Sequence[Route]) -> pb.ListResponse:
-    return asyncio.run(convert.list_response(request, found, Turns()))
+    return asyncio.run(convert.list_response(request, found, FairShare()))
 
 
 def token_of(request: pb.ListRequest) -> str:
@@ -290,7 +290,7 @@ def test_a_list_of_changes_carries_every_field() -> None:
 
 def page_of_changes(request: pb.ListChangesRequest, revisions: Sequence[int]) -> pb.ListChangesResponse:
     changes = [change(revision) for revision in revisions]
-    return asyncio.run(convert.list_changes_response(request, changes, Turns()))
+    return asyncio.run(convert.list_changes_response(request, changes, FairShare()))
 
 
 def test_the_next_page_of_changes_goes_on_after_the_last_revision_of_this_one() -> None:
@@ -332,7 +332,7 @@ def test_a_token_of_another_list_of_changes_is_refused(other: pb.ListChangesRequ
         convert.change_query(other)
 
 
-# Tokens that we did not make
+# RevisionTokens that we did not make
 
 
 def forged(token: str, position: bytes) -> str:

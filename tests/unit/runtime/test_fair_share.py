@@ -2,16 +2,16 @@
 
 import asyncio
 
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 
 
 async def test_map_keeps_the_order():
-    assert await Turns().map(str, range(25)) == [str(number) for number in range(25)]
-    assert await Turns().map(str, []) == []
+    assert await FairShare().map(str, range(25)) == [str(number) for number in range(25)]
+    assert await FairShare().map(str, []) == []
 
 
 async def test_small_work_waits_for_one_turn_of_large_work_at_most():
-    turns = Turns()
+    turns = FairShare()
     done: list[object] = []
     large = asyncio.create_task(turns.map(done.append, range(1000), size=1))
     for _ in range(10):
@@ -24,7 +24,7 @@ async def test_small_work_waits_for_one_turn_of_large_work_at_most():
 
 
 async def test_those_with_much_to_do_go_on_in_turn():
-    turns = Turns()
+    turns = FairShare()
     done: list[str] = []
     await asyncio.gather(*(turns.map(done.append, [name] * 10, size=1) for name in "ab"))
 
@@ -33,7 +33,7 @@ async def test_those_with_much_to_do_go_on_in_turn():
 
 
 async def test_who_gives_up_waiting_does_not_take_a_turn_along():
-    turns = Turns()
+    turns = FairShare()
     await turns.take()
     waiting = asyncio.create_task(turns.take())
     await asyncio.sleep(0)

@@ -42,7 +42,7 @@ def heard() -> list[bool]:
 
 @pytest.fixture
 def kept(source: Source, clock: ManualClock, heard: list[bool]) -> Refreshed[str]:
-    return Refreshed("the keys", source.load, interval=0.001, least_pause=5, told=heard.append, now=clock)
+    return Refreshed("the keys", source.load, interval=0.001, least_pause=5, on_result=heard.append, now=clock)
 
 
 async def test_nothing_is_known_before_the_first_renewal(kept: Refreshed[str]) -> None:

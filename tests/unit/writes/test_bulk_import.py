@@ -8,7 +8,7 @@ import pytest
 from pointsman_server.domain.errors import InvalidField, RequestIdReused, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Wanted
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.writes.bulk_import import Import, Importer
+from pointsman_server.writes.bulk_import import BulkImporter, Import
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
 
@@ -24,12 +24,12 @@ class Fixture:
         self.store = MemoryStore()
         self.cache = MemoryCache()
         self.superseded: list[tuple[RouteKey, int]] = []
-        self.wrote: list[tuple[int, int]] = []
-        self.importer = Importer(MemoryBulkStore(self.store), self.cache, self.supersede, self.write)
+        self.on_committed: list[tuple[int, int]] = []
+        self.importer = BulkImporter(MemoryBulkStore(self.store), self.cache, self.supersede, self.write)
 
     def write(self, clock: Clock, changes: int) -> None:
         assert self.superseded
-        self.wrote.append((clock.revision, changes))
+        self.on_committed.append((clock.revision, changes))
 
     def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
         assert not any(name == "drop_older" for name, _ in self.cache.journal)
@@ -70,7 +70,7 @@ async def test_what_was_written_is_told_once_and_of_a_replay_nothing() -> None:
     for intent in (INTENT, INTENT, Intent("alice")):  # the last one finds everything as it shall be
         fixture.cache.journal.clear()
         await fixture.importer.import_(command, intent)
-    assert fixture.wrote == [(2, 2)]
+    assert fixture.on_committed == [(2, 2)]
 
 
 async def test_an_import_that_is_not_committed_drops_nothing() -> None:

@@ -21,10 +21,10 @@ from pointsman_server.writes.group_commit import (
     GROUP,
     WAITING,
     Activate,
-    Changer,
     Create,
     Deactivate,
     Delete,
+    GroupCommitter,
     Update,
     decide_activate,
     decide_create,
@@ -32,7 +32,7 @@ from pointsman_server.writes.group_commit import (
     decide_delete,
     decide_update,
 )
-from pointsman_server.writes.ledger import Seen
+from pointsman_server.writes.ledger import State
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -45,8 +45,8 @@ def route(key: RouteKey = V1, *, active: bool = True, revision: int = 5) -> Rout
     return Route(key, URL, active, LABELS, revision, BIRTH, BIRTH)
 
 
-def seen(found: Route | None = None, *siblings: Route) -> Seen:
-    return Seen(found, siblings, 9, "epoch")
+def seen(found: Route | None = None, *siblings: Route) -> State:
+    return State(found, siblings, 9, "epoch")
 
 
 # Create
@@ -174,7 +174,7 @@ def test_delete_removes_a_route_active_or_not(active: bool) -> None:
 
 # What they share
 
-DECISIONS: list[Callable[[int, Seen], Sequence[Draft]]] = [
+DECISIONS: list[Callable[[int, State], Sequence[Draft]]] = [
     lambda expected, found: decide_update(Update(V1, NEW, expected_revision=expected), found),
     lambda expected, found: decide_activate(Activate(V1, expected), found),
     lambda expected, found: decide_deactivate(Deactivate(V1, expected), found),
@@ -186,7 +186,7 @@ both = pytest.mark.parametrize("active", [True, False])
 
 @every_decision
 def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_absent(
-    decide: Callable[[int, Seen], Sequence[Draft]],
+    decide: Callable[[int, State], Sequence[Draft]],
 ) -> None:
     for expected in (0, 5):
         with pytest.raises(RouteNotFound) as refused:
@@ -197,7 +197,7 @@ def test_an_absent_route_is_refused_with_the_revision_as_of_which_it_is_absent(
 @every_decision
 @both
 def test_another_revision_than_expected_is_refused_even_when_there_is_nothing_to_change(
-    decide: Callable[[int, Seen], Sequence[Draft]], active: bool
+    decide: Callable[[int, State], Sequence[Draft]], active: bool
 ) -> None:
     for expected in (4, 6, 9):
         with pytest.raises(RevisionMismatch) as refused:
@@ -207,7 +207,9 @@ def test_another_revision_than_expected_is_refused_even_when_there_is_nothing_to
 
 @every_decision
 @both
-def test_the_expected_revision_is_as_good_as_none(decide: Callable[[int, Seen], Sequence[Draft]], active: bool) -> None:
+def test_the_expected_revision_is_as_good_as_none(
+    decide: Callable[[int, State], Sequence[Draft]], active: bool
+) -> None:
     assert decide(5, seen(route(active=active))) == decide(0, seen(route(active=active)))
 
 
@@ -231,26 +233,26 @@ class JournalCache(MemoryCache):
 
 
 class World:
-    """A changer, and everything that it tells."""
+    """A committer, and everything that it tells."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.journal = self.store.journal
         self.cache = JournalCache(self.journal)
         self.learnt: list[Snapshot] = []
-        self.wrote: list[tuple[int, int]] = []
-        self.changer = Changer(self.store, self.cache, self.learn, self.write)
+        self.on_committed: list[tuple[int, int]] = []
+        self.committer = GroupCommitter(self.store, self.cache, self.apply_local_write, self.write)
 
     def write(self, clock: Clock, changes: int) -> None:
         assert self.journal[-1] == "learn"
-        self.wrote.append((clock.revision, changes))
+        self.on_committed.append((clock.revision, changes))
 
-    def learn(self, snapshots: Sequence[Snapshot]) -> None:
+    def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
         self.journal.append("learn")
         self.learnt += snapshots
 
     async def create(self, key: RouteKey, intent: Intent = INTENT) -> Outcome:
-        return await self.changer.create(Create(key, URL, {}), intent)
+        return await self.committer.create(Create(key, URL, {}), intent)
 
     async def together(self, *mutations: Awaitable[Outcome]) -> list[Outcome | BaseException]:
         """Carry them out in one group, in this order."""
@@ -272,41 +274,41 @@ def world() -> World:
 async def test_what_was_written_is_told_once_it_is_learnt(world: World) -> None:
     await world.create(V1)
     await world.create(V2)
-    await world.changer.activate(Activate(V1), INTENT)  # is so already
-    await world.changer.activate(Activate(V1, exclusive=True), INTENT)
-    await world.together(world.create(V3), world.changer.delete(Delete(V2), INTENT))
-    assert world.wrote == [(1, 1), (2, 1), (3, 1), (5, 2)]
+    await world.committer.activate(Activate(V1), INTENT)  # is so already
+    await world.committer.activate(Activate(V1, exclusive=True), INTENT)
+    await world.together(world.create(V3), world.committer.delete(Delete(V2), INTENT))
+    assert world.on_committed == [(1, 1), (2, 1), (3, 1), (5, 2)]
 
 
 async def test_marked_before_the_commit_settled_and_learnt_after_it(world: World) -> None:
-    await world.changer.create(Create(V1, URL, {}), INTENT)
+    await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.journal == ["lock", "mark", "record", "commit", "learn", "settle"]
 
 
 async def test_a_mutation_is_answered_with_the_route_after_it_and_its_revision(world: World) -> None:
-    outcome = await world.changer.create(Create(V1, URL, LABELS), INTENT)
+    outcome = await world.committer.create(Create(V1, URL, LABELS), INTENT)
     assert outcome == Outcome(world.store.routes[V1], 1)
     assert outcome.route
     assert (outcome.route.url, outcome.route.labels, outcome.route.revision) == (URL, LABELS, 1)
 
 
 async def test_after_the_answer_caches_hold_what_was_written(world: World) -> None:
-    outcome = await world.changer.create(Create(V1, URL, {}), INTENT)
+    outcome = await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.learnt == [await world.shared()] == [Snapshot(V1, outcome.route, 1)]
 
 
 async def test_after_a_delete_caches_hold_the_absence_with_its_revision(world: World) -> None:
-    await world.changer.create(Create(V1, URL, {}), INTENT)
-    assert await world.changer.delete(Delete(V1), INTENT) == Outcome(None, 2)
+    await world.committer.create(Create(V1, URL, {}), INTENT)
+    assert await world.committer.delete(Delete(V1), INTENT) == Outcome(None, 2)
     assert await world.shared() == world.learnt[-1] == Snapshot(V1, None, 2)
 
 
 async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that_it_changes(world: World) -> None:
     for key, active in ((V1, False), (V2, True), (V3, True)):
-        await world.changer.create(Create(key, URL, {}, active), INTENT)
+        await world.committer.create(Create(key, URL, {}, active), INTENT)
     world.cache.journal.clear()
     world.learnt.clear()
-    outcome = await world.changer.activate(Activate(V1, exclusive=True), INTENT)
+    outcome = await world.committer.activate(Activate(V1, exclusive=True), INTENT)
     assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
     assert world.learnt == [Snapshot(key, world.store.routes[key], 6) for key in (V1, V2, V3)]
     assert outcome == Outcome(world.store.routes[V1], 6)
@@ -314,16 +316,16 @@ async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that
 
 async def test_what_changes_is_learnt_before_the_shared_cache_is_waited_for(world: World) -> None:
     """So that whoever asks this server from now on gets it, however slow Redis is."""
-    await world.changer.create(Create(V1, URL, {}), INTENT)
+    await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.journal.index("learn") < world.journal.index("settle")
 
 
-Mutate = Callable[[Changer], Awaitable[Outcome]]
+Mutate = Callable[[GroupCommitter], Awaitable[Outcome]]
 
 NO_CHANGE: dict[str, Mutate] = {
-    "update": lambda changer: changer.update(Update(V1, URL), INTENT),
-    "activate": lambda changer: changer.activate(Activate(V1), INTENT),
-    "deactivate": lambda changer: changer.deactivate(Deactivate(V2), INTENT),
+    "update": lambda committer: committer.update(Update(V1, URL), INTENT),
+    "activate": lambda committer: committer.activate(Activate(V1), INTENT),
+    "deactivate": lambda committer: committer.deactivate(Deactivate(V2), INTENT),
 }
 
 
@@ -333,7 +335,7 @@ async def test_a_mutation_that_changes_nothing_marks_and_settles_nothing_and_tak
 ) -> None:
     route = world.store.put(V1)
     idle = world.store.put(V2, active=False)
-    outcome = await mutate(world.changer)
+    outcome = await mutate(world.committer)
     assert outcome == Outcome(idle if outcome.route == idle else route, 2)
     assert [what for what, _ in world.cache.journal] == ["consume"]
     assert world.store.changes == []
@@ -343,7 +345,7 @@ async def test_a_mutation_that_changes_nothing_marks_and_settles_nothing_and_tak
 async def test_a_mutation_that_changes_nothing_still_shows_this_server_what_is(world: World) -> None:
     """It is answered OK: from then on, this server must not answer the state before, which it may have cached."""
     route = world.store.put(V1)
-    outcome = await world.changer.activate(Activate(V1), INTENT)
+    outcome = await world.committer.activate(Activate(V1), INTENT)
     assert world.learnt == [Snapshot(V1, route, outcome.revision)]
     assert world.journal == ["lock", "commit", "learn"]
 
@@ -351,18 +353,18 @@ async def test_a_mutation_that_changes_nothing_still_shows_this_server_what_is(w
 async def test_what_was_found_as_wanted_is_shown_with_its_epoch(world: World) -> None:
     """A token without one cannot be told from one of the time before a restore."""
     world.store.put(V1)
-    await world.changer.activate(Activate(V1), INTENT)
-    await world.changer.create(Create(V2, URL, {}), RETRY)
-    await world.changer.create(Create(V2, URL, {}), RETRY)
+    await world.committer.activate(Activate(V1), INTENT)
+    await world.committer.create(Create(V2, URL, {}), RETRY)
+    await world.committer.create(Create(V2, URL, {}), RETRY)
     assert [snapshot.epoch for snapshot in world.learnt] == [world.store.epoch] * 3
 
 
 REFUSED: dict[str, tuple[Mutate, type[PointsmanError]]] = {
-    "create": (lambda changer: changer.create(Create(V1, URL, {}), INTENT), RouteExists),
-    "update": (lambda changer: changer.update(Update(V1, NEW, expected_revision=9), INTENT), RevisionMismatch),
-    "activate": (lambda changer: changer.activate(Activate(V3), INTENT), RouteNotFound),
-    "deactivate": (lambda changer: changer.deactivate(Deactivate(V3), INTENT), RouteNotFound),
-    "delete": (lambda changer: changer.delete(Delete(V1, 9), INTENT), RevisionMismatch),
+    "create": (lambda committer: committer.create(Create(V1, URL, {}), INTENT), RouteExists),
+    "update": (lambda committer: committer.update(Update(V1, NEW, expected_revision=9), INTENT), RevisionMismatch),
+    "activate": (lambda committer: committer.activate(Activate(V3), INTENT), RouteNotFound),
+    "deactivate": (lambda committer: committer.deactivate(Deactivate(V3), INTENT), RouteNotFound),
+    "delete": (lambda committer: committer.delete(Delete(V1, 9), INTENT), RevisionMismatch),
 }
 
 
@@ -372,7 +374,7 @@ async def test_a_refused_mutation_tells_the_caches_nothing_and_leaves_nothing(
 ) -> None:
     world.store.put(V1)
     with pytest.raises(error):
-        await mutate(world.changer)
+        await mutate(world.committer)
     assert (world.cache.journal, world.learnt, world.store.revision) == ([], [], 1)
     assert world.journal == ["lock", "commit"]
 
@@ -380,13 +382,13 @@ async def test_a_refused_mutation_tells_the_caches_nothing_and_leaves_nothing(
 @pytest.mark.parametrize(
     "mutate",
     [
-        lambda changer: changer.create(Create(V1, "no url", {}), INTENT),
-        lambda changer: changer.update(Update(V1, "no url"), INTENT),
+        lambda committer: committer.create(Create(V1, "no url", {}), INTENT),
+        lambda committer: committer.update(Update(V1, "no url"), INTENT),
     ],
 )
 async def test_a_bad_url_is_refused_before_anything_is_locked(world: World, mutate: Mutate) -> None:
     with pytest.raises(InvalidField):
-        await mutate(world.changer)
+        await mutate(world.committer)
     assert world.journal == []
 
 
@@ -395,7 +397,7 @@ async def test_who_looks_between_mark_and_settle_gets_neither_the_old_nor_the_ne
     await world.cache.get([V1], "filler")
     await world.cache.fill([Snapshot(V1, world.store.routes[V1], 1)], "filler")
     world.store.before_commit.close()
-    writing = asyncio.create_task(world.changer.update(Update(V1, NEW), INTENT))
+    writing = asyncio.create_task(world.committer.update(Update(V1, NEW), INTENT))
     await world.store.before_commit.arrivals()
     assert await world.shared() is None
     assert world.learnt == []
@@ -415,7 +417,7 @@ async def test_when_the_commit_fails_nothing_is_learnt_or_settled_and_the_mark_s
     world.store.commit_failure = StoreUnavailable()
     world.store.commits_anyway = commits_anyway
     with pytest.raises(StoreUnavailable):
-        await world.changer.create(Create(V1, URL, {}), INTENT)
+        await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.learnt == []
     assert "settle" not in world.journal
     (found,) = await world.cache.get([V1], "reader")
@@ -442,7 +444,7 @@ async def test_draining_waits_for_what_nobody_waits_for_any_more(world: World) -
     first = asyncio.create_task(world.create(V1))
     await world.store.before_commit.arrivals()
     second = asyncio.create_task(world.create(V2))
-    draining = asyncio.create_task(world.changer.drain())
+    draining = asyncio.create_task(world.committer.drain())
     await asyncio.sleep(0)
     for task in (first, second):
         task.cancel()
@@ -457,14 +459,14 @@ async def test_draining_waits_for_what_nobody_waits_for_any_more(world: World) -
 
 async def test_with_the_shared_cache_down_writes_go_on(world: World) -> None:
     world.cache.down = True
-    outcome = await world.changer.create(Create(V1, URL, {}), INTENT)
+    outcome = await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.learnt == [Snapshot(V1, outcome.route, 1)]
 
 
 async def test_with_the_store_down_no_write_is_answered_and_no_cache_is_touched(world: World) -> None:
     world.store.failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
-        await world.changer.create(Create(V1, URL, {}), INTENT)
+        await world.committer.create(Create(V1, URL, {}), INTENT)
     assert (world.journal, world.learnt) == ([], [])
 
 
@@ -474,10 +476,10 @@ RETRY = Intent("alice", request_id="id-1", fingerprint=b"body")
 
 
 async def test_the_same_request_again_is_answered_as_the_first_and_changes_nothing(world: World) -> None:
-    first = await world.changer.create(Create(V1, URL, {}), RETRY)
-    await world.changer.delete(Delete(V1), INTENT)
+    first = await world.committer.create(Create(V1, URL, {}), RETRY)
+    await world.committer.delete(Delete(V1), INTENT)
     world.cache.journal.clear()
-    assert await world.changer.create(Create(V1, URL, {}), RETRY) == first
+    assert await world.committer.create(Create(V1, URL, {}), RETRY) == first
     assert world.cache.journal == [("consume", [V1])]
     assert world.store.revision == 2
 
@@ -485,55 +487,55 @@ async def test_the_same_request_again_is_answered_as_the_first_and_changes_nothi
 async def test_a_retry_whose_first_answer_was_lost_is_applied_once(world: World) -> None:
     world.store.commit_failure, world.store.commits_anyway = StoreUnavailable(), True
     with pytest.raises(StoreUnavailable):
-        await world.changer.create(Create(V1, URL, {}), RETRY)
+        await world.committer.create(Create(V1, URL, {}), RETRY)
     world.store.commit_failure = None
-    assert await world.changer.create(Create(V1, URL, {}), RETRY) == Outcome(world.store.routes[V1], 1)
+    assert await world.committer.create(Create(V1, URL, {}), RETRY) == Outcome(world.store.routes[V1], 1)
     assert len(world.store.changes) == 1
 
 
 async def test_a_retry_whose_first_attempt_was_rolled_back_is_applied_now(world: World) -> None:
     world.store.commit_failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
-        await world.changer.create(Create(V1, URL, {}), RETRY)
+        await world.committer.create(Create(V1, URL, {}), RETRY)
     world.store.commit_failure = None
-    assert (await world.changer.create(Create(V1, URL, {}), RETRY)).revision == 1
+    assert (await world.committer.create(Create(V1, URL, {}), RETRY)).revision == 1
 
 
 async def test_a_replay_shows_this_server_what_is_now_not_what_was_then(world: World) -> None:
     """The first attempt may have gone to another server: this one may still have cached the state before it."""
-    await world.changer.create(Create(V1, URL, {}), RETRY)
+    await world.committer.create(Create(V1, URL, {}), RETRY)
     now = world.store.put(V1, NEW)
     world.learnt.clear()
-    replayed = await world.changer.create(Create(V1, URL, {}), RETRY)
+    replayed = await world.committer.create(Create(V1, URL, {}), RETRY)
     assert replayed.revision == 1
     assert world.learnt == [Snapshot(V1, now, 2)]
 
 
 async def test_the_outcome_without_a_change_is_replayed_too(world: World) -> None:
     world.store.put(V1)
-    first = await world.changer.activate(Activate(V1), RETRY)
+    first = await world.committer.activate(Activate(V1), RETRY)
     world.store.put(V1, active=False)
-    assert await world.changer.activate(Activate(V1), RETRY) == first
+    assert await world.committer.activate(Activate(V1), RETRY) == first
 
 
 async def test_a_refusal_is_not_remembered(world: World) -> None:
     with pytest.raises(RouteNotFound):
-        await world.changer.activate(Activate(V1), RETRY)
+        await world.committer.activate(Activate(V1), RETRY)
     route = world.store.put(V1)
-    assert (await world.changer.activate(Activate(V1), RETRY)).route == route
+    assert (await world.committer.activate(Activate(V1), RETRY)).route == route
 
 
 async def test_the_same_id_with_another_request_is_refused_and_touches_no_cache(world: World) -> None:
-    await world.changer.create(Create(V1, URL, {}), RETRY)
+    await world.committer.create(Create(V1, URL, {}), RETRY)
     world.cache.journal.clear()
     world.learnt.clear()
     with pytest.raises(RequestIdReused):
-        await world.changer.create(Create(V2, URL, {}), Intent("alice", request_id="id-1", fingerprint=b"other"))
+        await world.committer.create(Create(V2, URL, {}), Intent("alice", request_id="id-1", fingerprint=b"other"))
     assert (world.cache.journal, world.learnt) == ([], [])
 
 
 async def test_without_a_request_id_nothing_is_remembered(world: World) -> None:
-    await world.changer.create(Create(V1, URL, {}), INTENT)
+    await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.store.requests == {}
 
 
@@ -568,11 +570,11 @@ async def test_a_group_is_bounded_and_so_is_the_queue_behind_it(world: World) ->
 async def test_each_of_a_group_sees_what_those_before_it_did(world: World) -> None:
     world.store.put(V2)
     outcomes = await world.together(
-        world.changer.create(Create(V1, URL, LABELS, active=False), INTENT),
-        world.changer.activate(Activate(V1, exclusive=True), INTENT),
-        world.changer.update(Update(V1, NEW), INTENT),
-        world.changer.delete(Delete(V1), INTENT),
-        world.changer.create(Create(V1, URL, {}), INTENT),
+        world.committer.create(Create(V1, URL, LABELS, active=False), INTENT),
+        world.committer.activate(Activate(V1, exclusive=True), INTENT),
+        world.committer.update(Update(V1, NEW), INTENT),
+        world.committer.delete(Delete(V1), INTENT),
+        world.committer.create(Create(V1, URL, {}), INTENT),
     )
     changes = world.store.changes
     assert [(change.revision, change.kind, change.key) for change in changes] == [
@@ -597,8 +599,8 @@ async def test_each_of_a_group_sees_what_those_before_it_did(world: World) -> No
 
 async def test_a_key_that_changes_twice_is_left_in_its_last_state_everywhere(world: World) -> None:
     await world.together(
-        world.changer.create(Create(V1, URL, {}), INTENT),
-        world.changer.update(Update(V1, NEW), INTENT),
+        world.committer.create(Create(V1, URL, {}), INTENT),
+        world.committer.update(Update(V1, NEW), INTENT),
         world.create(V2),
     )
     last = Snapshot(V1, world.store.routes[V1], 3)
@@ -608,7 +610,7 @@ async def test_a_key_that_changes_twice_is_left_in_its_last_state_everywhere(wor
     assert last.route.url == NEW
 
     world.learnt.clear()
-    await world.together(world.changer.update(Update(V1, URL), INTENT), world.changer.delete(Delete(V1), INTENT))
+    await world.together(world.committer.update(Update(V1, URL), INTENT), world.committer.delete(Delete(V1), INTENT))
     assert world.learnt == [await world.shared()] == [Snapshot(V1, None, 5)]
 
 
@@ -620,7 +622,7 @@ async def test_a_group_leaves_the_shared_cache_at_the_last_state_when_a_reader_f
     old = await world.store.load([V1])
     world.store.before_commit.close()
     updates = [Update(V1, NEW), Update(V1, NEW + "/2"), Update(V1, NEW + "/3")]
-    writing = asyncio.gather(*(world.changer.update(one, INTENT) for one in updates))
+    writing = asyncio.gather(*(world.committer.update(one, INTENT) for one in updates))
     await world.store.before_commit.arrivals()
     await world.cache.fill(old, "reader")
     assert await world.shared() is None
@@ -642,7 +644,7 @@ async def test_of_two_creates_of_a_key_in_a_group_the_second_is_refused_with_the
 async def test_a_refusal_in_the_middle_of_a_group_has_no_effect_on_the_others(world: World) -> None:
     before, refused, after = await world.together(
         world.create(V1),
-        world.changer.update(Update(V1, NEW, expected_revision=7), INTENT),
+        world.committer.update(Update(V1, NEW, expected_revision=7), INTENT),
         world.create(V2),
     )
     assert (before, after) == (Outcome(world.store.routes[V1], 1), Outcome(world.store.routes[V2], 2))
@@ -653,7 +655,7 @@ async def test_a_refusal_in_the_middle_of_a_group_has_no_effect_on_the_others(wo
 async def test_what_was_deleted_in_a_group_is_absent_to_those_after_it(world: World) -> None:
     world.store.put(V1)
     gone, late = await world.together(
-        world.changer.delete(Delete(V1), INTENT), world.changer.deactivate(Deactivate(V1), INTENT)
+        world.committer.delete(Delete(V1), INTENT), world.committer.deactivate(Deactivate(V1), INTENT)
     )
     assert gone == Outcome(None, 2)
     assert isinstance(late, RouteNotFound)
@@ -674,9 +676,9 @@ async def test_the_same_request_twice_in_a_group_is_carried_out_once(world: Worl
 
 async def test_a_request_that_was_refused_is_decided_anew_when_it_comes_again_in_the_group(world: World) -> None:
     refused, made, done = await world.together(
-        world.changer.activate(Activate(V1, exclusive=True), RETRY),
-        world.changer.create(Create(V1, URL, {}, active=False), INTENT),
-        world.changer.activate(Activate(V1, exclusive=True), RETRY),
+        world.committer.activate(Activate(V1, exclusive=True), RETRY),
+        world.committer.create(Create(V1, URL, {}, active=False), INTENT),
+        world.committer.activate(Activate(V1, exclusive=True), RETRY),
     )
     assert isinstance(refused, RouteNotFound)
     assert made == Outcome(world.store.changes[0].after, 1)
@@ -684,14 +686,14 @@ async def test_a_request_that_was_refused_is_decided_anew_when_it_comes_again_in
 
 
 async def test_what_is_found_as_wanted_in_a_group_is_true_as_of_what_was_done_before_it(world: World) -> None:
-    _, found = await world.together(world.create(V1), world.changer.activate(Activate(V1), INTENT))
+    _, found = await world.together(world.create(V1), world.committer.activate(Activate(V1), INTENT))
     assert found == Outcome(world.store.routes[V1], 1)
     assert ("consume", [V1]) not in world.cache.journal
 
 
 async def test_beside_changes_what_was_found_as_wanted_is_confirmed_as_of_all_of_them(world: World) -> None:
     route = world.store.put(V1)
-    await world.together(world.changer.activate(Activate(V1), INTENT), world.create(V2), world.create(V3))
+    await world.together(world.committer.activate(Activate(V1), INTENT), world.create(V2), world.create(V3))
     assert world.cache.journal == [("mark", [V2, V3]), ("settle", [V2, V3]), ("consume", [V1])]
     assert world.learnt[-1] == Snapshot(V1, route, 3)
 
@@ -736,7 +738,7 @@ async def test_a_fault_after_the_commit_carries_nothing_out_twice(world: World) 
     def fail(_: Sequence[Snapshot]) -> None:
         raise ValueError("a bug")
 
-    world.changer._learn = fail
+    world.committer._learn = fail
     results = await world.together(world.create(V1), world.create(V2))
     assert [type(result) for result in results] == [ValueError] * 2
     assert [change.key for change in world.store.changes] == [V1, V2]

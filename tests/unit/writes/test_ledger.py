@@ -7,7 +7,7 @@ import pytest
 
 from pointsman_server.domain.errors import RequestIdReused
 from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import Clock, Intent, Locked, Outcome, Remembered
+from pointsman_server.ports.store import Clock, Intent, LockedState, Outcome, StoredOutcome
 from pointsman_server.writes.ledger import Ledger
 from tests.support.fakes import BIRTH, EPOCH
 
@@ -22,7 +22,7 @@ INTENT = Intent("alice", "because", "id-1", b"body", "trace")
 @pytest.fixture
 def ledger() -> Ledger:
     """A ledger that begins at revision 9, with one route."""
-    return Ledger(Locked(Clock(EPOCH, 9), NOW, [OLD], [None]))
+    return Ledger(LockedState(Clock(EPOCH, 9), NOW, [OLD], [None]))
 
 
 def created(key: RouteKey) -> Draft:
@@ -75,14 +75,14 @@ def test_a_request_is_replayed_from_the_store_or_from_the_group(ledger: Ledger) 
     assert ledger.replay(V1, INTENT, None) is None
     ledger.remember(V1, INTENT, Outcome(OLD, 10))
     assert ledger.replay(V1, INTENT, None) == Outcome(OLD, 10)
-    assert ledger.replay(V1, INTENT, Remembered("team-a", "id-1", b"body", Outcome(None, 3))) == Outcome(None, 3)
-    assert list(ledger.remembered.values()) == [Remembered("team-a", "id-1", b"body", Outcome(OLD, 10))]
+    assert ledger.replay(V1, INTENT, StoredOutcome("team-a", "id-1", b"body", Outcome(None, 3))) == Outcome(None, 3)
+    assert list(ledger.remembered.values()) == [StoredOutcome("team-a", "id-1", b"body", Outcome(OLD, 10))]
 
 
 def test_an_id_of_another_request_is_refused_wherever_it_is_known(ledger: Ledger) -> None:
     other = replace(INTENT, fingerprint=b"other")
     with pytest.raises(RequestIdReused):
-        ledger.replay(V1, INTENT, Remembered("team-a", "id-1", b"other", Outcome(None, 3)))
+        ledger.replay(V1, INTENT, StoredOutcome("team-a", "id-1", b"other", Outcome(None, 3)))
     ledger.remember(V1, INTENT, Outcome(None, 10))
     with pytest.raises(RequestIdReused):
         ledger.replay(ORDERS, other, None)

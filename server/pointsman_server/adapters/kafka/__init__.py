@@ -1,4 +1,4 @@
-"""The broker: changes go out by ``KafkaPublisher`` and come in by ``KafkaSource`` and ``KafkaStream``.
+"""The broker: changes go out by ``KafkaPublisher`` and come in by ``GroupConsumer`` and ``BroadcastConsumer``.
 
 Names load on first use, or all by ``load``: librdkafka and what is around it are 4 MB, and not every server has Kafka.
 """
@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pointsman_server.adapters.kafka.broadcast_consumer import KafkaStream
+    from pointsman_server.adapters.kafka.broadcast_consumer import BroadcastConsumer
     from pointsman_server.adapters.kafka.cluster import KafkaCluster
     from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
-    from pointsman_server.adapters.kafka.group_consumer import KafkaSource
+    from pointsman_server.adapters.kafka.group_consumer import GroupConsumer
     from pointsman_server.adapters.kafka.last_changes import last_changes
     from pointsman_server.adapters.kafka.probe import KafkaProbe
     from pointsman_server.adapters.kafka.publisher import KafkaPublisher
     from pointsman_server.adapters.kafka.topics import ensure_topic
 
 __all__ = [
+    "BroadcastConsumer",
     "DeadLetters",
+    "GroupConsumer",
     "KafkaCluster",
     "KafkaProbe",
     "KafkaPublisher",
-    "KafkaSource",
-    "KafkaStream",
     "dead_letter_topic",
     "ensure_topic",
     "last_changes",
@@ -34,8 +34,8 @@ _HOMES = {
     "KafkaCluster": "cluster",
     "KafkaProbe": "probe",
     "KafkaPublisher": "publisher",
-    "KafkaSource": "group_consumer",
-    "KafkaStream": "broadcast_consumer",
+    "GroupConsumer": "group_consumer",
+    "BroadcastConsumer": "broadcast_consumer",
     "dead_letter_topic": "dead_letters",
     "ensure_topic": "topics",
     "last_changes": "last_changes",

@@ -13,7 +13,7 @@ from pointsman_server.domain.routes import Change
 BATCH = 500
 
 
-class KafkaStream:
+class BroadcastConsumer:
     """Reads ``topic`` as it grows. librdkafka blocks, so it gets one thread of its own.
 
     It never commits and belongs to no group, so servers come and go without a rebalance. Messages that are no

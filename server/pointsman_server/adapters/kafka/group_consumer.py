@@ -44,7 +44,7 @@ class _Partition:
     high: int = 0
 
 
-class KafkaSource:
+class GroupConsumer:
     """Reads ``topic`` as a member of ``group``, beginning at the oldest message.
 
     Partitions move by ``cooperative-sticky``: when a server comes or goes only those that move pause, where ``range``

@@ -18,7 +18,7 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Wanted
 from pointsman_server.ports.store import Clock, Existing, Imported, Intent, LockedImport, Merged
-from pointsman_server.runtime.offload import apart
+from pointsman_server.runtime.offload import offload
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
 STAGING = """
@@ -167,7 +167,7 @@ class PostgresImport:
         """See ImportTransaction.stage."""
         self._staged = len(wanted)
         self._expects = any(each.expected_revision for each in wanted)
-        lines = await apart(lambda: copy_text(wanted), len(wanted))
+        lines = await offload(lambda: copy_text(wanted), len(wanted))
         await self._connection.execute(STAGING)
         async with self._connection.cursor().copy(COPY) as copy:
             await copy.write(lines)

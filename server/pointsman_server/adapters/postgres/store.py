@@ -18,7 +18,15 @@ from pointsman_server.adapters.postgres.rows import (
     route_to_json,
 )
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import Asked, ChangeQuery, Clock, Locked, Outcome, Remembered, RouteQuery
+from pointsman_server.ports.store import (
+    ChangeQuery,
+    Clock,
+    LockedState,
+    MutationScope,
+    Outcome,
+    RouteQuery,
+    StoredOutcome,
+)
 
 NOTIFY_CHANNEL = "route_changes"
 
@@ -200,9 +208,9 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changes: Sequence[Change] = ()
-        self._remembered: Sequence[Remembered] = ()
+        self._remembered: Sequence[StoredOutcome] = ()
 
-    async def lock(self, asked: Sequence[Asked]) -> Locked:
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock."""
         families = {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}
         ids = {(one.key.tenant, one.intent.request_id) for one in asked if one.intent.request_id}
@@ -214,9 +222,9 @@ class PostgresTransaction:
         routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
         requests = {row[:2]: row[2:] for rows in read[len(reads) :] for row in rows}
         remembered = [_remembered(one, requests.get((one.key.tenant, one.intent.request_id))) for one in asked]
-        return Locked(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
+        return LockedState(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
-    async def record(self, changes: Sequence[Change], remembered: Sequence[Remembered]) -> None:
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         """See RouteTransaction.record. It is sent with the commit."""
         self._changes, self._remembered = changes, remembered
 
@@ -285,7 +293,7 @@ def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
     }
 
 
-def _remembered_to_json(remembered: Remembered) -> dict[str, Any]:
+def _remembered_to_json(remembered: StoredOutcome) -> dict[str, Any]:
     return {
         "tenant": remembered.tenant,
         "request_id": remembered.request_id,
@@ -295,14 +303,14 @@ def _remembered_to_json(remembered: Remembered) -> dict[str, Any]:
     }
 
 
-def _remembered(asked: Asked, row: Sequence[Any] | None) -> Remembered | None:
+def _remembered(asked: MutationScope, row: Sequence[Any] | None) -> StoredOutcome | None:
     if row is None:
         return None
     fingerprint, route, revision = row
     # That of another request is of no use but for its fingerprint; an import keeps something else than a route.
     same = bytes(fingerprint) == asked.intent.fingerprint
     outcome = Outcome(route_from_json(asked.key, route) if same else None, revision)
-    return Remembered(asked.key.tenant, asked.intent.request_id, bytes(fingerprint), outcome)
+    return StoredOutcome(asked.key.tenant, asked.intent.request_id, bytes(fingerprint), outcome)
 
 
 async def _all(connection: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis import scripts
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.client import connect
-from pointsman_server.adapters.redis.connections import Lane
+from pointsman_server.adapters.redis.connections import ScriptConnections
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.store import CacheUnavailable, Clock, Lookup
@@ -91,9 +91,11 @@ class RedisCache:
         self._epoch = epoch
         self._witness = witness
         self.breaker = breaker or Breaker()
-        self._lane = Lane(self._redis)
+        self._lane = ScriptConnections(self._redis)
         register = self._redis.register_script
-        self._tick, self._mark_held, self._drop = map(register, (scripts.TICK, scripts.MARK_HELD, scripts.DROP))
+        self._tick, self._mark_held, self._drop = map(
+            register, (scripts.PUBLISH_CLOCK, scripts.MARK_HELD, scripts.DROP)
+        )
         self._get, self._fill, self._mark, self._settle, self._consume = map(
             register, (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
         )
@@ -168,7 +170,7 @@ class RedisCache:
         except CacheUnavailable:
             return
 
-    async def tick(self, clock: Clock) -> None:
+    async def publish_clock(self, clock: Clock) -> None:
         """Tell Redis where the store is, and ``witness`` the highest revision that Redis knows. Best effort."""
         try:
             async with self._bounded():

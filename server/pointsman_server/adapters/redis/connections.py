@@ -14,7 +14,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, ResponseError
 
 
-class Lane:
+class ScriptConnections:
     """Runs scripts, each time on a connection that nobody else uses meanwhile."""
 
     def __init__(self, redis: Redis) -> None:

@@ -65,7 +65,7 @@ end
 )
 
 # Makes our epoch the current one, and its revision at least ours; gives its highest.
-_TICK = """
+_PUBLISH_CLOCK = """
 local function tick(clock, epoch, revision)
   if type(redis.pcall('HSET', clock, 'epoch', epoch)) == 'table' then
     redis.call('DEL', clock)
@@ -79,7 +79,7 @@ end
 """
 
 # ARGV: clock, epoch, revision. Gives the highest revision under the epoch.
-TICK = _REVISION + _TICK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
+PUBLISH_CLOCK = _REVISION + _PUBLISH_CLOCK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
 
 # ARGV: token, lease in ms, clock, epoch. Answers two fields a key: its revision and value, or 'L' (leased) or 'B'
 # (busy) and ''.
@@ -136,7 +136,7 @@ return highest(ARGV[3], ARGV[4])
 # and goes.
 SETTLE = (
     _PARTS
-    + _TICK
+    + _PUBLISH_CLOCK
     + """
 tick(ARGV[#ARGV - 2], ARGV[#ARGV - 1], ARGV[#ARGV])
 for i, key in ipairs(KEYS) do
@@ -171,7 +171,7 @@ return highest(ARGV[3], ARGV[4])
 # us, would bring back its value.
 DROP = (
     _REVISION
-    + _TICK
+    + _PUBLISH_CLOCK
     + """
 tick(ARGV[2], ARGV[3], ARGV[4])
 local mark, at = 'p:' .. ARGV[1], 1

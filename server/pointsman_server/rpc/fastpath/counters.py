@@ -45,7 +45,7 @@ def add_to(histogram: Histogram, counts: Sequence[int], total: float) -> None:
             bucket.inc(count)
 
 
-class Tally:
+class FastPathCounters:
     """Counts Resolve and BatchResolve as the stage ``measure``, ``ResolveMeter`` and the resolver count them."""
 
     def __init__(self, metrics: Metrics, service: str) -> None:

@@ -17,10 +17,10 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_bytes, rest_from_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Snapshot
-from pointsman_server.reads.resolver import ACTIVE, INACTIVE, Answer, Found, NearestCache, Source
+from pointsman_server.reads.resolver import ACTIVE, INACTIVE, Answer, CacheHit, NearestCache, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import wire
-from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards, Metadata
 from pointsman_server.runtime.bounded_dict import remember
 
@@ -50,7 +50,9 @@ class WarmAnswers:
     ``tally`` counts them, as the stages would have.
     """
 
-    def __init__(self, local: NearestCache, guards: Guards, *, epoch: Callable[[], str], tally: Tally) -> None:
+    def __init__(
+        self, local: NearestCache, guards: Guards, *, epoch: Callable[[], str], tally: FastPathCounters
+    ) -> None:
         self._find = local.find
         self._let_in = guards.let_in
         self._epoch = epoch
@@ -130,7 +132,7 @@ class WarmAnswers:
         return terms
 
 
-def _result(encoded: bytes, found: Found) -> bytes:
+def _result(encoded: bytes, found: CacheHit) -> bytes:
     """Encode what a BatchResolve says of a key."""
     rest, state, as_of, age, common = found
     if state == ACTIVE:

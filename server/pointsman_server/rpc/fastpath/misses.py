@@ -30,7 +30,7 @@ from pointsman_server.rpc.fastpath import wire
 from pointsman_server.rpc.fastpath.counters import Waits
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.refusal import Refusal
-from pointsman_server.runtime.batcher import Told
+from pointsman_server.runtime.batcher import Callback
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -67,10 +67,10 @@ class Finder(Protocol):
     def holds(self, key: RouteKey) -> bool:
         """Say whether the local cache would answer."""
 
-    def ask(self, key: RouteKey, told: Told[Answer]) -> None:
+    def ask(self, key: RouteKey, on_result: Callback[Answer]) -> None:
         """Find what is known beyond the local cache."""
 
-    def ask_store(self, key: RouteKey, told: Told[Answer]) -> None:
+    def ask_store(self, key: RouteKey, on_result: Callback[Answer]) -> None:
         """Read the store itself."""
 
 
@@ -134,11 +134,11 @@ class ColdAnswers:
         self._waits.refused(statuses.name_of(code), waiting.begun)
         return True
 
-    def _ask(self, key: RouteKey, exact: bool, told: Told[Answer]) -> None:
+    def _ask(self, key: RouteKey, exact: bool, on_result: Callback[Answer]) -> None:
         try:
-            (self._resolver.ask_store if exact else self._resolver.ask)(key, told)
+            (self._resolver.ask_store if exact else self._resolver.ask)(key, on_result)
         except Exception as error:  # noqa: BLE001 - the boundary: what arrived together goes on
-            told(error)
+            on_result(error)
 
     def _due(self, remaining: float | None) -> float | None:
         if remaining is not None and remaining < calls.FOREVER:

@@ -17,7 +17,7 @@ from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 from pointsman_server.rpc.transport.disconnect import disconnect
-from pointsman_server.runtime.fair_share import Turns
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -56,12 +56,12 @@ class Bulk:
         most: int = ROUTES,
         unread_seconds: float = UNREAD_SECONDS,
         disconnect: Callable[[str], bool] = disconnect,
-        turns: Turns | None = None,
+        fair_share: FairShare | None = None,
     ) -> None:
         self._most = most
         self._unread_seconds = unread_seconds
         self._disconnect = disconnect
-        self._turns = turns or Turns()
+        self._fair_share = fair_share or FairShare()
         self._routes = 0
         self._of_hosts: Counter[str] = Counter()
         self._disconnecting: set[asyncio.Future[bool]] = set()
@@ -76,7 +76,7 @@ class Bulk:
 
     async def turn(self) -> None:
         """Wait for a turn to work on a large call."""
-        await self._turns.take()
+        await self._fair_share.take()
 
     def leave(self, host: str, routes: int) -> None:
         """A call is over, its answer on the wire."""

@@ -16,7 +16,7 @@ from pointsman_server.domain.errors import FieldViolation, InvalidField, Malform
 from pointsman_server.domain.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
-from pointsman_server.runtime.offload import apart
+from pointsman_server.runtime.offload import offload
 
 MOST_ROUTES = 10_000
 # Four lines of a key, and one of a URL. That alone has a colon, so no line can pass for one of another kind.
@@ -37,7 +37,7 @@ def validate() -> Stage:
                 raise MalformedRequest
             try:
                 if large:
-                    violations = await apart(lambda: _violations_of_import(validator, request), len(request.routes))
+                    violations = await offload(lambda: _violations_of_import(validator, request), len(request.routes))
                 else:
                     violations = _violations(validator, request)
             except ValueError as error:

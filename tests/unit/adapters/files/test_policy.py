@@ -109,7 +109,7 @@ def test_a_file_that_is_missing_too_large_or_no_file_is_named(tmp_path: Path) ->
 async def test_a_broken_file_leaves_the_last_good_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, heard = tmp_path / "policy.toml", list[bool]()
     path.write_text(GOOD)
-    policy = Refreshed("the policy", lambda: load_policy(path), interval=1, told=heard.append)
+    policy = Refreshed("the policy", lambda: load_policy(path), interval=1, on_result=heard.append)
     await policy.renew()
     good = policy.value
 

@@ -16,7 +16,7 @@ from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert
-from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -48,7 +48,7 @@ class World:
         self.local = LocalCache(size=100, ttl=TTL, negative_ttl=TTL, now=self.now)
         self.local.start_over(0)
         self.metrics = Metrics()
-        self.tally = Tally(self.metrics, SERVICE)
+        self.tally = FastPathCounters(self.metrics, SERVICE)
         self.door = Door()
         self.resolver = Resolver(MemoryStore(), MemoryCache(self.now), self.local, observer=self.metrics, now=self.now)
         self.warm = WarmAnswers(

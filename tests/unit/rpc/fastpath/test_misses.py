@@ -22,7 +22,7 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
 from pointsman_server.rpc import SERVICE, convert, statuses
 from pointsman_server.rpc.fastpath import misses
-from pointsman_server.rpc.fastpath.counters import Tally
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
 from pointsman_server.rpc.interceptors import chain
@@ -119,7 +119,7 @@ class World:
         self.cache = EncodingCache(self.now)
         self.local = LocalCache(size=100, ttl=10.0, negative_ttl=10.0, now=self.now)
         self.metrics = Metrics()
-        self.tally = Tally(self.metrics, SERVICE)
+        self.tally = FastPathCounters(self.metrics, SERVICE)
         self.resolver = Resolver(self.store, self.cache, self.local, observer=self.metrics, bounds=bounds, now=self.now)
         self.door = Door()
         self.transport = Transport()
@@ -228,7 +228,7 @@ async def test_a_call_that_began_after_a_write_does_not_join_a_load_from_before_
     before = world.take()
     await world.store.after_read.arrivals()
     written = Snapshot(K1, world.store.put(K1, "https://new.internal"), 2, EPOCH)
-    world.resolver.learn([written])
+    world.resolver.apply_local_write([written])
     world.local.drop()
     after = world.take()
     await world.store.after_read.arrivals(2)
