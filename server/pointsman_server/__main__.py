@@ -231,7 +231,7 @@ def _with_kafka(work: Callable[[Settings], None]) -> None:
     settings = read_settings()
     if not settings.kafka_bootstrap_servers:
         fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
-    from pointsman_server.ports.store import BrokerUnavailable
+    from pointsman_server.ports.broker import BrokerUnavailable
 
     try:
         work(settings)

@@ -10,8 +10,9 @@ from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.codec import key_from_message
 from pointsman_server.domain.identity import EVERYTHING, Credential, Identity, Pattern
 from pointsman_server.domain.routes import Snapshot
+from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.local_cache import LocalCache
-from pointsman_server.reads.resolver import Answer, Resolver
+from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards

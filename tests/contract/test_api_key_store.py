@@ -12,7 +12,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.domain.api_keys import ApiKey, mint
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.grants import parse_grant
-from pointsman_server.ports.store import ApiKeyStore, KeyDraft, KeyNameTaken, KeyNotFound
+from pointsman_server.ports.credentials import ApiKeyStore, KeyDraft, KeyNameTaken, KeyNotFound
 from tests.support.fakes import MemoryApiKeyStore
 
 GRANTS = (parse_grant("reader:team-a"), parse_grant("reader+writer:team-b:prod"))

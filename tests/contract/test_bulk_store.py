@@ -17,19 +17,11 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import MOST_VIOLATIONS, RequestIdReused, RevisionsMismatch, RouteExists, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey, Wanted
-from pointsman_server.ports.store import (
-    BulkStore,
-    ChangeQuery,
-    Existing,
-    Imported,
-    Intent,
-    Merged,
-    MutationScope,
-    RouteQuery,
-    RouteStore,
-)
-from pointsman_server.writes.group_commit import Activate, Create, Deactivate, GroupCommitter, Update
+from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Merged
+from pointsman_server.ports.store import ChangeQuery, Intent, MutationScope, RouteQuery, RouteStore
+from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.ledger import Ledger
+from pointsman_server.writes.mutations import Activate, Create, Deactivate, Update
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
 

@@ -14,7 +14,8 @@ from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.domain.codec import route_to_message
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ports.store import CacheUnavailable, Clock, Lookup, RouteCache
+from pointsman_server.ports.cache import CacheUnavailable, Lookup, RouteCache
+from pointsman_server.ports.store import Clock
 from tests.support.fakes import ManualClock, MemoryCache, Wire
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -24,8 +24,9 @@ from pointsman_server.ports.store import (
     RouteStore,
     StoredOutcome,
 )
-from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, GroupCommitter, Update
+from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.ledger import Ledger
+from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
 from tests.support import changes as support
 from tests.support.fakes import MemoryCache, MemoryStore
 

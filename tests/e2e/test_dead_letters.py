@@ -8,7 +8,7 @@ import pytest
 
 from pointsman_server.adapters.kafka import DeadLetters, KafkaCluster, dead_letter_topic, ensure_topic
 from pointsman_server.adapters.kafka.publisher import record
-from pointsman_server.ports.store import Poison
+from pointsman_server.ports.broker import Poison
 from tests.support.changes import make_change
 from tests.support.kafka import read_all
 from tests.support.processes import run

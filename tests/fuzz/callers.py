@@ -14,7 +14,7 @@ from pointsman_server.domain.api_keys import ApiKey
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
-from pointsman_server.ports.store import CredentialVerifier
+from pointsman_server.ports.credentials import CredentialVerifier
 from tests.fuzz.hostile import CANARY
 from tests.support.fakes import MemoryApiKeyStore
 

@@ -31,13 +31,13 @@ from pointsman_server.domain.routes import (
     Wanted,
     url_problem,
 )
-from pointsman_server.epochs.tracker import EpochTracker, RevisionTokens
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.ports.bulk_store import Merged
 from pointsman_server.ports.store import (
     ChangeQuery,
     Clock,
     Intent,
     LockedState,
-    Merged,
     MutationScope,
     Outcome,
     RouteQuery,
@@ -45,6 +45,7 @@ from pointsman_server.ports.store import (
 )
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
+from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.authentication import authenticate

@@ -16,7 +16,8 @@ from pointsman_server.domain.errors import Overloaded, RouteExists, StoreUnavail
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.embedded import start
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.writes.group_commit import Create, GroupCommitter
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Create
 from tests.support.fakes import MemoryCache, Wire
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

@@ -21,9 +21,12 @@ from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.cli import restore as restoring
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.epochs.tracker import EpochTracker, GuardedStore
-from pointsman_server.ports.store import Clock, Intent, Lookup
-from pointsman_server.writes.group_commit import GroupCommitter, Update
+from pointsman_server.epochs.guarded_store import GuardedStore
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.ports.cache import Lookup
+from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Update
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.fakes import BIRTH
 from tests.support.kafka import KafkaBroker

@@ -9,7 +9,7 @@ from pointsman_server.adapters.kafka import KafkaCluster, ensure_topic
 from pointsman_server.adapters.kafka.broadcast_consumer import BroadcastConsumer
 from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.ports.store import BrokerUnavailable
+from pointsman_server.ports.broker import BrokerUnavailable
 from tests.support.changes import make_change
 from tests.support.kafka import KafkaBroker
 from tests.support.servers import serving, settings

@@ -27,7 +27,7 @@ from pointsman_server.domain.codec import change_from_message
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind
 from pointsman_server.events.consumer import Consumer
-from pointsman_server.ports.store import BrokerUnavailable, Delivery
+from pointsman_server.ports.broker import BrokerUnavailable, Delivery
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 from tests.support.kafka import KafkaBroker, admin, free_port, read_all

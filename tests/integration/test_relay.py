@@ -24,7 +24,8 @@ from pointsman_server.adapters.postgres.relay_log import LOCK, PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
 from pointsman_server.events.relay import Relay
-from pointsman_server.ports.store import ChangePublisher, Intent
+from pointsman_server.ports.broker import ChangePublisher
+from pointsman_server.ports.store import Intent
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import commit
 from tests.support.kafka import KafkaBroker, read_all

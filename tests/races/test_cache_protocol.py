@@ -23,10 +23,12 @@ from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports.store import ChangeQuery, Intent, Lookup, Outcome
+from pointsman_server.ports.cache import Lookup
+from pointsman_server.ports.store import ChangeQuery, Intent, Outcome
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.writes.group_commit import Delete, GroupCommitter, Update
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Delete, Update
 from tests.support.fakes import Gate
 
 KEYS = [RouteKey("team-a", f"service-{number}", "prod", "v1") for number in range(3)]

@@ -7,17 +7,8 @@ from typing import cast
 
 from pointsman_server.domain.errors import FieldViolation, RequestIdReused, RevisionsMismatch, RoutesExist
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, Wanted
-from pointsman_server.ports.store import (
-    Clock,
-    Existing,
-    Imported,
-    Intent,
-    LockedImport,
-    LockedState,
-    Merged,
-    Outcome,
-    StoredOutcome,
-)
+from pointsman_server.ports.bulk_store import Existing, Imported, LockedImport, Merged
+from pointsman_server.ports.store import Clock, Intent, LockedState, Outcome, StoredOutcome
 from pointsman_server.writes.ledger import Ledger
 from tests.support.fakes import MemoryStore
 

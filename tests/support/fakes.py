@@ -14,19 +14,9 @@ from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import (
-    CacheUnavailable,
-    ChangeQuery,
-    Clock,
-    KeyDraft,
-    KeyNameTaken,
-    KeyNotFound,
-    LockedState,
-    Lookup,
-    MutationScope,
-    RouteQuery,
-    StoredOutcome,
-)
+from pointsman_server.ports.cache import CacheUnavailable, Lookup
+from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
+from pointsman_server.ports.store import ChangeQuery, Clock, LockedState, MutationScope, RouteQuery, StoredOutcome
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
 BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)

@@ -19,23 +19,21 @@ from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
 from pointsman_server.audit.backfill import AuditBackfill
 from pointsman_server.config.settings import Role, Settings, host_and_port
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
-from pointsman_server.epochs.tracker import (
-    EpochTracker,
-    GuardedBulkStore,
-    GuardedStore,
-    RevisionTokens,
-    WitnessedStream,
-)
-from pointsman_server.events.consumer import CacheHandler, Consumer, Handler, SetAside
+from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore, WitnessedStream
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.events.cache_invalidation import CacheHandler
+from pointsman_server.events.consumer import Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
 from pointsman_server.ops.endpoints import Operations
 from pointsman_server.ops.health_checks import Engines, HealthChecks, Logs
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
-from pointsman_server.ports.store import BrokerUnavailable, Clock, Poison
+from pointsman_server.ports.broker import BrokerUnavailable, Poison
+from pointsman_server.ports.store import Clock
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
+from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import FairShare

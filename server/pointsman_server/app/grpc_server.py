@@ -10,7 +10,8 @@ from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serv
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Access
 from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
-from pointsman_server.reads.resolver import NearestCache, Resolver
+from pointsman_server.reads.cache_entry import NearestCache
+from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Guards

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.ports.store import AuditLog, ChangeQuery, Lineage, RouteStore, Span
+from pointsman_server.ports.audit_log import AuditLog, Lineage, Span
+from pointsman_server.ports.store import ChangeQuery, RouteStore
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pointsman_server.domain import api_keys
 from pointsman_server.domain.api_keys import ApiKey
 from pointsman_server.domain.errors import PointsmanError, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.ports.store import ApiKeyStore
+from pointsman_server.ports.credentials import ApiKeyStore
 from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed
 
 # A new key is asked for out of turn at most so often, in seconds, so that it can be used soon after it was made.

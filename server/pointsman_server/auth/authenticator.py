@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.ports.store import CredentialVerifier
+from pointsman_server.ports.credentials import CredentialVerifier
 from pointsman_server.runtime.bounded_dict import remember
 from pointsman_server.runtime.rate_limiter import Limiter, Rate
 

@@ -13,7 +13,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier
 from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.ports.store import Span
+from pointsman_server.ports.audit_log import Span
 
 
 class AuditUnavailable(Exception):

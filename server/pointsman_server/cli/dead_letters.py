@@ -11,7 +11,7 @@ from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_byte
 from pointsman_server.adapters.kafka.producer import OrderedProducer, Record
 from pointsman_server.adapters.kafka.publisher import headers
 from pointsman_server.config.settings import Settings
-from pointsman_server.ports.store import BrokerUnavailable
+from pointsman_server.ports.broker import BrokerUnavailable
 
 
 def show(settings: Settings) -> None:

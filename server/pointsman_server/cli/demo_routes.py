@@ -7,7 +7,8 @@ from itertools import islice, product
 from pointsman_server.domain.errors import RouteExists
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import Intent
-from pointsman_server.writes.group_commit import Create, GroupCommitter
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Create
 
 TENANTS = ("team-a", "team-b", "retail", "logistics", "identity", "data-platform", "mobile", "risk")
 SERVICES = (

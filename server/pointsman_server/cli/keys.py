@@ -16,7 +16,7 @@ from pointsman_server.domain.grants import grant_texts, parse_grant
 
 if TYPE_CHECKING:
     from pointsman_server.domain.api_keys import ApiKey
-    from pointsman_server.ports.store import ApiKeyStore, KeyDraft
+    from pointsman_server.ports.credentials import ApiKeyStore, KeyDraft
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def create(
     POINTSMAN_ACCESS_REFRESH_SECONDS.
     """
     from pointsman_server.domain.api_keys import mint
-    from pointsman_server.ports.store import KeyNameTaken
+    from pointsman_server.ports.credentials import KeyNameTaken
 
     draft, minted = _draft(name, grant, expires_in, by, never_expires=never_expires), mint()
     try:
@@ -89,7 +89,7 @@ def rotate(
 ) -> None:
     """Make a new key of the same name with the same grants; the one before works until the overlap is over."""
     from pointsman_server.domain.api_keys import mint
-    from pointsman_server.ports.store import KeyNotFound
+    from pointsman_server.ports.credentials import KeyNotFound
 
     draft, minted = _draft(name, None, expires_in, by, never_expires=never_expires), mint()
     span = _or_usage(lambda: _span(overlap, "--overlap"))
@@ -108,7 +108,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End keys for ever. Every server refuses them within POINTSMAN_ACCESS_REFRESH_SECONDS."""
-    from pointsman_server.ports.store import KeyNotFound
+    from pointsman_server.ports.credentials import KeyNotFound
 
     who = _or_usage(lambda: _who(by))
     try:
@@ -126,7 +126,7 @@ def _draft(
     name: str, grants: list[str] | None, expires_in: str | None, by: str | None, *, never_expires: bool
 ) -> "KeyDraft":
     from pointsman_server.domain.api_keys import check_name
-    from pointsman_server.ports.store import KeyDraft
+    from pointsman_server.ports.credentials import KeyDraft
 
     def read() -> KeyDraft:
         check_name(name)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.store import BrokerUnavailable, ChangeQuery, ChangeStream, Clock, RouteStore
+from pointsman_server.ports.broker import BrokerUnavailable, ChangeStream
+from pointsman_server.ports.store import ChangeQuery, Clock, RouteStore
 
 logger = logging.getLogger(__name__)
 

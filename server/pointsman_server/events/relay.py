@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.store import BrokerUnavailable, ChangePublisher, Leadership, RelayLog
+from pointsman_server.ports.broker import BrokerUnavailable, ChangePublisher, Leadership, RelayLog
 from pointsman_server.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,12 @@ from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.settings import Role
 from pointsman_server.domain.errors import RetryLater
-from pointsman_server.epochs.tracker import EpochTracker, GuardedStore
+from pointsman_server.epochs.guarded_store import GuardedStore
+from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ops.health_monitor import DependencyDown, MustNotServe
-from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, Clock, RelayState
+from pointsman_server.ports.broker import BrokerUnavailable, RelayState
+from pointsman_server.ports.cache import CacheUnavailable
+from pointsman_server.ports.store import Clock
 
 # Changes that wait for Kafka longer than this are worth a word.
 RELAY_SECONDS = 30.0

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Intent
-from pointsman_server.writes.group_commit import GroupCommitter, Update
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Update
 
 logger = logging.getLogger(__name__)
 

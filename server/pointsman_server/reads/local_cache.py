@@ -10,9 +10,9 @@ from sys import intern
 from pointsman_server.domain.codec import key_to_bytes, rest_from_bytes, rest_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope
 from pointsman_server.reads.clock_eviction import ClockEviction
 from pointsman_server.reads.known_changes import KnownChanges
-from pointsman_server.reads.resolver import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope
 from pointsman_server.runtime.bounded_dict import remember
 
 JITTER = 0.1

@@ -5,94 +5,19 @@ import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from pointsman_server.domain.codec import key_to_bytes
-from pointsman_server.domain.errors import PointsmanError, RevisionNotReached, RouteInactive, RouteNotFound
-from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ports.store import Lookup, RouteCache, RouteStore
+from pointsman_server.domain.errors import PointsmanError, RevisionNotReached
+from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.ports.cache import Lookup, RouteCache
+from pointsman_server.ports.store import RouteStore
+from pointsman_server.reads.answer import Answer, Source
+from pointsman_server.reads.cache_entry import NearestCache
 from pointsman_server.runtime.batcher import Batcher, Callback, settle
 from pointsman_server.runtime.fair_share import FairShare
-
-
-class Source(StrEnum):
-    """The layer that answered."""
-
-    LOCAL = "LOCAL"
-    REDIS = "REDIS"
-    POSTGRES = "POSTGRES"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A snapshot, where it came from, and how many seconds ago it was surely true.
-
-    ``encoded`` is its route as protobuf, where it came as that; else it is empty.
-    """
-
-    snapshot: Snapshot
-    source: Source
-    age: float = 0.0
-    encoded: bytes = field(default=b"", compare=False, repr=False)
-
-    def route(self) -> Route:
-        """Return the active route. Raises RouteNotFound or RouteInactive with the revision as of which it is so."""
-        route = self.snapshot.route
-        if route is None:
-            raise RouteNotFound(str(self.snapshot.key), self.snapshot.as_of, self.snapshot.epoch)
-        if not route.active:
-            raise RouteInactive(str(self.snapshot.key), self.snapshot.as_of, self.snapshot.epoch)
-        return route
-
-
-ACTIVE, INACTIVE, ABSENT = range(3)
-
-
-@dataclass(frozen=True, slots=True)
-class EntryScope:
-    """What many keys have in common: one object for all of them."""
-
-    scope: Scope
-    epoch: str
-
-
-# What is known of a key, as it is kept: its route without the key, as ``encoding.rest_to_bytes`` makes it, or nothing;
-# which of the three above it is; as of which revision; how many seconds ago that was surely true; and the rest.
-# No class, of which making one takes longer than finding it.
-CacheHit = tuple[bytes, int, int, float, EntryScope]
-
-
-class NearestCache(Protocol):
-    """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
-
-    def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
-        """Return what is held, fresh, and known as of ``min_revision`` or later, and how long ago it was surely true.
-
-        That is in seconds.
-        """
-
-    def find(self, encoded: bytes, min_revision: int = 0) -> CacheHit | None:
-        """Return what ``look`` does, by the bytes of the key, and as it is kept."""
-
-    @property
-    def fed(self) -> int:
-        """The revision up to which every change was observed."""
-
-    def changed(self, key: RouteKey) -> int:
-        """Return the last revision at which the key is known to have changed."""
-
-    def observe(self, snapshot: Snapshot) -> None:
-        """Take note of a change."""
-
-    def supersede(self, key: RouteKey, revision: int) -> None:
-        """Take note of a change of which only the revision is known."""
-
-    def put(self, snapshot: Snapshot, read_at: float) -> None:
-        """Hold a snapshot unless something newer is held."""
 
 
 class ReadObserver(Protocol):

@@ -12,13 +12,14 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import change_to_message, key_from_message, key_to_message, route_to_message
 from pointsman_server.domain.errors import FieldViolation, InvalidField, PointsmanError
 from pointsman_server.domain.routes import Change, Route, RouteKey, Wanted
-from pointsman_server.ports.store import ChangeQuery, Existing, Imported, Intent, RouteQuery
-from pointsman_server.reads.resolver import Answer
+from pointsman_server.ports.bulk_store import Existing, Imported
+from pointsman_server.ports.store import ChangeQuery, Intent, RouteQuery
+from pointsman_server.reads.answer import Answer
 from pointsman_server.rpc.call import Call
 from pointsman_server.rpc.statuses import status_of
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.bulk_import import Import
-from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, Update
+from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000

@@ -10,9 +10,10 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.epochs.tracker import RevisionTokens
 from pointsman_server.ports.store import Outcome, RouteStore
-from pointsman_server.reads.resolver import Answer, Resolver
+from pointsman_server.reads.answer import Answer
+from pointsman_server.reads.resolver import Resolver
+from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Context

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
 from pointsman_server.domain.routes import RouteKey, Wanted, url_problem
-from pointsman_server.ports.store import BulkStore, Clock, Existing, Imported, Intent, Merged, RouteCache
+from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Merged
+from pointsman_server.ports.cache import RouteCache
+from pointsman_server.ports.store import Clock, Intent
 
 # One stages its routes while another one merges. More would only wait for each other, and keep connections from
 # everybody else.

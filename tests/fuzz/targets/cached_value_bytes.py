@@ -13,7 +13,7 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis import cache
 from pointsman_server.domain.codec import route_to_message
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.reads.resolver import Answer, Source
+from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.rpc.convert import batch_result
 from tests.fuzz.hostile import fill
 from tests.support.changes import make_change

@@ -17,7 +17,7 @@ from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.routes import RouteKey as Key
 from pointsman_server.domain.routes import Snapshot
-from pointsman_server.ports.store import KeyDraft
+from pointsman_server.ports.credentials import KeyDraft
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.fakes import Gate
 from tests.support.refusals import refused

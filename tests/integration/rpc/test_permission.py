@@ -17,7 +17,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
-from pointsman_server.ports.store import KeyDraft
+from pointsman_server.ports.credentials import KeyDraft
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.processes import get_metric
 from tests.support.refusals import Refusal, refused

@@ -20,7 +20,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
-from pointsman_server.ports.store import KeyDraft
+from pointsman_server.ports.credentials import KeyDraft
 from pointsman_server.rpc.transport import tls
 from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis

@@ -9,7 +9,7 @@ from pointsman_server.domain.api_keys import ApiKey, mint
 from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
-from pointsman_server.ports.store import KeyDraft
+from pointsman_server.ports.credentials import KeyDraft
 from tests.support.fakes import MemoryApiKeyStore
 
 GRANTS = (parse_grant("reader:team-a"),)

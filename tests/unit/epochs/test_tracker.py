@@ -7,9 +7,12 @@ import pytest
 
 from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
-from pointsman_server.epochs.tracker import EpochTracker, GuardedStore, RevisionTokens, WitnessedStream
+from pointsman_server.epochs.guarded_store import GuardedStore, WitnessedStream
+from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.store import ChangeQuery, Clock, Intent, LockedState, MutationScope, RouteQuery
-from pointsman_server.writes.group_commit import Create, GroupCommitter, Update
+from pointsman_server.reads.revision_tokens import RevisionTokens
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Create, Update
 from tests.support.changes import make_change
 from tests.support.fakes import MemoryCache, MemoryStore, MemoryTransaction
 

@@ -6,8 +6,10 @@ import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Snapshot
-from pointsman_server.events.consumer import CacheHandler, Consumer
-from pointsman_server.ports.store import BrokerUnavailable, CacheUnavailable, Delivery, Poison, RouteCache
+from pointsman_server.events.cache_invalidation import CacheHandler
+from pointsman_server.events.consumer import Consumer
+from pointsman_server.ports.broker import BrokerUnavailable, Delivery, Poison
+from pointsman_server.ports.cache import CacheUnavailable, RouteCache
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 

@@ -8,8 +8,10 @@ import pytest
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.events.feed import Feed
-from pointsman_server.ports.store import BrokerUnavailable, Clock, Intent
-from pointsman_server.writes.group_commit import Create, GroupCommitter, Update
+from pointsman_server.ports.broker import BrokerUnavailable
+from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.mutations import Create, Update
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.relay import Relay
-from pointsman_server.ports.store import RelayState
+from pointsman_server.ports.broker import RelayState
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 

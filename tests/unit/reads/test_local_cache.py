@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.reads.cache_entry import EntryScope
 from pointsman_server.reads.local_cache import JITTER, LocalCache
-from pointsman_server.reads.resolver import EntryScope
 from tests.support.fakes import BIRTH, ManualClock
 
 K1, K2 = RouteKey("a", "b", "c", "v1"), RouteKey("a", "b", "c", "v2")

@@ -15,8 +15,9 @@ from pointsman_server.domain.errors import (
     StoreUnavailable,
 )
 from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.local_cache import LocalCache
-from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
+from pointsman_server.reads.resolver import Bounds, Resolver
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

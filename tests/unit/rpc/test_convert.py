@@ -16,11 +16,11 @@ from pointsman_server.domain.codec import change_to_message, key_to_message, rou
 from pointsman_server.domain.errors import InvalidField, RouteInactive, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import ChangeQuery, RouteQuery
-from pointsman_server.reads.resolver import Answer, Source
+from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Call
 from pointsman_server.runtime.fair_share import FairShare
-from pointsman_server.writes.group_commit import Activate, Create, Deactivate, Delete, Update
+from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
 from tests.support.fakes import BIRTH
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

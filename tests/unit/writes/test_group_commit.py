@@ -17,14 +17,13 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import Clock, Intent, Outcome
-from pointsman_server.writes.group_commit import (
-    GROUP,
-    WAITING,
+from pointsman_server.writes.group_commit import GROUP, WAITING, GroupCommitter
+from pointsman_server.writes.ledger import State
+from pointsman_server.writes.mutations import (
     Activate,
     Create,
     Deactivate,
     Delete,
-    GroupCommitter,
     Update,
     decide_activate,
     decide_create,
@@ -32,7 +31,6 @@ from pointsman_server.writes.group_commit import (
     decide_delete,
     decide_update,
 )
-from pointsman_server.writes.ledger import State
 from tests.support.fakes import BIRTH, MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pointsman_server.ports.store import BrokerUnavailable
+from pointsman_server.ports.broker import BrokerUnavailable
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError

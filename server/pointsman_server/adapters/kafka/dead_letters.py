@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
-from pointsman_server.ports.store import Poison
+from pointsman_server.ports.broker import Poison
 
 READ_SECONDS = 5.0
 BATCH = 500

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.store import Delivery, Poison
+from pointsman_server.ports.broker import Delivery, Poison
 
 logger = logging.getLogger(__name__)
 

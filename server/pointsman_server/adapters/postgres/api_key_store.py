@@ -13,7 +13,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.grants import grant_texts, parse_grant
 from pointsman_server.domain.identity import Grant
-from pointsman_server.ports.store import KeyDraft, KeyNameTaken, KeyNotFound
+from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import Entry, canonical, genesis, link
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.store import Lineage, Span
+from pointsman_server.ports.audit_log import Lineage, Span
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from pointsman_server.domain.errors import (
     RoutesExist,
 )
 from pointsman_server.domain.routes import Wanted
-from pointsman_server.ports.store import Clock, Existing, Imported, Intent, LockedImport, Merged
+from pointsman_server.ports.bulk_store import Existing, Imported, LockedImport, Merged
+from pointsman_server.ports.store import Clock, Intent
 from pointsman_server.runtime.offload import offload
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.ports.store import Span
+from pointsman_server.ports.audit_log import Span
 
 # The clock may be ahead of the history: what counts are changes.
 AT_OR_BELOW = "SELECT revision, epoch::text FROM route_changes WHERE revision <= %s ORDER BY revision DESC LIMIT 1"

@@ -9,7 +9,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
 from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.store import RelayState
+from pointsman_server.ports.broker import RelayState
 
 LOCK = 0x72656C6179  # "relay"
 STANDBY_SECONDS = 0.5

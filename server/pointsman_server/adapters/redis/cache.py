@@ -19,7 +19,8 @@ from pointsman_server.adapters.redis.client import connect
 from pointsman_server.adapters.redis.connections import ScriptConnections
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ports.store import CacheUnavailable, Clock, Lookup
+from pointsman_server.ports.cache import CacheUnavailable, Lookup
+from pointsman_server.ports.store import Clock
 
 JITTER = 0.1
 # Large writes go to Redis in parts, so that nobody waits longer than a millisecond or so behind one of them; and they

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.client import connect
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.ports.store import QuotaUnavailable, Taking
+from pointsman_server.ports.quota import QuotaUnavailable, Taking
 
 # Whole microseconds: today they are 2^51, so that Lua's doubles hold them exactly until the year 2255.
 #

@@ -17,7 +17,8 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_bytes, rest_from_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Snapshot
-from pointsman_server.reads.resolver import ACTIVE, INACTIVE, Answer, CacheHit, NearestCache, Source
+from pointsman_server.reads.answer import Answer, Source
+from pointsman_server.reads.cache_entry import ACTIVE, INACTIVE, CacheHit, NearestCache
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import wire
 from pointsman_server.rpc.fastpath.counters import FastPathCounters

@@ -22,7 +22,8 @@ from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import KEY_PART, RouteKey
-from pointsman_server.reads.resolver import Answer, Resolver
+from pointsman_server.reads.answer import Answer
+from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc import statuses

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.ports.store import QuotaUnavailable, SharedQuota, Taking
+from pointsman_server.ports.quota import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context

@@ -17,9 +17,10 @@ from pointsman_server.domain.codec import key_to_message, route_to_message
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.ports.store import Lookup
+from pointsman_server.ports.cache import Lookup
+from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.local_cache import LocalCache
-from pointsman_server.reads.resolver import Answer, Bounds, Resolver, Source
+from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc import SERVICE, convert, statuses
 from pointsman_server.rpc.fastpath import misses
 from pointsman_server.rpc.fastpath.counters import FastPathCounters

@@ -1,0 +1,173 @@
+"""The store behind a check of its epoch: nothing of a lost epoch is read or written."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from pointsman_server.domain.errors import StoreRestored
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.ports.broker import ChangeStream
+from pointsman_server.ports.bulk_store import BulkStore, Existing, ImportTransaction, LockedImport, Merged
+from pointsman_server.ports.store import (
+    ChangeQuery,
+    Clock,
+    Intent,
+    LockedState,
+    MutationScope,
+    RouteQuery,
+    RouteStore,
+    RouteTransaction,
+    StoredOutcome,
+)
+
+
+class GuardedStore:
+    """A RouteStore that refuses to work, with StoreRestored, on a store that is behind what was seen of it."""
+
+    def __init__(self, store: RouteStore, epochs: EpochTracker) -> None:
+        self._store = store
+        self._epochs = epochs
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        """See RouteStore.load."""
+        while True:
+            self._epochs.check()
+            before = self._epochs.seen
+            found = await self._store.load(keys)
+            if not found:
+                return found
+            self._epochs.read(Clock(found[0].epoch, found[0].as_of), before)
+            self._epochs.check()
+            if found[0].epoch == self._epochs.epoch:
+                return found
+            # The epoch became another while it was read, and this is from the one before.
+
+    def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
+        """See RouteStore.begin."""
+        return self._begin()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[RouteTransaction]:
+        self._epochs.check()
+        async with self._store.begin() as transaction:
+            guarded = _GuardedTransaction(transaction, self._epochs)
+            yield guarded
+        for change in guarded.changes[-1:]:
+            self._epochs.witness(change.epoch, change.revision)
+
+    async def list_routes(self, query: RouteQuery) -> list[Route]:
+        """See RouteStore.list_routes."""
+        self._epochs.check()
+        return await self._store.list_routes(query)
+
+    async def list_changes(self, query: ChangeQuery) -> list[Change]:
+        """See RouteStore.list_changes."""
+        self._epochs.check()
+        return await self._store.list_changes(query)
+
+    async def clock(self) -> Clock:
+        """See RouteStore.clock. Never refused: this is how it is noticed that the store is well again."""
+        before = self._epochs.seen
+        clock = await self._store.clock()
+        self._epochs.read(clock, before)
+        return clock
+
+
+class GuardedBulkStore:
+    """A BulkStore as ``GuardedStore`` is a RouteStore."""
+
+    def __init__(self, store: BulkStore, epochs: EpochTracker) -> None:
+        self._store = store
+        self._epochs = epochs
+
+    def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
+        """See BulkStore.begin_import."""
+        return self._begin()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[ImportTransaction]:
+        self._epochs.check()
+        async with self._store.begin_import() as transaction:
+            guarded = _GuardedImport(transaction, self._epochs)
+            yield guarded
+        if guarded.merged:
+            self._epochs.witness(guarded.merged.epoch, guarded.merged.imported.revision)
+
+
+class WitnessedStream:
+    """A ChangeStream that takes note of what it brings: a change was committed before it was published."""
+
+    def __init__(self, stream: ChangeStream, epochs: EpochTracker) -> None:
+        self._stream = stream
+        self._epochs = epochs
+
+    async def receive(self, seconds: float) -> Sequence[Change]:
+        """See ChangeStream.receive."""
+        changes = await self._stream.receive(seconds)
+        for change in changes:
+            self._epochs.witness(change.epoch, change.revision)
+        return changes
+
+    async def close(self) -> None:
+        """See ChangeStream.close."""
+        await self._stream.close()
+
+
+class _GuardedTransaction:
+    """Rolls back rather than give a revision away a second time."""
+
+    def __init__(self, transaction: RouteTransaction, epochs: EpochTracker) -> None:
+        self._transaction = transaction
+        self._epochs = epochs
+        self._locked = Clock("", 0)
+        self.changes: Sequence[Change] = ()
+
+    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
+        """See RouteTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
+        before = self._epochs.seen
+        locked = await self._transaction.lock(asked)
+        self._locked = locked.clock
+        self._epochs.held(self._locked, before)
+        return locked
+
+    async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
+        """See RouteTransaction.record. What was seen since the lock must have been committed before it, too."""
+        self._epochs.held(self._locked, self._epochs.seen)
+        await self._transaction.record(changes, remembered)
+        self.changes = changes
+
+
+class _GuardedImport:
+    """As ``_GuardedTransaction``: it rolls back rather than give a revision away a second time."""
+
+    def __init__(self, transaction: ImportTransaction, epochs: EpochTracker) -> None:
+        self._transaction = transaction
+        self._epochs = epochs
+        self._clock = Clock("", 0)
+        self.merged: Merged | None = None
+
+    async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
+        """See ImportTransaction.remembered."""
+        known = await self._transaction.remembered(tenant, intent)
+        if known and known.epoch != self._epochs.epoch:
+            # Whether that is a new epoch or one that is over is not known here. Somebody else asks each second.
+            raise StoreRestored
+        return known
+
+    async def stage(self, wanted: Sequence[Wanted]) -> None:
+        """See ImportTransaction.stage."""
+        await self._transaction.stage(wanted)
+
+    async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
+        """See ImportTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
+        before = self._epochs.seen
+        locked = await self._transaction.lock(tenant, intent, existing)
+        self._clock = locked.clock
+        self._epochs.held(self._clock, before)
+        return locked
+
+    async def merge(self) -> Merged:
+        """See ImportTransaction.merge. What was seen since the lock must have been committed before it, too."""
+        self._epochs.held(self._clock, self._epochs.seen)
+        self.merged = await self._transaction.merge()
+        return self.merged
