@@ -50,19 +50,19 @@ class Importable(Protocol):
     """Whatever has what ``ImportedRoute`` has."""
 
     @property
-    def key(self) -> RouteKey | str: ...  # noqa: D102
+    def key(self) -> RouteKey | str: ...
 
     @property
-    def url(self) -> str: ...  # noqa: D102
+    def url(self) -> str: ...
 
     @property
-    def labels(self) -> Mapping[str, str] | None: ...  # noqa: D102
+    def labels(self) -> Mapping[str, str] | None: ...
 
     @property
-    def active(self) -> bool | None: ...  # noqa: D102
+    def active(self) -> bool | None: ...
 
     @property
-    def expected_revision(self) -> int: ...  # noqa: D102
+    def expected_revision(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ class Content(Protocol):
     """What can differ between two states of one route."""
 
     @property
-    def url(self) -> str: ...  # noqa: D102
+    def url(self) -> str: ...
 
     @property
-    def active(self) -> bool: ...  # noqa: D102
+    def active(self) -> bool: ...
 
     @property
-    def labels(self) -> Mapping[str, str]: ...  # noqa: D102
+    def labels(self) -> Mapping[str, str]: ...
 
 
 def show_route(terminal: Terminal, route: Route) -> None:
