@@ -19,7 +19,7 @@ import typer
 
 from pointsman_server.cli import keys, policy
 from pointsman_server.cli.common import fail, read_settings, require
-from pointsman_server.config.settings import Role, Settings, SettingsError
+from pointsman_server.config.settings import ServerRole, Settings, SettingsError
 from pointsman_server.runtime.gc_freeze import gc_frozen
 
 STARTED = time.monotonic()
@@ -241,7 +241,7 @@ def _with_kafka(work: Callable[[Settings], None]) -> None:
 
 def _check_policy(settings: Settings) -> None:
     """End with 2 if the policy is broken, before anything starts, and not in each worker again and again."""
-    if settings.policy_file is None or Role.API not in settings.roles:
+    if settings.policy_file is None or ServerRole.API not in settings.roles:
         return
     from pointsman_server.adapters.files.policy import PolicyError, read_policy
 

@@ -17,7 +17,7 @@ from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.app.access import Access
 from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
 from pointsman_server.audit.backfill import AuditBackfill
-from pointsman_server.config.settings import Role, Settings, host_and_port
+from pointsman_server.config.settings import ServerRole, Settings, host_and_port
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
 from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore, WitnessedStream
 from pointsman_server.epochs.tracker import EpochTracker
@@ -141,7 +141,7 @@ class App:
         self._start_consumers()
         self._start_heartbeat()
         # Last in, so first out: open calls finish while everything they need still runs.
-        if Role.API in self.settings.roles:
+        if ServerRole.API in self.settings.roles:
             await self.access.start(self._background)
             self._background("tally", self.grpc_server.tally.run())
             await self.grpc_server.start()
@@ -220,7 +220,7 @@ class App:
     # Feed, relay and consumers
 
     def _start_feed(self) -> None:
-        if Role.API not in self.settings.roles:
+        if ServerRole.API not in self.settings.roles:
             return
         stream = None
         if self.settings.kafka_bootstrap_servers:
@@ -242,7 +242,7 @@ class App:
         interval, relay = self.settings.heartbeat_seconds, self.relay
         if interval and relay:
             self._background("heartbeat", beat(self.committer, lambda: relay.leader, interval))
-        if interval and Role.API in self.settings.roles:
+        if interval and ServerRole.API in self.settings.roles:
             layers = {"local": self._look_locally, "redis": self._look_into_redis}
             probe = StalenessProbe(layers, lambda layer, age: self.metrics.staleness.labels(layer).observe(age))
             self._background("staleness probe", probe.run())
@@ -255,7 +255,7 @@ class App:
         return lookup.snapshot
 
     def _start_relay(self) -> None:
-        if Role.RELAY not in self.settings.roles:
+        if ServerRole.RELAY not in self.settings.roles:
             return
         publisher = kafka.KafkaPublisher(
             self._cluster,
@@ -271,9 +271,9 @@ class App:
         self._background("housekeeping", forget_old_requests(self.postgres, request_ids))
 
     def _start_consumers(self) -> None:
-        if Role.CACHE in self.settings.roles:
+        if ServerRole.CACHE in self.settings.roles:
             self._start_consumer("cache", CacheHandler(self.cache, lambda: self.epochs.epoch, renew=self.store.clock))
-        if Role.AUDIT in self.settings.roles:
+        if ServerRole.AUDIT in self.settings.roles:
             self._start_consumer("audit", self.audit_log.append)
             self._start_audit_keeper()
 

@@ -16,7 +16,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from pointsman_server.config.settings import Role, Settings
+from pointsman_server.config.settings import ServerRole, Settings
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class Supervisor:
         environment = os.environ | self._settings.as_environ()
         environment |= {MARKER: str(number), "PROMETHEUS_MULTIPROC_DIR": self._metrics}
         if number:
-            environment["POINTSMAN_ROLES"] = Role.API
+            environment["POINTSMAN_ROLES"] = ServerRole.API
         # In a group of its own, so that Ctrl-C reaches it once, through us.
         worker = self._workers[number] = subprocess.Popen(
             [sys.executable, "-m", "pointsman_server", "serve"], env=environment, start_new_session=True

@@ -41,9 +41,9 @@ from pointsman_server.config.types import (
     PerSecond,
     PostgresUrl,
     RedisUrl,
-    Role,
-    Roles,
     Seconds,
+    ServerRole,
+    ServerRoles,
     Switch,
     Topic,
     did_you_mean,
@@ -56,7 +56,7 @@ from pointsman_server.config.types import (
 __all__ = [
     "Description",
     "Effective",
-    "Role",
+    "ServerRole",
     "Settings",
     "SettingsError",
     "describe",
@@ -139,7 +139,7 @@ class Settings(BaseModel):
     pin_workers: bool = Field(
         default=False, description="Keep each worker on a core of its own. For cores that nobody else uses."
     )
-    roles: Roles = Field(default=frozenset(Role), description="What this process does.")
+    roles: ServerRoles = Field(default=frozenset(ServerRole), description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
         default="auto",
         description="The gRPC server: grpcio, or the faster native one; auto is native on loopback, where it can be.",
@@ -407,7 +407,7 @@ class Settings(BaseModel):
     @property
     def insecure(self) -> dict[str, bool]:
         """What lets others than this machine in: ``anonymous``, without authentication; ``plaintext``, without TLS."""
-        beyond = Role.API in self.roles and not is_loopback(host_and_port(self.listen)[0])
+        beyond = ServerRole.API in self.roles and not is_loopback(host_and_port(self.listen)[0])
         return {"anonymous": beyond and not self.authenticates, "plaintext": beyond and not self.tls_cert_file}
 
     def require_secure(self) -> None:
@@ -473,13 +473,13 @@ _ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
     ),
     (
         "redis_url",
-        frozenset({Role.API, Role.CACHE}),
+        frozenset({ServerRole.API, ServerRole.CACHE}),
         "the roles api and cache need Redis",
         "redis://:password@host:6379/0",
     ),
     (
         "kafka_bootstrap_servers",
-        frozenset({Role.RELAY, Role.CACHE, Role.AUDIT}),
+        frozenset({ServerRole.RELAY, ServerRole.CACHE, ServerRole.AUDIT}),
         "the roles relay, cache and audit need Kafka",
         "host:9092",
     ),
@@ -723,7 +723,7 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, frozenset):
-        return ",".join(role for role in Role if role in value)
+        return ",".join(role for role in ServerRole if role in value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

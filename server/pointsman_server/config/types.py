@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<por
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
-class Role(StrEnum):
+class ServerRole(StrEnum):
     """One job that a server process can do."""
 
     API = "api"
@@ -126,16 +126,16 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _roles(value: object) -> frozenset[Role]:
+def _roles(value: object) -> frozenset[ServerRole]:
     if isinstance(value, str):
         value = [role.strip().lower() for role in value.split(",") if role.strip()]
     if not isinstance(value, Collection) or not value:
-        raise ValueError(f"must name at least one of {', '.join(Role)}")
+        raise ValueError(f"must name at least one of {', '.join(ServerRole)}")
     for role in value:
-        if role not in set(Role):
-            hint = did_you_mean(str(role), Role) or f": the roles are {', '.join(Role)}"
+        if role not in set(ServerRole):
+            hint = did_you_mean(str(role), ServerRole) or f": the roles are {', '.join(ServerRole)}"
             raise ValueError(f"has an unknown role {str(role)!r}{hint}")
-    return frozenset(Role(role) for role in value)
+    return frozenset(ServerRole(role) for role in value)
 
 
 def _algorithms(value: object) -> tuple[str, ...]:
@@ -161,7 +161,9 @@ Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 ta
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
 RedisUrl = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix")), Allowed("a redis:// or rediss:// URL")]
-Roles = Annotated[frozenset[Role], BeforeValidator(_roles), Allowed(f"{', '.join(Role)}; comma separated")]
+ServerRoles = Annotated[
+    frozenset[ServerRole], BeforeValidator(_roles), Allowed(f"{', '.join(ServerRole)}; comma separated")
+]
 Algorithms = Annotated[
     tuple[str, ...], BeforeValidator(_algorithms), Allowed(f"{', '.join(ALGORITHMS)}; comma separated")
 ]

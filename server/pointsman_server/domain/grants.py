@@ -3,7 +3,7 @@
 import re
 from itertools import product
 
-from pointsman_server.domain.identity import ANY, Grant, Pattern, Role
+from pointsman_server.domain.identity import ANY, AccessRole, Grant, Pattern
 
 FORM = "role:tenant or role:tenant:env, such as reader:team-a or reader+writer:team-*:staging"
 
@@ -32,11 +32,11 @@ def parse_grant(text: str) -> Grant:
         raise ValueError(f"{text!r} is no grant: {error}") from None
 
 
-def parse_role(text: str) -> Role:
+def parse_role(text: str) -> AccessRole:
     """Read the name of a role. Raises ValueError that lists them."""
-    if text not in set(Role):
-        raise ValueError(f"there is no role {text!r}: the roles are {', '.join(Role)}")
-    return Role(text)
+    if text not in set(AccessRole):
+        raise ValueError(f"there is no role {text!r}: the roles are {', '.join(AccessRole)}")
+    return AccessRole(text)
 
 
 def parse_names(text: str, what: str) -> Pattern:
@@ -53,7 +53,7 @@ def parse_names(text: str, what: str) -> Pattern:
 
 def grant_texts(grant: Grant) -> list[str]:
     """Write a grant: one text for each of its tenants and envs, which together grant the same."""
-    roles = _AND.join(role for role in Role if role in grant.roles)
+    roles = _AND.join(role for role in AccessRole if role in grant.roles)
     return [
         _SEPARATOR.join((roles, tenant.text) if env.text == ANY else (roles, tenant.text, env.text))
         for tenant, env in product(grant.tenants, grant.envs)

@@ -31,7 +31,7 @@ class Permission(StrEnum):
     HISTORY = "changes.read"
 
 
-class Role(StrEnum):
+class AccessRole(StrEnum):
     """A name for permissions that go together."""
 
     READER = "reader"
@@ -40,11 +40,11 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
-    Role.READER: frozenset({Permission.READ}),
-    Role.WRITER: frozenset({Permission.WRITE}),
-    Role.AUDITOR: frozenset({Permission.HISTORY}),
-    Role.ADMIN: frozenset(Permission),
+PERMISSIONS: Mapping[AccessRole, frozenset[Permission]] = {
+    AccessRole.READER: frozenset({Permission.READ}),
+    AccessRole.WRITER: frozenset({Permission.WRITE}),
+    AccessRole.AUDITOR: frozenset({Permission.HISTORY}),
+    AccessRole.ADMIN: frozenset(Permission),
 }
 
 ANY = "*"
@@ -83,7 +83,7 @@ class Scope(NamedTuple):
 class Grant:
     """Roles, in tenants and envs that match any of the patterns."""
 
-    roles: frozenset[Role]
+    roles: frozenset[AccessRole]
     tenants: tuple[Pattern, ...]
     envs: tuple[Pattern, ...] = (Pattern(ANY),)
 
@@ -96,7 +96,7 @@ class Grant:
         )
 
 
-EVERYTHING = Grant(frozenset({Role.ADMIN}), (Pattern(ANY),))
+EVERYTHING = Grant(frozenset({AccessRole.ADMIN}), (Pattern(ANY),))
 
 
 @dataclass(frozen=True, slots=True)

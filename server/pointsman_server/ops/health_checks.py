@@ -8,7 +8,7 @@ from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.redis.cache import RedisCache
-from pointsman_server.config.settings import Role
+from pointsman_server.config.settings import ServerRole
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
@@ -49,7 +49,7 @@ class HealthChecks:
 
     def __init__(
         self,
-        roles: Collection[Role],
+        roles: Collection[ServerRole],
         engines: Engines,
         logs: Logs,
         store: GuardedStore,
@@ -73,11 +73,11 @@ class HealthChecks:
         roles, engines = self._roles, self._engines
         needed: dict[str, tuple[Check, bool]] = {
             "postgres": (self._postgres, True),
-            "redis": (self._redis, bool(roles & {Role.API, Role.CACHE})),
-            "writes": (self._writes, Role.API in roles),
-            "kafka": (self._kafka, bool(roles & {Role.RELAY, Role.CACHE, Role.AUDIT})),
-            "relay": (self._relay, Role.RELAY in roles),
-            "audit": (self._audit, Role.AUDIT in roles and engines.audit_database is not engines.database),
+            "redis": (self._redis, bool(roles & {ServerRole.API, ServerRole.CACHE})),
+            "writes": (self._writes, ServerRole.API in roles),
+            "kafka": (self._kafka, bool(roles & {ServerRole.RELAY, ServerRole.CACHE, ServerRole.AUDIT})),
+            "relay": (self._relay, ServerRole.RELAY in roles),
+            "audit": (self._audit, ServerRole.AUDIT in roles and engines.audit_database is not engines.database),
         }
         return {name: check for name, (check, is_needed) in needed.items() if is_needed}
 
@@ -97,7 +97,11 @@ class HealthChecks:
 
     async def _compare_with_redis(self, clock: Clock) -> None:
         """Redis may know a higher revision, above all when this server has only just started."""
-        if self._epochs.lost or clock.epoch != self._epochs.epoch or not self._roles & {Role.API, Role.CACHE}:
+        if (
+            self._epochs.lost
+            or clock.epoch != self._epochs.epoch
+            or not self._roles & {ServerRole.API, ServerRole.CACHE}
+        ):
             return
         await self._engines.cache.publish_clock(clock)
         if self._epochs.seen.revision > clock.revision:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.errors import AccessUnavailable, Forbidden
 from pointsman_server.domain.grants import parse_grant
-from pointsman_server.domain.identity import PERMISSIONS, Credential, Grant, Identity, Pattern, Permission, Role, Scope
+from pointsman_server.domain.identity import (
+    PERMISSIONS,
+    AccessRole,
+    Credential,
+    Grant,
+    Identity,
+    Pattern,
+    Permission,
+    Scope,
+)
 
 READ, WRITE = Permission.READ, Permission.WRITE
 PROD, STAGING = Scope("team-a", "prod"), Scope("team-a", "staging")
@@ -234,7 +243,7 @@ SUBJECTS = st.sampled_from(["jwt:a", "jwt:ab", "key:a", "dns:b"])
 SUBJECT_PATTERNS = st.sampled_from(["jwt:a", "jwt:*", "key:*", "*", "dns:*b"])
 GRANTS = st.builds(
     Grant,
-    st.frozensets(st.sampled_from(Role), min_size=1, max_size=2),
+    st.frozensets(st.sampled_from(AccessRole), min_size=1, max_size=2),
     st.lists(PATTERNS.map(Pattern), min_size=1, max_size=2).map(tuple),
     st.lists(PATTERNS.map(Pattern), min_size=1, max_size=2).map(tuple),
 )

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from pointsman_server.config.settings import (
-    Role,
+    ServerRole,
     Settings,
     SettingsError,
     describe,
@@ -83,7 +83,7 @@ class TestSources:
 
 class TestValues:
     def test_roles_are_a_comma_separated_set(self) -> None:
-        assert load({"POINTSMAN_ROLES": " relay, API,relay "}).roles == {Role.API, Role.RELAY}
+        assert load({"POINTSMAN_ROLES": " relay, API,relay "}).roles == {ServerRole.API, ServerRole.RELAY}
 
     def test_an_unknown_role_is_refused_with_the_nearest(self) -> None:
         assert problem({"POINTSMAN_ROLES": "api,rellay"}) == (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman_server.domain.grants import grant_texts, parse_grant
-from pointsman_server.domain.identity import Grant, Pattern, Role
+from pointsman_server.domain.identity import AccessRole, Grant, Pattern
 
 ALL = (Pattern("*"),)
 
@@ -13,12 +13,15 @@ ALL = (Pattern("*"),)
 @pytest.mark.parametrize(
     ("text", "grant"),
     [
-        ("reader:team-a", Grant(frozenset({Role.READER}), (Pattern("team-a"),), ALL)),
-        ("writer:team-*:prod", Grant(frozenset({Role.WRITER}), (Pattern("team-*"),), (Pattern("prod"),))),
-        ("reader+writer:a:b", Grant(frozenset({Role.READER, Role.WRITER}), (Pattern("a"),), (Pattern("b"),))),
-        ("admin:*", Grant(frozenset({Role.ADMIN}), ALL, ALL)),
-        ("admin:*:*", Grant(frozenset({Role.ADMIN}), ALL, ALL)),
-        (f"reader:{'a' * 63}", Grant(frozenset({Role.READER}), (Pattern("a" * 63),), ALL)),
+        ("reader:team-a", Grant(frozenset({AccessRole.READER}), (Pattern("team-a"),), ALL)),
+        ("writer:team-*:prod", Grant(frozenset({AccessRole.WRITER}), (Pattern("team-*"),), (Pattern("prod"),))),
+        (
+            "reader+writer:a:b",
+            Grant(frozenset({AccessRole.READER, AccessRole.WRITER}), (Pattern("a"),), (Pattern("b"),)),
+        ),
+        ("admin:*", Grant(frozenset({AccessRole.ADMIN}), ALL, ALL)),
+        ("admin:*:*", Grant(frozenset({AccessRole.ADMIN}), ALL, ALL)),
+        (f"reader:{'a' * 63}", Grant(frozenset({AccessRole.READER}), (Pattern("a" * 63),), ALL)),
     ],
 )
 def test_a_grant_is_roles_a_tenant_and_maybe_an_env(text: str, grant: Grant) -> None:
@@ -56,14 +59,16 @@ def test_what_is_no_grant_says_why(text: str, problem: str) -> None:
 
 
 def test_several_tenants_and_envs_are_a_text_each() -> None:
-    grant = Grant(frozenset({Role.WRITER, Role.READER}), (Pattern("a"), Pattern("b")), (Pattern("x"), Pattern("*")))
+    grant = Grant(
+        frozenset({AccessRole.WRITER, AccessRole.READER}), (Pattern("a"), Pattern("b")), (Pattern("x"), Pattern("*"))
+    )
     assert grant_texts(grant) == ["reader+writer:a:x", "reader+writer:a", "reader+writer:b:x", "reader+writer:b"]
 
 
 NAMES = st.from_regex(r"\A[a-z0-9]([a-z0-9.-]{0,5}[a-z0-9])?\*?\Z").map(Pattern) | st.just(Pattern("*"))
 
 
-@given(st.frozensets(st.sampled_from(Role), min_size=1), NAMES, NAMES)
-def test_what_is_written_is_read_back(roles: frozenset[Role], tenant: Pattern, env: Pattern) -> None:
+@given(st.frozensets(st.sampled_from(AccessRole), min_size=1), NAMES, NAMES)
+def test_what_is_written_is_read_back(roles: frozenset[AccessRole], tenant: Pattern, env: Pattern) -> None:
     grant = Grant(roles, (tenant,), (env,))
     assert [parse_grant(text) for text in grant_texts(grant)] == [grant]

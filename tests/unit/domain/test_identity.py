@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.domain.identity import ANONYMOUS, PERMISSIONS, Grant, Pattern, Permission, Role, Scope
+from pointsman_server.domain.identity import ANONYMOUS, PERMISSIONS, AccessRole, Grant, Pattern, Permission, Scope
 
 READ, WRITE, HISTORY = Permission.READ, Permission.WRITE, Permission.HISTORY
 
 
-def grant(role: Role = Role.READER, tenant: str = "team-a", env: str = "*") -> Grant:
+def grant(role: AccessRole = AccessRole.READER, tenant: str = "team-a", env: str = "*") -> Grant:
     return Grant(frozenset({role}), (Pattern(tenant),), (Pattern(env),))
 
 
@@ -46,18 +46,18 @@ def test_all_names_are_covered_by_a_lone_star_only(pattern: str, covered: bool) 
 @pytest.mark.parametrize(
     ("role", "allowed"),
     [
-        (Role.READER, {READ}),
-        (Role.WRITER, {WRITE}),
-        (Role.AUDITOR, {HISTORY}),
-        (Role.ADMIN, {READ, WRITE, HISTORY}),
+        (AccessRole.READER, {READ}),
+        (AccessRole.WRITER, {WRITE}),
+        (AccessRole.AUDITOR, {HISTORY}),
+        (AccessRole.ADMIN, {READ, WRITE, HISTORY}),
     ],
 )
-def test_a_role_allows_its_permissions_and_no_other(role: Role, allowed: set[Permission]) -> None:
+def test_a_role_allows_its_permissions_and_no_other(role: AccessRole, allowed: set[Permission]) -> None:
     assert {each for each in Permission if grant(role).allows(each, Scope("team-a", "prod"))} == allowed
 
 
 def test_every_role_says_what_it_permits() -> None:
-    assert set(PERMISSIONS) == set(Role)
+    assert set(PERMISSIONS) == set(AccessRole)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from pointsman_server.adapters.files.policy import LARGEST_BYTES, PolicyError, load_policy, parse_policy, read_policy
 from pointsman_server.auth.permissions import Policy, Rule
-from pointsman_server.domain.identity import Grant, Pattern, Role
+from pointsman_server.domain.identity import AccessRole, Grant, Pattern
 from pointsman_server.runtime.refreshed import Refreshed
 
 GOOD = """
@@ -29,8 +29,8 @@ RULE = 'subjects = ["jwt:alice"]\nroles = ["reader"]\ntenants = ["team-a"]\n'
 
 def test_a_policy_is_a_rule_for_each_table() -> None:
     subjects = (Pattern("jwt:alice"), Pattern("spiffe://example.org/ns/payments/*"), Pattern("key:ci-*"))
-    writing = Grant(frozenset({Role.WRITER, Role.READER}), (Pattern("team-a"),), (Pattern("staging"),))
-    everything = Grant(frozenset({Role.ADMIN}), (Pattern("*"),), (Pattern("*"),))
+    writing = Grant(frozenset({AccessRole.WRITER, AccessRole.READER}), (Pattern("team-a"),), (Pattern("staging"),))
+    everything = Grant(frozenset({AccessRole.ADMIN}), (Pattern("*"),), (Pattern("*"),))
     assert parse_policy(GOOD.encode(), "p.toml") == Policy(
         (
             Rule("grant 1 of p.toml", (writing,), subjects),

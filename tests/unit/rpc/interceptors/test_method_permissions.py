@@ -5,7 +5,7 @@ from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-from pointsman_server.domain.identity import PERMISSIONS, Permission, Role, Scope
+from pointsman_server.domain.identity import PERMISSIONS, AccessRole, Permission, Scope
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
 
@@ -22,13 +22,13 @@ def test_every_method_of_the_service_is_listed_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("role", "methods"),
     [
-        (Role.READER, {"Resolve", "BatchResolve", "Get", "List"}),
-        (Role.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete", "Import"}),
-        (Role.AUDITOR, {"ListChanges"}),
-        (Role.ADMIN, set(METHODS)),
+        (AccessRole.READER, {"Resolve", "BatchResolve", "Get", "List"}),
+        (AccessRole.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete", "Import"}),
+        (AccessRole.AUDITOR, {"ListChanges"}),
+        (AccessRole.ADMIN, set(METHODS)),
     ],
 )
-def test_each_role_may_call_its_methods(role: Role, methods: set[str]) -> None:
+def test_each_role_may_call_its_methods(role: AccessRole, methods: set[str]) -> None:
     assert {name for name, need in METHODS.items() if need.permission in PERMISSIONS[role]} == methods
 
 
