@@ -15,22 +15,13 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
+from pointsman.rules import KEY_PART, url_problem
 from pointsman.v1 import error_reason_pb2
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Credential
-from pointsman_server.domain.routes import (
-    KEY_PART,
-    Change,
-    ChangeKind,
-    Draft,
-    Route,
-    RouteKey,
-    Snapshot,
-    Wanted,
-    url_problem,
-)
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.bulk_store import Merged
 from pointsman_server.ports.store import (

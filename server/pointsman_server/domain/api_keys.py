@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from pointsman.rules import KEY_PART, KEY_PART_RULE
 from pointsman_server.domain.identity import Credential, Grant, Identity
-from pointsman_server.domain.routes import KEY_PART, KEY_PART_RULE
 
 PREFIX = "pmk"
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32 (RFC 4648 §6), in lower case

@@ -7,7 +7,7 @@ from pointsman_server.domain.identity import ANY, AccessRole, Grant, Pattern
 
 FORM = "role:tenant or role:tenant:env, such as reader:team-a or reader+writer:team-*:staging"
 
-# What a part of a route key is made of (``routes.KEY_PART``), with ``*`` wherever something may be left out.
+# What a part of a route key is made of (``rules.KEY_PART``), with ``*`` wherever something may be left out.
 _NAMES = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]{0,61}[A-Za-z0-9*])?")
 NAMES_RULE = "must be 1 to 63 characters of A-Z a-z 0-9 . _ - and *, the first and the last alphanumeric or *"
 _SEPARATOR, _AND = ":", "+"

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pointsman.rules import url_problem
 from pointsman_server.domain.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
-from pointsman_server.domain.routes import RouteKey, Wanted, url_problem
+from pointsman_server.domain.routes import RouteKey, Wanted
 from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Merged
 from pointsman_server.ports.cache import RouteCache
 from pointsman_server.ports.store import Clock, Intent

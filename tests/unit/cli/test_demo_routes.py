@@ -3,8 +3,9 @@
 from collections import Counter
 from itertools import islice
 
+from pointsman.rules import url_problem
 from pointsman_server.cli import demo_routes
-from pointsman_server.domain.routes import RouteKey, url_problem
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.writes.group_commit import GroupCommitter
 from tests.support.fakes import MemoryCache, MemoryStore
 

@@ -8,9 +8,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.rules import KEY_PART
 from pointsman.v1 import route_pb2
 from pointsman_server.domain import codec
-from pointsman_server.domain.routes import KEY_PART, Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
 from tests.support.fakes import BIRTH
 
 text = st.text(max_size=30)

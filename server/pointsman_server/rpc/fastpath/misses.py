@@ -16,12 +16,13 @@ from typing import Any, Protocol, cast
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
+from pointsman.rules import KEY_PART
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import KEY_PART, RouteKey
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import call as calls

@@ -11,9 +11,9 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
+from pointsman.rules import KEY_PART, KEY_PART_RULE
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import FieldViolation, InvalidField, MalformedRequest
-from pointsman_server.domain.routes import KEY_PART, KEY_PART_RULE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 from pointsman_server.runtime.offload import offload
