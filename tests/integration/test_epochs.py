@@ -341,7 +341,7 @@ def test_a_new_server_hears_of_the_lost_history_from_kafka_alone(
         )
         with serving(town.settings) as server:
             town.live(server)
-            assert eventually(lambda: server.run(server.app.relay_log.state()).published == 6)
+            assert eventually(lambda: server.run(server.app.dependencies.relay_log.state()).published == 6)
         town.go_back()
         with redis_client.from_url(redis_url) as redis:
             redis.flushdb()

@@ -91,7 +91,7 @@ def test_what_one_server_writes_another_one_hears(kafka, request, database_url, 
 async def fed(server, revision: int) -> None:
     """Wait until the feed of ``server`` is at ``revision``, and has begun."""
     async with asyncio.timeout(PATIENCE):
-        while server.app.feed._epoch == "" or server.app.feed.revision < revision:  # noqa: ASYNC110 - another loop
+        while server.app.running.feed._epoch == "" or server.app.running.feed.revision < revision:  # noqa: ASYNC110 - another loop
             await asyncio.sleep(0.01)
 
 

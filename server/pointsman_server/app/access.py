@@ -1,11 +1,12 @@
 """Who calls, and what they may do: the parts of that, made from the settings, started, and kept fresh."""
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from pointsman_server.adapters.files.policy import PolicyError, load_policy
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.app.background import start_task
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
 from pointsman_server.auth.permissions import Permissions, Policy
@@ -16,8 +17,6 @@ from pointsman_server.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from pointsman_server.adapters.jwt.keys import Keys
     from pointsman_server.adapters.jwt.verifier import TokenVerifier
-
-Background = Callable[[str, Coroutine[Any, Any, None]], None]
 
 
 class Access:
@@ -32,17 +31,20 @@ class Access:
         self.authenticator = self._make_authenticator() if settings.authenticates else None
         self.permissions = self._make_permissions() if settings.authenticates else None
 
-    async def start(self, background: Background) -> None:
-        """Read the policy, which must be fine at the start, and all keys; then again and again. Raises PolicyError."""
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Read the policy and all keys, then read them again and again until ``stack`` closes.
+
+        Raises PolicyError when the policy cannot be read. Keys may be missing: then calls that need them are refused.
+        """
         if self.policy:
             await self.policy.renew()
             if self.policy.problem:
                 raise PolicyError(self.policy.problem)
-            background("policy", self.policy.run())
+            start_task(stack, "policy", self.policy.run())
         for name, keys in (("api keys", self.api_keys and self.api_keys.known), ("issuer keys", self._issuer_keys)):
             if keys:
                 await keys.renew()
-                background(name, keys.run())
+                start_task(stack, name, keys.run())
 
     def _make_policy(self) -> Refreshed[Policy] | None:
         path = self._settings.policy_file

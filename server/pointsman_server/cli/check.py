@@ -5,9 +5,10 @@ import asyncio
 from rich.console import Console
 from rich.table import Table
 
-from pointsman_server.app.application import App
+from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.config.settings import Settings
 from pointsman_server.ops.health_monitor import DependencyState
+from pointsman_server.telemetry.metrics import Metrics
 
 
 def run(settings: Settings) -> bool:
@@ -23,17 +24,10 @@ def run(settings: Settings) -> bool:
 
 
 async def _states(settings: Settings) -> list[DependencyState]:
-    app = App(settings)
-    try:
-        await app.database.open()
-        if app.audit_database is not app.database:
-            await app.audit_database.open()
-        await app.monitor.round()
-        return list(app.monitor.states.values())
-    finally:
-        await app.cache.close()
-        await app.audit_database.close()
-        await app.database.close()
+    async with Dependencies(settings, Metrics()) as dependencies:
+        monitor = make_monitor(dependencies)
+        await monitor.round()
+        return list(monitor.states.values())
 
 
 def _settings_table(settings: Settings) -> Table:

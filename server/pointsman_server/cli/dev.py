@@ -43,7 +43,7 @@ async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo:
     async def prepare(app: "App") -> None:
         if rewind:
             # The embedded Kafka forgets everything; what the audit log has not seen must be published again.
-            await app.relay_log.rewind(await app.audit_log.last_contiguous())
+            await app.dependencies.relay_log.rewind(await app.dependencies.audit_log.last_contiguous())
         if with_demo:
             await demo_routes.load(app.committer, DEMO_ROUTES)
 

@@ -1,8 +1,8 @@
-"""What wiring does by itself: it ends what it began."""
+"""Background tasks end when the server stops, also one that lost its cancellation."""
 
 import asyncio
 
-from pointsman_server.app.application import end
+from pointsman_server.app.background import end
 
 
 async def test_a_task_that_lost_its_cancellation_is_cancelled_again() -> None:

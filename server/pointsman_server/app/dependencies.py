@@ -1,0 +1,127 @@
+"""What a server depends on: PostgreSQL, Redis and Kafka through their adapters, and the health checks of all three."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Self
+
+from pointsman_server.adapters import kafka
+from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
+from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.lineage import PostgresLineage
+from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
+from pointsman_server.adapters.postgres.store import PostgresStore
+from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.config.settings import Settings
+from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.ops.health_checks import Engines, HealthChecks, Logs
+from pointsman_server.ops.health_monitor import HealthMonitor
+from pointsman_server.ports.store import Clock
+from pointsman_server.telemetry.metrics import Metrics
+
+
+class Dependencies:
+    """The adapters, made from settings. Enter to open the connection pools, leave to close everything.
+
+    Nothing is connected before it is used: an engine that is down shows in the health checks, not here.
+    ``on_new_epoch`` is called when the store has another epoch than before, ``on_clock`` at each check of PostgreSQL.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        on_new_epoch: Callable[[], None] = lambda: None,
+        on_clock: Callable[[Clock], None] = lambda _clock: None,
+    ) -> None:
+        self._metrics = metrics
+        self._stack = AsyncExitStack()
+        self.database = _make_database(settings, metrics)
+        self.audit_database = _make_audit_database(settings, metrics) or self.database
+        self.epochs = EpochTracker(switched=on_new_epoch)
+        self.postgres = PostgresStore(self.database, queried=self._count_query)
+        self.store = GuardedStore(self.postgres, self.epochs)
+        bulk_store = PostgresBulkStore(self.database, queried=self._count_query)
+        self.bulk_store = GuardedBulkStore(bulk_store, self.epochs)
+        self.relay_log = PostgresRelayLog(self.database)
+        self.lineage = PostgresLineage(self.database)
+        self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)
+        self.cache = _make_cache(settings, metrics, self.epochs)
+        self.kafka = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
+        self.checks = HealthChecks(
+            settings.roles,
+            Engines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka)),
+            Logs(self.relay_log, self.audit_log),
+            self.store,
+            self.epochs,
+            read_only=self.postgres.read_only,
+            on_clock=on_clock,
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self.database.open()
+            stack.push_async_callback(self.database.close)
+            if self.audit_database is not self.database:
+                await self.audit_database.open()
+                stack.push_async_callback(self.audit_database.close)
+            stack.push_async_callback(self.cache.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _count_query(self, name: str) -> None:
+        self._metrics.store_queries.labels(name).inc()
+
+
+async def _ignore(_monitor: HealthMonitor) -> None:
+    """Do nothing after a check."""
+
+
+def make_monitor(
+    dependencies: Dependencies, on_checked: Callable[[HealthMonitor], Awaitable[None]] = _ignore
+) -> HealthMonitor:
+    """Make the monitor of what the roles need. ``on_checked`` is called after each check."""
+    return HealthMonitor(
+        dependencies.checks.of_roles(),
+        required=frozenset({"postgres"}),
+        # What is cached is served while PostgreSQL is down.
+        stand_ins={"postgres": "redis"},
+        changed=on_checked,
+    )
+
+
+def _make_database(settings: Settings, metrics: Metrics) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        pool_min=settings.database_pool_min,
+        pool_max=settings.database_pool_max,
+        timeout=settings.database_timeout_seconds,
+        failed=metrics.store_errors.inc,
+    )
+
+
+def _make_audit_database(settings: Settings, metrics: Metrics) -> Database | None:
+    """Return None where the audit log is in the database of the routes."""
+    url = settings.audit_database_url.get_secret_value()
+    if not url:
+        return None
+    # Two connections: one for the consumer, one for the backfill.
+    timeout = settings.database_timeout_seconds
+    return Database(url, pool_min=0, pool_max=2, timeout=timeout, failed=metrics.store_errors.inc)
+
+
+def _make_cache(settings: Settings, metrics: Metrics, epochs: EpochTracker) -> RedisCache:
+    return RedisCache(
+        settings.redis_url.get_secret_value() or "redis://127.0.0.1:6379/0",
+        prefix=settings.redis_prefix,
+        timeout=settings.redis_timeout_seconds,
+        lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),
+        failed=metrics.cache_errors.inc,
+        epoch=lambda: epochs.epoch,
+        witness=epochs.witness,
+    )

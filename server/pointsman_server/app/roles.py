@@ -1,0 +1,216 @@
+"""What a server does in the background for each of its roles: the feed, the relay, the consumers, the heartbeat.
+
+Each function makes its part, starts it, and leaves on ``stack`` what ends it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from pointsman_server.adapters import kafka
+from pointsman_server.app.background import start_task
+from pointsman_server.app.dependencies import Dependencies
+from pointsman_server.audit.backfill import AuditBackfill
+from pointsman_server.config.settings import Settings
+from pointsman_server.domain.routes import Change, RouteKey, Snapshot
+from pointsman_server.epochs.guarded_store import WitnessedStream
+from pointsman_server.epochs.tracker import EpochTracker
+from pointsman_server.events.cache_invalidation import CacheHandler
+from pointsman_server.events.consumer import Consumer, Handler, SetAside
+from pointsman_server.events.feed import Feed
+from pointsman_server.events.relay import Relay
+from pointsman_server.ops.staleness_probe import StalenessProbe, beat
+from pointsman_server.ports.broker import BrokerUnavailable, ChangeSource, Poison
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Resolver
+from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.writes.group_commit import GroupCommitter
+from pointsman_server.writes.request_expiry import forget_old_requests
+
+log = get_logger(__name__)
+
+# How long one question to the brokers may take. A stop waits for the question that is under way.
+TOPIC_SECONDS = 3.0
+# How long a server that hears nothing from Kafka goes without asking PostgreSQL for changes.
+POLL_SECONDS = 0.5
+# The lower bound of that: entries that live shorter than three such intervals are loaded again, which costs less.
+LEAST_POLL_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class RunningRoles:
+    """What has been started, by ``start_feed`` and the others here; None and nothing before."""
+
+    feed: Feed | None = None
+    relay: Relay | None = None
+    audit_backfill: AuditBackfill | None = None
+    consumers: dict[str, ChangeSource] = field(default_factory=dict)
+
+
+def start_feed(
+    stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, resolver: Resolver, local: LocalCache
+) -> Feed:
+    """Start to keep the local cache up to date with the changes of all servers."""
+    stream = None
+    if settings.kafka_bootstrap_servers:
+        broadcast = kafka.BroadcastConsumer(dependencies.kafka, settings.kafka_topic)
+        stream = WitnessedStream(broadcast, dependencies.epochs)
+        stack.push_async_callback(stream.close)
+    feed = Feed(
+        dependencies.store,
+        stream,
+        start_over=lambda clock: local.start_over(clock.revision),
+        apply=lambda change: resolver.observe(change.snapshot),
+        advance=local.advance,
+        confirm=local.confirm,
+        # So often that no local entry expires while the feed goes on.
+        poll_seconds=min(POLL_SECONDS, max(LEAST_POLL_SECONDS, settings.cache_local_ttl_seconds / 3)),
+    )
+    start_task(stack, "feed", feed.run())
+    return feed
+
+
+def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, metrics: Metrics) -> Relay:
+    """Start to publish changes to Kafka, and to delete answers of mutations that are too old to be replayed."""
+    publisher = kafka.KafkaPublisher(
+        dependencies.kafka,
+        settings.kafka_topic,
+        timeout_seconds=settings.kafka_message_timeout_seconds,
+        delivered=lambda kind: metrics.events_published.labels(kind).inc(),
+        failed=lambda kind: metrics.events_failed.labels(kind).inc(),
+    )
+    stack.push_async_callback(publisher.close)
+    relay = Relay(dependencies.relay_log, publisher, batch=settings.relay_batch)
+    start_task(stack, "relay", _run_with_topic(settings, dependencies, relay.run))
+    request_ids = settings.request_id_ttl_hours * 3600.0
+    start_task(stack, "housekeeping", forget_old_requests(dependencies.postgres, request_ids))
+    return relay
+
+
+def start_cache_consumer(
+    stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, metrics: Metrics
+) -> ChangeSource:
+    """Start to invalidate the shared cache by the changes in Kafka."""
+    epochs = dependencies.epochs
+    handle = CacheHandler(dependencies.cache, lambda: epochs.epoch, renew=dependencies.store.clock)
+    return _start_consumer(stack, "cache", handle, settings, dependencies, metrics)
+
+
+def start_audit_consumer(
+    stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, metrics: Metrics
+) -> ChangeSource:
+    """Start to write the changes in Kafka to the audit log."""
+    return _start_consumer(stack, "audit", dependencies.audit_log.append, settings, dependencies, metrics)
+
+
+def start_audit_backfill(stack: AsyncExitStack, dependencies: Dependencies) -> AuditBackfill:
+    """Start to copy from the history what the audit log lacks for long."""
+
+    async def published() -> int:
+        return (await dependencies.relay_log.state()).published
+
+    backfill = AuditBackfill(dependencies.audit_log, dependencies.lineage, dependencies.store, published)
+    start_task(stack, "audit keeper", backfill.run())
+    return backfill
+
+
+def start_heartbeat(stack: AsyncExitStack, interval: float, committer: GroupCommitter, relay: Relay) -> None:
+    """Start to change the heartbeat route every ``interval`` seconds, while this server's relay is the leader."""
+    start_task(stack, "heartbeat", beat(committer, lambda: relay.leader, interval))
+
+
+def start_staleness_probe(
+    stack: AsyncExitStack, dependencies: Dependencies, resolver: Resolver, metrics: Metrics
+) -> None:
+    """Start to measure by the heartbeat route how stale the local cache and Redis are."""
+
+    async def look_locally(key: RouteKey) -> Snapshot:
+        return (await resolver.resolve(key)).snapshot
+
+    async def look_into_redis(key: RouteKey) -> Snapshot | None:
+        (lookup,) = await dependencies.cache.get([key], "staleness-probe")
+        return lookup.snapshot
+
+    layers = {"local": look_locally, "redis": look_into_redis}
+    probe = StalenessProbe(layers, lambda layer, age: metrics.staleness.labels(layer).observe(age))
+    start_task(stack, "staleness probe", probe.run())
+
+
+async def witness_last_changes(settings: Settings, dependencies: Dependencies) -> None:
+    """Note the highest revision that Kafka knows: a store that is behind it was restored to an older state.
+
+    Once, at the start: later changes arrive through the feed.
+    """
+    while True:
+        try:
+            changes = await kafka.last_changes(dependencies.kafka, settings.kafka_topic)
+        except BrokerUnavailable:
+            await asyncio.sleep(1)
+            continue
+        for change in changes:
+            dependencies.epochs.witness(change.epoch, change.revision)
+        return
+
+
+def _start_consumer(
+    stack: AsyncExitStack,
+    name: str,
+    handle: Handler,
+    settings: Settings,
+    dependencies: Dependencies,
+    metrics: Metrics,
+) -> ChangeSource:
+    topic = settings.kafka_topic
+    source = kafka.GroupConsumer(dependencies.kafka, f"pointsman-{name}", topic)
+    stack.push_async_callback(source.close)
+    letters = kafka.DeadLetters(dependencies.kafka, topic)
+    stack.push_async_callback(letters.close)
+    counted = _counted(name, handle, dependencies.epochs, metrics)
+    consumer = Consumer(name, source, counted, _counted_poison(name, letters.set_aside, metrics))
+    start_task(stack, name, _run_with_topic(settings, dependencies, consumer.run))
+    return source
+
+
+def _counted(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics) -> Handler:
+    done, failures = metrics.consumed.labels(name), metrics.consumer_failures.labels(name)
+
+    async def counted(changes: Sequence[Change]) -> None:
+        with failures.count_exceptions():
+            await handle(changes)
+        for change in changes:
+            epochs.witness(change.epoch, change.revision)
+        done.inc(len(changes))
+
+    return counted
+
+
+def _counted_poison(name: str, set_aside: SetAside, metrics: Metrics) -> SetAside:
+    poison = metrics.poison.labels(name)
+
+    async def counted(message: Poison) -> None:
+        await set_aside(message)
+        poison.inc()
+
+    return counted
+
+
+async def _run_with_topic(settings: Settings, dependencies: Dependencies, run: Callable[[], Awaitable[None]]) -> None:
+    """Run once Kafka has the topic and the epoch of the store is known, however long that takes."""
+    while not await _has_topic(settings, dependencies) or not dependencies.epochs.epoch:  # noqa: ASYNC110 - polls
+        await asyncio.sleep(0.5)
+    await run()
+
+
+async def _has_topic(settings: Settings, dependencies: Dependencies) -> bool:
+    """Create the topics if they are missing. Returns False while the brokers do not answer."""
+    topic, replicas, cluster = settings.kafka_topic, settings.kafka_replication_factor, dependencies.kafka
+    try:
+        warning = await kafka.ensure_topic(cluster, topic, settings.kafka_partitions, replicas, TOPIC_SECONDS)
+        await kafka.ensure_topic(cluster, kafka.dead_letter_topic(topic), 1, replicas, TOPIC_SECONDS)
+    except BrokerUnavailable:
+        return False
+    if warning:
+        log.warning(warning)
+    return True
