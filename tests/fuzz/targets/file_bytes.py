@@ -25,7 +25,9 @@ SEEDS = (
     b"\x00routes:\n- {key: a/b/c/d, ur:a\r\r\r\r\rb, url: https://a.internal}",
     *(b"\x01" + text for text in (YAML, b"routes: [{active: !!bool maybe}]", b"\x00" * 9)),
     *(b"\x02" + text for text in (JSON, b"[" * 2000, b'{"url": "\\ud800"}', b'{"tenant": [[]]}')),
-    *(b"\x03" + text for text in (CSV, PARTS, b'"a"b,url,key', b"key,url\n\x00,")),
+    *(b"\x02" + text for text in (b'{"a": {"b": 1, "b": 2}}', b'{"\\ud800": 1, "\\ud800": 1}', b'{"version": 1.10}')),
+    *(b"\x03" + text for text in (CSV, PARTS, b'"a"b,url,key', b"key,url\n\x00,", b"key,url,\na/b/c/d,x,\n,,\n")),
+    *(b"\x00" + text for text in (YAML + b"---\n" + YAML, b"routes: [{labels: }]")),
 )
 
 # A file without a name: nothing is left of it when libFuzzer ends the process.

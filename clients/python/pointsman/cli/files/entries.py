@@ -8,12 +8,12 @@ from typing import ClassVar, TypeVar
 from pointsman.cli.files.problems import Problem
 from pointsman.errors import InvalidArgument
 from pointsman.keys import RouteKey
-from pointsman.rules import LABELS_MAX_COUNT, label_problem, url_problem
+from pointsman.rules import KEY_PARTS, LABELS_MAX_COUNT, label_problem, url_problem
 
 T = TypeVar("T")
 
-_KEY_PARTS = ("tenant", "service", "env", "version")
-_FIELDS = frozenset({"key", *_KEY_PARTS, "url", "active", "labels"})
+_NO_TEXT = "must be text, in quotes"
+_FIELDS = frozenset({"key", *KEY_PARTS, "url", "active", "labels"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +83,30 @@ def _refuse_unknown(fields: Mapping[str, object]) -> None:
 
 def _key(fields: Mapping[str, object]) -> RouteKey:
     text = fields.get("key")
-    if text is None and any(part in fields for part in _KEY_PARTS):
-        text = "/".join(_part(fields, part) for part in _KEY_PARTS)
-    if not isinstance(text, str):
+    parts = [part for part in KEY_PARTS if part in fields]
+    if text is not None and parts:
+        raise _FieldError("key", "give it whole or in its four parts, not both")
+    if parts:
+        text = "/".join(_text(part, fields.get(part, "")) for part in KEY_PARTS)
+    if text is None:
         raise _FieldError("key", "must be given, as tenant/service/env/version")
     try:
-        return RouteKey.parse(text)
+        return RouteKey.parse(_text("key", text))
     except InvalidArgument as error:
         raise _FieldError("key", error.violations[0].description) from error
 
 
-def _part(fields: Mapping[str, object], name: str) -> str:
-    value = fields.get(name, "")
-    if not isinstance(value, str | int | float):
-        raise _FieldError(name, "must be text")
-    return str(value)
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _FieldError(name, _NO_TEXT)
+    return value
 
 
 def _url(fields: Mapping[str, object]) -> str:
     url = fields.get("url")
-    if not isinstance(url, str) or not url:
-        raise _FieldError("url", "must be given, as text")
+    if url is None or url == "":
+        raise _FieldError("url", "must be given")
+    url = _text("url", url)
     problem = url_problem(url)
     if problem:
         raise _FieldError("url", problem)
@@ -128,7 +131,7 @@ def _labels(value: object) -> Mapping[str, str]:
         raise _FieldError("labels", f"must be at most {LABELS_MAX_COUNT}")
     for name, text in value.items():
         if not isinstance(name, str) or not isinstance(text, str):
-            raise _FieldError("labels", f"label {name}: the value must be text")
+            raise _FieldError("labels", f"label {name}: the value {_NO_TEXT}")
     problem = _labels_problem(tuple(value.items()))
     if problem:
         raise _FieldError("labels", problem)

@@ -40,7 +40,7 @@ class _NodeError(Exception):
 def read_route_file(text: str) -> RouteFile:
     """Read ``routes: [{key, url, active, labels}]`` with an optional ``tenants: [...]``. Never raises for bad text."""
     try:
-        _refuse_depth(text)
+        _check_events(text)
         node = yaml.compose(text, Loader=_LOADER)
         return _route_file(node) if node else _unusable(1, "the file is empty")
     except _NodeError as error:
@@ -52,11 +52,15 @@ def read_route_file(text: str) -> RouteFile:
         return _unusable(0, f"no valid YAML: {error}")
 
 
-def _refuse_depth(text: str) -> None:
-    """Raise _NodeError before the parser recurses: libyaml would run out of stack, and take the process with it."""
-    depth = 0
+def _check_events(text: str) -> None:
+    """Raise _NodeError for a second document, and for depth: libyaml would run out of stack and end the process."""
+    depth, documents = 0, 0
     for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _NodeError(event, "a second YAML document begins here: put all routes into one")
+        elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
                 raise _NodeError(event, "is nested deeper than routes are")
@@ -132,7 +136,9 @@ def _tenant(node: yaml.Node) -> str:
 
 
 def _text(name: str, node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+    if node.tag == _NULL:
+        raise _NodeError(node, f"{name}: has no value: give one, or leave it out")
+    if not isinstance(node, yaml.ScalarNode):
         raise _NodeError(node, f"{name}: must be one value")
     if len(node.value) > _LONGEST_VALUE:
         raise _NodeError(node, f"{name}: must be at most {_LONGEST_VALUE} characters")

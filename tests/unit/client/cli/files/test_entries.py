@@ -1,4 +1,4 @@
-"""cli.entries: what an entry must be, whatever the format."""
+"""entries: what an entry must be, whatever the format."""
 
 import pytest
 
@@ -29,6 +29,10 @@ def test_a_key_may_come_in_its_four_parts() -> None:
     ("fields", "line", "message"),
     [
         ({"key": None}, 7, "key: must be given"),
+        ({"key": 3}, 7, "key: must be text"),
+        ({"url": None}, 8, "url: must be given"),
+        ({"url": 3}, 8, "url: must be text"),
+        ({"version": "d"}, 7, "key: give it whole or in its four parts, not both"),
         ({"key": "a/b"}, 7, "tenant/service/env/version"),
         ({"url": ""}, 8, "url: must be given"),
         ({"url": "x.internal"}, 8, "url: must be absolute"),
@@ -58,6 +62,7 @@ def test_a_key_twice_in_one_line_is_refused_too() -> None:
     assert second == Problem(1, "a/b/c/d is given twice: first in line 1")
 
 
-def test_a_part_of_a_key_must_be_text() -> None:
-    (problem,) = checked([RawEntry(1, {"tenant": [], "url": "https://x.internal"})])
-    assert problem == Problem(1, "tenant: must be text")
+@pytest.mark.parametrize("value", [[], 1.1, 1, True, None])
+def test_a_part_of_a_key_must_be_text(value: object) -> None:
+    (problem,) = checked([RawEntry(1, {"tenant": value, "url": "https://x.internal"}, {"tenant": 2})])
+    assert problem == Problem(2, "tenant: must be text, in quotes")

@@ -1,4 +1,4 @@
-"""cli.routefile: YAML read so that each problem names its line."""
+"""route_file: YAML read so that each problem names its line."""
 
 import pytest
 
@@ -49,9 +49,13 @@ def test_tenants_may_be_named() -> None:
         ("routes: 3", 1, "must be a list"),
         ("routes:\n- 3", 2, "names with values"),
         ("routes:\n- key: a\n  key: b", 3, "key: is given twice"),
-        ("routes:\n- labels:\n    tier:", 3, "tier: must be one value"),
+        ("routes:\n- labels:\n    tier:", 3, "tier: has no value"),
+        ("routes:\n- key: a/b/c/d\n  labels:\n    # tier: gold\n  url: x", 3, "labels: has no value"),
+        ("routes:\n- key: a/b/c/d\n  active:", 3, "active: has no value"),
+        ("routes:\n- key: ~", 2, "key: has no value"),
         ("routes:\n- key: [a]", 2, "key: must be one value"),
-        ("routes: []\n---\nroutes: []", 2, "no valid YAML"),
+        ("routes: []\n---\nroutes: []", 2, "a second YAML document begins here"),
+        ("---\nroutes: []\n---\n", 3, "a second YAML document begins here"),
         ("tenants: [a b]", 1, "tenants"),
         ("a: \x00", 0, "no valid YAML"),
         ("\n" + "[" * 100_000, 2, "nested deeper"),
