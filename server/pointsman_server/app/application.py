@@ -13,8 +13,9 @@ from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
 from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
 from pointsman_server.config.settings import ServerRole, Settings, host_and_port
-from pointsman_server.ops.endpoints import Operations
+from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import HealthMonitor
+from pointsman_server.ops.http_server import HttpServer
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
@@ -58,7 +59,8 @@ class App:
         self.health = Health()
         self.grpc_server = self._make_grpc_server()
         self.monitor = make_monitor(self.dependencies, self._on_checked)
-        self.operations = Operations(self.monitor, self._render_metrics, lambda: self._draining)
+        endpoints = Endpoints(self.monitor, self._render_metrics, lambda: self._draining)
+        self.http_server = HttpServer(endpoints.application)
         self.running = roles.RunningRoles()
 
     async def __aenter__(self) -> Self:
@@ -113,11 +115,11 @@ class App:
     async def _listen_http(self) -> None:
         host, port = host_and_port(self.settings.http_listen)
         try:
-            self.http_port = await self.operations.start(host, port, share=self.settings.workers > 1)
+            self.http_port = await self.http_server.start(host, port, share=self.settings.workers > 1)
         except OSError as error:
             address = self.settings.http_listen
             raise ListenError(f"cannot listen on {address} (POINTSMAN_HTTP_LISTEN): {error.strerror}") from error
-        self._stack.push_async_callback(self.operations.stop)
+        self._stack.push_async_callback(self.http_server.stop)
 
     async def _drain_grpc(self) -> None:
         self._draining = True
@@ -163,9 +165,9 @@ class App:
         await self.health.ready(monitor.ready)
         await set_gauges(self.metrics, monitor, self.dependencies, self.running)
 
-    def _render_metrics(self) -> bytes:
+    def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         self.grpc_server.tally.settle()
-        return self.metrics.render()
+        return self.metrics.render(accept)
 
 
 async def serve(

@@ -1,44 +1,50 @@
-"""What operations can ask by HTTP: metrics for Prometheus, health for people and for load balancers."""
+"""What operators get by HTTP: metrics for Prometheus, health for people and for load balancers."""
 
-import json
 from collections.abc import Callable
-from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pointsman_server.ops.health_monitor import DependencyState, HealthMonitor
-from pointsman_server.ops.http_server import Answer, HttpPort
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-JSON_TYPE = "application/json; charset=utf-8"
+# Renders the metrics in the format that an Accept field asks for; returns them and their media type.
+RenderMetrics = Callable[[str], tuple[bytes, str]]
 
 
-class Operations:
-    """Serves ``/metrics``, ``/health``, ``/health/ready`` and ``/health/live``."""
+class Endpoints:
+    """Answers ``/metrics``, ``/health``, ``/health/ready`` and ``/health/live``. ``application`` serves them (ASGI).
 
-    def __init__(self, monitor: HealthMonitor, render: Callable[[], bytes], draining: Callable[[], bool]) -> None:
+    GET and HEAD alone: another method gets 405, another path 404. Responses are compressed for a client that accepts
+    gzip.
+    """
+
+    def __init__(self, monitor: HealthMonitor, render: RenderMetrics, draining: Callable[[], bool]) -> None:
         self._monitor = monitor
         self._render = render
         self._draining = draining
-        self._port = HttpPort(
-            {
-                "/metrics": self._metrics,
-                "/health": self._ready,
-                "/health/ready": self._ready,
-                "/health/live": self._live,
-            }
+        self.application = Starlette(
+            routes=[
+                Route("/metrics", self._metrics),
+                Route("/health", self._ready),
+                Route("/health/ready", self._ready),
+                Route("/health/live", self._live),
+            ],
+            middleware=[Middleware(AbsoluteForm), Middleware(GZipMiddleware)],
         )
+        self.application.router.redirect_slashes = False
 
-    async def start(self, host: str, port: int, *, share: bool) -> int:
-        """Listen; ``share`` lets several workers listen on one port. Returns the port. Raises OSError."""
-        return await self._port.start(host, port, share=share)
+    async def _metrics(self, request: Request) -> Response:
+        # Several Accept fields are one list (RFC 9110, 5.3).
+        body, media_type = self._render(",".join(request.headers.getlist("accept")))
+        return Response(body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
-    async def stop(self) -> None:
-        """Stop listening."""
-        await self._port.stop()
-
-    def _metrics(self) -> Answer:
-        return Answer(self._render(), METRICS_TYPE)
-
-    def _ready(self) -> Answer:
+    async def _ready(self, _request: Request) -> Response:
         ready = self._monitor.ready and not self._draining()
         status = "degraded" if self._monitor.degraded else "ready"
         body = {
@@ -46,14 +52,22 @@ class Operations:
             "draining": self._draining(),
             "dependencies": {name: _document(state) for name, state in self._monitor.states.items()},
         }
-        return _json(body, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        return JSONResponse(body, 200 if ready else 503)
 
-    def _live(self) -> Answer:
-        return _json({"status": "live"})
+    async def _live(self, _request: Request) -> Response:
+        return JSONResponse({"status": "live"})
 
 
-def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    return Answer(json.dumps(document).encode(), JSON_TYPE, status)
+class AbsoluteForm:
+    """Accepts requests that name their whole URL, as RFC 9112, 3.2.2 requires of every server; uvicorn leaves it."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(("http://", "https://")):
+            scope = {**scope, "path": urlsplit(scope["path"]).path or "/"}
+        await self._application(scope, receive, send)
 
 
 def _document(state: DependencyState) -> dict[str, object]:

@@ -1,157 +1,128 @@
-"""A port that answers a few paths by HTTP/1.1 (RFC 9112), for programs that ask again and again from nearby.
+"""The HTTP server of operators: uvicorn inside the event loop of this process, with bounds on every connection.
 
-Written out, because a web framework takes a tenth of the memory of a server. Every connection carries one request, of
-which only the head is read, and whatever is slow or large ends early: nobody can hold on to anything here.
+uvicorn bounds the head of a request. How many connections there are, and how long one lasts, is bounded here: a slow or
+silent peer must not hold the port that health checks and scrapers need.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from urllib.parse import urlsplit
+import socket
+from asyncio import TimerHandle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-logger = logging.getLogger(__name__)
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-MOST_HEAD_BYTES = 16 << 10
-MOST_CONNECTIONS = 256
-READ_SECONDS = 10.0
-SEND_SECONDS = 10.0
-STOP_SECONDS = 0.5
-PLAIN = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is at a path now: its media type, and its bytes."""
-
-    body: bytes
-    media_type: str
-    status: HTTPStatus = HTTPStatus.OK
-    headers: Mapping[str, str] | None = None
+MAX_HEAD_BYTES = 16 << 10
+MAX_CONNECTIONS = 256
+# From connecting to the last byte of the response: each connection carries one request.
+CONNECTION_SECONDS = 20.0
+STOP_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
+class HttpServer:
+    """Serves one ASGI application by HTTP/1.1 (RFC 9112), one request for each connection."""
 
-
-class _Refused(Exception):
-    """A request that is not answered: the status says why."""
-
-    def __init__(self, status: HTTPStatus, headers: Mapping[str, str] | None = None) -> None:
-        self.answer = Answer(f"{status.value} {status.phrase}\n".encode(), PLAIN, status, headers)
-        super().__init__(status.phrase)
-
-
-class HttpPort:
-    """Answers GET and HEAD of the paths in ``answers``, each by what its function returns, which must be quick."""
-
-    def __init__(self, answers: Mapping[str, Callable[[], Answer]]) -> None:
-        self._answers = answers
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+    def __init__(self, application: ASGIApp) -> None:
+        self._server = _Server(
+            uvicorn.Config(
+                application,
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                headers=[("connection", "close")],
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, *, share: bool) -> int:
-        """Listen; ``share`` lets several processes listen on one port. Returns the port. Raises OSError."""
-        self._server = await asyncio.start_server(
-            self._connected, host, port, limit=MOST_HEAD_BYTES, reuse_port=share or None
-        )
-        return int(self._server.sockets[0].getsockname()[1])
+        """Listen on ``host`` and ``port``; ``share`` lets several processes listen on one port (SO_REUSEPORT).
+
+        Returns the port. Raises OSError.
+        """
+        listeners = await _listeners(host, port, share=share)
+        self._serving = asyncio.create_task(self._server.serve(listeners), name="http server")
+        await self._server.listening.wait()
+        return int(listeners[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Stop listening, and end what is open: what has been asked is answered, if that is quick."""
-        if self._server is None:
+        """Stop listening; requests that were received get STOP_SECONDS to be answered."""
+        if self._serving is None:
             return
-        self._server.close()
-        if self._open:
-            _, slow = await asyncio.wait(self._open, timeout=STOP_SECONDS)
-            for task in slow:
-                task.cancel()
-            await asyncio.gather(*slow, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= MOST_CONNECTIONS:
-            writer.close()
-            return
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Else the rest of an answer would wait for its reader behind our back, after the connection was closed.
-        writer.transport.set_write_buffer_limits(0)
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                head = await _head(reader)
-            if head is not None:
-                async with asyncio.timeout(SEND_SECONDS):
-                    writer.write(self._answered(head))
-                    await writer.drain()
-        except (OSError, TimeoutError):
-            pass  # Who asked has gone, or is too slow.
-        finally:
-            writer.transport.abort()
-
-    def _answered(self, head: bytes) -> bytes:
-        method = ""
-        try:
-            request = _parsed(head)
-            method = request.method
-            answer = self._answer(request)
-        except _Refused as refused:
-            answer = refused.answer
-        except Exception:
-            logger.exception("operations cannot be answered")
-            answer = _Refused(HTTPStatus.INTERNAL_SERVER_ERROR).answer
-        return _response(answer, with_body=method != "HEAD")
-
-    def _answer(self, request: _Request) -> Answer:
-        answer = self._answers.get(request.path)
-        if answer is None:
-            raise _Refused(HTTPStatus.NOT_FOUND)
-        if request.method not in {"GET", "HEAD"}:
-            raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
-        return answer()
+        self._server.should_exit = True
+        await self._serving
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes | None:
-    """Read up to the end of the head; empty for one that is too large, None for a connection that ended before it."""
+class _Server(uvicorn.Server):
+    """uvicorn's server as a guest: the process handles signals, and waits until connections are accepted."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, _Connection):
+                connection.end_if_idle()
+        await super().shutdown(sockets)
+
+
+class _Connection(H11Protocol):
+    """A connection with an end: one too many is closed at once, and any after CONNECTION_SECONDS."""
+
+    _expiry: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expiry = self.loop.call_later(CONNECTION_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        super().connection_lost(exc)
+
+    def end_if_idle(self) -> None:
+        """Close a connection whose request is not complete: the server stops, and would wait for it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            self.transport.abort()
+
+
+async def _listeners(host: str, port: int, *, share: bool) -> list[socket.socket]:
+    """Bind every address of ``host``, all to one port. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
     try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
-        return None
-    except asyncio.LimitOverrunError:
-        return b""
-
-
-def _parsed(head: bytes) -> _Request:
-    """Read the first line (RFC 9112, 3), whose target may be a path or a whole URL. Raises _Refused."""
-    if not head:
-        raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-    try:
-        method, target, version = head.partition(b"\r\n")[0].decode("ascii").split(" ")
-        path = urlsplit(target).path
-    except ValueError:
-        raise _Refused(HTTPStatus.BAD_REQUEST) from None
-    if not version.startswith("HTTP/1."):
-        raise _Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED if version.startswith("HTTP/") else HTTPStatus.BAD_REQUEST)
-    return _Request(method, path)
-
-
-def _response(answer: Answer, *, with_body: bool) -> bytes:
-    headers = {
-        "Content-Type": answer.media_type,
-        "Content-Length": str(len(answer.body)),
-        "Date": formatdate(usegmt=True),
-        "Connection": "close",
-        **(answer.headers or {}),
-    }
-    lines = [
-        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-        *(f"{name}: {headers[name]}" for name in headers),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + (answer.body if with_body else b"")
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                # Else it takes the port of IPv4 too, which an address of its own binds.
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], port or listeners[0].getsockname()[1], *address[2:]))
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners

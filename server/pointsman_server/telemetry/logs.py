@@ -20,7 +20,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
 # Below a warning these tell what only their authors want to know.
-NOISY = ("aiohttp", "alembic", "asyncio", "confluent_kafka", "grpc", "psycopg", "redis")
+NOISY = ("alembic", "asyncio", "confluent_kafka", "grpc", "httpcore", "httpx", "psycopg", "redis", "uvicorn")
 
 _FIRST = ("timestamp", "level", "logger", "event")
 # What lies deeper is written as text; it also ends values that hold themselves.

@@ -7,7 +7,8 @@ workers (``PROMETHEUS_MULTIPROC_DIR``) counters and histograms are summed; gauge
 import os
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FAST = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -131,13 +132,18 @@ class Metrics:
         self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")
         self.ready = self._gauge("pointsman_ready", "Whether this server can answer reads.", "livemin")
 
-    def render(self) -> bytes:
-        """Write all metrics in the text format of Prometheus; those of every worker, if there are several."""
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics, those of every worker if there are several, and their media type.
+
+        ``accept`` is the Accept field of the scraper: OpenMetrics for one that takes it, else the text format 0.0.4 of
+        Prometheus.
+        """
+        encode, media_type = choose_encoder(accept)
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry)
+            return encode(self.registry), media_type
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
-        return generate_latest(everyone)
+        return encode(everyone), media_type
 
     def looked_up(self, layer: str, outcome: str) -> None:
         """Count one look into a cache (``resolving.ReadObserver``)."""

@@ -3,8 +3,8 @@
 import unicodedata
 from urllib.parse import urlsplit
 
+import httpx
 import protovalidate
-import yarl
 from google.protobuf.message import Message
 
 from pointsman import errors as client_errors
@@ -55,11 +55,10 @@ def _check_url(url: str) -> None:
 def _check_other_parser(url: str) -> None:
     # What others take for credentials must be none either: they may be who opens the URL.
     try:
-        other = yarl.URL(url)
-    except ValueError:
+        other = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
         return
-    assert other.user is None
-    assert other.password is None
+    assert not other.userinfo
 
 
 def _check_key(text: str) -> None:

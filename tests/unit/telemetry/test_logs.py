@@ -107,7 +107,9 @@ def test_libraries_are_written_the_same_way(lines: Callable[[], list[Line]]) -> 
     assert (line["logger"], line["event"]) == ("psycopg.pool", "lost 1 of 2")
 
 
-@pytest.mark.parametrize("name", ["psycopg.pool", "aiohttp.access", "alembic.runtime.migration", "confluent_kafka"])
+@pytest.mark.parametrize(
+    "name", ["psycopg.pool", "httpx", "uvicorn.error", "alembic.runtime.migration", "confluent_kafka"]
+)
 def test_noisy_libraries_are_heard_from_warning_on(name: str, lines: Callable[[], list[Line]]) -> None:
     configure("debug", "json")
     logging.getLogger(name).info("chatter")

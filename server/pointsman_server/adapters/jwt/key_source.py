@@ -1,47 +1,51 @@
-"""Where the keys of an issuer come from: a URL or a file. Neither keeps the event loop, or is read beyond a bound."""
+"""Where the keys of an issuer come from: a URL or a file. Both are read up to a bound, and off the event loop."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
-import aiohttp
+import httpx
 
 from pointsman_server.runtime.refreshed import RefreshFailed
 
 MOST_BYTES = 256 << 10
 # Callers whose key is not known wait so long.
 FETCH_SECONDS = 3.0
+# Not compressed: a few bytes could unpack to more than the bound.
+HEADERS = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
 
 
 async def fetch(url: str, *, seconds: float = FETCH_SECONDS) -> bytes:
-    """Get what ``url`` answers. Raises RefreshFailed.
+    """Return the body that ``url`` answers with, within ``seconds`` in all. Raises RefreshFailed.
 
-    Redirects are not followed: who can redirect this says which keys sign tokens.
+    Redirects are not followed: a redirect would decide which keys sign tokens.
     """
-    timeout = aiohttp.ClientTimeout(total=seconds)
     try:
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            headers = {"accept": "application/jwk-set+json, application/json"}
-            async with session.get(url, allow_redirects=False, headers=headers) as response:
-                if response.status != 200:
-                    raise RefreshFailed(f"it answers {response.status}{_about_redirects(response.status)}")
-                return await _body(response)
-    except TimeoutError:
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(verify=ssl.create_default_context(), trust_env=False, timeout=seconds) as client,
+            client.stream("GET", url, headers=HEADERS, follow_redirects=False) as response,
+        ):
+            if response.status_code != 200:
+                raise RefreshFailed(f"it answers {response.status_code}{_about_redirects(response.status_code)}")
+            return await _body(response)
+    except (TimeoutError, httpx.TimeoutException):
         raise RefreshFailed(f"it does not answer within {seconds:g} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         # By type: texts of errors may quote what was sent.
         raise RefreshFailed(f"it cannot be reached ({type(error).__name__})") from error
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: httpx.Response) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    async for chunk in response.aiter_raw():
         body += chunk
         _bounded(body)
     return bytes(body)
 
 
 async def read(path: Path) -> bytes:
-    """Read the file at ``path``. Raises RefreshFailed."""
+    """Return the content of the file at ``path``. Raises RefreshFailed."""
     return await asyncio.to_thread(_read, path)
 
 
