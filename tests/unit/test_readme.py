@@ -65,7 +65,7 @@ def test_a_part_without_its_markers_is_noticed(
 
 def test_every_setting_error_and_metric_has_its_row() -> None:
     names = set(re.findall(r"^\| `(\w+)`", readme.metrics_table(), re.MULTILINE))
-    exported = set(re.findall(r"^# HELP (\w+)", Metrics().render().decode(), re.MULTILINE))
+    exported = set(re.findall(r"^# HELP (\w+)", Metrics().render()[0].decode(), re.MULTILINE))
     assert names == {name for name in exported if not name.endswith("_created")}
 
     assert all(f"| `{row.variable}` |" in README for row in describe())
