@@ -56,6 +56,10 @@ bench-quick: setup ## A subset, one short round, in under a minute: says that th
 fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600'. The corpus stays in .cache/fuzz.
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: mutants
+mutants: setup ## See whether tests notice small changes of the server, as in make mutants ARGS='reads/resolver.py'.
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: bench-abuse
 bench-abuse: setup ## Measure what abusers cost everybody else, on each transport. About eight minutes.
 	@$(BIN)/python -m tests.bench.abuse $(ARGS)
@@ -114,12 +118,13 @@ protos: image ## Generate the Python stubs from protos/.
 docs: setup ## Write the generated parts of the README.
 	@$(BIN)/python -m tests.support.readme --write
 
+UPGRADE ?= --upgrade
 .PHONY: lock
-lock: setup | $(UV) ## Pin the newest versions that pyproject.toml allows.
-	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --no-emit-index-url --no-emit-find-links \
+lock: setup | $(UV) ## Pin the newest versions that pyproject.toml allows; make lock UPGRADE= pins only what is new.
+	@$(UV) pip compile -q $(UPGRADE) --python-version 3.11 --universal --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --generate-hashes --group dev --all-extras --no-emit-package pointsman \
 		-o requirements.lock pyproject.toml clients/python/pyproject.toml
 
 .PHONY: clean
 clean: ## Remove what was built and what dev kept.
-	@rm -rf .venv .cache .pointsman
+	@rm -rf .venv .cache .mutants .pointsman

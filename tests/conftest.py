@@ -1,12 +1,15 @@
 """What tests may ask for. Nothing starts, and little is imported, before the first test asks."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
+    from tests.support.engines import BorrowedEngines
     from tests.support.kafka import KafkaBroker
 
 # How ``tests.fuzz.harness`` names what it reports.
@@ -23,20 +26,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def engines() -> Iterator["Engines"]:
+def engines() -> Iterator["Engines | BorrowedEngines"]:
     """A real PostgreSQL and a real Redis for the whole session."""
-    from tests.support.engines import session_engines
+    from tests.support.engines import LENT, borrowed_engines, session_engines
 
-    with session_engines() as running:
+    lent = os.environ.get(LENT)
+    with borrowed_engines(Path(lent)) if lent else session_engines() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def template_database(engines: "Engines") -> str:
+def template_database(engines: "Engines | BorrowedEngines") -> str:
     """A database with our schema and nothing else, to copy and never to connect to."""
     from pointsman_server.adapters.postgres.migrations import migrate
-    from tests.support.engines import create_database
+    from tests.support.engines import BorrowedEngines, create_database
 
+    if isinstance(engines, BorrowedEngines):
+        return engines.template
     url = create_database(engines.urls["DATABASE_URL"])
     migrate(url)
     return url
@@ -52,7 +58,7 @@ def database_url(template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(engines: "Engines") -> str:
+def redis_url(engines: "Engines | BorrowedEngines") -> str:
     """A Redis database of this test alone, empty."""
     from tests.support.engines import fresh_redis
 

@@ -6,13 +6,16 @@ with session_engines() as engines:                                # once a sessi
     url = fresh_redis(engines.urls["REDIS_URL"])                  # for every test, 5 ms
 """
 
+import fcntl
 import itertools
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,8 +31,19 @@ MEMORY_BYTES = 2 << 30
 PREFIX = "pointsman-tests-"
 REDIS_DATABASES = 16
 PATIENCE_SECONDS = 30.0
+# Names a directory that ``lent_engines`` has filled: a session borrows running engines instead of starting its own.
+LENT = "POINTSMAN_TEST_ENGINES"
 
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class BorrowedEngines:
+    """Engines that another process started; ``template`` is the URL of a database with our schema."""
+
+    urls: dict[str, str]
+    template: str
+    pids: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -38,6 +52,54 @@ def session_engines(engines: Collection[str] = ("postgres", "redis")) -> Iterato
     place = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_directory())
     with place as data, start(Path(data), engines, durable=False) as running:
         yield running
+
+
+@contextmanager
+def lent_engines(directory: Path, count: int) -> Iterator[None]:
+    """Run ``count`` pairs of engines for processes in whose environment LENT names ``directory``."""
+    from pointsman_server.adapters.postgres.migrations import migrate
+
+    with ExitStack() as stack:
+        for number in range(count):
+            engines = stack.enter_context(session_engines())
+            template = create_database(engines.urls["DATABASE_URL"])
+            migrate(template)
+            pair = {"urls": engines.urls, "template": template}
+            (directory / f"{number}.json").write_text(json.dumps(pair))
+        yield
+
+
+@contextmanager
+def borrowed_engines(directory: Path) -> Iterator[BorrowedEngines]:
+    """Borrow a pair that no other process uses, emptied of what the process before it left there."""
+    with ExitStack() as stack:
+        pair = BorrowedEngines(**json.loads(_lock_one(directory, stack)))
+        _empty(pair)
+        yield pair
+
+
+def _lock_one(directory: Path, stack: ExitStack) -> str:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up:
+        for path in sorted(directory.glob("*.json")):
+            file = stack.enter_context(path.open())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return file.read()
+        time.sleep(0.01)
+    raise TimeoutError(f"all engines of {directory} are in use")
+
+
+def _empty(pair: BorrowedEngines) -> None:
+    with redis.Redis.from_url(pair.urls["REDIS_URL"]) as client:
+        client.flushall()
+    query = "SELECT datname FROM pg_database WHERE datname LIKE 'test_%%' AND datname <> %s"
+    with psycopg.connect(_maintenance(pair.template), autocommit=True) as connection:
+        left = connection.execute(query, [_database(pair.template)]).fetchall()
+    for (name,) in left:
+        drop_database(urlsplit(pair.template)._replace(path=f"/{name}").geturl())
 
 
 def create_database(server: str, template: str | None = None) -> str:

@@ -1,0 +1,1 @@
+"""Mutation testing of the rooms whose bugs lose or delay a change: ``make mutants``."""
