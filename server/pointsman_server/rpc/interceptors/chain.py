@@ -6,8 +6,6 @@ remembers the result: the stages cost their own work and nothing else.
 
 import asyncio
 import inspect
-import logging
-import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -20,6 +18,7 @@ from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import refusal as refusals
+from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath.handler import Shortcut
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -239,7 +238,8 @@ def measure(metrics: Metrics) -> Stage:
 
 
 def record(sample: float) -> Stage:
-    """Log calls: at debug all of them, at info those that failed on our side and a sample of the others."""
+    """Log calls, by the rules of ``AccessLog``."""
+    access_log = AccessLog(sample)
 
     def stage(method: Method, proceed: Handler) -> Handler:
         async def handle(request: Any, context: Context) -> Any:
@@ -251,28 +251,11 @@ def record(sample: float) -> Stage:
                 code = _code(error, context)
                 raise
             finally:
-                if code in OUR_FAULT or (sample and random.random() < sample):  # noqa: S311 - a sample
-                    log.info("call", **_facts(method, code, begun))
-                elif log.is_enabled_for(logging.DEBUG):
-                    log.debug("call", **_facts(method, code, begun))
+                access_log.record(method.name, code, begun, calls.current())
 
         return handle
 
     return stage
-
-
-def _facts(method: Method, code: StatusCode, begun: float) -> dict[str, object]:
-    call = calls.current()
-    return {
-        "method": method.name,
-        "code": code.name,
-        "milliseconds": round((time.perf_counter() - begun) * 1000, 3),
-        "peer": call.peer,
-        "request_id": call.request_id,
-    }
-
-
-OUR_FAULT = frozenset({StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.DATA_LOSS})
 
 
 def translate(*, pushback: bool) -> Stage:
