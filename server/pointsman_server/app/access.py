@@ -1,7 +1,8 @@
 """Who calls, and what they may do: the parts of that, made from the settings, started, and kept fresh."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pointsman_server.adapters.files.policy import PolicyError, load_policy
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
@@ -41,10 +42,15 @@ class Access:
             if self.policy.problem:
                 raise PolicyError(self.policy.problem)
             start_task(stack, "policy", self.policy.run())
-        for name, keys in (("api keys", self.api_keys and self.api_keys.known), ("issuer keys", self._issuer_keys)):
-            if keys:
-                await keys.renew()
-                start_task(stack, name, keys.run())
+        for name, keys in self.keys.items():
+            await keys.renew()
+            start_task(stack, name, keys.run())
+
+    @property
+    def keys(self) -> Mapping[str, Refreshed[Any]]:
+        """What credentials are checked by, by name: empty where nobody is asked for any."""
+        known = {"api keys": self.api_keys and self.api_keys.known, "issuer keys": self._issuer_keys}
+        return {name: keys for name, keys in known.items() if keys}
 
     def _make_policy(self) -> Refreshed[Policy] | None:
         path = self._settings.policy_file

@@ -16,6 +16,7 @@ from pointsman_server.config.settings import ServerRole, Settings, host_and_port
 from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ops.http_server import HttpServer
+from pointsman_server.ops.readiness import Readiness
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
@@ -39,7 +40,7 @@ class App:
         self.settings = settings
         self._prepare = prepare
         self._stack = AsyncExitStack()
-        self._draining = False
+        self._started = False
         self.http_port = 0
 
         self.metrics = Metrics()
@@ -59,7 +60,8 @@ class App:
         self.health = Health()
         self.grpc_server = self._make_grpc_server()
         self.monitor = make_monitor(self.dependencies, self._on_checked)
-        endpoints = Endpoints(self.monitor, self._render_metrics, lambda: self._draining)
+        self.readiness = self._make_readiness()
+        endpoints = Endpoints(self.monitor, self.readiness, self._render_metrics)
         self.http_server = HttpServer(endpoints.application)
         self.running = roles.RunningRoles()
 
@@ -72,6 +74,7 @@ class App:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.readiness.draining = True
         log.info("draining", seconds=self.settings.drain_seconds)
         await self._stack.aclose()
         log.info("stopped")
@@ -92,7 +95,9 @@ class App:
             await self.access.start(self._stack)
             start_task(self._stack, "tally", self.grpc_server.tally.run())
             await self.grpc_server.start()
-            self._stack.push_async_callback(self._drain_grpc)
+            self._stack.push_async_callback(self.grpc_server.drain)
+        self._started = True
+        await self._on_checked(self.monitor)
 
     def _start_roles(self) -> None:
         stack, settings, dependencies, running = self._stack, self.settings, self.dependencies, self.running
@@ -121,9 +126,13 @@ class App:
             raise ListenError(f"cannot listen on {address} (POINTSMAN_HTTP_LISTEN): {error.strerror}") from error
         self._stack.push_async_callback(self.http_server.stop)
 
-    async def _drain_grpc(self) -> None:
-        self._draining = True
-        await self.grpc_server.drain()
+    def _make_readiness(self) -> Readiness:
+        readiness = Readiness(self.monitor)
+        readiness.wait_for("start-up", lambda: self._started)
+        if ServerRole.API in self.settings.roles:
+            for name, keys in self.access.keys.items():
+                readiness.wait_for(name, keys.has_loaded)
+        return readiness
 
     def _make_resolver(self) -> Resolver:
         settings = self.settings
@@ -162,7 +171,9 @@ class App:
         self._on_clock(self.epochs.seen)
 
     async def _on_checked(self, monitor: HealthMonitor) -> None:
-        await self.health.ready(monitor.ready)
+        can_answer = self.readiness.can_answer
+        self.metrics.ready.set(can_answer)
+        await self.health.ready(can_answer)
         await set_gauges(self.metrics, monitor, self.dependencies, self.running)
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:
@@ -197,7 +208,7 @@ def log_address(app: App) -> None:
         http_port=app.http_port,
         transport=app.grpc_server.transport,
         roles=sorted(settings.roles),
-        ready=app.monitor.ready,
+        ready=app.readiness.ready,
     )
 
 

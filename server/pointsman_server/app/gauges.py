@@ -10,7 +10,6 @@ async def set_gauges(
     metrics: Metrics, monitor: HealthMonitor, dependencies: Dependencies, running: RunningRoles
 ) -> None:
     """Set the gauges of the dependencies, and of those roles that run."""
-    metrics.ready.set(monitor.ready)
     for state in monitor.states.values():
         metrics.up.labels(state.name).set(state.up)
     metrics.pool(dependencies.database.stats)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pointsman_server.ops.health_monitor import DependencyState, HealthMonitor
+from pointsman_server.ops.readiness import Readiness
 
 # Renders the metrics in the format that an Accept field asks for; returns them and their media type.
 RenderMetrics = Callable[[str], tuple[bytes, str]]
@@ -24,10 +25,10 @@ class Endpoints:
     gzip.
     """
 
-    def __init__(self, monitor: HealthMonitor, render: RenderMetrics, draining: Callable[[], bool]) -> None:
+    def __init__(self, monitor: HealthMonitor, readiness: Readiness, render: RenderMetrics) -> None:
         self._monitor = monitor
+        self._readiness = readiness
         self._render = render
-        self._draining = draining
         self.application = Starlette(
             routes=[
                 Route("/metrics", self._metrics),
@@ -45,13 +46,12 @@ class Endpoints:
         return Response(body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     async def _ready(self, _request: Request) -> Response:
-        ready = self._monitor.ready and not self._draining()
+        readiness, ready = self._readiness, self._readiness.ready
         status = "degraded" if self._monitor.degraded else "ready"
-        body = {
-            "status": status if ready else "not ready",
-            "draining": self._draining(),
-            "dependencies": {name: _document(state) for name, state in self._monitor.states.items()},
-        }
+        body: dict[str, object] = {"status": status if ready else "not ready", "draining": readiness.draining}
+        if waiting_for := readiness.waiting_for:
+            body["waiting_for"] = waiting_for
+        body["dependencies"] = {name: _document(state) for name, state in self._monitor.states.items()}
         return JSONResponse(body, 200 if ready else 503)
 
     async def _live(self, _request: Request) -> Response:

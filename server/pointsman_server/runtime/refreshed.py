@@ -64,6 +64,9 @@ class Refreshed(Generic[T]):
             raise AccessUnavailable(self._name)
         return self._value
 
+    def has_loaded(self) -> bool:
+        return self._value is not None
+
     @property
     def problem(self) -> str:
         """Why the last renewal failed; empty if it did not."""
@@ -90,10 +93,11 @@ class Refreshed(Generic[T]):
                 await self._renew()
 
     async def run(self) -> None:
-        """Renew for ever."""
+        """Renew until cancelled: every ``interval`` seconds, or every ``least_pause`` while there is no value."""
         while True:
+            pause = self._interval if self.has_loaded() else min(self._interval, self._least_pause)
             # Spread, so that many servers do not ask one in step.
-            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, guards nothing
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, guards nothing
             await self.renew()
 
     async def _renew(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import DependencyDown, HealthMonitor
+from pointsman_server.ops.readiness import Readiness
 from pointsman_server.telemetry.metrics import Metrics
 
 PATHS = ("/metrics", "/health", "/health/ready", "/health/live")
@@ -18,14 +19,14 @@ class Scene:
 
     def __init__(self) -> None:
         self.down: set[str] = set()
-        self.draining = False
         self.metrics = Metrics()
         self.monitor = HealthMonitor(
             {name: self._check(name) for name in ("postgres", "kafka")},
             required=frozenset({"postgres"}),
             changed=self._nothing,
         )
-        endpoints = Endpoints(self.monitor, self.metrics.render, lambda: self.draining)
+        self.readiness = Readiness(self.monitor)
+        endpoints = Endpoints(self.monitor, self.readiness, self.metrics.render)
         transport = httpx.ASGITransport(endpoints.application)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://test")
 
@@ -79,11 +80,20 @@ async def test_a_server_without_what_it_requires_is_not_ready(scene: Scene) -> N
 
 
 async def test_a_draining_server_is_not_ready_and_alive(scene: Scene) -> None:
-    scene.draining = True
+    scene.readiness.draining = True
     response = await scene.ready()
 
     assert (response.status_code, response.json()["draining"]) == (503, True)
     assert (await scene.http.get("/health/live")).json() == {"status": "live"}
+
+
+async def test_a_server_that_still_waits_says_for_what(scene: Scene) -> None:
+    scene.readiness.wait_for("issuer keys", lambda: False)
+    response = await scene.ready()
+
+    body = response.json()
+    assert (response.status_code, body["status"], body["waiting_for"]) == (503, "not ready", ["issuer keys"])
+    assert body["dependencies"]["postgres"]["up"]
 
 
 @pytest.mark.parametrize(

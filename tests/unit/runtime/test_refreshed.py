@@ -150,3 +150,36 @@ async def test_it_renews_by_itself(kept: Refreshed[str], source: Source) -> None
         while source.loads < 3:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.001)
     running.cancel()
+
+
+async def test_while_nothing_is_known_it_tries_again_soon(source: Source) -> None:
+    kept = Refreshed("the keys", source.load, interval=3600, least_pause=0.001)
+    source.problem = "it is not there"
+    await kept.renew()
+    assert not kept.has_loaded()
+    source.problem = ""
+    running = asyncio.create_task(kept.run())
+    async with asyncio.timeout(10):
+        while not kept.has_loaded():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert kept.value == "first"
+
+
+@pytest.mark.parametrize(("known", "pause"), [(True, 100.0), (False, 5.0)])
+async def test_the_pause_is_long_only_once_something_is_known(
+    source: Source, monkeypatch: pytest.MonkeyPatch, known: bool, pause: float
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    kept = Refreshed("the keys", source.load, interval=100, least_pause=5)
+    if known:
+        await kept.renew()
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await kept.run()
+    assert pauses == [pytest.approx(pause, rel=0.2)]
