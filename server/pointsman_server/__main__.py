@@ -270,6 +270,7 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server.adapters import kafka
         from pointsman_server.adapters.files.policy import PolicyError
+        from pointsman_server.adapters.postgres.session import BadDatabaseUrl
         from pointsman_server.app import application
         from pointsman_server.app.grpc_server import ListenError
         from pointsman_server.embedded import EngineError
@@ -283,7 +284,7 @@ def _run(work: Callable[[ModuleType], None], *, with_kafka: bool) -> None:
         work(application)
     except (ListenError, EngineError) as error:
         fail(str(error))
-    except (TransportUnavailable, PolicyError, BadCertificates) as error:
+    except (TransportUnavailable, PolicyError, BadCertificates, BadDatabaseUrl) as error:
         fail(str(error), code=2)
     if with_kafka:
         _leave_stuck_threads()

@@ -23,6 +23,10 @@ from tests.support.waiting import eventually
 
 URL = "https://payments.internal:8443"
 DOWN = "postgresql://u:canary@127.0.0.1:1/d"
+UNREACHABLE = (
+    "PostgreSQL at 127.0.0.1:1 cannot be reached: "
+    'connection to server at "127.0.0.1", port 1 failed: Connection refused'
+)
 
 
 @pytest.fixture
@@ -150,7 +154,7 @@ def test_a_database_that_is_down_is_named(database_url):
 
     for done in (down, audit_down):
         assert done.returncode == 1
-        assert done.stderr == "pointsman-server: PostgreSQL at 127.0.0.1:1 cannot be reached\n"
+        assert done.stderr == f"pointsman-server: {UNREACHABLE}\n"
 
 
 def test_a_database_without_the_schema_is_named(engines):
@@ -170,5 +174,5 @@ def test_without_the_store_the_log_verifies_and_how_far_it_is_stays_unknown(data
 
     assert done.returncode == 0, done.stderr
     assert "2 rows, revisions 1 to 2" in done.stdout
-    assert "not known: PostgreSQL at 127.0.0.1:1 cannot be reached" in done.stdout
+    assert f"not known: {UNREACHABLE}" in done.stdout
     assert "canary" not in done.stdout + done.stderr

@@ -51,7 +51,7 @@ def test_migrate_says_when_the_database_is_down():
     done = run("pointsman-server", "migrate", DATABASE_URL="postgresql://u:canary@127.0.0.1:1/d")
 
     assert done.returncode == 1
-    assert "PostgreSQL cannot be reached" in done.stderr
+    assert "PostgreSQL at 127.0.0.1:1 cannot be reached" in done.stderr
     assert "canary" not in done.stderr
 
 

@@ -20,6 +20,7 @@ from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.mutations import Create
 from tests.support.fakes import MemoryCache, Wire
 
+ENDED = "terminating connection due to administrator command"
 KEY = RouteKey("team-a", "payments", "prod", "v1")
 LONG = 60.0  # nothing here takes as long: what waits for it fails
 
@@ -102,11 +103,11 @@ async def run(database: Database, statement: str) -> None:
     ("statement", "cause", "explanation"),
     [
         ("SELECT * FROM nowhere", psycopg.errors.UndefinedTable, "has no schema: run `pointsman-server migrate`"),
-        ("SELECT pg_terminate_backend(pg_backend_pid())", psycopg.errors.AdminShutdown, "cannot be reached"),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", psycopg.errors.AdminShutdown, f"cannot be reached: {ENDED}"),
         (
             "SET default_transaction_read_only = on; COMMIT; UPDATE relay SET revision = 1",
             psycopg.errors.ReadOnlySqlTransaction,
-            "cannot be reached",
+            "is read-only",
         ),
         (
             "SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)",
@@ -200,7 +201,8 @@ async def test_a_database_that_never_answered_is_unavailable_not_busy(unused_tcp
     await database.open()
     with pytest.raises(StoreUnavailable) as raised:
         await PostgresStore(database).clock()
-    assert database.explain(raised.value) == "cannot be reached"
+    refused = f'connection to server at "127.0.0.1", port {unused_tcp_port} failed: Connection refused'
+    assert database.explain(raised.value) == f"cannot be reached: {refused}"
     with pytest.raises(StoreUnavailable):
         await database.dedicated()
     await database.close()

@@ -1,28 +1,56 @@
-"""The pool of connections, and the translation of the driver's errors."""
+"""The pool of connections to one database, and the translation of the driver's errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import datetime
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from pointsman_server.adapters.postgres.connection import Connection, Rows, Step
+from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step, array
+from pointsman_server.adapters.postgres.session import (
+    BEGIN_SESSION,
+    BadDatabaseUrl,
+    UnsuitableDatabase,
+    address,
+    check_encoding,
+    parse_url,
+    session_settings,
+    to_conninfo,
+    to_line,
+)
 from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 
+__all__ = ["BadDatabaseUrl", "Database"]
+
 Pool = AsyncConnectionPool[Connection]
-# The schema is not there, or that of a version before.
+# The tables are missing, or are those of an earlier version.
 OldSchema = psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn
 
-AWAY_SECONDS = 0.25
+UNREACHABLE_WAIT_SECONDS = 0.25
+# A failover that shows by no error (a name that now means another server) is noticed after this time at the latest.
+LIFETIME_SECONDS = 300.0
+# While a database stays read-only, its connections are replaced no more often than this.
+RECONNECT_SECONDS = 2.0
+# Classes and codes of SQLSTATE by which a server says that this session is over: connection exception, shut down,
+# crashed, starting up, database dropped, idle too long.
+SESSION_ENDED = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
+
+BEGIN = Statement("begin_session", BEGIN_SESSION)
 
 
 class Database:
     """Connections to one database, each operation bounded by ``timeout`` seconds.
 
-    ``failed`` is called once for every operation that the database could not do.
+    ``failed`` is called once for every operation that the database could not do. A connection is replaced after
+    ``lifetime`` seconds.
+
+    After a failover open connections may stay with the old server, which goes on answering. All of them are replaced
+    when one says that it takes no writes or that its session is over, and when a new one reaches another server.
+
+    Raises BadDatabaseUrl.
     """
 
     def __init__(
@@ -32,35 +60,38 @@ class Database:
         pool_min: int = 2,
         pool_max: int = 10,
         timeout: float = 3.0,
+        lifetime: float = LIFETIME_SECONDS,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
+        parameters = parse_url(url)
+        self.address = address(parameters)
+        self.server: datetime | None = None
         self._timeout = timeout
-        self._url = self._conninfo(url)
+        self._conninfo = to_conninfo(parameters, timeout)
         self._failed = failed
-        self._reachable: bool | None = None  # not known yet
+        self._reachable: bool | None = None  # None: not known yet
+        self._connect_error: Exception | None = None
+        self._reconnected_at = float("-inf")
+        settings = session_settings(timeout)
+        self._begin = Step(BEGIN, [array(list(settings)), array(list(settings.values()))])
         self._pool: Pool = AsyncConnectionPool(
-            self._url,
+            self._conninfo,
+            kwargs={"begin": self._begin_session, "on_failure": self._connect_failed},
             min_size=pool_min,
             max_size=pool_max,
             timeout=timeout,
+            max_lifetime=lifetime,
             reconnect_timeout=1,
             max_waiting=pool_max * 20,
             connection_class=Connection,
             open=False,
         )
 
-    @property
-    def address(self) -> str:
-        """Host and port, for messages: never the password."""
-        parts = conninfo_to_dict(self._url)
-        return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
-
     async def open(self) -> None:
         """Start connecting in the background; operations wait for a connection up to their timeout."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._pool.close()
 
     def stats(self) -> dict[str, int]:
@@ -71,17 +102,19 @@ class Database:
     async def connection(self, *, statements: int = 1) -> AsyncIterator[Connection]:
         """Lend a connection; it commits when the block ends and rolls back when the block raises.
 
-        The block may take the time of ``statements`` that each need all of theirs.
-
-        Raises StoreUnavailable or Overloaded, as the ports say.
+        The block may take the time of ``statements`` statements. Raises StoreUnavailable or Overloaded.
         """
         with self.translated():
-            async with (
-                asyncio.timeout(self._timeout * statements + 1),
-                self._pool.connection(self._patience) as connection,
-            ):
-                self._reachable = True
-                yield connection
+            try:
+                async with (
+                    asyncio.timeout(self._timeout * statements + 1),
+                    self._pool.connection(self._patience) as connection,
+                ):
+                    self._reachable = True
+                    yield connection
+            except psycopg.Error as error:
+                await self._reconnect_after(error)
+                raise
 
     async def exchange(self, *steps: Step) -> list[Rows]:
         """Send statements that need no transaction around them, as ``Connection.exchange`` does.
@@ -93,30 +126,46 @@ class Database:
                 connection = await self._pool.getconn(self._patience)
                 self._reachable = True
                 try:
-                    return await connection.exchange(*steps)
+                    return await self._exchange(connection, steps)
                 finally:
                     await self._pool.putconn(connection)
 
-    @property
-    def _patience(self) -> float:
-        # While the database is away nobody waits long for it: the attempt itself makes the pool connect again.
-        return min(self._timeout, AWAY_SECONDS) if self._reachable is False else self._timeout
-
     async def dedicated(self) -> Connection:
-        """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it."""
+        """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it.
+
+        Raises StoreUnavailable.
+        """
         with self.translated():
-            return await Connection.connect(self._url, autocommit=True)
+            return await Connection.connect(
+                self._conninfo, autocommit=True, begin=self._begin_session, on_failure=self._connect_failed
+            )
+
+    async def exchange_on(self, connection: Connection, *steps: Step) -> list[Rows]:
+        """Send statements on a dedicated connection, bounded and translated as ``exchange`` is."""
+        with self.translated():
+            async with asyncio.timeout(self._timeout + 1):
+                return await self._exchange(connection, steps)
+
+    async def reconnect(self) -> None:
+        """Replace every connection of the pool, those in use when they are returned.
+
+        Does nothing within RECONNECT_SECONDS of the last time.
+        """
+        now = time.monotonic()
+        if now - self._reconnected_at >= RECONNECT_SECONDS:
+            self._reconnected_at = now
+            await self._pool.drain()
 
     def translated(self) -> "_Translation":
         """Raise what the ports promise instead of what the driver raises, which stays the ``__cause__``."""
         return _Translation(self)
 
     def translate(self, error: BaseException) -> Exception | None:
-        """Say what an error of the driver means in the terms of the ports; None when it is none of ours."""
+        """Return the error of the ports for an error of the driver; None when it is not about the database."""
         if isinstance(error, TooManyRequests | psycopg.errors.TooManyConnections):
             return Overloaded("store_connections")
         if isinstance(error, PoolTimeout):
-            # The pool says the same when all its connections are busy and when it can make none.
+            # The pool raises this both when all connections are busy and when it can open none.
             if self._reachable:
                 return Overloaded("store_connections")
             self._reachable = False
@@ -131,32 +180,69 @@ class Database:
         return None
 
     def explain(self, error: BaseException) -> str:
-        """Say in words why an operation failed, and what to do."""
+        """Say why an operation failed and what to do; the text continues "PostgreSQL at …"."""
         cause = error.__cause__
+        if isinstance(cause, PoolTimeout) and not isinstance(error, Overloaded):
+            cause = self._connect_error
+        if isinstance(cause, UnsuitableDatabase):
+            return str(cause)
         if isinstance(cause, OldSchema):
             return "has no schema: run `pointsman-server migrate`"
+        if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+            return "is read-only"
         if isinstance(error, Overloaded):
             return "has no free connection in the pool"
-        if isinstance(cause, psycopg.errors.QueryCanceled):
+        if isinstance(cause, psycopg.errors.QueryCanceled | TimeoutError):
             return f"does not answer within {self._timeout:g} s"
+        if isinstance(cause, psycopg.Error):
+            return f"cannot be reached: {to_line(cause)}"
         return "cannot be reached"
 
     def count_failure(self) -> None:
-        """Tell the metrics."""
         self._failed()
 
-    def _conninfo(self, url: str) -> str:
-        milliseconds = int(self._timeout * 1000)
-        # What the URL itself says wins.
-        ours: dict[str, Any] = {
-            "application_name": "pointsman",
-            "connect_timeout": str(max(2, int(self._timeout))),
-            "tcp_user_timeout": str(milliseconds),
-            # A server that stops in the middle of a transaction may hold the clock, for which all others wait.
-            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
-            " -c default_transaction_isolation=read\\ committed -c jit=off",
-        }
-        return make_conninfo(**(ours | conninfo_to_dict(url)))
+    @property
+    def _patience(self) -> float:
+        # While the database is unreachable no call waits long: asking the pool already makes it connect again.
+        return min(self._timeout, UNREACHABLE_WAIT_SECONDS) if self._reachable is False else self._timeout
+
+    async def _begin_session(self, connection: Connection) -> None:
+        """Set our settings. Raises UnsuitableDatabase, and the driver's errors."""
+        try:
+            async with asyncio.timeout(self._timeout + 1):
+                (((encoding, server, _),),) = await connection.exchange(self._begin)
+        except TimeoutError as error:
+            # The pool goes on after an error of the driver.
+            raise psycopg.errors.ConnectionTimeout(f"no answer within {self._timeout:g} s") from error
+        check_encoding(encoding)
+        connection.server = server
+        self._connect_error = None
+        before, self.server = self.server, server
+        if before not in (None, server):
+            await self.reconnect()
+
+    def _connect_failed(self, error: Exception) -> None:
+        self._connect_error = error
+
+    async def _exchange(self, connection: Connection, steps: Sequence[Step]) -> list[Rows]:
+        try:
+            return await connection.exchange(*steps)
+        except psycopg.Error as error:
+            await self._reconnect_after(error)
+            raise
+
+    async def _reconnect_after(self, error: psycopg.Error) -> None:
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or _ended_session(error):
+            await self.reconnect()
+
+
+def _ended_session(error: psycopg.Error) -> bool:
+    if error.sqlstate:
+        return error.sqlstate.startswith(SESSION_ENDED)
+    # Not from the server: the connection is lost, or the pool has none to lend.
+    return isinstance(error, psycopg.OperationalError) and not isinstance(
+        error, PoolTimeout | PoolClosed | TooManyRequests
+    )
 
 
 class _Translation:

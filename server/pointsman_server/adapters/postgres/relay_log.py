@@ -1,13 +1,15 @@
-"""``ports.RelayLog`` on PostgreSQL: leadership is a session's advisory lock, waking is NOTIFY."""
+"""``ports.RelayLog`` on PostgreSQL: leadership is a session's advisory lock, and NOTIFY wakes the leader."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pointsman_server.adapters.postgres.connection import Connection, Statement, Step
+import psycopg
+
+from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
-from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL
+from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL, READ_ONLY
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.broker import RelayState
 
@@ -22,10 +24,13 @@ SELECT {CHANGE_COLUMNS} FROM route_changes
 """,
 )
 
-# A leader that was paused, lost its session and woke up must not move the progress back.
+# The WHERE: a leader that was paused and lost its session must not move the progress back.
 PUBLISHED = Statement("published", "UPDATE relay SET revision = $1::bigint WHERE revision < $1::bigint")
-# Progress that a crash of the database takes back is a repetition, as it is when the relay dies: no need for the disk.
-RELAXED = "SET synchronous_commit = off"
+
+TRY_LOCK = Step(Statement("try_lock", f"SELECT pg_try_advisory_lock({LOCK})"))
+# Progress that a crash of the database loses is published again, as when the relay dies: no need to wait for the disk.
+ASYNCHRONOUS_COMMIT = Step(Statement("asynchronous_commit", "SET synchronous_commit = off"))
+LISTEN = Step(Statement("listen", f"LISTEN {NOTIFY_CHANNEL}"))
 
 STATE = """
 SELECT relay.revision, clock.revision,
@@ -36,7 +41,7 @@ SELECT relay.revision, clock.revision,
 
 
 class PostgresRelayLog:
-    """The outbox that ``route_changes`` is."""
+    """``ports.RelayLog``: the table ``route_changes`` is the outbox."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,11 +51,9 @@ class PostgresRelayLog:
         """See RelayLog.lead."""
         connection = await self._database.dedicated()
         try:
-            with self._database.translated():
-                await _become_leader(connection)
-                await connection.execute(RELAXED)
-                await connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
-            yield PostgresLeadership(self._database, connection)
+            leadership = PostgresLeadership(self._database, connection)
+            await leadership.begin()
+            yield leadership
         finally:
             await connection.close()
 
@@ -61,29 +64,41 @@ class PostgresRelayLog:
         return RelayState(*row) if row else RelayState(0, 0, 0.0)
 
     async def rewind(self, revision: int) -> None:
-        """Publish again everything after ``revision``: for a broker that lost what it had."""
+        """Publish again everything after ``revision``, for a broker that lost messages."""
         async with self._database.connection() as connection:
             await connection.execute("UPDATE relay SET revision = least(revision, %s)", [revision])
 
 
 class PostgresLeadership:
-    """``ports.Leadership``: its session holds the lock, so every statement fails once that is lost."""
+    """``ports.Leadership``: its session holds the lock, so every statement fails once the lock is lost.
+
+    The lock is of one server. So each operation also fails once that server takes no writes, or once the pool has
+    reached another one: after a failover the old server may still answer and grant its lock.
+    """
 
     def __init__(self, database: Database, connection: Connection) -> None:
         self._database = database
         self._connection = connection
 
+    async def begin(self) -> None:
+        """Wait for the lock, then listen. Raises StoreUnavailable."""
+        # Tried in a loop: a session that waits inside the database holds a snapshot, which blocks index builds.
+        while True:
+            (((is_leader,),),) = await self._exchange(TRY_LOCK)
+            if is_leader:
+                break
+            await asyncio.sleep(STANDBY_SECONDS)
+        await self._exchange(ASYNCHRONOUS_COMMIT, LISTEN)
+
     async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
         """See Leadership.unpublished."""
         steps = [Step(PUBLISHED, [str(published)])] if published else []
-        with self._database.translated():
-            *_, rows = await self._connection.exchange(*steps, Step(UNPUBLISHED, [str(limit)]))
-            return [change_from_row(row) for row in rows]
+        *_, rows = await self._exchange(*steps, Step(UNPUBLISHED, [str(limit)]))
+        return [change_from_row(row) for row in rows]
 
     async def published(self, revision: int) -> None:
         """See Leadership.published."""
-        with self._database.translated():
-            await self._connection.exchange(Step(PUBLISHED, [str(revision)]))
+        await self._exchange(Step(PUBLISHED, [str(revision)]))
 
     async def wait(self, seconds: float) -> None:
         """See Leadership.wait."""
@@ -91,11 +106,11 @@ class PostgresLeadership:
             async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
 
-
-async def _become_leader(connection: Connection) -> None:
-    # Tried in a loop: a session that waits inside the database holds a snapshot, which blocks index builds.
-    while True:
-        row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])).fetchone()
-        if row and row[0]:
-            return
-        await asyncio.sleep(STANDBY_SECONDS)
+    async def _exchange(self, *steps: Step) -> list[Rows]:
+        read_only, *rows = await self._database.exchange_on(self._connection, READ_ONLY, *steps)
+        with self._database.translated():
+            if read_only[0][0]:
+                raise psycopg.errors.ReadOnlySqlTransaction("the relay's session takes no writes")
+            if self._connection.server != self._database.server:
+                raise psycopg.OperationalError("the relay's session is with a server that was replaced")
+        return rows

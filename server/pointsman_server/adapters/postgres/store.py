@@ -44,8 +44,13 @@ SELECT clock.epoch::text, clock.revision, r.url, r.active, r.labels, r.revision,
 
 CLOCK = Step(Statement("clock", "SELECT epoch, revision FROM clock"))
 
-# Whoever holds the row of the clock writes alone: commit order is revision order, and nobody else's mutation can come
-# between what was read and what is written. The time is read when the lock is there, so it follows the revisions.
+# Whether the server takes no writes: a standby, or set so.
+READ_ONLY = Step(
+    Statement("read_only", "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
+)
+
+# Only one transaction at a time holds the row of the clock: commit order is revision order, and no other mutation comes
+# between its reads and its writes. The time is read once the lock is held, so it follows the revisions.
 LOCK = Step(
     Statement(
         "lock",
@@ -56,7 +61,7 @@ SELECT epoch, revision, clock_timestamp() FROM held
     )
 )
 
-# Statements of their own, after the lock: under READ COMMITTED they see everything that was committed before it.
+# Separate statements, after the lock: under READ COMMITTED they see everything that was committed before it.
 READ = Statement(
     "read",
     f"""
@@ -188,14 +193,14 @@ class PostgresStore:
         return Clock(str(epoch), revision)
 
     async def read_only(self) -> bool:
-        """Say whether the database takes no writes: a standby, or set so."""
-        sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
-        async with self._database.connection() as connection:
-            ((answer,),) = await _all(connection, sql, [])
-        return bool(answer)
+        """Return whether the database takes no writes; then the pool reconnects, in case another server does."""
+        (((read_only,),),) = await self._database.exchange(READ_ONLY)
+        if read_only:
+            await self._database.reconnect()
+        return bool(read_only)
 
     async def forget_requests(self, older_than_seconds: float) -> int:
-        """Drop remembered outcomes by age; returns how many."""
+        """Delete remembered outcomes by age; return how many."""
         self._queried("forget_requests")
         sql = "DELETE FROM requests WHERE created_at < now() - make_interval(secs => %s)"
         async with self._database.connection() as connection:
@@ -212,16 +217,16 @@ class PostgresTransaction:
 
     async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock."""
-        families = {(one.key.tenant, one.key.service, one.key.env) for one in asked if one.family}
-        ids = {(one.key.tenant, one.intent.request_id) for one in asked if one.intent.request_id}
-        reads = [Step(READ, _transposed({one.key for one in asked}))]
+        families = {(scope.key.tenant, scope.key.service, scope.key.env) for scope in asked if scope.family}
+        ids = {(scope.key.tenant, scope.intent.request_id) for scope in asked if scope.intent.request_id}
+        reads = [Step(READ, _transposed({scope.key for scope in asked}))]
         reads += [Step(READ_FAMILIES, _transposed(families))] if families else []
         finds = [Step(FIND_REQUESTS, _transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *finds)
         ((epoch, revision, moment),) = held
         routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
         requests = {row[:2]: row[2:] for rows in read[len(reads) :] for row in rows}
-        remembered = [_remembered(one, requests.get((one.key.tenant, one.intent.request_id))) for one in asked]
+        remembered = [_remembered(scope, requests.get((scope.key.tenant, scope.intent.request_id))) for scope in asked]
         return LockedState(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
@@ -229,7 +234,7 @@ class PostgresTransaction:
         self._changes, self._remembered = changes, remembered
 
     async def end(self) -> None:
-        """Write what was recorded and commit; where nothing was, there is nothing to flush to the disk."""
+        """Write what was recorded and commit; without a record, roll back, which flushes nothing to the disk."""
         steps = [Step(RECORD, _record_values(self._changes))] if self._changes else []
         if self._remembered:
             remembered = [_remembered_to_json(one) for one in self._remembered]
@@ -243,7 +248,7 @@ def _snapshot(key: RouteKey, epoch: str, as_of: int, url: str | None, *rest: Any
 
 
 class _Where:
-    """A WHERE clause in the making: its text holds only what this module wrote, its values go as parameters."""
+    """Builds a WHERE clause. Its text comes from this module alone; values are sent as parameters."""
 
     def __init__(self) -> None:
         self._terms: list[str] = []
@@ -303,14 +308,14 @@ def _remembered_to_json(remembered: StoredOutcome) -> dict[str, Any]:
     }
 
 
-def _remembered(asked: MutationScope, row: Sequence[Any] | None) -> StoredOutcome | None:
+def _remembered(scope: MutationScope, row: Sequence[Any] | None) -> StoredOutcome | None:
     if row is None:
         return None
     fingerprint, route, revision = row
-    # That of another request is of no use but for its fingerprint; an import keeps something else than a route.
-    same = bytes(fingerprint) == asked.intent.fingerprint
-    outcome = Outcome(route_from_json(asked.key, route) if same else None, revision)
-    return StoredOutcome(asked.key.tenant, asked.intent.request_id, bytes(fingerprint), outcome)
+    # Of another request only the fingerprint is needed; that of an import has no route.
+    same = bytes(fingerprint) == scope.intent.fingerprint
+    outcome = Outcome(route_from_json(scope.key, route) if same else None, revision)
+    return StoredOutcome(scope.key.tenant, scope.intent.request_id, bytes(fingerprint), outcome)
 
 
 async def _all(connection: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -1,0 +1,103 @@
+"""A PostgreSQL cluster of one test: with a superuser, with standbys, and to be stopped, promoted and started again."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from pointsman_server.embedded.engines import Postgres, Site
+
+PATIENCE_SECONDS = 60.0
+
+
+class Cluster(Postgres):
+    """A cluster in ``directory``, reached without a password; ``url`` is of the role ``pointsman``."""
+
+    access = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "logs").mkdir(exist_ok=True)
+        lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR)
+        super().__init__(Site(directory, lock, durable=False))
+        self.cluster = directory / "postgres"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://pointsman@127.0.0.1:{self.port}/pointsman"
+
+    def answer(self) -> tuple[str, str] | None:
+        """A standby that takes reads has another word in the file."""
+        status = self.cluster / "postmaster.pid"
+        lines = status.read_text().splitlines() if status.exists() else []
+        return ("DATABASE_URL", self.url) if len(lines) >= 8 and lines[7].strip() in ("ready", "standby") else None
+
+    def run_sql(self, sql: str) -> list[tuple[object, ...]]:
+        """Run a statement as the superuser, and return its rows."""
+        with psycopg.connect(self.url, user="postgres", autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def begin(self) -> None:
+        """Start, and wait until it answers."""
+        self.start()
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while self.ready() is None:
+            if time.monotonic() > give_up:
+                raise self.failure("does not answer")
+            time.sleep(0.02)
+
+    def refuse_writes(self) -> None:
+        """Turn read-only, and keep every connection."""
+        self.run_sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        self.run_sql("SELECT pg_reload_conf()")
+
+    def clone(self, primary: "Cluster") -> None:
+        """Become a standby of ``primary``, as a copy of it; not started yet."""
+        command = [str(primary.bin / "pg_basebackup"), "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres"]
+        subprocess.run([*command, "-D", str(self.cluster), "-c", "fast", "--no-sync"], check=True, capture_output=True)
+        self.follow(primary)
+        if os.geteuid() == 0:
+            owner = primary.cluster.stat()
+            for path in (self.cluster, *self.cluster.rglob("*")):
+                shutil.chown(path, owner.st_uid, owner.st_gid)
+
+    def follow(self, primary: "Cluster") -> None:
+        """Be a standby of ``primary`` from the next start on."""
+        with (self.cluster / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres'\n")
+        (self.cluster / "standby.signal").touch()
+
+    def promote(self, old_primary: "Cluster | None" = None) -> None:
+        """Become a primary, once everything that ``old_primary`` wrote is here."""
+        if old_primary:
+            ((end,),) = old_primary.run_sql("SELECT pg_current_wal_lsn()")
+            give_up = time.monotonic() + PATIENCE_SECONDS
+            while not self.run_sql(f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{end}'"):
+                if time.monotonic() > give_up:
+                    raise self.failure("does not catch up")
+                time.sleep(0.02)
+        self.run_sql("SELECT pg_promote()")
+
+    def close(self) -> None:
+        self.stop()
+        os.close(self.site.lock)
+
+
+@contextmanager
+def primary_and_standby(directory: Path) -> Iterator[tuple[Cluster, Cluster]]:
+    """Run a primary and a streaming standby of it."""
+    primary, standby = Cluster(directory / "first"), Cluster(directory / "second")
+    try:
+        primary.begin()
+        standby.clone(primary)
+        standby.begin()
+        yield primary, standby
+    finally:
+        standby.close()
+        primary.close()
