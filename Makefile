@@ -94,7 +94,7 @@ lint-stubs: protos
 
 .PHONY: lint-docs
 lint-docs: setup
-	@$(BIN)/python -m tests.support.readme --check
+	@$(BIN)/python -m tests.support.reference --check
 
 .PHONY: lint-pins
 lint-pins: setup | $(UV)
@@ -115,8 +115,8 @@ protos: image ## Generate the Python stubs from protos/.
 	@touch $@
 
 .PHONY: docs
-docs: setup ## Write the generated parts of the README.
-	@$(BIN)/python -m tests.support.readme --write
+docs: setup ## Write the generated tables of docs/reference.
+	@$(BIN)/python -m tests.support.reference --write
 
 UPGRADE ?= --upgrade
 .PHONY: lock

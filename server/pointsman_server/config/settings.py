@@ -2,7 +2,7 @@
 
 ``load`` builds the one frozen ``Settings`` from the environment and from flags. ``Settings()`` never looks at the
 environment: it is all defaults, which is what tests want. ``python -m pointsman_server.config.settings`` prints the
-table of the README.
+table of docs/reference.
 """
 
 import os
@@ -528,7 +528,7 @@ def describe() -> list[Description]:
 
 
 def markdown() -> str:
-    """Render the table of settings that stands in the README."""
+    """Render the table of settings of docs/reference/settings.md."""
     rows = ["| variable | default | allowed | what it is |", "|---|---|---|---|"]
     rows += [
         f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.allowed} | {row.description} |"

@@ -31,6 +31,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/api.md",
+    "docs/architecture.md",
     "docs/operating.md",
     "docs/access.md",
     "docs/security.md",

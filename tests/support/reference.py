@@ -1,7 +1,7 @@
-"""The parts of README.md that the code knows better: the tables of settings, errors and metrics.
+"""The tables of docs/reference that the code knows better: settings, errors and metrics.
 
-``python -m tests.support.readme --write`` (``make docs``) fills them in, ``--check`` (``make lint``) compares. Each
-lies between ``<!-- name -->`` and ``<!-- /name -->``.
+``python -m tests.support.reference --write`` (``make docs``) fills them in, ``--check`` (``make lint``) compares. Each
+stands in the page of its name, between ``<!-- name -->`` and ``<!-- /name -->``.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
 from pointsman_server.telemetry.metrics import Metrics
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 # What a caller does about each reason. An error without a line here cannot be documented, and fails the build.
 WHAT_TO_DO = {
@@ -44,7 +44,7 @@ WAITS = {"RATE_LIMITED": "until the call is within it"}
 
 
 class OutOfDate(Exception):
-    """A generated part cannot be found, or is not what the code says; the text says which, and what to do."""
+    """A table cannot be found, or is not what the code says; the text says which, and what to do."""
 
 
 def errors_table() -> str:
@@ -82,52 +82,55 @@ def metrics_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-PARTS: Mapping[str, Callable[[], str]] = {
+TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings.markdown,
     "errors": errors_table,
     "metrics": metrics_table,
 }
 
 
-def filled(text: str) -> str:
-    """Return ``text`` with every part as the code says. Raises OutOfDate when a pair of markers is missing."""
-    for name, render in PARTS.items():
-        text = text.replace(_part(text, name), f"<!-- {name} -->\n{render()}<!-- /{name} -->")
-    return text
+def filled(name: str, page: str) -> str:
+    """Return ``page`` with its table as the code says. Raises OutOfDate when a marker is missing."""
+    return page.replace(_table(name, page), f"<!-- {name} -->\n{TABLES[name]()}<!-- /{name} -->")
 
 
-def check(text: str) -> None:
-    """Raise OutOfDate, naming every part of ``text`` that is not what the code says."""
-    stale = [name for name in PARTS if _part(text, name) != _part(filled(text), name)]
-    if stale:
-        raise OutOfDate(f"README.md is out of date ({', '.join(stale)}): run `make docs`")
+def check(name: str, page: str) -> None:
+    """Raise OutOfDate if the table of ``page`` is not what the code says."""
+    if page != filled(name, page):
+        raise OutOfDate(f"docs/reference/{name}.md is out of date: run `make docs`")
 
 
-def _part(text: str, name: str) -> str:
-    """Find a part, its markers included."""
-    found: list[str] = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, re.DOTALL)
+def _table(name: str, page: str) -> str:
+    """Find the table, its markers included."""
+    found: list[str] = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", page, re.DOTALL)
     if len(found) != 1:
-        raise OutOfDate(f"README.md must have one part between <!-- {name} --> and <!-- /{name} -->")
+        raise OutOfDate(f"docs/reference/{name}.md must have one part between <!-- {name} --> and <!-- /{name} -->")
     return found[0]
 
 
-def main(arguments: list[str] | None = None, readme: Path = README) -> int:
-    """Fill in or compare; 1 when they differ."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.readme", description=__doc__)
+def main(arguments: list[str] | None = None, directory: Path = REFERENCE) -> int:
+    """Fill in or compare; 1 when a page differs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.reference", description=__doc__)
     mode = parser.add_mutually_exclusive_group(required=True)
-    mode.add_argument("--write", action="store_true", help="fill in the parts")
-    mode.add_argument("--check", action="store_true", help="fail when a part is not what the code says")
+    mode.add_argument("--write", action="store_true", help="fill in the tables")
+    mode.add_argument("--check", action="store_true", help="fail when a table is not what the code says")
     options = parser.parse_args(arguments)
-    text = readme.read_text()
+    problems = [problem for name in TABLES if (problem := _done(name, directory / f"{name}.md", write=options.write))]
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    return 1 if problems else 0
+
+
+def _done(name: str, path: Path, *, write: bool) -> str:
+    """Write or check one page; returns what is wrong with it."""
+    page = path.read_text()
     try:
-        if options.write:
-            readme.write_text(filled(text))
+        if write:
+            path.write_text(filled(name, page))
         else:
-            check(text)
+            check(name, page)
     except OutOfDate as problem:
-        sys.stderr.write(f"{problem}\n")
-        return 1
-    return 0
+        return str(problem)
+    return ""
 
 
 if __name__ == "__main__":
