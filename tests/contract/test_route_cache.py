@@ -46,8 +46,8 @@ class Harness:
     def __init__(self, cache: RouteCache) -> None:
         self.cache = cache
 
-    async def get(self, key: RouteKey = K1, token: str = READER) -> Lookup:
-        (found,) = await self.cache.get([key], token)
+    async def get(self, key: RouteKey = K1, owner: str = READER) -> Lookup:
+        (found,) = await self.cache.get([key], owner)
         return found
 
     async def hold(self, *snapshots: Snapshot) -> None:
@@ -241,17 +241,17 @@ async def test_a_value_as_old_as_the_cached_one_does_not_replace_it(harness: Har
 
 
 async def test_the_second_to_ask_is_not_leased(harness: Harness) -> None:
-    assert await harness.get(token="first") == LEASED
-    assert await harness.get(token="second") == MISS
-    assert await harness.get(token="first") == MISS
+    assert await harness.get(owner="first") == LEASED
+    assert await harness.get(owner="second") == MISS
+    assert await harness.get(owner="first") == MISS
 
 
 async def test_only_the_holder_of_the_lease_fills(harness: Harness) -> None:
-    await harness.get(token="first")
-    await harness.get(token="second")
+    await harness.get(owner="first")
+    await harness.get(owner="second")
     await harness.cache.fill([at(5)], "second")
     await harness.cache.fill([at(5)], "")
-    assert await harness.get(token="second") == MISS
+    assert await harness.get(owner="second") == MISS
     await harness.cache.fill([at(4)], "first")
     assert await harness.get() == hit(at(4))
 
@@ -269,7 +269,7 @@ async def test_the_lease_of_one_key_fills_no_other(harness: Harness) -> None:
 
 
 async def test_a_lease_fills_once(harness: Harness) -> None:
-    await harness.get(token="first")
+    await harness.get(owner="first")
     await harness.cache.fill([at(5)], "first")
     await harness.evict(K1)
     await harness.cache.fill([at(5)], "first")
@@ -277,15 +277,15 @@ async def test_a_lease_fills_once(harness: Harness) -> None:
 
 
 async def test_a_lease_ends_by_itself_when_its_holder_dies(harness: Harness) -> None:
-    await harness.get(token="dead")
+    await harness.get(owner="dead")
     assert 0 < await harness.lapse(K1) <= LIFETIMES.lease
-    assert await harness.get(token="next") == LEASED
+    assert await harness.get(owner="next") == LEASED
     await harness.cache.fill([at(5)], "dead")
     assert await harness.get() == MISS
 
 
 async def test_the_announcement_of_a_write_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.cache.mark([K1], "writer")
     await harness.cache.fill([at(5)], "reader")
     await harness.lapse(K1)
@@ -293,39 +293,39 @@ async def test_the_announcement_of_a_write_ends_the_lease(harness: Harness) -> N
 
 
 async def test_a_finished_write_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await settle(harness.cache, at(6))
     await harness.cache.fill([at(5)], "reader")
     assert await harness.get() == hit(at(6))
 
 
 async def test_a_write_that_could_not_be_announced_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.cache.settle([at(6)], "writer")
     await harness.cache.fill([at(5)], "reader")
     assert await harness.get() == LEASED
 
 
 async def test_a_consumed_write_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.cache.consume([at(6)])
     await harness.cache.fill([at(5)], "reader")
     assert await harness.get() == LEASED
 
 
 async def test_eviction_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.evict(K1)
     await harness.cache.fill([at(5)], "reader")
     assert await harness.get() == LEASED
 
 
 async def test_a_flush_or_restart_ends_the_lease(harness: Harness) -> None:
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.flush()
-    assert await harness.get(token="next") == LEASED
+    assert await harness.get(owner="next") == LEASED
     await harness.cache.fill([at(5)], "reader")
-    assert await harness.get(token="another") == MISS
+    assert await harness.get(owner="another") == MISS
     await harness.cache.fill([at(6)], "next")
     assert await harness.get() == hit(at(6))
 
@@ -409,7 +409,7 @@ async def test_settle_with_a_lost_mark_drops_the_key(harness: Harness) -> None:
     """Who lost the mark may have been filled since from before the commit."""
     await harness.cache.mark([K1], "writer")
     await harness.flush()
-    await harness.get(token="reader")
+    await harness.get(owner="reader")
     await harness.cache.fill([at(5)], "reader")
     await harness.cache.settle([at(6)], "writer")
     assert await harness.get() == LEASED
@@ -707,20 +707,20 @@ class NaiveCache:
         self.redis = redis
         self.values: dict[bytes, Snapshot] = {}
 
-    async def get(self, keys: list[RouteKey], _token: str) -> list[Lookup]:
+    async def get(self, keys: list[RouteKey], _owner: str) -> list[Lookup]:
         found = await self.redis.mget([f"naive:{key}" for key in keys])
         return [Lookup(self.values[bytes(value)]) if isinstance(value, bytes) else LEASED for value in found]
 
-    async def fill(self, snapshots: list[Snapshot], _token: str) -> None:
+    async def fill(self, snapshots: list[Snapshot], _owner: str) -> None:
         for snapshot in snapshots:
             value = str(len(self.values)).encode()
             self.values[value] = snapshot
             await self.redis.set(f"naive:{snapshot.key}", value)
 
-    async def mark(self, _keys: list[RouteKey], _token: str) -> None:
+    async def mark(self, _keys: list[RouteKey], _owner: str) -> None:
         return None
 
-    async def settle(self, snapshots: list[Snapshot], _token: str) -> None:
+    async def settle(self, snapshots: list[Snapshot], _owner: str) -> None:
         for snapshot in snapshots:
             await self.redis.delete(f"naive:{snapshot.key}")
 
@@ -728,23 +728,23 @@ class NaiveCache:
 class FencedCache(NaiveCache):
     """With the fence alone: an older value does not replace a newer one. But an empty key fences nothing."""
 
-    async def fill(self, snapshots: list[Snapshot], token: str) -> None:
+    async def fill(self, snapshots: list[Snapshot], owner: str) -> None:
         for snapshot in snapshots:
-            (held,) = await self.get([snapshot.key], token)
+            (held,) = await self.get([snapshot.key], owner)
             if held.snapshot is None or held.snapshot.as_of < snapshot.as_of:
-                await super().fill([snapshot], token)
+                await super().fill([snapshot], owner)
 
-    async def settle(self, snapshots: list[Snapshot], token: str) -> None:
-        await self.fill(snapshots, token)
+    async def settle(self, snapshots: list[Snapshot], owner: str) -> None:
+        await self.fill(snapshots, owner)
 
 
 class Raced(Protocol):
     """The part of RouteCache that races."""
 
-    async def get(self, keys: list[RouteKey], token: str, /) -> list[Lookup]: ...
-    async def fill(self, snapshots: list[Snapshot], token: str, /) -> None: ...
-    async def mark(self, keys: list[RouteKey], token: str, /) -> None: ...
-    async def settle(self, snapshots: list[Snapshot], token: str, /) -> None: ...
+    async def get(self, keys: list[RouteKey], owner: str, /) -> list[Lookup]: ...
+    async def fill(self, snapshots: list[Snapshot], owner: str, /) -> None: ...
+    async def mark(self, keys: list[RouteKey], owner: str, /) -> None: ...
+    async def settle(self, snapshots: list[Snapshot], owner: str, /) -> None: ...
 
 
 class Race(Protocol):
@@ -753,9 +753,9 @@ class Race(Protocol):
     async def __call__(self, cache: Raced, redis: Redis) -> Snapshot: ...
 
 
-async def write(cache: Raced, snapshot: Snapshot, token: str = WRITER) -> None:
-    await cache.mark([snapshot.key], token)
-    await cache.settle([snapshot], token)
+async def write(cache: Raced, snapshot: Snapshot, owner: str = WRITER) -> None:
+    await cache.mark([snapshot.key], owner)
+    await cache.settle([snapshot], owner)
 
 
 async def late_fill(cache: Raced, redis: Redis) -> Snapshot:
@@ -844,9 +844,9 @@ async def test_our_cache_answers_nothing_old_after(cache: RedisCache, redis: Red
 # Large writes
 
 
-async def drop(harness: Harness, *keyed: tuple[RouteKey, int], token: str = WRITER) -> None:
+async def drop(harness: Harness, *keyed: tuple[RouteKey, int], owner: str = WRITER) -> None:
     keys, revisions = zip(*keyed, strict=True)
-    await harness.cache.drop_older(keys, revisions, Clock("no-epoch", max(revisions)), token)
+    await harness.cache.drop_older(keys, revisions, Clock("no-epoch", max(revisions)), owner)
 
 
 async def test_a_large_write_marks_only_what_is_held_or_leased(harness: Harness) -> None:
@@ -880,7 +880,7 @@ async def test_a_load_from_before_a_large_write_cannot_be_filled_in_after_it(har
     assert await harness.get() == LEASED
     await drop(harness, (K1, 5))
     await harness.cache.fill([absent(4)], READER)
-    assert await harness.get(token="another") == LEASED
+    assert await harness.get(owner="another") == LEASED
 
 
 async def test_a_write_that_committed_before_a_large_one_and_settles_after_it_brings_nothing_back(

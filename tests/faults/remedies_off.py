@@ -12,8 +12,8 @@ from pathlib import Path
 SERVER = Path(__file__).resolve().parents[2] / "server"
 # Each a file, what stands there exactly once, and what stands there instead.
 PATCHES = (
-    ("writes/group_commit.py", "await self._cache.mark(list(work.changed), token)", "pass"),
-    ("writes/group_commit.py", "await self._cache.settle(changed, token)", "pass"),
+    ("writes/group_commit.py", "await self._cache.mark(list(work.changed), owner)", "pass"),
+    ("writes/group_commit.py", "await self._cache.settle(changed, owner)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
     ("rpc/route_service.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/route_service.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),

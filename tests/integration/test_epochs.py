@@ -59,13 +59,13 @@ class Process:
             url, timeout=PATIENCE, epoch=lambda: self.epoch, witness=lambda *seen: self.witnessed.append(seen)
         )
 
-    async def get(self, token: str = "reader") -> Lookup:  # noqa: S107 - no password
-        (found,) = await self.cache.get([KEY], token)
+    async def get(self, owner: str = "reader") -> Lookup:
+        (found,) = await self.cache.get([KEY], owner)
         return found
 
-    async def write(self, as_of: int, token: str = "writer") -> None:  # noqa: S107
-        await self.cache.mark([KEY], token)
-        await self.cache.settle([at(as_of, self.epoch)], token)
+    async def write(self, as_of: int, owner: str = "writer") -> None:
+        await self.cache.mark([KEY], owner)
+        await self.cache.settle([at(as_of, self.epoch)], owner)
 
 
 @pytest.fixture

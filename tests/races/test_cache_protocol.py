@@ -62,18 +62,18 @@ class PlainCache:
         self._get, self._set = self._redis.register_script(GET), self._redis.register_script(self.SET)
         self._epoch = epoch
 
-    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+    async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
         return [self._lookup(key, *await self._get(keys=[str(key)])) for key in keys]
 
-    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         for snapshot in snapshots:
             value = route_to_message(snapshot.route).SerializeToString() if snapshot.route else b""
             await self._set(keys=[str(snapshot.key)], args=[f"{snapshot.as_of:020d}", value])
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         pass
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         for snapshot in snapshots:
             await self._redis.delete(str(snapshot.key))
 
@@ -95,8 +95,8 @@ class FencedCache(PlainCache):
 
     SET = FENCED_SET
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
-        await self.fill(snapshots, token)
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+        await self.fill(snapshots, owner)
 
 
 class FullCache(RedisCache):
@@ -158,13 +158,13 @@ class GatedCache:
         self.before_commit = Gate()
         self.get, self.fill, self.consume = cache.get, cache.fill, cache.consume
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
-        await self._cache.mark(keys, token)
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+        await self._cache.mark(keys, owner)
         await self.before_commit.passing()
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         await self.before_settle.passing()
-        await self._cache.settle(snapshots, token)
+        await self._cache.settle(snapshots, owner)
 
 
 class Process:

@@ -240,16 +240,16 @@ class MemoryCache:
         self._ttl = ttl
         self._lease = lease
 
-    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+    async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
         """See RouteCache.get."""
         self.journal.append(("get", list(keys)))
         if self.down:
             return [Lookup()] * len(keys)
-        found = [self._look_up(key, token) for key in keys]
+        found = [self._look_up(key, owner) for key in keys]
         await self.after_get.passing()
         return found
 
-    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.fill."""
         await self.before_fill.passing()
         if not self._told("fill", snapshots):
@@ -258,10 +258,10 @@ class MemoryCache:
             entry = self._entry(new.key)
             if entry is None or entry.marks:
                 continue
-            if entry.value.as_of < new.as_of if entry.value else entry.lease == token:
+            if entry.value.as_of < new.as_of if entry.value else entry.lease == owner:
                 entry.value, entry.lease, entry.expires_at = new, "", self.now() + self._ttl
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         """See RouteCache.mark."""
         self.journal.append(("mark", list(keys)))
         if self.down:
@@ -269,10 +269,10 @@ class MemoryCache:
         for key in keys:
             entry = self._entry(key) or self.entries.setdefault(key, Entry(0.0))
             entry.lease = ""
-            entry.marks.add(token)
+            entry.marks.add(owner)
             entry.expires_at = self.now() + self._lease
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.settle."""
         if not self._told("settle", snapshots):
             return
@@ -280,8 +280,8 @@ class MemoryCache:
             entry = self._entry(new.key)
             if entry is None:
                 continue
-            own = token in entry.marks
-            entry.marks.discard(token)
+            own = owner in entry.marks
+            entry.marks.discard(owner)
             if entry.value is None or entry.value.as_of < new.as_of:
                 entry.value, entry.lease = (new if own else None), ""
                 if own and not entry.marks:
@@ -300,17 +300,17 @@ class MemoryCache:
             elif entry.value.as_of < new.as_of:
                 entry.value = new
 
-    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         """See RouteCache.mark_held."""
         self.journal.append(("mark_held", list(keys)))
         for key in keys if not self.down else ():
             entry = self._entry(key)
             if entry is not None:
                 entry.lease = ""
-                entry.marks.add(token)
+                entry.marks.add(owner)
                 entry.expires_at = self.now() + self._lease
 
-    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         """See RouteCache.drop_older."""
         self.journal.append(("drop_older", list(keys)))
         for key, revision in zip(keys, revisions, strict=True) if not self.down else ():
@@ -320,7 +320,7 @@ class MemoryCache:
             if entry.value is None or entry.value.as_of < revision:
                 del self.entries[key]
             else:
-                entry.marks.discard(token)
+                entry.marks.discard(owner)
 
     async def ping(self) -> None:
         """See RouteCache.ping."""
@@ -335,15 +335,15 @@ class MemoryCache:
         self.journal.append((what, [snapshot.key for snapshot in snapshots]))
         return not self.down
 
-    def _look_up(self, key: RouteKey, token: str) -> Lookup:
+    def _look_up(self, key: RouteKey, owner: str) -> Lookup:
         entry = self._entry(key)
         if entry is None:
-            self.entries[key] = Entry(self.now() + self._lease, lease=token)
+            self.entries[key] = Entry(self.now() + self._lease, lease=owner)
             return Lookup(leased=True)
         if entry.marks:
             return Lookup()
         if entry.value is None and not entry.lease:
-            entry.lease, entry.expires_at = token, self.now() + self._lease
+            entry.lease, entry.expires_at = owner, self.now() + self._lease
             return Lookup(leased=True)
         return Lookup(entry.value)
 

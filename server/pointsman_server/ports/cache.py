@@ -33,17 +33,17 @@ class RouteCache(Protocol):
     in its time budget misses without a lease, and drops what it is told.
     """
 
-    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
-        """Look up every key, in order; misses are leased to ``token`` where they can be."""
+    async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
+        """Look up every key, in order; misses are leased to ``owner`` where they can be."""
 
-    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
-        """Store what was loaded under the leases of ``token``."""
+    async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+        """Store what was loaded under the leases of ``owner``."""
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         """Announce a write, before its commit. Marks expire by themselves if the writer dies."""
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
-        """Store what was written, after its commit, and take back the marks of ``token``.
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+        """Store what was written, after its commit, and take back the marks of ``owner``.
 
         A mark that is gone means that the cache lost data in between: then the key is dropped instead.
         """
@@ -54,10 +54,10 @@ class RouteCache(Protocol):
         Raises CacheUnavailable when that cannot be assured now.
         """
 
-    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         """Announce a large write, before its commit: as ``mark``, but only keys that are held, or leased."""
 
-    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         """Forget each key, its lease too, unless it is held as of its revision or later; take back the marks.
 
         It comes after the commit. A load that began before it cannot be filled in any more, marked or not. ``clock``

@@ -104,7 +104,7 @@ class Resolver:
         self._reservations: dict[RouteKey, set[Reservation]] = {}
         self._going_on: set[asyncio.Task[None]] = set()
         self._process = secrets.token_hex(4)
-        self._tokens = itertools.count()
+        self._owners = itertools.count()
 
     def near(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
         """Answer from the local cache, without waiting, if it is new enough."""
@@ -219,11 +219,11 @@ class Resolver:
         if isinstance(found, BaseException):
             self._complete(load, found)
             return
-        lookup, token = found
+        lookup, owner = found
         snapshot = lookup.snapshot
         if snapshot is None:
             self._observer.looked_up("redis", "miss")
-            self._go_on(load, self._load(load.key, token if lookup.leased else ""))
+            self._go_on(load, self._load(load.key, owner if lookup.leased else ""))
             return
         changed = self._local.changed(load.key)
         if snapshot.as_of < changed:
@@ -272,21 +272,21 @@ class Resolver:
             if not reservations:
                 del self._reservations[reservation.key]
 
-    async def _load(self, key: RouteKey, token: str) -> Answer:
-        """Read what the shared cache has not, and leave it there if ``token`` reservations the key."""
+    async def _load(self, key: RouteKey, owner: str) -> Answer:
+        """Read what the shared cache has not, and leave it there if ``owner`` holds the lease of the key."""
         snapshot = await self._store.get(key)
-        if token:
-            await self._cache.fill([snapshot], token)
+        if owner:
+            await self._cache.fill([snapshot], owner)
         return Answer(snapshot, Source.POSTGRES)
 
     async def _look_up(self, keys: Sequence[RouteKey]) -> list[tuple[Lookup, str]]:
-        token = f"{self._process}-{next(self._tokens)}"
-        return [(lookup, token) for lookup in await self._cache.get(keys, token)]
+        owner = f"{self._process}-{next(self._owners)}"
+        return [(lookup, owner) for lookup in await self._cache.get(keys, owner)]
 
     async def _newer(self, key: RouteKey, min_revision: int) -> Answer:
         """Read past caches that are too old, and leave them the newer answer."""
         answer = await self._from_store(key, min_revision)
-        await self._cache.fill([answer.snapshot], token="")
+        await self._cache.fill([answer.snapshot], owner="")
         return answer
 
     async def _from_store(self, key: RouteKey, min_revision: int) -> Answer:

@@ -57,8 +57,8 @@ class BulkImporter:
         keys = [wanted.key for wanted in command.wanted]
         check(command.wanted)
         async with self._turns:
-            token = secrets.token_hex(8)
-            merged = await self._merge(command, keys, intent, token)
+            owner = secrets.token_hex(8)
+            merged = await self._merge(command, keys, intent, owner)
             imported = merged.imported
             # A replay knows no more than that all of it is older than its answer.
             revisions = merged.revisions or [imported.revision] * len(keys)
@@ -66,10 +66,10 @@ class BulkImporter:
             self._supersede(keys, revisions)
             if merged.revisions and imported.last:
                 self._on_committed(clock, imported.last - imported.first + 1)
-            await self._cache.drop_older(keys, revisions, clock, token)
+            await self._cache.drop_older(keys, revisions, clock, owner)
         return imported
 
-    async def _merge(self, command: Import, keys: Sequence[RouteKey], intent: Intent, token: str) -> Merged:
+    async def _merge(self, command: Import, keys: Sequence[RouteKey], intent: Intent, owner: str) -> Merged:
         tenant = keys[0].tenant
         async with self._store.begin_import() as transaction:
             known = await transaction.remembered(tenant, intent)
@@ -77,7 +77,7 @@ class BulkImporter:
                 return known
             await transaction.stage(command.wanted)
             # Before the locks: nobody waits for Redis.
-            await self._cache.mark_held(keys, token)
+            await self._cache.mark_held(keys, owner)
             locked = await transaction.lock(tenant, intent, command.existing)
             return locked.known or await transaction.merge()
 

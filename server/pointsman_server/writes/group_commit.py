@@ -115,9 +115,9 @@ class GroupCommitter:
         return outcome
 
     async def _carry_out(self, group: Sequence[Mutation]) -> Sequence[Outcome | Exception]:
-        token = secrets.token_hex(8)
+        owner = secrets.token_hex(8)
         try:
-            work = await self._transact(group, token)
+            work = await self._transact(group, owner)
         except PointsmanError:
             raise
         except Exception:
@@ -125,7 +125,7 @@ class GroupCommitter:
                 raise
             logger.exception("%d mutations failed together: each is tried alone", len(group))
             return [await self._alone(mutation) for mutation in group]
-        await self._publish(work, token)
+        await self._publish(work, owner)
         return work.outcomes
 
     async def _alone(self, mutation: Mutation) -> Outcome | Exception:
@@ -135,7 +135,7 @@ class GroupCommitter:
             return error
         return outcome
 
-    async def _transact(self, group: Sequence[Mutation], token: str) -> "_Batch":
+    async def _transact(self, group: Sequence[Mutation], owner: str) -> "_Batch":
         """Lock, decide, mark, record, commit."""
         async with self._store.begin() as transaction:
             locked = await transaction.lock([mutation.asked for mutation in group])
@@ -144,14 +144,14 @@ class GroupCommitter:
                 work.carry_out(mutation, known)
             ledger = work.ledger
             if ledger.changes:
-                await self._cache.mark(list(work.changed), token)
+                await self._cache.mark(list(work.changed), owner)
             if ledger.changes or ledger.remembered:
                 await transaction.record(ledger.changes, list(ledger.remembered.values()))
             # The next group waits in the store, for this commit, and no longer here for its answer and the caches.
             self._groups.release()
         return work
 
-    async def _publish(self, work: "_Batch", token: str) -> None:
+    async def _publish(self, work: "_Batch", owner: str) -> None:
         """Let every cache show what is now, and nothing older.
 
         What changes nothing is answered OK too, also when another server did it a moment ago, and perhaps died before
@@ -166,7 +166,7 @@ class GroupCommitter:
         if ledger.changes:
             self._on_committed(Clock(ledger.epoch, ledger.revision), len(ledger.changes))
         if changed:
-            await self._cache.settle(changed, token)
+            await self._cache.settle(changed, owner)
         if confirmed:
             # Best effort, as settling is: where Redis is out, the bounds of the caches hold.
             with suppress(CacheUnavailable):

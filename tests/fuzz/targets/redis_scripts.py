@@ -89,7 +89,7 @@ class Model:
     def store(self, revision: bytes, value: bytes) -> None:
         self.cleared().update({b"r": revision, b"v": value})
 
-    def get(self, token: bytes) -> list[bytes]:
+    def get(self, owner: bytes) -> list[bytes]:
         entry = self.cleared()
         foreign = (self.clock or {}).get(b"epoch", EPOCH.encode()) != EPOCH.encode()
         if self.marked() or foreign:
@@ -99,28 +99,28 @@ class Model:
             return list(held)
         if b"l" in entry:
             return [b"B", b""]
-        entry[b"l"] = token
+        entry[b"l"] = owner
         return [b"L", b""]
 
-    def fill(self, token: bytes, revision: int, value: bytes) -> None:
+    def fill(self, owner: bytes, revision: int, value: bytes) -> None:
         entry, held, new = self.cleared(), self.value(), padded(revision)
         if self.marked():
             return
-        if (held and held[0] < new) or (not held and entry.get(b"l") == token):
+        if (held and held[0] < new) or (not held and entry.get(b"l") == owner):
             self.store(new, value)
             entry.pop(b"l", None)
 
-    def mark(self, token: bytes) -> bytes:
+    def mark(self, owner: bytes) -> bytes:
         entry = self.cleared()
         entry.pop(b"l", None)
-        entry[b"p:" + token] = b""
+        entry[b"p:" + owner] = b""
         highest = (self.clock or {}).get(EPOCH.encode())
         return highest if highest is not None and is_revision(highest) else b""
 
-    def settle(self, token: bytes, revision: int, value: bytes) -> None:
+    def settle(self, owner: bytes, revision: int, value: bytes) -> None:
         self.publish_clock(revision)
         entry, new = self.cleared(), padded(revision)
-        own = entry.pop(b"p:" + token, None) is not None
+        own = entry.pop(b"p:" + owner, None) is not None
         held = self.value()
         if held and held[0] >= new:
             return
@@ -207,8 +207,8 @@ class Rig:
         if name in ("get", "mark"):
             given = [arguments[0], TTL, *clock]
         else:
-            token, revision, value = (b"", *arguments)[-3:]
-            given = [token, padded(revision), value, TTL]
+            owner, revision, value = (b"", *arguments)[-3:]
+            given = [owner, padded(revision), value, TTL]
             given += [*clock, padded(revision)] if name == "settle" else []
         return self._scripts[name](keys=[key], args=given)
 
@@ -253,8 +253,8 @@ class Rig:
         assert all(epoch == EPOCH and 0 <= revision <= LARGEST for epoch, revision in self._told), self._told
         assert self._told[-1][1] >= 8
 
-    async def _answered(self, token: str) -> Snapshot | None:
-        (lookup,) = await self._cache.get([KEY], token)
+    async def _answered(self, owner: str) -> Snapshot | None:
+        (lookup,) = await self._cache.get([KEY], owner)
         found = lookup.snapshot
         assert found is None or (found.key == KEY and 0 <= found.as_of <= LARGEST)
         assert found is None or found.route is None or found.route.key == KEY

@@ -87,8 +87,8 @@ async def test_what_is_known_while_the_key_is_locked_counts_too(scene: Scene) ->
     cache = MemoryCache()
     mark = cache.mark
 
-    async def telling(keys: Sequence[RouteKey], token: str) -> None:
-        await mark(keys, token)
+    async def telling(keys: Sequence[RouteKey], owner: str) -> None:
+        await mark(keys, owner)
         scene.epochs.witness(OLD, 11)
 
     cache.mark = telling  # type: ignore[method-assign]

@@ -221,13 +221,13 @@ class JournalCache(MemoryCache):
         super().__init__()
         self.told = journal
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         self.told.append("mark")
-        await super().mark(keys, token)
+        await super().mark(keys, owner)
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         self.told.append("settle")
-        await super().settle(snapshots, token)
+        await super().settle(snapshots, owner)
 
 
 class World:

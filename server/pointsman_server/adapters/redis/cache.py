@@ -101,12 +101,12 @@ class RedisCache:
             register, (scripts.GET, scripts.FILL, scripts.MARK, scripts.SETTLE, scripts.CONSUME)
         )
 
-    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
+    async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
         """See RouteCache.get."""
         epoch = self._epoch()
         if not epoch or not self.breaker.allows():
             return [Lookup()] * len(keys)
-        args: list[str | int] = [token, _ms(self._lifetimes.lease), self._clock, epoch]
+        args: list[str | int] = [owner, _ms(self._lifetimes.lease), self._clock, epoch]
         try:
             async with self._bounded():
                 fields: list[bytes] = await self._lane.run(self._get, args, self._names(keys, epoch))
@@ -116,17 +116,17 @@ class RedisCache:
             return [Lookup()] * len(keys)
         return list(map(_lookup, keys, itertools.repeat(epoch), fields[::2], fields[1::2]))
 
-    async def fill(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.fill."""
         if self.breaker.allows():
-            await self._best_effort(self._fill, snapshots, token)
+            await self._best_effort(self._fill, snapshots, owner)
 
-    async def mark(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         """See RouteCache.mark."""
         epoch = self._epoch()
         if not epoch:
             return
-        args: list[str | int] = [token, _ms(self._lifetimes.mark), self._clock, epoch]
+        args: list[str | int] = [owner, _ms(self._lifetimes.mark), self._clock, epoch]
         try:
             async with self._bounded():
                 highest = await self._lane.run(self._mark, args, self._names(keys, epoch))
@@ -134,21 +134,21 @@ class RedisCache:
             return
         self._tell(epoch, highest)
 
-    async def settle(self, snapshots: Sequence[Snapshot], token: str) -> None:
+    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.settle."""
-        await self._best_effort(self._settle, snapshots, token, settled=True)
+        await self._best_effort(self._settle, snapshots, owner, settled=True)
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         """See RouteCache.consume."""
         async with self._bounded():
             await self._write(self._consume, snapshots, "")
 
-    async def mark_held(self, keys: Sequence[RouteKey], token: str) -> None:
+    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         """See RouteCache.mark_held."""
         epoch = self._epoch()
         if not epoch:
             return
-        args: list[str | int] = [token, _ms(self._lifetimes.mark), self._clock, epoch]
+        args: list[str | int] = [owner, _ms(self._lifetimes.mark), self._clock, epoch]
         highest: object = b""
         try:
             async with self._bounded(PATIENCE):
@@ -158,9 +158,9 @@ class RedisCache:
             return
         self._tell(epoch, highest)
 
-    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, token: str) -> None:
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         """See RouteCache.drop_older. Only under the epoch of the store; the names of another one are not asked for."""
-        head = [token, self._clock, clock.epoch, _revision(clock.revision)]
+        head = [owner, self._clock, clock.epoch, _revision(clock.revision)]
         names = self._names(keys, clock.epoch)
         if self._epoch() != clock.epoch:
             return
@@ -191,20 +191,20 @@ class RedisCache:
         await self._redis.aclose()
 
     async def _best_effort(
-        self, script: Any, snapshots: Sequence[Snapshot], token: str, *, settled: bool = False
+        self, script: Any, snapshots: Sequence[Snapshot], owner: str, *, settled: bool = False
     ) -> None:
         try:
             async with self._bounded():
-                await self._write(script, snapshots, token, settled=settled)
+                await self._write(script, snapshots, owner, settled=settled)
         except CacheUnavailable:
             return
 
-    async def _write(self, script: Any, snapshots: Sequence[Snapshot], token: str, *, settled: bool = False) -> None:
+    async def _write(self, script: Any, snapshots: Sequence[Snapshot], owner: str, *, settled: bool = False) -> None:
         epoch = self._epoch()
         ours = [snapshot for snapshot in snapshots if snapshot.epoch in ("", epoch)]
         if not epoch or not ours:
             return
-        args: list[str | bytes | int] = [token]
+        args: list[str | bytes | int] = [owner]
         for snapshot in ours:
             args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
         if settled:

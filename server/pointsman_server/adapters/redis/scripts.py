@@ -1,7 +1,7 @@
 """The cache protocol, in Lua: each script is atomic, and everyone who touches Redis goes through one of them.
 
 One hash per key: ``r`` the revision as of which the value is true, ``v`` the value (empty: no such route), ``l`` the
-token that holds the lease, ``p:<token>`` one mark for each write under way. Revisions are zero-padded and compared as
+owner that holds the lease, ``p:<owner>`` one mark for each write under way. Revisions are zero-padded and compared as
 strings: Lua's numbers lose precision past 2^53. The lease is that of "Scaling Memcache at Facebook" (NSDI '13, §3.2.1).
 
 One hash more is the clock as Redis knows it: ``epoch`` the epoch that is current, and for each epoch, under its name,
@@ -52,9 +52,9 @@ end
 _MARK = (
     _REVISION
     + """
-local function mark(key, token, ms)
+local function mark(key, owner, ms)
   if type(redis.pcall('HDEL', key, 'l')) == 'table' then redis.call('DEL', key) end
-  redis.call('HSET', key, 'p:' .. token, '')
+  redis.call('HSET', key, 'p:' .. owner, '')
   redis.call('PEXPIRE', key, ms)
 end
 local function highest(clock, epoch)
@@ -81,7 +81,7 @@ end
 # ARGV: clock, epoch, revision. Gives the highest revision under the epoch.
 PUBLISH_CLOCK = _REVISION + _PUBLISH_CLOCK + "return tick(ARGV[1], ARGV[2], ARGV[3])"
 
-# ARGV: token, lease in ms, clock, epoch. Answers two fields a key: its revision and value, or 'L' (leased) or 'B'
+# ARGV: owner, lease in ms, clock, epoch. Answers two fields a key: its revision and value, or 'L' (leased) or 'B'
 # (busy) and ''.
 GET = (
     _PARTS
@@ -105,7 +105,7 @@ return out
 """
 )
 
-# ARGV: token, then revision, value and ms a key. Only into a value that is older, or under the lease.
+# ARGV: owner, then revision, value and ms a key. Only into a value that is older, or under the lease.
 FILL = (
     _PARTS
     + """
@@ -121,7 +121,7 @@ end
 """
 )
 
-# ARGV: token, mark in ms, clock, epoch. Before the commit: from here on the key is neither answered nor filled. Gives
+# ARGV: owner, mark in ms, clock, epoch. Before the commit: from here on the key is neither answered nor filled. Gives
 # the highest revision under the epoch, if known: the commit must get a higher one.
 MARK = (
     _MARK
@@ -131,7 +131,7 @@ return highest(ARGV[3], ARGV[4])
 """
 )
 
-# ARGV: token, then revision, value and ms a key, then clock, epoch and highest revision. After the commit. A mark of
+# ARGV: owner, then revision, value and ms a key, then clock, epoch and highest revision. After the commit. A mark of
 # ours that is gone means that Redis lost data since: then what is there may have been filled from before the commit,
 # and goes.
 SETTLE = (
@@ -154,7 +154,7 @@ end
 """
 )
 
-# ARGV: token, mark in ms, clock, epoch, then all keys, a line each: hundreds of arguments take the client ten times as
+# ARGV: owner, mark in ms, clock, epoch, then all keys, a line each: hundreds of arguments take the client ten times as
 # long as one. Only what is there is marked: what is not is loaded under a lease, which DROP ends. Gives what MARK does.
 MARK_HELD = (
     _MARK
@@ -166,7 +166,7 @@ return highest(ARGV[3], ARGV[4])
 """
 )
 
-# ARGV: token, clock, epoch, highest revision, then all keys, a line each, and their revisions, one after the other.
+# ARGV: owner, clock, epoch, highest revision, then all keys, a line each, and their revisions, one after the other.
 # After the commit. The marks of others go with what is older: one of them that committed before us, and settles after
 # us, would bring back its value.
 DROP = (

@@ -76,8 +76,8 @@ def _name(code: int) -> str:
 class EncodingCache(MemoryCache):
     """Brings hits encoded, as Redis does."""
 
-    async def get(self, keys: Sequence[RouteKey], token: str) -> list[Lookup]:
-        return [self._encoded(found) for found in await super().get(keys, token)]
+    async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
+        return [self._encoded(found) for found in await super().get(keys, owner)]
 
     def _encoded(self, found: Lookup) -> Lookup:
         route = found.snapshot.route if found.snapshot else None
