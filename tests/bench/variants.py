@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
-from pointsman_server.rpc.interceptors.chain import Interceptor
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.telemetry import logs
 from tests.bench import cores, noop
 from tests.bench.children import Child, child, cpu_seconds

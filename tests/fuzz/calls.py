@@ -40,7 +40,8 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import SERVICE, statuses
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.authentication import authenticate
-from pointsman_server.rpc.interceptors.chain import Interceptor, stages
+from pointsman_server.rpc.interceptors.chain import stages
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.writes.bulk_import import BulkImporter

@@ -22,7 +22,8 @@ from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
-from pointsman_server.rpc.interceptors.chain import Interceptor, opening, stages
+from pointsman_server.rpc.interceptors.chain import stages
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport import server as transport
@@ -117,8 +118,8 @@ class GrpcServer:
         )
         return transport.make_server(
             self.transport,
-            Interceptor(order, opening(who, pushback=pushback), shortcuts(warm, bulk) if warm else None),
-            transport.Limits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
+            Interceptor(order, shortcuts(warm, bulk) if warm else None),
+            transport.CallLimits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
             share_port=settings.workers > 1,
             connections=_connections(settings),
             warm=warm,

@@ -1,11 +1,13 @@
-"""What is known of the call under way: its request id, who calls, its trace. Read from metadata only when needed."""
+"""The current call: its request id, identity, trace and status code. Metadata is read only when it is needed."""
 
+import asyncio
 import random
 import re
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
+from grpc import StatusCode
 
 from pointsman_server.domain.identity import ANONYMOUS, Identity
 
@@ -14,16 +16,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 LONGEST_ID = 128
-# grpcio says "no deadline" with a time far away.
+# grpcio reports a call without a deadline as one with a deadline far away, in seconds.
 FOREVER = 1e7
-# W3C Trace Context §3.2. Versions to come may add fields; those are not ours to pass on.
+# W3C Trace Context §3.2. Fields that later versions may add are not passed on.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Call:
-    """One call. Everything is worked out at first use: most calls need none of it.
+    """One call. Its properties are read from the context at first use: most calls need none of them.
 
-    ``identity`` is who calls, once ``access.authenticate`` has found out; anonymous where that is off.
+    ``identity`` is the authenticated caller, and anonymous until ``authentication.authenticate`` has run.
     """
 
     __slots__ = ("_context", "_metadata", "_request_id", "identity")
@@ -36,29 +38,29 @@ class Call:
 
     @property
     def request_id(self) -> str:
-        """The caller's ``x-request-id`` if it is a decent one, else a new one."""
+        """The caller's ``x-request-id`` if it is short printable ASCII, else a new one."""
         if not self._request_id:
             self._request_id = self._text(REQUEST_ID) or f"{random.getrandbits(128):032x}"
         return self._request_id
 
     @property
     def traceparent(self) -> str:
-        """The W3C trace context of the caller, if it sent one. It is stored and published, so nothing else passes."""
+        """The caller's W3C trace context; empty for one that is malformed, because it is stored and published."""
         given = self._text(TRACEPARENT)
         return given if _TRACEPARENT.fullmatch(given) else ""
 
     @property
     def actor(self) -> str:
-        """Who calls, as the history of changes names them."""
+        """The caller's name in the history of changes."""
         return self.identity.subject
 
     @property
     def peer(self) -> str:
-        """From where."""
+        """The caller's address, as gRPC writes it: ``ipv4:127.0.0.1:80``."""
         return self._context.peer()
 
     def _text(self, name: str) -> str:
-        """Return a value that can be sent back and stored: printable ASCII, as gRPC has it, and short. Else nothing."""
+        """Return a metadata value that is safe to send back and store: short printable ASCII. Else an empty string."""
         if self._metadata is None:
             pairs = self._context.invocation_metadata() or ()
             self._metadata = {key: value for key, value in pairs if isinstance(value, str)}
@@ -70,12 +72,25 @@ _current: ContextVar[Call] = ContextVar("call")
 
 
 def begin(context: Context) -> Call:
-    """Make ``context`` the call under way."""
+    """Make ``context`` the current call of this task."""
     call = Call(context)
     _current.set(call)
     return call
 
 
 def current() -> Call:
-    """Return the call under way."""
     return _current.get()
+
+
+def code_of(error: BaseException, context: Context) -> StatusCode:
+    """Return the status code with which a call ends that raised ``error``."""
+    if isinstance(error, asyncio.CancelledError):
+        remaining = context.time_remaining()
+        return StatusCode.DEADLINE_EXCEEDED if remaining is not None and remaining <= 0 else StatusCode.CANCELLED
+    code: Any = context.code()
+    if isinstance(code, StatusCode):
+        return code
+    return _BY_NUMBER.get(code, StatusCode.UNKNOWN) if isinstance(code, int) and code else StatusCode.UNKNOWN
+
+
+_BY_NUMBER = {code.value[0]: code for code in StatusCode}

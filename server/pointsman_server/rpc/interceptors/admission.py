@@ -1,61 +1,140 @@
-"""Which calls are let in, and when the last of them is out: what a drain waits for.
+"""Admits calls or refuses them, and ends what is open when the server drains.
 
-Neither transport's own ``stop`` suffices: both can close before the last answers are on the wire, so that calls
-whose work is done still fail.
+The ``stop`` of neither transport does that: both can close before the last responses are written, so that calls whose
+work is done still fail.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from pointsman_server.domain.errors import Overloaded, ShuttingDown
+from pointsman_server.rpc import HEALTH
+from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 
 SETTLE_SECONDS = 0.1
+# A drain ends streams one after another, so that their clients do not all reconnect at once: within this share of the
+# time it has, and no further apart than this many seconds.
+STREAMS_SHARE = 0.8
+STREAM_PAUSE_SECONDS = 0.05
 
 
 class Admission:
-    """Counts the calls that are open, and refuses new ones beyond ``most`` (0 is no limit), or once closed."""
+    """Counts open calls; refuses new ones beyond ``most`` (0 is no limit) or once closed.
+
+    Streams have a limit of their own, of the same size: those that last do not use up what unary calls need.
+    """
 
     def __init__(self, most: int = 0) -> None:
         self._most = most
         self._open = 0
+        self._streams: set[asyncio.Timeout] = set()
         self._closed = False
         self._idle = asyncio.Event()
 
     def enter(self) -> None:
-        """One more call is open."""
+        """Count a call that begins."""
         self._open += 1
         self._idle.clear()
 
     def leave(self) -> None:
-        """One call is over."""
+        """Count a call that ended."""
         self._open -= 1
         if not self._open:
             self._idle.set()
 
     @property
     def closed(self) -> bool:
-        """Whether nobody is let in any more."""
+        """Whether every new call is refused, because the server drains."""
         return self._closed
 
     @property
     def full(self) -> bool:
-        """Whether one call more would be too many."""
-        return 0 < self._most <= self._open
+        """Whether one unary call more would exceed the limit."""
+        return 0 < self._most <= self._open - len(self._streams)
 
     def check(self) -> None:
-        """Raise ShuttingDown once closed, and Overloaded for a call that entered beyond the limit."""
+        """Check a unary call that has entered. Raises ShuttingDown once closed, Overloaded beyond the limit."""
         if self._closed:
             raise ShuttingDown
-        if self._open > self._most > 0:
+        if self._open - len(self._streams) > self._most > 0:
             raise Overloaded("concurrent_calls")
 
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[None]:
+        """Keep a stream open until its work or the drain ends it. Raises ShuttingDown, and Overloaded."""
+        if self._closed:
+            raise ShuttingDown
+        if len(self._streams) >= self._most > 0:
+            raise Overloaded("concurrent_streams")
+        end = asyncio.timeout(None)
+        try:
+            async with end:
+                self._streams.add(end)
+                try:
+                    yield
+                finally:
+                    self._streams.discard(end)
+        except TimeoutError:
+            if not end.expired():
+                raise
+            raise ShuttingDown from None
+
     async def close(self, patience: float) -> None:
-        """Let nobody in any more, and wait up to ``patience`` seconds until everybody is out, answers included."""
+        """Refuse new calls, end streams, and wait up to ``patience`` seconds for the end of all open calls."""
         self._closed = True
+        self._end_streams(patience)
         if self._open:
             try:
                 async with asyncio.timeout(patience):
                     await self._idle.wait()
             except TimeoutError:
                 return
-        # The transports have the last answers, and take a moment to write them.
+        # The transports have the last responses, and need a moment to write them.
         await asyncio.sleep(SETTLE_SECONDS)
+
+    def _end_streams(self, patience: float) -> None:
+        streams, now = list(self._streams), asyncio.get_running_loop().time()
+        pause = min(STREAM_PAUSE_SECONDS, STREAMS_SHARE * patience / len(streams)) if streams else 0
+        for number, stream in enumerate(streams):
+            stream.reschedule(now + number * pause)
+
+
+def count_open(admission: Admission) -> Stage:
+    """Count a call as open from its begin to its end."""
+
+    def stage(_method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            admission.enter()
+            try:
+                return await proceed(request, context)
+            finally:
+                admission.leave()
+
+        return handle
+
+    return stage
+
+
+def admit(admission: Admission) -> Stage:
+    """Refuse calls beyond the limit or during a drain, and end streams by a drain.
+
+    The unary methods of health answer always: a draining server says that it is NOT_SERVING.
+    """
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        async def handle(request: Any, context: Context) -> Any:
+            admission.check()
+            return await proceed(request, context)
+
+        async def handle_stream(request: Any, context: Context) -> Any:
+            async with admission.stream():
+                return await proceed(request, context)
+
+        if method.streaming:
+            return handle_stream
+        return proceed if method.service == HEALTH else handle
+
+    return stage

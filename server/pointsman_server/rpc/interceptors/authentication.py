@@ -1,24 +1,21 @@
-"""Who calls: reads what a call shows, and has ``authenticating`` say who that is."""
+"""Authenticates callers: reads the credentials of a call, and has ``auth.authenticator`` verify them."""
 
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import unquote
 
-from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH_FILE
-
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials
+from pointsman_server.rpc import HEALTH
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
 
 AUTHORIZATION = "authorization"
-# Probes have no credentials, and learn nothing but whether the server serves.
-HEALTH = HEALTH_FILE.services_by_name["Health"].full_name
 
 
 def authenticate(authenticator: Authenticator) -> Stage:
-    """Find out who calls, for ``calls.Call.identity``; health answers anybody."""
+    """Set ``calls.Call.identity``, or refuse the call. Health asks for no credentials: probes have none."""
 
     def stage(method: Method, proceed: Handler) -> Handler:
         if method.service == HEALTH:
@@ -26,7 +23,7 @@ def authenticate(authenticator: Authenticator) -> Stage:
 
         async def handle(request: Any, context: Context) -> Any:
             authorization = _authorization(context)
-            # One header, seen before: the way that nearly every call goes.
+            # The common case: one header, which was verified before.
             identity = authenticator.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
                 identity = await authenticator.authenticate(shown(context, authorization))
@@ -39,7 +36,7 @@ def authenticate(authenticator: Authenticator) -> Stage:
 
 
 def shown(context: Context, authorization: tuple[str, ...]) -> Credentials:
-    """Collect what the call shows. A certificate counts only where no header does."""
+    """Collect the credentials of a call. A client certificate counts only without an ``authorization`` header."""
     certificate = None if authorization else _certificate(context)
     return Credentials(authorization, certificate, host_of(context.peer()))
 
@@ -50,12 +47,12 @@ def _authorization(context: Context) -> tuple[str, ...]:
 
 
 def _text(value: str | bytes) -> str:
-    # grpcio gives bytes where the value is no text; no credential looks like what becomes of it here.
+    # grpcio gives bytes where the value is not text; no credential has the replacement characters that result.
     return value if isinstance(value, str) else value.decode("ascii", "replace")
 
 
 def _certificate(context: Context) -> CertificateNames | None:
-    """Read the names of a certificate that the transport has verified, if there is one."""
+    """Read the names in the client certificate, which the transport has verified; None without one."""
     properties = context.auth_context()
     if not properties.get("x509_pem_cert"):
         return None
@@ -67,8 +64,9 @@ def _names(values: Iterable[bytes] | None) -> tuple[str, ...]:
 
 
 def host_of(peer: str) -> str:
-    """Take the host out of ``ipv4:host:port`` or ``ipv6:[host]:port``; of IPv6 the first 64 bits, as one host has all
-    the rest. What is no address of IP is one host.
+    """Return the host of ``ipv4:host:port`` or ``ipv6:[host]:port``.
+
+    Of IPv6, return the first 64 bits: one host can use all the rest. All peers that are not IP are one host.
     """
     kind, _, address = peer.partition(":")
     if kind == "ipv4":

@@ -1,4 +1,4 @@
-"""The stage that lets a call through only if its caller may do what it asks for."""
+"""Authorizes calls: refuses those whose caller lacks the permission that the method needs."""
 
 from typing import Any
 
@@ -7,29 +7,32 @@ from prometheus_client import Counter
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
+
+# What they answer is about the server, not about routes.
+UNRESTRICTED = frozenset({HEALTH, *REFLECTION})
 
 
 def authorize(permissions: Permissions, denied: Counter) -> Stage:
-    """Deny calls of ours that are not permitted in every scope of the request; ``denied`` counts by permission.
+    """Deny calls that are not permitted in every scope of each request; ``denied`` counts by permission.
 
     The first scope that is not permitted is named, also where others of the request are. Nothing is looked up, so a
-    denial is the same, also in time, whether or not there are such routes. Other services pass, such as health.
+    denial is the same, also in time, whether or not there are such routes.
     """
 
     def stage(method: Method, proceed: Handler) -> Handler:
-        if method.service != SERVICE:
+        if method.service in UNRESTRICTED:
             return proceed
-        need = METHODS.get(method.name)
+        need = METHODS.get(method.name) if method.service == SERVICE else None
         if need is None:
             return _deny_all(method, denied)
         permission, scopes_of, count = need.permission, need.scopes, denied.labels(need.permission)
 
-        async def handle(request: Any, context: Context) -> Any:
+        def check(request: Any, _context: Context) -> None:
             identity = calls.current().identity
             try:
                 _refuse_anonymous(identity, permission)
@@ -38,15 +41,14 @@ def authorize(permissions: Permissions, denied: Counter) -> Stage:
             except Forbidden:
                 count.inc()
                 raise
-            return await proceed(request, context)
 
-        return handle
+        return check_requests(method, proceed, check)
 
     return stage
 
 
 def _refuse_anonymous(identity: Identity, permission: str) -> None:
-    # Where callers are authenticated nobody is anonymous, so this is a mistake of ours: it must not open everything.
+    # With authentication on no caller is anonymous. If one is, that is a bug, which must not permit everything.
     if identity.credential is Credential.NONE:
         raise Forbidden(identity.subject, permission, "", "")
 

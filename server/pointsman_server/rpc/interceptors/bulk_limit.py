@@ -1,8 +1,8 @@
-"""The stage that bounds the memory of large calls: at once, and for how long.
+"""Bounds the memory of large calls: how much there is at once, and for how long.
 
 A BatchResolve or a page of a thousand routes takes a megabyte or more, and on grpcio keeps it until the client has
-read the answer. So the routes under way are bounded for all calls together, and for those of one host to half of that,
-so that nobody takes all; only large calls are refused. And whoever does not read an answer is disconnected.
+read the response. So the routes of all calls in progress together are bounded, and those of one host to half of that;
+only large calls are refused. A client that does not read its responses is disconnected, also from a stream.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.interceptors.authentication import host_of
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, StreamContext
 from pointsman_server.rpc.transport.disconnect import disconnect
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
@@ -34,7 +34,7 @@ def _page(request: Any) -> int:
 
 SIZES: dict[str, Callable[[Any], int]] = {
     "BatchResolve": lambda request: len(getattr(request, "keys", ())),
-    # Half of what others take: its answer is a few numbers. So one host may have several under way.
+    # Half of what others take, because its response is a few numbers: so one host can have several in progress.
     "Import": lambda request: (len(getattr(request, "routes", ())) + 1) // 2,
     "List": _page,
     "ListChanges": _page,
@@ -42,12 +42,12 @@ SIZES: dict[str, Callable[[Any], int]] = {
 
 
 class Bulk:
-    """Counts the routes of large calls that are not over yet; ``most`` are admitted, half of them for one host.
+    """Counts the routes of large calls in progress; ``most`` are admitted, half of them for one host.
 
-    However large it is, a call is admitted when there is no other.
+    A call is admitted, however large, when there is no other.
 
-    A client that has not taken an answer ``unread_seconds`` after it was ready is disconnected: ``disconnect`` gets its
-    address. pygrpc-native takes answers at once, into memory of its own: there only the work is bounded.
+    A client that has not taken a response ``unread_seconds`` after it was ready is disconnected: ``disconnect`` gets
+    its address. pygrpc-native takes responses at once, into memory of its own: there only the work is bounded.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Bulk:
         self._disconnecting: set[asyncio.Future[bool]] = set()
 
     def enter(self, host: str, routes: int) -> None:
-        """A call begins. Raises Overloaded."""
+        """Count a call that begins. Raises Overloaded."""
         taken = self._of_hosts[host]
         if (self._routes and self._routes + routes > self._most) or (taken and taken + routes > self._most // 2):
             raise Overloaded("bulk_routes")
@@ -79,30 +79,46 @@ class Bulk:
         await self._fair_share.take()
 
     def leave(self, host: str, routes: int) -> None:
-        """A call is over, its answer on the wire."""
+        """Count a call that is over, its response on the wire."""
         self._routes -= routes
         self._of_hosts[host] -= routes
         if not self._of_hosts[host]:
             del self._of_hosts[host]
 
     def answered(self, context: Context) -> None:
-        """An answer is ready: its client must take it in time."""
-        timer = asyncio.get_running_loop().call_later(self._unread_seconds, self._cut_off, context.peer())
-        _when_over(context, timer.cancel)
+        """Disconnect the client unless it takes in time the response that is ready."""
+        _when_over(context, self._start_timer(context).cancel)
 
-    def _cut_off(self, peer: str) -> None:
-        log.warning("a client does not read its answers: disconnecting it", peer=peer)
+    def watch(self, context: StreamContext) -> None:
+        """Disconnect the client of a stream if it does not take a response in time."""
+        timers: list[asyncio.TimerHandle] = []
+
+        def stop() -> None:
+            while timers:
+                timers.pop().cancel()
+
+        context.sending.append(lambda: timers.append(self._start_timer(context)))
+        context.sent.append(stop)
+        _when_over(context, stop)
+
+    def _start_timer(self, context: Context | StreamContext) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._unread_seconds, self._disconnect_peer, context.peer())
+
+    def _disconnect_peer(self, peer: str) -> None:
+        log.warning("a client does not read its responses: disconnecting it", peer=peer)
         work = asyncio.get_running_loop().run_in_executor(None, self._disconnect, peer)
         self._disconnecting.add(work)
         work.add_done_callback(self._disconnecting.discard)
 
 
 def bound_bulk(bulk: Bulk) -> Stage:
-    """Refuse large calls beyond what there may be at once, and disconnect those who do not read the answers."""
+    """Refuse large calls beyond what there may be at once, and disconnect clients that do not read the responses."""
 
     def stage(method: Method, proceed: Handler) -> Handler:
-        size = SIZES.get(method.name)
-        if method.service != SERVICE or size is None:
+        size = SIZES.get(method.name) if method.service == SERVICE else None
+        if method.response_streaming:
+            proceed = _watched(bulk, proceed)
+        if size is None or method.request_streaming:
             return proceed
 
         async def handle(request: Any, context: Context) -> Any:
@@ -110,7 +126,7 @@ def bound_bulk(bulk: Bulk) -> Stage:
             host = host_of(context.peer())
             bulk.enter(host, routes)
             _when_over(context, lambda: bulk.leave(host, routes))
-            # What comes before the first slice costs as much as one: many calls at once are let go on one by one.
+            # The work before the first slice costs as much as a slice: of many calls at once, one at a time goes on.
             await bulk.turn()
             response = await proceed(request, context)
             bulk.answered(context)
@@ -121,7 +137,15 @@ def bound_bulk(bulk: Bulk) -> Stage:
     return stage
 
 
-def _when_over(context: Context, do: Callable[[], None]) -> None:
+def _watched(bulk: Bulk, proceed: Handler) -> Handler:
+    async def handle(request: Any, context: Any) -> Any:
+        bulk.watch(context)
+        return await proceed(request, context)
+
+    return handle
+
+
+def _when_over(context: Context | StreamContext, do: Callable[[], None]) -> None:
     def over(_context: Any) -> None:
         do()
 

@@ -1,4 +1,4 @@
-"""Which permission each method needs, and in which scopes. A method that is missing here is denied to everybody."""
+"""The permission that each method needs, and in which scopes. A method that is not listed is denied to all callers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pointsman_server.domain.identity import Permission, Scope
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a call must be allowed to do: ``permission`` in each of the ``scopes`` of its request, in their order."""
+    """A call needs ``permission`` in each of the ``scopes`` of its request; they are checked in their order."""
 
     permission: Permission
     scopes: Callable[[Any], Iterable[Scope]]
@@ -21,7 +21,7 @@ def _of_key(request: Any) -> Iterable[Scope]:
 
 
 def _of_keys(request: Any) -> Iterable[Scope]:
-    # Each scope once: a batch has up to 1,000 keys and seldom more than a few tenants.
+    # Each scope once: a batch has up to 1,000 keys, and rarely more than a few tenants.
     return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in request.keys)]
 
 

@@ -1,6 +1,6 @@
-"""The stages that hold callers to their rates (``limiting``): one for who calls, one for whose routes.
+"""Limits callers to their rates: one stage counts by identity, one by the tenants of the requests.
 
-Methods of other services, such as health, are never held back.
+Each request of a stream counts as a call. Health is never limited.
 """
 
 from collections import Counter
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.identity import Permission
 from pointsman_server.ports.quota import QuotaUnavailable, SharedQuota, Taking
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import HEALTH, SERVICE
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.method_permissions import METHODS
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
 from pointsman_server.runtime.rate_limiter import Limiter, Limits
 
-READS = frozenset({"Resolve", "BatchResolve", "Get", "List", "ListChanges"})
-# What calls for many routes cost; all others cost one. A request may be anything yet, even no message.
+# What calls for many routes cost; all others cost one. The request is not validated yet: it may be no message at all.
 COSTS: Mapping[str, Callable[[Any], int]] = {
     "BatchResolve": lambda request: len(getattr(request, "keys", ())) or 1,
     "Import": lambda request: len(getattr(request, "routes", ())) or 1,
@@ -26,9 +27,9 @@ COSTS: Mapping[str, Callable[[Any], int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """The limits, and whom to tell of a refusal: ``limited`` gets the name of the limit.
+    """The limits of reads and of writes; ``limited`` is called with the name of the limit that refused a call.
 
-    With ``shared``, writes also count against what all servers let pass together.
+    With ``shared``, writes also count against a quota that all servers share.
     """
 
     reads: Limits
@@ -38,13 +39,16 @@ class Throttling:
 
     def of(self, method: Method) -> Limits:
         """Return the limits of a method."""
-        if method.service != SERVICE:
+        if method.service == HEALTH:
             return Limits()
-        return self.reads if method.name in READS else self.writes
+        if method.service != SERVICE:
+            return self.reads
+        need = METHODS.get(method.name)
+        return self.writes if need is None or need.permission is Permission.WRITE else self.reads
 
 
 def throttle_callers(throttling: Throttling) -> Stage:
-    """Refuse callers over their rate. The request may be anything yet, even no message."""
+    """Refuse callers over their rate. The request is not validated yet: it may be no message at all."""
 
     def stage(method: Method, proceed: Handler) -> Handler:
         limiter = throttling.of(method).identity
@@ -52,21 +56,20 @@ def throttle_callers(throttling: Throttling) -> Stage:
             return proceed
         take, cost_of = limiter.take, COSTS.get(method.name, _one)
 
-        async def handle(request: Any, context: Context) -> Any:
+        def check(request: Any, _context: Context) -> None:
             try:
                 take(calls.current().actor, cost_of(request))
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise
-            return await proceed(request, context)
 
-        return handle
+        return check_requests(method, proceed, check)
 
     return stage
 
 
 def throttle_tenants(throttling: Throttling) -> Stage:
-    """Refuse calls to tenants over their rate, and ask for a share of what servers have together."""
+    """Refuse calls for tenants over their rate, and those beyond the shared quota."""
 
     def stage(method: Method, proceed: Handler) -> Handler:
         limits = throttling.of(method)
@@ -75,7 +78,7 @@ def throttle_tenants(throttling: Throttling) -> Stage:
             return proceed
         cost_of = COSTS.get(method.name, _one)
 
-        async def handle(request: Any, context: Context) -> Any:
+        async def check(request: Any, _context: Context) -> None:
             costs = tenants(method, request)
             try:
                 if limits.tenant and costs:
@@ -85,21 +88,20 @@ def throttle_tenants(throttling: Throttling) -> Stage:
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise
-            return await proceed(request, context)
 
-        return handle
+        return check_requests(method, proceed, check)
 
     return stage
 
 
 def tenants(method: Method, request: Any) -> Mapping[str, int]:
-    """Say what a valid request costs each tenant. One that ranges over all tenants costs none of them."""
+    """Return what a valid request costs each tenant; one over all tenants costs none of them."""
     if method.name == "BatchResolve":
         return Counter(key.tenant for key in request.keys)
     if method.name == "Import":
         return Counter(route.key.tenant for route in request.routes)
-    tenant = request.tenant if method.name in ("List", "ListChanges") else request.key.tenant
-    return {tenant: 1} if tenant else {}
+    need = METHODS.get(method.name) if method.service == SERVICE else None
+    return {scope.tenant: 1 for scope in need.scopes(request) if scope.tenant} if need else {}
 
 
 def _one(_request: Any) -> int:
@@ -113,7 +115,7 @@ async def _take_shared(
     try:
         await shared.take(takings)
     except QuotaUnavailable:
-        # What this process counted by itself has let the call pass.
+        # The limits of this process have admitted the call.
         return
 
 

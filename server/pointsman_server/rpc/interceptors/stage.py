@@ -1,12 +1,21 @@
-"""What a stage is: see ``interceptors.stages`` for all of them."""
+"""The types of the interceptor chain (``chain.stages``): a stage wraps a call, be it unary or a stream.
 
-from collections.abc import Awaitable, Callable
+For a call with one request, ``request`` is that message; for a stream of requests it is an async iterator of them. The
+context of a call with a stream on either side is a ``StreamContext``, through which a stage sees each message.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import grpc
 
 from pointsman_server.rpc.call import Context
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
+
+# Looks at one request, and raises to refuse it. Most do not wait, and return None.
+Check = Callable[[Any, Context], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +24,108 @@ class Method:
 
     service: str
     name: str
+    request_streaming: bool = False
+    response_streaming: bool = False
 
     @classmethod
-    def parse(cls, path: str) -> "Method":
+    def parse(cls, path: str, *, request_streaming: bool = False, response_streaming: bool = False) -> "Method":
         """Read ``/package.Service/Method``."""
         service, _, name = path.removeprefix("/").rpartition("/")
-        return cls(service, name)
+        return cls(service, name, request_streaming, response_streaming)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether it has a stream on either side."""
+        return self.request_streaming or self.response_streaming
+
+    @property
+    def grpc_type(self) -> str:
+        """The kind of call, as go-grpc-middleware labels it."""
+        return _TYPES[self.request_streaming, self.response_streaming]
 
 
-# One thing that happens to every call: makes, for a method, a handler that does it and goes on to the one given.
+_TYPES = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+# Makes, for a method, a handler that does its own part and then calls the handler given.
 Stage = Callable[[Method, Handler], Handler]
+
+
+class StreamContext:
+    """The context of a streaming call. Stages add functions to its lists before they proceed; else it is the
+    transport's.
+
+    Each request passes ``received`` before the handler gets it. Each response passes ``sending`` before it is written,
+    and ``sent`` once the transport has taken it.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.received: list[Check] = []
+        self.sending: list[Callable[[], None]] = []
+        self.sent: list[Callable[[], None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        """Return the next request, or ``grpc.aio.EOF``."""
+        request = await self._context.read()
+        if request is not grpc.aio.EOF:
+            await self.check(request)
+        return request
+
+    async def write(self, response: Any) -> None:
+        """Send a response; waits until the transport has taken it."""
+        for do in self.sending:
+            do()
+        await self._context.write(response)
+        for do in self.sent:
+            do()
+
+    async def check(self, request: Any) -> None:
+        """Pass a request through every check, outermost first."""
+        for check in self.received:
+            waiting = check(request, self)  # type: ignore[arg-type]  # a ServicerContext by __getattr__
+            if waiting is not None:
+                await waiting
+
+
+class Requests:
+    """The requests of a stream, each checked as it is read."""
+
+    def __init__(self, incoming: AsyncIterable[Any], context: StreamContext) -> None:
+        self._incoming = incoming
+        self._iterator: AsyncIterator[Any] | None = None
+        self._context = context
+
+    def __aiter__(self) -> "Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._iterator is None:
+            # Not before: grpcio's iterator is a coroutine that wants to be awaited.
+            self._iterator = aiter(self._incoming)
+        request = await anext(self._iterator)
+        await self._context.check(request)
+        return request
+
+
+def check_requests(method: Method, proceed: Handler, check: Check) -> Handler:
+    """Make a handler that checks one request before it proceeds, and those of a stream as each is read."""
+
+    async def handle(request: Any, context: Context) -> Any:
+        waiting = check(request, context)
+        if waiting is not None:
+            await waiting
+        return await proceed(request, context)
+
+    async def handle_stream(requests: Any, context: Any) -> Any:
+        context.received.append(check)
+        return await proceed(requests, context)
+
+    return handle_stream if method.request_streaming else handle

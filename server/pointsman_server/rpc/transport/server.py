@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
 from pointsman_server.rpc.fastpath.misses import ColdAnswers
-from pointsman_server.rpc.interceptors.chain import Interceptor
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 
 RESOLVE = f"/{SERVICE}/Resolve"
 Transport = Literal["grpcio", "native"]
@@ -22,7 +22,7 @@ class TransportUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """What one call and one connection may be: bytes of a message, bytes of metadata, calls at once."""
 
     message_bytes: int = 1 << 20
@@ -105,7 +105,7 @@ def sends_pushback(transport: Transport) -> bool:
 def make_server(
     transport: Transport,
     interceptor: Interceptor,
-    limits: Limits,
+    limits: CallLimits,
     *,
     share_port: bool,
     connections: Connections = Connections(),

@@ -363,7 +363,7 @@ async def test_who_set_no_deadline_has_ours_and_those_who_did_have_theirs(
     world.store.before_read.close()
     dated = world.take(K1)
     first, second = world.take(K1, remaining=None), world.take(K2, remaining=1e9)
-    text = "the server's own deadline of 0.01 s has passed: set one that suits you"
+    text = "default server deadline (0.01 s) exceeded: set a client deadline"
     assert await world.end(first) == await world.end(second) == ("DEADLINE_EXCEEDED", text, ())
     assert dated not in world.transport.ended
     world.store.before_read.open()

@@ -1,11 +1,14 @@
 """Who is let in, and who is too many."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
 from pointsman_server.domain.errors import Overloaded, ShuttingDown
-from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
+from pointsman_server.rpc.interceptors.admission import Admission, admit
+from pointsman_server.rpc.interceptors.stage import Method
 
 
 def enter(admission: Admission, times: int) -> None:
@@ -62,3 +65,111 @@ async def test_closing_waits_for_those_inside():
     admission.leave()
 
     await closing
+
+
+async def hold(admission: Admission) -> None:
+    """Be a stream that does not end by itself."""
+    admission.enter()
+    try:
+        async with admission.stream():
+            await asyncio.Event().wait()
+    finally:
+        admission.leave()
+
+
+async def holding(admission: Admission, number: int) -> "list[asyncio.Task[None]]":
+    streams = [asyncio.create_task(hold(admission)) for _ in range(number)]
+    await asyncio.sleep(0)
+    return streams
+
+
+async def cancel(streams: "list[asyncio.Task[None]]") -> None:
+    for stream in streams:
+        stream.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
+
+
+async def test_streams_have_a_limit_of_their_own():
+    admission = Admission(3)
+    streams = await holding(admission, 3)
+
+    assert not admission.full
+    admission.check()
+    with pytest.raises(Overloaded) as caught:
+        await hold(admission)
+    assert caught.value.metadata == {"limit": "concurrent_streams"}
+    await cancel(streams)
+
+
+async def test_streams_that_are_over_make_room():
+    admission = Admission(1)
+    await cancel(await holding(admission, 1))
+    streams = await holding(admission, 1)
+
+    assert not streams[0].done()
+    await cancel(streams)
+
+
+async def test_closing_ends_streams_one_after_another():
+    admission = Admission()
+    loop, ends = asyncio.get_running_loop(), []
+    streams = await holding(admission, 4)
+    for stream in streams:
+        stream.add_done_callback(lambda _: ends.append(loop.time()))
+    begun = loop.time()
+    # 80 % of it for four: the last ends after 0.06 s.
+    await admission.close(patience=0.1)
+
+    assert all(isinstance(stream.exception(), ShuttingDown) for stream in streams)
+    assert ends[-1] - begun > 0.055
+    assert ends == sorted(ends)
+    assert len({round(end, 2) for end in ends}) == 4
+
+
+async def test_few_streams_do_not_take_the_whole_time():
+    admission = Admission()
+    streams = await holding(admission, 2)
+    async with asyncio.timeout(30):
+        await admission.close(patience=3600)
+
+    assert all(isinstance(stream.exception(), ShuttingDown) for stream in streams)
+
+
+async def test_once_closed_no_stream_begins():
+    admission = Admission()
+    await admission.close(patience=1)
+    with pytest.raises(ShuttingDown):
+        await hold(admission)
+
+
+async def test_a_timeout_of_the_work_of_a_stream_is_no_shutdown():
+    async def fail() -> None:
+        async with Admission().stream():
+            raise TimeoutError("of something else")
+
+    with pytest.raises(TimeoutError, match="of something else"):
+        await fail()
+
+
+@pytest.mark.parametrize(
+    ("method", "admitted"),
+    [
+        (Method(HEALTH, "Check"), True),
+        (Method(HEALTH, "Watch", response_streaming=True), False),
+        (Method(REFLECTION[0], "ServerReflectionInfo", request_streaming=True, response_streaming=True), False),
+        (Method(SERVICE, "Get"), False),
+    ],
+)
+async def test_while_closed_only_health_is_asked_and_answered(method: Method, admitted: bool):
+    admission = Admission()
+    await admission.close(patience=1)
+
+    async def proceed(_request: Any, _context: Any) -> str:
+        return "response"
+
+    handler = admit(admission)(method, proceed)
+    if admitted:
+        assert await handler(None, cast("Any", None)) == "response"
+    else:
+        with pytest.raises(ShuttingDown):
+            await handler(None, cast("Any", None))

@@ -1,9 +1,7 @@
 """What a call shows, as both transports pass it on, and which methods ask for it."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
-import grpc
 import pytest
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
@@ -11,7 +9,8 @@ from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc.interceptors import authentication
-from pointsman_server.rpc.interceptors.chain import Interceptor, Method, identify
+from pointsman_server.rpc.interceptors.chain import identify
+from pointsman_server.rpc.interceptors.stage import Method
 
 RESOLVE = Method("pointsman.v1.RouteService", "Resolve")
 ME = Identity("jwt:me", Credential.BEARER_TOKEN)
@@ -147,49 +146,3 @@ async def test_health_answers_anybody(authenticator: Authenticator) -> None:
 
 def test_without_the_stage_a_call_is_anonymous() -> None:
     assert calls.Call(cast("Any", Context())).identity is ANONYMOUS
-
-
-async def handler_of(interceptor: Interceptor, handler: Any) -> Any:
-    async def continuation(_details: Any) -> Any:
-        return handler
-
-    return await interceptor.intercept_service(continuation, SimpleNamespace(method="/x.Y/Z"))
-
-
-async def asyncgen(_request: Any, _context: Any) -> Any:
-    yield calls.current().actor
-
-
-async def coroutine(_request: Any, _context: Any) -> str:
-    return calls.current().actor
-
-
-async def outcome(behaviour: Any, context: Any) -> Any:
-    answer = behaviour(None, context)
-    return [item async for item in answer] if hasattr(answer, "__aiter__") else await answer
-
-
-@pytest.mark.parametrize(
-    ("make", "kind", "behaviour", "answer"),
-    [
-        (grpc.unary_stream_rpc_method_handler, "unary_stream", asyncgen, ["jwt:me"]),
-        (grpc.stream_stream_rpc_method_handler, "stream_stream", asyncgen, ["jwt:me"]),
-        (grpc.unary_stream_rpc_method_handler, "unary_stream", coroutine, "jwt:me"),
-        (grpc.stream_unary_rpc_method_handler, "stream_unary", coroutine, "jwt:me"),
-    ],
-)
-async def test_a_stream_of_any_form_begins_only_for_who_may(
-    authenticator: Authenticator, make: Any, kind: str, behaviour: Any, answer: Any
-) -> None:
-    interceptor = Interceptor((), (identify, authentication.authenticate(authenticator)))
-    wrapped = getattr(await handler_of(interceptor, make(behaviour)), kind)
-
-    assert await outcome(wrapped, Context(("authorization", "Bearer good"))) == answer
-    with pytest.raises(Unauthenticated):
-        await outcome(wrapped, Context())
-
-
-async def test_without_stages_a_stream_is_left_as_it_is() -> None:
-    handler = grpc.unary_stream_rpc_method_handler(asyncgen)
-
-    assert await handler_of(Interceptor(()), handler) is handler

@@ -11,7 +11,7 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.interceptors.bulk_limit import SIZES, Bulk, bound_bulk
-from pointsman_server.rpc.interceptors.stage import Method
+from pointsman_server.rpc.interceptors.stage import Method, StreamContext
 
 
 class FakeContext:
@@ -147,3 +147,60 @@ def test_small_methods_are_not_wrapped():
 
     assert bound_bulk(Bulk())(Method(SERVICE, "Resolve"), proceed) is proceed
     assert bound_bulk(Bulk())(Method("another.Service", "List"), proceed) is proceed
+
+
+WATCH = Method(SERVICE, "Watch", response_streaming=True)
+
+
+class StreamTransport(FakeContext):
+    """Takes responses when it is let."""
+
+    def __init__(self, *, takes: bool) -> None:
+        super().__init__()
+        self._takes = takes
+
+    async def write(self, _response: Any) -> None:
+        if not self._takes:
+            await asyncio.Event().wait()
+
+
+async def one_response(_request: Any, context: Any) -> None:
+    await context.write("response")
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_client_of_a_stream_must_read_it(takes):
+    gone: list[str] = []
+    disconnected = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def disconnect(peer: str) -> bool:
+        gone.append(peer)
+        loop.call_soon_threadsafe(disconnected.set)
+        return True
+
+    bulk = Bulk(unread_seconds=0.01, disconnect=disconnect)
+    context = cast("Any", StreamContext(cast("Any", StreamTransport(takes=takes))))
+    call = asyncio.create_task(bound_bulk(bulk)(WATCH, one_response)(None, context))
+    if takes:
+        await call
+        await asyncio.sleep(0.05)
+    else:
+        await asyncio.wait_for(disconnected.wait(), 30)
+        call.cancel()
+
+    assert gone == ([] if takes else ["ipv4:127.0.0.1:4711"])
+
+
+async def test_a_stream_that_is_over_has_no_client_to_disconnect():
+    gone: list[str] = []
+    bulk = Bulk(unread_seconds=0.01, disconnect=lambda peer: bool(gone.append(peer)))
+    transport = StreamTransport(takes=False)
+    context = cast("Any", StreamContext(cast("Any", transport)))
+    call = asyncio.create_task(bound_bulk(bulk)(WATCH, one_response)(None, context))
+    await asyncio.sleep(0)
+    call.cancel()
+    transport.end()
+    await asyncio.sleep(0.05)
+
+    assert gone == []

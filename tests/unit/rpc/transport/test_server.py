@@ -63,10 +63,10 @@ def test_seconds_become_milliseconds_and_calls_may_wait():
 
 @pytest.mark.parametrize("chosen", ["grpcio", "native"] if sys.platform == "linux" else ["grpcio"])
 async def test_each_transport_takes_what_it_is_told(chosen):
-    from pointsman_server.rpc.interceptors.chain import Interceptor
+    from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 
     server = transport.make_server(
-        chosen, Interceptor(()), transport.Limits(), share_port=False, connections=Connections()
+        chosen, Interceptor(()), transport.CallLimits(), share_port=False, connections=Connections()
     )
 
     await server.stop(None)

@@ -1,0 +1,33 @@
+"""Gives calls without a deadline the server's own."""
+
+import asyncio
+from typing import Any
+
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc import refusal as refusals
+from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+
+
+def limit(deadline: float) -> Stage:
+    """End calls without a deadline after ``deadline`` seconds. A stream of responses may last: it ends with a drain."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        if method.response_streaming:
+            return proceed
+
+        async def handle(request: Any, context: Context) -> Any:
+            remaining = context.time_remaining()
+            if remaining is not None and remaining < calls.FOREVER:
+                return await proceed(request, context)
+            try:
+                async with asyncio.timeout(deadline) as end:
+                    return await proceed(request, context)
+            except TimeoutError:
+                if not end.expired():
+                    raise
+                await refusals.abort(context, refusals.of_deadline(deadline))
+
+        return handle
+
+    return stage

@@ -1,0 +1,65 @@
+"""Counts and times calls and their messages, by the names of go-grpc-middleware."""
+
+import time
+from typing import Any
+
+from grpc import StatusCode
+
+from pointsman_server.rpc import statuses
+from pointsman_server.rpc.call import Context, code_of
+from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.telemetry.metrics import Metrics
+
+
+def measure(metrics: Metrics) -> Stage:
+    """Count and time calls, with the labels bound once per method."""
+
+    def stage(method: Method, proceed: Handler) -> Handler:
+        labels = (method.grpc_type, method.service, method.name)
+        started = metrics.rpc_started.labels(*labels)
+        seconds = metrics.rpc_seconds.labels(*labels)
+        # Bound up front: a code that has not occurred yet is a zero, not a gap.
+        handled = {code: metrics.rpc_handled.labels(*labels, statuses.name_of(code)) for code in StatusCode}
+        work = _count_messages(metrics, method, proceed)
+
+        async def handle(request: Any, context: Context) -> Any:
+            started.inc()
+            begun = time.perf_counter()
+            code = StatusCode.OK
+            try:
+                return await work(request, context)
+            except BaseException as error:
+                code = code_of(error, context)
+                raise
+            finally:
+                seconds.observe(time.perf_counter() - begun)
+                handled[code].inc()
+
+        return handle
+
+    return stage
+
+
+def _count_messages(metrics: Metrics, method: Method, proceed: Handler) -> Handler:
+    labels = (method.grpc_type, method.service, method.name)
+    received, sent = metrics.rpc_received.labels(*labels), metrics.rpc_sent.labels(*labels)
+
+    async def handle(request: Any, context: Context) -> Any:
+        received.inc()
+        response = await proceed(request, context)
+        sent.inc()
+        return response
+
+    async def handle_stream(request: Any, context: Any) -> Any:
+        if method.request_streaming:
+            context.received.append(lambda _request, _context: received.inc())
+        else:
+            received.inc()
+        if method.response_streaming:
+            context.sent.append(sent.inc)
+        response = await proceed(request, context)
+        if not method.response_streaming:
+            sent.inc()
+        return response
+
+    return handle_stream if method.streaming else handle
