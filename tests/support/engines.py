@@ -102,7 +102,7 @@ def _empty(pair: BorrowedEngines) -> None:
         drop_database(urlsplit(pair.template)._replace(path=f"/{name}").geturl())
 
 
-def create_database(server: str, template: str | None = None) -> str:
+def create_database(server: str, template: str | None = None, *, encoding: str = "UTF8") -> str:
     """Create a database and give its URL. ``server`` is the URL of any database on the server.
 
     ``template`` is the URL of a database to copy, to which nobody is connected; without it the new one is empty.
@@ -110,7 +110,8 @@ def create_database(server: str, template: str | None = None) -> str:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     source = sql.Identifier(_database(template) if template else "template0")
     # Where nothing needs to be durable, copying the files takes two thirds of the time of the default, the log.
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(name), source)
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy ENCODING {}")
+    statement = create.format(sql.Identifier(name), source, encoding)
     with psycopg.connect(_maintenance(server), autocommit=True) as connection:
         connection.execute(statement)
     return urlsplit(server)._replace(path=f"/{name}").geturl()

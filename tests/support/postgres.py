@@ -20,7 +20,9 @@ class Cluster(Postgres):
 
     access = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, access: str = "") -> None:
+        """``access``: lines of pg_hba.conf that come before the one that lets everyone in."""
+        self.access = access + self.access
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "logs").mkdir(exist_ok=True)
         lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR)
@@ -90,9 +92,9 @@ class Cluster(Postgres):
 
 
 @contextmanager
-def primary_and_standby(directory: Path) -> Iterator[tuple[Cluster, Cluster]]:
+def primary_and_standby(directory: Path, access: str = "") -> Iterator[tuple[Cluster, Cluster]]:
     """Run a primary and a streaming standby of it."""
-    primary, standby = Cluster(directory / "first"), Cluster(directory / "second")
+    primary, standby = Cluster(directory / "first", access), Cluster(directory / "second")
     try:
         primary.begin()
         standby.clone(primary)

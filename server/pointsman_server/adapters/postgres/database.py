@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
+    SET_STATEMENT_TIMEOUT,
     BadDatabaseUrl,
     UnsuitableDatabase,
     address,
@@ -38,6 +39,7 @@ RECONNECT_SECONDS = 2.0
 # crashed, starting up, database dropped, idle too long.
 SESSION_ENDED = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
 
+SET_TIMEOUT = Statement("set_statement_timeout", SET_STATEMENT_TIMEOUT)
 BEGIN = Statement("begin_session", BEGIN_SESSION)
 
 
@@ -73,7 +75,10 @@ class Database:
         self._connect_error: Exception | None = None
         self._reconnected_at = float("-inf")
         settings = session_settings(timeout)
-        self._begin = Step(BEGIN, [array(list(settings)), array(list(settings.values()))])
+        self._begin = (
+            Step(SET_TIMEOUT, [settings["statement_timeout"]]),
+            Step(BEGIN, [array(list(settings)), array(list(settings.values()))]),
+        )
         self._pool: Pool = AsyncConnectionPool(
             self._conninfo,
             kwargs={"begin": self._begin_session, "on_failure": self._connect_failed},
@@ -210,7 +215,7 @@ class Database:
         """Set our settings. Raises UnsuitableDatabase, and the driver's errors."""
         try:
             async with asyncio.timeout(self._timeout + 1):
-                (((encoding, server, _),),) = await connection.exchange(self._begin)
+                _, ((encoding, server, _),) = await connection.exchange(*self._begin)
         except TimeoutError as error:
             # The pool goes on after an error of the driver.
             raise psycopg.errors.ConnectionTimeout(f"no answer within {self._timeout:g} s") from error

@@ -17,6 +17,9 @@ DEFAULT_PORT = "5432"
 # libpq needs two seconds at the least, "because it is not guaranteed to take any time at all" with one.
 LEAST_CONNECT_SECONDS = 2
 
+# First, and alone: the limit of time that the database sets may be too short even for the next statement.
+SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, false)"
+
 # $1: names of settings, $2: their values. A setting that this version of PostgreSQL does not have is left out.
 BEGIN_SESSION = """
 SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), (

@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
+    SET_STATEMENT_TIMEOUT,
     UnsuitableDatabase,
     address,
     check_encoding,
@@ -105,6 +106,7 @@ def _connect(conninfo: str) -> psycopg.Connection:
     try:
         settings = session_settings(timeout=0)
         cursor = psycopg.RawCursor(connection)
+        cursor.execute(SET_STATEMENT_TIMEOUT, [settings["statement_timeout"]])
         row = cursor.execute(BEGIN_SESSION, [list(settings), list(settings.values())]).fetchone()
         check_encoding(row[0] if row else "unknown")
         connection.autocommit = False
