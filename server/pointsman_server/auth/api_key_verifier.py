@@ -1,4 +1,4 @@
-"""Tells who shows an API key, by all keys held in memory: ``ports.CredentialVerifier`` for our own keys."""
+"""Verifies API keys against all keys, held in memory: a ``ports.credentials.CredentialVerifier``."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,29 +11,29 @@ from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.ports.credentials import ApiKeyStore
 from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed
 
-# A new key is asked for out of turn at most so often, in seconds, so that it can be used soon after it was made.
+# An unknown key triggers a reload at most this often, in seconds: a new key works soon after it was created.
 LEAST_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class KnownKeys:
-    """The keys by id, and which of them had ended when they were read: so an end makes this another value."""
+    """The keys by id, and the ids of those that were revoked or expired at the load: an end makes a different value."""
 
     by_id: dict[str, ApiKey]
     ended: frozenset[str]
 
     @classmethod
     def of(cls, keys: Iterable[ApiKey], now: float) -> "KnownKeys":
-        """Sort ``keys`` out at ``now``, in seconds since the epoch of Unix."""
+        """Index ``keys`` as of ``now``, in seconds since the Unix epoch."""
         by_id = {key.id: key for key in keys}
         return cls(by_id, frozenset(key.id for key in by_id.values() if key.revoked_at or key.expired(now)))
 
 
 class ApiKeyVerifier:
-    """Checks API keys without I/O. What it knows comes from ``store`` every ``interval`` seconds.
+    """Verifies API keys without I/O, against the keys that it loads from ``store`` every ``interval`` seconds.
 
-    So a key that is revoked is refused everywhere within ``interval``, and one renewal. ``now`` gives seconds since the
-    epoch of Unix; ``on_result`` hears of every renewal whether it went well.
+    So a revoked key is refused by every server within ``interval`` plus one load. ``now`` returns seconds since the
+    Unix epoch; ``on_result`` is called after each load with whether it succeeded.
     """
 
     def __init__(
@@ -56,11 +56,10 @@ class ApiKeyVerifier:
 
     @property
     def version(self) -> int:
-        """Another number whenever a key came, changed, expired or was revoked."""
+        """Increments when a key is added, changes, expires or is revoked."""
         return self.known.version
 
     async def verify(self, credential: str) -> Identity:
-        """See CredentialVerifier.verify."""
         try:
             key_id, secret = api_keys.parse(credential)
         except ValueError:
@@ -68,7 +67,7 @@ class ApiKeyVerifier:
         key = await self._find(key_id)
         if key is None:
             raise _refused("unknown key", "this API key is not known: ask your operator for another")
-        # Before anything else is said: what became of a key is on_result only to whoever has it.
+        # First: only the holder of the secret learns whether the key was revoked or has expired.
         if not key.has_secret(secret):
             raise _refused("secret", "the secret of this API key is wrong: copy all of it")
         if key.revoked_at:

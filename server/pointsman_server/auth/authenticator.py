@@ -1,7 +1,7 @@
-"""Who calls: decides by which credential, has it verified, and remembers those that were found good.
+"""Authentication: chooses the credential of a call, has it verified, and caches the identity.
 
-A credential counts for one call at a time, and there is exactly one of it: where a call shows two, it is unclear which
-of them proxies before us looked at, so neither counts.
+A call must carry exactly one credential. Where it carries two, a proxy in front may have checked the other one, so
+neither is accepted.
 """
 
 import re
@@ -21,7 +21,7 @@ MOST_REMEMBERED = 4096
 _SCHEME = "bearer "
 # RFC 6750 §2.1.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
-# The SPIFFE ID standard §2; a caller's has a path. Much of it would not fit a log line.
+# SPIFFE ID standard §2; a caller's ID has a path.
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 LONGEST_SPIFFE_ID = 2048
 _DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -30,7 +30,7 @@ LONGEST_DNS_NAME = 253
 
 @dataclass(frozen=True, slots=True)
 class CertificateNames:
-    """The names of a client certificate that the transport has verified: its SANs, by kind. Never its CN (RFC 9525)."""
+    """Subject alternative names of a client certificate that the transport verified. Never its CN (RFC 9525)."""
 
     uris: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class CertificateNames:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a call shows: every value of ``authorization``, the client certificate if there is one, and its host."""
+    """The credentials of a call: every value of ``authorization``, the client certificate if any, and the peer host."""
 
     authorization: tuple[str, ...] = ()
     certificate: CertificateNames | None = None
@@ -46,13 +46,13 @@ class Credentials:
 
 
 def limit_of_failures(per_second: float) -> Limiter:
-    """Bound the bad credentials that a host may show: so many a second, and a burst of as many."""
+    """Return the limiter of bad credentials from one host: ``per_second``, with a burst of one second."""
     return Limiter("authentication.failures", Rate(per_second, burst_seconds=1))
 
 
 @dataclass(frozen=True, slots=True)
 class KnownIdentity:
-    """Who showed a credential, as ``verifier`` said at ``version``."""
+    """The identity behind a credential, as ``verifier`` returned it at its ``version``."""
 
     identity: Identity
     verifier: CredentialVerifier
@@ -60,11 +60,11 @@ class KnownIdentity:
 
 
 class Authenticator:
-    """Tells who calls, by the kinds of credentials that are enabled.
+    """Identifies callers by the kinds of credentials that are enabled.
 
-    ``failures`` bounds the bad credentials of a host, and those that are being checked.
-    ``checked`` hears of each check: the kind of credential, and ``ok``, the problem, ``limited`` or ``unavailable``.
-    What is remembered is not checked again. ``now`` is in seconds since the epoch of Unix.
+    ``failures`` limits bad credentials per host, including those still being verified. ``checked`` is called after each
+    verification with the kind of credential and ``ok``, the problem, ``limited`` or ``unavailable``. A cached identity
+    is not verified again. ``now`` returns seconds since the Unix epoch.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Authenticator:
         self._of_certificates: dict[CertificateNames, Identity] = {}
 
     def recall(self, authorization: str) -> Identity | None:
-        """Return who showed exactly this header before, unless it has expired or its verifier knows better now."""
+        """Return the cached identity of this header; None if there is none or it is no longer valid."""
         found = self._remembered.get(authorization)
         if found is None:
             return None
@@ -98,10 +98,10 @@ class Authenticator:
         return None
 
     async def authenticate(self, shown: Credentials) -> Identity:
-        """Return who calls.
+        """Return the identity of the caller.
 
-        Raises Unauthenticated; AccessUnavailable while nothing is known to check by; RateLimited when the host has
-        shown too many bad credentials of late.
+        Raises Unauthenticated; AccessUnavailable while keys have not been loaded; RateLimited when the host has sent
+        too many bad credentials.
         """
         if len(shown.authorization) == 1:
             identity = self.recall(shown.authorization[0])
@@ -129,7 +129,7 @@ class Authenticator:
             return await self._by_header(kind, shown)
         if shown.certificate is not None:
             return self._by_certificate(shown.certificate)
-        raise Unauthenticated(Credential.NONE, "missing", f"the call shows no credential: send {self._wanted()}")
+        raise Unauthenticated(Credential.NONE, "missing", f"the call has no credential: send {self._wanted()}")
 
     async def _by_header(self, kind: Credential, shown: Credentials) -> Identity:
         if len(shown.authorization) > 1:
@@ -139,9 +139,9 @@ class Authenticator:
         verifier = self._verifiers.get(kind)
         if verifier is None:
             raise Unauthenticated(kind, "not enabled", f"this server takes no {kind}: send {self._wanted()}")
-        # Before the check and not after it: a check may wait for keys, and others would pass meanwhile.
+        # Before the verification: it may wait for keys, and more bad credentials would pass meanwhile.
         self._failures.take(shown.peer)
-        # Read before the check: what is found by what was known then may be void already when it is over.
+        # Read before the verification: the keys may change while it runs, and then its result must not be cached.
         version = verifier.version
         try:
             identity = await verifier.verify(credential)
@@ -149,7 +149,7 @@ class Authenticator:
             self._failures.give_back(shown.peer)
             raise
         self._failures.give_back(shown.peer)
-        # Not with many spaces: of those, one credential has as many forms as its caller likes.
+        # Not with extra spaces: one credential would fill the cache in many spellings.
         if len(header) == len(_SCHEME) + len(credential):
             remember(self._remembered, header, KnownIdentity(identity, verifier, version), self._most)
         return identity
@@ -185,7 +185,7 @@ def _kind_of(shown: Credentials) -> Credential:
 
 
 def _credential_in(header: str) -> str:
-    """Take the credential out of the header (RFC 6750 §2.1). Raises Unauthenticated."""
+    """Return the credential in the header (RFC 6750 §2.1). Raises Unauthenticated."""
     scheme, _, credential = header.strip(" ").partition(" ")
     if scheme.lower() != "bearer":
         message = "the authorization header has another scheme than Bearer: send `authorization: Bearer …`"
@@ -198,7 +198,7 @@ def _credential_in(header: str) -> str:
 
 
 def _subject(names: CertificateNames) -> str:
-    """Name the caller by the one SPIFFE ID (X.509-SVID §5.2: with another URI beside it, refused), else DNS name."""
+    """Return the subject: the one SPIFFE ID (X.509-SVID §5.2: a second URI is refused), else the one DNS name."""
     if any(uri.lower().startswith("spiffe:") for uri in names.uris):
         uri = _only(names.uris, "URI, and one of them is a SPIFFE ID")
         if len(uri) > LONGEST_SPIFFE_ID or not _SPIFFE_ID.fullmatch(uri):

@@ -12,16 +12,16 @@ from pointsman_server.domain.grants import grant_texts
 from pointsman_server.domain.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
 from pointsman_server.runtime.bounded_dict import remember
 
-# What is remembered at most; a new entry replaces the oldest. A decision takes about 300 bytes.
+# Upper bounds of the caches; a new entry replaces the oldest. A decision takes about 300 bytes.
 MOST_DECISIONS = 50_000
 MOST_IDENTITIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Grants for whoever has one of ``subjects`` and, where ``claim`` is named, has ``value`` in that claim.
+    """Grants for a caller that matches one of ``subjects`` and, where ``claim`` is named, has ``value`` in that claim.
 
-    One of the two may be missing, then the other decides; a rule without both is for nobody. ``name`` is for people.
+    One of the two may be missing; a rule without both matches no caller. ``name`` is for error texts.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Rule:
     value: str = ""
 
     def applies_to(self, identity: Identity) -> bool:
-        """Say whether the rule is about ``identity``."""
+        """Return whether the rule matches ``identity``."""
         return self.refuses(identity) == ""
 
     def refuses(self, identity: Identity) -> str:
-        """Say why the rule is not about ``identity``; empty if it is."""
+        """Return why the rule does not match ``identity``; empty if it does."""
         if not self.subjects and not self.claim:
             return "it names nobody"
         if self.subjects and not any(pattern.covers(identity.subject) for pattern in self.subjects):
@@ -52,7 +52,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
 
     def grants_of(self, identity: Identity) -> tuple[Grant, ...]:
-        """Return all that counts for ``identity``: the grants of the credential, and those of the rules about it."""
+        """Return all grants of ``identity``: those of its credential, and those of the rules that match it."""
         return identity.grants + tuple(
             grant for rule in self.rules if rule.applies_to(identity) for grant in rule.grants
         )
@@ -60,7 +60,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What one rule, or one grant of the credential, says of a question, and why."""
+    """Whether one rule, or one grant of the credential, allows the call, and why."""
 
     source: str
     allows: bool
@@ -69,7 +69,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer to a question, with a reason from each rule and each grant of the credential."""
+    """Whether a call is allowed, with the reason of each rule and each grant of the credential."""
 
     allowed: bool
     reasons: tuple[Reason, ...]
@@ -93,13 +93,16 @@ class Permissions:
         self._most_decisions = most_decisions
         self._most_identities = most_identities
         self._decided_by: Policy | None = None
-        # The identity is kept beside what is known of it: as long as it lives no other object has its id.
+        # The identity is kept beside its grants: while it lives, no other object has its id().
         self._decisions: dict[tuple[int, Permission, Scope], tuple[Identity, bool]] = {}
-        # By itself, because a batch asks about many scopes of one identity.
+        # A cache of its own, because a batch checks many scopes of one identity.
         self._grants: dict[int, tuple[Identity, tuple[Grant, ...]]] = {}
 
     def check(self, identity: Identity, permission: Permission, scope: Scope) -> None:
-        """Raise Forbidden unless ``identity`` may do this. Raises AccessUnavailable while there is no policy yet."""
+        """Raise Forbidden unless ``identity`` has ``permission`` in ``scope``.
+
+        Raises AccessUnavailable before the first policy was loaded.
+        """
         policy = self._policy()
         if policy is not self._decided_by:
             self._decisions.clear()
@@ -114,7 +117,7 @@ class Permissions:
             raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
 
     def explain(self, identity: Identity, permission: Permission, scope: Scope) -> Explanation:
-        """Answer as ``check`` would, and say why."""
+        """Return what ``check`` decides, and why."""
         policy = self._policy()
         reasons = (*_own_reasons(identity, permission, scope), *_reasons(policy, identity, permission, scope))
         return Explanation(_any_allows(policy.grants_of(identity), permission, scope), reasons)
@@ -151,7 +154,7 @@ def _reasons(policy: Policy, identity: Identity, permission: Permission, scope: 
 
 
 def _refusal(grant: Grant, permission: Permission, scope: Scope) -> str:
-    """Say why a grant does not allow ``permission`` in ``scope``; empty if it does."""
+    """Return why a grant does not allow ``permission`` in ``scope``; empty if it does."""
     if grant.allows(permission, scope):
         return ""
     if not any(permission in PERMISSIONS[role] for role in grant.roles):

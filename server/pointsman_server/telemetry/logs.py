@@ -19,11 +19,11 @@ from pointsman_server.config.types import mask_credentials
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
-# Below a warning these tell what only their authors want to know.
+# Their records below a warning are noise.
 NOISY = ("alembic", "asyncio", "confluent_kafka", "grpc", "httpcore", "httpx", "psycopg", "redis", "uvicorn")
 
 _FIRST = ("timestamp", "level", "logger", "event")
-# What lies deeper is written as text; it also ends values that hold themselves.
+# Deeper values are written as text, which also ends self-referencing ones.
 _MAX_DEPTH = 8
 
 
@@ -67,7 +67,7 @@ class _Logger:
         return found
 
     def forget(self) -> None:
-        """Look up again."""
+        """Drop the methods that were looked up, after a new configuration."""
         self.__dict__ = {"_name": self._name}
 
 
@@ -77,7 +77,7 @@ _loggers: dict[str, _Logger] = {}
 def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Mask the passwords of URLs, wherever in a line they are.
 
-    The second line of defence: nobody logs a secret on purpose, but drivers quote URLs in their errors.
+    The second line of defence: no code logs a secret on purpose, but drivers quote URLs in their errors.
     """
     return {key: _masked(value, _MAX_DEPTH) for key, value in event_dict.items()}
 

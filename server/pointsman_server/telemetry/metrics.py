@@ -31,15 +31,17 @@ class Metrics:
 
         self.authentications = self._counter(
             "pointsman_authentications",
-            "Credentials checked, by kind. Outcome: ok, what is wrong with it, limited or unavailable. "
-            "A credential that was found good is not checked again for a while.",
+            "Credentials verified, by kind. Outcome: ok, the problem, limited or unavailable. "
+            "A cached identity is not verified again.",
             "credential",
             "outcome",
         )
-        self.denied = self._counter("pointsman_denied", "Calls that their caller may not make.", "permission")
+        self.denied = self._counter(
+            "pointsman_denied", "Calls denied because the caller lacks the permission.", "permission"
+        )
         self.access_renewals = self._counter(
             "pointsman_access_renewals",
-            "Looks at what callers are checked by, by outcome: ok, or failed, and then the last good one stays.",
+            "Reloads of keys or policy (what). Outcome: ok, or failed: the previous one stays in force.",
             "what",
             "outcome",
         )
@@ -58,21 +60,21 @@ class Metrics:
         )
         self.cache_lookups = self._counter(
             "pointsman_cache_lookups",
-            "Looks into a cache. Outcome: hit, negative (a hit that says absent), stale (below min_revision), miss.",
+            "Cache lookups. Outcome: hit, negative (a hit that says absent), stale (below min_revision), miss.",
             "layer",
             "outcome",
         )
         self._lookups: dict[tuple[str, str], Counter] = {}
         self.staleness = self._histogram(
             "pointsman_cache_staleness_seconds",
-            "How long a layer went on showing the heartbeat before, by layer.",
+            "How long a layer kept returning the previous heartbeat, by layer.",
             SLOW,
             "layer",
         )
-        self.cache_errors = self._counter("pointsman_cache_errors", "Operations that Redis did not do in time.")
+        self.cache_errors = self._counter("pointsman_cache_errors", "Redis operations that failed or timed out.")
 
         self.rate_limited = self._counter(
-            "pointsman_rate_limited", "Calls refused because a rate is used up, by limit: scope.kind.", "limit"
+            "pointsman_rate_limited", "Calls refused because a rate limit is exceeded, by limit: scope.kind.", "limit"
         )
 
         self.writes = self._counter(
@@ -87,46 +89,48 @@ class Metrics:
         self.write_seconds = self._histogram("pointsman_write_seconds", "Duration of mutations.", SLOW, "action")
 
         self.store_queries = self._counter("pointsman_store_queries", "Operations on PostgreSQL.", "operation")
-        self.store_errors = self._counter("pointsman_store_errors", "Operations that PostgreSQL did not do in time.")
+        self.store_errors = self._counter("pointsman_store_errors", "PostgreSQL operations that failed or timed out.")
         self.store_pool = self._gauge(
             "pointsman_store_pool_connections", "Connections of the pool.", "livesum", "state"
         )
         self.store_pool_waiting = self._gauge(
-            "pointsman_store_pool_waiting", "Operations that wait for a connection.", "livesum"
+            "pointsman_store_pool_waiting", "Operations waiting for a connection.", "livesum"
         )
 
         self.feed_revision = self._gauge(
-            "pointsman_feed_revision", "Revision up to which this server has seen every change.", "livemin"
+            "pointsman_feed_revision", "Revision up to which this server has applied every change.", "livemin"
         )
         self.feed_lag = self._gauge(
-            "pointsman_feed_lag_revisions", "Changes that this server has not seen yet.", "livemax"
+            "pointsman_feed_lag_revisions", "Changes that this server has not applied yet.", "livemax"
         )
         self.feed_connected = self._gauge(
-            "pointsman_feed_connected", "Whether Kafka feeds this server; else PostgreSQL alone does.", "livemin"
+            "pointsman_feed_connected", "Whether the feed reads from Kafka; else from PostgreSQL alone.", "livemin"
         )
 
         self.events_published = self._counter(
-            "pointsman_kafka_events_published", "Changes that Kafka has stored, by action.", "action"
+            "pointsman_kafka_events_published", "Changes acknowledged by Kafka, by action.", "action"
         )
         self.events_failed = self._counter(
-            "pointsman_kafka_events_failed", "Attempts to publish a change that failed, by action.", "action"
+            "pointsman_kafka_events_failed", "Failed attempts to publish a change, by action.", "action"
         )
-        self.relay_leader = self._gauge("pointsman_relay_leader", "Whether this server publishes.", "livemax")
+        self.relay_leader = self._gauge("pointsman_relay_leader", "Whether this server leads the relay.", "livemax")
         self.relay_lag = self._gauge("pointsman_relay_lag_revisions", "Changes not yet in Kafka.", "livemax")
         self.relay_lag_seconds = self._gauge(
             "pointsman_relay_lag_seconds", "Age of the oldest change that is not yet in Kafka.", "livemax"
         )
-        self.consumed = self._counter("pointsman_consumed_changes", "Changes worked off.", "consumer")
-        self.poison = self._counter("pointsman_poison_messages", "Messages set aside as no change.", "consumer")
+        self.consumed = self._counter("pointsman_consumed_changes", "Changes processed by a consumer.", "consumer")
+        self.poison = self._counter(
+            "pointsman_poison_messages", "Messages moved to the dead letters because they are not a change.", "consumer"
+        )
         self.consumer_failures = self._counter(
-            "pointsman_consumer_failures", "Batches that failed and are tried again.", "consumer"
+            "pointsman_consumer_failures", "Batches that failed and are retried.", "consumer"
         )
         self.consumer_lag = self._gauge(
             "pointsman_consumer_lag_messages", "Messages not yet received.", "livesum", "consumer"
         )
 
         self.audit_chain = self._gauge(
-            "pointsman_audit_chain_revision", "Revision up to which the audit log is whole and chained.", "livemax"
+            "pointsman_audit_chain_revision", "Revision up to which the audit log is complete and chained.", "livemax"
         )
 
         self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")
@@ -146,15 +150,15 @@ class Metrics:
         return encode(everyone), media_type
 
     def looked_up(self, layer: str, outcome: str) -> None:
-        """Count one look into a cache (``resolving.ReadObserver``)."""
-        # Bound at their first use: there are a few of them, and this is asked for every read.
+        """Count one cache lookup."""
+        # Bound at first use: there are few, and every read calls this.
         counter = self._lookups.get((layer, outcome))
         if counter is None:
             counter = self._lookups[layer, outcome] = self.cache_lookups.labels(layer, outcome)
         counter.inc()
 
     def renewals(self, what: str) -> Callable[[bool], None]:
-        """Make what counts looks at ``what`` (``refreshing.Refreshed``), bound up front: no failure yet is a zero."""
+        """Return a callback that counts reloads of ``what``; bound now, so that no failure shows as zero."""
         ok, failed = self.access_renewals.labels(what, "ok"), self.access_renewals.labels(what, "failed")
         return lambda well: (ok if well else failed).inc()
 
@@ -163,7 +167,7 @@ class Metrics:
         self.rate_limited.labels(limit).inc()
 
     def pool(self, stats: Callable[[], dict[str, int]]) -> None:
-        """Take over the gauges of the pool of connections."""
+        """Set the gauges of the connection pool."""
         numbers = stats()
         available = numbers.get("pool_available", 0)
         self.store_pool.labels("idle").set(available)

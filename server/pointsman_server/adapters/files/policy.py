@@ -65,7 +65,7 @@ def parse_policy(content: bytes, file: str) -> Policy:
     tables = document.get("grant", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise PolicyError("\n".join([*problems, f"{file}: grant is no list of tables: write [[grant]]"]))
-    # Nor may it be empty: a file that is just being written is, and would lock everybody out.
+    # Nor may it be empty, as a file is while it is being written: it would deny every call.
     if not tables:
         problems.append(f"{file} grants nothing to anybody: add {EXAMPLE}")
     readers = [_RuleReader(f"grant {number} of {file}", table) for number, table in enumerate(tables, 1)]
@@ -77,7 +77,7 @@ def parse_policy(content: bytes, file: str) -> Policy:
 
 
 class _RuleReader:
-    """Reads one table, and notes everything that is wrong with it."""
+    """Reads one table, and collects its problems."""
 
     def __init__(self, name: str, table: Mapping[str, object]) -> None:
         self._name = name
@@ -139,7 +139,7 @@ class _RuleReader:
 
 
 def _shown(key: str) -> str:
-    # Who checks the policy of somebody else reads this on a terminal.
+    # Printed on terminals: control characters of somebody else's policy must not reach them.
     return key if key.isprintable() else repr(key)
 
 

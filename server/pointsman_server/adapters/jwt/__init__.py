@@ -1,5 +1,5 @@
-"""Bearer tokens of an issuer (JWT, RFC 7519, as RFC 8725 wants them checked), on PyJWT and its public keys.
+"""Bearer credentials of an issuer: JWTs (RFC 7519), verified as RFC 8725 requires, with PyJWT and the issuer's keys.
 
-Not on ``PyJWKClient``: that fetches while a call waits, under a lock, and refuses everybody once the issuer has been
-away for longer than its cache lives.
+``PyJWKClient`` is not used: it fetches keys under a lock while a call waits, and refuses every call once the issuer
+has been unreachable for longer than its cache lives.
 """

@@ -19,7 +19,7 @@ _FITTING: Mapping[str, tuple[str, str]] = {
     "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-# Nobody has so many; each costs work.
+# Upper bound; each key costs work.
 MOST_KEYS = 100
 
 
@@ -36,12 +36,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one moment."""
+    """The keys of one load."""
 
     all: tuple[Key, ...]
 
     def named(self, kid: str) -> Key | None:
-        """Return the key of that name."""
+        """Return the key whose ``kid`` is this, or None."""
         return next((key for key in self.all if key.kid == kid), None)
 
     def only_one_for(self, algorithm: str) -> Key | None:
@@ -54,7 +54,7 @@ def parse_keys(text: bytes, algorithms: Iterable[str]) -> Keys:
     """Read a JWK set, for ``algorithms``. Raises RefreshFailed when there is no key in it that can be used.
 
     What is not used: private and shared keys, keys for encryption, keys of a type or curve that fits no algorithm, and
-    all those that share a name (``kid``): which of them is meant cannot be told.
+    all those that share a name (``kid``): it is not clear which one is meant.
     """
     accepted = frozenset(algorithms)
     usable = [key for jwk in _jwks(text) if (key := _key(jwk, accepted)) is not None]
@@ -95,7 +95,7 @@ def _key(jwk: Any, accepted: frozenset[str]) -> Key | None:
 
 def _is_public_for_signatures(jwk: dict[str, Any]) -> bool:
     operations = jwk.get("key_ops", ["verify"])
-    # "d" makes a private key, which nobody publishes on purpose.
+    # "d" makes it a private key, published by mistake.
     return "d" not in jwk and jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 
 

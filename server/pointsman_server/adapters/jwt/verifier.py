@@ -1,4 +1,4 @@
-"""Checks one token: which key, then its signature, then its claims. Says what is wrong, and never quotes the token."""
+"""Verifies a JWT: key, signature, claims. Errors say what is wrong and never quote the JWT."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ _PROBLEMS: tuple[tuple[tuple[type[PyJWTError], ...], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What tokens must be: who issued them, for whom, signed how; ``leeway`` in seconds."""
+    """What a JWT must match: issuer, audience, algorithms; ``leeway`` for clock skew, in seconds."""
 
     issuer: str
     audience: str
@@ -72,7 +72,7 @@ class Rules:
 
 
 class TokenVerifier:
-    """A ``ports.CredentialVerifier`` for the tokens of one issuer."""
+    """A ``ports.credentials.CredentialVerifier`` for JWTs of one issuer."""
 
     def __init__(self, keys: Refreshed[Keys], rules: Rules) -> None:
         self._keys = keys
@@ -80,11 +80,10 @@ class TokenVerifier:
 
     @property
     def version(self) -> int:
-        """See the port."""
         return self._keys.version
 
     async def verify(self, credential: str) -> Identity:
-        """See the port. The problems are those of MESSAGES."""
+        """Return the identity. Raises Unauthenticated, with a problem of MESSAGES."""
         if len(credential) > LONGEST_TOKEN or not credential.isascii():
             raise _refusal("malformed")
         header = _header(credential)
@@ -164,7 +163,7 @@ def _header(token: str) -> dict[str, Any]:
 
 
 def _grants(claim: object) -> Iterator[Grant]:
-    """Read grants from a list of texts, or from one text with spaces in between; what is no grant grants nothing."""
+    """Parse grants from a list of strings, or from one string separated by spaces; other strings are ignored."""
     texts = claim.split() if isinstance(claim, str) else claim
     for text in texts if isinstance(texts, list) else ():
         if not isinstance(text, str):
