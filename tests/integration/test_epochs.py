@@ -18,7 +18,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import RedisCache
-from pointsman_server.cli import restore as restoring
+from pointsman_server.cli.restore import begin_epoch
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.epochs.guarded_store import GuardedStore
@@ -194,7 +194,7 @@ async def test_no_server_gives_a_lost_revision_away_again_even_if_it_never_saw_i
         await write("https://again")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT revision FROM clock").fetchone() == (1,)
-    done = await asyncio.to_thread(restoring.restore, database_url)
+    done = await asyncio.to_thread(begin_epoch, database_url)
     assert (done.revision, done.published) == (1, 0)
     assert await write("https://again") == 2
     drop_database(backup)
@@ -270,7 +270,7 @@ def test_after_the_command_servers_drop_the_lost_history_and_new_writes_are_seen
     old = writer.app.epochs.epoch
 
     town.go_back()
-    done = restoring.restore(town.database_url)
+    done = begin_epoch(town.database_url)
 
     assert (done.old, done.revision) == (old, 1)
     assert eventually(lambda: {server.app.epochs.epoch for server in (writer, reader)} == {done.new})
@@ -320,7 +320,7 @@ def test_without_the_command_nothing_is_written_and_the_detail_says_what_to_do(t
     # As while PostgreSQL is away: what Redis holds is served, never the older state.
     assert town.resolve(late).route.url == "https://lost-4"
 
-    restoring.restore(town.database_url)
+    begin_epoch(town.database_url)
 
     for other in (server, late):
         assert eventually(lambda other=other: ready(other)[0] == 200)  # type: ignore[misc]
@@ -348,7 +348,7 @@ def test_a_new_server_hears_of_the_lost_history_from_kafka_alone(
 
         fresh = town.start()
         assert eventually(lambda: WHAT_TO_DO in ready(fresh)[1])
-        restoring.restore(database_url)
+        begin_epoch(database_url)
         assert eventually(lambda: ready(fresh)[0] == 200)
         assert town.update(fresh, "https://new") == 2
 
@@ -357,7 +357,7 @@ def test_a_backup_from_before_an_earlier_restore_needs_the_command_too(town: Tow
     server = town.start()
     town.live(server)
     town.go_back()
-    restoring.restore(town.database_url)
+    begin_epoch(town.database_url)
     assert eventually(lambda: ready(server)[0] == 200)
     assert eventually(lambda: town._updated(town.stub(server), "https://new"))
 
@@ -366,6 +366,6 @@ def test_a_backup_from_before_an_earlier_restore_needs_the_command_too(town: Tow
     late = town.start()
     for other in (server, late):
         assert eventually(lambda other=other: WHAT_TO_DO in ready(other)[1])  # type: ignore[misc]
-    restoring.restore(town.database_url)
+    begin_epoch(town.database_url)
     for other in (server, late):
         assert eventually(lambda other=other: ready(other)[0] == 200)  # type: ignore[misc]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-SERVER = "import pointsman_server.__main__, pointsman_server.app.application"
+SERVER = "import pointsman_server.__main__, pointsman_server.cli.serve, pointsman_server.app.application"
 
 
 def loaded(program: str, names: set[str]) -> set[str]:

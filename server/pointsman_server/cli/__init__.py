@@ -1,1 +1,1 @@
-"""Groups of commands of ``pointsman-server``; ``__main__`` puts them together."""
+"""The commands of ``pointsman-server``, a file each; ``main`` lists them."""

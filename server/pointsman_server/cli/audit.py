@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
@@ -11,6 +12,7 @@ from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier
+from pointsman_server.cli.common import fail, read_settings, require
 from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.ports.audit_log import Span
@@ -41,16 +43,26 @@ class Report:
         return sum(max(0, span.last - max(last.get(span.epoch, 0), span.first - 1)) for span in self.spans)
 
 
-def run(settings: Settings, *, as_json: bool) -> bool:
-    """Verify, and print the report; says whether the log is whole. Raises AuditUnavailable."""
-    report = asyncio.run(_verify(settings))
-    lines = [json.dumps(_to_json(report))] if as_json else _to_lines(report)
-    for line in lines:
+def verify(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Recompute the hash chain of the audit log, and say how far it is.
+
+    Ends with 1 when a row is not as it was written, and names the first one; also when the database is down.
+    """
+    settings = read_settings()
+    require(settings, ())
+    try:
+        report = asyncio.run(_report(settings))
+    except AuditUnavailable as error:
+        fail(str(error))
+    for line in [json.dumps(_to_json(report))] if as_json else _to_lines(report):
         typer.echo(line)
-    return report.broken is None
+    raise typer.Exit(0 if report.broken is None else 1)
 
 
-async def _verify(settings: Settings) -> Report:
+async def _report(settings: Settings) -> Report:
     timeout = settings.database_timeout_seconds
     store = Database(settings.database_url.get_secret_value(), pool_min=0, pool_max=1, timeout=timeout)
     log = store

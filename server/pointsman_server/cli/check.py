@@ -2,25 +2,28 @@
 
 import asyncio
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from pointsman_server.app.dependencies import Dependencies, make_monitor
+from pointsman_server.cli.common import read_settings, require
 from pointsman_server.config.settings import Settings
 from pointsman_server.ops.health_monitor import DependencyState
 from pointsman_server.telemetry.metrics import Metrics
 
 
-def run(settings: Settings) -> bool:
-    """Print the settings, secrets masked, and the state of every dependency; says whether all of them answer."""
+def check() -> None:
+    """Show the effective settings, secrets masked, and try every dependency."""
+    settings = read_settings()
+    require(settings)
     console = Console()
     console.print(_settings_table(settings))
     states = asyncio.run(_states(settings))
     for state in states:
-        console.print(
-            f"[{'green' if state.up else 'red'}]{'up  ' if state.up else 'down'}[/] {state.name}: {state.detail}"
-        )
-    return all(state.up for state in states)
+        colour, word = ("green", "up  ") if state.up else ("red", "down")
+        console.print(f"[{colour}]{word}[/] {state.name}: {state.detail}")
+    raise typer.Exit(0 if all(state.up for state in states) else 1)
 
 
 async def _states(settings: Settings) -> list[DependencyState]:

@@ -1,11 +1,16 @@
-"""What commands share: how they read the settings, and how they end."""
+"""What commands share: flags of a server process, reading the settings, ending with an exit code."""
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from pydantic import SecretStr
 
 from pointsman_server.config.settings import Settings, SettingsError, load
+
+Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
+HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
+Transport = Annotated[str | None, typer.Option(help="The gRPC server: grpcio, native or auto.")]
+Roles = Annotated[str | None, typer.Option(help="What this process does: api,relay,cache,audit.")]
+LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -24,20 +29,23 @@ def read_settings(**flags: object) -> Settings:
 
 
 def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
-    """End with 2 unless every engine that ``roles`` need is set (``Settings.require``), and each URL is valid."""
+    """End with 2 unless every engine that ``roles`` need is set (``Settings.require``)."""
     try:
         settings.require(roles)
     except SettingsError as error:
         fail(str(error), code=2)
-    _check_database_url("DATABASE_URL", settings.database_url)
-    _check_database_url("POINTSMAN_AUDIT_DATABASE_URL", settings.audit_database_url)
 
 
-def _check_database_url(variable: str, url: SecretStr) -> None:
-    # Imported here, because the driver is not needed to print a help text.
-    from pointsman_server.adapters.postgres.session import BadDatabaseUrl, parse_url
-
+def require_secure(settings: Settings) -> None:
+    """End with 2 when gRPC would be insecure and nothing allows it (``Settings.require_secure``)."""
     try:
-        parse_url(url.get_secret_value())
-    except BadDatabaseUrl as error:
-        fail(f"{variable}: {error}", code=2)
+        settings.require_secure()
+    except SettingsError as error:
+        fail(str(error), code=2)
+
+
+def configure_logs(settings: Settings) -> None:
+    """Log as the settings say."""
+    from pointsman_server.telemetry import logs
+
+    logs.configure(settings.log_level, settings.log_format)

@@ -1,7 +1,9 @@
-"""``pointsman-server dead-letters``: what was set aside as no change, and how it comes back."""
+"""``pointsman-server dead-letters``: messages that are no valid change, listed and sent again."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
@@ -10,28 +12,56 @@ from pointsman_server.adapters.kafka.dead_letters import DeadLetter, read_dead_l
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.adapters.kafka.producer import OrderedProducer, Record
 from pointsman_server.adapters.kafka.publisher import headers
+from pointsman_server.cli.common import fail, read_settings
 from pointsman_server.config.settings import Settings
 from pointsman_server.ports.broker import BrokerUnavailable
 
 
-def show(settings: Settings) -> None:
-    """Print every dead letter, and how many there are. Raises BrokerUnavailable."""
-    letters = asyncio.run(_read(settings))
+def list_dead_letters() -> None:
+    """List the messages that were set aside: where each was, its size, and what is wrong. Never what is in it."""
+    settings = _settings()
+    with _failing_in_words():
+        letters = asyncio.run(_read(settings))
     for letter in letters:
         typer.echo(f"{_place(letter)}  {len(letter.payload)} bytes  {letter.problem}")
     typer.echo(f"{len(letters)} dead letters")
 
 
-def replay(settings: Settings, *, dry_run: bool) -> None:
-    """Send those back to the topic that can be read now, and print how many. Raises BrokerUnavailable."""
-    letters = asyncio.run(_read(settings))
-    readable = [(letter, record) for letter in letters if (record := _record(letter)) is not None]
-    if not dry_run:
-        asyncio.run(_send(settings, [record for _, record in readable]))
+def replay(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send those messages back to their topic that can be read now, as after an upgrade.
+
+    They stay among the dead letters, so another replay sends them again. That does no harm to the server, which
+    knows a change by its revision; other consumers of the topic must do the same.
+    """
+    settings = _settings()
+    with _failing_in_words():
+        letters = asyncio.run(_read(settings))
+        readable = [(letter, record) for letter in letters if (record := _record(letter)) is not None]
+        if not dry_run:
+            asyncio.run(_send(settings, [record for _, record in readable]))
     for letter, _ in readable:
         typer.echo(f"{_place(letter)}  {'would be sent' if dry_run else 'sent'}")
     count = f"{len(readable)} {'would be sent' if dry_run else 'sent'}"
     typer.echo(f"{len(letters)} dead letters: {count}, {len(letters) - len(readable)} still no change")
+
+
+def _settings() -> Settings:
+    settings = read_settings()
+    if not settings.kafka_bootstrap_servers:
+        fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
+    return settings
+
+
+@contextmanager
+def _failing_in_words() -> Iterator[None]:
+    """End with 1 when the brokers do not answer."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        fail(str(error))
 
 
 async def _read(settings: Settings) -> list[DeadLetter]:

@@ -2,12 +2,28 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointsman_server import embedded
+from pointsman_server.cli.common import (
+    HttpListen,
+    Listen,
+    LogLevel,
+    Roles,
+    Transport,
+    configure_logs,
+    fail,
+    read_settings,
+    require_secure,
+)
+from pointsman_server.cli.launch import launch
+from pointsman_server.cli.main import STARTED
 from pointsman_server.config.settings import Settings
-from pointsman_server.embedded import Engines
 
 if TYPE_CHECKING:
     from pointsman_server.app.application import App
@@ -17,26 +33,63 @@ DEMO_ROUTES = 240
 ENGINES = {"database_url": "postgres", "redis_url": "redis", "kafka_bootstrap_servers": "kafka"}
 
 
-def missing_engines(settings: Settings) -> list[str]:
+def dev(
+    *,
+    listen: Listen = None,
+    http_listen: HttpListen = None,
+    transport: Transport = None,
+    roles: Roles = None,
+    log_level: LogLevel = None,
+    data: Annotated[Path | None, typer.Option(help="Where the embedded engines keep their data.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop the data of earlier runs first.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Load a table of example routes.")] = False,
+) -> None:
+    """Run everything on this machine, with nothing to set up: PostgreSQL, Redis and Kafka come along.
+
+    An engine whose URL is in the environment is used instead of the embedded one.
+    """
+    settings = read_settings(
+        listen=listen,
+        http_listen=http_listen,
+        transport=transport,
+        roles=roles,
+        log_level=log_level,
+        data_dir=data,
+    )
+    require_secure(settings)
+    configure_logs(settings)
+    # The engines start while the drivers are imported, which takes about as long.
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(embedded.start, settings.data_dir, _missing_engines(settings), fresh=fresh)
+        from pointsman_server.adapters.postgres.migrations import MigrationError
+
+        try:
+            launch(partial(_run, settings, starting, with_demo=demo), with_kafka=True)
+        except MigrationError as error:
+            fail(str(error))
+
+
+def _missing_engines(settings: Settings) -> list[str]:
     """Name the engines that no URL is set for."""
     return [engine for name, engine in ENGINES.items() if not getattr(settings, name)]
 
 
-def run(settings: Settings, engines: Engines, started: float, *, with_demo: bool) -> None:
-    """Serve with ``engines`` until SIGTERM or SIGINT. ``started``: when the process began, in monotonic seconds.
+def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: bool) -> None:
+    """Serve with the engines until SIGTERM or SIGINT.
 
-    Raises ListenError, and MigrationError when a database of the caller's is down.
+    Raises ListenError and EngineError; MigrationError when a database that the environment names is down.
     """
+    engines = starting.result()
     from pointsman_server.adapters.postgres.migrations import migrate
 
     with engines:
         settings = settings.with_engines({name.lower(): url for name, url in engines.urls.items()})
         migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
-        asyncio.run(_serve(settings, started, rewind=rewind, with_demo=with_demo))
+        asyncio.run(_serve(settings, rewind=rewind, with_demo=with_demo))
 
 
-async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo: bool) -> None:
+async def _serve(settings: Settings, *, rewind: bool, with_demo: bool) -> None:
     from pointsman_server.app.application import serve
     from pointsman_server.cli import demo_routes
 
@@ -47,7 +100,7 @@ async def _serve(settings: Settings, started: float, *, rewind: bool, with_demo:
         if with_demo:
             await demo_routes.load(app.committer, DEMO_ROUTES)
 
-    await serve(settings, lambda app: _greet(app, time.monotonic() - started), prepare)
+    await serve(settings, lambda app: _greet(app, time.monotonic() - STARTED), prepare)
 
 
 def _greet(app: "App", seconds: float) -> None:

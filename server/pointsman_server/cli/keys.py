@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(
-    help="API keys, for callers that have no token and no certificate (POINTSMAN_API_KEYS).", no_args_is_help=True
-)
-
 TIMEOUT_SECONDS = 5.0
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 # So that no date is past the year 9999.
@@ -36,7 +32,6 @@ By = Annotated[str | None, typer.Option(help="Who does this; by default the user
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def create(
     name: Name,
     *,
@@ -64,7 +59,6 @@ def create(
     _show_once(minted.text, key, as_json=as_json)
 
 
-@app.command(name="list")
 def list_keys(*, as_json: AsJson = False) -> None:
     """List the keys that live, and those that ended in the last 30 days. Never a key itself."""
     keys = _with_store(lambda store: store.known())
@@ -77,7 +71,6 @@ def list_keys(*, as_json: AsJson = False) -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@app.command()
 def rotate(
     name: Name,
     *,
@@ -100,7 +93,6 @@ def rotate(
     _show_once(minted.text, key, as_json=as_json)
 
 
-@app.command()
 def revoke(
     name_or_id: Annotated[str, typer.Argument(help="All living keys of a name, or the one of an id.")],
     *,

@@ -13,8 +13,6 @@ from pointsman_server.domain.identity import Credential, Grant, Identity, Permis
 if TYPE_CHECKING:
     from pointsman_server.auth.permissions import Explanation, Policy
 
-app = typer.Typer(help="Who may do what: POINTSMAN_POLICY_FILE.", no_args_is_help=True)
-
 # By what its subjects begin with.
 CREDENTIALS = {
     "jwt:": Credential.BEARER_TOKEN,
@@ -39,7 +37,6 @@ Grants = Annotated[
 ]
 
 
-@app.command()
 def explain(
     *,
     subject: Subject,
@@ -67,7 +64,6 @@ def explain(
     raise typer.Exit(0 if explanation.allowed else 1)
 
 
-@app.command()
 def check(
     file: Annotated[Path | None, typer.Argument(help="Another file than POINTSMAN_POLICY_FILE.")] = None,
 ) -> None:

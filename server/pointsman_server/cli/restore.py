@@ -1,9 +1,14 @@
 """``pointsman-server restore``: what comes after a backup of PostgreSQL was restored."""
 
 import asyncio
+import sys
+from typing import Annotated
+
+import typer
 
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.epoch import NewEpoch, renew_epoch
+from pointsman_server.cli.common import configure_logs, fail, read_settings, require
 from pointsman_server.domain.errors import RetryLater
 
 TIMEOUT_SECONDS = 5.0
@@ -13,26 +18,32 @@ class RestoreError(Exception):
     """The database could not be given a new epoch; the text says why, and holds no secret."""
 
 
-def question(database_url: str) -> str:
-    """Ask whether to go on."""
-    return f"Give the database at {_database(database_url).address} a new epoch? Every token of the old one is void"
+def restore(
+    *, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, also on a terminal.")] = False
+) -> None:
+    """Finish the restore of a backup: give the database at DATABASE_URL a new epoch. Run it once per restore.
+
+    Revisions after the backup belong to changes that are lost, and are given again to others: the epoch tells them
+    apart. Servers may run; each drops what it knew of the old epoch within a second.
+    """
+    settings = read_settings()
+    require(settings, ())
+    configure_logs(settings)
+    url = settings.database_url.get_secret_value()
+    try:
+        if sys.stdin.isatty() and not yes:
+            typer.confirm(_question(url), abort=True)
+        typer.echo(_describe(begin_epoch(url)))
+    except RestoreError as error:
+        fail(str(error))
 
 
-def restore(database_url: str) -> NewEpoch:
+def begin_epoch(database_url: str) -> NewEpoch:
     """Give the database a new epoch. Raises RestoreError."""
-    return asyncio.run(_restore(_database(database_url)))
+    return asyncio.run(_begin_epoch(_database(database_url)))
 
 
-def describe(done: NewEpoch) -> str:
-    """Say what was done, a line each."""
-    return (
-        f"old epoch  {done.old}\n"
-        f"new epoch  {done.new}\n"
-        f"the database is at revision {done.revision}; changes after {done.published} are published again"
-    )
-
-
-async def _restore(database: Database) -> NewEpoch:
+async def _begin_epoch(database: Database) -> NewEpoch:
     await database.open()
     try:
         return await renew_epoch(database)
@@ -44,3 +55,15 @@ async def _restore(database: Database) -> NewEpoch:
 
 def _database(url: str) -> Database:
     return Database(url, pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
+
+
+def _question(database_url: str) -> str:
+    return f"Give the database at {_database(database_url).address} a new epoch? Every token of the old one is void"
+
+
+def _describe(done: NewEpoch) -> str:
+    return (
+        f"old epoch  {done.old}\n"
+        f"new epoch  {done.new}\n"
+        f"the database is at revision {done.revision}; changes after {done.published} are published again"
+    )

@@ -1,0 +1,78 @@
+"""``pointsman-server serve``: one server process, or several that share a port."""
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from pointsman_server.cli.common import (
+    HttpListen,
+    Listen,
+    LogLevel,
+    Roles,
+    Transport,
+    configure_logs,
+    fail,
+    read_settings,
+    require,
+    require_secure,
+)
+from pointsman_server.cli.launch import launch
+from pointsman_server.config.settings import ServerRole, Settings
+
+
+def serve(
+    *,
+    listen: Listen = None,
+    http_listen: HttpListen = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the gRPC port.")] = None,
+    transport: Transport = None,
+    roles: Roles = None,
+    log_level: LogLevel = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Listen beyond loopback without authentication.")
+    ] = False,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Listen beyond loopback without TLS, as behind a mesh.")
+    ] = False,
+) -> None:
+    """Run a server with the engines of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS."""
+    settings = read_settings(
+        listen=listen,
+        http_listen=http_listen,
+        workers=workers,
+        transport=transport,
+        roles=roles,
+        log_level=log_level,
+        allow_anonymous=allow_anonymous or None,
+        allow_plaintext=allow_plaintext or None,
+    )
+    require(settings)
+    require_secure(settings)
+    _check_policy(settings)
+    configure_logs(settings)
+    from pointsman_server.app import supervisor
+
+    if settings.workers > 1 and not supervisor.is_worker():
+        raise typer.Exit(supervisor.run(settings))
+
+    launch(partial(_serve, settings), with_kafka=bool(settings.kafka_bootstrap_servers))
+
+
+def _serve(settings: Settings) -> None:
+    from pointsman_server.app import application
+
+    asyncio.run(application.serve(settings, application.log_address))
+
+
+def _check_policy(settings: Settings) -> None:
+    """End with 2 if the policy is broken: now, not in each worker at each restart."""
+    if settings.policy_file is None or ServerRole.API not in settings.roles:
+        return
+    from pointsman_server.adapters.files.policy import PolicyError, read_policy
+
+    try:
+        read_policy(settings.policy_file)
+    except PolicyError as error:
+        fail(str(error), code=2)
