@@ -27,7 +27,11 @@ Subject = Annotated[
 Can = Annotated[
     str, typer.Option("--can", help="A permission or a method, such as routes.read or Resolve.", metavar="PERMISSION")
 ]
-On = Annotated[str, typer.Option("--on", help="tenant[/service[/env]]; * or nothing is all of them.", metavar="WHERE")]
+On = Annotated[
+    str,
+    # Escaped, because help texts are marked up, and [/ would close what was never opened.
+    typer.Option("--on", help=r"tenant\[/service\[/env]]; * or nothing is all of them.", metavar="WHERE"),
+]
 Claims = Annotated[
     list[str] | None, typer.Option("--claim", help="A claim of their token, name=value; may be repeated.")
 ]

@@ -54,6 +54,17 @@ def test_a_group_alone_shows_its_commands(group: str) -> None:
         assert command.summary in output
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_that_begins_with_what_its_function_says(name: str) -> None:
+    module, _, function = COMMANDS[name].function.partition(":")
+    sentence = getattr(import_module(module), function).__doc__.splitlines()[0].partition(". ")[0]
+
+    code, output = run(*name.split(), "--help")
+
+    assert code == 0
+    assert sentence.rstrip(".") in output
+
+
 def test_to_list_the_commands_none_is_loaded() -> None:
     assert {name for name in loaded("--help") if name != "pointsman_server.__main__"} == {
         "pointsman_server.cli",
