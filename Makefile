@@ -39,6 +39,7 @@ run: setup ## Run a server with everything it needs on this machine, and a table
 tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe.
 	@$(BIN)/python -m tests.support.tools
 	@$(BIN)/python -m tests.support.kafka
+	@$(BIN)/python -m tests.support.pgbouncer
 
 .PHONY: test
 test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tests/unit -x'.
