@@ -1,6 +1,7 @@
 """``pointsman-server serve``: the whole of it, with PostgreSQL, Redis and a real Kafka."""
 
 import concurrent.futures
+import json
 import os
 import signal
 import subprocess
@@ -291,6 +292,10 @@ def test_grpcurl_and_the_health_probe_call_it(environ):
 
             assert service in call(address, "list").stdout.split()
             assert "rpc Resolve" in call(address, "describe", service).stdout
+            assert "rpc Resolve" in call(address, "describe", f"{service}.Resolve").stdout
+            assert "RouteKey key = 1" in call(address, "describe", "pointsman.v1.ResolveRequest.key").stdout
+            statuses = json.loads(call(address, "grpc.health.v1.Health/List").stdout)["statuses"]
+            assert statuses["readiness"] == {"status": "SERVING"}
             created = call("-d", f'{{"key":{key},"url":"{URL}"}}', address, f"{service}/Create")
             assert created.returncode == 0, created.stderr
             assert URL in call("-d", f'{{"key":{key}}}', address, f"{service}/Resolve").stdout

@@ -25,6 +25,7 @@ from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.chain import stages
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
+from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport import server as transport
 from pointsman_server.rpc.transport import tls
@@ -83,7 +84,7 @@ class GrpcServer:
         self._server = server = self._make_server()
         add_RouteServiceServicer_to_server(self._servicer, server)
         self._health.register(server)
-        transport.add_reflection(server)
+        Reflection().register(server)
         self._say_if_insecure()
         self.port = self._bind(server)
         await server.start()

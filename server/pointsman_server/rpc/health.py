@@ -1,45 +1,75 @@
-"""The standard health service (grpc.health.v1), as Kubernetes and grpc_health_probe ask it.
+"""The standard health service (grpc.health.v1), for Kubernetes, grpc_health_probe and balancers.
 
 ``""``, ``pointsman.v1.RouteService`` and ``readiness`` say whether this server can answer reads; ``liveness`` says
-that the process answers at all, so that nobody restarts a server because its database is down.
+that the process answers at all, so that a server is not restarted because its database is down.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
 
 READY = ("", SERVICE, "readiness")
 LIVE = "liveness"
 
+SERVING = pb.HealthCheckResponse.SERVING
+NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
-class Health:
-    """The health of this server, as told by ``ready`` and ``drain``."""
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no stubs
+    """The health of this server, set by ``ready`` and ``drain``: NOT_SERVING until the first of them."""
 
     def __init__(self) -> None:
-        self._servicer = health.aio.HealthServicer()
+        self._statuses = {LIVE: SERVING} | dict.fromkeys(READY, NOT_SERVING)
+        self._changed = asyncio.Condition()
         self._draining = False
 
     def register(self, server: Any) -> None:
         """Add the service to a gRPC server."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     async def ready(self, is_ready: bool) -> None:
-        """Take over whether reads can be answered; without effect once draining."""
-        if self._draining:
-            return
-        await self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
-        for name in READY:
-            await self._servicer.set(name, _status(is_ready))
+        """Set whether reads can be answered; without effect once draining."""
+        if not self._draining:
+            await self._set_ready(is_ready)
 
     async def drain(self) -> None:
-        """Say NOT_SERVING for everything but liveness, for good."""
+        """Set NOT_SERVING for everything but liveness, for good."""
         self._draining = True
-        for name in READY:
-            await self._servicer.set(name, _status(False))
+        await self._set_ready(False)
 
+    async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:
+        """Return the status of one service; NOT_FOUND for an unknown one."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return pb.HealthCheckResponse(status=status)
 
-def _status(serving: bool) -> Any:
-    response = health_pb2.HealthCheckResponse
-    return response.SERVING if serving else response.NOT_SERVING
+    async def List(self, request: pb.HealthListRequest, context: Any) -> pb.HealthListResponse:
+        """Return the status of every service."""
+        listed = {name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
+        return pb.HealthListResponse(statuses=listed)
+
+    async def Watch(self, request: pb.HealthCheckRequest, context: Any) -> AsyncIterator[pb.HealthCheckResponse]:
+        """Send the status of one service, and again when it has changed; SERVICE_UNKNOWN for an unknown one."""
+        sent = None
+        while True:
+            async with self._changed:
+                while (status := self._status(request.service)) == sent:
+                    await self._changed.wait()
+            sent = status
+            yield pb.HealthCheckResponse(status=status)
+
+    def _status(self, service: str) -> Any:
+        return self._statuses.get(service, SERVICE_UNKNOWN)
+
+    async def _set_ready(self, is_ready: bool) -> None:
+        async with self._changed:
+            self._statuses |= dict.fromkeys(READY, SERVING if is_ready else NOT_SERVING)
+            self._changed.notify_all()

@@ -5,8 +5,6 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 import grpc
-from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.fastpath.hits import WarmAnswers
@@ -130,10 +128,3 @@ def make_server(
     server.shortcuts = {RESOLVE: warm.resolve} if warm else {}
     server.waiting = {RESOLVE: cold} if cold else {}
     return server
-
-
-def add_reflection(server: Any) -> None:
-    """Let ``grpcurl list`` and its like work (grpc.reflection.v1alpha)."""
-    names = (SERVICE, HEALTH.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    servicer = reflection.aio.ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
