@@ -21,5 +21,7 @@ def main() -> None:
         sys.stderr.write(f"pointsman: the command line needs {missing[0]}: run pip install 'pointsman[cli]'\n")
         sys.exit(2)
     from pointsman.cli.app import app
+    from pointsman.cli.output.streams import prepare
 
+    prepare()
     app()

@@ -11,6 +11,7 @@ from pointsman.cli.files.problems import InvalidFile
 from pointsman.cli.lazy import LoadingGroup
 from pointsman.cli.output.documents import error_document
 from pointsman.cli.output.exit_codes import ExitCode, exit_code
+from pointsman.cli.output.streams import OutputFailed, discard, finish
 from pointsman.cli.output.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20
@@ -35,6 +36,7 @@ class ReportingGroup(LoadingGroup):
         as_json = "--json" in (sys.argv[1:] if args is None else args)
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            finish()
         except Exception as error:  # noqa: BLE001 - the ones that nobody expects are raised again
             code = report(error, as_json)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
@@ -56,10 +58,21 @@ def report(error: Exception, as_json: bool) -> int:
             return error.exit_code
         write_error({"code": "USAGE", "message": message}, [f"error: {message}", *_usage(error)], as_json)
         return error.exit_code
+    if isinstance(error, OutputFailed):
+        return _output_failed(error, as_json)
     if isinstance(error, typer.Abort):
         write_error({"code": "ABORTED", "message": "stopped"}, ["stopped"], as_json)
         return ExitCode.FAILED
     raise error
+
+
+def _output_failed(error: OutputFailed, as_json: bool) -> int:
+    discard(sys.stdout)
+    if not isinstance(error.__cause__, BrokenPipeError):  # a reader that has read enough, as head does, is no fault
+        note = "what the command was to change may have been changed: see pointsman history"
+        document = {"code": "OUTPUT_FAILED", "message": str(error), "notes": [note]}
+        write_error(document, [f"error: {error}", note], as_json)
+    return ExitCode.FAILED
 
 
 def _first_line(error: errors.PointsmanError) -> str:

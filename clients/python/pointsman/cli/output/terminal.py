@@ -3,7 +3,6 @@
 rich is loaded once there is something to be laid out or coloured; a line of text needs neither.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,11 +10,14 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pointsman.cli.output.streams import json_text, write_note, write_result, writing
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A pipe has no width: nothing may be wrapped or cut for the programs that read it.
-_PIPE_WIDTH = 100_000
+# A pipe has no width: nothing is wrapped or cut for the programs that read it. rich ignores a width without a height
+# where TERM is dumb and FORCE_COLOR is set.
+_PIPE_WIDTH, _PIPE_HEIGHT = 100_000, 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -45,21 +47,22 @@ class Terminal:
 
     def document(self, document: object) -> None:
         """Write the one JSON document of this command."""
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_result(json_text(document, sys.stdout, indent=2))
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line for people; it is never wrapped."""
         if not style:
-            sys.stdout.write(f"{printable(text)}\n")
+            write_result(f"{printable(text)}\n")
             return
         from rich.text import Text
 
-        self._out.print(Text(printable(text), style=style), soft_wrap=True)
+        with writing():
+            self._out.print(Text(printable(text), style=style), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Write one line to stderr, about the work and not of it; none with ``--json``."""
         if not self.as_json:
-            sys.stderr.write(f"{printable(text)}\n")
+            write_note(f"{printable(text)}\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table: to a terminal it folds, to a pipe each row is one line."""
@@ -71,7 +74,8 @@ class Terminal:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
-        self._out.print(table)
+        with writing():
+            self._out.print(table)
 
 
 def printable(text: str) -> str:
@@ -82,9 +86,9 @@ def printable(text: str) -> str:
 def write_error(document: dict[str, Any], lines: Sequence[str], as_json: bool) -> None:
     """Write an error to stderr: the document with ``--json``, the lines otherwise."""
     if as_json:
-        sys.stderr.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
+        write_note(json_text({"error": document}, sys.stderr))
     else:
-        sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+        write_note("".join(f"{printable(line)}\n" for line in lines))
 
 
 def _console(color: Color, *, stderr: bool) -> "Console":
@@ -94,6 +98,7 @@ def _console(color: Color, *, stderr: bool) -> "Console":
     return Console(
         stderr=stderr,
         width=None if stream.isatty() else _PIPE_WIDTH,
+        height=None if stream.isatty() else _PIPE_HEIGHT,
         force_terminal=True if color is Color.ALWAYS else None,
         no_color=True if color is Color.NEVER else None,
         markup=False,
