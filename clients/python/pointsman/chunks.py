@@ -10,8 +10,9 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
-from pointsman.errors import FieldViolation, InvalidArgument, PointsmanError
+from pointsman.errors import FieldViolation, PointsmanError
 from pointsman.keys import RouteKey, as_key
+from pointsman.requests import key_message, unsendable
 from pointsman.results import Existing, ImportResult
 from pointsman.v1 import route_pb2, route_service_pb2
 
@@ -140,8 +141,15 @@ def message_of(route: Importable) -> route_service_pb2.ImportedRoute:
             active=route.active,
             expected_revision=route.expected_revision,
         )
-    except ValueError as error:
-        raise InvalidArgument("a text is no valid Unicode, or a number is too large", reason="INVALID_FIELD") from error
+    except ValueError:
+        labels = None if route.labels is None else {"labels": route.labels}
+        fields = {
+            "key": key_message(key),
+            "url": route.url,
+            "labels": labels,
+            "expected_revision": route.expected_revision,
+        }
+        raise unsendable(route_service_pb2.ImportedRoute, fields) from None
 
 
 @lru_cache(1024)

@@ -4,11 +4,12 @@ Every mutation gets a ``request_id``, a fresh one unless the caller gave one: th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
-from pointsman.errors import InvalidArgument
+from google.protobuf.message import Message
+
+from pointsman.errors import FieldViolation, InvalidArgument
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import Floor
 from pointsman.results import Consistency
@@ -22,34 +23,41 @@ _CONSISTENCIES = {
     Consistency.FULLY_CONSISTENT: route_service_pb2.CONSISTENCY_FULLY_CONSISTENT,
 }
 
-P = ParamSpec("P")
-R = TypeVar("R")
+M = TypeVar("M", bound=Message)
 
 
-def _representable(build: Callable[P, R]) -> Callable[P, R]:
-    """Make ``build`` raise InvalidArgument for what protobuf cannot hold, whose own errors quote it."""
+def build(kind: Callable[..., M], **fields: object) -> M:
+    """Build a message. Raises InvalidArgument naming the field that protobuf cannot hold, without its value."""
+    try:
+        return kind(**fields)
+    except ValueError:
+        raise unsendable(kind, fields) from None
 
-    @wraps(build)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+
+def unsendable(kind: Callable[..., Message], fields: Mapping[str, object]) -> InvalidArgument:
+    """Return the error of fields that ``kind`` does not take: a text that is no Unicode, or a number out of range."""
+    for name, value in fields.items():
         try:
-            return build(*args, **kwargs)
-        except InvalidArgument:
-            raise
-        except ValueError as error:
-            message = "a text is no valid Unicode, or a number is too large"
-            raise InvalidArgument(message, reason="INVALID_FIELD") from error
-
-    return checked
+            kind(**{name: value})
+        except ValueError:
+            number = isinstance(value, int)
+            return _invalid(name, "is out of range" if number else "must be valid Unicode, without surrogates")
+    raise AssertionError("every field can be sent")
 
 
-@_representable
+def _invalid(field: str, description: str) -> InvalidArgument:
+    violation = FieldViolation(field, description)
+    return InvalidArgument(f"{field} {description}", reason="INVALID_FIELD", violations=[violation])
+
+
 def resolve(key: RouteKey | str, floor: Floor, consistency: Consistency) -> route_service_pb2.ResolveRequest:
     """Build a Resolve."""
-    return route_service_pb2.ResolveRequest(
-        key=_key(key),
+    return build(
+        route_service_pb2.ResolveRequest,
+        key=key_message(key),
         min_revision=floor.revision,
         epoch=_epoch(floor),
-        consistency=_CONSISTENCIES[Consistency(consistency)],
+        consistency=_consistency(consistency),
     )
 
 
@@ -57,27 +65,32 @@ def batch_resolve(
     keys: Iterable[RouteKey | str], floor: Floor, consistency: Consistency
 ) -> Iterator[route_service_pb2.BatchResolveRequest]:
     """Build as many BatchResolve as the keys need, in their order."""
-    every_key = [_key(key) for key in keys]
+    every_key = [key_message(key) for key in keys]
     for start in range(0, len(every_key), BATCH_LIMIT):
-        yield route_service_pb2.BatchResolveRequest(
+        yield build(
+            route_service_pb2.BatchResolveRequest,
             keys=every_key[start : start + BATCH_LIMIT],
             min_revision=floor.revision,
             epoch=_epoch(floor),
-            consistency=_CONSISTENCIES[Consistency(consistency)],
+            consistency=_consistency(consistency),
         )
 
 
-@_representable
 def create(
     key: RouteKey | str, url: str, labels: Mapping[str, str] | None, active: bool, request_id: str, reason: str
 ) -> route_service_pb2.CreateRequest:
     """Build a Create."""
-    return route_service_pb2.CreateRequest(
-        key=_key(key), url=url, labels=labels, active=active, request_id=_id(request_id), reason=reason
+    return build(
+        route_service_pb2.CreateRequest,
+        key=key_message(key),
+        url=url,
+        labels=labels,
+        active=active,
+        request_id=_id(request_id),
+        reason=reason,
     )
 
 
-@_representable
 def update(
     key: RouteKey | str,
     url: str | None,
@@ -88,10 +101,11 @@ def update(
     reason: str,
 ) -> route_service_pb2.UpdateRequest:
     """Build an Update; None leaves the URL or the labels as they are, no labels removes them all."""
-    return route_service_pb2.UpdateRequest(
-        key=_key(key),
+    return build(
+        route_service_pb2.UpdateRequest,
+        key=key_message(key),
         url=url,
-        labels=None if labels is None else route_service_pb2.Labels(labels=labels),
+        labels=None if labels is None else {"labels": labels},
         expected_revision=expected_revision,
         allow_missing=allow_missing,
         request_id=_id(request_id),
@@ -99,13 +113,13 @@ def update(
     )
 
 
-@_representable
 def activate(
     key: RouteKey | str, expected_revision: int, exclusive: bool, request_id: str, reason: str
 ) -> route_service_pb2.ActivateRequest:
     """Build an Activate."""
-    return route_service_pb2.ActivateRequest(
-        key=_key(key),
+    return build(
+        route_service_pb2.ActivateRequest,
+        key=key_message(key),
         expected_revision=expected_revision,
         exclusive=exclusive,
         request_id=_id(request_id),
@@ -113,41 +127,46 @@ def activate(
     )
 
 
-@_representable
 def deactivate(
     key: RouteKey | str, expected_revision: int, request_id: str, reason: str
 ) -> route_service_pb2.DeactivateRequest:
     """Build a Deactivate."""
-    return route_service_pb2.DeactivateRequest(
-        key=_key(key), expected_revision=expected_revision, request_id=_id(request_id), reason=reason
+    return build(
+        route_service_pb2.DeactivateRequest,
+        key=key_message(key),
+        expected_revision=expected_revision,
+        request_id=_id(request_id),
+        reason=reason,
     )
 
 
-@_representable
 def delete(
     key: RouteKey | str, expected_revision: int, request_id: str, reason: str
 ) -> route_service_pb2.DeleteRequest:
     """Build a Delete."""
-    return route_service_pb2.DeleteRequest(
-        key=_key(key), expected_revision=expected_revision, request_id=_id(request_id), reason=reason
+    return build(
+        route_service_pb2.DeleteRequest,
+        key=key_message(key),
+        expected_revision=expected_revision,
+        request_id=_id(request_id),
+        reason=reason,
     )
 
 
-@_representable
 def get(key: RouteKey | str) -> route_service_pb2.GetRequest:
     """Build a Get."""
-    return route_service_pb2.GetRequest(key=_key(key))
+    return build(route_service_pb2.GetRequest, key=key_message(key))
 
 
-@_representable
 def list_routes(
     tenant: str, service: str, env: str, active: bool | None, page_size: int
 ) -> route_service_pb2.ListRequest:
     """Build a List for the first page; empty and None mean any."""
-    return route_service_pb2.ListRequest(tenant=tenant, service=service, env=env, active=active, page_size=page_size)
+    return build(
+        route_service_pb2.ListRequest, tenant=tenant, service=service, env=env, active=active, page_size=page_size
+    )
 
 
-@_representable
 def list_changes(
     tenant: str,
     service: str,
@@ -160,7 +179,8 @@ def list_changes(
     page_size: int,
 ) -> route_service_pb2.ListChangesRequest:
     """Build a ListChanges for the first page; empty and 0 mean any."""
-    return route_service_pb2.ListChangesRequest(
+    return build(
+        route_service_pb2.ListChangesRequest,
         tenant=tenant,
         service=service,
         env=env,
@@ -173,9 +193,17 @@ def list_changes(
     )
 
 
-def _key(key: RouteKey | str) -> route_pb2.RouteKey:
+def key_message(key: RouteKey | str) -> route_pb2.RouteKey:
+    """Build a key. Raises InvalidArgument."""
     name = as_key(key)
-    return route_pb2.RouteKey(tenant=name.tenant, service=name.service, env=name.env, version=name.version)
+    return build(route_pb2.RouteKey, tenant=name.tenant, service=name.service, env=name.env, version=name.version)
+
+
+def _consistency(consistency: Consistency) -> route_service_pb2.Consistency.ValueType:
+    try:
+        return _CONSISTENCIES[Consistency(consistency)]
+    except ValueError:
+        raise _invalid("consistency", f"must be one of {', '.join(Consistency)}") from None
 
 
 def _epoch(floor: Floor) -> str:

@@ -1,19 +1,22 @@
 """What every command is given: the global options, and from them the client and the terminal."""
 
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from pointsman.cli.output.terminal import Color, Terminal
-from pointsman.cli.targets import is_local
 from pointsman.client import Client
 
 if TYPE_CHECKING:
     from pointsman.aio import AsyncClient
 
 AnyClient = TypeVar("AnyClient", Client, "AsyncClient")
+
+_HOST_AND_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]*)(?::\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,32 @@ class Settings:
         has_token = self.token is not None or self.token_file is not None
         has_tls = self.tls is not None or self.ca_file is not None or self.cert_file is not None
         return has_token and not has_tls and not is_local(self.server)
+
+
+def is_local(target: str) -> bool:
+    """Say whether nobody on the network can read what is sent to ``target``: loopback, or a Unix socket.
+
+    The forms are those of https://github.com/grpc/grpc/blob/master/doc/naming.md. What is not understood is not local.
+    """
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in {"unix", "unix-abstract"}:
+        return True
+    if colon and scheme in {"ipv4", "ipv6"}:
+        return all(_is_loopback(address) for address in rest.split(","))
+    if colon and scheme == "dns":
+        return _is_loopback(rest.rpartition("/")[2])
+    return _is_loopback(target)
+
+
+def _is_loopback(address: str) -> bool:
+    match = _HOST_AND_PORT.fullmatch(address)
+    host = (match[1] or match[2]) if match else address
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def one_token(context: typer.Context, token: str | None, token_file: Path | None) -> tuple[str | None, Path | None]:

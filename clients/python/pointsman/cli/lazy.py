@@ -1,32 +1,40 @@
-"""Commands that are loaded when they are run or shown, so that a command waits only for what it needs itself."""
+"""Commands that are loaded when they are run or shown, so that a command waits only for what it needs itself.
 
-from collections.abc import Mapping
+Typer has pydantic coerce the value of every parameter, also an absent one or a default. Importing pydantic takes a
+fifth of a start, so a value that already has its type passes without it.
+"""
+
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from pointsman.cli.coercing import spared
 from pointsman.cli.output.exit_codes import HELP
 
+FILE = "FILE"
+"""The metavar of a parameter that names a file, which may be of any bytes."""
+MAX_INTEGER = 2**63 - 1
+"""What the API can hold: revisions are int64."""
 
-class LoadedCommand(TyperCommand):
-    """A command that coerces only those of its parameters that need it."""
+
+class LazyCommand(TyperCommand):
+    """A command that coerces and checks its parameters as ``with_checks`` says."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, help included; as the base class does."""
-        return spared(super().get_params(ctx))
+        return with_checks(super().get_params(ctx))
 
 
-class LoadingGroup(TyperGroup):
+class LazyGroup(TyperGroup):
     """A group that knows its commands by where their functions are: ``module:function``, by name and in order."""
 
     homes: ClassVar[Mapping[str, str]] = {}
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, help included; as the base class does."""
-        return spared(super().get_params(ctx))
+        return with_checks(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the base class names it
         """Return the names of all commands, in the order in which help lists them."""
@@ -34,7 +42,7 @@ class LoadingGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None; as the base class does."""
-        # For a name that is none, the base class looks for one that is like it among all.
+        # For an unknown name, the base class compares it with all names to suggest one.
         for each in [cmd_name] if cmd_name in self.homes else self.homes:
             if each not in self.commands:
                 self.commands[each] = _load(each, self.homes[each])
@@ -44,5 +52,48 @@ class LoadingGroup(TyperGroup):
 def _load(name: str, home: str) -> Any:
     module, _, function = home.partition(":")
     alone = typer.Typer(add_completion=False)
-    alone.command(name, cls=LoadedCommand, epilog=HELP)(getattr(import_module(module), function))
+    alone.command(name, cls=LazyCommand, epilog=HELP)(getattr(import_module(module), function))
     return typer.main.get_command(alone)
+
+
+def with_checks(parameters: Iterable[Any]) -> list[Any]:
+    """Return the parameters: coerced only where needed, and refused with the parameter's name where unusable."""
+    every = list(parameters)
+    for parameter in every:
+        if isinstance(parameter, TyperArgument | TyperOption) and "process_value" not in vars(parameter):
+            _add_checks(parameter)
+    return every
+
+
+def _add_checks(parameter: TyperArgument | TyperOption) -> None:
+    coerce = parameter.process_value
+
+    def process_value(ctx: Any, value: Any) -> Any:
+        if parameter.metavar != FILE and not _is_unicode(value):
+            raise typer.BadParameter("it must be valid UTF-8", ctx=ctx, param=parameter)
+        if not _has_its_type(parameter, value):
+            value = coerce(ctx, value)
+        elif parameter.callback:
+            value = parameter.callback(ctx, parameter, value)
+        if isinstance(value, int) and value > MAX_INTEGER:
+            raise typer.BadParameter(f"it must be at most {MAX_INTEGER}", ctx=ctx, param=parameter)
+        return value
+
+    vars(parameter)["process_value"] = process_value  # the class of parameters is not ours to choose
+
+
+def _is_unicode(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_unicode, value))
+    # Python makes halves of characters of what is no UTF-8 (PEP 383).
+    return not (isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value))
+
+
+def _has_its_type(parameter: TyperArgument | TyperOption, value: Any) -> bool:
+    if parameter.multiple or parameter.nargs != 1:
+        return False
+    if value is None:
+        return not parameter.required
+    of = parameter.type_descriptor
+    is_text = type(value) is str and of.annotation is str and of.parameter_info.parser is None
+    return is_text or (value is parameter.default and type(value) is of.annotation)

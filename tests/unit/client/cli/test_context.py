@@ -1,4 +1,4 @@
-"""cli.context: how the command connects, and what it says about a token that others can read."""
+"""context: how the command connects, and what it says about a token that others can read."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pointsman.cli.context import Settings
+from pointsman.cli.context import Settings, is_local
 from pointsman.cli.output.terminal import Color
 from tests.support.fake_route_service import FakeServer
 from tests.unit.client.conftest import Run
@@ -97,3 +97,50 @@ def test_a_token_file_without_a_token_is_an_error_of_credentials(run: Run, serve
 
 def test_settings_do_not_show_the_token() -> None:
     assert "s3cret" not in repr(Settings("x:1", 5, False, Color.AUTO, "s3cret", None, None, None, None, None))
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "localhost:50051",
+        "localhost",
+        "api.localhost:80",
+        "127.0.0.1:50051",
+        "127.9.9.9:1",
+        "[::1]:50051",
+        "::1",
+        "dns:localhost:50051",
+        "dns:///localhost:50051",
+        "dns://127.0.0.53/localhost:50051",
+        "ipv4:127.0.0.1:1,127.0.0.1:2",
+        "ipv6:[::1]:1",
+        "unix:/run/pointsman.sock",
+        "unix:///run/pointsman.sock",
+        "unix-abstract:pointsman",
+    ],
+)
+def test_loopback_and_unix_sockets_stay_on_this_machine(target: str) -> None:
+    assert is_local(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pointsman.internal:443",
+        "pointsman.internal",
+        "dns:///pointsman.internal:443",
+        "dns://127.0.0.1/pointsman.internal:443",
+        "10.0.0.7:50051",
+        "0.0.0.0:50051",
+        "[2001:db8::1]:50051",
+        "ipv4:127.0.0.1:1,192.0.2.1:2",
+        "xds:///pointsman",
+        "localhost.evil.example:443",
+        "",
+    ],
+)
+def test_other_targets_do_not(target: str) -> None:
+    assert not is_local(target)

@@ -8,7 +8,7 @@ import typer
 
 from pointsman import errors
 from pointsman.cli.files.problems import InvalidFile
-from pointsman.cli.lazy import LoadingGroup
+from pointsman.cli.lazy import LazyGroup
 from pointsman.cli.output.documents import error_document
 from pointsman.cli.output.exit_codes import ExitCode, exit_code
 from pointsman.cli.output.streams import OutputFailed, discard, finish
@@ -17,7 +17,7 @@ from pointsman.cli.output.terminal import write_error
 _MOST_PROBLEMS_SHOWN = 20
 
 
-class ReportingGroup(LoadingGroup):
+class ReportingGroup(LazyGroup):
     """The commands of ``pointsman``; no error of theirs reaches the user as a traceback, unless it is a bug."""
 
     def main(

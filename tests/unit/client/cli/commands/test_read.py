@@ -1,4 +1,4 @@
-"""cli.reading: resolve, get, list, history."""
+"""read: resolve, get, list, history."""
 
 import json
 
@@ -103,3 +103,26 @@ class TestHistory:
 
     def test_a_key_and_a_filter_exclude_each_other(self, run: Run) -> None:
         assert run("history", "a/b/c/v1", "--tenant", "a").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((("history", f"--{name}", "9" * 20)) for name in ("limit", "after-revision", "before-revision")),
+        ("history", "--limit", "9" * 5000),
+        ("history", "--limit", "-1"),
+        ("history", "--limit", "1e3"),
+        ("resolve", "a/b/c/d", "--min-revision", str(2**63)),
+        ("update", "a/b/c/d", "--url", URL, "--expected-revision", str(2**63)),
+        *((("--timeout", text, "list")) for text in ("nan", "inf", "-inf", "1e400", "0", "9" * 20)),
+        ("import", "x.csv", "--concurrency", "9" * 20),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_usage_error(run: Run, server: FakeServer, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert (done.exit_code, server.calls) == (2, [])
+    assert done.stderr.startswith("error: Invalid value for '--")
+
+
+def test_the_largest_number_is_one(run: Run) -> None:
+    assert run("history", "--limit", str(2**63 - 1)).exit_code == 0

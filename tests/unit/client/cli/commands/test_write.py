@@ -96,5 +96,5 @@ def test_each_mutation_takes_a_reason_and_a_request_id(run: Run, server: FakeSer
 def test_an_argument_that_is_no_text_is_a_usage_error(run: Run, server: FakeServer) -> None:
     done = run("create", KEY, "https://x.internal/\udcff")
     assert done.exit_code == 2
-    assert "no valid Unicode" in done.stderr
+    assert done.stderr.startswith("error: Invalid value for 'URL': it must be valid UTF-8\n")
     assert server.calls == []
