@@ -14,10 +14,11 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
 )
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
-from pointsman.v1 import route_service_pb2
+from pointsman.v1 import error_reason_pb2, route_service_pb2
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
 
 
@@ -62,7 +63,9 @@ class Reflection:
 
     def __init__(self) -> None:
         self._services = (SERVICE, HEALTH, *REFLECTION)
-        roots = (route_service_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
+        # No service names the details of its errors, but clients look them up.
+        errors = (error_details_pb2.DESCRIPTOR, error_reason_pb2.DESCRIPTOR)
+        roots = (route_service_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR, *errors)
         self._index = FileIndex([*_with_imports(roots), _version_one()])
 
     def register(self, server: Any) -> None:

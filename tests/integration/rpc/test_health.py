@@ -83,6 +83,8 @@ def test_reflection_lists_the_services(ask):
         ("pointsman.v1.Provenance.SOURCE_REDIS", "pointsman/v1/route_service.proto"),
         ("pointsman.v1.EXISTING_ROUTES_SKIP", "pointsman/v1/route_service.proto"),
         ("pointsman.v1.Route", "pointsman/v1/route.proto"),
+        ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
+        ("pointsman.v1.ErrorReason", "pointsman/v1/error_reason.proto"),
         ("grpc.health.v1.Health.List", "grpc_health/v1/health.proto"),
         ("grpc.reflection.v1.ServerReflection.ServerReflectionInfo", "grpc_reflection/v1/reflection.proto"),
         ("grpc.reflection.v1alpha.ServerReflection", "grpc_reflection/v1alpha/reflection.proto"),
