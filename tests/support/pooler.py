@@ -17,18 +17,28 @@ CHUNK = 65536
 @contextmanager
 def pooler(server: int) -> Iterator[int]:
     """Run the proxy before the PostgreSQL at the port ``server``, and give its own port."""
+    with proxy(server) as running:
+        yield running.port
+
+
+@contextmanager
+def proxy(server: int) -> Iterator["Proxy"]:
+    """Run the proxy, and give it: its ``server`` may become another one, for connections that are made later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = _Proxy(listener, server)
+        running = Proxy(listener, server)
         try:
-            yield listener.getsockname()[1]
+            yield running
         finally:
-            proxy.close()
+            running.close()
 
 
-class _Proxy:
+class Proxy:
+    """``port``: where it listens. ``server``: the port of PostgreSQL, which later connections are led to."""
+
     def __init__(self, listener: socket.socket, server: int) -> None:
+        self.server = server
+        self.port = int(listener.getsockname()[1])
         self._listener = listener
-        self._server = server
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -65,7 +75,7 @@ class _Proxy:
                 client.sendall(_error(f"unsupported startup parameter: {refused}"))
                 client.shutdown(socket.SHUT_RDWR)
                 return
-            server = socket.create_connection(("127.0.0.1", self._server))
+            server = socket.create_connection(("127.0.0.1", self.server))
             self._sockets.append(server)
             server.sendall(startup)
             self._start(_pump, server, client)
