@@ -9,8 +9,7 @@ PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 UV := .cache/uv/bin/uv
 UV_VERSION := 0.13.*
-BUF_VERSION := 1.75.0
-BUF := npx --yes --loglevel=error @bufbuild/buf@$(BUF_VERSION)
+BUF := $(BIN)/buf
 # The oldest that the client supports: stubs load with every later one.
 PROTOC_TOOLS := grpcio-tools==1.74.0 mypy-protobuf==3.7.0
 
@@ -108,7 +107,7 @@ image: setup .cache/protoc/.ready
 
 .PHONY: protos
 protos: image ## Generate the Python stubs from protos/.
-	@$(BUF) generate 2> >(grep -vE '^(Writing mypy|npm )' >&2)
+	@$(BUF) generate 2> >(grep -v '^Writing mypy' >&2)
 
 .cache/protoc/.ready: .venv/.ready | $(UV)
 	@test -x .cache/protoc/bin/python || $(UV) venv -q --python $(BIN)/python .cache/protoc

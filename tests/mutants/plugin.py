@@ -20,9 +20,17 @@ STATS = Path("mutmut-stats.json")
 FAILURES = Path("failures.txt")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the files of the tests that mutmut names, because pytest cannot find every id that it gives."""
+    if any("::" in argument for argument in config.args):
+        _selected.update(config.args)
+        config.args = sorted({argument.partition("::")[0] for argument in config.args})
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort by how long a test took without mutants."""
+    """Keep the tests that mutmut names, and sort by how long a test took without mutants."""
     durations = _durations()
+    items[:] = [item for item in items if not _selected or item.nodeid in _selected]
     items.sort(key=lambda item: durations.get(item.nodeid, 0.0))
 
 
@@ -66,6 +74,7 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+_selected: set[str] = set()
 _known: dict[str, float] = {}
 
 

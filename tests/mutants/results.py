@@ -23,7 +23,8 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-# mutmut's exit statuses. A mutant that makes the interpreter crash, or pytest itself fail, is found.
+# mutmut's exit statuses; any other, as 255 when pytest refuses its arguments, decides nothing.
+# A mutant that makes the interpreter crash, or pytest itself fail, is found.
 VERDICTS: Mapping[int | None, Verdict] = {
     0: Verdict.SURVIVED,
     1: Verdict.KILLED,
@@ -31,7 +32,7 @@ VERDICTS: Mapping[int | None, Verdict] = {
     -11: Verdict.KILLED,
     5: Verdict.NOT_COVERED,
     33: Verdict.NOT_COVERED,
-    **dict.fromkeys((24, -24, 36, 152, 255, -9), Verdict.TIMEOUT),
+    **dict.fromkeys((24, -24, 36, 152, -9), Verdict.TIMEOUT),
 }
 
 

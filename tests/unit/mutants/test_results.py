@@ -62,7 +62,7 @@ def test_a_mutant_is_named_by_its_place_and_by_what_it_changes(tmp_path: Path) -
         (-24, Verdict.TIMEOUT),
         (33, Verdict.NOT_COVERED),
         (None, Verdict.UNKNOWN),
-        (77, Verdict.UNKNOWN),
+        (255, Verdict.UNKNOWN),
     ],
 )
 def test_the_exit_status_of_a_mutant_is_its_verdict(tmp_path: Path, code: int | None, verdict: Verdict) -> None:
