@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from pointsman_server.config import settings
+from pointsman_server.config import describe
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
 from pointsman_server.telemetry.metrics import Metrics
@@ -83,7 +83,7 @@ def metrics_table() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
-    "settings": settings.markdown,
+    "settings": describe.markdown,
     "errors": errors_table,
     "metrics": metrics_table,
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pointsman_server.app.application import App
+from pointsman_server.config.environment import merge
 from pointsman_server.config.settings import Settings
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def settings(**values: object) -> Settings:
         "redis_timeout_seconds": 5,
         "drain_seconds": 5,
     }
-    return Settings.merge({"flag": defaults | values})
+    return merge({"flag": defaults | values})
 
 
 @contextmanager

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pointsman_server.config.settings import Settings, SettingsError, host_and_port, load
+from pointsman_server.config.describe import effective
+from pointsman_server.config.environment import load
+from pointsman_server.config.rules import SettingsError, insecure, require, require_secure
+from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import host_and_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -95,7 +99,7 @@ class TestImage:
 
     def test_by_itself_it_lets_nobody_in_without_tls_and_authentication(self) -> None:
         with pytest.raises(SettingsError) as caught:
-            load(image_environment()).require_secure()
+            require_secure(load(image_environment()))
         assert len(caught.value.problems) == 2
 
     def test_it_exposes_the_ports_it_listens_on(self) -> None:
@@ -160,9 +164,9 @@ class TestCompose:
     @pytest.mark.parametrize("service", OURS)
     def test_its_environment_is_one_that_the_server_accepts(self, service: str) -> None:
         settings = load(image_environment() | SERVICES[service]["environment"])
-        settings.require(() if service == "migrate" else None)
+        require(settings, () if service == "migrate" else None)
         if service == "pointsman":
-            settings.require_secure()
+            require_secure(settings)
 
     def test_every_engine_is_the_one_that_the_urls_name(self) -> None:
         environment = SERVICES["pointsman"]["environment"]
@@ -199,13 +203,13 @@ class TestKubernetes:
     def test_the_environment_of_the_server_is_one_that_it_accepts(self) -> None:
         (server,) = pod("Deployment")["containers"]
         settings = load(image_environment() | container_environment(server))
-        settings.require()
-        settings.require_secure()
+        require(settings)
+        require_secure(settings)
 
     def test_the_server_authenticates_and_has_tls_and_is_allowed_nothing_else(self) -> None:
         (server,) = pod("Deployment")["containers"]
         settings = load(image_environment() | container_environment(server))
-        assert settings.insecure == {"anonymous": False, "plaintext": False}
+        assert insecure(settings) == {"anonymous": False, "plaintext": False}
         assert (settings.allow_anonymous, settings.allow_plaintext) == (False, False)
 
     def test_the_certificate_lies_where_the_secret_is_mounted(self) -> None:
@@ -220,7 +224,7 @@ class TestKubernetes:
 
     def test_the_environment_of_the_migration_is_one_that_it_accepts(self) -> None:
         (migrate,) = pod("Job", "pointsman-migrate")["containers"]
-        load(image_environment() | container_environment(migrate)).require(())
+        require(load(image_environment() | container_environment(migrate)), ())
 
     def test_secrets_come_from_a_secret(self) -> None:
         for container in containers():
@@ -287,5 +291,5 @@ class TestKubernetes:
 def test_every_variable_of_ours_that_is_mentioned_is_a_setting(path: Path) -> None:
     # In comments too. What Kubernetes would set by itself is mentioned once, as what it is.
     mentioned = set(re.findall(r"\b(?:POINTSMAN_[A-Z_]+|[A-Z]+_URL|KAFKA_BOOTSTRAP_SERVERS)\b", path.read_text()))
-    known = {row.variable for row in load({}).effective()}
+    known = {row.variable for row in effective(load({}))}
     assert mentioned - {"POINTSMAN_PORT"} <= known

@@ -12,7 +12,8 @@ from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
 from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
-from pointsman_server.config.settings import ServerRole, Settings, host_and_port
+from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import ServerRole, host_and_port
 from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ops.http_server import HttpServer

@@ -117,7 +117,7 @@ def _make_audit_database(settings: Settings, metrics: Metrics) -> Database | Non
 
 def _make_cache(settings: Settings, metrics: Metrics, epochs: EpochTracker) -> RedisCache:
     return RedisCache(
-        settings.redis_url.get_secret_value() or "redis://127.0.0.1:6379/0",
+        settings.cache_url,
         prefix=settings.redis_prefix,
         timeout=settings.redis_timeout_seconds,
         lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),

@@ -9,7 +9,10 @@ from typing import Any
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Access
-from pointsman_server.config.settings import Settings, host_and_port, is_loopback, variable
+from pointsman_server.config import rules
+from pointsman_server.config.names import variable
+from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import host_and_port, is_loopback
 from pointsman_server.reads.cache_entry import NearestCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE
@@ -155,7 +158,7 @@ class GrpcServer:
             raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
 
     def _say_if_insecure(self) -> None:
-        for what, is_so in self._settings.insecure.items():
+        for what, is_so in rules.insecure(self._settings).items():
             self._metrics.insecure.labels(what).set(is_so)
             if is_so:
                 allowed_by = variable(f"allow_{what}")

@@ -16,7 +16,9 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from pointsman_server.config.settings import ServerRole, Settings
+from pointsman_server.config.environment import as_environ
+from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import ServerRole
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -68,7 +70,7 @@ class Supervisor:
         return self._drain()
 
     def _start(self, number: int) -> None:
-        environment = os.environ | self._settings.as_environ()
+        environment = os.environ | as_environ(self._settings)
         environment |= {MARKER: str(number), "PROMETHEUS_MULTIPROC_DIR": self._metrics}
         if number:
             environment["POINTSMAN_ROLES"] = ServerRole.API

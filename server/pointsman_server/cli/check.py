@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.cli.common import read_settings, require
+from pointsman_server.config.describe import effective
 from pointsman_server.config.settings import Settings
 from pointsman_server.ops.health_monitor import DependencyState
 from pointsman_server.telemetry.metrics import Metrics
@@ -35,6 +36,6 @@ async def _states(settings: Settings) -> list[DependencyState]:
 
 def _settings_table(settings: Settings) -> Table:
     table = Table("variable", "value", "from", title="effective settings", title_justify="left")
-    for row in settings.effective():
+    for row in effective(settings):
         table.add_row(row.variable, row.value, row.source)
     return table

@@ -4,7 +4,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pointsman_server.config.settings import Settings, SettingsError, load
+from pointsman_server.config import rules
+from pointsman_server.config.environment import load
+from pointsman_server.config.rules import SettingsError
+from pointsman_server.config.settings import Settings
 
 Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
 HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
@@ -29,17 +32,17 @@ def read_settings(**flags: object) -> Settings:
 
 
 def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
-    """End with 2 unless every engine that ``roles`` need is set (``Settings.require``)."""
+    """End with 2 unless every engine that ``roles`` need is set (``rules.require``)."""
     try:
-        settings.require(roles)
+        rules.require(settings, roles)
     except SettingsError as error:
         fail(str(error), code=2)
 
 
 def require_secure(settings: Settings) -> None:
-    """End with 2 when gRPC would be insecure and nothing allows it (``Settings.require_secure``)."""
+    """End with 2 when gRPC would be insecure and nothing allows it (``rules.require_secure``)."""
     try:
-        settings.require_secure()
+        rules.require_secure(settings)
     except SettingsError as error:
         fail(str(error), code=2)
 

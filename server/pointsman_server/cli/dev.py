@@ -23,6 +23,7 @@ from pointsman_server.cli.common import (
 )
 from pointsman_server.cli.launch import launch
 from pointsman_server.cli.main import STARTED
+from pointsman_server.config.environment import with_engines
 from pointsman_server.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: b
     from pointsman_server.adapters.postgres.migrations import migrate
 
     with engines:
-        settings = settings.with_engines({name.lower(): url for name, url in engines.urls.items()})
+        settings = with_engines(settings, {name.lower(): url for name, url in engines.urls.items()})
         migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
         asyncio.run(_serve(settings, rewind=rewind, with_demo=with_demo))

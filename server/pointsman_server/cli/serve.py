@@ -19,7 +19,8 @@ from pointsman_server.cli.common import (
     require_secure,
 )
 from pointsman_server.cli.launch import launch
-from pointsman_server.config.settings import ServerRole, Settings
+from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import ServerRole
 
 
 def serve(

@@ -1,36 +1,20 @@
-"""Every setting of the server. Nothing else reads the environment.
+"""The settings of a server process, as fields with their types, bounds and defaults.
 
-``load`` builds the one frozen ``Settings`` from the environment and from flags. ``Settings()`` never looks at the
-environment: it is all defaults, which is what tests want. ``python -m pointsman_server.config.settings`` prints the
-table of docs/reference.
+``Settings()`` never looks at the environment: it is all defaults, which is what tests want. ``environment.load`` reads
+the environment and flags; nothing else does. What must hold between fields is in ``rules``.
 """
 
-import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Gt, Le
-from pydantic import (
-    AliasGenerator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from pointsman_server.config import rules
+from pointsman_server.config.names import SettingSource, variable
 from pointsman_server.config.types import (
     Address,
     Algorithms,
-    Allowed,
     AnyCase,
     BootstrapServers,
     ConnectionSeconds,
@@ -46,69 +30,16 @@ from pointsman_server.config.types import (
     ServerRoles,
     Switch,
     Topic,
-    did_you_mean,
-    host_and_port,
-    is_loopback,
-    mask_credentials,
-    nearest,
 )
 
-__all__ = [
-    "Description",
-    "Effective",
-    "ServerRole",
-    "Settings",
-    "SettingsError",
-    "describe",
-    "host_and_port",
-    "is_loopback",
-    "load",
-    "markdown",
-    "mask_credentials",
-    "variable",
-]
-
-PREFIX = "POINTSMAN_"
-# Named as everybody's tools name them.
-UNPREFIXED = frozenset({"database_url", "redis_url", "kafka_bootstrap_servers"})
-# Names that may stand in the same environment without being settings of the server: those of the `pointsman` command
-# and of the test runner, and what processes of ours tell each other.
-OF_OTHERS = frozenset(
-    {
-        "POINTSMAN_CA_FILE",
-        "POINTSMAN_CERT_FILE",
-        "POINTSMAN_KEY_FILE",
-        "POINTSMAN_REQUIRE_ALL",
-        "POINTSMAN_SERVER",
-        "POINTSMAN_TIMEOUT",
-        "POINTSMAN_TLS",
-        "POINTSMAN_TOKEN",
-        "POINTSMAN_TOKEN_FILE",
-    }
-)
-INTERNAL_PREFIX = "POINTSMAN_INTERNAL_"
-# Kubernetes tells every pod about every Service of its namespace, and the Service is likely named pointsman.
-SERVICE_LINK = re.compile(r"POINTSMAN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
-SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
-
-SettingSource = Literal["default", "environment", "flag", "embedded"]
-
-
-class SettingsError(Exception):
-    """The settings do not make sense: one readable line per problem. Never holds a secret."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-
-
-def variable(name: str) -> str:
-    """Name the environment variable of the attribute ``name``."""
-    return name.upper() if name in UNPREFIXED else PREFIX + name.upper()
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
 class Settings(BaseModel):
-    """All settings. Each attribute is one environment variable: ``variable`` says which."""
+    """All settings. Each attribute is one environment variable: ``names.variable`` says which.
+
+    ``model_validate(values, context=sources)`` also keeps where the values come from.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -124,7 +55,9 @@ class Settings(BaseModel):
     # The engines.
     database_url: PostgresUrl = Field(default=SecretStr(""), description="PostgreSQL, the truth. Always needed.")
     redis_url: RedisUrl = Field(
-        default=SecretStr(""), description="Redis, the cache that servers share. Needed by the roles api and cache."
+        default=SecretStr(""),
+        description="Redis, the cache that servers share. Needed by the roles api and cache; the others use "
+        f"`{LOCAL_REDIS}` where it is not set.",
     )
     kafka_bootstrap_servers: BootstrapServers = Field(
         default="", description="Kafka brokers to begin with. Needed by the roles relay, cache and audit."
@@ -361,375 +294,26 @@ class Settings(BaseModel):
 
     _sources: dict[str, SettingSource] = PrivateAttr(default_factory=dict)
 
+    def model_post_init(self, context: Any) -> None:
+        self._sources = dict(context or {})
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        problems = list(_contradictions(self))
-        if problems:
+        if problems := rules.contradictions(self):
             raise ValueError("\n".join(problems))
         return self
 
-    @classmethod
-    def merge(cls, layers: Mapping[SettingSource, Mapping[str, object]]) -> Self:
-        """Build settings from layers of attribute values, of which later ones win. Raises SettingsError."""
-        values: dict[str, Any] = {}
-        sources: dict[str, SettingSource] = {}
-        for source, layer in layers.items():
-            values.update(layer)
-            sources.update(dict.fromkeys(layer, source))
-        try:
-            settings = cls(**values)
-        except ValidationError as error:
-            # Not chained: pydantic's error holds the values, the secret ones too.
-            raise SettingsError(_explain(error, sources)) from None
-        settings._sources = sources
-        return settings
+    @property
+    def sources(self) -> Mapping[str, SettingSource]:
+        """Where the values come from, by attribute; those that are missing are defaults."""
+        return self._sources
 
     @property
     def authenticates(self) -> bool:
         """Whether callers must show who they are."""
         return bool(self.jwt_issuer or self.api_keys or self.tls_client_ca_file)
 
-    def require(self, roles: Collection[str] | None = None) -> None:
-        """Raise SettingsError unless every engine that ``roles`` need is set; by default, the roles of the process.
-
-        PostgreSQL is always needed: ``require(())`` asks for it alone.
-        """
-        wanted = self.roles if roles is None else roles
-        problems = [
-            f"{variable(name)} is not set, and {reason}: set it to {example}, "
-            "or run `pointsman-server dev`, which brings its own"
-            for name, needed_by, reason, example in _ENGINES
-            if not getattr(self, name) and (not needed_by or needed_by & set(wanted))
-        ]
-        if problems:
-            raise SettingsError(problems)
-
     @property
-    def insecure(self) -> dict[str, bool]:
-        """What lets others than this machine in: ``anonymous``, without authentication; ``plaintext``, without TLS."""
-        beyond = ServerRole.API in self.roles and not is_loopback(host_and_port(self.listen)[0])
-        return {"anonymous": beyond and not self.authenticates, "plaintext": beyond and not self.tls_cert_file}
-
-    def require_secure(self) -> None:
-        """Raise SettingsError when gRPC is insecure, and the settings do not say that it may be."""
-        problems = [
-            f"POINTSMAN_LISTEN ({self.listen}) is beyond loopback, and {lacking}: {remedy}, or allow it by "
-            f"{variable(f'allow_{what}')}=true or `serve --allow-{what}`"
-            for what, lacking, remedy in _SECURITY
-            if self.insecure[what] and not getattr(self, f"allow_{what}")
-        ]
-        if problems:
-            raise SettingsError(problems)
-
-    def with_engines(self, urls: Mapping[str, str]) -> Self:
-        """Copy the settings, with the engines (attribute to URL) that this process started itself."""
-        layers: dict[SettingSource, dict[str, object]] = {"default": {}, "environment": {}, "flag": {}, "embedded": {}}
-        for name in self.model_fields_set:
-            layers[self._sources.get(name, "default")][name] = getattr(self, name)
-        layers["embedded"] |= urls
-        return self.merge(layers)
-
-    def as_environ(self) -> dict[str, str]:
-        """Give the variables that make ``load`` build the same settings in a process of ours.
-
-        It holds the secrets in clear: hand it to a child process, and never print it.
-        """
-        return {variable(name): _text(getattr(self, name)) for name in sorted(self.model_fields_set)}
-
-    def effective(self) -> list["Effective"]:
-        """Say what each setting is, and who set it. Passwords are masked."""
-        return [
-            Effective(variable(name), mask_credentials(_text(getattr(self, name))), self._sources.get(name, "default"))
-            for name in type(self).model_fields
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """The value that one setting has, with passwords masked, and where it comes from."""
-
-    variable: str
-    value: str
-    source: SettingSource
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """One setting, for people."""
-
-    variable: str
-    allowed: str
-    default: str
-    description: str
-
-
-# attribute · roles that need it, or none for always · why · what to set it to
-_ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
-    (
-        "database_url",
-        frozenset(),
-        "PostgreSQL is always needed",
-        "postgresql://user:password@host:5432/database",
-    ),
-    (
-        "redis_url",
-        frozenset({ServerRole.API, ServerRole.CACHE}),
-        "the roles api and cache need Redis",
-        "redis://:password@host:6379/0",
-    ),
-    (
-        "kafka_bootstrap_servers",
-        frozenset({ServerRole.RELAY, ServerRole.CACHE, ServerRole.AUDIT}),
-        "the roles relay, cache and audit need Kafka",
-        "host:9092",
-    ),
-)
-
-
-# what · what is lacking · what to set
-_SECURITY: tuple[tuple[str, str, str], ...] = (
-    (
-        "anonymous",
-        "anybody may call",
-        "turn authentication on by POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE",
-    ),
-    (
-        "plaintext",
-        "what is sent can be read and changed on its way",
-        "turn TLS on by POINTSMAN_TLS_CERT_FILE and POINTSMAN_TLS_KEY_FILE",
-    ),
-)
-
-
-def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
-    """Build the settings: ``overrides`` (attribute to value; None is no override) over ``environ`` over defaults.
-
-    Without ``environ`` this reads the environment of the process. An empty variable counts as not set.
-    Raises SettingsError, which names every problem.
-    """
-    environ = os.environ if environ is None else environ
-    flags = {name: value for name, value in (overrides or {}).items() if value is not None}
-    problems = _unknown_variables(environ)
-    try:
-        settings = Settings.merge({"environment": _from_environ(environ), "flag": flags})
-    except SettingsError as error:
-        problems += error.problems
-    if problems:
-        raise SettingsError(problems)
-    return settings
-
-
-def describe() -> list[Description]:
-    """Describe every setting, in the order of the model."""
-    return [
-        Description(variable(name), _allowed(field), _text(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def markdown() -> str:
-    """Render the table of settings of docs/reference/settings.md."""
-    rows = ["| variable | default | allowed | what it is |", "|---|---|---|---|"]
-    rows += [
-        f"| `{row.variable}` | {f'`{row.default}`' if row.default else ''} | {row.allowed} | {row.description} |"
-        for row in describe()
-    ]
-    return "\n".join(rows) + "\n"
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
-    names = {variable(name): name for name in Settings.model_fields}
-    return {names[key]: value for key, value in environ.items() if key in names and value.strip()}
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = {variable(name) for name in Settings.model_fields} | OF_OTHERS
-    return [
-        f"{name} is not a setting{_known_name_near(name, known)}"
-        for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and name not in known and not _is_of_others(name, value)
-    ]
-
-
-def _known_name_near(name: str, known: Iterable[str]) -> str:
-    # The prefix is not compared: nearly all names share it, so nearly all would be near.
-    short_names = {other.removeprefix(PREFIX): other for other in known}
-    near = nearest(name.removeprefix(PREFIX), short_names)
-    if near is None:
-        return ": remove it; `python -m pointsman_server.config.settings` lists the settings"
-    return f": did you mean {short_names[near]}?"
-
-
-def _is_of_others(name: str, value: str) -> bool:
-    if name.startswith(INTERNAL_PREFIX) or SERVICE_LINK.fullmatch(name):
-        return True
-    return name.endswith("_PORT") and bool(SERVICE_LINK_VALUE.fullmatch(value))
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """Find settings that are fine alone but not together."""
-    if settings.database_pool_max < settings.database_pool_min:
-        yield (
-            f"POINTSMAN_DATABASE_POOL_MAX ({settings.database_pool_max}) must be at least "
-            f"POINTSMAN_DATABASE_POOL_MIN ({settings.database_pool_min})"
-        )
-    if settings.store_load_concurrency >= settings.database_pool_max:
-        yield (
-            f"POINTSMAN_STORE_LOAD_CONCURRENCY ({settings.store_load_concurrency}) must be less than "
-            f"POINTSMAN_DATABASE_POOL_MAX ({settings.database_pool_max}): writes must always find a connection"
-        )
-    for name in ("cache_negative_ttl_seconds", "cache_local_ttl_seconds"):
-        if getattr(settings, name) > settings.cache_ttl_seconds:
-            yield (
-                f"{variable(name)} ({getattr(settings, name):g}) must be at most "
-                f"POINTSMAN_CACHE_TTL_SECONDS ({settings.cache_ttl_seconds:g})"
-            )
-    yield from _contradictory_workers(settings)
-    yield from _contradictory_access(settings)
-    yield from _contradictory_limits(settings)
-
-
-def _contradictory_limits(settings: Settings) -> Iterator[str]:
-    if settings.rate_shared_writes and not (settings.rate_identity_writes or settings.rate_tenant_writes):
-        yield (
-            "POINTSMAN_RATE_SHARED_WRITES needs a rate to share: set POINTSMAN_RATE_IDENTITY_WRITES or "
-            "POINTSMAN_RATE_TENANT_WRITES"
-        )
-    if settings.transport == "native" and (settings.connection_idle_seconds or settings.connection_age_seconds):
-        yield (
-            "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT grpcio or "
-            "auto: the native one never closes a connection by age"
-        )
-
-
-def _contradictory_workers(settings: Settings) -> Iterator[str]:
-    port = host_and_port(settings.listen)[1]
-    if port and settings.listen == settings.http_listen:
-        yield f"POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN ({settings.listen})"
-    if not port and settings.workers > 1:
-        yield "POINTSMAN_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
-    if settings.pin_workers and settings.workers == 1:
-        yield "POINTSMAN_PIN_WORKERS needs POINTSMAN_WORKERS to be 2 or more"
-    if settings.pin_workers and not hasattr(os, "sched_setaffinity"):
-        yield "POINTSMAN_PIN_WORKERS needs Linux"
-
-
-def _contradictory_access(settings: Settings) -> Iterator[str]:
-    together = ("tls_cert_file", "tls_key_file")
-    yield from _missing_of(settings, "tls_cert_file", together)
-    yield from _missing_of(settings, "tls_key_file", together)
-    yield from _missing_of(settings, "tls_client_ca_file", together)
-    if settings.transport == "native" and settings.tls_cert_file:
-        yield "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto"
-    if settings.policy_file and not settings.authenticates:
-        # Else whoever wrote the policy would believe that it is in force.
-        ways = "POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE"
-        yield f"POINTSMAN_POLICY_FILE is set, and nothing says who calls: set {ways}"
-    yield from _contradictory_tokens(settings)
-
-
-def _contradictory_tokens(settings: Settings) -> Iterator[str]:
-    yield from _missing_of(settings, "jwt_issuer", ("jwt_audience",))
-    for name in ("jwt_audience", "jwt_jwks_url", "jwt_jwks_file", "jwt_grants_claim"):
-        yield from _missing_of(settings, name, ("jwt_issuer",))
-    if settings.jwt_jwks_url and settings.jwt_jwks_file:
-        yield "POINTSMAN_JWT_JWKS_URL and POINTSMAN_JWT_JWKS_FILE exclude each other"
-    if settings.jwt_jwks_url.startswith("http://") and not settings.allow_plaintext:
-        host = urlsplit(settings.jwt_jwks_url).hostname
-        if not is_loopback(host or ""):
-            yield (
-                "POINTSMAN_JWT_JWKS_URL must be https:// beyond loopback: who changes the keys on their way signs "
-                "tokens (POINTSMAN_ALLOW_PLAINTEXT=true takes it all the same, as behind a mesh)"
-            )
-    if settings.jwt_issuer and not (settings.jwt_jwks_url or settings.jwt_jwks_file):
-        yield "POINTSMAN_JWT_ISSUER needs the keys of the issuer: set POINTSMAN_JWT_JWKS_URL or POINTSMAN_JWT_JWKS_FILE"
-
-
-def _missing_of(settings: Settings, name: str, needed: Iterable[str]) -> Iterator[str]:
-    """Say which of ``needed`` are not set though ``name`` is."""
-    for other in needed if getattr(settings, name) else ():
-        if not getattr(settings, other):
-            yield f"{variable(name)} is set, and {variable(other)} is not: set both"
-
-
-def _explain(error: ValidationError, sources: Mapping[str, SettingSource]) -> list[str]:
-    """Turn pydantic's errors into lines that name the variable and say what to do."""
-    lines: list[str] = []
-    for problem in error.errors(include_url=False):
-        if not problem["loc"]:
-            lines += str(problem["ctx"]["error"]).splitlines()
-            continue
-        name = str(problem["loc"][0])
-        given = " (given as a flag)" if sources.get(_attribute(name)) == "flag" else ""
-        lines.append(f"{_label(name)}{given} {_words(problem)}")
-    return lines
-
-
-def _attribute(loc: str) -> str:
-    return next((name for name in Settings.model_fields if loc in (name, variable(name))), loc)
-
-
-def _label(loc: str) -> str:
-    name = _attribute(loc)
-    return variable(name) if name in Settings.model_fields else name
-
-
-def _words(problem: ErrorDetails) -> str:
-    context = problem.get("ctx", {})
-    if problem["type"] == "value_error":
-        return str(context["error"])
-    field = Settings.model_fields.get(_attribute(str(problem["loc"][0])))
-    if field is None:
-        return "is not a setting"
-    rule = f"must be {_allowed(field)}"
-    if field.annotation is SecretStr:
-        return rule
-    given = problem["input"]
-    hint = did_you_mean(str(given), map(str, get_args(field.annotation))) if problem["type"] == "literal_error" else ""
-    return f"{rule}, not {given!r}{hint}"
-
-
-def _allowed(field: FieldInfo) -> str:
-    """Say what a value may be."""
-    for item in field.metadata:
-        if isinstance(item, Allowed):
-            return item.text
-    if get_origin(field.annotation) is Literal:
-        return " or ".join(get_args(field.annotation))
-    if field.annotation is Path:
-        return "a path"
-    if field.annotation is bool:
-        return "true or false"
-    if field.annotation is str:
-        return "text"
-    return f"{'a whole number' if field.annotation is int else 'a number'}{_bounds(field)}"
-
-
-def _bounds(field: FieldInfo) -> str:
-    above = next((f" above {bound.gt}" for bound in field.metadata if isinstance(bound, Gt)), "")
-    least = next((f", {bound.ge}" for bound in field.metadata if isinstance(bound, Ge)), "")
-    most = next(f"{bound.le}" for bound in field.metadata if isinstance(bound, Le))
-    return f"{least} to {most}" if least else f"{above}, at most {most}"
-
-
-def _text(value: object) -> str:
-    """Write ``value`` as the environment would hold it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, frozenset):
-        return ",".join(role for role in ServerRole if role in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")
+    def cache_url(self) -> str:
+        """``redis_url``, or that of this machine: only the roles api and cache need one to be set. Holds a password."""
+        return self.redis_url.get_secret_value() or LOCAL_REDIS

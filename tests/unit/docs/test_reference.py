@@ -6,7 +6,7 @@ from shutil import copytree
 
 import pytest
 
-from pointsman_server.config.settings import describe
+from pointsman_server.config.describe import describe
 from pointsman_server.rpc import statuses
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support import reference
