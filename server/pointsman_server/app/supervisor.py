@@ -1,4 +1,4 @@
-"""Several workers on one port: each a process of its own, started anew when it dies.
+"""Several workers on one port: each is a process, and is started again when it dies.
 
 Workers are spawned, not forked, and from a process that has loaded neither grpc nor Kafka: both start threads that
 do not survive a fork. The kernel spreads connections over them (SO_REUSEPORT).
@@ -25,8 +25,9 @@ log = get_logger(__name__)
 
 MARKER = "POINTSMAN_INTERNAL_WORKER"
 POLL_SECONDS = 0.1
-# A worker that lives shorter than this has not really started: the next one waits.
+# After a life shorter than this, perhaps one that never served, the next start waits.
 SHORT_LIFE_SECONDS = 5.0
+RESTART_PAUSE_SECONDS = 1.0
 
 
 def is_worker() -> bool:
@@ -51,12 +52,12 @@ class Supervisor:
         self._metrics = metrics
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._started: dict[int, float] = {}
-        # A worker is one thread that runs Python and some that serve it: between cores they only wait for each other.
+        # One thread of a worker runs Python at a time, so a second core gains nothing and moving between cores costs.
         self._cores = sorted(os.sched_getaffinity(0)) if settings.pin_workers else []
         self._stopping = False
 
     def run(self) -> int:
-        """See ``run``."""
+        """Start the workers and keep them running until a signal, then drain them. Returns the exit code."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         for number in range(self._settings.workers):
@@ -74,7 +75,7 @@ class Supervisor:
         environment |= {MARKER: str(number), "PROMETHEUS_MULTIPROC_DIR": self._metrics}
         if number:
             environment["POINTSMAN_ROLES"] = ServerRole.API
-        # In a group of its own, so that Ctrl-C reaches it once, through us.
+        # In its own process group: Ctrl-C then reaches it once, through this process.
         worker = self._workers[number] = subprocess.Popen(
             [sys.executable, "-m", "pointsman_server", "serve"], env=environment, start_new_session=True
         )
@@ -87,7 +88,7 @@ class Supervisor:
         mark_process_dead(worker.pid, path=self._metrics)  # type: ignore[no-untyped-call]
         log.error("a worker died, starting another", worker=number, exit_code=worker.returncode)
         if time.monotonic() - self._started[number] < SHORT_LIFE_SECONDS:
-            time.sleep(1)
+            time.sleep(RESTART_PAUSE_SECONDS)
         if not self._stopping:
             self._start(number)
 
