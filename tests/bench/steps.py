@@ -20,8 +20,8 @@ CALLS = 1000
 GOES = 40
 WHOLE = "all of it, in one go"
 AUTHENTICATED = "all of it, from a caller with a token that was seen before"
-SHORT = "the short way, where anybody may call"
-GUARDED = "the short way, with a token, permission and limits"
+FAST = "the fast path, where anybody may call"
+GUARDED = "the fast path, with a token, permission and limits"
 NOTHING = "nothing"
 METHOD = Method("pointsman.v1.RouteService", "Resolve")
 Work = Callable[[], Awaitable[object]]
@@ -55,8 +55,8 @@ async def _table() -> list[str]:
     wholes = {
         WHOLE: partial(_whole, parts, _chain(parts, {})),
         AUTHENTICATED: partial(_whole, parts, _chain(parts, who)),
-        SHORT: partial(_call, parts.short_way(Guards(Admission()))),
-        GUARDED: partial(_call, parts.short_way(await parts.guards())),
+        FAST: partial(_call, parts.fast_path(Guards(Admission()))),
+        GUARDED: partial(_call, parts.fast_path(await parts.guards())),
     }
     best = await _microseconds(wholes | {NOTHING: partial(_nothing, None, None)} | steps)
     # A stage was timed around a handler that does nothing, anything else as a coroutine: that much less it costs.
@@ -77,7 +77,7 @@ def _plain_steps(parts: Parts) -> Iterator[tuple[str, Callable[[], Any]]]:
     answer, route = parts.answer, parts.answer.route()
     yield "parse the request", partial(pb.ResolveRequest.FromString, parts.wire)
     yield "make the key", partial(key_from_message, parts.request.key)
-    yield "look into the local cache, and count that", partial(parts.resolver.near, parts.key)
+    yield "look into the local cache, and count that", partial(parts.resolver.resolve_locally, parts.key)
     yield "count and time the resolving", partial(parts.meter, answer, time.perf_counter())
     yield "build the route of the response", partial(route_to_message, route)
     yield "build the provenance", partial(convert.provenance, answer)

@@ -15,6 +15,7 @@ PATCHES = (
     ("writes/group_commit.py", "await self._cache.mark(list(work.changed), owner)", "pass"),
     ("writes/group_commit.py", "await self._cache.settle(changed, owner)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
+    ("rpc/fastpath/terms.py", "self.min_revision = request.min_revision", "self.min_revision = 0"),
     ("rpc/route_service.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/route_service.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
 )

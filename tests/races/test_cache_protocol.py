@@ -119,7 +119,7 @@ class NoLocalCache(LocalCache):
     def __init__(self) -> None:
         super().__init__(size=1, ttl=1.0, negative_ttl=1.0)
 
-    def look(self, key: RouteKey, min_revision: int = 0) -> None:
+    def find(self, encoded: bytes, min_revision: int = 0) -> None:
         return None
 
     def changed(self, key: RouteKey) -> int:
@@ -220,7 +220,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @dataclass
-class FastPathCounters:
+class Observations:
     """What one run saw."""
 
     reads: int = 0
@@ -238,11 +238,11 @@ class Simulation:
         self.redis = redis
         self.dice = random.Random(seed)
         self.loss = loss
-        self.tally = FastPathCounters()
+        self.observations = Observations()
         self.over = False
         self.answered: dict[RouteKey, int] = defaultdict(int)
 
-    async def run(self) -> FastPathCounters:
+    async def run(self) -> Observations:
         """Read as often as ``READS`` says, while others write and flush."""
         reading = [self.read_on(process) for process in self.running]
         meanwhile = [asyncio.create_task(self.write_on(process)) for process in self.running[: PROCESSES // 2]]
@@ -253,7 +253,7 @@ class Simulation:
         finally:
             self.over = True
             await asyncio.gather(*meanwhile)
-        return self.tally
+        return self.observations
 
     async def read_on(self, process: Process) -> None:
         # One after the other: a second reader would join the flight of the first one, which began before it.
@@ -261,9 +261,9 @@ class Simulation:
             key = self.dice.choice(KEYS)
             floor = self.answered[key]
             snapshot = await process.read(key)
-            self.tally.reads += 1
-            self.tally.stale += snapshot.as_of < floor
-            self.tally.answers.append(snapshot)
+            self.observations.reads += 1
+            self.observations.stale += snapshot.as_of < floor
+            self.observations.answers.append(snapshot)
             await self.dawdle(0.002)
 
     async def write_on(self, process: Process) -> None:
@@ -283,13 +283,13 @@ class Simulation:
         return await process.write(f"https://n{self.dice.randrange(1 << 40)}.internal", key)
 
     def answer(self, key: RouteKey, outcome: Outcome) -> None:
-        self.tally.writes += 1
+        self.observations.writes += 1
         self.answered[key] = max(self.answered[key], outcome.revision)
 
     async def flush_on(self) -> None:
         while not self.over:
             await self.redis.flushdb()
-            self.tally.flushes += 1
+            self.observations.flushes += 1
             await self.dawdle(0.02)
 
     async def dawdle(self, most: float) -> None:
@@ -309,7 +309,7 @@ async def check_against_history(store: PostgresStore, answers: Sequence[Snapshot
 
 async def simulate(
     policy: Policy, database_url: str, redis: Redis, redis_url: str, seed: int, *, loss: bool
-) -> FastPathCounters:
+) -> Observations:
     await redis.flushdb()
     async with processes(PROCESSES, policy, database_url, redis_url, seed) as running:
         tally = await Simulation(running, redis, seed, loss=loss).run()

@@ -94,7 +94,7 @@ class App:
         # Last in, so first out: open calls finish while everything that they need still runs.
         if ServerRole.API in self.settings.roles:
             await self.access.start(self._stack)
-            start_task(self._stack, "tally", self.grpc_server.tally.run())
+            start_task(self._stack, "counters", self.grpc_server.counters.run())
             await self.grpc_server.start()
             self._stack.push_async_callback(self.grpc_server.drain)
         self._started = True
@@ -178,7 +178,7 @@ class App:
         await set_gauges(self.metrics, monitor, self.dependencies, self.running)
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:
-        self.grpc_server.tally.settle()
+        self.grpc_server.counters.flush()
         return self.metrics.render(accept)
 
 

@@ -13,14 +13,15 @@ from pointsman_server.config import rules
 from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port, is_loopback
-from pointsman_server.reads.cache_entry import NearestCache
+from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.access_log import AccessLog
+from pointsman_server.rpc.fastpath.call_ends import CallEnds
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
+from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.fastpath.guards import Guards
-from pointsman_server.rpc.fastpath.handler import shortcuts
-from pointsman_server.rpc.fastpath.hits import WarmAnswers
-from pointsman_server.rpc.fastpath.misses import ColdAnswers
+from pointsman_server.rpc.fastpath.handler import RESOLVE, fast_methods
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -44,7 +45,7 @@ log = get_logger(__name__)
 class Near:
     """What is nearest to a call: the cache in this process, what says the epoch that it is of, and what knows more."""
 
-    cache: NearestCache
+    cache: LocalCache
     epoch: Callable[[], str]
     resolver: Resolver
 
@@ -74,10 +75,8 @@ class GrpcServer:
         self._metrics = metrics
         self._fair_share = fair_share
         self._server: Any = None
-        self.warm: WarmAnswers | None = None
-        self.cold: ColdAnswers | None = None
         self._stack = AsyncExitStack()
-        self.tally = FastPathCounters(metrics, SERVICE)
+        self.counters = FastPathCounters(metrics, SERVICE)
         self.transport = _choose_transport(settings)
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
@@ -105,9 +104,7 @@ class GrpcServer:
         pushback = transport.sends_pushback(self.transport)
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
         throttling = self._make_throttling()
-        if guards := self._make_guards(throttling):
-            self.warm, self.cold = self._make_warm(guards), self._make_cold(guards)
-        warm = self.warm
+        fast_path = self._make_fast_path(throttling, pushback=pushback)
         bulk = Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share)
         order = stages(
             self._metrics,
@@ -120,29 +117,25 @@ class GrpcServer:
             throttling=throttling,
             bulk=bulk,
         )
+        methods = dict(fast_methods(fast_path, bulk))
+        if self.transport == "native":
+            # It asks the fast path itself, before it makes a task for the call.
+            del methods[RESOLVE]
         return transport.make_server(
             self.transport,
-            Interceptor(order, shortcuts(warm, bulk) if warm else None),
+            Interceptor(order, methods),
             transport.CallLimits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
             share_port=settings.workers > 1,
             connections=_connections(settings),
-            warm=warm,
-            cold=self.cold,
+            fast_path=fast_path,
         )
 
-    def _make_guards(self, throttling: Throttling | None) -> Guards | None:
-        """Make what the short ways ask of callers; None where there are none: what goes there is not logged."""
-        if self._settings.access_log_sample or self._settings.log_level == "debug":
-            return None
+    def _make_fast_path(self, throttling: Throttling | None, *, pushback: bool) -> FastPath:
+        settings, near = self._settings, self._near
         limits = throttling.reads if throttling else Limits()
-        return Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
-
-    def _make_cold(self, guards: Guards) -> ColdAnswers:
-        waits, deadline = self.tally.waits, self._settings.deadline_seconds
-        return ColdAnswers(self._near.resolver, guards, waits=waits, deadline=deadline)
-
-    def _make_warm(self, guards: Guards) -> WarmAnswers:
-        return WarmAnswers(self._near.cache, guards, epoch=self._near.epoch, tally=self.tally)
+        guards = Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
+        ends = CallEnds(self.counters, AccessLog(settings.access_log_sample), pushback=pushback)
+        return FastPath(near.cache, near.resolver, guards, ends, epoch=near.epoch, deadline=settings.deadline_seconds)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.ports.credentials import CredentialVerifier
-from pointsman_server.runtime.bounded_dict import remember
+from pointsman_server.runtime.bounded_dict import put_bounded
 from pointsman_server.runtime.rate_limiter import Limiter, Rate
 
 API_KEY_PREFIX = "pmk_"
@@ -151,7 +151,7 @@ class Authenticator:
         self._failures.give_back(shown.peer)
         # Not with extra spaces: one credential would fill the cache in many spellings.
         if len(header) == len(_SCHEME) + len(credential):
-            remember(self._remembered, header, KnownIdentity(identity, verifier, version), self._most)
+            put_bounded(self._remembered, header, KnownIdentity(identity, verifier, version), self._most)
         return identity
 
     def _by_certificate(self, names: CertificateNames) -> Identity:
@@ -159,7 +159,7 @@ class Authenticator:
             message = f"this server takes no client certificate: send {self._wanted()}"
             raise Unauthenticated(Credential.CERTIFICATE, "not enabled", message)
         identity = Identity(_subject(names), Credential.CERTIFICATE)
-        remember(self._of_certificates, names, identity, self._most)
+        put_bounded(self._of_certificates, names, identity, self._most)
         return identity
 
     def _wanted(self) -> str:

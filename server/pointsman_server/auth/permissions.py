@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.grants import grant_texts
 from pointsman_server.domain.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
-from pointsman_server.runtime.bounded_dict import remember
+from pointsman_server.runtime.bounded_dict import put_bounded
 
 # Upper bounds of the caches; a new entry replaces the oldest. A decision takes about 300 bytes.
 MOST_DECISIONS = 50_000
@@ -112,7 +112,7 @@ class Permissions:
         known = self._decisions.get(key)
         if known is None:
             known = (identity, _any_allows(self._grants_of(identity, policy), permission, scope))
-            remember(self._decisions, key, known, self._most_decisions)
+            put_bounded(self._decisions, key, known, self._most_decisions)
         if not known[1]:
             raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
 
@@ -126,7 +126,7 @@ class Permissions:
         known = self._grants.get(id(identity))
         if known is None:
             known = (identity, policy.grants_of(identity))
-            remember(self._grants, id(identity), known, self._most_identities)
+            put_bounded(self._grants, id(identity), known, self._most_identities)
         return known[1]
 
 

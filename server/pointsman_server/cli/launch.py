@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 
 from pointsman_server.cli.common import fail
-from pointsman_server.runtime.gc_freeze import gc_frozen
+from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
 
 
 def launch(work: Callable[[], None], *, with_kafka: bool) -> None:
     """Load the server, then do ``work``, which runs it. Ends the process with 1 or 2 when it cannot start."""
-    with gc_frozen():
+    with gc_disabled_then_frozen():
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server.adapters import kafka
         from pointsman_server.adapters.files.policy import PolicyError

@@ -1,52 +1,37 @@
-"""What the local cache holds of a key, and how it is asked."""
+"""What the local cache holds of a key."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
 
+from pointsman_server.domain.codec import rest_from_bytes
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 
+MAX_DECODED = 1000
 ACTIVE, INACTIVE, ABSENT = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class EntryScope:
-    """What many keys have in common: one object for all of them."""
+    """What many keys share: one object for all of them."""
 
     scope: Scope
     epoch: str
 
 
-# What is known of a key, as it is kept: its route without the key, as ``encoding.rest_to_bytes`` makes it, or nothing;
-# which of the three above it is; as of which revision; how many seconds ago that was surely true; and the rest.
-# No class, of which making one takes longer than finding it.
+# Encoded route without its key (``codec.rest_to_bytes``), or nothing; ACTIVE, INACTIVE or ABSENT; the revision as of
+# which that is known; its age in seconds; what it shares with other keys. A tuple: making an object of a class takes
+# longer than finding the entry.
 CacheHit = tuple[bytes, int, int, float, EntryScope]
 
 
-class NearestCache(Protocol):
-    """The cache in this process: see ``adapters.local_cache.LocalCache`` for its invariants."""
+def snapshot_of(key: RouteKey, hit: CacheHit) -> Snapshot:
+    """Decode a hit."""
+    rest, state, as_of, _, entry = hit
+    return Snapshot(key, None if state == ABSENT else _route(key, rest), as_of, entry.epoch)
 
-    def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
-        """Return what is held, fresh, and known as of ``min_revision`` or later, and how long ago it was surely true.
 
-        That is in seconds.
-        """
-
-    def find(self, encoded: bytes, min_revision: int = 0) -> CacheHit | None:
-        """Return what ``look`` does, by the bytes of the key, and as it is kept."""
-
-    @property
-    def fed(self) -> int:
-        """The revision up to which every change was observed."""
-
-    def changed(self, key: RouteKey) -> int:
-        """Return the last revision at which the key is known to have changed."""
-
-    def observe(self, snapshot: Snapshot) -> None:
-        """Take note of a change."""
-
-    def supersede(self, key: RouteKey, revision: int) -> None:
-        """Take note of a change of which only the revision is known."""
-
-    def put(self, snapshot: Snapshot, read_at: float) -> None:
-        """Hold a snapshot unless something newer is held."""
+@lru_cache(MAX_DECODED)
+def _route(key: RouteKey, rest: bytes) -> Route:
+    # Remembered for keys that are read often through the interceptor chain.
+    return rest_from_bytes(key, rest)

@@ -2,22 +2,19 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
 from struct import Struct
 from sys import intern
 
-from pointsman_server.domain.codec import key_to_bytes, rest_from_bytes, rest_to_bytes
+from pointsman_server.domain.codec import key_to_bytes, rest_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope, snapshot_of
 from pointsman_server.reads.clock_eviction import ClockEviction
 from pointsman_server.reads.known_changes import KnownChanges
-from pointsman_server.runtime.bounded_dict import remember
+from pointsman_server.runtime.bounded_dict import put_bounded
 
 JITTER = 0.1
 MOST_COMMON = 10_000
-MOST_DECODED = 1000
 
 # A record: ``as_of``, when its read began, its place, and flags; then the route without its key. One object without
 # references: a garbage collection passes over it, and a look at it touches two lines of memory or three.
@@ -60,7 +57,10 @@ class LocalCache:
         return len(self._records)
 
     def find(self, encoded: bytes, min_revision: int = 0) -> CacheHit | None:
-        """Return what is held of a key and still fresh, if it is known as of ``min_revision`` or later."""
+        """Return what is held of a key, by its bytes, and still fresh.
+
+        Its ``as_of`` is below ``min_revision`` if it is not known to be as new as that: the caller compares.
+        """
         record = self._record_of(encoded)
         if record is None:
             return None
@@ -70,23 +70,16 @@ class LocalCache:
         age = self._now() - true_at
         if age >= self._surely_fresh and age >= self._ttl_of(encoded, flags):
             return None
-        if as_of < min_revision:
-            if not flags & _TRACKED or self._fed < min_revision:
-                return None
-            # The feed has told every change since, and there was none of this key.
+        if as_of < min_revision and flags & _TRACKED and self._fed >= min_revision:
+            # The feed has brought every change since, and there was none of this key.
             as_of = self._fed
         self._used[place] = 1
         return record[_REST:], flags & _STATE, as_of, age, self._common[place]
 
     def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
-        """Return what ``find`` does, decoded: a snapshot, and how many seconds ago it was surely true."""
-        encoded = key_to_bytes(key)
-        found = self.find(encoded, min_revision)
-        if found is None:
-            return None
-        _, _, as_of, age, common = found
-        snapshot = _snapshot(key, self._records[encoded], common.epoch)
-        return (snapshot if snapshot.as_of == as_of else replace(snapshot, as_of=as_of)), age
+        """Return what is held of a key, fresh and as of ``min_revision`` or later: decoded, with its age in seconds."""
+        hit = self.find(key_to_bytes(key), min_revision)
+        return (snapshot_of(key, hit), hit[3]) if hit and hit[2] >= min_revision else None
 
     @property
     def fed(self) -> int:
@@ -185,7 +178,7 @@ class LocalCache:
         common = EntryScope(Scope(snapshot.key.tenant, intern(snapshot.key.env)), intern(snapshot.epoch))
         known = self._commons.get(common)
         if known is None:
-            remember(self._commons, common, common, MOST_COMMON)
+            put_bounded(self._commons, common, common, MOST_COMMON)
         return known or common
 
     def _ttl_of(self, encoded: bytes, flags: int) -> float:
@@ -193,14 +186,6 @@ class LocalCache:
         # not be kept.
         ttl = self._negative_ttl if flags & _BRIEF else self._ttl
         return ttl * (1 - JITTER * (hash(encoded) & 0xFFFF) / 0x10000)
-
-
-@lru_cache(MOST_DECODED)
-def _snapshot(key: RouteKey, record: bytes, epoch: str) -> Snapshot:
-    """Decode a record: once, of keys that are asked for again and again on the long way."""
-    as_of, _, _, flags = _unpack(record)
-    route = None if flags & _STATE == ABSENT else rest_from_bytes(key, record[_REST:])
-    return Snapshot(key, route, as_of, epoch)
 
 
 NOTHING_COMMON = EntryScope(Scope("", ""), "")

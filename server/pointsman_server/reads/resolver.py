@@ -15,24 +15,26 @@ from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.cache import Lookup, RouteCache
 from pointsman_server.ports.store import RouteStore
 from pointsman_server.reads.answer import Answer, Source
-from pointsman_server.reads.cache_entry import NearestCache
+from pointsman_server.reads.cache_entry import CacheHit, snapshot_of
+from pointsman_server.reads.in_flight import InFlightLoad, Reservation, Reservations
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.runtime.batcher import Batcher, Callback, settle
 from pointsman_server.runtime.fair_share import FairShare
 
 
 class ReadObserver(Protocol):
-    """Who counts: ``layer`` is local or redis, ``outcome`` is hit, negative or miss."""
+    """Counts lookups: ``layer`` is local or redis, ``outcome`` is hit, negative, stale or miss."""
 
-    def looked_up(self, layer: str, outcome: str) -> None:
-        """Count one look into a cache."""
+    def looked_up(self, layer: str, outcome: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is loaded at once: keys per load, loads at the same time, and keys that wait.
+    """Bounds of loads: keys per load, concurrent loads, and queued keys.
 
-    ``lookups`` are those of the shared cache at the same time. Few: what comes meanwhile goes together after them, and
-    one round trip for many keys costs little more than one for one.
+    ``lookups`` bounds concurrent lookups in the shared cache. It is small: keys that are asked for meanwhile go in the
+    next lookup together, and one round trip for many keys costs little more than one for a single key.
     """
 
     batch: int = 200
@@ -41,40 +43,23 @@ class Bounds:
     lookups: int = 2
 
 
-class InFlightLoad:
-    """A load under way: of which key, since when, and who is told its result."""
-
-    __slots__ = ("begun", "key", "waiters")
-
-    def __init__(self, key: RouteKey, begun: float, waiter: Callback[Answer]) -> None:
-        self.key = key
-        self.begun = begun
-        self.waiters = [waiter]
-
-
-class Reservation:
-    """The right to take what is read into the local cache, as long as it is listed; since when it is being read."""
-
-    __slots__ = ("key", "read_at")
-
-    def __init__(self, key: RouteKey, read_at: float) -> None:
-        self.key = key
-        self.read_at = read_at
-
-
 class Resolver:
     """Answers from the nearest layer that is new enough.
 
-    Invariants: concurrent misses of one key are one load. What a load brings is taken over only if nobody wrote
-    the key in this process meanwhile (``apply_local_write``), so a late load never replaces what a write left behind:
-    a write cancels the key's in-flight loads and reservations; their results are not cached.
+    Invariants: concurrent misses of one key share one load. A write of this process (``apply_local_write``) and a
+    change that the feed brings (``observe``, ``supersede``) cancel the in-flight loads and reservations of their keys:
+    the results still go to the waiters, but are not cached, so a late load never replaces what a write left in the
+    local cache.
+
+    ``patience``: how many seconds the store may stay below a ``min_revision``. ``join_seconds``: how old a load may be
+    that a new read joins.
     """
 
     def __init__(
         self,
         store: RouteStore,
         cache: RouteCache,
-        local: NearestCache,
+        local: LocalCache,
         *,
         observer: ReadObserver,
         bounds: Bounds = Bounds(),
@@ -101,121 +86,150 @@ class Resolver:
         self._fair_share = fair_share or FairShare()
         self._now = now
         self._loads: dict[RouteKey, InFlightLoad] = {}
-        self._reservations: dict[RouteKey, set[Reservation]] = {}
-        self._going_on: set[asyncio.Task[None]] = set()
+        self._reservations = Reservations()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._process = secrets.token_hex(4)
-        self._owners = itertools.count()
+        self._lookup_numbers = itertools.count()
 
-    def near(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
-        """Answer from the local cache, without waiting, if it is new enough."""
-        found = self._local.look(key, min_revision)
-        if found is None:
-            self._observer.looked_up("local", "stale" if min_revision and self._local.look(key) else "miss")
-            return None
-        snapshot, age = found
-        self._observer.looked_up("local", "hit" if snapshot.route else "negative")
-        return Answer(snapshot, Source.LOCAL, age)
+    def resolve_locally(self, key: RouteKey, min_revision: int = 0) -> Answer | None:
+        """Answer from the local cache, without waiting, if it holds the key as of ``min_revision`` or later."""
+        return self._answer(key, self._local.find(key_to_bytes(key), min_revision), min_revision)
 
-    def holds(self, key: RouteKey) -> bool:
-        """Say whether the local cache would answer, without counting that it was looked into."""
-        return self._local.find(key_to_bytes(key)) is not None
+    async def resolve(
+        self,
+        key: RouteKey,
+        min_revision: int = 0,
+        *,
+        fully_consistent: bool = False,
+        lookup: LocalLookup | None = None,
+    ) -> Answer:
+        """Answer ``key`` as of ``min_revision`` or later.
 
-    async def resolve(self, key: RouteKey, min_revision: int = 0, *, fully_consistent: bool = False) -> Answer:
-        """Answer what is known of ``key`` as of ``min_revision`` or later.
-
-        Raises StoreUnavailable, Overloaded, and RevisionNotReached when the store itself stays below
-        ``min_revision`` for as long as this resolver's patience.
+        ``lookup`` is what the caller has already looked up in the local cache. Raises StoreUnavailable, Overloaded, and
+        RevisionNotReached when the store stays below ``min_revision`` for as long as this resolver's patience.
         """
         if fully_consistent:
             return await self._from_store(key, min_revision)
-        return self.near(key, min_revision) or await self._from_afar(key, min_revision)
-
-    async def _from_afar(self, key: RouteKey, min_revision: int) -> Answer:
-        answer = await self._fly(key)
-        if answer.snapshot.as_of >= min_revision:
-            return answer
-        return await self._newer(key, min_revision)
+        if lookup is not None and lookup.is_for(min_revision, self._now()):
+            answer = self._answer(key, lookup.hits[0], min_revision)
+        else:
+            answer = self.resolve_locally(key, min_revision)
+        return answer or await self._load(key, min_revision)
 
     async def resolve_many(
-        self, keys: Sequence[RouteKey], min_revision: int = 0, *, fully_consistent: bool = False
+        self,
+        keys: Sequence[RouteKey],
+        min_revision: int = 0,
+        *,
+        fully_consistent: bool = False,
+        lookup: LocalLookup | None = None,
     ) -> list[Answer | PointsmanError]:
         """Answer every key, in order; a key that cannot be answered has its error in its place."""
         distinct = list(dict.fromkeys(keys))
-        find = self._from_store if fully_consistent else self._from_afar
+        find = self._from_store if fully_consistent else self._load
         results: dict[RouteKey, Answer | PointsmanError] = {}
         if not fully_consistent:
-            near = await self._fair_share.map(lambda key: self.near(key, min_revision), distinct)
-            results.update((key, answer) for key, answer in zip(distinct, near, strict=True) if answer)
+            local = await self._fair_share.map(self._lookup_of(keys, min_revision, lookup), distinct)
+            results.update((key, answer) for key, answer in zip(distinct, local, strict=True) if answer)
         missing = [key for key in distinct if key not in results]
         found = await asyncio.gather(*(find(key, min_revision) for key in missing), return_exceptions=True)
         results.update(zip(missing, map(_answer_or_error, found), strict=True))
         return [results[key] for key in keys]
 
     def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
-        """Take over what a write of this process left behind, before the write is answered."""
+        """Cache what a write of this process left in the store, before the write is answered."""
         for snapshot in snapshots:
             self.observe(snapshot)
             self._local.put(snapshot, self._now())
 
     def forget(self) -> None:
-        """End every load under way: none of them is joined or taken over any more."""
+        """Cancel every in-flight load: no read joins it, and its result is not cached."""
         self._loads.clear()
-        self._reservations.clear()
+        self._reservations.revoke_all()
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Take note of a change, wherever it was made: no load that began before it is taken over any more."""
+        """Apply a change, whoever made it: loads that began before it are not cached."""
         self._loads.pop(snapshot.key, None)
-        self._reservations.pop(snapshot.key, None)
+        self._reservations.revoke(snapshot.key)
         self._local.observe(snapshot)
 
     def supersede(self, keys: Iterable[RouteKey], revisions: Iterable[int]) -> None:
-        """Take note that each key last changed at its revision: nothing older is taken over or answered any more."""
-        loads, reservations, supersede = self._loads, self._reservations, self._local.supersede
+        """Apply changes of which only the revisions are known: nothing older is cached or answered."""
+        loads, revoke, supersede = self._loads, self._reservations.revoke, self._local.supersede
         for key, revision in zip(keys, revisions, strict=True):
             if loads:
                 loads.pop(key, None)
-            if reservations:
-                reservations.pop(key, None)
+            revoke(key)
             supersede(key, revision)
 
-    def ask(self, key: RouteKey, on_result: Callback[Answer]) -> None:
-        """Find what is known of ``key`` beyond the local cache, and tell: the answer, or what ``resolve`` raises.
+    def load(self, key: RouteKey, on_result: Callback[Answer], min_revision: int = 0) -> None:
+        """Find ``key`` beyond the local cache; ``on_result`` gets the answer, or what ``resolve`` raises.
 
-        Who asks for a key that is being loaded joins its load. ``on_result`` raises nothing, and may be called at once.
+        A load of the same key that is under way is joined. ``on_result`` must raise nothing, and may be called before
+        this returns.
         """
+        if min_revision:
+            on_result = partial(self._require, key, min_revision, on_result)
         load = self._loads.get(key)
         if load is None:
             self._start_load(key, on_result)
         elif self._now() - load.begun > self._join_seconds:
-            # Who joins gets what was read when the load began, and that must not be older than a local entry may be.
-            # An older one is waited for, not doubled: one load of a key at a time.
-            load.waiters.append(lambda _: self.ask(key, on_result))
+            # A waiter gets what was read when the load began, and that must not be older than a local entry may be.
+            # A load older than that is waited for, then repeated: there is one load of a key at a time.
+            load.waiters.append(lambda _: self.load(key, on_result))
         else:
             load.waiters.append(on_result)
 
-    def ask_store(self, key: RouteKey, on_result: Callback[Answer]) -> None:
-        """Read ``key`` in the store itself, by a load that begins after this; tell as ``ask`` does."""
-        reservation = self._reserve(key)
+    def load_from_store(self, key: RouteKey, on_result: Callback[Answer]) -> None:
+        """Read ``key`` in the store, by a load that begins after this call; ``on_result`` is called as by ``load``."""
+        reservation = self._reservations.reserve(key, self._now())
 
         def read(found: Snapshot | BaseException) -> None:
             if not isinstance(found, BaseException):
                 self._cache_if_reserved(reservation, found)
-            self._release(reservation)
+            self._reservations.release(reservation)
             on_result(found if isinstance(found, BaseException) else Answer(found, Source.POSTGRES))
 
         self._store.ask(key, read)
 
-    async def _fly(self, key: RouteKey) -> Answer:
-        # A future of its own: the one who asked first may give up, the others still want the answer.
+    def _answer(self, key: RouteKey, hit: CacheHit | None, min_revision: int) -> Answer | None:
+        """Count a look into the local cache, and answer with what it found if that is new enough."""
+        if hit is None or hit[2] < min_revision:
+            self._observer.looked_up("local", "stale" if hit else "miss")
+            return None
+        snapshot = snapshot_of(key, hit)
+        self._observer.looked_up("local", "hit" if snapshot.route else "negative")
+        return Answer(snapshot, Source.LOCAL, hit[3])
+
+    def _lookup_of(
+        self, keys: Sequence[RouteKey], min_revision: int, lookup: LocalLookup | None
+    ) -> Callable[[RouteKey], Answer | None]:
+        if lookup is None or not lookup.is_for(min_revision, self._now()):
+            return lambda key: self.resolve_locally(key, min_revision)
+        hits = dict(zip(keys, lookup.hits, strict=True))
+        return lambda key: self._answer(key, hits[key], min_revision)
+
+    async def _load(self, key: RouteKey, min_revision: int) -> Answer:
+        # Each waiter has a future of its own: the one that started the load may be cancelled.
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.ask(key, partial(settle, future))
+        self.load(key, partial(settle, future), min_revision)
         return await future
+
+    def _require(
+        self, key: RouteKey, min_revision: int, on_result: Callback[Answer], outcome: Answer | BaseException
+    ) -> None:
+        """Give an outcome to a waiter that needs ``min_revision``: if it is older, read the store first."""
+        if isinstance(outcome, BaseException) or outcome.snapshot.as_of >= min_revision:
+            on_result(outcome)
+        else:
+            self._run(self._newer(key, min_revision), on_result)
 
     def _start_load(self, key: RouteKey, on_result: Callback[Answer]) -> None:
         load = self._loads[key] = InFlightLoad(key, self._now(), on_result)
         self._shared.ask(key, partial(self._looked_up, load))
 
     def _looked_up(self, load: InFlightLoad, found: tuple[Lookup, str] | BaseException) -> None:
+        """Go on with a load that was looked up in the shared cache."""
         if isinstance(found, BaseException):
             self._complete(load, found)
             return
@@ -223,32 +237,25 @@ class Resolver:
         snapshot = lookup.snapshot
         if snapshot is None:
             self._observer.looked_up("redis", "miss")
-            self._go_on(load, self._load(load.key, owner if lookup.leased else ""))
+            self._run(self._fill(load.key, owner if lookup.leased else ""), partial(self._complete, load))
             return
         changed = self._local.changed(load.key)
         if snapshot.as_of < changed:
             # Redis missed the change, for instance because its writer could not reach it.
             self._observer.looked_up("redis", "stale")
-            self._go_on(load, self._newer(load.key, changed))
+            self._run(self._newer(load.key, changed), partial(self._complete, load))
             return
         self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
         self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
 
-    def _go_on(self, load: InFlightLoad, rest: Awaitable[Answer]) -> None:
-        """Let a load that the shared cache does not end take as long as it takes."""
-        task = asyncio.get_running_loop().create_task(self._arrive(load, rest))
-        self._going_on.add(task)
-        task.add_done_callback(self._going_on.discard)
-
-    async def _arrive(self, load: InFlightLoad, rest: Awaitable[Answer]) -> None:
-        outcome: Answer | BaseException
-        try:
-            outcome = await rest
-        except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
-            outcome = error
-        self._complete(load, outcome)
+    def _run(self, work: Awaitable[Answer], on_result: Callback[Answer]) -> None:
+        """Wait for ``work`` in a task, which ends although nobody waits for its result any more."""
+        task = asyncio.get_running_loop().create_task(_deliver(work, on_result))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _complete(self, load: InFlightLoad, outcome: Answer | BaseException) -> None:
+        """Cache the result of a load, unless it was cancelled, and give it to its waiters."""
         if self._loads.get(load.key) is load:
             del self._loads[load.key]
             if not isinstance(outcome, BaseException):
@@ -256,37 +263,25 @@ class Resolver:
         for on_result in load.waiters:
             on_result(outcome)
 
-    def _reserve(self, key: RouteKey) -> Reservation:
-        reservation = Reservation(key, self._now())
-        self._reservations.setdefault(key, set()).add(reservation)
-        return reservation
-
     def _cache_if_reserved(self, reservation: Reservation, snapshot: Snapshot) -> None:
-        if reservation in self._reservations.get(reservation.key, ()):
+        if reservation in self._reservations:
             self._local.put(snapshot, reservation.read_at)
 
-    def _release(self, reservation: Reservation) -> None:
-        reservations = self._reservations.get(reservation.key)
-        if reservations is not None:
-            reservations.discard(reservation)
-            if not reservations:
-                del self._reservations[reservation.key]
-
-    async def _load(self, key: RouteKey, owner: str) -> Answer:
-        """Read what the shared cache has not, and leave it there if ``owner`` holds the lease of the key."""
+    async def _fill(self, key: RouteKey, owner: str) -> Answer:
+        """Read what the shared cache does not hold, and fill it if ``owner`` has the lease of the key."""
         snapshot = await self._store.get(key)
         if owner:
             await self._cache.fill([snapshot], owner)
         return Answer(snapshot, Source.POSTGRES)
 
     async def _look_up(self, keys: Sequence[RouteKey]) -> list[tuple[Lookup, str]]:
-        owner = f"{self._process}-{next(self._owners)}"
+        owner = f"{self._process}-{next(self._lookup_numbers)}"
         return [(lookup, owner) for lookup in await self._cache.get(keys, owner)]
 
     async def _newer(self, key: RouteKey, min_revision: int) -> Answer:
-        """Read past caches that are too old, and leave them the newer answer."""
+        """Read the store until it is at ``min_revision``, and fill the caches, which are older."""
         answer = await self._from_store(key, min_revision)
-        await self._cache.fill([answer.snapshot], owner="")
+        await self._cache.fill([answer.snapshot], "")
         return answer
 
     async def _from_store(self, key: RouteKey, min_revision: int) -> Answer:
@@ -303,14 +298,23 @@ class Resolver:
             pause *= 2
 
     async def _read(self, key: RouteKey, min_revision: int) -> Snapshot:
-        reservation = self._reserve(key)
+        reservation = self._reservations.reserve(key, self._now())
         try:
             snapshot = await self._store.get(key)
             if snapshot.as_of >= min_revision:
                 self._cache_if_reserved(reservation, snapshot)
             return snapshot
         finally:
-            self._release(reservation)
+            self._reservations.release(reservation)
+
+
+async def _deliver(work: Awaitable[Answer], on_result: Callback[Answer]) -> None:
+    outcome: Answer | BaseException
+    try:
+        outcome = await work
+    except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
+        outcome = error
+    on_result(outcome)
 
 
 def _answer_or_error(result: Answer | BaseException) -> Answer | PointsmanError:

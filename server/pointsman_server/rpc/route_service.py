@@ -17,8 +17,9 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.fastpath.declined import lookup_of_call
 from pointsman_server.runtime.fair_share import FairShare
-from pointsman_server.runtime.offload import offload
+from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
@@ -61,6 +62,7 @@ class RouteServicer(RouteServiceServicer):
                 key_from_message(request.key),
                 await self._floor(request),
                 fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+                lookup=lookup_of_call(),
             )
         except PointsmanError as error:
             self._resolved(error, begun)
@@ -76,6 +78,7 @@ class RouteServicer(RouteServiceServicer):
             keys,
             await self._floor(request),
             fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+            lookup=lookup_of_call(),
         )
 
         def result(answered: tuple[RouteKey, Answer | PointsmanError]) -> pb.BatchResolveResponse.Result:
@@ -119,7 +122,7 @@ class RouteServicer(RouteServiceServicer):
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
         """See the proto."""
         call = calls.current()
-        command, intent = await offload(
+        command, intent = await in_thread_if_large(
             lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
         )
         imported = await self._write("import", self._importer.import_(command, intent))

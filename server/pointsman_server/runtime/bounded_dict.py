@@ -1,4 +1,4 @@
-"""A memory that is bounded by forgetting what was remembered first."""
+"""Bounded dicts, which drop the key that was put in first."""
 
 from typing import TypeVar
 
@@ -6,8 +6,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def remember(table: dict[K, V], key: K, value: V, most: int) -> None:
-    """Remember ``value``; the one that was put in first goes when there are ``most``."""
-    if len(table) >= most and key not in table:
+def put_bounded(table: dict[K, V], key: K, value: V, max_size: int) -> None:
+    """Set ``key`` to ``value``; the key that was put in first is dropped when there are ``max_size`` others."""
+    if len(table) >= max_size and key not in table:
         del table[next(iter(table))]
     table[key] = value

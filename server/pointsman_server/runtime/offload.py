@@ -1,4 +1,4 @@
-"""Long work beside the event loop."""
+"""Work that is handed to a thread where it would block the event loop for too long."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# What takes less than about two milliseconds is sooner done than handed over.
-FEW = 250
+# Handing work to a thread costs more than this many routes take, about two milliseconds.
+LARGE = 250
 
 
-async def offload(work: Callable[[], T], size: int) -> T:
-    """Do ``work`` on ``size`` items: many of them in a thread, where they hold nobody up for longer than its turn.
+async def in_thread_if_large(work: Callable[[], T], size: int) -> T:
+    """Do ``work`` on ``size`` items: above ``LARGE`` in a thread, so that the event loop is not blocked.
 
     Nothing else may change what the work reads.
     """
-    return work() if size <= FEW else await asyncio.to_thread(work)
+    return work() if size <= LARGE else await asyncio.to_thread(work)

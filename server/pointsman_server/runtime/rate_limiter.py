@@ -66,11 +66,11 @@ class Limiter:
             arrivals.move_to_end(subject)
             self._forget(now)
 
-    def give_back(self, subject: str) -> None:
-        """Undo a ``take`` of one: it was not for what the limit is about. What was forgotten stays so."""
+    def give_back(self, subject: str, cost: int = 1) -> None:
+        """Undo a ``take`` of ``cost`` that was counted elsewhere. What was forgotten stays so."""
         arrival = self._arrivals.get(subject)
         if arrival is not None:
-            self._arrivals[subject] = arrival - self.rate.interval
+            self._arrivals[subject] = arrival - self.rate.debt(cost)
 
     def take_all(self, costs: Mapping[str, int]) -> None:
         """Count a call that touches several subjects: all of them or, when one is over its limit, none."""

@@ -97,7 +97,7 @@ def test_metrics_count_calls_by_method_and_code(grpc_server, grpc_stub, key):
 
 async def settled(server) -> None:
     """Have everything counted that calls before this one left to be counted now and then."""
-    server.app.grpc_server.tally.settle()
+    server.app.grpc_server.counters.flush()
 
 
 def test_metrics_tell_cache_layers_writes_and_queries(grpc_server, grpc_stub, key):

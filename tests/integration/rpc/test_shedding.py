@@ -97,7 +97,7 @@ def store(grpc_server: RunningServer) -> Iterator[HeldStore]:
 def remedies_off(grpc_server: RunningServer, store: HeldStore, monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = grpc_server.app.resolver
     monkeypatch.setattr(resolver, "_store", NaiveLoader(store))
-    monkeypatch.setattr(resolver, "ask", resolver._start_load)
+    monkeypatch.setattr(resolver, "load", lambda key, on_result, **_: resolver._start_load(key, on_result))
 
 
 @pytest.fixture

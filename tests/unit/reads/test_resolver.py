@@ -143,12 +143,12 @@ async def test_fully_consistent_reads_the_store_whatever_the_caches_hold(world: 
     assert world.held() == newer
 
 
-async def test_near_answers_from_the_local_cache_alone(world: World) -> None:
+async def test_resolve_locally_answers_from_the_local_cache_alone(world: World) -> None:
     world.store.put(K1)
-    assert world.resolver.near(K1) is None
+    assert world.resolver.resolve_locally(K1) is None
     answer = await world.resolve()
-    assert world.resolver.near(K1) == Answer(answer.snapshot, Source.LOCAL, 0.0)
-    assert world.resolver.near(K1, min_revision=2) is None
+    assert world.resolver.resolve_locally(K1) == Answer(answer.snapshot, Source.LOCAL, 0.0)
+    assert world.resolver.resolve_locally(K1, min_revision=2) is None
 
 
 async def test_every_look_into_a_cache_is_counted(world: World) -> None:
@@ -361,7 +361,7 @@ async def test_a_finished_flight_leaves_nothing_behind(world: World) -> None:
     world.cache.flush()
     await world.resolver.resolve_many(keys(10))
     assert world.resolver._loads == {}
-    assert world.resolver._reservations == {}
+    assert len(world.resolver._reservations) == 0
 
 
 # Races with a write of this process
@@ -547,7 +547,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(world: World
     world.store.failure = StoreUnavailable()
     asking = asyncio.create_task(world.resolve())
     await world.store.before_read.arrivals()
-    flights = list(world.resolver._going_on)
+    flights = list(world.resolver._tasks)
     assert flights
     asking.cancel()
     await asyncio.wait([asking])
@@ -637,8 +637,8 @@ async def test_an_entry_from_before_the_feed_does_not_grow_with_it(world: World)
     world.local.put(Snapshot(K1, None, 7), world.now())
     world.local.advance(60)
 
-    assert world.resolver.near(K1, 8) is None
-    assert world.resolver.near(K1, 7) is not None
+    assert world.resolver.resolve_locally(K1, 8) is None
+    assert world.resolver.resolve_locally(K1, 7) is not None
 
 
 async def test_a_load_that_began_before_a_change_was_observed_is_not_taken_over(world: World) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pointsman_server.runtime.gc_freeze import gc_frozen
+from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
 
 
 class Cycle:
@@ -23,13 +23,13 @@ def thawed() -> Iterator[None]:
 
 
 def test_nothing_is_collected_meanwhile() -> None:
-    with gc_frozen():
+    with gc_disabled_then_frozen():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_what_was_made_is_not_looked_at_again_and_what_comes_later_is() -> None:
-    with gc_frozen():
+    with gc_disabled_then_frozen():
         kept = Cycle()
     later = Cycle()
     looked_at = {id(each) for each in gc.get_objects()}
@@ -39,6 +39,6 @@ def test_what_was_made_is_not_looked_at_again_and_what_comes_later_is() -> None:
 
 
 def test_the_collector_is_on_again_also_after_an_import_that_failed() -> None:
-    with pytest.raises(ImportError), gc_frozen():
+    with pytest.raises(ImportError), gc_disabled_then_frozen():
         raise ImportError("no such module")
     assert gc.isenabled()

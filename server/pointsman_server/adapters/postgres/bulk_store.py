@@ -19,7 +19,7 @@ from pointsman_server.domain.errors import (
 from pointsman_server.domain.routes import Wanted
 from pointsman_server.ports.bulk_store import Existing, Imported, LockedImport, Merged
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.runtime.offload import offload
+from pointsman_server.runtime.offload import in_thread_if_large
 
 # Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
 STAGING = """
@@ -168,7 +168,7 @@ class PostgresImport:
         """See ImportTransaction.stage."""
         self._staged = len(wanted)
         self._expects = any(each.expected_revision for each in wanted)
-        lines = await offload(lambda: copy_text(wanted), len(wanted))
+        lines = await in_thread_if_large(lambda: copy_text(wanted), len(wanted))
         await self._connection.execute(STAGING)
         async with self._connection.cursor().copy(COPY) as copy:
             await copy.write(lines)

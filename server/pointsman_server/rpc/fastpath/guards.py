@@ -1,4 +1,4 @@
-"""What the short way of a call asks of every caller: as the stages do, but in one step, and without an error."""
+"""The checks of a caller that the interceptor chain makes, in one step and without an error."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """Who is let in to read: each part is the one that the stages use, or None where that is off."""
+    """Checks of reads: each part is the one that the interceptors use, or None where that is off."""
 
     admission: Admission
     authenticator: Authenticator | None = None
@@ -25,10 +25,10 @@ class Guards:
     limits: Limits = field(default_factory=Limits)
 
     def let_in(self, metadata: Callable[[], Metadata | None], tenants: Sequence[str], scopes: Iterable[Scope]) -> bool:
-        """Say whether a call about these keys goes on, and count it against the limits if so.
+        """Say whether a call about these keys may be served, and count it against the rate limits if so.
 
-        ``tenants`` has that of each key, ``scopes`` each scope once. A client certificate is not looked at here, nor a
-        credential that is not remembered: those calls go the long way.
+        ``tenants`` has the tenant of each key, ``scopes`` each scope once. False leaves the call, and the words of its
+        refusal, to the chain: also for a client certificate, and a credential that was not verified lately.
         """
         if self.admission.closed:
             return False
@@ -39,21 +39,28 @@ class Guards:
             if self.permissions is not None:
                 for scope in scopes:
                     self.permissions.check(identity, Permission.READ, scope)
-            self._count(identity, tenants)
+            self._count(identity.subject, tenants)
         except PointsmanError:
             return False
         return True
 
-    def _count(self, identity: Identity, tenants: Sequence[str]) -> None:
-        # Who is over a tenant's limit is counted as a caller once more on the long way, and nobody else is.
-        limits = self.limits
-        if limits.identity is not None:
-            limits.identity.take(identity.subject, len(tenants))
-        if limits.tenant is not None:
+    def _count(self, subject: str, tenants: Sequence[str]) -> None:
+        """Count a call against both limits, or against none. Raises RateLimited."""
+        by_identity, by_tenant = self.limits.identity, self.limits.tenant
+        if by_identity is not None:
+            by_identity.take(subject, len(tenants))
+        if by_tenant is None:
+            return
+        try:
             if len(tenants) == 1:
-                limits.tenant.take(tenants[0])
+                by_tenant.take(tenants[0])
             else:
-                limits.tenant.take_all(Counter(tenants))
+                by_tenant.take_all(Counter(tenants))
+        except PointsmanError:
+            if by_identity is not None:
+                # The chain counts the call once more.
+                by_identity.give_back(subject, len(tenants))
+            raise
 
 
 def _recalled(authenticator: Authenticator, metadata: Metadata) -> Identity | None:

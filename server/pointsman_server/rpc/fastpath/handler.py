@@ -1,67 +1,67 @@
-"""The short way (``warm``) put before the long way of the methods that have one."""
+"""The fast path as handlers of grpcio, put before the interceptor chain of the methods that have one."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.fastpath.hits import WarmAnswers
+from pointsman_server.rpc.fastpath import declined
+from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath
+from pointsman_server.rpc.fastpath.pending import PendingResolve
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import Handler, Method
+from pointsman_server.rpc.refusal import Refusal
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
-# Bytes from which on a request waits for its turn: a hundred keys or so, a third of a millisecond.
+# Bytes of a request above which it waits for its share of the event loop: some hundred keys, a third of a millisecond.
 LARGE_REQUEST = 4096
 
+Serve = Callable[[bytes, Context], bytes | Refusal | PendingResolve | Declined]
 
-@dataclass(frozen=True, slots=True)
-class Shortcut:
-    """``answer`` by bytes, or not; ``turn`` is waited for before a large request."""
 
-    answer: Callable[[bytes, Context], bytes | None]
-    turn: Callable[[], Awaitable[None]]
+class FastMethod:
+    """One method of the fast path; ``bulk`` bounds its large calls."""
+
+    def __init__(self, serve: Serve, bulk: Bulk) -> None:
+        self._serve = serve
+        self._bulk = bulk
 
     def before(self, proceed: Handler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Handler:
-        """Make a handler of bytes that tries the short way first."""
-        answer, turn = self.answer, self.turn
+        """Make a handler of bytes that goes on to ``proceed``, the chain, with what the fast path declines."""
+        serve, turn = self._serve, self._bulk.turn
 
-        async def handle(wire: bytes, context: Context) -> bytes:
-            if len(wire) > LARGE_REQUEST:
+        async def handle(request: bytes, context: Context) -> bytes:
+            if len(request) > LARGE_REQUEST:
                 await turn()
-            short = answer(wire, context)
-            if short is not None:
-                return short
-            return encode(await proceed(parse(wire), context))
+            outcome = serve(request, context)
+            if isinstance(outcome, PendingResolve):
+                outcome = await outcome.wait()
+            if isinstance(outcome, bytes):
+                return outcome
+            if isinstance(outcome, Refusal):
+                await refusals.abort(context, outcome)
+            else:
+                declined.set_lookup_of_call(outcome.lookup)
+            return encode(await proceed(parse(request), context))
 
         return handle
 
 
-def shortcuts(warm: WarmAnswers, bulk: Bulk) -> Mapping[Method, Shortcut]:
-    """Return the methods that have a short way; ``bulk`` bounds large answers on this one too."""
+def fast_methods(path: FastPath, bulk: Bulk) -> Mapping[Method, FastMethod]:
+    """Return the methods that the fast path serves."""
 
-    def resolve(wire: bytes, context: Context) -> bytes | None:
-        return warm.resolve(wire, context.invocation_metadata)
+    def batch_resolve(request: bytes, context: Context) -> bytes | Refusal | Declined:
+        return path.batch_resolve(request, context, lambda routes: _admit(bulk, context, routes))
 
-    def batch_resolve(wire: bytes, context: Context) -> bytes | None:
-        return warm.batch_resolve(wire, context.invocation_metadata, lambda routes: _carry(bulk, context, routes))
-
-    return {
-        RESOLVE: Shortcut(resolve, bulk.turn),
-        BATCH_RESOLVE: Shortcut(batch_resolve, bulk.turn),
-    }
+    return {RESOLVE: FastMethod(path.resolve, bulk), BATCH_RESOLVE: FastMethod(batch_resolve, bulk)}
 
 
-def _carry(bulk: Bulk, context: Context, routes: int) -> bool:
-    """Count a large answer until it is over, and have its client disconnected if it is not read."""
+def _admit(bulk: Bulk, context: Context, routes: int) -> None:
+    """Count a large answer until it is sent, and disconnect its client if it does not read it. Raises Overloaded."""
     host = host_of(context.peer())
-    try:
-        bulk.enter(host, routes)
-    except Overloaded:
-        return False
+    bulk.enter(host, routes)
     context.add_done_callback(lambda _: bulk.leave(host, routes))  # type: ignore[arg-type]  # its stub wants a class
     bulk.answered(context)
-    return True

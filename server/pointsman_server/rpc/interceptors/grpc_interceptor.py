@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from pointsman_server.rpc.fastpath.handler import Shortcut
+from pointsman_server.rpc.fastpath.handler import FastMethod
 from pointsman_server.rpc.interceptors.chain import stream_through, through
 from pointsman_server.rpc.interceptors.stage import Method, Stage
 from pointsman_server.rpc.interceptors.validation import tolerant
@@ -14,12 +14,12 @@ from pointsman_server.rpc.interceptors.validation import tolerant
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps each method in the stages once, at its first call. grpcio asks interceptors anew for each call.
 
-    A method in ``shortcuts`` tries its fast path before the stages.
+    A method in ``fast_methods`` tries the fast path before the stages.
     """
 
-    def __init__(self, stages: Iterable[Stage], shortcuts: Mapping[Method, Shortcut] | None = None) -> None:
+    def __init__(self, stages: Iterable[Stage], fast_methods: Mapping[Method, FastMethod] | None = None) -> None:
         self._stages = tuple(stages)
-        self._shortcuts = shortcuts or {}
+        self._fast_methods = fast_methods or {}
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -44,9 +44,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             behaviour = stream_through(self._stages, method, getattr(handler, kind))
             return getattr(grpc, f"{kind}_rpc_method_handler")(behaviour, parse, encode)
         unary = through(self._stages, method, handler.unary_unary)
-        shortcut = self._shortcuts.get(method)
-        if shortcut:
-            return grpc.unary_unary_rpc_method_handler(shortcut.before(unary, parse, encode))
+        fast = self._fast_methods.get(method)
+        if fast:
+            return grpc.unary_unary_rpc_method_handler(fast.before(unary, parse, encode))
         return grpc.unary_unary_rpc_method_handler(unary, parse, encode)
 
 

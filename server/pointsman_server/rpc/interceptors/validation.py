@@ -16,7 +16,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import FieldViolation, InvalidField, MalformedRequest
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
-from pointsman_server.runtime.offload import offload
+from pointsman_server.runtime.offload import in_thread_if_large
 
 MOST_ROUTES = 10_000
 # Four lines of a key, and one of a URL. That alone has a colon, so no line can pass for one of another kind.
@@ -34,7 +34,7 @@ def validate() -> Stage:
 
     async def check_import(request: Any, _context: Context) -> None:
         size = 0 if isinstance(request, Malformed) else len(request.routes)
-        await offload(lambda: _refuse_invalid(_violations_of_import, validator, request), size)
+        await in_thread_if_large(lambda: _refuse_invalid(_violations_of_import, validator, request), size)
 
     def stage(method: Method, proceed: Handler) -> Handler:
         return check_requests(method, proceed, check_import if method.name == "Import" else check)

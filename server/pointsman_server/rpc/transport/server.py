@@ -7,8 +7,7 @@ from typing import Any, Literal
 import grpc
 
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.fastpath.hits import WarmAnswers
-from pointsman_server.rpc.fastpath.misses import ColdAnswers
+from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 
 RESOLVE = f"/{SERVICE}/Resolve"
@@ -107,8 +106,7 @@ def make_server(
     *,
     share_port: bool,
     connections: Connections = Connections(),
-    warm: WarmAnswers | None = None,
-    cold: ColdAnswers | None = None,
+    fast_path: FastPath | None = None,
 ) -> Any:
     """Make a server without services; ``share_port`` lets several workers listen on one port."""
     options = [
@@ -123,8 +121,8 @@ def make_server(
         return grpc.aio.server(interceptors=[interceptor], options=options)
     # pygrpc-native is not there on every platform.
     from pointsman_server.rpc.transport.native import Server
+    from pointsman_server.rpc.transport.native_calls import NativeCalls
 
     server = Server(interceptors=[interceptor], options=options)
-    server.shortcuts = {RESOLVE: warm.resolve} if warm else {}
-    server.waiting = {RESOLVE: cold} if cold else {}
+    server.fast = {RESOLVE: NativeCalls(fast_path)} if fast_path else {}
     return server

@@ -20,41 +20,7 @@ def test_everything_that_arrives_passes_one_method_with_the_names_of_the_methods
 
 
 @native
-def test_what_a_shortcut_answers_goes_no_further_and_everything_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pygrpc_native
-    import pygrpc_native.aio
-
-    from pointsman_server.rpc.transport.native import Server
-
-    passed: list[object] = []
-    monkeypatch.setattr(pygrpc_native.aio.Server, "_on_events", lambda _self, events: passed.extend(events))
-    responses: list[tuple[int, bytes]] = []
-    server = Server()
-    server.waiting = {}
-    server.shortcuts = {"/s/Short": lambda wire, metadata: wire if b"warm" in wire and metadata() == "meta" else None}
-    server._table = [("/s/Short", None), ("/s/Long", None)]  # type: ignore[list-item]
-    server._front = type("Front", (), {"respond": lambda _self, *answer: responses.append(answer)})()
-    details = ("meta", "peer", None)
-    call, cancel = pygrpc_native.EVENT_CALL, pygrpc_native._native.EVENT_CANCEL
-    events = [
-        (call, 1, 0, b"warm", None, details),
-        (call, 2, 0, b"cold", None, details),
-        (call, 3, 1, b"warm", None, details),
-        (cancel, 1, 0, None, None, None),
-    ]
-
-    server._on_events(list(events))
-    assert (responses, passed) == ([(1, b"warm")], events[1:])
-
-    server._stopping = True
-    server._on_events(events[:1])
-    assert (len(responses), passed[-1]) == (1, events[0])
-
-
-@native
-def test_what_is_taken_to_be_answered_later_goes_no_further_until_the_server_stops(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_the_fast_path_takes_goes_no_further_until_the_server_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     import pygrpc_native
     import pygrpc_native.aio
 
@@ -64,15 +30,14 @@ def test_what_is_taken_to_be_answered_later_goes_no_further_until_the_server_sto
     monkeypatch.setattr(pygrpc_native.aio.Server, "_on_events", lambda _self, events: passed.extend(events))
     taken: list[int] = []
     server = Server()
-    server.shortcuts = {}
-    server.waiting = {"/s/Waits": Takes(taken)}  # type: ignore[dict-item] # stands in
-    server._table = [("/s/Waits", None), ("/s/Long", None)]  # type: ignore[list-item]
+    server.fast = {"/s/Fast": Takes(taken)}  # type: ignore[dict-item] # stands in
+    server._table = [("/s/Fast", None), ("/s/Other", None)]  # type: ignore[list-item]
     server._front = object()  # type: ignore[assignment]
     call, cancel = pygrpc_native.EVENT_CALL, pygrpc_native._native.EVENT_CANCEL
     events = [
-        (call, 1, 0, b"cold", None, ("meta", "peer", None)),
+        (call, 1, 0, b"usual", None, ("meta", "peer", None)),
         (call, 2, 0, b"odd", None, ("meta", "peer", None)),
-        (call, 3, 1, b"cold", None, ("meta", "peer", None)),
+        (call, 3, 1, b"usual", None, ("meta", "peer", None)),
         (cancel, 1, 0, None, None, None),
         (cancel, 3, 0, None, None, None),
     ]
@@ -88,16 +53,16 @@ def test_what_is_taken_to_be_answered_later_goes_no_further_until_the_server_sto
 
 
 class Takes:
-    """Takes calls that are cold, and lets them go when they are cancelled."""
+    """Takes usual calls, and lets them go when they are cancelled."""
 
     def __init__(self, taken: list[int]) -> None:
         self.taken = taken
 
-    def take(self, call_id: int, request: bytes, details: object, front: object) -> bool:
-        assert details == ("meta", "peer", None)
-        if request == b"cold":
+    def take(self, call_id: int, request: bytes, details: object, responder: object) -> bool:
+        assert (details, responder is None) == (("meta", "peer", None), False)
+        if request == b"usual":
             self.taken.append(call_id)
-        return request == b"cold"
+        return request == b"usual"
 
     def cancel(self, call_id: int) -> bool:
         if call_id not in self.taken:

@@ -1,4 +1,4 @@
-"""Resolves that wait for Redis or PostgreSQL, from outside, with everything on; natively they go without a task."""
+"""Resolves that wait for Redis or PostgreSQL, from outside, with everything on; on every transport by the fast path."""
 
 import concurrent.futures
 import threading
@@ -18,6 +18,7 @@ from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.routes import RouteKey as Key
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.ports.credentials import KeyDraft
+from pointsman_server.rpc.transport.server import RESOLVE
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.fakes import Gate
 from tests.support.refusals import refused
@@ -56,9 +57,8 @@ class Scene:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait without a task."""
-        assert self.server.app.grpc_server.cold
-        return len(self.server.app.grpc_server.cold._waiting)
+        """How many calls of the native transport wait without a task."""
+        return len(self.server.app.grpc_server._server.fast[RESOLVE])
 
 
 @pytest.fixture(scope="module", params=["grpcio", "native"])
@@ -82,7 +82,7 @@ def stub(scene: Scene) -> Iterator[RouteServiceStub]:
 
 
 @pytest.fixture
-def cold(scene: Scene, stub: RouteServiceStub, key: RouteKey) -> RouteKey:
+def uncached(scene: Scene, stub: RouteServiceStub, key: RouteKey) -> RouteKey:
     """A key that Redis and PostgreSQL know, and whose caller was seen before."""
     stub.Create(pb.CreateRequest(key=key, url=URL, labels={"tier": "gold"}), **scene.caller)
     scene.forget()
@@ -116,9 +116,9 @@ def held(scene: Scene) -> Iterator[Held]:
     held.let_go()
 
 
-def test_redis_answers_and_then_the_local_cache(scene, stub, cold):
-    first = stub.Resolve(pb.ResolveRequest(key=cold), **scene.caller)
-    second = stub.Resolve(pb.ResolveRequest(key=cold), **scene.caller)
+def test_redis_answers_and_then_the_local_cache(scene, stub, uncached):
+    first = stub.Resolve(pb.ResolveRequest(key=uncached), **scene.caller)
+    second = stub.Resolve(pb.ResolveRequest(key=uncached), **scene.caller)
 
     assert (first.provenance.source, second.provenance.source) == (Source.SOURCE_REDIS, Source.SOURCE_LOCAL)
     assert first.route == second.route
@@ -127,39 +127,39 @@ def test_redis_answers_and_then_the_local_cache(scene, stub, cold):
     assert first.provenance.epoch == second.provenance.epoch
 
 
-def test_postgres_answers_who_asks_for_it(scene, stub, cold):
-    exact = stub.Resolve(pb.ResolveRequest(key=cold, consistency=EXACT), **scene.caller)
-    held = stub.Resolve(pb.ResolveRequest(key=cold), **scene.caller)
+def test_postgres_answers_who_asks_for_it(scene, stub, uncached):
+    exact = stub.Resolve(pb.ResolveRequest(key=uncached, consistency=EXACT), **scene.caller)
+    held = stub.Resolve(pb.ResolveRequest(key=uncached), **scene.caller)
 
     assert (exact.provenance.source, held.provenance.source) == (Source.SOURCE_POSTGRES, Source.SOURCE_LOCAL)
     assert exact.route == held.route
 
 
-def test_what_is_absent_or_inactive_is_refused_with_its_reason(scene, stub, cold):
-    stub.Deactivate(pb.DeactivateRequest(key=cold), **scene.caller)
+def test_what_is_absent_or_inactive_is_refused_with_its_reason(scene, stub, uncached):
+    stub.Deactivate(pb.DeactivateRequest(key=uncached), **scene.caller)
     scene.forget()
-    inactive = refused(stub.Resolve, pb.ResolveRequest(key=cold), **scene.caller)
+    inactive = refused(stub.Resolve, pb.ResolveRequest(key=uncached), **scene.caller)
     assert (inactive.code, inactive.reason) == (Code.NOT_FOUND, "ROUTE_INACTIVE")
     assert inactive.metadata["revision"]
 
-    stub.Delete(pb.DeleteRequest(key=cold), **scene.caller)
-    exact = pb.ResolveRequest(key=cold, consistency=EXACT)
+    stub.Delete(pb.DeleteRequest(key=uncached), **scene.caller)
+    exact = pb.ResolveRequest(key=uncached, consistency=EXACT)
     asked = scene.caller | {"metadata": [*scene.caller["metadata"], ("x-request-id", "mine")]}
     absent = refused(stub.Resolve, exact, **asked)
     assert (absent.code, absent.reason) == (Code.NOT_FOUND, "ROUTE_NOT_FOUND")
     assert absent.trailers["x-request-id"] == "mine"
 
 
-def test_a_malformed_key_and_a_stranger_are_refused_before_anything_is_looked_up(scene, stub, cold):
+def test_a_malformed_key_and_a_stranger_are_refused_before_anything_is_looked_up(scene, stub, uncached):
     broken = RouteKey(tenant="tenant-x", service="-", env="prod", version="v1")
     assert refused(stub.Resolve, pb.ResolveRequest(key=broken), **scene.caller).code is Code.INVALID_ARGUMENT
     others = RouteKey(tenant="others", service="a", env="prod", version="v1")
     assert refused(stub.Resolve, pb.ResolveRequest(key=others), **scene.caller).code is Code.PERMISSION_DENIED
-    assert refused(stub.Resolve, pb.ResolveRequest(key=cold), timeout=30).code is Code.UNAUTHENTICATED
+    assert refused(stub.Resolve, pb.ResolveRequest(key=uncached), timeout=30).code is Code.UNAUTHENTICATED
 
 
-def test_who_waits_no_longer_is_let_go_and_the_load_goes_on(scene, stub, cold, held):
-    exact = pb.ResolveRequest(key=cold, consistency=EXACT)
+def test_who_waits_no_longer_is_let_go_and_the_load_goes_on(scene, stub, uncached, held):
+    exact = pb.ResolveRequest(key=uncached, consistency=EXACT)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         patient = pool.submit(stub.Resolve, exact, **scene.caller)
         call = stub.Resolve.future(exact, **scene.caller)

@@ -1,4 +1,4 @@
-"""The short way (``rpc.warm``) from outside, with everything on: it is taken, and it opens nothing."""
+"""Cache hits of the fast path from outside, with every check on: it is taken, and it lets nobody in."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
@@ -28,19 +29,17 @@ DAY = timedelta(days=1)
 
 
 class Scene:
-    """A server that asks everybody everything, and counts which way calls go."""
+    """A server with every check on, that counts the cache hits of the fast path."""
 
     def __init__(self, server: RunningServer, policy: Path) -> None:
         self.server = server
         self.policy = policy
-        self.short = 0
-        warm = server.app.grpc_server.warm
-        assert warm
-        self._tally = warm._tally
-        self._resolved, self._tally.resolved = self._tally.resolved, self.count  # type: ignore[method-assign]
+        self.hits = 0
+        counters = server.app.grpc_server.counters
+        self._resolved, counters.resolved_locally = counters.resolved_locally, self.count  # type: ignore[method-assign]
 
     def count(self, begun: float) -> None:
-        self.short += 1
+        self.hits += 1
         self._resolved(begun)
 
     def key(self, name: str, *grants: str) -> dict[str, Any]:
@@ -93,99 +92,99 @@ def reader(scene: Scene) -> dict[str, Any]:
 
 
 @pytest.fixture
-def warm(
+def cached(
     scene: Scene, stub: RouteServiceStub, admin: dict[str, Any], reader: dict[str, Any], key: RouteKey
 ) -> RouteKey:
-    """A key whose answers are known to go the short way."""
+    """A key that the fast path is known to answer."""
     stub.Create(pb.CreateRequest(key=key, url=URL), **admin)
     stub.Resolve(pb.ResolveRequest(key=key), **reader)
-    before = scene.short
+    before = scene.hits
     assert stub.Resolve(pb.ResolveRequest(key=key), **reader).route.url == URL
-    assert scene.short == before + 1
+    assert scene.hits == before + 1
     return key
 
 
-def test_both_ways_say_the_same(scene, stub, reader, warm):
-    short = stub.Resolve(pb.ResolveRequest(key=warm), **reader)
-    long = stub.BatchResolve(pb.BatchResolveRequest(keys=[warm, RouteKey(**GONE)]), **reader).results[0]
+def test_the_fast_path_says_what_the_chain_says(scene, stub, reader, cached):
+    fast = stub.Resolve(pb.ResolveRequest(key=cached), **reader)
+    by_chain = stub.BatchResolve(pb.BatchResolveRequest(keys=[cached, RouteKey(**GONE)]), **reader).results[0]
 
-    assert short.route == long.route
-    assert short.provenance.as_of_revision == long.provenance.as_of_revision
-    assert (short.provenance.source, short.provenance.epoch) == (long.provenance.source, long.provenance.epoch)
+    assert fast.route == by_chain.route
+    assert fast.provenance.as_of_revision == by_chain.provenance.as_of_revision
+    assert (fast.provenance.source, fast.provenance.epoch) == (by_chain.provenance.source, by_chain.provenance.epoch)
 
 
 GONE = {"tenant": "tenant-x", "service": "gone", "env": "prod", "version": "v1"}
 
 
-def test_a_batch_of_known_keys_is_the_same_on_both_ways(scene, stub, reader, warm):
-    request = pb.BatchResolveRequest(keys=[warm] * 3)
+def test_a_batch_of_known_keys_is_the_same_each_time(scene, stub, reader, cached):
+    request = pb.BatchResolveRequest(keys=[cached] * 3)
     first, again = stub.BatchResolve(request, **reader), stub.BatchResolve(request, **reader)
 
     assert [result.route.url for result in again.results] == [URL] * 3
     assert [result.key for result in again.results] == [result.key for result in first.results]
 
 
-def test_nobody_in_particular_is_refused(stub, warm):
-    refusal = refused(stub.Resolve, pb.ResolveRequest(key=warm))
+def test_nobody_in_particular_is_refused(stub, cached):
+    refusal = refused(stub.Resolve, pb.ResolveRequest(key=cached))
     assert (refusal.code, refusal.metadata["problem"]) == (Code.UNAUTHENTICATED, "missing")
 
 
-def test_two_credentials_are_refused(stub, reader, warm):
+def test_two_credentials_are_refused(stub, reader, cached):
     doubled = reader | {"metadata": reader["metadata"] * 2}
-    assert refused(stub.Resolve, pb.ResolveRequest(key=warm), **doubled).metadata["problem"] == "ambiguous"
+    assert refused(stub.Resolve, pb.ResolveRequest(key=cached), **doubled).metadata["problem"] == "ambiguous"
 
 
-def test_what_others_may_know_is_denied_to_who_may_not(scene, stub, warm):
+def test_what_others_may_know_is_denied_to_who_may_not(scene, stub, cached):
     stranger = scene.key("stranger", "reader:team-b")
-    refusal = refused(stub.Resolve, pb.ResolveRequest(key=warm), **stranger)
+    refusal = refused(stub.Resolve, pb.ResolveRequest(key=cached), **stranger)
     assert refusal.code is Code.PERMISSION_DENIED
-    refusal = refused(stub.BatchResolve, pb.BatchResolveRequest(keys=[warm]), **stranger)
+    refusal = refused(stub.BatchResolve, pb.BatchResolveRequest(keys=[cached]), **stranger)
     assert refusal.code is Code.PERMISSION_DENIED
 
 
-def test_a_revoked_key_opens_nothing_any_more(scene, stub, warm):
+def test_a_revoked_key_opens_nothing_any_more(scene, stub, cached):
     leaked = scene.key("leaked", "reader:tenant-*")
-    assert stub.Resolve(pb.ResolveRequest(key=warm), **leaked).route.url == URL
+    assert stub.Resolve(pb.ResolveRequest(key=cached), **leaked).route.url == URL
 
     scene.revoke("leaked")
 
-    assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=warm), leaked) is Code.UNAUTHENTICATED)
+    assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=cached), leaked) is Code.UNAUTHENTICATED)
 
 
-def test_a_policy_that_grants_no_more_is_in_force(scene, stub, reader, warm):
+def test_a_policy_that_grants_no_more_is_in_force(scene, stub, reader, cached):
     scene.policy.write_text(POLICY.replace("tenant-*", "nobody"))
     try:
-        assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=warm), reader) is Code.PERMISSION_DENIED)
+        assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=cached), reader) is Code.PERMISSION_DENIED)
     finally:
         scene.policy.write_text(POLICY)
-        assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=warm), reader) is Code.OK)
+        assert eventually(lambda: _code(stub.Resolve, pb.ResolveRequest(key=cached), reader) is Code.OK)
 
 
-def test_what_is_written_is_seen_at_once(stub, admin, reader, warm):
-    stub.Update(pb.UpdateRequest(key=warm, url="https://new.internal"), **admin)
-    assert stub.Resolve(pb.ResolveRequest(key=warm), **reader).route.url == "https://new.internal"
+def test_what_is_written_is_seen_at_once(stub, admin, reader, cached):
+    stub.Update(pb.UpdateRequest(key=cached, url="https://new.internal"), **admin)
+    assert stub.Resolve(pb.ResolveRequest(key=cached), **reader).route.url == "https://new.internal"
 
-    stub.Deactivate(pb.DeactivateRequest(key=warm), **admin)
-    assert refused(stub.Resolve, pb.ResolveRequest(key=warm), **reader).reason == "ROUTE_INACTIVE"
+    stub.Deactivate(pb.DeactivateRequest(key=cached), **admin)
+    assert refused(stub.Resolve, pb.ResolveRequest(key=cached), **reader).reason == "ROUTE_INACTIVE"
 
-    stub.Activate(pb.ActivateRequest(key=warm), **admin)
-    assert stub.Resolve(pb.ResolveRequest(key=warm), **reader).route.active
+    stub.Activate(pb.ActivateRequest(key=cached), **admin)
+    assert stub.Resolve(pb.ResolveRequest(key=cached), **reader).route.active
 
-    stub.Delete(pb.DeleteRequest(key=warm), **admin)
-    assert refused(stub.Resolve, pb.ResolveRequest(key=warm), **reader).reason == "ROUTE_NOT_FOUND"
+    stub.Delete(pb.DeleteRequest(key=cached), **admin)
+    assert refused(stub.Resolve, pb.ResolveRequest(key=cached), **reader).reason == "ROUTE_NOT_FOUND"
 
 
-def test_an_answer_is_never_from_before_min_revision(stub, reader, warm):
-    response = stub.Resolve(pb.ResolveRequest(key=warm), **reader)
+def test_an_answer_is_never_from_before_min_revision(stub, reader, cached):
+    response = stub.Resolve(pb.ResolveRequest(key=cached), **reader)
     as_of, epoch = response.provenance.as_of_revision, response.provenance.epoch
 
-    fine = stub.Resolve(pb.ResolveRequest(key=warm, min_revision=as_of, epoch=epoch), **reader)
+    fine = stub.Resolve(pb.ResolveRequest(key=cached, min_revision=as_of, epoch=epoch), **reader)
     assert fine.provenance.as_of_revision >= as_of
-    refusal = refused(stub.Resolve, pb.ResolveRequest(key=warm, min_revision=as_of + 1000, epoch=epoch), **reader)
+    refusal = refused(stub.Resolve, pb.ResolveRequest(key=cached, min_revision=as_of + 1000, epoch=epoch), **reader)
     assert refusal.reason == "REVISION_NOT_REACHED"
 
 
-def test_the_short_way_counts_against_limits(scene, stub, admin, key):
+def test_the_fast_path_counts_against_limits(scene, stub, admin, key):
     busy = scene.key("busy", "admin:*")
     stub.Create(pb.CreateRequest(key=key, url=URL), **admin)
     request = pb.BatchResolveRequest(keys=[key] * (RATE // 2))
@@ -197,9 +196,37 @@ def test_the_short_way_counts_against_limits(scene, stub, admin, key):
     assert set(codes) <= {Code.OK, Code.RESOURCE_EXHAUSTED}
 
 
-def test_a_server_that_drains_refuses_on_the_short_way_too(scene, stub, reader, warm, monkeypatch):
+def test_a_server_that_drains_refuses_cache_hits_too(scene, stub, reader, cached, monkeypatch):
     monkeypatch.setattr(scene.server.app.grpc_server.admission, "_closed", True)
-    assert refused(stub.Resolve, pb.ResolveRequest(key=warm), **reader).reason == "SHUTTING_DOWN"
+    assert refused(stub.Resolve, pb.ResolveRequest(key=cached), **reader).reason == "SHUTTING_DOWN"
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_the_access_log_does_not_turn_the_fast_path_off(engines, database_url, transport, key):
+    chosen = settings(
+        transport=transport,
+        database_url=database_url,
+        redis_url=fresh_redis(engines.urls["REDIS_URL"]),
+        access_log_sample=1.0,
+    )
+    with (
+        serving(chosen) as server,
+        grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel,
+        capture_logs() as lines,
+    ):
+        hits: list[float] = []
+        server.app.grpc_server.counters.resolved_locally = hits.append  # type: ignore[method-assign]
+        stub = RouteServiceStub(channel)
+        stub.Create(pb.CreateRequest(key=key, url=URL), timeout=30)
+        stub.Resolve(pb.ResolveRequest(key=key), timeout=30, metadata=[("x-request-id", "mine")])
+        absent = RouteKey(**GONE)
+        refused(stub.Resolve, pb.ResolveRequest(key=absent), timeout=30)
+        assert len(hits) == 1
+    calls = [line for line in lines if line["event"] == "call" and line["method"] == "Resolve"]
+    assert [call["code"] for call in calls] == ["OK", "NOT_FOUND"]
+    assert calls[0]["request_id"] == "mine"
+    assert calls[0]["peer"].startswith("ipv4:127.0.0.1:")
+    assert {"milliseconds"} < set(calls[0])
 
 
 def _code(call: Any, request: Any, options: dict[str, Any]) -> grpc.StatusCode:

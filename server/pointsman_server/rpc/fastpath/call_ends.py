@@ -1,0 +1,101 @@
+"""How calls of the fast path end: encoded or refused, counted and logged as the interceptor chain would."""
+
+import asyncio
+from typing import Protocol, cast
+
+from grpc import StatusCode
+
+from pointsman_server.domain.errors import PointsmanError
+from pointsman_server.reads.answer import Answer
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc import refusal as refusals
+from pointsman_server.rpc import statuses
+from pointsman_server.rpc.access_log import AccessLog
+from pointsman_server.rpc.fastpath import encoder
+from pointsman_server.rpc.fastpath.counters import FastPathCounters
+from pointsman_server.rpc.fastpath.guards import Metadata
+from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class CallContext(Protocol):
+    """What the fast path asks of a transport about a call. grpcio's context has it."""
+
+    def invocation_metadata(self) -> Metadata | None: ...
+
+    def peer(self) -> str: ...
+
+    def time_remaining(self) -> float | None: ...
+
+
+class DeadlinePassed(Exception):
+    """The deadline of the server, in seconds, has passed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class CallEnds:
+    """Ends calls. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
+
+    def __init__(self, counters: FastPathCounters, access_log: AccessLog, *, pushback: bool) -> None:
+        self.counters = counters
+        self.logs_answers = access_log.logs_answers
+        self._access_log = access_log
+        self._pushback = pushback
+
+    def conclude(self, outcome: Answer | BaseException, begun: float, context: CallContext) -> bytes | Refusal:
+        """End a Resolve that was not answered by the local cache with an active route."""
+        if isinstance(outcome, BaseException):
+            if isinstance(outcome, PointsmanError):
+                self.counters.failed()
+            return self.refuse("Resolve", outcome, begun, context)
+        try:
+            response = encoder.response_of(outcome)
+        except PointsmanError as error:
+            found = "absent" if outcome.snapshot.route is None else "inactive"
+            self.counters.resolved(found, outcome.source, begun)
+            return self.refuse("Resolve", error, begun, context)
+        except Exception as error:  # noqa: BLE001 - the boundary: no cause goes to the caller
+            return self.refuse("Resolve", error, begun, context)
+        self.counters.answered(outcome.source, begun)
+        if self.logs_answers:
+            self.log_answer("Resolve", begun, context)
+        return response
+
+    def refuse(self, method: str, error: BaseException, begun: float, context: CallContext) -> Refusal:
+        """End a call with an error."""
+        call = _call(context)
+        refusal = self._refusal(error, call.request_id)
+        self.counters.refused(method, statuses.name_of(refusal.code), begun)
+        self._access_log.record(method, refusal.code, begun, call)
+        return refusal
+
+    def cancelled(self, method: str, begun: float, context: CallContext) -> None:
+        """End a call that nobody waits for."""
+        remaining = context.time_remaining()
+        late = remaining is not None and remaining <= 0
+        code = StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED
+        self.counters.refused(method, statuses.name_of(code), begun)
+        self._access_log.record(method, code, begun, _call(context))
+
+    def log_answer(self, method: str, begun: float, context: CallContext) -> None:
+        """Log a call that was answered."""
+        self._access_log.record(method, StatusCode.OK, begun, _call(context))
+
+    def _refusal(self, error: BaseException, request_id: str) -> Refusal:
+        if isinstance(error, PointsmanError):
+            return refusals.of_error(error, request_id, pushback=self._pushback)
+        if isinstance(error, DeadlinePassed):
+            return refusals.of_deadline(error.seconds)
+        if isinstance(error, asyncio.CancelledError):
+            return Refusal(StatusCode.CANCELLED, "Cancelled")
+        log.error("a bug", request_id=request_id, exc_info=error)
+        return refusals.of_bug(request_id)
+
+
+def _call(context: CallContext) -> calls.Call:
+    return calls.Call(cast("calls.Context", context))

@@ -1,0 +1,195 @@
+"""Resolve and BatchResolve from bytes to bytes, in one place for every transport.
+
+The interceptor chain parses, checks, looks up and encodes. Here a request is cut into its key and the rest, and the
+local cache is looked up once, by the bytes of the key. Then the call is answered or refused at once, waits for Redis or
+PostgreSQL, or is declined: the chain serves it, with what was looked up. What may change between two calls is checked
+for each of them: identity, permission, rate limits, drain, freshness and ``min_revision``.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from google.protobuf.message import DecodeError
+
+from pointsman.rules import KEY_PART
+from pointsman.v1.route_pb2 import RouteKey as KeyMessage
+from pointsman_server.domain.codec import key_from_bytes, key_from_message
+from pointsman_server.domain.errors import Overloaded
+from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.reads.answer import Answer, Source
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, CacheHit, snapshot_of
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.local_lookup import LocalLookup
+from pointsman_server.reads.resolver import Resolver
+from pointsman_server.rpc import convert
+from pointsman_server.rpc.fastpath import encoder, wire
+from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
+from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.pending import PendingResolve
+from pointsman_server.rpc.fastpath.terms import Terms, TermsTable
+from pointsman_server.rpc.refusal import Refusal
+
+# What the encoding of a key has besides the letters: a tag and a length for each part.
+FRAMING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The interceptor chain has to serve the call; ``lookup`` is what the local cache held, if it was looked up."""
+
+    lookup: LocalLookup | None = None
+
+
+DECLINED = Declined()
+
+
+def admit_all(_routes: int) -> None:
+    """Bound nothing."""
+
+
+class FastPath:
+    """Serves requests from ``local`` and, beyond it, from ``resolver``.
+
+    ``epoch`` gives that of the store. ``deadline`` in seconds is for callers that set none. ``now`` is the clock of the
+    resolver.
+    """
+
+    def __init__(
+        self,
+        local: LocalCache,
+        resolver: Resolver,
+        guards: Guards,
+        ends: CallEnds,
+        *,
+        epoch: Callable[[], str],
+        deadline: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._find = local.find
+        self._resolver = resolver
+        self._admission = guards.admission
+        self._let_in = guards.let_in
+        self._ends = ends
+        self._counters = ends.counters
+        self._logs_answers = ends.logs_answers
+        self._epoch = epoch
+        self._deadline = deadline
+        self._now = now
+        self._terms = TermsTable()
+        self._known_terms = self._terms.get
+
+    def resolve(self, request: bytes, context: CallContext) -> bytes | Refusal | PendingResolve | Declined:
+        """Serve a Resolve: return the response, or how it is refused, or what to wait for, or decline."""
+        begun = time.perf_counter()
+        key, rest = wire.cut(request)
+        terms = self._known_terms(rest) or self._terms.decode(rest)
+        min_revision = terms.min_revision
+        if not terms.supported or (min_revision and not self._counts_in(terms.epoch)):
+            return DECLINED
+        if terms.from_store:
+            return self._wait(key, terms, None, begun, context)
+        hit = self._find(key, min_revision)
+        if hit is None or hit[2] < min_revision:
+            return self._wait(key, terms, hit, begun, context)
+        route, state, as_of, age, entry = hit
+        scope = entry.scope
+        if not self._let_in(context.invocation_metadata, (scope.tenant,), (scope,)):
+            return self._declined(min_revision, hit)
+        if state != ACTIVE:
+            return self._refuse(key, hit, begun, context)
+        # The key is field 1 of the request as of the route.
+        key_field = request[: len(request) - len(rest)]
+        response = encoder.resolve_response(key_field, route, encoder.LOCAL, as_of, entry.epoch, age)
+        self._counters.resolved_locally(begun)
+        if self._logs_answers:
+            self._ends.log_answer("Resolve", begun, context)
+        return response
+
+    def batch_resolve(
+        self, request: bytes, context: CallContext, admit: Callable[[int], None] = admit_all
+    ) -> bytes | Refusal | Declined:
+        """Serve a BatchResolve: return the response if the local cache holds every key, or a refusal, or decline.
+
+        ``admit`` is called with the number of keys before the call is answered; its Overloaded refuses the call.
+        """
+        begun = time.perf_counter()
+        keys, rest = wire.split(request)
+        terms = self._known_terms(rest) or self._terms.decode(rest)
+        min_revision = terms.min_revision
+        if not terms.supported or terms.from_store or not 1 <= len(keys) <= convert.LARGEST_PAGE:
+            return DECLINED
+        if min_revision and not self._counts_in(terms.epoch):
+            return DECLINED
+        find = self._find
+        found = [find(key, min_revision) for key in keys]
+        hits = [hit for hit in found if hit is not None and hit[2] >= min_revision]
+        if len(hits) < len(keys):
+            return self._declined(min_revision, *found)
+        results: list[bytes] = []
+        tenants: list[str] = []
+        scopes: dict[Scope, None] = {}
+        outcomes = [0, 0, 0]
+        for key, hit in zip(keys, hits, strict=True):
+            scope = hit[4].scope
+            results.append(encoder.batch_result(key, hit))
+            tenants.append(scope.tenant)
+            scopes[scope] = None
+            outcomes[hit[1]] += 1
+        if not self._let_in(context.invocation_metadata, tenants, scopes):
+            return self._declined(min_revision, *hits)
+        try:
+            admit(len(keys))
+        except Overloaded as error:
+            self._counters.began("BatchResolve")
+            return self._ends.refuse("BatchResolve", error, begun, context)
+        self._counters.batch_resolved(outcomes, begun)
+        if self._logs_answers:
+            self._ends.log_answer("BatchResolve", begun, context)
+        return b"".join(results)
+
+    def _counts_in(self, epoch: str) -> bool:
+        """Say whether revisions of ``epoch`` can be compared with those of the store now."""
+        return not epoch or epoch == self._epoch()
+
+    def _declined(self, min_revision: int, *hits: CacheHit | None) -> Declined:
+        return Declined(LocalLookup(min_revision, self._now(), hits))
+
+    def _refuse(self, encoded: bytes, hit: CacheHit, begun: float, context: CallContext) -> bytes | Refusal:
+        """Refuse a Resolve of a key that the local cache holds as inactive or absent."""
+        answer = Answer(snapshot_of(key_from_bytes(encoded), hit), Source.LOCAL, hit[3])
+        self._counters.began("Resolve", "negative" if hit[1] == ABSENT else "hit")
+        return self._ends.conclude(answer, begun, context)
+
+    def _wait(
+        self, encoded: bytes, terms: Terms, hit: CacheHit | None, begun: float, context: CallContext
+    ) -> PendingResolve | Declined:
+        """Prepare to wait for a key that the local cache does not hold, or holds as of an older revision."""
+        key = read_key(encoded)
+        if key is None:
+            return DECLINED
+        looked_up = not terms.from_store
+        metadata = context.invocation_metadata
+        if self._admission.full or not self._let_in(metadata, (key.tenant,), (Scope(key.tenant, key.env),)):
+            return self._declined(terms.min_revision, hit) if looked_up else DECLINED
+        self._admission.enter()
+        self._counters.began("Resolve", ("stale" if hit else "miss") if looked_up else "")
+        load = (
+            partial(self._resolver.load_from_store, key)
+            if terms.from_store
+            else partial(self._resolver.load, key, min_revision=terms.min_revision)
+        )
+        return PendingResolve(load, self._admission, self._ends, self._deadline, begun, context)
+
+
+def read_key(encoded: bytes) -> RouteKey | None:
+    """Read a key by the rules of ``route.proto``; None for one that breaks them or has other fields too."""
+    try:
+        key = key_from_message(KeyMessage.FromString(encoded))
+    except DecodeError:
+        return None
+    if len(encoded) != FRAMING + sum(map(len, key)) or not all(map(KEY_PART.fullmatch, key)):
+        return None
+    return key

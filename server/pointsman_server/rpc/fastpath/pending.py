@@ -1,0 +1,84 @@
+"""A Resolve that waits for Redis or PostgreSQL."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from pointsman_server.reads.answer import Answer
+from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, DeadlinePassed
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.runtime.batcher import Callback
+
+Outcome = Answer | BaseException
+
+
+# Loads a key and gives the result to a callback.
+Load = Callable[[Callback[Answer]], None]
+
+
+class PendingResolve:
+    """An admitted call. A transport either awaits ``wait``, or calls ``start`` and then once ``finish`` or ``cancel``.
+
+    ``deadline`` in seconds is for callers that set none.
+    """
+
+    __slots__ = ("_admission", "_begun", "_context", "_ends", "_load", "deadline")
+
+    def __init__(
+        self,
+        load: Load,
+        admission: Admission,
+        ends: CallEnds,
+        deadline: float,
+        begun: float,
+        context: CallContext,
+    ) -> None:
+        self._load = load
+        self._admission = admission
+        self._ends = ends
+        self._begun = begun
+        self._context = context
+        remaining = context.time_remaining()
+        self.deadline = deadline if remaining is None or remaining >= calls.FOREVER else None
+
+    async def wait(self) -> bytes | Refusal:
+        """Load the key; return the response, or how the call is refused."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Outcome] = loop.create_future()
+        timer = None
+        if self.deadline is not None:
+            timer = loop.call_later(self.deadline, _set_once, result, DeadlinePassed(self.deadline))
+        self.start(partial(_set_once, result))
+        try:
+            outcome = await result
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+        return self.finish(outcome)
+
+    def start(self, on_result: Callback[Answer]) -> None:
+        """Load the key; ``on_result`` gets what ``finish`` takes, and may be called before this returns."""
+        try:
+            self._load(on_result)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends this call alone
+            on_result(error)
+
+    def finish(self, outcome: Outcome) -> bytes | Refusal:
+        """End the call; return the response, or how it is refused."""
+        self._admission.leave()
+        return self._ends.conclude(outcome, self._begun, self._context)
+
+    def cancel(self) -> None:
+        """End the call without an answer: its caller is gone, or its deadline has passed. The load goes on."""
+        self._admission.leave()
+        self._ends.cancelled("Resolve", self._begun, self._context)
+
+
+def _set_once(result: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not result.done():
+        result.set_result(outcome)

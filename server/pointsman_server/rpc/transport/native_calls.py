@@ -1,0 +1,122 @@
+"""Resolves of the native transport: answered by their numbers, without a task for each of them."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from pointsman_server.reads.answer import Answer
+from pointsman_server.rpc.fastpath.call_ends import DeadlinePassed
+from pointsman_server.rpc.fastpath.fast_path import FastPath
+from pointsman_server.rpc.fastpath.pending import PendingResolve
+from pointsman_server.rpc.refusal import Refusal
+
+# What a call brings: its metadata, its peer, and how many seconds its caller waits, or None.
+Details = tuple[Iterable[tuple[str, str | bytes]], str, float | None]
+
+
+class Responder(Protocol):
+    """Answers calls by their numbers: pygrpc-native."""
+
+    def respond(self, call_id: int, payload: bytes) -> bool: ...
+
+    def fail(self, call_id: int, code: int, message: str, trailing_metadata: Any = None) -> bool: ...
+
+
+class NativeContext:
+    """A ``CallContext`` of what the native transport tells of a call."""
+
+    __slots__ = ("_begun", "_details")
+
+    def __init__(self, details: Details) -> None:
+        self._details = details
+        self._begun = time.perf_counter()
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        return self._details[0]
+
+    def peer(self) -> str:
+        return self._details[1]
+
+    def time_remaining(self) -> float | None:
+        given = self._details[2]
+        return None if given is None else given - (time.perf_counter() - self._begun)
+
+
+class _Waiting:
+    __slots__ = ("call_id", "due", "pending", "responder")
+
+    def __init__(self, call_id: int, pending: PendingResolve, responder: Responder, due: float | None) -> None:
+        self.call_id = call_id
+        self.pending = pending
+        self.responder = responder
+        self.due = due
+
+
+class NativeCalls:
+    """Serves Resolves by the fast path; those that wait are entries of a table until their keys are loaded."""
+
+    def __init__(self, path: FastPath) -> None:
+        self._resolve = path.resolve
+        self._waiting: dict[int, _Waiting] = {}
+        # Those without a deadline of their own, in the order in which ours ends.
+        self._undated: dict[int, _Waiting] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, call_id: int, request: bytes, details: Details, responder: Responder) -> bool:
+        """Serve a Resolve, now or later, or say no: then the interceptor chain serves it."""
+        outcome = self._resolve(request, NativeContext(details))
+        if isinstance(outcome, PendingResolve):
+            self._wait(call_id, outcome, responder)
+            return True
+        return _respond(responder, call_id, outcome) if isinstance(outcome, bytes | Refusal) else False
+
+    def cancel(self, call_id: int) -> bool:
+        """Forget a call whose caller is gone, or waits no longer; says whether it waited here. The load goes on."""
+        waiting = self._end(call_id)
+        if waiting is not None:
+            waiting.pending.cancel()
+        return waiting is not None
+
+    def _wait(self, call_id: int, pending: PendingResolve, responder: Responder) -> None:
+        loop = asyncio.get_running_loop()
+        due = None if pending.deadline is None else loop.time() + pending.deadline
+        waiting = self._waiting[call_id] = _Waiting(call_id, pending, responder, due)
+        if due is not None:
+            self._undated[call_id] = waiting
+            if self._timer is None:
+                self._timer = loop.call_at(due, self._expire)
+        pending.start(partial(self._finish, waiting))
+
+    def _expire(self) -> None:
+        """Refuse those for whom our own deadline is over, and look again when it is for the next one."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        for waiting in list(self._undated.values()):
+            if waiting.due is None or waiting.pending.deadline is None:
+                continue
+            if waiting.due > loop.time():
+                self._timer = loop.call_at(waiting.due, self._expire)
+                return
+            self._finish(waiting, DeadlinePassed(waiting.pending.deadline))
+
+    def _end(self, call_id: int) -> _Waiting | None:
+        self._undated.pop(call_id, None)
+        return self._waiting.pop(call_id, None)
+
+    def _finish(self, waiting: _Waiting, outcome: Answer | BaseException) -> None:
+        if self._waiting.get(waiting.call_id) is waiting:
+            self._end(waiting.call_id)
+            _respond(waiting.responder, waiting.call_id, waiting.pending.finish(outcome))
+
+
+def _respond(responder: Responder, call_id: int, ending: bytes | Refusal) -> bool:
+    if isinstance(ending, bytes):
+        responder.respond(call_id, ending)
+    else:
+        responder.fail(call_id, ending.code.value[0], ending.text, list(ending.trailers))
+    return True
