@@ -1,6 +1,7 @@
 """``python -m tests.bench`` (``make bench``): measure, print tables, and keep the run in docs/benchmarks.
 
-``--quick`` takes less than a minute and keeps nothing; neither does a run of some parts (``--only``).
+``--quick`` takes less than a minute and keeps nothing; neither does a run of some parts (``--only``). ``--against``
+compares with another checkout instead: 1 when a row is slower by more than 3 %.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pointsman_server.embedded import EngineError
-from tests.bench import cores, history, installing, machine, page, report, requests, running, steps, variants
+from tests.bench import against, cores, history, installing, machine, page, report, requests, running, steps, variants
 from tests.bench.children import ChildFailed
 from tests.bench.contests import Part
 from tests.bench.figures import Report
@@ -60,6 +61,7 @@ def options(parts: Mapping[str, Part]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"parts, by commas, of {','.join(parts)}; keeps nothing")
     parser.add_argument("--quick", action="store_true", help=f"one round of half a second of {', '.join(QUICK)}")
     parser.add_argument("--compare", action="store_true", help="say how the ratios differ from those committed last")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="run in turn here and in the checkout DIR")
     parser.add_argument("--no-install", action="store_true", help="install nothing that is missing")
     parser.add_argument("--steps", action="store_true", help="say instead where a Resolve from the local cache spends")
     chosen = parser.parse_args()
@@ -152,6 +154,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory:
         work = Path(directory)
         try:
+            if chosen.against:
+                installing.available(_say, install=not chosen.no_install)
+                return against.run(chosen.against, list(selected(PARTS, chosen)), chosen.rounds, chosen.seconds)
             return profile(work) if chosen.steps else bench(work, chosen, PARTS)
         except (EngineError, ChildFailed, LoadFailed) as error:
             sys.stderr.write(f"{error}\n")
