@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -14,12 +14,14 @@ from pointsman_server.app.gauges import set_gauges
 from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole, host_and_port
+from pointsman_server.domain.routes import Change
 from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ops.http_server import HttpServer
 from pointsman_server.ops.readiness import Readiness
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc.health import Health
@@ -54,9 +56,10 @@ class App:
         self.fair_share = FairShare()
         self.local = _make_local_cache(settings)
         self.resolver = self._make_resolver()
+        self.cache_updater = LocalCacheUpdater(self.resolver, self.local)
         cache, resolver = self.dependencies.cache, self.resolver
         self.committer = GroupCommitter(self.store, cache, resolver.apply_local_write, self._on_committed)
-        self.importer = BulkImporter(self.dependencies.bulk_store, cache, resolver.supersede, self._on_committed)
+        self.importer = BulkImporter(self.dependencies.bulk_store, cache, resolver.supersede, self._on_imported)
         self.access = Access(settings, self.database, self.metrics)
         self.health = Health()
         self.grpc_server = self._make_grpc_server()
@@ -105,7 +108,7 @@ class App:
         if settings.kafka_bootstrap_servers:
             start_task(stack, "tail", roles.witness_last_changes(settings, dependencies))
         if ServerRole.API in settings.roles:
-            running.feed = roles.start_feed(stack, settings, dependencies, self.resolver, self.local)
+            running.feed = roles.start_feed(stack, settings, dependencies, self.cache_updater)
         if ServerRole.RELAY in settings.roles:
             running.relay = roles.start_relay(stack, settings, dependencies, self.metrics)
         if ServerRole.CACHE in settings.roles:
@@ -161,14 +164,17 @@ class App:
         if self.running.feed:
             self.running.feed.on_clock(clock)
 
-    def _on_committed(self, clock: Clock, changes: int) -> None:
+    def _on_committed(self, changes: Sequence[Change]) -> None:
         if self.running.feed:
-            self.running.feed.on_committed(clock, changes)
+            self.running.feed.on_committed(changes)
+
+    def _on_imported(self, epoch: str, first: int, last: int) -> None:
+        if self.running.feed:
+            self.running.feed.on_imported(epoch, first, last)
 
     def _forget_epoch(self) -> None:
         """Drop what was known of another epoch. Redis keeps it under other names, so it is not read there."""
-        self.resolver.forget()
-        self.local.start_over(0)
+        self.cache_updater.start_over(Clock(self.epochs.epoch, 0))
         self._on_clock(self.epochs.seen)
 
     async def _on_checked(self, monitor: HealthMonitor) -> None:

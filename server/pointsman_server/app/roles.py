@@ -22,7 +22,7 @@ from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.broker import BrokerUnavailable, ChangeSource, Poison
-from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
@@ -50,7 +50,7 @@ class RunningRoles:
 
 
 def start_feed(
-    stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, resolver: Resolver, local: LocalCache
+    stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, cache_updater: LocalCacheUpdater
 ) -> Feed:
     """Start to keep the local cache up to date with the changes of all servers."""
     stream = None
@@ -61,13 +61,11 @@ def start_feed(
     feed = Feed(
         dependencies.store,
         stream,
-        start_over=lambda clock: local.start_over(clock.revision),
-        apply=lambda change: resolver.observe(change.snapshot),
-        advance=local.advance,
-        confirm=local.confirm,
         # So often that no local entry expires while the feed goes on.
         poll_seconds=min(POLL_SECONDS, max(LEAST_POLL_SECONDS, settings.cache_local_ttl_seconds / 3)),
     )
+    # First, so that the local cache has each change before another subscriber can pass it on.
+    feed.subscribe(cache_updater, local_writes=False)
     start_task(stack, "feed", feed.run())
     return feed
 

@@ -1,34 +1,54 @@
 """The feed: every change, in the order of revisions and without a gap, in every server process.
 
-Kafka makes it quick, the history makes it sure. Revisions are dense, so a gap shows by itself; it is filled from
-``route_changes``, and while Kafka is silent or away the history alone feeds. What this process wrote itself it need
-not be told. What a server knows is one number, the revision up to which it has seen everything.
+Changes come from Kafka, from the commits of this process, and from the history in the store. Revisions are dense, so a
+gap is visible; it is filled from the history. Without Kafka the history alone feeds.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from pointsman_server.domain.errors import RetryLater
 from pointsman_server.domain.routes import Change
+from pointsman_server.events.subscribers import Subscriber, Subscribers
 from pointsman_server.ports.broker import BrokerUnavailable, ChangeStream
 from pointsman_server.ports.store import ChangeQuery, Clock, RouteStore
 
 logger = logging.getLogger(__name__)
 
 PAGE = 500
-MOST_PENDING = 10_000
+MAX_PENDING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalCommit:
+    """A commit of this process that the feed has not reached. Without ``changes`` it is read from the history."""
+
+    epoch: str
+    first: int
+    last: int
+    changes: Sequence[Change] = ()
 
 
 class Feed:
-    """Hands every change to ``apply`` once, in order, then tells ``advance`` how far it is.
+    """Hands every change to every subscriber once, in the order of revisions.
 
-    ``confirm`` is told a moment, in monotonic seconds, at which the store had no change that was not applied.
+    Invariants:
 
-    ``apply`` and ``advance`` run in one turn of the loop, so whoever reads in between sees a state as of one revision.
-    ``start_over`` is called with the clock whenever the history does not continue: at the beginning, and when the
-    epoch changed.
+    - Subscribers receive the changes of one **change set** by one call of ``apply``. Revisions of a set are
+      consecutive.
+    - What one commit of this process made (a transaction of the group committer, a chunk of an import) is one set, and
+      nothing else is in it. Kafka and the pages of the history do not split it, provided that ``on_committed`` or
+      ``on_imported`` was called before the feed reached its first revision; they are called right after the commit. If
+      a part was already read from Kafka or the history by then, the rest is a set.
+    - Changes of other processes do not say which commit they belong to: a set of them holds what was available, so it
+      may hold several commits, or a part of one.
+    - A subscriber that raises is logged, called with ``start_over`` at the revision reached, and continues from there.
+      Until ``start_over`` succeeds it receives nothing else. The other subscribers and the feed are not affected.
+    - Memory: at most ``MAX_PENDING`` changes of other processes, and as many of this process, wait behind a gap; the
+      rest is read from the history. A chunk of an import is held while it is read.
     """
 
     def __init__(
@@ -36,43 +56,52 @@ class Feed:
         history: RouteStore,
         stream: ChangeStream | None,
         *,
-        start_over: Callable[[Clock], None],
-        apply: Callable[[Change], None],
-        advance: Callable[[int], None],
-        confirm: Callable[[float], None] = lambda _moment: None,
         poll_seconds: float = 0.5,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``poll_seconds``: how long the history may go unasked, silent stream or not. No stream: history alone."""
+        """``stream``: None to read the history only. ``poll_seconds``: the longest time between two reads of it."""
         self._history = history
         self._stream = stream
-        self._start_over = start_over
-        self._apply = apply
-        self._advance = advance
-        self._confirm = confirm
         self._now = now
-        self._asked_at = float("-inf")
+        self._read_at = float("-inf")
         self._poll_seconds = poll_seconds
+        self._subscribers = Subscribers()
         self._pending: dict[int, Change] = {}
-        # First to last revision of what was written here, and is not reached yet.
-        self._written: dict[int, int] = {}
+        # By first revision: commits of this process that wait for what was committed before them.
+        self._local: dict[int, _LocalCommit] = {}
+        self._held_changes = 0
         self._epoch = ""
         self.revision = 0
         self.connected = False
 
+    def subscribe(self, subscriber: Subscriber, *, local_writes: bool = True) -> None:
+        """Add a subscriber, called after those that are there. It starts at the revision that the feed has reached.
+
+        ``local_writes``: False for one that this process's writes reach directly. For those the feed calls only
+        ``advance``, and imports need not be read from the history.
+        """
+        clock = Clock(self._epoch, self.revision) if self._epoch else None
+        self._subscribers.add(subscriber, clock, local_writes=local_writes)
+
     def on_clock(self, clock: Clock) -> None:
-        """Take note of the clock of the store: another epoch is another history, and the next step begins anew."""
+        """Receive the clock of the store. On another epoch, the next step starts over."""
         if clock.epoch != self._epoch:
             self._epoch = ""
 
-    def on_committed(self, clock: Clock, changes: int) -> None:
-        """Take note that the last ``changes`` up to ``clock`` were made by this process, which has applied them."""
-        if clock.epoch == self._epoch and clock.revision > self.revision and len(self._written) < MOST_PENDING:
-            self._written[clock.revision - changes + 1] = clock.revision
-            self._apply_ready()
+    def on_committed(self, changes: Sequence[Change]) -> None:
+        """Receive the changes of one commit of this process, at least one, in order."""
+        first, last = changes[0], changes[-1]
+        # Read from the history instead, when nobody needs them now or too many are held.
+        if not self._subscribers.need_local_writes or self._held_changes + len(changes) > MAX_PENDING:
+            changes = ()
+        self._add_local(_LocalCommit(last.epoch, first.revision, last.revision, changes))
+
+    def on_imported(self, epoch: str, first: int, last: int) -> None:
+        """Receive the revisions of one import of this process. Its changes are read from the history where needed."""
+        self._add_local(_LocalCommit(epoch, first, last))
 
     async def run(self) -> None:
-        """Feed, for ever; cancel it to stop. Not even a bug ends it: caches go by their age meanwhile."""
+        """Feed until cancelled. After an error, try again; caches expire by their time to live meanwhile."""
         while True:
             try:
                 await self.step()
@@ -83,20 +112,23 @@ class Feed:
                 await asyncio.sleep(self._poll_seconds)
 
     async def step(self) -> None:
-        """Wait for changes and apply them. Raises StoreUnavailable and Overloaded."""
+        """Wait for changes and hand them over. Raises StoreUnavailable and Overloaded."""
         if not self._epoch:
             await self._begin()
         self._hold(await self._receive())
-        progress = self._apply_ready()
-        if self._pending or not progress or self._now() - self._asked_at > self._poll_seconds / 2:
+        progress = self._hand_over_ready()
+        has_gap = bool(self._pending) or self.revision + 1 in self._local
+        if has_gap or not progress or self._now() - self._read_at > self._poll_seconds / 2:
             await self._catch_up()
 
     async def _begin(self) -> None:
         clock = await self._history.clock()
         self._pending.clear()
-        self._written.clear()
         self._epoch, self.revision = clock.epoch, clock.revision
-        self._start_over(clock)
+        waiting, self._local, self._held_changes = self._local, {}, 0
+        self._subscribers.start_over(clock)
+        for commit in waiting.values():
+            self._add_local(commit)
 
     async def _receive(self) -> Sequence[Change]:
         if self._stream is None:
@@ -105,61 +137,103 @@ class Feed:
         try:
             changes = await self._stream.receive(self._poll_seconds)
         except BrokerUnavailable as error:
-            self._tell(connected=False, error=error)
+            self._set_connected(connected=False, error=error)
             await asyncio.sleep(self._poll_seconds)
             return ()
-        self._tell(connected=True)
+        self._set_connected(connected=True)
         return changes
 
     def _hold(self, changes: Iterable[Change]) -> None:
         for change in changes:
             if change.epoch == self._epoch and change.revision > self.revision:
                 self._pending[change.revision] = change
-        if len(self._pending) > MOST_PENDING:
+        if len(self._pending) > MAX_PENDING:
             self._pending.clear()  # the history has them
 
-    def _apply_ready(self) -> bool:
-        """Apply what continues the revision; says whether there was any."""
+    def _add_local(self, commit: _LocalCommit) -> None:
+        """Hold what the feed has not reached of a commit, and hand it over if it is next."""
+        if self._epoch and commit.epoch != self._epoch:
+            return
+        first = max(commit.first, self.revision + 1) if self._epoch else commit.first
+        # A commit that is not held comes as one of another process does.
+        if first > commit.last or len(self._local) >= MAX_PENDING:
+            return
+        changes = commit.changes[first - commit.first :]
+        self._local[first] = _LocalCommit(commit.epoch, first, commit.last, changes)
+        self._held_changes += len(changes)
+        if self._epoch:
+            self._hand_over_ready()
+
+    def _hand_over_ready(self) -> bool:
+        """Hand over what continues the revision. Returns whether there was any."""
         before = self.revision
-        while (after := self.revision + 1) in self._written or after in self._pending:
-            if last := self._written.pop(after, 0):
-                self.revision = last
+        while True:
+            first = self.revision + 1
+            if first in self._local:
+                if not self._hand_over_local(self._local[first]):
+                    break
+            elif first in self._pending:
+                self._hand_over_pending(first)
             else:
-                self._take(self._pending.pop(after))
-        if self.revision > before:
-            self._advance(self.revision)
+                break
         return self.revision > before
 
+    def _hand_over_local(self, commit: _LocalCommit) -> bool:
+        """Hand over a commit of this process as one set. Returns False when its changes must be read first."""
+        revisions = range(commit.first, commit.last + 1)
+        changes = commit.changes
+        if not changes and self._subscribers.need_local_writes:
+            if not all(revision in self._pending for revision in revisions):
+                return False
+            changes = [self._pending[revision] for revision in revisions]
+        del self._local[commit.first]
+        self._held_changes -= len(commit.changes)
+        if self._pending:
+            for revision in revisions:
+                self._pending.pop(revision, None)
+        self._hand_over(changes, commit.last, local=True)
+        return True
+
+    def _hand_over_pending(self, first: int) -> None:
+        """Hand over changes of other processes, up to the next gap or commit of this process."""
+        changes = []
+        revision = first
+        while revision in self._pending and revision not in self._local:
+            changes.append(self._pending.pop(revision))
+            revision += 1
+        self._hand_over(changes, revision - 1, local=False)
+
+    def _hand_over(self, changes: Sequence[Change], last: int, *, local: bool) -> None:
+        # Before the calls: a subscriber that is added by one of them starts after these changes.
+        self.revision = last
+        self._subscribers.hand_over(changes, Clock(self._epoch, last), local=local)
+
     async def _catch_up(self) -> None:
-        epoch = self._epoch
+        """Read the history from where the feed is to its end."""
+        epoch, reached = self._epoch, self.revision
         while True:
-            asked_at = self._now()
-            changes = await self._history.list_changes(ChangeQuery(after_revision=self.revision, limit=PAGE))
+            read_at = self._now()
+            changes = await self._history.list_changes(ChangeQuery(after_revision=reached, limit=PAGE))
             if self._epoch != epoch:
-                return  # it became another meanwhile, and what was read is of the one before
-            if any(change.epoch != self._epoch for change in changes):
-                self._epoch = ""  # another history: the next step begins anew
+                return  # the changes are of the epoch before
+            if any(change.epoch != epoch for change in changes):
+                self._epoch = ""  # the next step starts over
                 return
-            for change in changes:
-                if change.revision > self.revision:
-                    self._take(change)
-            self._forget_reached()
-            self._advance(self.revision)
+            self._pending.update((change.revision, change) for change in changes if change.revision > self.revision)
+            self._hand_over_ready()
+            # Ahead of ``self.revision`` in the middle of an import of this process.
+            reached = max(self.revision, changes[-1].revision if changes else 0)
             if len(changes) < PAGE:
-                self._asked_at = asked_at
-                self._confirm(asked_at)
+                if self.revision < reached:
+                    logger.error("the history lacks revision %d: the feed starts over", self.revision + 1)
+                    self._epoch = ""
+                    return
+                self._read_at = read_at
+                self._subscribers.confirm(read_at, Clock(epoch, self.revision))
                 return
 
-    def _forget_reached(self) -> None:
-        self._pending = {number: change for number, change in self._pending.items() if number > self.revision}
-        self._written = {first: last for first, last in self._written.items() if first > self.revision}
-
-    def _take(self, change: Change) -> None:
-        self._apply(change)
-        self.revision = change.revision
-
-    def _tell(self, *, connected: bool, error: Exception | None = None) -> None:
-        # Once per outage: while it lasts, the metrics tell.
+    def _set_connected(self, *, connected: bool, error: Exception | None = None) -> None:
+        # One log line per outage.
         if connected != self.connected:
             logger.log(logging.INFO if connected else logging.WARNING, "the feed %s", error or "is connected")
         self.connected = connected

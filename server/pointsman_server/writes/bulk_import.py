@@ -1,6 +1,6 @@
-"""The write path of many routes at once: one transaction for all of them, then the caches, then the answer.
+"""The write path for many routes at once: one transaction for all of them, then the caches, then the answer.
 
-Unlike ``changing`` it never has a route in its hands: what becomes of each is decided in the store, in one statement.
+Unlike ``group_commit``, the process does not read the routes: the store decides about all of them in one statement.
 """
 
 import asyncio
@@ -15,25 +15,27 @@ from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Mer
 from pointsman_server.ports.cache import RouteCache
 from pointsman_server.ports.store import Clock, Intent
 
-# One stages its routes while another one merges. More would only wait for each other, and keep connections from
-# everybody else.
+# One import stages its routes while another merges. More would only wait for each other and occupy connections.
 CONCURRENCY = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """Make each route what is wanted; ``existing`` says what becomes of those that are there."""
+    """The routes to import, of one tenant; ``existing`` says what to do with those that exist."""
 
     wanted: Sequence[Wanted]
     existing: Existing = Existing.UPDATE
 
 
 class BulkImporter:
-    """Carries out imports. ``supersede`` is told the keys, and the revision at which each last changed; then
-    ``on_committed`` how many changes were made, up to where the clock then was.
+    """Carries out imports.
 
-    The order of steps is that of ``GroupCommitter``. Caches are not filled: most of what is imported may never be read.
-    What they do not hold is not marked: every load of it holds a lease, and that ends after the commit.
+    The order of steps is that of ``GroupCommitter``. Caches are invalidated, not filled: most imported routes may never
+    be read. Keys that the shared cache does not hold are not marked: their loads hold a lease, which ends after the
+    commit.
+
+    After the commit ``supersede`` receives the keys and the revision at which each last changed; then ``on_imported``
+    the epoch and the first and last revision of the import, if it made changes.
     """
 
     def __init__(
@@ -41,12 +43,12 @@ class BulkImporter:
         store: BulkStore,
         cache: RouteCache,
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
-        on_committed: Callable[[Clock, int], None] = lambda _clock, _changes: None,
+        on_imported: Callable[[str, int, int], None] = lambda _epoch, _first, _last: None,
     ) -> None:
         self._store = store
         self._cache = cache
         self._supersede = supersede
-        self._on_committed = on_committed
+        self._on_imported = on_imported
         self._turns = asyncio.Semaphore(CONCURRENCY)
 
     async def import_(self, command: Import, intent: Intent) -> Imported:
@@ -60,12 +62,12 @@ class BulkImporter:
             owner = secrets.token_hex(8)
             merged = await self._merge(command, keys, intent, owner)
             imported = merged.imported
-            # A replay knows no more than that all of it is older than its answer.
+            # Of a replay it is only known that no route changed later than its answer says.
             revisions = merged.revisions or [imported.revision] * len(keys)
             clock = Clock(merged.epoch, imported.revision)
             self._supersede(keys, revisions)
             if merged.revisions and imported.last:
-                self._on_committed(clock, imported.last - imported.first + 1)
+                self._on_imported(merged.epoch, imported.first, imported.last)
             await self._cache.drop_older(keys, revisions, clock, owner)
         return imported
 
@@ -76,14 +78,14 @@ class BulkImporter:
             if known:
                 return known
             await transaction.stage(command.wanted)
-            # Before the locks: nobody waits for Redis.
+            # Before the locks, so that no other transaction waits for Redis.
             await self._cache.mark_held(keys, owner)
             locked = await transaction.lock(tenant, intent, command.existing)
             return locked.known or await transaction.merge()
 
 
 def check(wanted: Sequence[Wanted]) -> None:
-    """Raise InvalidField for bad urls, and for keys that are given twice."""
+    """Raise InvalidField for invalid URLs and for keys that occur twice."""
     violations: list[FieldViolation] = []
     first: dict[RouteKey, int] = {}
     for number, each in enumerate(wanted):

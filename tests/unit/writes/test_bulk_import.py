@@ -7,10 +7,10 @@ import pytest
 
 from pointsman_server.domain.errors import InvalidField, RequestIdReused, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Wanted
-from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.ports.store import Intent
 from pointsman_server.writes.bulk_import import BulkImporter, Import
 from tests.support.bulk_fakes import MemoryBulkStore
-from tests.support.fakes import MemoryCache, MemoryStore
+from tests.support.fakes import EPOCH, MemoryCache, MemoryStore
 
 V1, V2 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2"))
 URL = "https://payments.internal"
@@ -24,12 +24,12 @@ class Fixture:
         self.store = MemoryStore()
         self.cache = MemoryCache()
         self.superseded: list[tuple[RouteKey, int]] = []
-        self.on_committed: list[tuple[int, int]] = []
-        self.importer = BulkImporter(MemoryBulkStore(self.store), self.cache, self.supersede, self.write)
+        self.imported: list[tuple[str, int, int]] = []
+        self.importer = BulkImporter(MemoryBulkStore(self.store), self.cache, self.supersede, self.on_imported)
 
-    def write(self, clock: Clock, changes: int) -> None:
+    def on_imported(self, epoch: str, first: int, last: int) -> None:
         assert self.superseded
-        self.on_committed.append((clock.revision, changes))
+        self.imported.append((epoch, first, last))
 
     def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
         assert not any(name == "drop_older" for name, _ in self.cache.journal)
@@ -64,13 +64,13 @@ async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothin
     assert fixture.store.journal.count("stage") == 1
 
 
-async def test_what_was_written_is_told_once_and_of_a_replay_nothing() -> None:
+async def test_the_revisions_of_an_import_are_handed_on_once_and_none_of_a_replay() -> None:
     fixture = Fixture()
     command = Import([Wanted(V1, URL), Wanted(V2, URL)])
     for intent in (INTENT, INTENT, Intent("alice")):  # the last one finds everything as it shall be
         fixture.cache.journal.clear()
         await fixture.importer.import_(command, intent)
-    assert fixture.on_committed == [(2, 2)]
+    assert fixture.imported == [(EPOCH, 1, 2)]
 
 
 async def test_an_import_that_is_not_committed_drops_nothing() -> None:

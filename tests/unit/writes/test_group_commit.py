@@ -16,7 +16,7 @@ from pointsman_server.domain.errors import (
     StoreUnavailable,
 )
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import Clock, Intent, Outcome
+from pointsman_server.ports.store import Intent, Outcome
 from pointsman_server.writes.group_commit import GROUP, WAITING, GroupCommitter
 from pointsman_server.writes.ledger import State
 from pointsman_server.writes.mutations import (
@@ -238,12 +238,12 @@ class World:
         self.journal = self.store.journal
         self.cache = JournalCache(self.journal)
         self.learnt: list[Snapshot] = []
-        self.on_committed: list[tuple[int, int]] = []
-        self.committer = GroupCommitter(self.store, self.cache, self.apply_local_write, self.write)
+        self.committed: list[Sequence[Change]] = []
+        self.committer = GroupCommitter(self.store, self.cache, self.apply_local_write, self.on_committed)
 
-    def write(self, clock: Clock, changes: int) -> None:
+    def on_committed(self, changes: Sequence[Change]) -> None:
         assert self.journal[-1] == "learn"
-        self.on_committed.append((clock.revision, changes))
+        self.committed.append(changes)
 
     def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
         self.journal.append("learn")
@@ -269,13 +269,14 @@ def world() -> World:
     return World()
 
 
-async def test_what_was_written_is_told_once_it_is_learnt(world: World) -> None:
+async def test_the_changes_of_each_commit_are_handed_on_together_once_they_are_in_the_local_cache(world: World) -> None:
     await world.create(V1)
     await world.create(V2)
     await world.committer.activate(Activate(V1), INTENT)  # is so already
     await world.committer.activate(Activate(V1, exclusive=True), INTENT)
     await world.together(world.create(V3), world.committer.delete(Delete(V2), INTENT))
-    assert world.on_committed == [(1, 1), (2, 1), (3, 1), (5, 2)]
+    assert [[change.revision for change in changes] for changes in world.committed] == [[1], [2], [3], [4, 5]]
+    assert [change for changes in world.committed for change in changes] == world.store.changes
 
 
 async def test_marked_before_the_commit_settled_and_learnt_after_it(world: World) -> None:
@@ -736,7 +737,7 @@ async def test_a_fault_after_the_commit_carries_nothing_out_twice(world: World) 
     def fail(_: Sequence[Snapshot]) -> None:
         raise ValueError("a bug")
 
-    world.committer._learn = fail
+    world.committer._apply_local_write = fail
     results = await world.together(world.create(V1), world.create(V2))
     assert [type(result) for result in results] == [ValueError] * 2
     assert [change.key for change in world.store.changes] == [V1, V2]

@@ -1,0 +1,34 @@
+"""Applies what the feed hands over to the local cache and to the loads that would fill it."""
+
+from collections.abc import Sequence
+
+from pointsman_server.domain.routes import Change
+from pointsman_server.ports.store import Clock
+from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.resolver import Resolver
+
+
+class LocalCacheUpdater:
+    """A subscriber of the feed. Applying a change again, or one that a write of this process applied, has no effect."""
+
+    def __init__(self, resolver: Resolver, local: LocalCache) -> None:
+        self._resolver = resolver
+        self._local = local
+
+    def start_over(self, clock: Clock) -> None:
+        """Drop the cache, and do not cache the results of loads that have begun."""
+        self._resolver.forget()
+        self._local.start_over(clock.revision)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Replace what the cache holds of the changed keys."""
+        for change in changes:
+            self._resolver.observe(change.snapshot)
+
+    def advance(self, revision: int) -> None:
+        """Every change up to ``revision`` has been applied."""
+        self._local.advance(revision)
+
+    def confirm(self, moment: float) -> None:
+        """At ``moment``, in monotonic seconds, the store had no change that had not been applied by now."""
+        self._local.confirm(moment)
