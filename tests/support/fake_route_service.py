@@ -87,6 +87,7 @@ class FakeServer(RouteServiceServicer):
         self.epoch = "epoch-1"
         self.stale: View | None = None
         self.largest_page = 1000
+        self.largest_batch = 1000
         self.imports: dict[str, pb.ImportResponse] = {}
         self.refused_urls: set[str] = set()
         self._failures: dict[str, deque[Failure]] = {}
@@ -134,7 +135,11 @@ class FakeServer(RouteServiceServicer):
         with self._entered("BatchResolve", request, context):
             assert 1 <= len(request.keys) <= 1000
             view = self._seen_by(request, context)
-            return pb.BatchResolveResponse(results=[self._result(key, view) for key in request.keys])
+            results = [self._result(key, view) for key in request.keys[: self.largest_batch]]
+            too_large = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large", "RESPONSE_TOO_LARGE").status()
+            rest = request.keys[self.largest_batch :]
+            results += [pb.BatchResolveResponse.Result(key=key, status=too_large) for key in rest]
+            return pb.BatchResolveResponse(results=results)
 
     def Create(self, request: Any, context: Any) -> pb.CreateResponse:
         with self._entered("Create", request, context):

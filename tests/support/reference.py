@@ -31,6 +31,7 @@ WHAT_TO_DO = {
     "ROUTE_EXISTS": "Update the route instead; in an import, let existing routes be updated or skipped.",
     "REVISION_MISMATCH": "Read the route again, then decide.",
     "OVERLOADED": "Wait for `RetryInfo`, then try again.",
+    "RESPONSE_TOO_LARGE": "Resolve the keys that have this status in another call.",
     "ACCESS_UNAVAILABLE": "Try again: another server answers.",
     "RATE_LIMITED": "Wait for `RetryInfo`, then try again; ask for less, or for a higher quota.",
     "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",

@@ -22,7 +22,7 @@ from pointsman.keys import RouteKey, as_key
 from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, newer
+from pointsman.session import DEFAULT_TIMEOUT, Session, left_out, newer
 from pointsman.tls import PathLike, channel_credentials
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
@@ -126,6 +126,9 @@ class AsyncClient:
         results: tuple[BatchResult, ...] = ()
         for request in requests.batch_resolve(keys, floor, consistency):
             found = await self._call(operations.BATCH_RESOLVE, request, seconds_left())
+            while rest := left_out(found):
+                [more] = requests.batch_resolve(rest, floor, consistency)
+                found = newer(found, await self._call(operations.BATCH_RESOLVE, more, seconds_left()))
             for late in requests.batch_resolve(*self._session.again(found, min_revision), consistency):
                 found = newer(found, await self._call(operations.BATCH_RESOLVE, late, seconds_left()))
             results += found

@@ -82,6 +82,11 @@ class Session:
         return error
 
 
+def left_out(results: Iterable[BatchResult]) -> list[RouteKey]:
+    """Return the keys whose answers did not fit into the response of a batch: they need another call."""
+    return [result.key for result in results if result.error and result.error.reason == "RESPONSE_TOO_LARGE"]
+
+
 def newer(results: tuple[BatchResult, ...], again: tuple[BatchResult, ...]) -> tuple[BatchResult, ...]:
     """Return the results of a batch, with those of the keys that were asked for again in their place."""
     instead = {result.key: result for result in again}

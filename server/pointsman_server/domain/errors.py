@@ -156,6 +156,15 @@ class Overloaded(RetryLater):
         super().__init__("the server sheds load: try again later", {"limit": limit})
 
 
+class ResponseTooLarge(PointsmanError):
+    """Of a BatchResolve: the answer for this key does not fit into the response, which has those for others."""
+
+    reason = "RESPONSE_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("the answer does not fit into the response: resolve this key in another call")
+
+
 class RateLimited(RetryLater):
     """A quota of the caller or of the tenant is used up: ``limit`` names it, as in ``tenant.writes``.
 

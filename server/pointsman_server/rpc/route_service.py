@@ -15,7 +15,7 @@ from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import call as calls
-from pointsman_server.rpc import convert
+from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
 from pointsman_server.runtime.fair_share import FairShare
@@ -85,9 +85,7 @@ class RouteServicer(RouteServiceServicer):
             self._resolved(answered[1], begun)
             return convert.batch_result(*answered)
 
-        return pb.BatchResolveResponse(
-            results=await self._fair_share.map(result, list(zip(keys, answers, strict=True)))
-        )
+        return convert.batch_response(await self._fair_share.map(result, list(zip(keys, answers, strict=True))))
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """See the proto."""
@@ -140,13 +138,13 @@ class RouteServicer(RouteServiceServicer):
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
         """See the proto."""
-        routes = await self._store.list_routes(convert.route_query(request))
-        return await convert.list_response(request, routes, self._fair_share)
+        routes = await self._store.list_routes(pages.route_query(request))
+        return await pages.list_response(request, routes, self._fair_share)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
         """See the proto."""
-        changes = await self._store.list_changes(convert.change_query(request))
-        return await convert.list_changes_response(request, changes, self._fair_share)
+        changes = await self._store.list_changes(pages.change_query(request))
+        return await pages.list_changes_response(request, changes, self._fair_share)
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

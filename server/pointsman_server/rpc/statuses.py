@@ -26,6 +26,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.RevisionMismatch: StatusCode.ABORTED,
     errors.RevisionsMismatch: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.ResponseTooLarge: StatusCode.RESOURCE_EXHAUSTED,
     errors.AccessUnavailable: StatusCode.UNAVAILABLE,
     errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,

@@ -8,10 +8,10 @@ import base64
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import InvalidField
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.rpc import convert
+from pointsman_server.rpc import pages
 from tests.fuzz.calls import check_told
 
-MODULES = ("pointsman_server.rpc.convert", "pointsman_server.domain.routes")
+MODULES = ("pointsman_server.rpc.pages", "pointsman_server.domain.routes")
 LONGEST = 1024
 SEEDS = (
     *(b"\x00" + token for token in (b"", b"AAAA", b"====", b"A", b"\xff\xfe", b"=", b"AAAAAAAAAAAAAAAA")),
@@ -28,19 +28,19 @@ def check(data: bytes) -> None:
     of_changes, forged = (data[0] & 1, data[0] & 2) if data else (0, 0)
     rest = data[1:]
     if of_changes:
-        _check_changes(_forged(rest, convert._change_scope(CHANGES)) if forged else rest.decode("utf-8", "replace"))
+        _check_changes(_forged(rest, pages._change_scope(CHANGES)) if forged else rest.decode("utf-8", "replace"))
     else:
-        _check_routes(_forged(rest, convert._route_scope(ROUTES)) if forged else rest.decode("utf-8", "replace"))
+        _check_routes(_forged(rest, pages._route_scope(ROUTES)) if forged else rest.decode("utf-8", "replace"))
 
 
 def _forged(position: bytes, scope: tuple[object, ...]) -> str:
-    return base64.urlsafe_b64encode(convert._scope_digest(scope) + position).decode().rstrip("=")
+    return base64.urlsafe_b64encode(pages._scope_digest(scope) + position).decode().rstrip("=")
 
 
 def _check_routes(token: str) -> None:
     request = pb.ListRequest(tenant=ROUTES.tenant, page_token=token)
     try:
-        after = convert.route_query(request).after
+        after = pages.route_query(request).after
     except InvalidField as error:
         _judge(error)
         return
@@ -51,7 +51,7 @@ def _check_routes(token: str) -> None:
 def _check_changes(token: str) -> None:
     request = pb.ListChangesRequest(actor=CHANGES.actor, newest_first=True, page_token=token)
     try:
-        query = convert.change_query(request)
+        query = pages.change_query(request)
     except InvalidField as error:
         _judge(error)
         return

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.rpc import convert
+from pointsman_server.rpc import pages
 from tests.fuzz.calls import CALLERS, Rig
 from tests.fuzz.hostile import TEXTS, fill, unknown_fields
 from tests.support.fakes import EPOCH
@@ -27,8 +27,8 @@ WHO = (None, *CALLERS)
 KEY = route_pb2.RouteKey(tenant="a", service="b", env="c", version="live")
 OTHER = route_pb2.RouteKey(tenant="a", service="b", env="c", version="new")
 FULL = pb.CONSISTENCY_FULLY_CONSISTENT
-LIST_TOKEN = convert._token("a/b/c/idle", convert._route_scope(pb.ListRequest()))
-CHANGES_TOKEN = convert._token("1", convert._change_scope(pb.ListChangesRequest()))
+LIST_TOKEN = pages._page_token("a/b/c/idle", pages._route_scope(pb.ListRequest()))
+CHANGES_TOKEN = pages._page_token("1", pages._change_scope(pb.ListChangesRequest()))
 GOOD: dict[str, tuple[Message, ...]] = {
     "Resolve": (
         pb.ResolveRequest(key=KEY, min_revision=2, epoch=EPOCH),

@@ -58,6 +58,47 @@ def test_every_filter_narrows(grpc_stub, table):
     assert count(service="zzz") == 0
 
 
+@pytest.fixture
+def large_table(grpc_stub, key):
+    """A hundred large routes, 5 MB in all."""
+    labels = {f"label-{number}": "語" * 256 for number in range(64)}
+    keys = [RouteKey(tenant=key.tenant, service="a", env="prod", version=f"v{number:03}") for number in range(100)]
+    url = f"{URL}/" + "x" * (2047 - len(URL))
+    for start in range(0, 100, 10):
+        routes = [
+            pb.ImportedRoute(key=each, url=url, labels=pb.Labels(labels=labels)) for each in keys[start : start + 10]
+        ]
+        grpc_stub.Import(pb.ImportRequest(routes=routes))
+    return keys
+
+
+def test_what_is_larger_than_clients_take_comes_in_more_pages(grpc_stub, large_table):
+    tenant = large_table[0].tenant
+    # The client of this test has gRPC's default limit of 4 MB.
+    routes, route_pages = walk(grpc_stub.List, pb.ListRequest(tenant=tenant), "routes")
+    changes, _ = walk(grpc_stub.ListChanges, pb.ListChangesRequest(tenant=tenant), "changes")
+    backward, _ = walk(grpc_stub.ListChanges, pb.ListChangesRequest(tenant=tenant, newest_first=True), "changes")
+
+    assert [route.key for route in routes] == large_table
+    assert [change.key for change in changes] == large_table
+    assert [change.key for change in backward] == large_table[::-1]
+    assert route_pages == 2
+
+
+@pytest.mark.parametrize("consistency", [pb.CONSISTENCY_FULLY_CONSISTENT, pb.CONSISTENCY_MINIMIZE_LATENCY])
+def test_a_batch_that_is_larger_than_clients_take_leaves_out_the_rest(grpc_stub, large_table, consistency):
+    rest, answered = list(large_table), []
+    while rest:
+        results = grpc_stub.BatchResolve(pb.BatchResolveRequest(keys=rest, consistency=consistency)).results
+        assert [result.key for result in results] == rest
+        left_out = [result for result in results if not result.HasField("route")]
+        assert all(b"RESPONSE_TOO_LARGE" in result.status.details[0].value for result in left_out)
+        answered += [result.route.key for result in results if result.HasField("route")]
+        rest = [result.key for result in left_out]
+
+    assert sorted(map(str, answered)) == sorted(map(str, large_table))
+
+
 def test_changes_come_in_revision_order_from_either_end(grpc_stub, table):
     forward, _ = walk(grpc_stub.ListChanges, pb.ListChangesRequest(tenant=table, page_size=5), "changes")
     backward, _ = walk(

@@ -54,6 +54,15 @@ async def test_splits_a_large_batch_and_keeps_its_order(async_client: AsyncClien
     assert [len(call.request.keys) for call in server.calls] == [1000, 1]
 
 
+async def test_asks_again_for_what_did_not_fit_into_a_response(async_client: AsyncClient, server: FakeServer) -> None:
+    server.largest_batch = 2
+    for number in range(5):
+        server.add(f"a/b/c/v{number}", f"https://v{number}.internal")
+    results = await async_client.batch_resolve([f"a/b/c/v{number}" for number in range(5)])
+    assert [result.unwrap().url for result in results] == [f"https://v{number}.internal" for number in range(5)]
+    assert [len(call.request.keys) for call in server.calls] == [5, 3, 1]
+
+
 async def test_imports_many_routes_each_at_the_revision_that_was_seen(
     async_client: AsyncClient, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

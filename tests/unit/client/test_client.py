@@ -95,6 +95,14 @@ class TestBatchResolve:
         assert [str(result.key) for result in results] == keys
         assert [len(call.request.keys) for call in server.calls] == [1000, 1000, 1]
 
+    def test_asks_again_for_what_did_not_fit_into_a_response(self, client: Client, server: FakeServer) -> None:
+        server.largest_batch = 2
+        for number in range(5):
+            server.add(f"a/b/c/v{number}", f"https://v{number}.internal")
+        results = client.batch_resolve([f"a/b/c/v{number}" for number in range(5)])
+        assert [result.unwrap().url for result in results] == [f"https://v{number}.internal" for number in range(5)]
+        assert [len(call.request.keys) for call in server.calls] == [5, 3, 1]
+
     def test_one_timeout_bounds_all_calls_together(self, client: Client, server: FakeServer) -> None:
         server.fail("BatchResolve", pushback(300))
         client.batch_resolve((f"a/b/c/v{number}" for number in range(1001)), timeout=3)

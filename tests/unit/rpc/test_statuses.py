@@ -46,6 +46,7 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     ),
     (errors.RevisionsMismatch([FieldViolation("routes[1].expected_revision", "is 5")]), grpc.StatusCode.ABORTED, {}),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
+    (errors.ResponseTooLarge(), grpc.StatusCode.RESOURCE_EXHAUSTED, {}),
     (errors.RateLimited("tenant.writes", 0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "tenant.writes"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),

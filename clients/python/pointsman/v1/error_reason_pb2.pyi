@@ -114,6 +114,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
     Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
     """
+    ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 18
+    """The answer for this key does not fit into the response of a BatchResolve, which stays below 4 MB. With
+    RESOURCE_EXHAUSTED, as the status of a result: resolve the key in another call.
+
+    Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason of an error. It is the `reason`
@@ -212,5 +218,11 @@ ERROR_REASON_ACCESS_UNAVAILABLE: ErrorReason.ValueType  # 17
 `google.rpc.RetryInfo`.
 
 Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
+"""
+ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 18
+"""The answer for this key does not fit into the response of a BatchResolve, which stays below 4 MB. With
+RESOURCE_EXHAUSTED, as the status of a result: resolve the key in another call.
+
+Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

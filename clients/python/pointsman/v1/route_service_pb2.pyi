@@ -279,7 +279,9 @@ class BatchResolveResponse(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchResolveResponse.Result]:
-        """The results, in the order of the keys asked."""
+        """The results, in the order of the keys asked. Those that would make the response exceed 4 MB have the status
+        RESOURCE_EXHAUSTED with RESPONSE_TOO_LARGE instead: ask for their keys in another call.
+        """
 
     def __init__(
         self,
@@ -820,7 +822,9 @@ class ListRequest(google.protobuf.message.Message):
     active: builtins.bool
     """Only active, or only inactive, routes; unset: both."""
     page_size: builtins.int
-    """At most this many routes on a page; 0 means 100, more than 1,000 means 1,000."""
+    """At most this many routes on a page; 0 means 100, more than 1,000 means 1,000. A page has fewer where its response
+    would exceed 4 MB.
+    """
     page_token: builtins.str
     """`next_page_token` of the page before, with the other fields unchanged."""
     def __init__(
@@ -896,7 +900,9 @@ class ListChangesRequest(google.protobuf.message.Message):
     newest_first: builtins.bool
     """The newest change first instead of the oldest."""
     page_size: builtins.int
-    """At most this many changes on a page; 0 means 100, more than 1,000 means 1,000."""
+    """At most this many changes on a page; 0 means 100, more than 1,000 means 1,000. A page has fewer where its response
+    would exceed 4 MB.
+    """
     page_token: builtins.str
     """`next_page_token` of the page before, with the other fields unchanged."""
     def __init__(

@@ -24,7 +24,7 @@ from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, CacheHit, snapsho
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.rpc import convert
+from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.fastpath import encoder, wire
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
 from pointsman_server.rpc.fastpath.guards import Guards
@@ -119,7 +119,7 @@ class FastPath:
         keys, rest = wire.split(request)
         terms = self._known_terms(rest) or self._terms.decode(rest)
         min_revision = terms.min_revision
-        if not terms.supported or terms.from_store or not 1 <= len(keys) <= convert.LARGEST_PAGE:
+        if not terms.supported or terms.from_store or not 1 <= len(keys) <= pages.MAX_SIZE:
             return DECLINED
         if min_revision and not self._counts_in(terms.epoch):
             return DECLINED
@@ -138,7 +138,8 @@ class FastPath:
             tenants.append(scope.tenant)
             scopes[scope] = None
             outcomes[hit[1]] += 1
-        if not self._let_in(context.invocation_metadata, tenants, scopes):
+        response = b"".join(results)
+        if len(response) > convert.RESPONSE_BYTES or not self._let_in(context.invocation_metadata, tenants, scopes):
             return self._declined(min_revision, *hits)
         try:
             admit(len(keys))
@@ -148,7 +149,7 @@ class FastPath:
         self._counters.batch_resolved(outcomes, begun)
         if self._logs_answers:
             self._ends.log_answer("BatchResolve", begun, context)
-        return b"".join(results)
+        return response
 
     def _counts_in(self, epoch: str) -> bool:
         """Say whether revisions of ``epoch`` can be compared with those of the store now."""

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pointsman_server.domain.errors import Overloaded
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import SERVICE, pages
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.convert import DEFAULT_PAGE, LARGEST_PAGE
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, StreamContext
 from pointsman_server.rpc.transport.disconnect import disconnect
@@ -28,8 +27,8 @@ UNREAD_SECONDS = 10.0
 
 
 def _page(request: Any) -> int:
-    size = getattr(request, "page_size", 0) or DEFAULT_PAGE
-    return min(max(size, 0), LARGEST_PAGE)
+    size = getattr(request, "page_size", 0) or pages.DEFAULT_SIZE
+    return min(max(size, 0), pages.MAX_SIZE)
 
 
 SIZES: dict[str, Callable[[Any], int]] = {

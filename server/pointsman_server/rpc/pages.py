@@ -1,0 +1,136 @@
+"""The pages of List and ListChanges: their size in entries and bytes, and the page tokens that lead to the next."""
+
+import base64
+import hashlib
+from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from pointsman.v1 import route_pb2
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.domain.codec import change_to_message, route_to_message
+from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.routes import Change, Route, RouteKey
+from pointsman_server.ports.store import ChangeQuery, RouteQuery
+from pointsman_server.rpc.convert import RESPONSE_BYTES, entry_bytes
+from pointsman_server.runtime.fair_share import FairShare
+
+DEFAULT_SIZE = 100
+MAX_SIZE = 1000
+MAX_REVISION = 2**63 - 1
+
+T = TypeVar("T")
+
+
+def size_of(request: pb.ListRequest | pb.ListChangesRequest) -> int:
+    """Return the most entries that the page asked for may have."""
+    return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
+
+
+def route_query(request: pb.ListRequest) -> RouteQuery:
+    """Decode a List. Raises InvalidField for a page token that is malformed or of another query."""
+    after = _read_page_token(request.page_token, _route_scope(request), RouteKey.parse)
+    return RouteQuery(
+        tenant=request.tenant,
+        service=request.service,
+        env=request.env,
+        active=request.active if request.HasField("active") else None,
+        after=after,
+        # One more shows whether there is another page.
+        limit=size_of(request) + 1,
+    )
+
+
+async def list_response(request: pb.ListRequest, routes: Sequence[Route], fair_share: FairShare) -> pb.ListResponse:
+    """Encode the page of ``routes``, which are those that ``route_query`` asks for."""
+    messages: list[route_pb2.Route] = await fair_share.map(route_to_message, routes[: size_of(request)])
+    response = pb.ListResponse(routes=messages)
+    count = _cut(response, response.routes)
+    if len(routes) > count:
+        response.next_page_token = _page_token(str(routes[count - 1].key), _route_scope(request))
+    return response
+
+
+def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
+    """Decode a ListChanges. Raises InvalidField for a page token that is malformed or of another query."""
+    last = _read_page_token(request.page_token, _change_scope(request), _read_revision)
+    after, before = request.after_revision, request.before_revision
+    if last and request.newest_first:
+        before = last
+    elif last:
+        after = last
+    return ChangeQuery(
+        tenant=request.tenant,
+        service=request.service,
+        env=request.env,
+        version=request.version,
+        actor=request.actor,
+        after_revision=after,
+        before_revision=before,
+        newest_first=request.newest_first,
+        limit=size_of(request) + 1,
+    )
+
+
+async def list_changes_response(
+    request: pb.ListChangesRequest, changes: Sequence[Change], fair_share: FairShare
+) -> pb.ListChangesResponse:
+    """Encode the page of ``changes``, which are those that ``change_query`` asks for."""
+    messages: list[route_pb2.RouteChange] = await fair_share.map(change_to_message, changes[: size_of(request)])
+    response = pb.ListChangesResponse(changes=messages)
+    count = _cut(response, response.changes)
+    if len(changes) > count:
+        response.next_page_token = _page_token(str(changes[count - 1].revision), _change_scope(request))
+    return response
+
+
+def _cut(response: Message, entries: MutableSequence[Any]) -> int:
+    """Cut off the entries that would make ``response`` exceed RESPONSE_BYTES; returns how many stay, one at least."""
+    if response.ByteSize() > RESPONSE_BYTES:
+        total = 0
+        for place, entry in enumerate(entries):
+            total += entry_bytes(entry)
+            if total > RESPONSE_BYTES and place:
+                del entries[place:]
+                break
+    return len(entries)
+
+
+def _route_scope(request: pb.ListRequest) -> tuple[object, ...]:
+    active = request.active if request.HasField("active") else None
+    return ("routes", request.tenant, request.service, request.env, active)
+
+
+def _change_scope(request: pb.ListChangesRequest) -> tuple[object, ...]:
+    parts = ("changes", request.tenant, request.service, request.env, request.version, request.actor)
+    return (*parts, request.after_revision, request.before_revision, request.newest_first)
+
+
+def _page_token(position: str, scope: tuple[object, ...]) -> str:
+    """Return an opaque page token: where the page ended, and a digest of the query that it belongs to (AIP-158)."""
+    return base64.urlsafe_b64encode(_scope_digest(scope) + position.encode()).decode().rstrip("=")
+
+
+def _read_page_token(token: str, scope: tuple[object, ...], read: Callable[[str], T]) -> T | None:
+    """Return the position in a page token; None without one. Callers can forge it: the digest is no secret."""
+    if not token:
+        return None
+    with suppress(ValueError, InvalidField):
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        if raw[:8] == _scope_digest(scope):
+            return read(raw[8:].decode("ascii"))
+    rule = "must be the next_page_token of a response, with every other field but page_size unchanged"
+    raise InvalidField([FieldViolation("page_token", rule)])
+
+
+def _read_revision(text: str) -> int:
+    revision = int(text) if text.isdecimal() else 0
+    if not 0 < revision <= MAX_REVISION:
+        raise ValueError("not a revision")
+    return revision
+
+
+def _scope_digest(scope: tuple[object, ...]) -> bytes:
+    return hashlib.sha256(repr(scope).encode()).digest()[:8]
