@@ -1,4 +1,4 @@
-"""What a read answers: a snapshot, the layer it came from, and its age."""
+"""The answer of a read: a snapshot, the layer that it came from, and its age."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,9 +17,9 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A snapshot, where it came from, and how many seconds ago it was surely true.
+    """A snapshot, its source, and its ``age``: how many seconds ago it was last known to be true.
 
-    ``encoded`` is its route as protobuf, where it came as that; else it is empty.
+    ``encoded`` is the route as protobuf if the source keeps it so, else empty.
     """
 
     snapshot: Snapshot
@@ -28,7 +28,7 @@ class Answer:
     encoded: bytes = field(default=b"", compare=False, repr=False)
 
     def route(self) -> Route:
-        """Return the active route. Raises RouteNotFound or RouteInactive with the revision as of which it is so."""
+        """Return the active route. Raises RouteNotFound or RouteInactive, with the revision of the snapshot."""
         route = self.snapshot.route
         if route is None:
             raise RouteNotFound(str(self.snapshot.key), self.snapshot.as_of, self.snapshot.epoch)

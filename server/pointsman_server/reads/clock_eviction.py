@@ -1,15 +1,15 @@
-"""A bounded number of places for keys, and which key has to leave its place when there is none left.
+"""A bounded number of places for keys, and which key is evicted when all are taken.
 
-This is CLOCK, the simplest case of the algorithm in Corbató, A Paging Experiment with the Multics System (MIT, 1968),
-which stays near to what the least recently used would be, for one bit a key and without an order to keep: a hand goes
-round, takes the bit of those that were used since it last came by, and stops at the first that has none.
+This is CLOCK, the simplest case of the algorithm in Corbató, A Paging Experiment with the Multics System (MIT, 1968).
+It approximates least recently used with one bit per key and without an order to maintain: a hand goes round, clears the
+bit of the keys that were used since its last round, and evicts the first key whose bit is clear.
 """
 
 from array import array
 
 
 class ClockEviction:
-    """Keys by place. Whoever uses the key at a place sets its byte in ``used`` to 1."""
+    """Keys by place. The user of the key at a place sets its byte in ``used`` to 1."""
 
     def __init__(self, size: int) -> None:
         self.keys: list[bytes] = []
@@ -19,23 +19,23 @@ class ClockEviction:
         self._hand = 0
 
     def take(self, key: bytes) -> tuple[int, bytes]:
-        """Return a place for ``key``, and the key that left it; that is empty where none had to."""
+        """Return a place for ``key``, and the key that was evicted from it, or an empty one."""
         if not self._free and len(self.keys) < self._size:
             self.keys.append(key)
             self.used.append(0)
             return len(self.keys) - 1, b""
         place = self._free.pop() if self._free else self._next_unused()
-        left, self.keys[place] = self.keys[place], key
-        return place, left
+        evicted, self.keys[place] = self.keys[place], key
+        return place, evicted
 
     def free(self, place: int) -> None:
-        """Take the key from its place."""
+        """Make a place free."""
         self.keys[place] = b""
         self.used[place] = 0
         self._free.append(place)
 
     def clear(self) -> None:
-        """Take every key from its place."""
+        """Make every place free."""
         self.keys.clear()
         self.used.clear()
         del self._free[:]

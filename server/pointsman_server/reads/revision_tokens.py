@@ -1,4 +1,4 @@
-"""What a revision token, a revision and its epoch, requires of a read."""
+"""Which revision a revision token requires of a read."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from pointsman_server.runtime.batcher import Batcher
 
 
 class RevisionTokens:
-    """Says what a token, a revision and the epoch that it counts in, asks of a read now.
+    """Evaluates revision tokens: a revision, and the epoch that it counts in.
 
-    A token of an epoch that is over asks for nothing: its revisions are lost or have been given away again. Whether an
-    epoch that is not ours is over or has just begun only the store can tell; many ask it at once by one question.
+    A token of an epoch that is over requires nothing: its revisions are lost, or were assigned again. Only the store
+    knows whether an epoch other than the current one is over or has just begun; concurrent calls share one query.
     """
 
     def __init__(self, epochs: EpochTracker, store: RouteStore) -> None:
@@ -20,7 +20,7 @@ class RevisionTokens:
         self._ask: Batcher[str, Clock] = Batcher(self._clocks, size=1000, concurrency=1, queue=1000, limit="epochs")
 
     async def floor(self, min_revision: int, epoch: str) -> int:
-        """Give the revision that an answer must have reached. Raises StoreUnavailable and Overloaded."""
+        """Return the revision that an answer must be as of, at least. Raises StoreUnavailable and Overloaded."""
         if epoch != self._epochs.epoch and not self._epochs.is_over(epoch):
             await self._ask.get(epoch)
         return min_revision if epoch == self._epochs.epoch else 0

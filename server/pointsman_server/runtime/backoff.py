@@ -1,4 +1,4 @@
-"""How loops that must not end wait after a failure."""
+"""Exponential back-off with jitter."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 class Backoff:
     """Waits that double from ``first`` to ``most`` seconds, each shortened at random by up to half.
 
-    The jitter keeps servers that failed together from coming back together.
+    The jitter spreads the retries of servers that failed together.
     """
 
     def __init__(
@@ -26,5 +26,5 @@ class Backoff:
         await self._sleep(seconds)
 
     def reset(self) -> None:
-        """Start over: something worked."""
+        """Start over, after a success."""
         self._next = self._first

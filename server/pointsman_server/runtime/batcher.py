@@ -1,7 +1,7 @@
-"""Gather loads that are asked for one by one into few, bounded ones.
+"""Groups loads of single keys into few loads of many, bounded in number.
 
-Resolve and BatchResolve both load through this: a thousand misses at once are a handful of queries, never a thousand
-connections. What exceeds the queue is refused at once, because a queue without an end only moves the failure.
+Resolve and BatchResolve both load through this: a thousand concurrent misses are a handful of queries. What exceeds the
+queue is rejected at once, because an unbounded queue only moves the failure.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from pointsman_server.domain.errors import Overloaded
 
 K = TypeVar("K")
 V = TypeVar("V")
-# Is told what became of a question, once, and raises nothing.
+# Gets the result or the error, once; must raise nothing.
 Callback = Callable[[V | BaseException], None]
 
 
 class Batcher(Generic[K, V]):
     """Calls ``load`` with up to ``size`` keys at a time, at most ``concurrency`` times at once (but see ``release``).
 
-    At most ``queue`` keys wait; a key beyond them gets Overloaded with ``limit`` as the name of the bound. A key
-    is loaded after it was asked for, never by a load already under way: who asks sees everything written before.
+    At most ``queue`` keys wait; a key beyond them gets Overloaded with ``limit`` as the name of the bound. A key is
+    loaded by a load that begins after it was asked for: its result has everything that was written before.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class Batcher(Generic[K, V]):
         self._free = concurrency
         self._queue = queue
         self._limit = limit
-        # In the order in which they were asked for, with those who asked.
+        # In the order in which they were asked for, with the callbacks.
         self._waiting: dict[K, list[Callback[V]]] = {}
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
         self._released: set[asyncio.Task[None]] = set()
 
     def ask(self, key: K, on_result: Callback[V]) -> None:
-        """Load ``key`` with whatever else is waiting, and tell: the value, or what ``load`` raised, or Overloaded.
+        """Load ``key`` in the next batch; ``on_result`` gets the value, or what ``load`` raised, or Overloaded.
 
         ``on_result`` may be called before this returns.
         """
-        askers = self._waiting.get(key)
-        if askers is not None:
-            askers.append(on_result)
+        callbacks = self._waiting.get(key)
+        if callbacks is not None:
+            callbacks.append(on_result)
         elif len(self._waiting) >= self._queue:
             on_result(Overloaded(self._limit))
         else:
@@ -60,33 +60,33 @@ class Batcher(Generic[K, V]):
             self._schedule()
 
     async def get(self, key: K) -> V:
-        """Load ``key`` with whatever else is waiting. Raises what ``load`` raises, and Overloaded."""
+        """Load ``key`` in the next batch. Raises what ``load`` raises, and Overloaded."""
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self.ask(key, partial(settle, future))
         return await future
 
     def release(self) -> None:
-        """Let the next load begin although the one that calls this is not over: what is left of it holds up nobody."""
+        """Let the next load begin before the one that calls this has ended."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         if task in self._running and task not in self._released:
             self._released.add(task)
             task.add_done_callback(self._released.discard)
-            self._give_back()
+            self._free_slot()
 
     async def drain(self) -> None:
-        """Wait until nothing is asked for or under way, whether or not anybody still waits for it."""
+        """Wait until no key waits and no load runs."""
         while self._waiting or self._running:
             if self._running:
                 await asyncio.wait(self._running)
             else:
-                await asyncio.sleep(0)  # the turn in which what waits is dispatched
+                await asyncio.sleep(0)  # waiting keys are dispatched in the next iteration of the loop
 
-    def _give_back(self) -> None:
+    def _free_slot(self) -> None:
         self._free += 1
         self._schedule()
 
     def _schedule(self) -> None:
-        # On the next turn of the loop, so that everything this turn asks for goes together.
+        # In the next iteration of the event loop, so that all keys of this one go together.
         if not self._scheduled and self._free and self._waiting:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._dispatch)
@@ -95,13 +95,13 @@ class Batcher(Generic[K, V]):
         self._scheduled = False
         while self._free and self._waiting:
             keys = list(itertools.islice(self._waiting, self._size))
-            askers = [self._waiting.pop(key) for key in keys]
+            callbacks = [self._waiting.pop(key) for key in keys]
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run(keys, askers))
+            task = asyncio.get_running_loop().create_task(self._run(keys, callbacks))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, keys: list[K], askers: list[list[Callback[V]]]) -> None:
+    async def _run(self, keys: list[K], callbacks: list[list[Callback[V]]]) -> None:
         outcomes: Sequence[V | BaseException]
         try:
             outcomes = await self._load(keys)
@@ -110,14 +110,14 @@ class Batcher(Generic[K, V]):
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
             outcomes = [error] * len(keys)
         if asyncio.current_task() not in self._released:
-            self._give_back()
-        for outcome, all_told in zip(outcomes, askers, strict=True):
-            for on_result in all_told:
+            self._free_slot()
+        for outcome, of_key in zip(outcomes, callbacks, strict=True):
+            for on_result in of_key:
                 on_result(outcome)
 
 
 def settle(future: asyncio.Future[V], outcome: V | BaseException) -> None:
-    """Give ``outcome`` to whoever waits for ``future``, if somebody still does."""
+    """Set the result or the exception of ``future``, unless it is done."""
     if future.done():
         return
     if isinstance(outcome, asyncio.CancelledError):

@@ -1,7 +1,7 @@
-"""Large work in slices, so that small calls never wait for more than one of them.
+"""Splits large work into slices, so that a small call waits for at most one of them.
 
-asyncio runs what is ready in order and to the end: an answer of a thousand routes is some 30 ms in which nobody else is
-answered, and ten of them at once are ten times as much. So whoever has much to do takes turns with all the others.
+asyncio runs each callback to its end: an answer of a thousand routes blocks the event loop for some 30 ms, ten of them
+for ten times as long. So large work takes turns.
 """
 
 import asyncio
@@ -11,20 +11,20 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# How many items are worked on in a turn: of routes, about a third of a millisecond.
+# Items per turn: for routes, about a third of a millisecond.
 SLICE = 10
 
 
 class FairShare:
-    """One turn in each round of the event loop, in the order in which they were asked for."""
+    """Gives one turn per iteration of the event loop, first come, first served."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def take(self) -> None:
-        """Wait for a turn. It lasts until the caller waits for something, and should be short."""
+        """Wait for a turn, which lasts until the caller awaits something, and should be short."""
         await self._lock.acquire()
-        # In the next round, where whoever waits longest is woken.
+        # In the next iteration, which wakes the one that has waited longest.
         asyncio.get_running_loop().call_soon(self._lock.release)
 
     async def map(self, work: Callable[[T], R], items: Sequence[T], *, size: int = SLICE) -> list[R]:

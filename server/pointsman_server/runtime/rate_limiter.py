@@ -1,4 +1,4 @@
-"""How many calls a subject may make: the generic cell rate algorithm, and the table of those who call.
+"""Rate limits of subjects, by the generic cell rate algorithm.
 
 GCRA (ITU-T I.371, ATM Forum TM 4.0) keeps one number for each subject: the *theoretical arrival time*, when the
 subject would have used up what it took at exactly its rate. A call that would move it more than ``window`` seconds
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pointsman_server.domain.errors import RateLimited
 
-# Within one window; who comes after that many others is new again.
+# Per limiter.
 SUBJECTS = 16_384
 
 
@@ -27,16 +27,16 @@ class Rate:
         self.window = max(int(burst_seconds * 1e9), self.interval)
 
     def debt(self, cost: int) -> int:
-        """Return the time that ``cost`` calls use up: at most the window, so that they pass sometime."""
+        """Return the nanoseconds that ``cost`` calls use up: at most the window, so that any call can pass."""
         return min(self.interval * cost, self.window)
 
 
 class Limiter:
-    """One limit on many subjects, in this process: ``name`` is what callers are told. ``now`` is in nanoseconds.
+    """One limit on many subjects, in this process. ``name`` is in the error; ``now`` is in nanoseconds.
 
-    Everything is O(1), and the table is bounded. A subject whose arrival time has passed is as good as new, so it is
-    dropped. When ``size`` others came within one window, the one that is quiet for longest is forgotten: whoever can
-    invent so many names gains nothing by it, because each of them had a burst of its own.
+    Everything is O(1), and the table is bounded. A subject whose arrival time has passed has its whole burst again, and
+    is dropped. When more than ``size`` subjects came within one window, the one that was quiet for longest is dropped:
+    a caller that can use so many names gains nothing by it, because each name has a burst of its own.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Limiter:
 
     @property
     def subjects(self) -> int:
-        """How many are remembered."""
+        """The number of subjects in the table."""
         return len(self._arrivals)
 
     def take(self, subject: str, cost: int = 1) -> None:
@@ -67,13 +67,16 @@ class Limiter:
             self._forget(now)
 
     def give_back(self, subject: str, cost: int = 1) -> None:
-        """Undo a ``take`` of ``cost`` that was counted elsewhere. What was forgotten stays so."""
+        """Undo a ``take`` of ``cost``, unless the subject was dropped since."""
         arrival = self._arrivals.get(subject)
         if arrival is not None:
             self._arrivals[subject] = arrival - self.rate.debt(cost)
 
     def take_all(self, costs: Mapping[str, int]) -> None:
-        """Count a call that touches several subjects: all of them or, when one is over its limit, none."""
+        """Count a call for several subjects by their costs: for all, or if one is over its limit, for none.
+
+        Raises RateLimited.
+        """
         now = self._now()
         last = max((self._arrival(subject, cost, now) for subject, cost in costs.items()), default=now)
         excess = last - now - self.rate.window
@@ -98,7 +101,7 @@ class Limiter:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limiters of reads, or of writes: for who calls, and for whose routes. None limits nothing."""
+    """The limiters of reads, or of writes: by identity of the caller, and by tenant of the routes. None: no limit."""
 
     identity: Limiter | None = None
     tenant: Limiter | None = None
@@ -108,7 +111,7 @@ class Limits:
 
     @classmethod
     def make(cls, kind: str, *, identity: float, tenant: float, burst_seconds: float) -> "Limits":
-        """Make them for ``kind``, "reads" or "writes", from rates per second, of which 0 is no limit."""
+        """Make them for ``kind``, "reads" or "writes", from rates per second; 0 is no limit."""
 
         def limiter(scope: str, per_second: float) -> Limiter | None:
             return Limiter(f"{scope}.{kind}", Rate(per_second, burst_seconds)) if per_second else None

@@ -1,7 +1,7 @@
-"""Something that is kept in memory and renewed in the background: keys of an issuer, API keys, a policy.
+"""A value in memory that is reloaded in the background: keys of an issuer, API keys, a policy.
 
-Whoever checks a call reads ``value`` and never waits for a disk, a database or another server. When a renewal fails
-the last good value stays, so an outage of whatever it comes from refuses nobody who was let in before.
+A check of a call reads ``value`` and never waits for a disk, a database or another server. When a reload fails the last
+good value stays, so an outage of its source rejects no caller that was admitted before.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# A renewal out of turn, for a name that is not known, at most so often: a flood of invented names asks no more.
+# Reloads for unknown names are at least so far apart: a flood of invented names causes no more of them.
 LEAST_PAUSE_SECONDS = 5.0
 
 
 class RefreshFailed(Exception):
-    """What is to be loaded cannot be had or makes no sense; the text says why, and holds no secret."""
+    """A value cannot be loaded or is not valid; the text says why, and holds no secret."""
 
 
 class Refreshed(Generic[T]):
@@ -59,7 +59,7 @@ class Refreshed(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What is known. Raises AccessUnavailable before the first successful renewal."""
+        """The last good value. Raises AccessUnavailable before the first successful load."""
         if self._value is None:
             raise AccessUnavailable(self._name)
         return self._value
@@ -69,19 +69,19 @@ class Refreshed(Generic[T]):
 
     @property
     def problem(self) -> str:
-        """Why the last renewal failed; empty if it did not."""
+        """Why the last load failed; empty if it did not."""
         return self._problem
 
     async def renew(self) -> None:
-        """Load once, and keep what was if that fails."""
+        """Load once; if that fails, keep the last good value."""
         async with self._turn:
             await self._renew()
 
     async def renew_for_unknown(self) -> None:
-        """Load because something is named that ``value`` does not have: unless that was done a moment ago.
+        """Load because a call names something that ``value`` does not have, unless that was done a moment ago.
 
-        Who comes while another one's renewal is under way waits for that one. It goes on when who began it goes away:
-        else whoever asks and leaves, again and again, would keep everybody from what is new.
+        Concurrent callers share one load. It goes on when the caller that started it is cancelled: otherwise a caller
+        that cancels again and again would prevent the reload.
         """
         if self._asked is None or self._asked.done():
             self._asked = asyncio.create_task(self._renew_if_due())
@@ -96,7 +96,7 @@ class Refreshed(Generic[T]):
         """Renew until cancelled: every ``interval`` seconds, or every ``least_pause`` while there is no value."""
         while True:
             pause = self._interval if self.has_loaded() else min(self._interval, self._least_pause)
-            # Spread, so that many servers do not ask one in step.
+            # Spread, so that servers do not query one source in step.
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, guards nothing
             await self.renew()
 
@@ -107,7 +107,7 @@ class Refreshed(Generic[T]):
             self._complain(str(error))
             return
         finally:
-            # At the end: else a source that is slower than the pause would be asked without one.
+            # At the end: a source that is slower than the pause gets a pause too.
             self._ended = self._now()
         self._told(True)
         if self._problem:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
+from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.epochs.guarded_store import GuardedStore, WitnessedStream
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.store import ChangeQuery, Clock, Intent, LockedState, MutationScope, RouteQuery
-from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.mutations import Create, Update
 from tests.support.changes import make_change
@@ -197,60 +196,3 @@ async def test_a_stream_is_a_witness(scene: Scene) -> None:
     assert len(await stream.receive(1.0)) == 1
     assert scene.epochs.seen == Clock(OLD, 30)
     await stream.close()
-
-
-@pytest.fixture
-def tokens(scene: Scene) -> RevisionTokens:
-    return RevisionTokens(scene.epochs, scene.store)
-
-
-async def test_a_token_of_this_epoch_counts_and_asks_nobody(scene: Scene, tokens: RevisionTokens) -> None:
-    scene.memory.failure = StoreUnavailable()
-
-    assert await tokens.floor(7, OLD) == 7
-
-
-async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobody(
-    scene: Scene, tokens: RevisionTokens
-) -> None:
-    scene.memory.epoch = NEW
-    await scene.store.clock()
-    scene.memory.failure = StoreUnavailable()
-
-    assert await tokens.floor(7, OLD) == 0
-
-
-async def test_a_token_of_an_epoch_that_has_just_begun_counts(scene: Scene, tokens: RevisionTokens) -> None:
-    scene.memory.epoch = NEW
-
-    assert await tokens.floor(7, NEW) == 7
-    assert scene.epochs.epoch == NEW
-
-
-async def test_a_token_of_an_epoch_that_nobody_knows_counts_for_nothing(tokens: RevisionTokens) -> None:
-    assert await tokens.floor(7, "never-heard-of") == 0
-
-
-async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_over(
-    scene: Scene, tokens: RevisionTokens
-) -> None:
-    scene.memory.failure = StoreUnavailable()
-
-    with pytest.raises(StoreUnavailable):
-        await tokens.floor(7, NEW)
-
-
-async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene, tokens: RevisionTokens) -> None:
-    asked = 0
-    clock = scene.memory.clock
-
-    async def counted() -> Clock:
-        nonlocal asked
-        asked += 1
-        return await clock()
-
-    scene.memory.clock = counted  # type: ignore[method-assign] # counts
-
-    await asyncio.gather(*(tokens.floor(7, f"epoch-{number}") for number in range(1000)))
-
-    assert asked == 1

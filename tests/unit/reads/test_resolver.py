@@ -253,7 +253,7 @@ async def test_without_min_revision_the_older_entry_is_still_answered(world: Wor
     assert await world.resolve() == Answer(snapshot, Source.LOCAL)
 
 
-async def test_a_flight_that_is_too_old_for_one_is_flown_again_for_that_one(world: World) -> None:
+async def test_a_load_that_is_too_old_for_one_waiter_is_repeated_for_it(world: World) -> None:
     """Two share a load; while it is under way, one of them has seen a newer revision elsewhere."""
     world.store.put(K1)
     world.store.after_read.close()
@@ -306,7 +306,7 @@ async def test_a_min_revision_that_is_not_reached_within_patience_is_an_error_th
     assert len(world.store.loads) < 15  # with pauses that grow
 
 
-# One flight per key, bounds
+# One load per key, bounds
 
 
 async def test_a_thousand_concurrent_misses_of_one_key_are_one_load(world: World) -> None:
@@ -354,7 +354,7 @@ async def test_after_shedding_the_same_keys_are_answered() -> None:
         assert isinstance(await world.resolve(key), Answer)
 
 
-async def test_a_finished_flight_leaves_nothing_behind(world: World) -> None:
+async def test_a_finished_load_leaves_nothing_behind(world: World) -> None:
     await world.resolver.resolve_many(keys(10))
     world.store.failure = StoreUnavailable()
     world.drop_local()
@@ -406,14 +406,14 @@ async def test_what_was_written_is_never_replaced_by_a_load_that_began_before(wo
 async def test_a_load_that_began_before_a_write_is_not_taken_over_even_when_the_written_entry_was_evicted(
     world: World, ask: Late
 ) -> None:
-    """Nothing is left in the local cache to fence it off: the lease must."""
+    """Nothing is left in the local cache to fence it off: the reservation must."""
     written = await load_late(world, ask, evict=True)
     assert world.held() is None
     assert await world.resolve() == Answer(written, Source.POSTGRES)
 
 
 @late
-async def test_without_the_lease_the_late_load_would_be_taken_over(world: World, ask: Late) -> None:
+async def test_without_reservations_the_late_load_would_be_taken_over(world: World, ask: Late) -> None:
     """The race of the test before, with its remedy off."""
 
     def apply_local_write(snapshots: Sequence[Snapshot]) -> None:
@@ -427,7 +427,7 @@ async def test_without_the_lease_the_late_load_would_be_taken_over(world: World,
     assert held.as_of == 1
 
 
-async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_it(world: World) -> None:
+async def test_who_asks_after_a_write_does_not_join_a_load_that_began_before_it(world: World) -> None:
     world.cache.down = True
     world.store.put(K1)
     world.store.after_read.close()
@@ -444,7 +444,7 @@ async def test_who_asks_after_a_write_does_not_join_a_flight_that_began_before_i
     assert world.held() == written
 
 
-async def test_what_was_learnt_is_answered_at_once_from_the_local_cache(world: World) -> None:
+async def test_what_was_written_is_answered_at_once_from_the_local_cache(world: World) -> None:
     written = Snapshot(K1, world.store.put(K1), 1)
     world.resolver.apply_local_write([written, Snapshot(K2, None, 1)])
     assert await world.resolve(K1) == Answer(written, Source.LOCAL)
@@ -547,13 +547,13 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(world: World
     world.store.failure = StoreUnavailable()
     asking = asyncio.create_task(world.resolve())
     await world.store.before_read.arrivals()
-    flights = list(world.resolver._tasks)
-    assert flights
+    tasks = list(world.resolver._tasks)
+    assert tasks
     asking.cancel()
     await asyncio.wait([asking])
     world.store.before_read.open()
-    await asyncio.wait(flights)
-    del asking, flights
+    await asyncio.wait(tasks)
+    del asking, tasks
     await asyncio.sleep(0)
     assert noise == []
 
@@ -676,7 +676,7 @@ def impatient(world: World) -> Resolver:
     return world.another(patience=0)
 
 
-async def test_a_flight_older_than_a_local_entry_may_be_is_not_joined_but_waited_for(world: World) -> None:
+async def test_a_load_older_than_a_local_entry_may_be_is_not_joined_but_waited_for(world: World) -> None:
     """Another process may have written, and answered, since it read."""
     world.store.put(K1)
     world.store.after_read.close()
