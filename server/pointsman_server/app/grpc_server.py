@@ -13,6 +13,7 @@ from pointsman_server.config import rules
 from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port, is_loopback
+from pointsman_server.ports.quota import SharedQuota
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE
@@ -70,14 +71,14 @@ class GrpcServer:
         self._settings = settings
         self._servicer = servicer
         self._near = near
-        self._gate = access
+        self._access = access
         self._health = health
         self._metrics = metrics
         self._fair_share = fair_share
         self._server: Any = None
         self._stack = AsyncExitStack()
         self.counters = FastPathCounters(metrics, SERVICE)
-        self.transport = _choose_transport(settings)
+        self.transport = choose_transport(settings)
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
@@ -87,7 +88,7 @@ class GrpcServer:
         add_RouteServiceServicer_to_server(self._servicer, server)
         self._health.register(server)
         Reflection().register(server)
-        self._say_if_insecure()
+        report_insecurity(self._settings, self._metrics)
         self.port = self._bind(server)
         await server.start()
 
@@ -100,10 +101,10 @@ class GrpcServer:
         await self._stack.aclose()
 
     def _make_server(self) -> Any:
-        settings, access = self._settings, self._gate
+        settings, access = self._settings, self._access
         pushback = transport.sends_pushback(self.transport)
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
-        throttling = self._make_throttling()
+        throttling = make_throttling(settings, self._make_quota(), self._metrics.limited)
         fast_path = self._make_fast_path(throttling, pushback=pushback)
         bulk = Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share)
         order = stages(
@@ -126,14 +127,14 @@ class GrpcServer:
             Interceptor(order, methods),
             transport.CallLimits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
             share_port=settings.workers > 1,
-            connections=_connections(settings),
+            connections=connection_limits(settings),
             fast_path=fast_path,
         )
 
     def _make_fast_path(self, throttling: Throttling | None, *, pushback: bool) -> FastPath:
         settings, near = self._settings, self._near
         limits = throttling.reads if throttling else Limits()
-        guards = Guards(self.admission, self._gate.authenticator, self._gate.permissions, limits)
+        guards = Guards(self.admission, self._access.authenticator, self._access.permissions, limits)
         ends = CallEnds(self.counters, AccessLog(settings.access_log_sample), pushback=pushback)
         return FastPath(near.cache, near.resolver, guards, ends, epoch=near.epoch, deadline=settings.deadline_seconds)
 
@@ -150,24 +151,6 @@ class GrpcServer:
         except (RuntimeError, OSError) as error:
             raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
 
-    def _say_if_insecure(self) -> None:
-        for what, is_so in rules.insecure(self._settings).items():
-            self._metrics.insecure.labels(what).set(is_so)
-            if is_so:
-                allowed_by = variable(f"allow_{what}")
-                log.warning("listening beyond loopback, insecurely", what=what, allowed_by=allowed_by)
-
-    def _make_throttling(self) -> Throttling | None:
-        settings = self._settings
-        burst = settings.rate_burst_seconds
-        identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
-        reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)
-        identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
-        writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
-        if not reads and not writes:
-            return None
-        return Throttling(reads, writes, self._make_quota(), self._metrics.limited)
-
     def _make_quota(self) -> RedisQuota | None:
         settings = self._settings
         if not settings.rate_shared_writes:
@@ -182,7 +165,27 @@ class GrpcServer:
         return quota
 
 
-def _choose_transport(settings: Settings) -> transport.Transport:
+def report_insecurity(settings: Settings, metrics: Metrics) -> None:
+    """Say in the metrics, and warn in the log, of each way in which gRPC is insecure beyond this machine."""
+    for what, is_so in rules.insecure(settings).items():
+        metrics.insecure.labels(what).set(is_so)
+        if is_so:
+            allowed_by = variable(f"allow_{what}")
+            log.warning("listening beyond loopback, insecurely", what=what, allowed_by=allowed_by)
+
+
+def make_throttling(settings: Settings, quota: SharedQuota | None, limited: Callable[[str], None]) -> Throttling | None:
+    """Make the limits of the settings' rates; None without any, so that calls pass no stage for nothing."""
+    burst = settings.rate_burst_seconds
+    identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
+    reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)
+    identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
+    writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
+    return Throttling(reads, writes, quota, limited) if reads or writes else None
+
+
+def choose_transport(settings: Settings) -> transport.Transport:
+    """Pick the transport that can do what the settings ask for. Raises TransportUnavailable."""
     lifetimes = bool(settings.connection_idle_seconds or settings.connection_age_seconds)
     exposed = not is_loopback(host_and_port(settings.listen)[0])
     chosen = transport.choose(
@@ -193,8 +196,11 @@ def _choose_transport(settings: Settings) -> transport.Transport:
     return chosen
 
 
-def _connections(settings: Settings) -> transport.Connections:
-    # A client certificate is looked at when a connection begins, so none may last for ever.
+def connection_limits(settings: Settings) -> transport.Connections:
+    """Say how long connections live, and how they are pinged.
+
+    Client certificates bound the age: one is checked when a connection begins, and may be revoked later.
+    """
     ages = [settings.connection_age_seconds, tls.CONNECTION_SECONDS if settings.tls_client_ca_file else 0]
     return transport.Connections(
         keepalive=settings.keepalive_seconds,

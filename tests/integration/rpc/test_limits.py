@@ -216,7 +216,3 @@ def test_thousands_of_calls_that_wait_for_python_are_all_answered_by_us(grpc_ser
         assert crowd.until(lambda: all(crowd.ended(stream) for stream in streams), patience=60)
 
     assert {crowd.status(stream) for stream in streams} == {grpc.StatusCode.NOT_FOUND.value[0]}
-
-
-def test_without_a_rate_there_is_no_stage(grpc_server):
-    assert grpc_server.app.grpc_server._make_throttling() is None
