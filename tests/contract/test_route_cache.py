@@ -557,12 +557,19 @@ garbage = pytest.mark.parametrize(
 )
 
 
+async def spoil(redis: Redis, fields: dict[str, bytes]) -> None:
+    name = f"pointsman:no-epoch:{K1}"
+    await redis.hset(name, mapping=fields)  # type: ignore[arg-type]
+    # As all of ours expire: another one is never read.
+    await redis.expire(name, 100)
+
+
 @garbage
 async def test_garbage_in_redis_is_a_miss_for_its_key_alone(
     cache: RedisCache, redis: Redis, fields: dict[str, bytes]
 ) -> None:
     await settle(cache, at(5, K2))
-    await redis.hset(f"pointsman:no-epoch:{K1}", mapping=fields)  # type: ignore[arg-type]
+    await spoil(redis, fields)
     first, second = await cache.get([K1, K2], "reader")
     assert first.snapshot is None
     assert second == hit(at(5, K2))
@@ -573,7 +580,7 @@ async def test_garbage_in_redis_is_a_miss_for_its_key_alone(
 async def test_garbage_in_redis_is_never_answered_after_a_write_and_goes(
     cache: RedisCache, redis: Redis, fields: dict[str, bytes], write: Writing
 ) -> None:
-    await redis.hset(f"pointsman:no-epoch:{K1}", mapping=fields)  # type: ignore[arg-type]
+    await spoil(redis, fields)
     await write(cache, at(6))
     (found,) = await cache.get([K1], "reader")
     if found.snapshot is None:
@@ -920,7 +927,7 @@ async def test_a_connection_that_was_lost_meanwhile_is_made_anew_without_a_miss(
     assert await cache.get([K1], "reader") == [hit(at(5))]
     await wire.cut()
     await wire.mend()
-    (kept,) = cache._lane._idle
+    (kept,) = cache._connections._idle
     async with asyncio.timeout(30):
         await kept._reader.read()  # its end
     assert await cache.get([K1], "reader") == [hit(at(5))]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.support.processes import run
+from tests.support.redis_server import running_redis
 
 
 def test_help_names_every_command():
@@ -69,6 +70,25 @@ def test_check_shows_settings_and_dependencies_without_secrets(database_url, red
         assert re.search(rf"up\s+{name}: ok", done.stdout)
     assert "canary" not in masked.stdout + masked.stderr
     assert "***" in masked.stdout
+
+
+def test_check_says_what_is_wrong_with_a_redis_that_answers(database_url, tmp_path):
+    for name in ("cluster", "rights"):
+        (tmp_path / name).mkdir()
+    with (
+        running_redis(tmp_path / "cluster", "--cluster-enabled", "yes") as cluster,
+        running_redis(tmp_path / "rights") as server,
+    ):
+        server.run("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-@scripting")
+        urls = {
+            cluster.url: "is Redis Cluster, which is not supported",
+            server.url_of("app", "secret"): "does not let the user of REDIS_URL run scripts",
+        }
+        for url, words in urls.items():
+            settings = {"REDIS_URL": url, "POINTSMAN_ROLES": "api", "COLUMNS": "200"}
+            done = run("pointsman-server", "check", DATABASE_URL=database_url, **settings)
+            assert done.returncode == 1
+            assert words in " ".join(done.stdout.split())
 
 
 def test_check_names_what_is_down(database_url):

@@ -143,7 +143,11 @@ async def test_while_the_epoch_is_unknown_everything_misses_and_nothing_is_kept(
     await nobody.cache.close()
     assert await new.get() == Lookup(at(12))
     async with Redis.from_url(redis_url) as redis:
-        assert sorted(await redis.keys()) == [f"pointsman:{NEW[:8]}:{KEY}".encode(), b"pointsman:clock"]
+        assert sorted(await redis.keys()) == [
+            f"pointsman:{NEW[:8]}:{KEY}".encode(),
+            b"pointsman:clock",
+            b"pointsman:health:a",
+        ]
 
 
 async def test_redis_tells_every_writer_and_every_check_the_highest_revision(old: Process, redis_url: str) -> None:

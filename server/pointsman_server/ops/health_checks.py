@@ -120,7 +120,7 @@ class HealthChecks:
         try:
             await self._engines.cache.ping()
         except CacheUnavailable as error:
-            raise DependencyDown(f"Redis at {self._engines.cache.address} does not answer") from error
+            raise DependencyDown(str(error)) from error
 
     async def _kafka(self) -> None:
         try:

@@ -10,10 +10,10 @@ from pointsman_server.ports.store import Clock
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What a cache knows of a key.
+    """The result of looking up one key.
 
-    ``snapshot``: a hit, and ``encoded`` its route as protobuf, if the cache keeps it as that. Otherwise a miss; then
-    ``leased`` says whether the asker alone may ``fill`` it.
+    A hit has a ``snapshot``, and ``encoded``, its route as protobuf, if the cache stores that. Otherwise a miss; then
+    ``leased`` says whether the caller alone may ``fill`` it.
     """
 
     snapshot: Snapshot | None = None
@@ -22,51 +22,52 @@ class Lookup:
 
 
 class RouteCache(Protocol):
-    """The cache that servers share. For every key it obeys:
+    """The cache that servers share. For every key it guarantees:
 
-    - **fence**: a value is only ever replaced by one with a higher ``as_of``;
-    - **lease**: an absent value is filled only by the holder of the key's lease, and any write, eviction or
-      restart ends the lease: a load that began before them cannot be filled in after them;
-    - **mark**: from before the commit of a write until after it, a key is neither answered nor filled.
+    - **fence**: a value is only replaced by one with a higher ``as_of``;
+    - **lease**: an absent value is filled only by the owner of the key's lease, and any write, eviction or restart
+      ends the lease: a load that began before them cannot be filled in after them;
+    - **mark**: from before the commit of a write until after it, a key is neither answered nor filled;
+    - **bound**: no value is answered later than its time to live after it was stored.
 
-    It may forget anything at any time. Unless said otherwise nothing here raises: a cache that cannot be reached
-    in its time budget misses without a lease, and drops what it is told.
+    It may forget anything at any time. Unless a method says otherwise it raises nothing: a cache that cannot be
+    reached in time, or that refuses writes, misses without a lease and ignores what it is sent.
     """
 
     async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
-        """Look up every key, in order; misses are leased to ``owner`` where they can be."""
+        """Look up every key, in order; misses are leased to ``owner`` if they can be."""
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """Store what was loaded under the leases of ``owner``."""
 
     async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
-        """Announce a write, before its commit. Marks expire by themselves if the writer dies."""
+        """Announce a write, before its commit. Marks expire if the writer dies."""
 
     async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        """Store what was written, after its commit, and take back the marks of ``owner``.
+        """Store what was written, after its commit, and remove the marks of ``owner``.
 
-        A mark that is gone means that the cache lost data in between: then the key is dropped instead.
+        If a mark is gone the cache lost data in between: then the key is dropped instead.
         """
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
-        """Make sure that nothing older than each snapshot is answered. Never brings back an absent key.
+        """Make sure that nothing older than each snapshot is answered. Never adds an absent key.
 
-        Raises CacheUnavailable when that cannot be assured now.
+        Raises CacheUnavailable if that cannot be ensured now.
         """
 
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
-        """Announce a large write, before its commit: as ``mark``, but only keys that are held, or leased."""
+        """Announce a large write, before its commit: as ``mark``, but only keys that are cached or leased."""
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
-        """Forget each key, its lease too, unless it is held as of its revision or later; take back the marks.
+        """Drop each key and its lease, unless it is cached as of its revision or later; remove the marks of ``owner``.
 
-        It comes after the commit. A load that began before it cannot be filled in any more, marked or not. ``clock``
-        is where the store was at the commit.
+        Called after the commit. A load that began before it cannot be filled in any more, marked or not. ``clock`` is
+        that of the store at the commit.
         """
 
     async def ping(self) -> None:
-        """Raise CacheUnavailable unless the cache answers."""
+        """Raise CacheUnavailable, which says why, unless the cache takes reads and writes."""
 
 
 class CacheUnavailable(Exception):
-    """The shared cache cannot be reached, or does not answer in time."""
+    """The shared cache cannot be reached, does not answer in time, or refuses; the text says which."""

@@ -7,9 +7,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """What one call takes of the limit ``limit`` of ``subject``: ``debt`` of at most ``window``, in nanoseconds.
+    """One call's use of the limit ``limit`` of ``subject``: ``debt`` of at most ``window``, in nanoseconds.
 
-    ``limiting.Rate`` has both, and what they mean.
+    ``runtime.rate_limiter.Rate`` defines both.
     """
 
     limit: str
@@ -19,11 +19,11 @@ class Taking:
 
 
 class SharedQuota(Protocol):
-    """The rates that servers keep together. For every limit of every subject it obeys the law of ``limiting``:
+    """Rate limits that servers share. For every limit of every subject it follows ``runtime.rate_limiter``:
 
-    - one clock, of the quota itself, and one count for everybody who asks: never more than a window of debt at once;
+    - one clock, that of the quota, and one count for all servers: never more than a window of debt at once;
     - a call takes from all of its limits, or from none;
-    - a debt that time has paid is forgotten, and the quota may forget more: at worst a subject begins anew.
+    - a debt is forgotten once time has paid it; the quota may lose more, and then a subject starts at zero.
     """
 
     async def take(self, takings: Sequence[Taking]) -> None:
@@ -31,4 +31,4 @@ class SharedQuota(Protocol):
 
 
 class QuotaUnavailable(Exception):
-    """The quota cannot be asked, or does not answer in time: nobody knows whether it took."""
+    """The quota cannot be reached, or does not answer in time: whether it took is unknown."""

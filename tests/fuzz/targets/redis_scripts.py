@@ -33,7 +33,7 @@ GOOD = make_change(3).after
 assert GOOD is not None
 GOOD_VALUE = route_to_message(GOOD).SerializeToString()
 VALUES = st.one_of(st.just(b""), st.just(GOOD_VALUE), st.binary(max_size=40))
-TOKENS = st.one_of(st.sampled_from((b"t", b"u", b"")), st.binary(max_size=6))
+OWNERS = st.one_of(st.sampled_from((b"t", b"u", b"")), st.binary(max_size=6))
 KEYS = st.one_of(st.just(OURS), st.just(OURS), st.just(b"k\0\r\n*1 {x}"), st.binary(min_size=1, max_size=9))
 GARBAGE = st.one_of(
     st.binary(max_size=24),
@@ -42,14 +42,15 @@ GARBAGE = st.one_of(
 FIELDS = st.one_of(st.sampled_from((b"r", b"v", b"l", b"p:", b"p:t", b"p")), st.binary(max_size=4))
 CLOCK_FIELDS = st.sampled_from((b"epoch", EPOCH.encode(), b""))
 STEPS = st.one_of(
-    st.tuples(st.just("get"), TOKENS),
-    st.tuples(st.just("fill"), TOKENS, REVISIONS, VALUES),
-    st.tuples(st.just("mark"), TOKENS),
-    st.tuples(st.just("settle"), TOKENS, REVISIONS, VALUES),
+    st.tuples(st.just("get"), OWNERS),
+    st.tuples(st.just("fill"), OWNERS, REVISIONS, VALUES),
+    st.tuples(st.just("mark"), OWNERS),
+    st.tuples(st.just("settle"), OWNERS, REVISIONS, VALUES),
     st.tuples(st.just("consume"), REVISIONS, VALUES),
-    st.tuples(st.just("tick"), REVISIONS),
+    st.tuples(st.just("publish_clock"), REVISIONS),
     st.tuples(st.just("spoil"), FIELDS, GARBAGE),
     st.tuples(st.just("spoil_clock"), CLOCK_FIELDS, GARBAGE),
+    st.tuples(st.just("persist")),
     st.tuples(st.just("retype"), st.sampled_from(("string", "list", "set", "zset", "stream"))),
     st.tuples(st.just("retype_clock"), st.sampled_from(("string", "list"))),
 )
@@ -66,9 +67,13 @@ def is_revision(value: bytes | None) -> bool:
 
 @dataclass(slots=True)
 class Model:
-    """One entry and the clock, as the scripts must leave them. None: of a type that is not ours."""
+    """One entry and the clock, as the scripts must leave them. None: of a type that is not ours.
+
+    ``expires``: whether the entry has a time to live, as all of ours have.
+    """
 
     entry: dict[bytes, bytes] | None = field(default_factory=dict)
+    expires: bool = True
     clock: dict[bytes, bytes] | None = field(default_factory=dict)
 
     def value(self) -> tuple[bytes, bytes] | None:
@@ -81,9 +86,9 @@ class Model:
         return any(name.startswith(b"p:") for name in self.entry or {})
 
     def cleared(self) -> dict[bytes, bytes]:
-        """Return the entry; one of another type is gone once a script has touched it."""
-        if self.entry is None:
-            self.entry = {}
+        """Return the entry; one of another type, or that never expires, is gone once a script has read it."""
+        if self.entry is None or not self.expires:
+            self.entry, self.expires = {}, True
         return self.entry
 
     def store(self, revision: bytes, value: bytes) -> None:
@@ -111,6 +116,7 @@ class Model:
             entry.pop(b"l", None)
 
     def mark(self, owner: bytes) -> bytes:
+        self.expires = True
         entry = self.cleared()
         entry.pop(b"l", None)
         entry[b"p:" + owner] = b""
@@ -119,8 +125,9 @@ class Model:
 
     def settle(self, owner: bytes, revision: int, value: bytes) -> None:
         self.publish_clock(revision)
-        entry, new = self.cleared(), padded(revision)
-        own = entry.pop(b"p:" + owner, None) is not None
+        new = padded(revision)
+        own = (self.entry or {}).pop(b"p:" + owner, None) is not None
+        entry = self.cleared()
         held = self.value()
         if held and held[0] >= new:
             return
@@ -164,7 +171,7 @@ class Rig:
         self._cache = RedisCache(
             url, timeout=10, epoch=lambda: EPOCH, witness=lambda *told: self._told.append(told), failed=self._failed
         )
-        names = ("GET", "FILL", "MARK", "SETTLE", "CONSUME", "TICK")
+        names = ("GET", "FILL", "MARK", "SETTLE", "CONSUME", "PUBLISH_CLOCK")
         self._scripts = {name.lower(): self._redis.register_script(getattr(scripts, name)) for name in names}
 
     def close(self) -> None:
@@ -202,7 +209,7 @@ class Rig:
 
     def _run(self, key: bytes, name: str, arguments: tuple[Any, ...]) -> Any:
         clock: list[Any] = [CLOCK, EPOCH]
-        if name == "tick":
+        if name == "publish_clock":
             return self._scripts[name](args=[*clock, padded(arguments[0])])
         if name in ("get", "mark"):
             given = [arguments[0], TTL, *clock]
@@ -217,7 +224,14 @@ class Rig:
     def _spoil(self, key: bytes, model: Model, name: bytes, garbage: bytes) -> None:
         if model.entry is not None:
             self._redis.hset(key, name, garbage)
+            if not model.entry:
+                self._redis.pexpire(key, TTL)
+                model.expires = True
             model.entry[name] = garbage
+
+    def _persist(self, key: bytes, model: Model) -> None:
+        self._redis.persist(key)
+        model.expires = not model.entry
 
     def _spoil_clock(self, _key: bytes, model: Model, name: bytes, garbage: bytes) -> None:
         if model.clock is not None:

@@ -1,1 +1,1 @@
-"""Redis: the shared cache and the shared quota."""
+"""The shared cache and the shared quota."""

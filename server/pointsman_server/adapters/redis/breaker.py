@@ -1,4 +1,4 @@
-"""Stop asking what does not answer."""
+"""A circuit breaker."""
 
 import time
 from collections.abc import Callable
@@ -19,11 +19,10 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether attempts are being held back."""
         return self._failures >= self._threshold
 
     def allows(self) -> bool:
-        """Say whether to try now; when open, a yes is the one attempt of this pause."""
+        """Say whether to try now; when open, True is returned once per pause."""
         if not self.is_open:
             return True
         if self._now() < self._next_attempt:
@@ -32,10 +31,8 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Close."""
         self._failures = 0
 
     def failed(self) -> None:
-        """Count one failure."""
         self._failures += 1
         self._next_attempt = self._now() + self._pause

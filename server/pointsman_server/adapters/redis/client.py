@@ -1,4 +1,4 @@
-"""How we connect to Redis, wherever we do."""
+"""The redis-py client, configured as all of ours are."""
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -6,7 +6,7 @@ from redis.backoff import NoBackoff
 
 
 def connect(url: str, timeout: float) -> Redis:
-    """Make a client that tries once: ``timeout`` in seconds is for a new connection, callers bound whole operations."""
+    """Make a client that never retries. ``timeout``: seconds to connect in; callers bound whole operations."""
     return Redis(
         connection_pool=ConnectionPool.from_url(
             url,

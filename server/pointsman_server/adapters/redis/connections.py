@@ -1,8 +1,8 @@
-"""A short way to Redis for scripts, which are all that the cache asks of it.
+"""Connections for scripts, which are all that the cache sends to Redis.
 
-For each command redis-py takes a connection out of its pool and puts it back, packs the arguments in Python, and tells
-its observers: several times what sending and reading take. Here connections are kept, and packed for by hiredis.
-Everything else is redis-py's: addresses, TLS, credentials, reconnecting, errors.
+For each command redis-py takes a connection out of its pool and puts it back, packs the arguments in Python, and calls
+its observers, which takes several times as long as sending and reading. Here connections are kept, and hiredis packs.
+redis-py does the rest: addresses, TLS, credentials, reconnecting, errors.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from redis.exceptions import NoScriptError, ResponseError
 
 
 class ScriptConnections:
-    """Runs scripts, each time on a connection that nobody else uses meanwhile."""
+    """Runs scripts, each on a connection that no other call uses at the same time."""
 
     def __init__(self, redis: Redis) -> None:
         self._pool: Any = redis.connection_pool  # untyped in parts
         self._idle: list[Any] = []
 
     async def run(self, script: AsyncScript, args: Sequence[str | bytes | int], keys: Sequence[str] = ()) -> Any:
-        """Run a script. Raises RedisError and OSError; whoever gives up leaves no reply to others."""
+        """Run a script, return its reply. A cancelled call leaves no reply behind. Raises RedisError and OSError."""
         command = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *args))  # type: ignore[arg-type]  # its stub lacks tuples of mixed types
         try:
-            return await self._ask(command)
+            return await self._request(command)
         except NoScriptError:
-            # Redis was restarted. This tells it the script.
+            # Redis was restarted: this sends the script itself.
             return await script(keys=keys, args=args)
 
     async def close(self) -> None:
@@ -37,30 +37,30 @@ class ScriptConnections:
             await connection.disconnect()
             await self._pool.release(connection)
 
-    async def _ask(self, command: bytes) -> Any:
-        connection = await self._take()
+    async def _request(self, command: bytes) -> Any:
+        connection = await self._acquire()
         try:
             await connection.send_packed_command(command, check_health=False)
             reply = await connection.read_response()
         except ResponseError:
-            # It was read to its end.
+            # A complete reply: the connection can be used again.
             self._idle.append(connection)
             raise
         except BaseException:
-            # Its reply may still come, and must not be taken for the next one.
+            # The reply may still arrive, and must not be taken for the next one.
             await connection.disconnect(nowait=True)
             self._idle.append(connection)
             raise
         self._idle.append(connection)
         return reply
 
-    async def _take(self) -> Any:
-        """Take the connection that was used last, connected anew if it was lost meanwhile."""
+    async def _acquire(self) -> Any:
+        """Take the connection that was used last, and reconnect it if it was lost meanwhile."""
         if not self._idle:
             return await self._pool.get_connection()
         connection = self._idle.pop()
         try:
-            # What can be read before anything was asked is its end, or nothing that we want.
+            # Readable before a request: its end, or a reply that nobody waits for.
             if connection.is_connected and await connection.can_read():
                 await connection.disconnect()
             await connection.connect()

@@ -10,10 +10,10 @@ from pointsman_server.adapters.redis.client import connect
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 
-# Whole microseconds: today they are 2^51, so that Lua's doubles hold them exactly until the year 2255.
+# In microseconds, which Lua's doubles hold exactly until the year 2255.
 #
-# KEYS: one for each limit. ARGV: for each its debt and its window. Returns the longest wait and whose it is; a wait of
-# 0 has taken from all. A key expires when its debt is paid.
+# KEYS: one per limit. ARGV: the debt and the window of each. Returns the longest wait and the number of its limit; a
+# wait of 0 has taken from all. A key expires when its debt is paid.
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -36,9 +36,9 @@ return {longest, whose}
 
 
 class RedisQuota:
-    """Keys are ``<prefix>:quota:<limit>:<subject>``. Gives up after ``timeout`` seconds, and at once while it is out.
+    """Keys are ``<prefix>:quota:<limit>:<subject>``. Fails after ``timeout`` seconds; at once if the breaker is open.
 
-    Redis is one primary here, as for the cache: a script touches several keys.
+    Not for Redis Cluster: a script uses several keys.
     """
 
     def __init__(
@@ -58,18 +58,16 @@ class RedisQuota:
         self._failed = failed
 
     async def take(self, takings: Sequence[Taking]) -> None:
-        """See SharedQuota.take."""
         if not takings:
             return
-        wait, whose = await self._ask(takings)
+        wait, whose = await self._run(takings)
         if wait:
             raise RateLimited(takings[whose - 1].limit, wait / 1e6)
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._redis.aclose()
 
-    async def _ask(self, takings: Sequence[Taking]) -> tuple[int, int]:
+    async def _run(self, takings: Sequence[Taking]) -> tuple[int, int]:
         if not self._breaker.allows():
             raise QuotaUnavailable
         keys = [f"{self._prefix}:quota:{taking.limit}:{taking.subject}" for taking in takings]
