@@ -40,6 +40,11 @@ tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m tests.support.pgbouncer
 
+.PHONY: check
+check: setup ## Lint, then run the unit tests and the contracts on fakes, in under a minute: before every commit.
+	@$(MAKE) -s lint-code $(if $(shell git status --porcelain protos clients/python/pointsman/v1),lint-protos lint-stubs)
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m 'not engines' tests/unit tests/contract $(ARGS)
+
 .PHONY: test
 test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tests/unit -x'.
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
@@ -76,11 +81,14 @@ faults-long: tools ## The same for 1,000,000 operations, 100 injections and 35 m
 
 .PHONY: lint
 lint: setup .cache/protoc/.ready ## Check style, types, layers, protos, stubs, documents and pins.
+	@$(MAKE) -s lint-code lint-protos lint-stubs lint-docs lint-pins
+
+.PHONY: lint-code
+lint-code: setup
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -1
-	@$(MAKE) -s lint-protos lint-stubs lint-docs lint-pins
 
 .PHONY: lint-protos
 lint-protos: image

@@ -16,6 +16,23 @@ if TYPE_CHECKING:
 FUZZED = "fuzz_inputs"
 
 
+ENGINE_FOLDERS = ("tests/integration", "tests/e2e", "tests/races")
+# Fixtures, and the parameters of contracts, that mean an embedded engine.
+ENGINES = {"engines", "template_database", "database_url", "redis_url", "postgres", "redis"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Java or the engines; tests that need what Go builds are marked where they are."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        needs = {*getattr(item, "fixturenames", ()), *(map(str, call.params.values()) if call else ())}
+        if "kafka_broker" in needs:
+            item.add_marker("java")
+        if needs & ENGINES or item.nodeid.startswith(ENGINE_FOLDERS):
+            item.add_marker("engines")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many inputs the fuzz targets ran, in all processes together."""
     reports = [report for found in terminalreporter.stats.values() for report in found]

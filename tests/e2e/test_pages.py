@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,13 @@ def slug(section: tuple[str, str]) -> str:
     return re.sub(r"\W+", "-", " ".join(section)).lower()
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=slug)
+def marked(section: tuple[str, str]) -> Any:
+    text = "\n".join(block.text for block in SECTIONS[section] if block.language == "console")
+    built = re.search(r"\b(grpcurl|grpc-health-probe)\b", text)
+    return pytest.param(section, id=slug(section), marks=[pytest.mark.go] if built else [])
+
+
+@pytest.mark.parametrize("section", [marked(section) for section in SECTIONS])
 def test_what_the_page_shows_happens(section: tuple[str, str], dev: ServerProcess, tmp_path: Path) -> None:
     reader = Reader(dev, tmp_path)
     for block in SECTIONS[section]:

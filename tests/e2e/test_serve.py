@@ -162,6 +162,7 @@ def blocked(url: str) -> bool:
     return bool(row and row[0])
 
 
+@pytest.mark.go
 def test_health_says_not_serving_while_draining(environ):
     probe = require("grpc-health-probe", tool("grpc-health-probe"), "go install builds it: make tools")
     with serve(**environ) as (process, address, http), Client(address, timeout=20) as client:
@@ -278,6 +279,7 @@ def test_roles_decide_what_a_process_does(environ):
             assert eventually(lambda: audited(environ) == [revision]), worker.errors
 
 
+@pytest.mark.go
 def test_grpcurl_and_the_health_probe_call_it(environ):
     grpcurl = require("grpcurl", tool("grpcurl"), "go install builds it: make tools")
     probe = require("grpc-health-probe", tool("grpc-health-probe"), "go install builds it: make tools")

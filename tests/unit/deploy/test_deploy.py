@@ -14,7 +14,7 @@ from pointsman_server.config.rules import SettingsError, insecure, require, requ
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 # Continued lines joined, comments left out: one instruction per line.
 INSTRUCTIONS = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE)).splitlines()
