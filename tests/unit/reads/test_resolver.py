@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import (
     Overloaded,
     PointsmanError,
@@ -15,8 +16,10 @@ from pointsman_server.domain.errors import (
     StoreUnavailable,
 )
 from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.ports.cache import Lookup
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.local_lookup import MAX_AGE_SECONDS, LocalLookup
 from pointsman_server.reads.resolver import Bounds, Resolver
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
@@ -70,6 +73,14 @@ class World:
     def drop_local(self) -> None:
         """As when other keys crowded out what is held; what is known of changes stays."""
         self.local.drop()
+
+    def drop_changes(self) -> None:
+        """As when other keys crowded out what is held, and other changes what is known of them."""
+        self.local.start_over(0)
+
+    def lookup(self, *keys: RouteKey, min_revision: int = 0) -> LocalLookup:
+        """Look up as the fast path does before it declines a call."""
+        return LocalLookup(min_revision, self.now(), [self.local.find(key_to_bytes(key), min_revision) for key in keys])
 
     async def shared(self, key: RouteKey = K1) -> Snapshot | None:
         entry = self.cache.entries.get(key)
@@ -390,7 +401,7 @@ async def load_late(world: World, ask: Late, *, evict: bool) -> Snapshot:
     written = Snapshot(K1, world.store.put(K1, NEW), 2)
     world.resolver.apply_local_write([written])
     if evict:
-        world.drop_local()
+        world.drop_changes()
     world.store.after_read.open()
     await asking
     return written
@@ -695,3 +706,277 @@ async def test_a_load_older_than_a_local_entry_may_be_is_not_joined_but_waited_f
     assert (await first).route().url != NEW
     world.drop_local()
     assert (await second).route().url == NEW
+
+
+# What a caller has already looked up
+
+
+async def test_a_lookup_of_the_caller_is_used_and_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Answer(Snapshot(K1, world.store.put(K1), 1), Source.LOCAL)
+    await world.resolver.resolve_many([K1, K2])
+    lookup, one, none = world.lookup(K1, K2, K3), world.lookup(K1), world.lookup(K3)
+    world.observed.counts.clear()
+    looks: list[bytes] = []
+    monkeypatch.setattr(world.local, "find", lambda encoded, _min_revision=0: looks.append(encoded))
+
+    assert await world.resolver.resolve(K1, lookup=one) == answer
+    assert world.observed.counts == {("local", "hit"): 1}
+    first, second, third = await world.resolver.resolve_many([K1, K2, K3], lookup=lookup)
+    assert (first, second) == (answer, Answer(Snapshot(K2, None, 1), Source.LOCAL))
+    assert isinstance(third, Answer)
+    assert third.source is Source.POSTGRES
+    assert await world.resolver.resolve(K3, lookup=none) == Answer(third.snapshot, Source.REDIS)
+    assert looks == []
+    assert world.observed.counts["local", "hit"] == 2
+    assert world.observed.counts["local", "negative"] == 1
+    assert world.observed.counts["local", "miss"] == 2
+
+
+async def test_the_keys_of_a_lookup_may_repeat(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve(K1)
+    answers = await world.resolver.resolve_many([K1, K2, K1], lookup=world.lookup(K1, K2, K1))
+    assert [answer.source for answer in answers if isinstance(answer, Answer)] == [
+        Source.LOCAL,
+        Source.POSTGRES,
+        Source.LOCAL,
+    ]
+
+
+async def test_a_lookup_with_another_number_of_keys_is_a_bug(world: World) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        await world.resolver.resolve_many([K1, K2], lookup=world.lookup(K1))
+
+
+async def test_a_lookup_of_an_older_revision_than_asked_for_is_stale(world: World) -> None:
+    world.store.put(K1)
+    await world.resolver.resolve_many([K1, K2])
+    world.store.put(K1, NEW)
+    one, both = world.lookup(K1, min_revision=2), world.lookup(K1, K2, min_revision=2)
+    assert (await world.resolver.resolve(K1, 2, lookup=one)).snapshot.as_of == 2
+    assert world.observed.counts["local", "stale"] == 1
+    answers = await world.resolver.resolve_many([K1, K2], 2, lookup=both)
+    assert [answer.snapshot.as_of for answer in answers if isinstance(answer, Answer)] == [2, 2]
+    assert world.observed.counts["local", "stale"] == 3
+
+
+@pytest.mark.parametrize(("min_revision", "seconds"), [(0, MAX_AGE_SECONDS * 1.5), (1, 0.0)])
+async def test_an_old_lookup_or_one_with_another_min_revision_is_repeated(
+    world: World, min_revision: int, seconds: float
+) -> None:
+    one, both = world.lookup(K1), world.lookup(K1, K2)
+    world.resolver.apply_local_write([Snapshot(K1, world.store.put(K1), 1), Snapshot(K2, None, 1)])
+    world.now.advance(seconds)
+    assert (await world.resolver.resolve(K1, min_revision, lookup=one)).source is Source.LOCAL
+    answers = await world.resolver.resolve_many([K1, K2], min_revision, lookup=both)
+    assert [answer.source for answer in answers if isinstance(answer, Answer)] == [Source.LOCAL] * 2
+    assert (await world.resolver.resolve(K1, fully_consistent=True, lookup=one)).source is Source.POSTGRES
+
+
+# Many keys: what is held locally is not loaded
+
+
+async def test_many_keys_that_are_held_locally_are_answered_from_there(world: World) -> None:
+    world.store.put(K1)
+    await world.resolver.resolve_many([K1, K2])
+    world.store.failure = StoreUnavailable()
+    world.cache.flush()
+    answers = await world.resolver.resolve_many([K1, K2])
+    assert [answer.source for answer in answers if isinstance(answer, Answer)] == [Source.LOCAL] * 2
+
+
+async def test_many_fully_consistent_keys_are_read_in_the_store_and_not_looked_up(world: World) -> None:
+    world.store.put(K1)
+    await world.resolver.resolve_many([K1, K2])
+    world.observed.counts.clear()
+    answers = await world.resolver.resolve_many([K1, K2], fully_consistent=True)
+    assert [answer.source for answer in answers if isinstance(answer, Answer)] == [Source.POSTGRES] * 2
+    assert world.observed.counts == {}
+
+
+# Callbacks
+
+
+class Results:
+    """What a callback got."""
+
+    def __init__(self) -> None:
+        self.got: list[Answer | BaseException] = []
+
+    def __call__(self, outcome: Answer | BaseException) -> None:
+        self.got.append(outcome)
+
+    async def one(self) -> Answer | BaseException:
+        async with asyncio.timeout(30):
+            while not self.got:  # noqa: ASYNC110 - iterations of the loop are what passes
+                await asyncio.sleep(0)
+        (outcome,) = self.got
+        return outcome
+
+
+async def test_a_load_from_the_store_is_told_and_cached_with_the_time_of_its_beginning(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    world.store.after_read.close()
+    results = Results()
+    world.resolver.load_from_store(K1, results)
+    await world.store.after_read.arrivals()
+    world.now.advance(2.0)
+    world.store.after_read.open()
+    assert await results.one() == Answer(snapshot, Source.POSTGRES)
+    assert world.resolver.resolve_locally(K1) == Answer(snapshot, Source.LOCAL, 2.0)
+    assert len(world.resolver._reservations) == 0
+
+
+async def test_a_load_from_the_store_that_fails_is_told_and_leaves_nothing(world: World) -> None:
+    world.store.failure = StoreUnavailable()
+    results = Results()
+    world.resolver.load_from_store(K1, results)
+    assert isinstance(await results.one(), StoreUnavailable)
+    assert world.held() is None
+    assert len(world.resolver._reservations) == 0
+
+
+async def test_a_load_from_the_store_that_began_before_a_write_is_told_but_not_cached(world: World) -> None:
+    world.store.put(K1)
+    world.store.after_read.close()
+    results = Results()
+    world.resolver.load_from_store(K1, results)
+    await world.store.after_read.arrivals()
+    world.resolver.apply_local_write([Snapshot(K1, world.store.put(K1, NEW), 2)])
+    world.drop_changes()
+    world.store.after_read.open()
+    outcome = await results.one()
+    assert isinstance(outcome, Answer)
+    assert outcome.snapshot.as_of == 1
+    assert world.held() is None
+
+
+async def test_a_callback_that_needs_a_revision_gets_it_and_the_others_what_was_loaded(world: World) -> None:
+    world.store.put(K1)
+    await world.resolve()
+    newer = Snapshot(K1, world.store.put(K1, NEW), 2)
+    world.drop_local()
+    usual, needs = Results(), Results()
+    world.resolver.load(K1, usual)
+    world.resolver.load(K1, needs, min_revision=2)
+    first, second = await usual.one(), await needs.one()
+    assert isinstance(first, Answer)
+    assert (first.snapshot.as_of, first.source) == (1, Source.REDIS)
+    assert second == Answer(newer, Source.POSTGRES)
+    assert await world.shared() == newer
+
+
+async def test_a_callback_that_needs_a_revision_that_is_not_reached_gets_the_error(world: World) -> None:
+    world.store.put(K1)
+    results = Results()
+    impatient(world).load(K1, results, min_revision=9)
+    assert isinstance(await results.one(), RevisionNotReached)
+
+
+async def test_a_key_that_never_changed_is_answered_as_of_revision_nought(world: World) -> None:
+    """No read asks for a revision unless it says so."""
+    results = Results()
+    resolver = impatient(world)
+    resolver.load(K1, results)
+    assert await results.one() == Answer(Snapshot(K1, None, 0), Source.POSTGRES)
+    world.drop_local()
+    world.cache.flush()
+    assert (await resolver.resolve(K1)).snapshot.as_of == 0
+    assert await resolver.resolve(K1) == Answer(Snapshot(K1, None, 0), Source.LOCAL)
+    assert (await resolver.resolve(K1, fully_consistent=True)).snapshot.as_of == 0
+    assert [answer.snapshot.as_of for answer in await resolver.resolve_many([K1]) if isinstance(answer, Answer)] == [0]
+
+
+async def test_a_load_of_just_the_age_of_a_local_entry_is_joined(world: World) -> None:
+    world.store.before_read.close()
+    first = asyncio.create_task(world.resolve())
+    await world.store.before_read.arrivals()
+    world.now.advance(1.0)
+    second = asyncio.create_task(world.resolve())
+    await asyncio.sleep(0)
+    world.store.before_read.open()
+    await asyncio.gather(first, second)
+    assert world.store.loads == [[K1]]
+
+
+# Changes of which only the revision is known
+
+
+async def test_superseded_keys_are_dropped_and_their_loads_cancelled(world: World) -> None:
+    for key in (K1, K2, K3):
+        world.store.put(key)
+    await world.resolve(K3)
+    world.store.after_read.close()
+    load, from_store = asyncio.create_task(world.resolve(K1)), Results()
+    world.resolver.load_from_store(K2, from_store)
+    await world.store.after_read.arrivals(2)
+    world.store.put(K1, NEW)
+    world.resolver.supersede([K1, K2, K3], [4, 5, 6])
+    assert world.held(K3) is None
+    assert [world.local.changed(key) for key in (K1, K2, K3)] == [4, 5, 6]
+
+    world.drop_changes()
+    again = asyncio.create_task(world.resolve(K1))
+    await world.store.after_read.arrivals(3)
+    world.store.after_read.open()
+    assert (await load).snapshot.as_of == 3
+    assert (await again).route().url == NEW
+    await from_store.one()
+    held = world.held(K1)
+    assert held
+    assert held.as_of == 4
+    assert world.held(K2) is None
+
+
+async def test_superseding_needs_a_revision_for_each_key(world: World) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        world.resolver.supersede([K1, K2], [1])
+
+
+async def test_a_forgotten_load_is_neither_joined_nor_cached(world: World) -> None:
+    world.store.put(K1)
+    world.store.put(K2)
+    world.store.after_read.close()
+    load, from_store = asyncio.create_task(world.resolve(K1)), Results()
+    world.resolver.load_from_store(K2, from_store)
+    await world.store.after_read.arrivals(2)
+    world.resolver.forget()
+    again = asyncio.create_task(world.resolve(K1))
+    await world.store.after_read.arrivals(3)
+    assert len(world.store.loads) == 3
+    world.store.after_read.open()
+    await asyncio.gather(load, again, from_store.one())
+    assert world.held(K2) is None
+
+
+async def test_pauses_between_tries_double(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.store.put(K1)
+    pauses: list[float] = []
+    yield_once = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        world.now.advance(seconds)
+        await yield_once(0)
+
+    monkeypatch.setattr("pointsman_server.reads.resolver.asyncio.sleep", sleep)
+    with pytest.raises(RevisionNotReached):
+        await world.another(patience=0.035).resolve(K1, 9)
+    assert pauses == pytest.approx([0.005, 0.01, 0.02])
+
+
+async def test_each_lookup_in_the_shared_cache_has_an_owner_of_its_own(world: World) -> None:
+    owners: list[str] = []
+    get = world.cache.get
+
+    async def noted(asked: Sequence[RouteKey], owner: str) -> list[Lookup]:
+        owners.append(owner)
+        return await get(asked, owner)
+
+    world.cache.get = noted  # type: ignore[method-assign]
+    other = world.another()
+    for key in (K1, K2):
+        await world.resolve(key)
+    await other.resolve(K3)
+    assert len(set(owners)) == 3
+    assert all(owners)

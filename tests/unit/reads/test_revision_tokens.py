@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.store import Clock
@@ -86,3 +86,39 @@ async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene
     await asyncio.gather(*(tokens.floor(7, f"epoch-{number}") for number in range(1000)))
 
     assert asked == 1
+
+
+async def test_tokens_beyond_a_thousand_that_wait_are_rejected(tokens: RevisionTokens) -> None:
+    results = await asyncio.gather(
+        *(tokens.floor(7, f"epoch-{number}") for number in range(1001)), return_exceptions=True
+    )
+    (refused,) = [result for result in results if isinstance(result, Overloaded)]
+    assert refused.metadata["limit"] == "epochs"
+    assert results.count(0) == 1000
+
+
+async def test_a_token_that_comes_during_a_query_waits_for_the_next_one(scene: Scene, tokens: RevisionTokens) -> None:
+    """Its epoch may have begun since that one read."""
+    gate, begun = asyncio.Event(), 0
+    clock = scene.memory.clock
+
+    async def slow() -> Clock:
+        nonlocal begun
+        begun += 1
+        answer = await clock()
+        await gate.wait()
+        return answer
+
+    scene.memory.clock = slow  # type: ignore[method-assign] # waits
+    first = asyncio.create_task(tokens.floor(7, "unknown"))
+    while not begun:  # noqa: ASYNC110 - iterations of the loop are what passes
+        await asyncio.sleep(0)
+    scene.memory.epoch = NEW
+    second = asyncio.create_task(tokens.floor(7, NEW))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert begun == 1
+    gate.set()
+    assert await first == 0
+    assert await second == 7
+    assert begun == 2
