@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: the parts of that, made from the settings, started, and kept fresh."""
+"""Authentication and permissions as the settings say: made, started, and kept up to date with their sources."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Access:
-    """Checks callers as the settings say. ``authenticator`` and ``permissions`` are None where nobody is asked."""
+    """``authenticator`` and ``permissions`` are None where the settings name no way to authenticate."""
 
     def __init__(self, settings: Settings, database: Database, metrics: Metrics) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class Access:
 
     @property
     def keys(self) -> Mapping[str, Refreshed[Any]]:
-        """What credentials are checked by, by name: empty where nobody is asked for any."""
+        """The sets of keys that credentials are checked against, by name."""
         known = {"api keys": self.api_keys and self.api_keys.known, "issuer keys": self._issuer_keys}
         return {name: keys for name, keys in known.items() if keys}
 
@@ -69,7 +69,7 @@ class Access:
         settings = self._settings
         if not settings.jwt_issuer:
             return None
-        # Cryptography is a good part of a server's memory, and only needed where tokens are taken.
+        # Imported here, because cryptography takes much of a server's memory, and only bearer tokens need it.
         from pointsman_server.adapters.jwt import key_source
         from pointsman_server.adapters.jwt.keys import parse_keys
 

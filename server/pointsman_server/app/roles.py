@@ -61,13 +61,20 @@ def start_feed(
     feed = Feed(
         dependencies.store,
         stream,
-        # So often that no local entry expires while the feed goes on.
-        poll_seconds=min(POLL_SECONDS, max(LEAST_POLL_SECONDS, settings.cache_local_ttl_seconds / 3)),
+        poll_seconds=poll_seconds(settings.cache_local_ttl_seconds),
     )
     # First, so that the local cache has each change before another subscriber can pass it on.
     feed.subscribe(cache_updater, local_writes=False)
     start_task(stack, "feed", feed.run())
     return feed
+
+
+def poll_seconds(local_ttl: float) -> float:
+    """Return how long the feed waits for Kafka before it asks PostgreSQL.
+
+    A third of the life of a local entry, so that none expires while the feed confirms it, between the two bounds.
+    """
+    return min(POLL_SECONDS, max(LEAST_POLL_SECONDS, local_ttl / 3))
 
 
 def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, metrics: Metrics) -> Relay:
@@ -81,7 +88,7 @@ def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Depende
     )
     stack.push_async_callback(publisher.close)
     relay = Relay(dependencies.relay_log, publisher, batch=settings.relay_batch)
-    start_task(stack, "relay", _run_with_topic(settings, dependencies, relay.run))
+    start_task(stack, "relay", run_with_topic(settings, dependencies, relay.run))
     request_ids = settings.request_id_ttl_hours * 3600.0
     start_task(stack, "housekeeping", forget_old_requests(dependencies.postgres, request_ids))
     return relay
@@ -165,13 +172,13 @@ def _start_consumer(
     stack.push_async_callback(source.close)
     letters = kafka.DeadLetters(dependencies.kafka, topic)
     stack.push_async_callback(letters.close)
-    counted = _counted(name, handle, dependencies.epochs, metrics)
-    consumer = Consumer(name, source, counted, _counted_poison(name, letters.set_aside, metrics))
-    start_task(stack, name, _run_with_topic(settings, dependencies, consumer.run))
+    counted = count_changes(name, handle, dependencies.epochs, metrics)
+    consumer = Consumer(name, source, counted, count_poison(name, letters.set_aside, metrics))
+    start_task(stack, name, run_with_topic(settings, dependencies, consumer.run))
     return source
 
 
-def _counted(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics) -> Handler:
+def count_changes(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics) -> Handler:
     done, failures = metrics.consumed.labels(name), metrics.consumer_failures.labels(name)
 
     async def counted(changes: Sequence[Change]) -> None:
@@ -184,7 +191,7 @@ def _counted(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics)
     return counted
 
 
-def _counted_poison(name: str, set_aside: SetAside, metrics: Metrics) -> SetAside:
+def count_poison(name: str, set_aside: SetAside, metrics: Metrics) -> SetAside:
     poison = metrics.poison.labels(name)
 
     async def counted(message: Poison) -> None:
@@ -194,7 +201,7 @@ def _counted_poison(name: str, set_aside: SetAside, metrics: Metrics) -> SetAsid
     return counted
 
 
-async def _run_with_topic(settings: Settings, dependencies: Dependencies, run: Callable[[], Awaitable[None]]) -> None:
+async def run_with_topic(settings: Settings, dependencies: Dependencies, run: Callable[[], Awaitable[None]]) -> None:
     """Run once Kafka has the topic and the epoch of the store is known, however long that takes."""
     while not await _has_topic(settings, dependencies) or not dependencies.epochs.epoch:  # noqa: ASYNC110 - polls
         await asyncio.sleep(0.5)
