@@ -41,7 +41,7 @@ def _check_url(url: str) -> None:
         assert CANARY not in problem
         return
     assert len(url) <= 2048
-    assert not any(unicodedata.category(character) in {"Cc", "Zs", "Zl", "Zp"} for character in url)
+    assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Zs", "Zl", "Zp"} for character in url)
     parts = urlsplit(url)
     assert parts.scheme
     assert parts.hostname

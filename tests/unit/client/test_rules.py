@@ -60,7 +60,17 @@ def test_the_part_that_breaks_the_rule_is_named(bad: str, number: int) -> None:
         "https://пример.example/ü",
         "https://payments:",
         "https://payments/@me",
-        "x://h" + "a" * 2043,
+        "x://h/" + "a" * 2042,
+        "https://payments_v2.team-a.internal.",
+        "https://xn--bcher-kva.example",
+        "https://bücher.example",
+        "https://BÜCHER.example",
+        "https://ミニ・ボート.example",
+        "https://" + "a" * 63 + ".example",
+        "https://" + ".".join(["a" * 49] * 5),
+        "https://1.example",
+        "https://v2.1a",
+        "http://[::ffff:10.0.0.1]",
     ],
 )
 def test_an_absolute_url_with_a_host_is_fine(url: str) -> None:
@@ -68,9 +78,15 @@ def test_an_absolute_url_with_a_host_is_fine(url: str) -> None:
 
 
 CREDENTIALS = "no credentials"
-CHARACTERS = "no whitespace, control characters or backslashes"
+CHARACTERS = "no whitespace, control or invisible characters, and no backslashes"
+HOST = "must have a valid host"
 ABSOLUTE = "must be absolute"
 VALID = "must be a valid URL"
+
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u200b\u200c\u200d\u200e\u202e\u2060\u2066\u2800\u3164"
+    "\ufe0f\ufeff\uffa0\ufff9\U000e0001\U000e0100\ue000"
+)
 
 BAD_URLS = [
     ("https://user:SECRET@payments", CREDENTIALS),
@@ -110,7 +126,45 @@ BAD_URLS = [
     ("https://[::1", VALID),
     ("https://::1]", VALID),
     ("https://[not-an-address]", VALID),
-    ("x://h" + "a" * 2044, "at most 2048 characters"),
+    ("x://h/" + "a" * 2043, "at most 2048 characters"),
+    # Characters that nobody sees: between words, joiners, direction marks, fillers, variation selectors, tags.
+    *((f"https://pay{character}ments.example", CHARACTERS) for character in INVISIBLE),
+    *((f"https://payments.example/pay{character}ments", CHARACTERS) for character in INVISIBLE),
+    # RFC 1123 §2.1, RFC 1035 §2.3.4.
+    ("https://payments..internal", HOST),
+    ("https://.internal", HOST),
+    ("https://payments..", HOST),
+    ("https://.", HOST),
+    ("https://-payments", HOST),
+    ("https://payments-", HOST),
+    ("https://payments-.internal", HOST),
+    ("https://" + "a" * 64, HOST),
+    ("https://" + ".".join(["a" * 50] * 5), HOST),
+    *((f"https://pay{character}ments", HOST) for character in "!$&'()*+,;=~\"<>^`{|}"),
+    ("https://pay%6dents", HOST),
+    # What looks like an IPv4 address must be one.
+    ("https://10.0.0.256", HOST),
+    ("https://10.0.1", HOST),
+    ("https://10.0.0.1.1", HOST),
+    ("https://010.0.0.1", HOST),
+    ("https://2130706433", HOST),
+    ("https://0x7f000001", HOST),
+    ("https://127.0.0.0x1", HOST),
+    ("https://[v1.future]", HOST),
+    # RFC 5891 §4.2, RFC 5892: not normalized, disallowed, a mark first, hyphens in the third and fourth place.
+    ("https://bu\u0308cher.example", HOST),
+    ("https://\N{FULLWIDTH LATIN SMALL LETTER P}ayments.example", HOST),
+    ("https://i❤payments.example", HOST),
+    ("https://pay\N{HYPHEN}ments.example", HOST),
+    ("https://payments。example", HOST),
+    ("https://\u0308payments.example", HOST),
+    ("https://bü--cher.example", HOST),
+    ("https://" + "ü" * 60 + ".example", HOST),
+    ("https://xn--.example", HOST),
+    ("https://xn--payments-.example", HOST),
+    ("https://xn--99999999999.example", HOST),
+    # Punycode of a zero-width space.
+    ("https://xn--payments-2i7d.example", HOST),
 ]
 
 

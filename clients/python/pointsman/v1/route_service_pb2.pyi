@@ -321,7 +321,9 @@ class CreateRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     url: builtins.str
-    """The absolute URL: scheme and host, at most 2,048 characters, no whitespace, control characters or credentials."""
+    """The absolute URL: a scheme and a host that can exist (RFC 1123, RFC 5890), at most 2,048 characters, no whitespace,
+    control or invisible characters, and no credentials.
+    """
     active: builtins.bool
     """Whether the route starts active. Unset means true."""
     request_id: builtins.str
