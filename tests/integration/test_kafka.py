@@ -495,3 +495,36 @@ async def test_a_source_says_that_the_broker_is_gone(kafka_broker: KafkaBroker) 
             while not found >= {4, 5, 6}:
                 with contextlib.suppress(BrokerUnavailable):
                     found |= {change.revision for change in (await source.receive(0.5)).changes}
+
+
+async def test_a_topic_that_is_deleted_meanwhile_is_named_and_created_again_and_the_lag_recovers(
+    real: KafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = await make_topic(real, partitions=1)
+
+    async def create() -> object:
+        return await ensure_topic(real, topic, 1, 1)
+
+    publisher = KafkaPublisher(real, topic, timeout_seconds=3, create_topic=create)
+    async with consuming(real, topic, new_name()) as source:
+        assert await publisher.publish(many(1, 20)) == 20
+        await receive(source, 20)
+        await source.commit()
+        client = admin(real.bootstrap_servers)
+        await asyncio.to_thread(client.delete_topics([topic])[topic].result, 30)
+        assert await publisher.publish(many(21, 23)) == 0
+        assert f"Kafka at {real.bootstrap_servers} has no topic {topic}" in caplog.text
+        async with asyncio.timeout(60):
+            while await publisher.publish(many(21, 23)) < 3:
+                pass
+        found: set[int] = set()
+        async with asyncio.timeout(120):
+            while not found >= {21, 22, 23}:
+                with contextlib.suppress(BrokerUnavailable):
+                    found |= {change.revision for change in (await source.receive(0.5)).changes}
+        await source.commit()
+        assert await source.lag() == 0
+        assert await publisher.publish(many(24, 24)) == 1
+        await receive(source, 1)
+        assert await source.lag() == 0
+    await publisher.close()

@@ -85,6 +85,7 @@ def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Depende
         timeout_seconds=settings.kafka_message_timeout_seconds,
         delivered=lambda kind: metrics.events_published.labels(kind).inc(),
         failed=lambda kind: metrics.events_failed.labels(kind).inc(),
+        create_topic=lambda: _has_topic(settings, dependencies),
     )
     stack.push_async_callback(publisher.close)
     relay = Relay(dependencies.relay_log, publisher, batch=settings.relay_batch)

@@ -163,13 +163,16 @@ class GroupConsumer:
                 self._locate(place, partition)
             else:
                 low, high = self._consumer.get_watermark_offsets(place, cached=True)
-                partition.high = max(partition.high, high)
-                partition.position = max(partition.position, low)
+                if high >= 0:
+                    # Below our position if the topic was deleted and created again.
+                    partition.position = max(partition.position, low) if partition.position <= high else low
+                    partition.high = high
 
     def _locate(self, place: TopicPartition, partition: _Partition) -> None:
         low, high = self._query(lambda: self._consumer.get_watermark_offsets(place, timeout=QUERY_SECONDS))
         (committed,) = self._query(lambda: self._consumer.committed([place], timeout=QUERY_SECONDS))
-        partition.position = max(low, committed.offset)
+        # What was committed to a topic that was deleted meanwhile may be past the end of this one.
+        partition.position = committed.offset if low <= committed.offset <= high else low
         partition.high = high
 
     def _query(self, ask: Callable[[], T]) -> T:

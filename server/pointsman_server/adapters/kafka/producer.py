@@ -15,6 +15,7 @@ from pointsman_server.adapters.kafka.cluster import KafkaCluster
 Headers = list[tuple[str, str | bytes | None]]
 STEP_SECONDS = 0.1
 IDLE_SECONDS = 1.0
+TOPIC_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ class OrderedProducer:
                 await asyncio.wait({work})
                 raise
 
+    @property
+    def lacks_topic(self) -> bool:
+        """Whether the last batch failed because the topic does not exist."""
+        return self.error is not None and self.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
     async def close(self) -> None:
         """Let go of the brokers; ends a ``send`` that is under way."""
         self._given_up.set()
@@ -103,11 +109,21 @@ class OrderedProducer:
         while not batch.over and time.monotonic() < deadline and not self._given_up.is_set():
             self._poll(producer, batch)
         if batch.front < len(records):
-            self.error = batch.error or self.error or KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - a constant
+            cause = batch.error or self.error or KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - a constant
+            self.error = self._topic_error(producer) or cause
             self._discard()
             return batch.front
         self.error = None
         return batch.front
+
+    def _topic_error(self, producer: Producer) -> KafkaError | None:
+        """Ask what is wrong with the topic: of a missing one a batch only says that it timed out."""
+        try:
+            found = producer.list_topics(self._topic, timeout=TOPIC_SECONDS).topics[self._topic]
+        except KafkaException:
+            return None
+        error: KafkaError | None = found.error
+        return error
 
     def _enqueue(self, producer: Producer, records: Sequence[Record], batch: "_Batch") -> None:
         for index, record in enumerate(records):

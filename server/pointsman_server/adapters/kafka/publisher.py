@@ -1,7 +1,7 @@
 """``ports.ChangePublisher`` on Kafka: CloudEvents 1.0 in binary mode, with a protobuf ``RouteChange`` as data."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
@@ -28,8 +28,14 @@ class KafkaPublisher:
         timeout_seconds: float = 30.0,
         delivered: Counter = _no_counter,
         failed: Counter = _no_counter,
+        create_topic: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """``timeout_seconds``: until a batch has failed. ``delivered`` and ``failed`` are called for each change."""
+        """``timeout_seconds``: until a batch has failed. ``delivered`` and ``failed`` are called for each change.
+
+        ``create_topic`` is called before a batch if the one before failed because the topic does not exist.
+        """
+        self._topic = topic
+        self._create_topic = create_topic
         self._producer = OrderedProducer(cluster, topic, timeout_seconds)
         self._cluster = cluster
         self._broken = False
@@ -38,6 +44,8 @@ class KafkaPublisher:
 
     async def publish(self, changes: Sequence[Change]) -> int:
         """See ChangePublisher.publish."""
+        if self._producer.lacks_topic and self._create_topic:
+            await self._create_topic()
         count = await self._producer.send([record(change) for change in changes])
         for change in changes[:count]:
             self._delivered(change.kind)
@@ -49,7 +57,10 @@ class KafkaPublisher:
     def _report(self, whole: bool) -> None:
         # Once per outage: it is tried again every few seconds.
         if not whole and not self._broken:
-            logger.warning("%s", self._cluster.unavailable(self._producer.error))
+            missing = f"Kafka at {self._cluster.bootstrap_servers} has no topic {self._topic}"
+            logger.warning(
+                "%s", missing if self._producer.lacks_topic else self._cluster.unavailable(self._producer.error)
+            )
         self._broken = not whole
 
     async def close(self) -> None:
