@@ -533,6 +533,29 @@ async def test_the_same_id_with_another_request_is_refused_and_touches_no_cache(
     assert (world.cache.journal, world.learnt) == ([], [])
 
 
+async def test_a_refused_request_is_not_remembered_but_decided_anew(world: World) -> None:
+    """AIP-155 asks for the first answer of requests that succeeded; these had no effect."""
+    await world.create(V1)
+    with pytest.raises(RouteExists):
+        await world.create(V1, RETRY)
+    assert world.store.requests == {}
+    await world.committer.delete(Delete(V1), INTENT)
+
+    created = await world.create(V1, RETRY)
+
+    assert created.revision == 3
+    assert await world.create(V1, RETRY) == created
+    assert len(world.store.changes) == 3
+
+
+async def test_the_id_of_a_refused_request_may_go_with_another_one(world: World) -> None:
+    await world.create(V1)
+    with pytest.raises(RouteExists):
+        await world.create(V1, RETRY)
+    other = Intent("alice", request_id="id-1", fingerprint=b"other")
+    assert (await world.create(V2, other)).revision == 2
+
+
 async def test_without_a_request_id_nothing_is_remembered(world: World) -> None:
     await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.store.requests == {}

@@ -327,7 +327,9 @@ class CreateRequest(google.protobuf.message.Message):
     active: builtins.bool
     """Whether the route starts active. Unset means true."""
     request_id: builtins.str
-    """Makes a retry safe (AIP-155): the same id with the same body answers as the first time did. Kept for 24 hours."""
+    """Makes a retry safe (AIP-155): once a request was answered OK, the same request with the same id gets that answer
+    again and changes nothing. Kept for 24 hours. A request that was refused is not kept: sent again, it is decided anew.
+    """
     reason: builtins.str
     """Why, for the history: at most 1,024 characters."""
     @property
