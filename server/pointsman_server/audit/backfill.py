@@ -1,7 +1,7 @@
-"""What keeps the audit log whole where Kafka cannot: its rows of long ago, when it lies in a new or restored database.
+"""Copy from the history what the audit log lacks and Kafka will not deliver again.
 
-Everything comes by Kafka, and from there only once. A database for the audit log that is configured later, or is
-restored from a backup, lacks what was consumed before; so what it lacks for a while is copied from the history.
+The audit log is filled from Kafka, which delivers each change once. A database of the audit log that is added later or
+restored from a backup lacks what was consumed before. What stays missing is copied from the history.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ BATCH = 500
 
 
 class AuditBackfill:
-    """Looks again and again how far the chain is, and fills in what does not come. Harmless when several do it.
+    """Checks periodically how far the chain is, and copies what is missing. Several servers may do so at once.
 
     ``chained`` is the last revision of the chain of the newest epoch.
     """
@@ -34,7 +34,7 @@ class AuditBackfill:
         *,
         interval: float = INTERVAL_SECONDS,
     ) -> None:
-        """``published`` gives the revision up to which Kafka has everything: what is later is still on its way."""
+        """``published`` returns the revision up to which the relay has published: later ones are not missing."""
         self._log = log
         self._lineage = lineage
         self._store = store
@@ -44,21 +44,21 @@ class AuditBackfill:
         self.chained = 0
 
     async def run(self) -> None:
-        """Keep the log whole, for ever; cancel it to stop."""
+        """Check every ``interval`` seconds until cancelled."""
         while True:
-            with suppress(RetryLater):  # the next round does it
+            with suppress(RetryLater):  # the next round retries
                 await self.round()
             await asyncio.sleep(self._interval)
 
     async def round(self) -> None:
-        """Look once. Raises StoreUnavailable or Overloaded."""
+        """Check once. Raises StoreUnavailable or Overloaded."""
         published = await self._published()
         for span in await self._lineage.spans():
             self.chained = await self._keep(span, min(span.last, published))
 
     async def _keep(self, span: Span, last: int) -> int:
         head = await self._log.extend(span)
-        # What moves is being consumed; only what stands still from one round to the next does not come.
+        # While the head moves, Kafka delivers. If it stands still from one round to the next, something is missing.
         if head < last and head == self._before.get(span.epoch):
             head = await self._fill(span, head, last)
         self._before[span.epoch] = head

@@ -1,4 +1,4 @@
-"""The store behind a check of its epoch: nothing of a lost epoch is read or written."""
+"""Wrappers of the store and the stream that check the epoch: nothing is read or written after a restore is detected."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,7 +22,7 @@ from pointsman_server.ports.store import (
 
 
 class GuardedStore:
-    """A RouteStore that refuses to work, with StoreRestored, on a store that is behind what was seen of it."""
+    """A RouteStore that raises StoreRestored while the store is behind its known state."""
 
     def __init__(self, store: RouteStore, epochs: EpochTracker) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class GuardedStore:
             self._epochs.check()
             if found[0].epoch == self._epochs.epoch:
                 return found
-            # The epoch became another while it was read, and this is from the one before.
+            # The epoch changed during the read: read again.
 
     def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
         """See RouteStore.begin."""
@@ -66,7 +66,7 @@ class GuardedStore:
         return await self._store.list_changes(query)
 
     async def clock(self) -> Clock:
-        """See RouteStore.clock. Never refused: this is how it is noticed that the store is well again."""
+        """See RouteStore.clock. Does not raise StoreRestored: it finds out when the store is usable again."""
         before = self._epochs.seen
         clock = await self._store.clock()
         self._epochs.read(clock, before)
@@ -74,7 +74,7 @@ class GuardedStore:
 
 
 class GuardedBulkStore:
-    """A BulkStore as ``GuardedStore`` is a RouteStore."""
+    """A BulkStore that raises StoreRestored while the store is behind its known state."""
 
     def __init__(self, store: BulkStore, epochs: EpochTracker) -> None:
         self._store = store
@@ -95,7 +95,7 @@ class GuardedBulkStore:
 
 
 class WitnessedStream:
-    """A ChangeStream that takes note of what it brings: a change was committed before it was published."""
+    """A ChangeStream that notes the revisions it receives: a published change was committed before."""
 
     def __init__(self, stream: ChangeStream, epochs: EpochTracker) -> None:
         self._stream = stream
@@ -114,7 +114,7 @@ class WitnessedStream:
 
 
 class _GuardedTransaction:
-    """Rolls back rather than give a revision away a second time."""
+    """Raises StoreRestored, so that the block rolls back, rather than assign a revision a second time."""
 
     def __init__(self, transaction: RouteTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
@@ -123,7 +123,7 @@ class _GuardedTransaction:
         self.changes: Sequence[Change] = ()
 
     async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
-        """See RouteTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
+        """See RouteTransaction.lock. The clock is locked, so the epoch cannot change before the commit."""
         before = self._epochs.seen
         locked = await self._transaction.lock(asked)
         self._locked = locked.clock
@@ -131,14 +131,14 @@ class _GuardedTransaction:
         return locked
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """See RouteTransaction.record. What was seen since the lock must have been committed before it, too."""
+        """See RouteTransaction.record. A revision seen since the lock must be committed before it, too."""
         self._epochs.held(self._locked, self._epochs.seen)
         await self._transaction.record(changes, remembered)
         self.changes = changes
 
 
 class _GuardedImport:
-    """As ``_GuardedTransaction``: it rolls back rather than give a revision away a second time."""
+    """Raises StoreRestored, so that the block rolls back, rather than assign a revision a second time."""
 
     def __init__(self, transaction: ImportTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
@@ -150,7 +150,7 @@ class _GuardedImport:
         """See ImportTransaction.remembered."""
         known = await self._transaction.remembered(tenant, intent)
         if known and known.epoch != self._epochs.epoch:
-            # Whether that is a new epoch or one that is over is not known here. Somebody else asks each second.
+            # It may be a new epoch or an old one. The health monitor reads the clock every second and finds out.
             raise StoreRestored
         return known
 
@@ -159,7 +159,7 @@ class _GuardedImport:
         await self._transaction.stage(wanted)
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
-        """See ImportTransaction.lock. It owns the clock, so what it says of the epoch is true up to the commit."""
+        """See ImportTransaction.lock. The clock is locked, so the epoch cannot change before the commit."""
         before = self._epochs.seen
         locked = await self._transaction.lock(tenant, intent, existing)
         self._clock = locked.clock
@@ -167,7 +167,7 @@ class _GuardedImport:
         return locked
 
     async def merge(self) -> Merged:
-        """See ImportTransaction.merge. What was seen since the lock must have been committed before it, too."""
+        """See ImportTransaction.merge. A revision seen since the lock must be committed before it, too."""
         self._epochs.held(self._clock, self._epochs.seen)
         self.merged = await self._transaction.merge()
         return self.merged

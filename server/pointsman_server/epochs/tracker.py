@@ -1,32 +1,30 @@
-"""Which history the store tells, and whether it is still the one that was seen before.
+"""Detect that the store was restored, or failed over to a standby that lacks changes.
 
-Revisions count the changes of one history, and the epoch names it. When PostgreSQL is restored to an older state, or
-fails over to a standby that lacks something, the clock goes back: the next writes would be given revisions that
-caches, tokens and consumers know as something else. So two things are told apart here:
+Revisions count the changes of one history; the epoch names that history. When PostgreSQL goes back to an older state,
+so does its clock, and new writes would get revisions that caches, revision tokens and consumers know as other changes.
+Two cases:
 
-- **a new epoch** (``pointsman-server restore`` was run): whatever was known of the old one is forgotten;
-- **an old revision under the same epoch**: nothing is read from the store and nothing written, until it has a new
-  epoch, or is where it was. What caches hold goes on being answered, as while the store is away.
+- **A new epoch** (``pointsman-server restore`` was run): drop what was known of the old one.
+- **An older revision of the same epoch**: neither read from the store nor write to it until it has a new epoch or is
+  back at the known revision. Caches continue to answer, as when the store is down.
 
-Judging needs care about time: a read may be answered late, and another server may commit while it runs. So a read is
-compared with what had been seen *before it began*, which was committed by then.
+A read may be answered late, and other servers may commit while it runs. So the result of a read is compared with the
+highest revision that was known *before the read began*.
 """
 
 import logging
 from collections.abc import Callable
 
 from pointsman_server.domain.errors import StoreRestored
-from pointsman_server.ports.store import (
-    Clock,
-)
+from pointsman_server.ports.store import Clock
 
 logger = logging.getLogger(__name__)
 
 
 class EpochTracker:
-    """What this process knows of the store's history; ``switched`` is called whenever its epoch has become another.
+    """The epoch and the highest revision known of the store.
 
-    Not called for the first epoch: then there is nothing to forget.
+    ``switched`` is called after each change of the epoch, but not for the first epoch: then there is nothing to drop.
     """
 
     def __init__(self, switched: Callable[[], None] = lambda: None) -> None:
@@ -38,12 +36,12 @@ class EpochTracker:
 
     @property
     def seen(self) -> Clock:
-        """The epoch, and the highest revision that was surely committed under it."""
+        """The epoch, and the highest revision known to be committed in it."""
         return Clock(self.epoch, self._highest.get(self.epoch, 0))
 
     @property
     def lost(self) -> str:
-        """Say in words how the store fell behind what was seen of it; empty while it did not."""
+        """How the store is behind its known state, for messages; empty if it is not."""
         if self._found is None:
             return ""
         if self._found.epoch != self.epoch:
@@ -51,34 +49,34 @@ class EpochTracker:
         return f"it is at revision {self._found.revision}, and was at {self.seen.revision}"
 
     def is_over(self, epoch: str) -> bool:
-        """Say whether the store was in ``epoch`` once and left it, as far as this process saw."""
+        """Whether this process saw the store leave ``epoch``."""
         return epoch in self._left
 
     def check(self) -> None:
-        """Raise StoreRestored while the store is behind what was seen of it."""
+        """Raise StoreRestored while the store is behind its known state."""
         if self._found is not None:
             raise StoreRestored
 
     def witness(self, epoch: str, revision: int) -> None:
-        """Take note that ``revision`` was committed under ``epoch``, whoever says so."""
+        """Note that ``revision`` of ``epoch`` was committed, according to any source."""
         if revision > self._highest.get(epoch, 0):
             self._highest[epoch] = revision
 
     def held(self, clock: Clock, before: Clock) -> None:
-        """Judge the clock that a transaction holds, which read it since ``before`` was seen.
+        """Check the clock that a transaction has locked; ``before`` is ``seen`` before it was read.
 
-        Raises StoreRestored when it must not go on: nothing was done yet.
+        Raises StoreRestored if the transaction must roll back.
         """
         self.read(clock, before)
         self.check()
         if clock.epoch != self.epoch:
-            # The epoch became another while it was read, and this is from the one before.
+            # The epoch changed during the read, and this clock is of the one before.
             raise StoreRestored
 
     def read(self, clock: Clock, before: Clock) -> None:
-        """Judge what a read of the store said; ``before`` is ``seen`` when the read began."""
+        """Compare the clock that a read returned with ``before``, which is ``seen`` when the read began."""
         if before.epoch != self.epoch:
-            # The epoch became another meanwhile, so this says nothing about now.
+            # The epoch changed during the read, so the result does not say where the store is now.
             if clock.epoch == self.epoch:
                 self.witness(*_pair(clock))
             return

@@ -1,4 +1,4 @@
-"""Apply changes to the shared cache."""
+"""Apply changes from Kafka to the shared cache."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -7,23 +7,23 @@ from pointsman_server.ports.cache import RouteCache
 
 
 class CacheHandler:
-    """Tells the shared cache what changed: of every key in a batch, only the newest."""
+    """Updates the shared cache by the newest change of every key in a batch."""
 
     def __init__(
         self, cache: RouteCache, epoch: Callable[[], str], *, renew: Callable[[], Awaitable[object]] | None = None
     ) -> None:
-        """``epoch`` gives that of the store as far as is known. Changes of another are dropped.
+        """``epoch`` returns the known epoch of the store. Changes of other epochs are dropped.
 
-        After a restore the revisions begin again further down: what is left of the old history in the topic would
-        fence out the new one. ``renew`` asks the store for its epoch: a change of another than ours may be of the new
-        one, heard of from Kafka first.
+        After a restore, revisions continue from a lower one, and the cache would reject the new changes if it had
+        applied old ones that are still in the topic. ``renew`` reads the epoch from the store: a change of an unknown
+        epoch may be the first sign of a new one.
         """
         self._cache = cache
         self._epoch = epoch
         self._renew = renew
 
     async def __call__(self, changes: Sequence[Change]) -> None:
-        """Hand the changes over. Raises CacheUnavailable, and what ``renew`` raises."""
+        """Apply the changes. Raises CacheUnavailable, and what ``renew`` raises."""
         if self._renew and any(change.epoch != self._epoch() for change in changes):
             await self._renew()
         epoch = self._epoch()

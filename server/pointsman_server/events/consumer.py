@@ -1,7 +1,7 @@
-"""Consumers of the changes: receive, do the work, and only then commit.
+"""Consumers of the changes in Kafka: receive, handle, and only then commit the offset.
 
-What failed comes again until it succeeds: a change is never skipped, so handlers are idempotent by revision.
-``AuditLog.append`` is a handler as it is; ``CacheHandler`` is the one for the shared cache.
+A delivery that fails is retried until it succeeds; no change is skipped. Handlers must be idempotent by revision.
+There are two: ``AuditLog.append``, and ``CacheHandler`` for the shared cache.
 """
 
 import logging
@@ -20,10 +20,10 @@ SetAside = Callable[[Poison], Awaitable[None]]
 
 
 class Consumer:
-    """Feeds a handler as long as ``run`` runs.
+    """Calls ``handle`` with the changes that ``source`` delivers.
 
-    ``error`` is what failed last, None since it last worked; ``handled`` and ``poisoned`` count the changes that were
-    handled and the messages that were set aside.
+    ``error`` is the last error, None after a success. ``handled`` counts changes, ``poisoned`` counts messages that
+    cannot be decoded and were passed to ``set_aside``.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Consumer:
         receive_seconds: float = 1.0,
         backoff: Backoff | None = None,
     ) -> None:
-        """``name`` is for the log. ``receive_seconds``: how long one look for messages may take."""
+        """``name`` is for the log. ``receive_seconds``: the longest wait for messages."""
         self._name = name
         self._source = source
         self._handle = handle
@@ -48,14 +48,14 @@ class Consumer:
         self.poisoned = 0
 
     async def run(self) -> None:
-        """Consume, for ever; cancel it to stop. What was not committed by then comes again."""
+        """Consume until cancelled. What is not committed by then is delivered again."""
         while True:
             try:
                 await self._advance()
             except (RetryLater, CacheUnavailable, BrokerUnavailable) as error:
                 self._failed(error)
             except Exception as error:
-                # Not even a bug may end it: the changes wait until it is mended.
+                # A bug must not end the task: the changes wait until it is fixed.
                 logger.exception("the consumer %s failed", self._name)
                 self.error = error
             else:
@@ -65,11 +65,11 @@ class Consumer:
             await self._backoff.wait()
 
     async def _advance(self) -> None:
-        """Take one delivery through. Raises whatever went wrong, with nothing committed."""
+        """Handle and commit one delivery. Raises what failed, with nothing committed."""
         delivery = await self._source.receive(self._receive_seconds)
         if delivery.changes:
             await self._handle(delivery.changes)
-        # After the handler: while that fails and is tried again, they would be set aside again and again.
+        # After the handler: each retry of the handler would set them aside once more.
         for poison in delivery.poison:
             await self._set_aside(poison)
         if delivery.changes or delivery.poison:
@@ -90,7 +90,7 @@ class Consumer:
         self._backoff.reset()
 
     def _failed(self, error: Exception) -> None:
-        # Once per outage: while it lasts, the lag tells.
+        # One log line per outage; the lag is a metric.
         if type(error) is not type(self.error):
             logger.warning("the consumer %s waits: %s", self._name, error, exc_info=error.__cause__)
         self.error = error

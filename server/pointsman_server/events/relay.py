@@ -1,7 +1,7 @@
-"""The relay: what is committed reaches the broker, in order, and surely.
+"""The relay: publishes every committed change to the broker, in order, at least once.
 
-Every server runs one; the store lets one of them lead. Progress is recorded only for what the broker has
-acknowledged without a gap, so whatever dies where, the next leader publishes the rest; at worst some of it twice.
+Every server runs one; the store lets one of them lead. Progress is recorded only up to the last change that the broker
+has acknowledged without a gap, so after a crash the next leader publishes the rest, and at worst some changes twice.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 class Relay:
-    """Publishes the history as long as ``run`` runs.
+    """Publishes the history while it leads.
 
-    ``leader`` says whether this server leads now; ``error`` is what stopped it last, None since it last worked.
+    ``leader``: whether this server leads now. ``error``: the last error, None after a success.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class Relay:
         grace_seconds: float = 5.0,
         backoff: Backoff | None = None,
     ) -> None:
-        """Publish up to ``batch`` changes at once; look for some every ``idle_seconds`` even when nothing wakes us.
+        """Publish up to ``batch`` changes at once; look for new ones every ``idle_seconds`` even without a wake-up.
 
-        When cancelled, a batch that is on its way gets ``grace_seconds`` to arrive and be recorded.
+        On cancellation, a batch that is being published gets ``grace_seconds`` to be acknowledged and recorded.
         """
         self._log = log
         self._publisher = publisher
@@ -46,20 +46,20 @@ class Relay:
         self.error: Exception | None = None
 
     async def run(self) -> None:
-        """Lead and publish, for ever; cancel it to stop."""
+        """Lead and publish until cancelled."""
         while True:
             try:
                 await self._lead()
             except (RetryLater, BrokerUnavailable) as error:
                 self._failed(error)
             except Exception as error:
-                # Everybody waits for the relay: not even a bug may end it.
+                # A bug must not end the task: all consumers depend on it.
                 logger.exception("the relay failed")
                 self.error = error
             await self._backoff.wait()
 
     async def _lead(self) -> None:
-        """Become the leader and publish until something fails: then another server may have more luck."""
+        """Become the leader and publish until something fails. Then another server can become the leader."""
         async with self._log.lead() as leadership:
             self.leader = True
             logger.info("the relay leads")
@@ -71,13 +71,13 @@ class Relay:
                 self.leader = False
 
     async def _advance(self, leadership: Leadership, published: int) -> int:
-        """Record ``published`` and publish what comes next, or wait for some. Returns what is to be recorded then.
+        """Record ``published``, then publish the next changes or wait for some. Returns the revision to record next.
 
         Raises StoreUnavailable or BrokerUnavailable.
         """
         changes = await leadership.unpublished(self._batch, published)
         if changes:
-            published = await self._to_the_end(leadership, changes)
+            published = await self._publish_shielded(leadership, changes)
         self._worked()
         if not changes:
             await leadership.wait(self._idle_seconds)
@@ -92,8 +92,8 @@ class Relay:
             raise BrokerUnavailable(f"the broker took {count} of {len(changes)} changes")
         return changes[-1].revision
 
-    async def _to_the_end(self, leadership: Leadership, changes: Sequence[Change]) -> int:
-        """Publish; a cancellation comes through only when that is over and recorded, or its grace is."""
+    async def _publish_shielded(self, leadership: Leadership, changes: Sequence[Change]) -> int:
+        """Publish. A cancellation is delayed until that is done and recorded, at most by the grace period."""
         publishing = asyncio.ensure_future(self._publish(leadership, changes))
         try:
             return await asyncio.shield(publishing)
@@ -114,7 +114,7 @@ class Relay:
         self._backoff.reset()
 
     def _failed(self, error: Exception) -> None:
-        # Once per outage: while it lasts, the lag tells.
+        # One log line per outage; the lag is a metric.
         if type(error) is not type(self.error):
             logger.warning("the relay waits: %s", error, exc_info=error.__cause__)
         self.error = error

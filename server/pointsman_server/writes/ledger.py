@@ -1,7 +1,7 @@
-"""What a group of mutations is decided against: the state that its transaction locked, and what the group did to it.
+"""The state that a group of mutations is decided against: what its transaction locked, plus the group's own changes.
 
-The mutations of a group are carried out one after the other, in memory: each sees what those before it did, and gets
-revisions of its own. Nothing here does I/O, and nothing of it is true before the transaction commits.
+The mutations of a group are applied one after the other, in memory. Each sees the effects of those before it and gets
+revisions of its own. Nothing here does I/O, and nothing is final before the transaction commits.
 """
 
 import uuid
@@ -15,9 +15,10 @@ from pointsman_server.ports.store import Intent, LockedState, Outcome, StoredOut
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What one mutation is decided by: the route of its key, and its siblings if it asked for them.
+    """The input of one decision, as of ``revision`` of ``epoch``.
 
-    All of it is true as of ``revision`` of ``epoch``.
+    ``route`` is that of the mutation's key, None if there is none; ``siblings`` are empty unless its scope asks for
+    them.
     """
 
     route: Route | None
@@ -27,7 +28,7 @@ class State:
 
 
 class Ledger:
-    """The routes as of ``revision``; ``changes`` led there, and ``remembered`` are the outcomes to keep."""
+    """The locked routes as of ``revision``, the ``changes`` that the group made, and the outcomes to store."""
 
     def __init__(self, locked: LockedState) -> None:
         self.epoch = locked.clock.epoch
@@ -40,13 +41,13 @@ class Ledger:
             self._family(route.key)[route.key] = route
 
     def see(self, key: RouteKey, *, family: bool = False) -> State:
-        """Give the route of ``key``, with ``family`` its siblings in the order of their keys too."""
+        """Return the state of ``key``; with ``family`` including its siblings, in the order of their keys."""
         routes = self._family(key)
         siblings = [routes[other] for other in sorted(routes) if other != key] if family else []
         return State(routes.get(key), siblings, self.revision, self.epoch)
 
     def apply(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        """Give every draft the next revision, in order."""
+        """Make each draft a change with the next revision, in order."""
         changes = [self._change(draft, intent, revision) for revision, draft in enumerate(drafts, self.revision + 1)]
         for change in changes:
             if change.after:
@@ -58,9 +59,9 @@ class Ledger:
         return changes
 
     def replay(self, key: RouteKey, intent: Intent, known: StoredOutcome | None) -> Outcome | None:
-        """Give the outcome that the request had: in the store, which has ``known``, or in this group.
+        """Return the outcome of an earlier request with this id: ``known`` of the store, or one of this group.
 
-        Raises RequestIdReused when another request had the id.
+        None if there is none. Raises RequestIdReused if that request was another one.
         """
         found = known or self.remembered.get((key.tenant, intent.request_id))
         if found is None:
@@ -70,21 +71,23 @@ class Ledger:
         return found.outcome
 
     def remember(self, key: RouteKey, intent: Intent, outcome: Outcome) -> None:
-        """Keep ``outcome`` for replays, if the intent has a ``request_id``."""
+        """Store ``outcome`` for replays, if the intent has a ``request_id``."""
         name = (key.tenant, intent.request_id)
         if intent.request_id:
             self.remembered[name] = StoredOutcome(*name, intent.fingerprint, outcome)
 
     def snapshots(self, keys: Iterable[RouteKey]) -> list[Snapshot]:
-        """Give what is after the whole group: each key once."""
+        """Return the state of each key after the whole group, each once."""
         return [Snapshot(key, self._family(key).get(key), self.revision, self.epoch) for key in dict.fromkeys(keys)]
 
     def _family(self, key: RouteKey) -> dict[RouteKey, Route]:
         return self._families.setdefault(key.family, {})
 
     def _change(self, draft: Draft, intent: Intent, revision: int) -> Change:
-        born = draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else self._moment
-        after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, born, self._moment)
+        create_time = (
+            draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else self._moment
+        )
+        after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, create_time, self._moment)
         return Change(
             revision=revision,
             event_id=str(uuid.uuid4()),

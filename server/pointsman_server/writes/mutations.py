@@ -1,4 +1,4 @@
-"""The mutations, and how each is decided against what the ledger holds. Pure."""
+"""The mutations, and for each a pure function that decides its changes from the state in the ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Decision = Callable[[State], Sequence[Draft]]
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make a new route."""
+    """Create a route."""
 
     key: RouteKey
     url: str
@@ -39,7 +39,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Make a route live; exclusively, its siblings go inactive."""
+    """Activate a route; with ``exclusive`` deactivate its siblings."""
 
     key: RouteKey
     expected_revision: int = 0
@@ -48,7 +48,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Deactivate:
-    """Take a route out of service."""
+    """Deactivate a route."""
 
     key: RouteKey
     expected_revision: int = 0
@@ -56,26 +56,26 @@ class Deactivate:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a route."""
+    """Delete a route."""
 
     key: RouteKey
     expected_revision: int = 0
 
 
-def decide_create(command: Create, seen: State) -> Sequence[Draft]:
-    """Create, unless the key is taken."""
-    if seen.route:
-        raise RouteExists(str(command.key), seen.route.revision)
+def decide_create(command: Create, state: State) -> Sequence[Draft]:
+    """Raises RouteExists."""
+    if state.route:
+        raise RouteExists(str(command.key), state.route.revision)
     return [Draft(ChangeKind.CREATED, command.key, None, command.url, command.active, command.labels)]
 
 
-def decide_update(command: Update, seen: State) -> Sequence[Draft]:
-    """Update what is set and differs; an absent route is created if the command allows it."""
-    if command.allow_missing and seen.route is None:
+def decide_update(command: Update, state: State) -> Sequence[Draft]:
+    """Raises RouteNotFound, RevisionMismatch, and InvalidField when a route is to be created without a URL."""
+    if command.allow_missing and state.route is None:
         if command.url is None:
             raise InvalidField([FieldViolation("url", "is required to create the route, which does not exist")])
         return [Draft(ChangeKind.CREATED, command.key, None, command.url, active=True, labels=command.labels or {})]
-    route = _expected(command.key, command.expected_revision, seen)
+    route = _route_at_expected_revision(command.key, command.expected_revision, state)
     url = route.url if command.url is None else command.url
     labels = route.labels if command.labels is None else command.labels
     if url == route.url and labels == route.labels:
@@ -83,34 +83,37 @@ def decide_update(command: Update, seen: State) -> Sequence[Draft]:
     return [Draft(ChangeKind.UPDATED, route.key, route, url, route.active, labels)]
 
 
-def decide_activate(command: Activate, seen: State) -> Sequence[Draft]:
-    """Activate first, then deactivate the siblings: nobody ever sees none active."""
-    route = _expected(command.key, command.expected_revision, seen)
-    drafts = [] if route.active else [_switched(route, ChangeKind.ACTIVATED)]
+def decide_activate(command: Activate, state: State) -> Sequence[Draft]:
+    """Activate first, then deactivate the siblings, so that at every revision at least one is active.
+
+    Raises RouteNotFound and RevisionMismatch.
+    """
+    route = _route_at_expected_revision(command.key, command.expected_revision, state)
+    drafts = [] if route.active else [_activity_change(route, ChangeKind.ACTIVATED)]
     if command.exclusive:
-        drafts += [_switched(sibling, ChangeKind.DEACTIVATED) for sibling in seen.siblings if sibling.active]
+        drafts += [_activity_change(sibling, ChangeKind.DEACTIVATED) for sibling in state.siblings if sibling.active]
     return drafts
 
 
-def decide_deactivate(command: Deactivate, seen: State) -> Sequence[Draft]:
-    """Deactivate, unless it is done already."""
-    route = _expected(command.key, command.expected_revision, seen)
-    return [_switched(route, ChangeKind.DEACTIVATED)] if route.active else []
+def decide_deactivate(command: Deactivate, state: State) -> Sequence[Draft]:
+    """Raises RouteNotFound and RevisionMismatch."""
+    route = _route_at_expected_revision(command.key, command.expected_revision, state)
+    return [_activity_change(route, ChangeKind.DEACTIVATED)] if route.active else []
 
 
-def decide_delete(command: Delete, seen: State) -> Sequence[Draft]:
-    """Delete."""
-    route = _expected(command.key, command.expected_revision, seen)
+def decide_delete(command: Delete, state: State) -> Sequence[Draft]:
+    """Raises RouteNotFound and RevisionMismatch."""
+    route = _route_at_expected_revision(command.key, command.expected_revision, state)
     return [Draft(ChangeKind.DELETED, route.key, route)]
 
 
-def _expected(key: RouteKey, expected_revision: int, seen: State) -> Route:
-    if seen.route is None:
-        raise RouteNotFound(str(key), seen.revision, seen.epoch)
-    if expected_revision and seen.route.revision != expected_revision:
-        raise RevisionMismatch(str(key), expected_revision, seen.route.revision)
-    return seen.route
+def _route_at_expected_revision(key: RouteKey, expected_revision: int, state: State) -> Route:
+    if state.route is None:
+        raise RouteNotFound(str(key), state.revision, state.epoch)
+    if expected_revision and state.route.revision != expected_revision:
+        raise RevisionMismatch(str(key), expected_revision, state.route.revision)
+    return state.route
 
 
-def _switched(route: Route, kind: ChangeKind) -> Draft:
+def _activity_change(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)

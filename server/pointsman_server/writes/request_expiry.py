@@ -1,4 +1,4 @@
-"""What must be thrown away from time to time."""
+"""Delete stored outcomes of requests that are too old to be replayed."""
 
 import asyncio
 from contextlib import suppress
@@ -9,16 +9,16 @@ from pointsman_server.domain.errors import RetryLater
 INTERVAL_SECONDS = 600.0
 
 
-class Remembering(Protocol):
-    """A store that remembers the outcomes of requests."""
+class OutcomeStore(Protocol):
+    """A store that keeps the outcomes of requests."""
 
     async def forget_requests(self, older_than_seconds: float) -> int:
-        """Drop what is older; returns how many."""
+        """Delete older outcomes. Returns how many."""
 
 
-async def forget_old_requests(store: Remembering, older_than_seconds: float) -> None:
-    """Drop remembered outcomes past their time, again and again. Harmless when several servers do it."""
+async def forget_old_requests(store: OutcomeStore, older_than_seconds: float) -> None:
+    """Delete outcomes past their age every ``INTERVAL_SECONDS``. Several servers may do so at once."""
     while True:
-        with suppress(RetryLater):  # the next round does it
+        with suppress(RetryLater):  # the next round retries
             await store.forget_requests(older_than_seconds)
         await asyncio.sleep(INTERVAL_SECONDS)
