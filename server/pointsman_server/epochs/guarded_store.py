@@ -119,7 +119,7 @@ class _GuardedTransaction:
     def __init__(self, transaction: RouteTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
         self._epochs = epochs
-        self._locked = Clock("", 0)
+        self._locked: Clock  # set by ``lock``, which comes first
         self.changes: Sequence[Change] = ()
 
     async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
@@ -143,7 +143,7 @@ class _GuardedImport:
     def __init__(self, transaction: ImportTransaction, epochs: EpochTracker) -> None:
         self._transaction = transaction
         self._epochs = epochs
-        self._clock = Clock("", 0)
+        self._clock: Clock  # set by ``lock``, which comes before ``merge``
         self.merged: Merged | None = None
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:

@@ -196,3 +196,12 @@ async def test_a_stream_is_a_witness(scene: Scene) -> None:
     assert len(await stream.receive(1.0)) == 1
     assert scene.epochs.seen == Clock(OLD, 30)
     await stream.close()
+
+
+def test_a_loss_is_logged_once_and_again_when_it_happens_again(caplog: pytest.LogCaptureFixture) -> None:
+    epochs = EpochTracker()
+    for revision in (5, 4, 3, 5, 2):
+        epochs.read(Clock("one", revision), epochs.seen)
+    assert caplog.text.count("the store was restored to an older state") == 2
+    assert "it is at revision 4, and was at 5" in caplog.text
+    assert epochs.lost == "it is at revision 2, and was at 5"

@@ -29,8 +29,10 @@ class FakeSource:
         self.receive_faults: list[Exception | None] = []
         self.commit_faults: list[Exception | None] = []
         self.drained = asyncio.Event()
+        self.waits: list[float] = []
 
     async def receive(self, seconds: float) -> Delivery:
+        self.waits.append(seconds)
         self._fault(self.receive_faults)
         if self.position == len(self.messages):
             self.drained.set()
@@ -206,3 +208,50 @@ async def test_the_cache_gets_nothing_of_another_epoch() -> None:
     await handle([make_change(900, epoch="e1")])
     await handle([make_change(901, epoch="e1"), make_change(5, epoch="e2")])
     assert cache.consumed == [[make_change(5, epoch="e2").snapshot]]
+
+
+async def test_before_it_runs_nothing_is_wrong() -> None:
+    consumer = Consumer("test", FakeSource(), Recorder().handle, Recorder().set_aside)
+    assert (consumer.error, consumer.handled, consumer.poisoned) == (None, 0, 0)
+
+
+async def test_it_waits_for_messages_as_long_as_it_was_told_to() -> None:
+    source = FakeSource()
+    consumer = Consumer("test", source, Recorder().handle, Recorder().set_aside, receive_seconds=0.25)
+    task = asyncio.create_task(consumer.run())
+    await source.drained.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert source.waits == [0.25]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
+async def test_the_error_shows_until_it_works_again_which_is_logged_once(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source, errors = FakeSource(*map(make_change, range(1, 6))), []
+
+    async def sleep(_seconds: float) -> None:
+        errors.append(consumer.error)
+
+    handler = Recorder(None, error)
+    consumer = Consumer("test", source, handler.handle, Recorder().set_aside, backoff=Backoff(sleep=sleep))
+    task = asyncio.create_task(consumer.run())
+    await source.drained.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert errors == [error]
+    assert consumer.error is None
+    assert caplog.text.count("the consumer test works again") == 1
+
+
+async def test_a_consumer_that_is_given_no_backoff_has_one() -> None:
+    source, handler = FakeSource(make_change(1)), Recorder(CacheUnavailable())
+    consumer = Consumer("test", source, handler.handle, Recorder().set_aside)
+    task = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(10):
+        await source.drained.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert handler.seen == [1, 1]

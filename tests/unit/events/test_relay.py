@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.relay import Relay
-from pointsman_server.ports.broker import RelayState
+from pointsman_server.ports.broker import BrokerUnavailable, RelayState
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 
@@ -24,6 +24,7 @@ class FakeLog:
         self.held = False
         self.waiting = asyncio.Event()
         self.woken = asyncio.Event()
+        self.waits: list[float] = []
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator["FakeLog"]:
@@ -52,6 +53,7 @@ class FakeLog:
         self.history.append(revision)
 
     async def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
         self.waiting.set()
         await self.woken.wait()
         self.woken.clear()
@@ -203,6 +205,37 @@ async def test_not_even_a_bug_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     assert "the relay failed" in caplog.text
 
 
+async def test_before_it_runs_it_leads_nothing_and_nothing_is_wrong() -> None:
+    relay = Relay(FakeLog(), FakePublisher())
+    assert relay.leader is False
+    assert relay.error is None
+
+
+async def test_it_looks_for_changes_as_often_as_it_was_told_to() -> None:
+    log = FakeLog()
+    await settle(log, Relay(log, FakePublisher(), idle_seconds=0.75))
+    assert log.waits == [0.75]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
+async def test_the_error_shows_until_it_works_again_which_is_logged_once(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    log, publisher = FakeLog(3), FakePublisher()
+    log.faults = [None, error]
+    errors: list[Exception | None] = []
+
+    async def sleep(seconds: float) -> None:
+        errors.append(relay.error)
+
+    relay = Relay(log, publisher, batch=1, backoff=Backoff(1, 8, sleep=sleep))
+    await settle(log, relay)
+    assert errors == [error]
+    assert relay.error is None
+    assert caplog.text.count("the relay works again") == 1
+
+
 async def test_says_what_is_wrong_once_per_outage(caplog: pytest.LogCaptureFixture) -> None:
     log, publisher = FakeLog(1), FakePublisher(0, 0, 0)
     await settle(log, make_relay(log, publisher))
@@ -233,4 +266,49 @@ async def test_stopping_does_not_wait_for_a_broker_that_hangs() -> None:
     async with asyncio.timeout(5):
         await asyncio.wait({task})
     assert task.cancelled()
+    assert (log.history, log.held) == ([], False)
+
+
+async def test_stopping_ends_a_batch_that_hangs_before_it_gives_up_leadership() -> None:
+    """Otherwise the next leader could publish while this one still does."""
+    log = FakeLog(4)
+    held: list[bool] = []
+
+    class Hanging(FakePublisher):
+        async def publish(self, changes: Sequence[Change]) -> int:
+            self.entered.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                held.append(log.held)
+            return 0
+
+    publisher = Hanging()
+    task = asyncio.create_task(Relay(log, publisher, grace_seconds=0).run())
+    await publisher.entered.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert held == [True]
+    assert (log.history, log.held) == ([], False)
+
+
+async def test_a_batch_that_fails_while_it_is_stopped_is_not_recorded() -> None:
+    log = FakeLog(4)
+    gate = asyncio.Event()
+
+    class Failing(FakePublisher):
+        async def publish(self, changes: Sequence[Change]) -> int:
+            self.entered.set()
+            await gate.wait()
+            raise BrokerUnavailable("gone")
+
+    publisher = Failing()
+    task = asyncio.create_task(make_relay(log, publisher).run())
+    await publisher.entered.wait()
+    task.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert (log.history, log.held) == ([], False)

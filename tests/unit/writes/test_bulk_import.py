@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.domain.errors import InvalidField, RequestIdReused, StoreUnavailable
+from pointsman_server.domain.errors import InvalidField, RequestIdReused, RoutesExist, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Wanted
-from pointsman_server.ports.store import Intent
-from pointsman_server.writes.bulk_import import BulkImporter, Import
+from pointsman_server.ports.bulk_store import Existing
+from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.writes.bulk_import import BulkImporter, Import, check
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import EPOCH, MemoryCache, MemoryStore
 
@@ -103,3 +104,63 @@ async def test_of_many_bad_routes_the_first_are_named() -> None:
         await fixture.importer.import_(Import([Wanted(V1, "nonsense")] * 5000), INTENT)
     assert len(refused.value.violations) == 16
     assert refused.value.message.endswith("; and more")
+
+
+class OwnerCache(MemoryCache):
+    """Records who marked, who took the marks back, and as of when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marked: list[str] = []
+        self.dropped: list[tuple[Clock, str]] = []
+
+    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
+        self.marked.append(owner)
+        await super().mark_held(keys, owner)
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
+        self.dropped.append((clock, owner))
+        await super().drop_older(keys, revisions, clock, owner)
+
+
+async def test_each_import_takes_back_its_own_marks_as_of_its_commit() -> None:
+    cache = OwnerCache()
+    importer = BulkImporter(MemoryBulkStore(MemoryStore()), cache, lambda _keys, _revisions: None)
+    for key in (V1, V2):
+        await importer.import_(Import([Wanted(key, URL)]), Intent("alice"))
+    assert cache.dropped == [(Clock(EPOCH, number), owner) for number, owner in enumerate(cache.marked, 1)]
+    assert len(set(cache.marked)) == 2
+    assert all(len(owner) == 16 for owner in cache.marked)
+
+
+async def test_a_request_id_belongs_to_its_tenant() -> None:
+    fixture = Fixture()
+    await fixture.importer.import_(Import([Wanted(V1, URL)]), INTENT)
+    other = RouteKey("team-b", "payments", "prod", "v1")
+    fixture.cache.journal.clear()
+    imported = await fixture.importer.import_(Import([Wanted(other, URL)]), Intent("bob", "", "chunk", b"two"))
+    assert (imported.created, imported.revision) == (1, 2)
+
+
+async def test_what_exists_is_refused_if_the_command_says_so() -> None:
+    fixture = Fixture()
+    await fixture.importer.import_(Import([Wanted(V1, URL)]), INTENT)
+    with pytest.raises(RoutesExist):
+        await fixture.importer.import_(Import([Wanted(V1, URL)], Existing.REFUSE), Intent("alice"))
+
+
+async def test_each_violation_says_what_is_wrong() -> None:
+    with pytest.raises(InvalidField) as refused:
+        check([Wanted(V1, "nonsense"), Wanted(V2, URL), Wanted(V2, URL)])
+    url, key = refused.value.violations
+    assert url.description.startswith("must be")
+    assert key.description == "is that of routes[1] again"
+
+
+@pytest.mark.parametrize(("count", "more"), [(16, False), (17, True)])
+async def test_whether_there_are_more_violations_than_are_named(count: int, more: bool) -> None:
+    keys = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(count)]
+    with pytest.raises(InvalidField) as refused:
+        check([Wanted(key, "nonsense") for key in keys])
+    assert len(refused.value.violations) == 16
+    assert refused.value.message.endswith("; and more") is more
