@@ -10,7 +10,7 @@ from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.subscribers import Subscribers
 from pointsman_server.ports.broker import BrokerUnavailable
-from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.ports.store import ChangeQuery, Clock, Intent
 from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.mutations import Create, Update
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
@@ -24,8 +24,10 @@ class Stream:
 
     def __init__(self, *script: Sequence[Change] | Exception) -> None:
         self._script = list(script)
+        self.waits: list[float] = []
 
     async def receive(self, seconds: float) -> Sequence[Change]:
+        self.waits.append(seconds)
         await asyncio.sleep(0)
         step = self._script.pop(0) if self._script else ()
         if isinstance(step, Exception):
@@ -343,6 +345,145 @@ async def test_a_history_that_became_another_while_it_was_read_confirms_nothing(
     assert fed.confirmed == []
 
 
+def not_due(store: MemoryStore, *script: Sequence[Change] | Exception) -> tuple[Feed, Recorder]:
+    """A feed that need not read the history for a long time after the first read."""
+    feed, recorder = Feed(store, Stream(*script), poll_seconds=100, now=ManualClock()), Recorder()
+    feed.subscribe(recorder)
+    return feed, recorder
+
+
+async def test_before_it_began_it_knows_nothing() -> None:
+    feed = Feed(MemoryStore(), None)
+    assert (feed.revision, feed.connected) == (0, False)
+
+
+async def test_a_gap_is_filled_at_once_also_when_there_was_progress() -> None:
+    store = MemoryStore()
+    feed, recorder = not_due(store)
+    await feed.step()
+    changes = await write(store, 3)
+    feed._stream = Stream([changes[0], changes[2]])
+    await feed.step()
+    assert recorder.sets == [[1], [2, 3]]
+
+
+async def test_silence_is_a_reason_to_read_the_history_and_progress_is_none() -> None:
+    store = MemoryStore()
+    feed, recorder = not_due(store)
+    await feed.step()
+    changes = await write(store, 2)
+    feed._stream = Stream(changes[:1], ())
+    await feed.step()
+    assert recorder.received == [1]
+    await feed.step()
+    assert recorder.received == [1, 2]
+    assert len(recorder.confirmed) == 2
+
+
+async def test_the_first_step_reads_the_history_even_if_kafka_brings_changes() -> None:
+    changes = await write(MemoryStore(), 2)
+    feed, recorder = not_due(MemoryStore(), changes)
+    await feed.step()
+    assert (recorder.received, len(recorder.confirmed)) == ([1, 2], 1)
+
+
+async def test_what_was_handed_over_is_not_held_again() -> None:
+    store = MemoryStore()
+    feed, recorder = not_due(store)
+    await feed.step()
+    changes = await write(store, 2)
+    feed._stream = Stream(changes, changes[1:])
+    await feed.step()
+    await feed.step()
+    assert recorder.received == [1, 2]
+    assert feed._pending == {}
+
+
+async def test_what_waits_behind_a_gap_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointsman_server.events.feed.MAX_PENDING", 2)
+    store = MemoryStore()
+    fed = Fed(store)
+    await fed.feed.step()
+    changes = await write(store, 4)
+    fed.feed._stream = Stream(changes[1:3], changes[3:])
+    store.failure = StoreUnavailable()
+    held = []
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await fed.feed.step()
+        held.append(len(fed.feed._pending))
+    store.failure = None
+    await fed.feed.step()
+    assert held == [2, 0]
+    assert fed.received == [1, 2, 3, 4]
+
+
+async def test_the_history_is_read_in_pages() -> None:
+    queries: list[ChangeQuery] = []
+
+    class Recording(MemoryStore):
+        async def list_changes(self, query: ChangeQuery) -> list[Change]:
+            queries.append(query)
+            return await super().list_changes(query)
+
+    store = Recording()
+    fed = Fed(store)
+    await fed.feed.step()
+    await write(store, 501)
+    queries.clear()
+    await fed.feed.step()
+    assert queries == [ChangeQuery(after_revision=after, limit=500) for after in (0, 500)]
+
+
+async def test_an_outage_of_kafka_shows_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    gone = BrokerUnavailable("cannot reach Kafka")
+    stream = Stream((), (), gone, gone, ())
+    feed = Feed(MemoryStore(), stream, poll_seconds=0)
+    connected = []
+    for _ in range(5):
+        await feed.step()
+        connected.append(feed.connected)
+    assert connected == [True, True, False, False, True]
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "the feed is connected"),
+        ("WARNING", "the feed cannot reach Kafka"),
+        ("INFO", "the feed is connected"),
+    ]
+    assert stream.waits == [0] * 5
+
+
+async def test_a_commit_of_a_new_epoch_that_is_at_a_lower_revision_is_kept() -> None:
+    store, other = MemoryStore(), restored()
+    await write(store, 4)
+    fed = Fed(store, local_writes=True)
+    await fed.feed.step()
+    changes = await write(other, 3)
+    fed.feed._history = other
+    fed.feed.on_clock(Clock(other.epoch, 3))
+    fed.feed.on_committed(changes[1:])
+    other.revision = 1
+    await fed.feed.step()
+    assert fed.sets == [[2, 3]]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
+async def test_running_goes_on_after_an_error(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    store, received = MemoryStore(), asyncio.Event()
+    fed = Fed(store)
+    fed.apply = lambda _: received.set()  # type: ignore[method-assign]
+    await fed.feed.step()
+    changes = await write(store, 1)
+    fed.feed._stream = Stream(error, changes)
+    task = asyncio.create_task(fed.feed.run())
+    async with asyncio.timeout(10):
+        await received.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert ("the feed failed" in caplog.text) is isinstance(error, RuntimeError)
+
+
 # Local writes
 
 
@@ -510,7 +651,7 @@ async def test_too_many_commits_come_as_those_of_other_processes_do(monkeypatch:
     changes = await write(store, 5)
 
     fed.feed.on_committed(changes[1:3])
-    fed.feed.on_committed(changes[3:5])
+    fed.feed.on_committed(changes[3:4])
     await fed.feed.step()
 
     assert fed.sets == [[1], [2, 3], [4, 5]]
@@ -700,12 +841,12 @@ async def test_a_subscriber_that_cannot_start_over_receives_nothing_until_it_can
     assert len(failing.fails) == 1
     feed._subscribers.confirm(1.0, Clock(store.epoch, 2))
     assert failing.fails == []
+    feed._subscribers.confirm(2.0, Clock(store.epoch, 2))
     assert (failing.sets, len(failing.confirmed)) == ([], 1)  # that of the first step
-    feed.on_committed(changes[2:3])
-    assert failing.starts == [Clock(store.epoch, 0), Clock(store.epoch, 3)]
-    feed.on_committed(changes[3:])
+    assert failing.starts == [Clock(store.epoch, 0), Clock(store.epoch, 2)]
+    feed.on_committed(changes[2:])
 
-    assert failing.sets == [[4]]
+    assert failing.sets == [[3, 4]]
     assert caplog.text.count("the subscriber Failing failed to start over") == 3
 
 

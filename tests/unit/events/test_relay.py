@@ -312,3 +312,26 @@ async def test_a_batch_that_fails_while_it_is_stopped_is_not_recorded() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (log.history, log.held) == ([], False)
+
+
+async def test_stopping_ends_a_recording_that_hangs_before_it_gives_up_leadership() -> None:
+    held: list[bool] = []
+
+    class Hanging(FakeLog):
+        async def published(self, revision: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                held.append(self.held)
+
+    log, publisher = Hanging(4), FakePublisher()
+    publisher.gate = asyncio.Event()
+    task = asyncio.create_task(Relay(log, publisher, grace_seconds=0.01).run())
+    await publisher.entered.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    publisher.gate.set()
+    await asyncio.wait({task})
+    assert (held, log.held) == ([True], False)
