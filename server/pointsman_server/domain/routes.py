@@ -1,7 +1,4 @@
-"""The domain: what a route is, what a change is, and how a change is decided.
-
-Nothing here knows of gRPC, SQL, Redis or Kafka, and nothing here does I/O.
-"""
+"""Routes and their changes. No I/O, and no dependency on gRPC, SQL, Redis or Kafka."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +13,7 @@ from pointsman_server.domain.errors import FieldViolation, InvalidField
 class RouteKey(NamedTuple):
     """Names one route. Every part matches ``rules.KEY_PART``, so the text form is unambiguous.
 
-    A tuple, because it is made and looked up for every call: three times as fast as a dataclass.
+    A tuple, because every call makes and looks up one: three times as fast as a dataclass.
     """
 
     tenant: str
@@ -29,7 +26,7 @@ class RouteKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``tenant/service/env/version``. Raises InvalidField when ``text`` is no such key."""
+        """Parse ``tenant/service/env/version``. Raises InvalidField if ``text`` is not such a key."""
         try:
             return cls(*split_key(text))
         except InvalidKey as error:
@@ -56,10 +53,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known of one key: its route, or its absence, as of the database revision ``as_of``.
+    """The state of one key as of the database revision ``as_of``: its route, or None if it has none.
 
-    ``as_of`` is never below the revision of the route, and between the two nothing changed for this key. ``epoch``
-    names the history that ``as_of`` counts in; empty where that is not known.
+    ``as_of`` is not below the revision of the route, and the key did not change between the two. ``epoch`` is that of
+    ``as_of``; empty if it is not known.
     """
 
     key: RouteKey
@@ -103,9 +100,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A change that is decided but has no revision and no time yet; the store gives both.
+    """A decided change that has no revision and no time yet.
 
-    ``url``, ``active`` and ``labels`` say what the route becomes; DELETED ignores them.
+    ``url``, ``active`` and ``labels`` are those of the route after it; DELETED ignores them.
     """
 
     kind: ChangeKind
@@ -117,9 +114,9 @@ class Draft:
 
 
 class Wanted(NamedTuple):
-    """What an import wants a route to be. None leaves it as it is; a new route is active, and without labels.
+    """The desired state of a route in an import. None keeps what is there; for a new route: no labels, and active.
 
-    ``expected_revision`` is the one that it must be at; 0: any.
+    ``expected_revision``: the revision that the route must be at; 0: any.
     """
 
     key: RouteKey

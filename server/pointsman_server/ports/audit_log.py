@@ -1,4 +1,4 @@
-"""The audit log, and the lineage of epochs that it is checked by."""
+"""The audit log, and the epochs of the history that it must cover."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pointsman_server.domain.routes import Change
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One epoch in the history: the revisions ``first`` to ``last``, without a gap."""
+    """The revisions ``first`` to ``last`` of one epoch, without a gap."""
 
     epoch: str
     first: int
@@ -17,23 +17,23 @@ class Span:
 
 
 class Lineage(Protocol):
-    """Which epochs the history of the store consists of."""
+    """The epochs of the history in the store."""
 
     async def spans(self) -> list[Span]:
         """Read the epochs in the order of their revisions. Raises StoreUnavailable."""
 
 
 class AuditLog(Protocol):
-    """The append-only record of who changed what: exactly one row per epoch and revision, chained by hashes.
+    """The append-only record of changes: exactly one row per epoch and revision, chained by hashes (``hash_chain``).
 
-    ``auditing`` says how. However many append at once, and in whatever order, there is one chain per epoch.
+    Concurrent appends, in any order, result in one chain per epoch.
     """
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """Add the changes that are not there yet, and extend the chain. Raises StoreUnavailable."""
+        """Add the changes that are missing, and extend the chain. Raises StoreUnavailable."""
 
     async def extend(self, span: Span) -> int:
-        """Extend the chain over the rows that lie there, and return its last revision.
+        """Extend the chain up to the first missing row, and return its last revision.
 
-        That is one before the first revision of ``span`` as long as the first is missing. Raises StoreUnavailable.
+        If the first row of ``span`` is missing, that is the revision before it. Raises StoreUnavailable.
         """

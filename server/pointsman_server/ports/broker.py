@@ -1,4 +1,4 @@
-"""From the history to the broker and back: relay log, publisher, consumers."""
+"""The broker: the relay log that is published to it, the publisher, and two kinds of consumer."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,27 +9,27 @@ from pointsman_server.domain.routes import Change
 
 
 class Leadership(Protocol):
-    """The right to publish, held by at most one server that the store can see.
+    """The exclusive right to publish: at most one server connected to the store holds it.
 
-    Every method raises StoreUnavailable as soon as the right may be lost.
+    Every method raises StoreUnavailable once the right may be lost.
     """
 
     async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
-        """Record ``published``, and read the next changes after what is published, in order and without gaps."""
+        """Record ``published``, then read the next unpublished changes, in order and without gaps."""
 
     async def published(self, revision: int) -> None:
-        """Record that every change up to ``revision`` is surely on the broker. It never moves back.
+        """Record that the broker has acknowledged every change up to ``revision``. A lower revision has no effect.
 
-        A crash of the store may take it back: then some of it is published again.
+        A crash of the store may undo this: then some changes are published again.
         """
 
     async def wait(self, seconds: float) -> None:
-        """Wait until a change may have been committed, or for ``seconds``."""
+        """Wait at most ``seconds`` for a change to be committed. May return early without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayState:
-    """How far the relay is: the published revision, the last one, and how many seconds the oldest waits."""
+    """The published revision, the last revision, and how many seconds the oldest unpublished change has waited."""
 
     published: int
     revision: int
@@ -37,7 +37,7 @@ class RelayState:
 
     @property
     def lag(self) -> int:
-        """How many changes wait."""
+        """The number of unpublished changes."""
         return self.revision - self.published
 
 
@@ -45,29 +45,29 @@ class RelayLog(Protocol):
     """The history as an outbox."""
 
     def lead(self) -> AbstractAsyncContextManager[Leadership]:
-        """Wait to become the leader; the block ends the leadership. Raises StoreUnavailable."""
+        """Wait to become the leader. The end of the block ends the leadership. Raises StoreUnavailable."""
 
     async def state(self) -> RelayState:
-        """Read how far the relay is. Raises StoreUnavailable."""
+        """Read the progress of the relay. Raises StoreUnavailable."""
 
 
 class ChangePublisher(Protocol):
-    """The way to the broker."""
+    """Publishes changes to the broker."""
 
     async def publish(self, changes: Sequence[Change]) -> int:
-        """Publish in order; return how many, from the front, the broker has surely stored.
+        """Publish in order. Return how many, from the front, the broker has acknowledged.
 
-        Fewer than all means that the broker failed: nothing after them is on its way any more, so publishing them
-        again keeps the order per key.
+        If fewer than all, the broker failed, and none of the rest is still in flight: publishing them again keeps the
+        order per key.
         """
 
     async def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A message that is no change: where it lies, and why it was refused. Never its content."""
+    """A message that cannot be decoded: its position, and the problem. ``problem`` never quotes the payload."""
 
     topic: str
     partition: int
@@ -78,7 +78,7 @@ class Poison:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Some messages in the order of their partitions."""
+    """Messages, in order within each partition."""
 
     changes: Sequence[Change]
     poison: Sequence[Poison] = ()
@@ -87,36 +87,36 @@ class Delivery:
 class ChangeSource(Protocol):
     """A member of a consumer group on the topic.
 
-    A change may come twice, never out of order per key, never not at all.
+    Every change is delivered at least once, and those of one key in order.
     """
 
     async def receive(self, seconds: float) -> Delivery:
         """Wait up to ``seconds`` for messages. Raises BrokerUnavailable."""
 
     async def commit(self) -> None:
-        """Record that everything received so far is done: it will not come again. Raises BrokerUnavailable."""
+        """Commit everything received so far: it is not delivered again. Raises BrokerUnavailable."""
 
     async def rewind(self) -> None:
-        """Receive again everything that was received since the last commit."""
+        """Make ``receive`` deliver again what was received since the last commit."""
 
     async def lag(self) -> int:
-        """How many messages of the assigned partitions are not yet received."""
+        """Return how many messages of the assigned partitions are not yet received."""
 
     async def close(self) -> None:
         """Leave the group."""
 
 
 class ChangeStream(Protocol):
-    """Every change that reaches the topic from the first ``receive`` on: all partitions, no group, no memory.
+    """Every change published since the first ``receive``, from all partitions, without a group or offsets.
 
-    A change may come twice, and late; what was published while the broker could not be reached may not come at all.
+    A change may be delivered twice, late, or, if it was published while the broker could not be reached, not at all.
     """
 
     async def receive(self, seconds: float) -> Sequence[Change]:
         """Wait up to ``seconds`` for changes. Raises BrokerUnavailable."""
 
     async def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
 
 
 class BrokerUnavailable(Exception):

@@ -11,7 +11,7 @@ from pointsman_server.ports.store import Clock, Intent
 
 
 class Existing(StrEnum):
-    """What an import does with a route that exists: change it, leave it, or refuse everything because of it."""
+    """What an import does with a route that exists: update it, skip it, or reject the whole import."""
 
     UPDATE = "UPDATE"
     SKIP = "SKIP"
@@ -20,9 +20,9 @@ class Existing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The answer of an import. ``first`` and ``last`` are the revisions of its changes, 0 when there are none.
+    """The answer of an import, true as of ``revision``.
 
-    Everything is as it shall be as of ``revision``.
+    ``first`` and ``last`` are the revisions of its changes, 0 if there are none.
     """
 
     created: int
@@ -35,9 +35,9 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What an import did: ``revisions`` has that of the last change of each route, in the order of the request.
+    """The result of an import. ``revisions`` has that of the last change of each route, in the order of the request.
 
-    It is empty when ``imported`` was remembered under the intent's ``request_id``.
+    It is empty if ``imported`` is the stored outcome of an earlier import with the same ``request_id``.
     """
 
     imported: Imported
@@ -47,7 +47,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class LockedImport:
-    """Where the clock is, and what was remembered under the intent's ``request_id`` meanwhile."""
+    """The clock, and in ``known`` the stored outcome of the intent's ``request_id``, if there is one by now."""
 
     clock: Clock
     known: Merged | None
@@ -57,32 +57,32 @@ class ImportTransaction(Protocol):
     """One import. Everything in it becomes visible at once, or never."""
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
-        """Return what was remembered under the intent's ``request_id`` in the tenant.
+        """Return the stored outcome of the intent's ``request_id`` in the tenant, or None.
 
-        Raises RequestIdReused when that was of another fingerprint.
+        Raises RequestIdReused if it has another fingerprint.
         """
 
     async def stage(self, wanted: Sequence[Wanted]) -> None:
-        """Hand the routes over, each key once. Nobody waits for this. Call it once."""
+        """Send the routes, each key once, without a lock that others wait for. Call it once."""
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
-        """Wait until no other transaction writes. From here on this one owns the clock.
+        """Wait until no other transaction writes. From here to the end, no other transaction can move the clock.
 
-        Raises RequestIdReused, RoutesExist when ``existing`` says so, and RevisionsMismatch. Call it once, after
+        Raises RequestIdReused, RoutesExist if ``existing`` is REFUSE, and RevisionsMismatch. Call it once, after
         ``stage``.
         """
 
     async def merge(self) -> Merged:
-        """Make what was staged so. Call it at most once, and last: this also commits.
+        """Write what was staged, and commit. Call it at most once, and last.
 
-        Each route that has to change gets the next revision, in their order, those that go out of service last; and
-        one change: CREATED, UPDATED where the url or the labels differ, else ACTIVATED or DEACTIVATED. The outcome is
-        remembered under the intent's ``request_id``, if it has one.
+        Each route that differs gets one change with the next revision, in their order, deactivations last: CREATED;
+        UPDATED if the url or the labels differ; else ACTIVATED or DEACTIVATED. The outcome is stored under the intent's
+        ``request_id``, if it has one.
         """
 
 
 class BulkStore(Protocol):
-    """The store, for many routes at once. It raises what RouteStore does."""
+    """Imports many routes in one transaction. Raises what RouteStore does."""
 
     def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
-        """Open a transaction: what was not merged is rolled back."""
+        """Open a transaction. Without ``merge`` it is rolled back."""

@@ -9,26 +9,26 @@ from pointsman_server.domain.identity import Grant, Identity
 
 
 class CredentialVerifier(Protocol):
-    """Tells who shows a credential: the issuer's tokens and our API keys have one each.
+    """Verifies one kind of credential: jwts of issuers, or API keys.
 
-    It checks against what it holds in memory (``refreshing``) and keeps no event loop busy with I/O.
+    It checks against data in memory, which is refreshed in the background (``runtime.refreshed``).
     """
 
     async def verify(self, credential: str) -> Identity:
-        """Return who shows ``credential``. Raises Unauthenticated, and AccessUnavailable while nothing was read yet.
+        """Return the identity of the caller. Raises Unauthenticated, and AccessUnavailable before the first refresh.
 
-        When the credential names a key that is not known, this may wait for one renewal of what is known; floods of
-        unknown names cause no more of them than one does.
+        If the credential names an unknown key, this may wait for one refresh. Many unknown names do not cause more
+        refreshes than one does.
         """
 
     @property
     def version(self) -> int:
-        """Another number whenever something that was valid may be so no more: memories of older ones are void."""
+        """Increments when a valid credential may have become invalid: discard results cached under older versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDraft:
-    """A key to be made: who makes it, what it grants, and how long it lives; None is for ever."""
+    """A key to create: its creator, its grants, and its lifetime; None means that it does not expire."""
 
     name: str
     grants: tuple[Grant, ...]
@@ -37,34 +37,34 @@ class KeyDraft:
 
 
 class KeyNameTaken(Exception):
-    """A living key has the name."""
+    """A valid key has the name."""
 
 
 class KeyNotFound(Exception):
-    """No living key has the name or the id."""
+    """No valid key has the name or the id."""
 
 
 class ApiKeyStore(Protocol):
-    """All API keys. It keeps digests of secrets and never a secret.
+    """The API keys: digests of their secrets, not the secrets.
 
-    At most one key of a name is its current one: it lives, or no newer one took its place. Keys are ordered by name,
-    those of one name by age. Every method raises StoreUnavailable and Overloaded as those of RouteStore do.
+    At most one key of a name is current: the valid one that no newer key has replaced. Keys are ordered by name, those
+    of one name by age. Every method raises StoreUnavailable and Overloaded as those of RouteStore do.
     """
 
     async def known(self) -> list[ApiKey]:
-        """Read all living keys, and those that ended less than 30 days ago, so that callers can be told."""
+        """Read all valid keys, and those that ended less than 30 days ago, so that errors can say that they ended."""
 
     async def create(self, draft: KeyDraft, minted: Minted) -> ApiKey:
         """Add a key. Raises KeyNameTaken while another key of the name is neither expired nor revoked."""
 
     async def rotate(self, draft: KeyDraft, minted: Minted, overlap: timedelta) -> ApiKey:
-        """Add a key in the place of the current one of the name, which ends after ``overlap`` if not before.
+        """Add a key that replaces the current one of the name, which ends after ``overlap`` if not before.
 
-        The grants are those of the current key; the draft's do not count. Raises KeyNotFound when none lives.
+        The grants are those of the current key; those of the draft are ignored. Raises KeyNotFound if none is valid.
         """
 
     async def revoke(self, name_or_id: str, by: str) -> list[ApiKey]:
-        """End every living key of the name, or the one of the id, now and for ever.
+        """End every valid key of the name, or the one of the id, permanently. Returns them.
 
-        Raises KeyNotFound when none lives.
+        Raises KeyNotFound if none is valid.
         """

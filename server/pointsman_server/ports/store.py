@@ -1,5 +1,7 @@
-"""What the core needs of the outside, as Protocols. These docstrings are law: every adapter obeys them, and one
-contract suite (``tests/contract``) runs against every implementation, the fakes of the unit tests included.
+"""The store: routes, their history, and the clock.
+
+The docstrings of the ports are their contracts. One suite (``tests/contract``) checks every implementation against
+them, including the fakes of the unit tests.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the database is: ``revision`` is the number of its last committed change, ``epoch`` names its history."""
+    """The state of the database: ``revision`` is that of its last committed change, ``epoch`` names its history."""
 
     epoch: str
     revision: int
@@ -21,7 +23,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class RouteQuery:
-    """Which routes to list: those that match every part that is not empty, after ``after`` in key order."""
+    """A filter for routes: every field that is not empty must match. Starts after the key ``after``."""
 
     tenant: str = ""
     service: str = ""
@@ -33,7 +35,7 @@ class RouteQuery:
 
 @dataclass(frozen=True, slots=True)
 class ChangeQuery:
-    """Which changes to list: those that match every part that is not empty; revisions are exclusive bounds."""
+    """A filter for changes: every field that is not empty must match. The revisions are exclusive bounds."""
 
     tenant: str = ""
     service: str = ""
@@ -67,10 +69,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class MutationScope:
-    """What a mutation asks to see before it is decided: the route of ``key``, and with ``family`` its siblings too.
+    """What to lock and read for a mutation: the route of ``key``, and with ``family`` its siblings.
 
-    Siblings are the other versions of the same tenant, service and env. The intent's ``request_id``, where it has one,
-    is looked up in the tenant of ``key``.
+    Siblings are the other versions of the same tenant, service and env. The intent's ``request_id``, if it has one, is
+    looked up in the tenant of ``key``.
     """
 
     key: RouteKey
@@ -90,11 +92,11 @@ class StoredOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LockedState:
-    """What a transaction sees once it alone may write: all of it is true as of ``clock``, and stays so to its end.
+    """What a transaction read under the write lock, true as of ``clock`` until the transaction ends.
 
-    ``moment`` is the time of the database, in UTC, and not before any that was given out earlier. ``routes`` are those
-    that were asked for and exist, each once. ``remembered`` says for each mutation, in the order asked, what its
-    request_id is known for; the outcome's route has the key that was asked for.
+    ``moment`` is the time of the database, in UTC, never before that of an earlier transaction. ``routes`` are the
+    existing ones of all scopes, each once. ``remembered`` has for each scope, in order, the stored outcome of its
+    request_id, or None; the outcome's route has the key of the scope.
     """
 
     clock: Clock
@@ -104,39 +106,39 @@ class LockedState:
 
 
 class RouteTransaction(Protocol):
-    """A group of mutations. Everything it records becomes visible at once, or never."""
+    """A transaction of a group of mutations: all of what it records becomes visible at once, or nothing."""
 
     async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
         """Wait until no other transaction writes, and read what is asked for. Call it once, and first.
 
-        From here to the end this transaction owns the clock, so **the order of commits is the order of revisions, and
-        there are no gaps**; and of two transactions the later sees everything that the earlier did.
+        From here to the end, no other transaction can move the clock. So **commits are in the order of revisions,
+        without gaps**, and each transaction sees all that earlier ones wrote.
         """
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """Write history, the routes that it leads to, and the outcomes. Call it at most once.
+        """Write the changes, the resulting routes, and the outcomes. Call it at most once.
 
-        The revisions of ``changes`` follow the clock's one by one, in its epoch. A key may change several times: each
-        change begins where the one before ended. Errors may also come at the end of the transaction.
+        The revisions of ``changes`` continue the clock's without a gap, in its epoch. A key may change several times;
+        each change starts from the result of the one before. Errors may be raised only at the end of the transaction.
         """
 
 
 class RouteStore(Protocol):
-    """The truth: routes, their history, and the clock.
+    """The source of truth: routes, their history, and the clock.
 
-    Every method raises StoreUnavailable when the store cannot be reached or does not answer in time, and
-    Overloaded when no connection comes free in time. After StoreUnavailable from the end of a transaction the
-    outcome is unknown: it happened as a whole, or not at all.
+    Every method raises StoreUnavailable if the store cannot be reached or does not answer in time, and Overloaded if
+    no connection becomes free in time. If the end of a transaction raises StoreUnavailable, its outcome is unknown: all
+    of it was committed, or nothing.
     """
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
         """Read all ``keys`` in one snapshot of the database: one result per key, in order.
 
-        All have one ``as_of``, and the ``epoch`` that it counts in.
+        All have the same ``as_of`` and ``epoch``.
         """
 
     def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
-        """Open a transaction: it commits when the block ends, and rolls back when the block raises."""
+        """Open a transaction. It commits when the block ends, and rolls back if the block raises."""
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         """Read routes in the order of their keys, compared by code point."""
