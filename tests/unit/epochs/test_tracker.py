@@ -205,3 +205,29 @@ def test_a_loss_is_logged_once_and_again_when_it_happens_again(caplog: pytest.Lo
     assert caplog.text.count("the store was restored to an older state") == 2
     assert "it is at revision 4, and was at 5" in caplog.text
     assert epochs.lost == "it is at revision 2, and was at 5"
+
+
+def test_a_read_that_overlaps_a_new_epoch_counts_only_if_it_is_of_the_new_one() -> None:
+    epochs = EpochTracker()
+    epochs.read(Clock("one", 5), epochs.seen)
+    before = epochs.seen
+    epochs.read(Clock("two", 3), epochs.seen)
+
+    epochs.read(Clock("one", 9), before)
+    assert epochs.seen == Clock("two", 3)
+    epochs.read(Clock("two", 4), before)
+    assert epochs.seen == Clock("two", 4)
+    assert epochs.lost == ""
+
+
+def test_before_the_first_read_no_epoch_is_known_and_nothing_is_lost() -> None:
+    epochs = EpochTracker()
+    assert (epochs.seen, epochs.lost) == (Clock("", 0), "")
+    epochs.check()
+
+
+def test_the_first_revision_is_witnessed() -> None:
+    epochs = EpochTracker()
+    epochs.read(Clock("one", 0), epochs.seen)
+    epochs.witness("one", 1)
+    assert epochs.seen == Clock("one", 1)

@@ -764,3 +764,37 @@ async def test_a_fault_after_the_commit_carries_nothing_out_twice(world: World) 
     results = await world.together(world.create(V1), world.create(V2))
     assert [type(result) for result in results] == [ValueError] * 2
     assert [change.key for change in world.store.changes] == [V1, V2]
+
+
+async def test_what_needs_no_change_is_answered_ok_without_redis(world: World) -> None:
+    created = await world.create(V1)
+    world.cache.down = True
+    assert (await world.committer.activate(Activate(V1), INTENT)).route == created.route
+
+
+async def test_every_key_of_a_group_that_needs_no_change_is_confirmed(world: World) -> None:
+    for key in (V1, V2):
+        await world.create(key)
+    world.cache.journal.clear()
+    world.learnt.clear()
+    await world.together(*(world.committer.activate(Activate(key), INTENT) for key in (V1, V2)))
+    assert world.cache.journal == [("consume", [V1, V2])]
+    assert [snapshot.key for snapshot in world.learnt] == [V1, V2]
+
+
+async def test_a_request_id_that_was_used_for_another_request_is_named(world: World) -> None:
+    await world.create(V1, RETRY)
+    with pytest.raises(RequestIdReused, match="request_id id-1 was already used"):
+        await world.create(V2, Intent("alice", request_id="id-1", fingerprint=b"other"))
+
+
+async def test_too_many_waiting_mutations_are_refused_by_the_limit_of_writes(world: World) -> None:
+    world.store.before_commit.close()
+    keys = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(WAITING + GROUP + 1)]
+    running = [asyncio.create_task(world.create(key)) for key in keys]
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    refused = done.pop().exception()
+    assert isinstance(refused, Overloaded)
+    assert "writes" in refused.metadata.values()
+    world.store.before_commit.open()
+    await asyncio.gather(*running, return_exceptions=True)
