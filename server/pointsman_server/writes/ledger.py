@@ -84,9 +84,7 @@ class Ledger:
         return self._families.setdefault(key.family, {})
 
     def _change(self, draft: Draft, intent: Intent, revision: int) -> Change:
-        create_time = (
-            draft.before.create_time if draft.before and draft.kind is not ChangeKind.CREATED else self._moment
-        )
+        create_time = draft.before.create_time if draft.before else self._moment
         after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, create_time, self._moment)
         return Change(
             revision=revision,
