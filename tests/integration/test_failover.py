@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
-from pointsman_server.domain.errors import StoreUnavailable
+from pointsman_server.domain.errors import RetryLater, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import Intent, RouteQuery
 from pointsman_server.writes.group_commit import GroupCommitter
@@ -33,6 +34,17 @@ class Site:
         self.database = database
         self.store = PostgresStore(database)
         self.committer = GroupCommitter(self.store, MemoryCache(), lambda _: None)
+
+    @asynccontextmanager
+    async def another(self, pool_size: int, **options: float) -> AsyncIterator["Site"]:
+        """Open another database at the same address."""
+        url = self.old.url.replace(f":{self.old.port}/", f":{self.wire.port}/")
+        database = Database(url, pool_min=pool_size, pool_max=pool_size, **options)
+        await database.open()
+        try:
+            yield Site(self.old, self.new, self.wire, database)
+        finally:
+            await database.close()
 
     async def create(self, version: str) -> None:
         await self.committer.create(
@@ -60,11 +72,14 @@ class Site:
         return int(row[0])
 
     async def reach(self, server: Cluster) -> None:
-        """Wait until every connection of the pool is with ``server``."""
+        """Wait until every connection of the pool is with ``server``; meanwhile calls may fail, and none may hang."""
         async with asyncio.timeout(SOON):
             while True:
-                if await self.ports() == {server.port}:
-                    return
+                try:
+                    if await self.ports() == {server.port}:
+                        return
+                except RetryLater as error:
+                    assert not isinstance(error.__cause__, TimeoutError)
                 await asyncio.sleep(0.1)
 
     async def create_soon(self, version: str) -> None:
@@ -73,7 +88,7 @@ class Site:
             while True:
                 try:
                     return await self.create(version)
-                except StoreUnavailable:
+                except RetryLater:
                     await asyncio.sleep(0.05)
 
 
@@ -92,10 +107,12 @@ async def site(clusters: tuple[Cluster, Cluster]) -> AsyncIterator[Site]:
         database = Database(url, pool_min=POOL_SIZE, pool_max=POOL_SIZE, timeout=5.0)
         await database.open()
         site = Site(old, new, wire, database)
-        await site.create("v1")
-        await site.fill_pool()
-        yield site
-        await database.close()
+        try:
+            await site.create("v1")
+            await site.fill_pool()
+            yield site
+        finally:
+            await database.close()
 
 
 async def test_writes_go_to_the_new_primary_when_the_old_one_turns_read_only(site: Site) -> None:
@@ -108,7 +125,7 @@ async def test_writes_go_to_the_new_primary_when_the_old_one_turns_read_only(sit
 
     await site.create_soon("v2")
 
-    assert await site.ports() == {site.new.port}
+    await site.reach(site.new)
     assert [route.key.version for route in await site.store.list_routes(RouteQuery())] == ["v1", "v2"]
 
 
@@ -143,7 +160,7 @@ async def test_writes_go_to_the_new_primary_when_the_old_one_returns_as_its_stan
 
     await site.create_soon("v2")
 
-    assert await site.ports() == {site.new.port}
+    await site.reach(site.new)
 
 
 async def test_one_new_connection_to_another_server_replaces_all_of_them(site: Site) -> None:
@@ -155,16 +172,34 @@ async def test_one_new_connection_to_another_server_replaces_all_of_them(site: S
     await site.reach(site.new)
 
 
+async def test_one_connection_that_gets_no_answer_is_enough_to_leave_a_server_that_hangs(site: Site) -> None:
+    async with site.another(pool_size=POOL_SIZE, timeout=1.0) as impatient:
+        await impatient.fill_pool()
+        site.new.promote(site.old)
+        with site.old.frozen():
+            site.wire.target = site.new.port
+            with pytest.raises(StoreUnavailable) as raised:
+                await impatient.store.clock()
+            assert impatient.database.explain(raised.value) == "does not answer within 1 s"
+            await impatient.reach(site.new)
+
+
+async def test_while_the_new_primary_is_not_there_yet_the_database_is_unavailable_not_busy(
+    site: Site, unused_tcp_port: int
+) -> None:
+    site.old.refuse_writes()
+    site.wire.target = unused_tcp_port
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await site.create("v2")
+
+
 async def test_a_connection_is_replaced_at_the_end_of_its_lifetime(site: Site) -> None:
-    url = site.old.url.replace(f":{site.old.port}/", f":{site.wire.port}/")
-    database = Database(url, pool_min=1, pool_max=1, lifetime=0.5)
-    await database.open()
-    mortal = Site(site.old, site.new, site.wire, database)
-    assert await mortal.ports() == {site.old.port}
-    site.new.promote(site.old)
-    site.wire.target = site.new.port
-    await mortal.reach(site.new)
-    await database.close()
+    async with site.another(pool_size=1, lifetime=0.5) as mortal:
+        assert await mortal.ports() == {site.old.port}
+        site.new.promote(site.old)
+        site.wire.target = site.new.port
+        await mortal.reach(site.new)
 
 
 async def test_a_server_that_stays_read_only_answers_reads_and_is_not_flooded_with_connections(site: Site) -> None:

@@ -5,9 +5,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from pointsman_server.embedded.engines import Postgres, Site
@@ -85,6 +86,20 @@ class Cluster(Postgres):
                     raise self.failure("does not catch up")
                 time.sleep(0.02)
         self.run_sql("SELECT pg_promote()")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the sessions of ``pointsman`` hang: their connections stay open, and get no answer."""
+        rows = self.run_sql("SELECT pid FROM pg_stat_activity WHERE usename = 'pointsman'")
+        sessions = [psutil.Process(int(str(pid))) for (pid,) in rows]
+        for session in sessions:
+            session.suspend()
+        try:
+            yield
+        finally:
+            for session in sessions:
+                with suppress(psutil.NoSuchProcess):
+                    session.resume()
 
     def close(self) -> None:
         self.stop()

@@ -35,9 +35,9 @@ UNREACHABLE_WAIT_SECONDS = 0.25
 LIFETIME_SECONDS = 300.0
 # While a database stays read-only, its connections are replaced no more often than this.
 RECONNECT_SECONDS = 2.0
-# Classes and codes of SQLSTATE by which a server says that this session is over: connection exception, shut down,
-# crashed, starting up, database dropped, idle too long.
-SESSION_ENDED = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
+# SQLSTATEs, or their classes, by which a server says that it takes no writes or that this session is over: read-only,
+# connection exception, shut down, crashed, starting up, database dropped, idle for too long.
+FAILOVER_STATES = ("25006", "08", "57P01", "57P02", "57P03", "57P04", "57P05")
 
 SET_TIMEOUT = Statement("set_statement_timeout", SET_STATEMENT_TIMEOUT)
 BEGIN = Statement("begin_session", BEGIN_SESSION)
@@ -50,7 +50,8 @@ class Database:
     ``lifetime`` seconds.
 
     After a failover open connections may stay with the old server, which goes on answering. All of them are replaced
-    when one says that it takes no writes or that its session is over, and when a new one reaches another server.
+    when one says that it takes no writes or that its session is over, when one does not answer, and when a new one
+    reaches another server.
 
     Raises BadDatabaseUrl.
     """
@@ -117,7 +118,7 @@ class Database:
                 ):
                     self._reachable = True
                     yield connection
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 await self._reconnect_after(error)
                 raise
 
@@ -127,13 +128,12 @@ class Database:
         Raises StoreUnavailable or Overloaded.
         """
         with self.translated():
-            async with asyncio.timeout(self._timeout + 1):
-                connection = await self._pool.getconn(self._patience)
-                self._reachable = True
-                try:
-                    return await self._exchange(connection, steps)
-                finally:
-                    await self._pool.putconn(connection)
+            connection = await self._pool.getconn(self._patience)
+            self._reachable = True
+            try:
+                return await self._exchange(connection, steps)
+            finally:
+                await self._pool.putconn(connection)
 
     async def dedicated(self) -> Connection:
         """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it.
@@ -148,8 +148,7 @@ class Database:
     async def exchange_on(self, connection: Connection, *steps: Step) -> list[Rows]:
         """Send statements on a dedicated connection, bounded and translated as ``exchange`` is."""
         with self.translated():
-            async with asyncio.timeout(self._timeout + 1):
-                return await self._exchange(connection, steps)
+            return await self._exchange(connection, steps)
 
     async def reconnect(self) -> None:
         """Replace every connection of the pool, those in use when they are returned.
@@ -159,6 +158,7 @@ class Database:
         now = time.monotonic()
         if now - self._reconnected_at >= RECONNECT_SECONDS:
             self._reconnected_at = now
+            self._reachable = None
             await self._pool.drain()
 
     def translated(self) -> "_Translation":
@@ -231,23 +231,24 @@ class Database:
 
     async def _exchange(self, connection: Connection, steps: Sequence[Step]) -> list[Rows]:
         try:
-            return await connection.exchange(*steps)
-        except psycopg.Error as error:
+            async with asyncio.timeout(self._timeout + 1):
+                return await connection.exchange(*steps)
+        except (psycopg.Error, TimeoutError) as error:
             await self._reconnect_after(error)
             raise
 
-    async def _reconnect_after(self, error: psycopg.Error) -> None:
-        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or _ended_session(error):
+    async def _reconnect_after(self, error: Exception) -> None:
+        if _shows_failover(error):
             await self.reconnect()
 
 
-def _ended_session(error: psycopg.Error) -> bool:
-    if error.sqlstate:
-        return error.sqlstate.startswith(SESSION_ENDED)
-    # Not from the server: the connection is lost, or the pool has none to lend.
-    return isinstance(error, psycopg.OperationalError) and not isinstance(
-        error, PoolTimeout | PoolClosed | TooManyRequests
-    )
+def _shows_failover(error: Exception) -> bool:
+    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
+        return False
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return error.sqlstate.startswith(FAILOVER_STATES)
+    # Not from the server: the connection is lost, or the server did not even cancel a statement at its timeout.
+    return isinstance(error, psycopg.OperationalError | TimeoutError)
 
 
 class _Translation:
