@@ -27,8 +27,8 @@ SELECT {COLUMNS} FROM api_keys
  ORDER BY name, created_at, id
 """
 
-# A key that has expired gives its name free.
-LET_GO = """
+# An expired key no longer occupies its name.
+RELEASE_EXPIRED_NAME = """
 UPDATE api_keys SET replaced_at = now()
  WHERE name = %(name)s AND revoked_at IS NULL AND replaced_at IS NULL AND expires_at <= now()
 """
@@ -39,7 +39,7 @@ VALUES (%(id)s, %(name)s, %(digest)s, %(grants)s, %(created_by)s, now() + %(life
 RETURNING {COLUMNS}
 """
 
-# Locks the row, so that of two rotations at once the second replaces the key of the first, or finds none.
+# Locks the row: of two concurrent rotations the second replaces the key of the first, or finds none.
 REPLACE = f"""
 UPDATE api_keys SET replaced_at = now(), expires_at = least(expires_at, now() + %(overlap)s)
  WHERE name = %(name)s AND replaced_at IS NULL AND {LIVING}
@@ -69,7 +69,7 @@ class PostgresApiKeyStore:
         grants = [text for grant in draft.grants for text in grant_texts(grant)]
         try:
             async with self._database.connection() as connection:
-                await connection.execute(LET_GO, {"name": draft.name})
+                await connection.execute(RELEASE_EXPIRED_NAME, {"name": draft.name})
                 return await _insert(connection, draft, minted, grants)
         except UniqueViolation as error:
             raise KeyNameTaken(draft.name) from error
@@ -117,7 +117,7 @@ def _key(row: Sequence[Any]) -> ApiKey:
 
 @lru_cache(maxsize=10_000)
 def _grant(text: str) -> Grant | None:
-    """Read a grant, or None for one of a later version: it grants nothing here, and the others of the key count."""
+    """Read a grant. None for a grant of a later version: it grants nothing here; the other grants of the key hold."""
     try:
         return parse_grant(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""``ports.AuditLog`` on PostgreSQL: arrivals in ``audit_log``, links in ``audit_chain``; both only ever grow."""
+"""``ports.AuditLog`` on PostgreSQL: changes in ``audit_log``, links in ``audit_chain``; both are append-only."""
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -12,13 +12,13 @@ from pointsman_server.ports.audit_log import Lineage, Span
 
 logger = logging.getLogger(__name__)
 
-# Held to the commit: who extends the chain sees every row and every link that was there before.
+# Held until the commit, so that the next transaction sees every row and link of the one before.
 LOCK = "SELECT pg_advisory_xact_lock(%s)"
 LOCK_NUMBER = 0x6175646974  # "audit"
-# Links made in one transaction: after an upgrade or in a new database there is a long way to go.
+# Links made in one transaction: after an upgrade or in a new database there may be many to make.
 WINDOW = 2000
 
-# Answers those that were there before as another change: the first one counts.
+# Returns the revisions that are stored with another change: the first one is kept.
 APPEND = """
 WITH arrived AS (
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS a (epoch, revision, change)
@@ -30,8 +30,8 @@ SELECT a.epoch, a.revision FROM arrived AS a JOIN audit_log AS l USING (epoch, r
 
 HEAD = "SELECT revision, hash FROM audit_chain WHERE epoch = %s ORDER BY revision DESC LIMIT 1"
 
-# Nothing, while the next one is missing: what waits behind it can be much. The casts: the driver sends a small number
-# as a small type, in which the sum of two of them may be out of range.
+# No rows while the next revision is missing, because many may wait behind it. The casts: the driver sends a small
+# number as a small integer type, in which the sum may be out of range.
 NEXT = """
 SELECT revision, change FROM audit_log
  WHERE epoch = %(epoch)s AND revision > %(head)s AND revision <= %(head)s::bigint + %(window)s
@@ -100,7 +100,7 @@ class PostgresAuditLog:
         try:
             with self._database.translated():
                 await connection.set_autocommit(False)
-                # It takes as long as it takes; memory is bounded by the cursor.
+                # A whole log takes longer than any statement timeout; the cursor bounds the memory.
                 await connection.execute("SET LOCAL statement_timeout = 0")
                 await connection.execute("SET LOCAL enable_hashjoin = off")
                 async with connection.cursor("audit_entries") as cursor:

@@ -21,7 +21,7 @@ from pointsman_server.ports.bulk_store import Existing, Imported, LockedImport, 
 from pointsman_server.ports.store import Clock, Intent
 from pointsman_server.runtime.offload import in_thread_if_large
 
-# Of this connection alone, and empty whenever a transaction ends. ``position`` counts from 0.
+# Private to a connection, and emptied at the end of each transaction. ``position`` counts from 0.
 STAGING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_routes (
     position int, event_id uuid, tenant text COLLATE "C", service text COLLATE "C", env text COLLATE "C",
@@ -31,8 +31,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_routes (
 
 COPY = "COPY staged_routes FROM STDIN"
 
-# Whoever holds the row of the clock writes alone; and no plan but that of looking up each key, however little the
-# planner knows of a table that has just been filled: it would read all routes for a few thousand of them.
+# Only one transaction at a time holds the row of the clock. The settings leave only plans that look up each key:
+# without statistics of the staging table the planner would scan all routes for a few thousand keys.
 LOCK = Statement(
     "lock_import",
     """
@@ -60,7 +60,7 @@ SELECT s.position, s.expected_revision, r.revision
 """,
 )
 
-# A statement of its own, after the lock: under READ COMMITTED it sees everything that was committed before it.
+# A separate statement, after the lock: under READ COMMITTED it sees everything that was committed before it.
 # The history has the form that ``store.RECORD`` gives it. The clock row stays locked from here to the commit.
 MERGE = Statement(
     "merge",
@@ -129,7 +129,7 @@ SELECT o.epoch, o.created, o.changes - o.created, $8::bigint - o.changes, o.firs
 """,
 )
 
-# Staging, waiting for another import, and merging may take long, each for itself.
+# Each of these may take the whole statement timeout: staging, waiting for another import, merging.
 STATEMENTS = 3
 
 

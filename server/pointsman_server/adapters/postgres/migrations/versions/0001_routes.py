@@ -13,7 +13,7 @@ def upgrade() -> None:
 
 
 STATEMENTS = (
-    # One row. Its lock is held from the taking of a revision to the commit, so commit order is revision order.
+    # One row. It stays locked from taking a revision to the commit, so commit order is revision order.
     """
     CREATE TABLE clock (
         single   boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -70,7 +70,7 @@ STATEMENTS = (
     CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON route_changes
         FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting()
     """,
-    # How far the relay surely got: every change up to this revision is on the broker.
+    # Progress of the relay: the broker has every change up to this revision.
     """
     CREATE TABLE relay (
         single   boolean PRIMARY KEY DEFAULT true CHECK (single),

@@ -1,6 +1,6 @@
 """API keys: digests of their secrets, what they grant, and when they end.
 
-A table more is nothing to servers of the version before.
+Servers of the version before ignore the new table.
 """
 
 from alembic import op
