@@ -75,3 +75,19 @@ def test_every_key_has_one_place_until_it_leaves(size: int, deeds: list[tuple[st
                 places.free(known.pop(key))
         assert {key: places.keys[place] for key, place in known.items()} == {key: key for key in known}
         assert len(places.keys) == len(places.used) <= size
+
+
+def test_after_clear_the_hand_begins_at_the_first_place() -> None:
+    places = filled(b"a", b"b", b"c")
+    places.take(b"d")
+    places.clear()
+    for key in (b"e", b"f", b"g"):
+        places.take(key)
+    assert places.take(b"h") == (0, b"e")
+
+
+def test_keys_that_the_hand_did_not_pass_stay_used() -> None:
+    places = filled(b"a", b"b", b"c")
+    places.used[:] = b"\0\1\1"
+    assert places.take(b"d") == (0, b"a")
+    assert bytes(places.used) == b"\0\1\1"

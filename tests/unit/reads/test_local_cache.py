@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.reads.cache_entry import EntryScope
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, EntryScope
 from pointsman_server.reads.local_cache import JITTER, LocalCache
 from tests.support.fakes import BIRTH, ManualClock
 
@@ -391,3 +391,78 @@ def test_the_feed_never_goes_back_until_it_starts_over(cache: LocalCache, now: M
     assert cache.fed == 3
     assert held(cache) is None
     assert cache.changed(K1) == 0
+
+
+def test_without_a_revision_an_entry_says_the_one_that_it_was_read_as_of(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(0), now())
+    cache.advance(8)
+
+    hit = cache.find(key_to_bytes(K1))
+
+    assert hit
+    assert hit[2] == 0
+    assert cache.look(K1) == (at(0), 0)
+
+
+def test_an_entry_that_is_as_new_as_is_asked_for_says_its_own_revision(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    cache.advance(8)
+
+    assert cache.look(K1, 5) == (at(5), 0)
+    assert cache.look(K1, 6) == (replace(at(5), as_of=8), 0)
+
+
+def test_an_entry_expires_at_its_time_to_live_and_not_after_it(cache: LocalCache, now: ManualClock) -> None:
+    cache.put(at(5), now())
+    begun, lifetime = now(), cache._ttl_of(key_to_bytes(K1), 0)
+    now.advance(begun + lifetime - now() - 0.001)
+    assert held(cache)
+
+    now.advance(0.001)
+    if now() - begun < lifetime:
+        now.advance(lifetime - (now() - begun))
+    assert held(cache) is None
+
+
+def test_an_entry_that_is_too_old_for_a_revision_is_found_with_its_own(cache: LocalCache, now: ManualClock) -> None:
+    """So one look tells a stale entry from none."""
+    cache.put(at(5), now())
+
+    hit = cache.find(key_to_bytes(K1), 9)
+
+    assert hit
+    assert hit[2] == 5
+    assert cache.look(K1, 9) is None
+
+
+@pytest.mark.parametrize("fed", [0, 50])
+def test_a_hit_says_whether_the_route_is_active_inactive_or_absent(
+    cache: LocalCache, now: ManualClock, fed: int
+) -> None:
+    cache.start_over(fed)
+    route = at(5).route
+    assert route
+    for held_route, state in ((route, ACTIVE), (replace(route, active=False), INACTIVE), (None, ABSENT)):
+        cache.drop()
+        cache.put(Snapshot(K1, held_route, 5), now())
+        hit = cache.find(key_to_bytes(K1))
+        assert hit
+        assert hit[1] == state
+
+
+def test_an_older_change_that_is_heard_of_late_does_not_replace_the_known_one(cache: LocalCache) -> None:
+    cache.supersede(K1, 9)
+    cache.supersede(K1, 5)
+    assert cache.changed(K1) == 9
+
+
+def test_a_new_cache_was_fed_nothing(cache: LocalCache) -> None:
+    assert cache.fed == 0
+
+
+def test_a_key_that_is_cached_again_keeps_its_place(now: ManualClock) -> None:
+    cache = LocalCache(size=2, ttl=TTL, negative_ttl=NEGATIVE_TTL, now=now)
+    cache.put(at(1, K2), now())
+    for revision in (1, 2, 3):
+        cache.put(at(revision), now())
+    assert (held(cache, K2), held(cache)) == (at(1, K2), at(3))
