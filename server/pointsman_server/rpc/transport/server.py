@@ -51,7 +51,7 @@ class Connections:
             ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_timeout)),
             # Else clients without a call may not ping more than once in two hours.
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(self.client_ping)),
+            ("grpc.http2.min_ping_interval_without_data_ms", _ms(self.client_ping)),
             ("grpc.http2.max_ping_strikes", PING_STRIKES),
             # Else a connection begins 32 calls before another is looked at: rapid reset makes much of that.
             ("grpc.http2.max_requests_per_read", 1),

@@ -1,12 +1,16 @@
 """Which transport is chosen, and what it is told of connections."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from pointsman_server.config.types import is_loopback
 from pointsman_server.rpc.transport import server as transport
-from pointsman_server.rpc.transport.server import Connections, TransportUnavailable, choose
+from pointsman_server.rpc.transport.server import PING_STRIKES, Connections, TransportUnavailable, choose
+from tests.support import http2
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -54,11 +58,27 @@ def test_seconds_become_milliseconds_and_calls_may_wait():
     options = dict(Connections(keepalive=1.5, client_ping=0.0001, idle=2, age=3, pending=77).options())
 
     assert options["grpc.keepalive_time_ms"] == 1500
-    assert options["grpc.http2.min_recv_ping_interval_without_data_ms"] == 1
+    assert options["grpc.http2.min_ping_interval_without_data_ms"] == 1
     assert (options["grpc.max_connection_idle_ms"], options["grpc.max_connection_age_ms"]) == (2000, 3000)
     assert options["grpc.http2.max_requests_per_read"] == 1
     assert options["grpc.server.max_pending_requests"] == 77
     assert options["grpc.server.max_pending_requests_hard_limit"] == 154
+
+
+@pytest.mark.parametrize(("client_ping", "welcome"), [(0.001, True), (60, False)])
+def test_a_client_without_calls_may_ping_as_often_as_it_is_told(client_ping, welcome):
+    server = grpc.server(ThreadPoolExecutor(1), options=Connections(client_ping=client_ping).options())
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with http2.connected(f"127.0.0.1:{port}", {}) as connection:
+            for number in range(1, 3 * PING_STRIKES):
+                connection.send(http2.ping())
+                connection.until(lambda number=number: connection.pongs == number or connection.gone)
+                time.sleep(0.002)  # longer than a client must leave between pings
+            assert connection.gone is not welcome
+    finally:
+        server.stop(grace=None).wait()
 
 
 @pytest.mark.parametrize("chosen", ["grpcio", "native"] if sys.platform == "linux" else ["grpcio"])
