@@ -3,27 +3,24 @@
 # ruff: noqa: ASYNC109 - the timeout is a gRPC deadline: it goes to the server and bounds the retries too.
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
 
-from pointsman import chunks, environment, operations, requests
-from pointsman.bearer import AsyncToken, Bearer
+from pointsman import chunks, operations, requests
+from pointsman.base import BaseClient
+from pointsman.bearer import AsyncToken
 from pointsman.calls import Call
-from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
-from pointsman.chunks import Importable
+from pointsman.chunks import Chunk, Importable
 from pointsman.keys import RouteKey, as_key
-from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, left_out, newer
-from pointsman.tls import PathLike, channel_credentials
+from pointsman.session import left_out, newer
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 
@@ -37,39 +34,13 @@ Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
 Item = TypeVar("Item")
 
 
-class AsyncClient:
+class AsyncClient(BaseClient[AsyncToken]):
     """A connection to Pointsman. Make one for each event loop, share it between tasks, use ``async with``.
 
     The arguments, the rules and the errors are those of ``pointsman.Client``; the function that returns the token may
     be asynchronous, and its time counts towards the timeout of the call. The connection belongs to the event loop of
     the first call; the client itself may be made before there is a loop.
     """
-
-    def __init__(
-        self,
-        target: str,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        token: AsyncToken | None = None,
-        token_file: PathLike | None = None,
-        tls: bool | None = None,
-        ca_file: PathLike | None = None,
-        cert_file: PathLike | None = None,
-        key_file: PathLike | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        max_attempts: int = MAX_ATTEMPTS,
-        remembered_keys: int = DEFAULT_KEYS,
-        options: ChannelOptions = (),
-    ) -> None:
-        self._session = Session(timeout, Bearer(token, token_file), max_attempts, remembered_keys)
-        self._target = target
-        self._credentials = channel_credentials(credentials, tls, ca_file, cert_file, key_file)
-        self._options = channel_options(max_attempts, options)
-
-    @classmethod
-    def from_environment(cls, **arguments: Any) -> Self:
-        """See ``Client.from_environment``."""
-        return cls(**environment.arguments(os.environ, arguments))
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,20 +53,6 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection. Calls under way end as cancelled."""
         await self._channel.close()
-
-    @property
-    def last_revision(self) -> int:
-        """See ``Client.last_revision``."""
-        return self._session.memory.written
-
-    @property
-    def last_epoch(self) -> str:
-        """See ``Client.last_epoch``."""
-        return self._session.memory.epoch
-
-    def forget_writes(self) -> None:
-        """See ``Client.forget_writes``."""
-        self._session.memory.forget()
 
     async def resolve(
         self,
@@ -233,8 +190,8 @@ class AsyncClient:
             await asyncio.gather(*calls, return_exceptions=True)
         return total
 
-    async def import_chunk(self, chunk: chunks.Chunk, timeout: float = chunks.TIMEOUT) -> ImportResult:
-        """Import one chunk of routes, in one call."""
+    async def import_chunk(self, chunk: Chunk, timeout: float = chunks.TIMEOUT) -> ImportResult:
+        """See ``Client.import_chunk``."""
         with chunk.named():
             return await self._call(operations.IMPORT, chunk.request, timeout)
 

@@ -1,26 +1,23 @@
 """Client: the API for threads."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import grpc
 
-from pointsman import chunks, environment, operations, requests
-from pointsman.bearer import Bearer, Token
+from pointsman import chunks, operations, requests
+from pointsman.base import BaseClient
+from pointsman.bearer import Token
 from pointsman.calls import Call
-from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
-from pointsman.chunks import Importable
+from pointsman.chunks import Chunk, Importable
 from pointsman.keys import RouteKey, as_key
-from pointsman.memory import DEFAULT_KEYS
 from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
-from pointsman.session import DEFAULT_TIMEOUT, Session, left_out, newer
-from pointsman.tls import PathLike, channel_credentials
+from pointsman.session import left_out, newer
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 
@@ -31,7 +28,7 @@ Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
 Item = TypeVar("Item")
 
 
-class Client:
+class Client(BaseClient[Token]):
     """A connection to Pointsman. Make one, share it between threads, close it at the end (or use ``with``).
 
     - A key is a ``RouteKey`` or its text ``tenant/service/env/version``.
@@ -60,40 +57,12 @@ class Client:
         options: further gRPC channel options; they win over the client's own.
     """
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        token: Token | None = None,
-        token_file: PathLike | None = None,
-        tls: bool | None = None,
-        ca_file: PathLike | None = None,
-        cert_file: PathLike | None = None,
-        key_file: PathLike | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
-        max_attempts: int = MAX_ATTEMPTS,
-        remembered_keys: int = DEFAULT_KEYS,
-        options: ChannelOptions = (),
-    ) -> None:
-        self._session = Session(timeout, Bearer(token, token_file), max_attempts, remembered_keys)
-        settings = channel_options(max_attempts, options)
-        credentials = channel_credentials(credentials, tls, ca_file, cert_file, key_file)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, options=settings)
+    def _prepare(self) -> None:
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(self._target, options=self._options)
         else:
-            self._channel = grpc.secure_channel(target, credentials, options=settings)
+            self._channel = grpc.secure_channel(self._target, self._credentials, options=self._options)
         self._stub = RouteServiceStub(self._channel)
-
-    @classmethod
-    def from_environment(cls, **arguments: Any) -> Self:
-        """Make a client as the environment says; ``arguments`` are those of the constructor, and win.
-
-        POINTSMAN_SERVER (localhost:50051), POINTSMAN_TOKEN or POINTSMAN_TOKEN_FILE, POINTSMAN_TLS, POINTSMAN_CA_FILE,
-        POINTSMAN_CERT_FILE and POINTSMAN_KEY_FILE, POINTSMAN_TIMEOUT. The command reads the same.
-        Raises ValueError for what cannot be read or contradicts itself.
-        """
-        return cls(**environment.arguments(os.environ, arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -106,24 +75,6 @@ class Client:
     def close(self) -> None:
         """Close the connection. Calls under way end as cancelled."""
         self._channel.close()
-
-    @property
-    def last_revision(self) -> int:
-        """The highest revision that a write of this client returned: what its resolves wait for. 0: none yet.
-
-        Hand it to another process as ``min_revision``, with ``last_epoch`` as ``epoch``, and its resolves see the
-        writes of this one. It is 0 again once the client hears that the database has a new epoch.
-        """
-        return self._session.memory.written
-
-    @property
-    def last_epoch(self) -> str:
-        """The epoch that ``last_revision`` counts in; empty until an answer of a resolve has said it."""
-        return self._session.memory.epoch
-
-    def forget_writes(self) -> None:
-        """Forget what this client wrote and saw. A restored database is noticed without: its epoch is another."""
-        self._session.memory.forget()
 
     def resolve(
         self,
@@ -283,14 +234,15 @@ class Client:
         calls: deque[Future[ImportResult]] = deque()
         with ThreadPoolExecutor(concurrency) as threads:
             for chunk in chunks.made(routes, existing, import_id, reason):
-                calls.append(threads.submit(self._import, chunk, timeout))
+                calls.append(threads.submit(self.import_chunk, chunk, timeout))
                 if len(calls) >= concurrency:
                     total = chunks.added(total, calls.popleft().result(), done)
             while calls:
                 total = chunks.added(total, calls.popleft().result(), done)
         return total
 
-    def _import(self, chunk: chunks.Chunk, timeout: float) -> ImportResult:
+    def import_chunk(self, chunk: Chunk, timeout: float = chunks.TIMEOUT) -> ImportResult:
+        """Import one chunk, which ``pointsman.chunks`` made, in one call. Raises as ``import_routes`` does."""
         with chunk.named():
             return self._call(operations.IMPORT, chunk.request, timeout)
 

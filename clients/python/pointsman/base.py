@@ -1,0 +1,72 @@
+"""What the sync and the asyncio client share: their parameters, and what they remember."""
+
+import os
+from typing import Any, Generic, Self, TypeVar
+
+import grpc
+
+from pointsman import environment
+from pointsman.bearer import AsyncToken, Bearer
+from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.memory import DEFAULT_KEYS
+from pointsman.session import DEFAULT_TIMEOUT, Session
+from pointsman.tls import PathLike, channel_credentials
+
+TokenT = TypeVar("TokenT", bound=AsyncToken)
+
+
+class BaseClient(Generic[TokenT]):
+    """A target, how to connect to it, and the session; what opens the connection is the subclass."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: TokenT | None = None,
+        token_file: PathLike | None = None,
+        tls: bool | None = None,
+        ca_file: PathLike | None = None,
+        cert_file: PathLike | None = None,
+        key_file: PathLike | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_attempts: int = MAX_ATTEMPTS,
+        remembered_keys: int = DEFAULT_KEYS,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._session = Session(timeout, Bearer(token, token_file), max_attempts, remembered_keys)
+        self._target = target
+        self._credentials = channel_credentials(credentials, tls, ca_file, cert_file, key_file)
+        self._options = channel_options(target, max_attempts, options)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Do what a subclass does once its parameters are checked."""
+
+    @classmethod
+    def from_environment(cls, **arguments: Any) -> Self:
+        """Make a client as the environment says; ``arguments`` are those of the constructor, and win.
+
+        POINTSMAN_SERVER (localhost:50051), POINTSMAN_TOKEN or POINTSMAN_TOKEN_FILE, POINTSMAN_TLS, POINTSMAN_CA_FILE,
+        POINTSMAN_CERT_FILE and POINTSMAN_KEY_FILE, POINTSMAN_TIMEOUT. The command reads the same.
+        Raises ValueError for what cannot be read or contradicts itself.
+        """
+        return cls(**environment.arguments(os.environ, arguments))
+
+    @property
+    def last_revision(self) -> int:
+        """The highest revision that a write of this client returned: what its resolves wait for. 0: none yet.
+
+        Hand it to another process as ``min_revision``, with ``last_epoch`` as ``epoch``, and its resolves see the
+        writes of this one. It is 0 again once the client hears that the database has a new epoch.
+        """
+        return self._session.memory.written
+
+    @property
+    def last_epoch(self) -> str:
+        """The epoch that ``last_revision`` counts in; empty until an answer of a resolve has said it."""
+        return self._session.memory.epoch
+
+    def forget_writes(self) -> None:
+        """Forget what this client wrote and saw. A restored database is noticed without: its epoch is another."""
+        self._session.memory.forget()
