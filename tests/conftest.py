@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
     from tests.support.engines import BorrowedEngines
     from tests.support.kafka import KafkaBroker
+    from tests.support.redis_server import RedisServer
 
 # How ``tests.fuzz.harness`` names what it reports.
 FUZZED = "fuzz_inputs"
@@ -18,7 +19,7 @@ FUZZED = "fuzz_inputs"
 
 ENGINE_FOLDERS = ("tests/integration", "tests/e2e", "tests/races")
 # Fixtures, and the parameters of contracts, that mean an embedded engine.
-ENGINES = {"engines", "template_database", "database_url", "redis_url", "postgres", "redis"}
+ENGINES = {"engines", "template_database", "database_url", "redis_url", "own_redis", "postgres", "redis"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -80,6 +81,15 @@ def redis_url(engines: "Engines | BorrowedEngines") -> str:
     from tests.support.engines import fresh_redis
 
     return fresh_redis(engines.urls["REDIS_URL"])
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator["RedisServer"]:
+    """A Redis process of this test alone."""
+    from tests.support.redis_server import running_redis
+
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

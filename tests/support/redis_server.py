@@ -17,6 +17,8 @@ from typing import Any, cast
 import redis
 
 START_SECONDS = 30.0
+# Reads until this process has ended, even by a kill: then Redis ends too.
+WATCHDOG = 'cat >/dev/null; kill -9 "$0"'
 
 
 class RedisServer:
@@ -28,12 +30,15 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client: redis.Redis = redis.Redis(port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
         """Start, and wait until it listens."""
         command = [_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         with (self.directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen([*command, "--save", "", *options], stdout=log, stderr=log)
+        watchdog = ["sh", "-c", WATCHDOG, str(self._process.pid)]
+        self._watchdog = subprocess.Popen(watchdog, stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -42,6 +47,11 @@ class RedisServer:
 
     def stop(self) -> None:
         """Kill the process, if there is one; what it saved stays."""
+        if self._watchdog is not None:
+            # Before the pid of Redis is free for another process.
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -71,6 +81,17 @@ def running_redis(directory: Path, *options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+def read_only_replica(server: RedisServer) -> None:
+    """Make the server a replica of a primary that does not exist."""
+    server.run("REPLICAOF", "127.0.0.1", free_port())
+
+
+def full(server: RedisServer) -> None:
+    """Make the server refuse to allocate."""
+    server.run("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.run("CONFIG", "SET", "maxmemory", 1)
 
 
 def free_port() -> int:

@@ -1,0 +1,118 @@
+"""Values and helpers of the contract suite of ``ports.RouteCache``."""
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.ports.cache import Lookup, RouteCache
+from tests.support.fakes import MemoryCache, Wire
+
+K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+BORN = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
+LARGE = 2**53  # beyond it, a double cannot tell neighbours apart
+PATIENCE = 5.0
+READER, WRITER = "reader", "writer"
+LIFETIMES = Lifetimes(value=300.0, absence=30.0, lease=10.0, mark=8.0)
+MISS, LEASED = Lookup(), Lookup(leased=True)
+
+
+def at(as_of: int, key: RouteKey = K1, *, labels: dict[str, str] | None = None) -> Snapshot:
+    """Make the snapshot of a route that was written at ``as_of``."""
+    return Snapshot(key, Route(key, f"https://r{as_of}.internal", True, labels or {}, as_of, BORN, BORN), as_of)
+
+
+def absent(as_of: int, key: RouteKey = K1) -> Snapshot:
+    return Snapshot(key, None, as_of)
+
+
+def hit(snapshot: Snapshot) -> Lookup:
+    return Lookup(snapshot)
+
+
+class Harness:
+    """A cache, and what its operator or its memory limit may do to it."""
+
+    def __init__(self, cache: RouteCache) -> None:
+        self.cache = cache
+
+    async def get(self, key: RouteKey = K1, owner: str = READER) -> Lookup:
+        (found,) = await self.cache.get([key], owner)
+        return found
+
+    async def hold(self, *snapshots: Snapshot) -> None:
+        """Fill the cache as readers do."""
+        for snapshot in snapshots:
+            assert await self.get(snapshot.key, "filler") == LEASED
+            await self.cache.fill([snapshot], "filler")
+            assert await self.get(snapshot.key) == hit(snapshot)
+
+    async def flush(self) -> None:
+        """Lose everything."""
+        raise NotImplementedError
+
+    async def evict(self, key: RouteKey) -> None:
+        """Lose one key."""
+        raise NotImplementedError
+
+    async def lapse(self, key: RouteKey) -> float:
+        """Let the time of a key run out; say how many seconds it had left."""
+        raise NotImplementedError
+
+
+class MemoryHarness(Harness):
+    def __init__(self) -> None:
+        self.memory = MemoryCache()
+        super().__init__(self.memory)
+
+    async def flush(self) -> None:
+        self.memory.flush()
+
+    async def evict(self, key: RouteKey) -> None:
+        del self.memory.entries[key]
+
+    async def lapse(self, key: RouteKey) -> float:
+        left = self.memory.entries[key].expires_at - self.memory.now()
+        self.memory.now.advance(left)
+        return left
+
+
+class RedisHarness(Harness):
+    def __init__(self, url: str, redis: Redis) -> None:
+        super().__init__(RedisCache(url, timeout=PATIENCE, lifetimes=LIFETIMES))
+        self.redis = redis
+
+    async def flush(self) -> None:
+        await self.redis.flushdb()
+
+    async def evict(self, key: RouteKey) -> None:
+        assert await self.redis.delete(f"pointsman:no-epoch:{key}") == 1
+
+    async def lapse(self, key: RouteKey) -> float:
+        left = await self.redis.pttl(f"pointsman:no-epoch:{key}")
+        assert left > 0, "it would never run out"
+        await self.evict(key)
+        return left / 1000
+
+
+async def fill(cache: RouteCache, snapshot: Snapshot) -> None:
+    await cache.fill([snapshot], "reader")
+
+
+async def settle(cache: RouteCache, snapshot: Snapshot) -> None:
+    await cache.mark([snapshot.key], "writer")
+    await cache.settle([snapshot], "writer")
+
+
+async def consume(cache: RouteCache, snapshot: Snapshot) -> None:
+    await cache.consume([snapshot])
+
+
+class Writing(Protocol):
+    async def __call__(self, cache: RouteCache, snapshot: Snapshot) -> None: ...
+
+
+def behind(wire: Wire, redis_url: str) -> str:
+    return f"redis://127.0.0.1:{wire.port}/{redis_url.rpartition('/')[2]}"
