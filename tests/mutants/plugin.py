@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # mutmut's own exit status for a mutant that took too long.
@@ -22,6 +23,10 @@ FAILURES = Path("failures.txt")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Collect the files of the tests that mutmut names, because pytest cannot find every id that it gives."""
+    # mutmut runs several at once, so how long an example takes says nothing.
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("mutants", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("mutants")
     if any("::" in argument for argument in config.args):
         _selected.update(config.args)
         config.args = sorted({argument.partition("::")[0] for argument in config.args})

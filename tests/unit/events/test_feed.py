@@ -88,8 +88,6 @@ async def write(store: MemoryStore, count: int) -> list[Change]:
             await committer.create(Create(KEY, "https://a.internal", {}), INTENT)
         else:
             await committer.update(Update(KEY, f"https://a{clock.revision}.internal"), INTENT)
-    from pointsman_server.ports.store import ChangeQuery
-
     return await store.list_changes(ChangeQuery(limit=10_000))
 
 
@@ -453,18 +451,36 @@ async def test_an_outage_of_kafka_shows_and_is_logged_once(caplog: pytest.LogCap
     assert stream.waits == [0] * 5
 
 
-async def test_a_commit_of_a_new_epoch_that_is_at_a_lower_revision_is_kept() -> None:
+async def test_commits_of_a_new_epoch_at_lower_revisions_are_kept_as_they_were_made() -> None:
     store, other = MemoryStore(), restored()
     await write(store, 4)
     fed = Fed(store, local_writes=True)
     await fed.feed.step()
-    changes = await write(other, 3)
+    changes = await write(other, 4)
     fed.feed._history = other
-    fed.feed.on_clock(Clock(other.epoch, 3))
-    fed.feed.on_committed(changes[1:])
+    fed.feed.on_clock(Clock(other.epoch, 4))
+    fed.feed.on_committed(changes[1:3])
+    fed.feed.on_committed(changes[3:])
     other.revision = 1
     await fed.feed.step()
-    assert fed.sets == [[2, 3]]
+    assert fed.sets == [[2, 3], [4]]
+
+
+async def test_a_commit_of_a_new_epoch_waits_for_the_new_beginning() -> None:
+    store, other = MemoryStore(), restored()
+    await write(store, 4)
+    fed = Fed(store, local_writes=True)
+    await fed.feed.step()
+    changes = await write(other, 5)
+    fed.feed._history = other
+    fed.feed.on_clock(Clock(other.epoch, 5))
+    # The next revision of the old epoch, and of the new one.
+    fed.feed.on_committed(changes[4:])
+    assert fed.sets == []
+    other.revision = 4
+    await fed.feed.step()
+    assert fed.sets == [[5]]
+    assert fed.changes == changes[4:]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
