@@ -4,8 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# A file goes to one process as a whole: its fixtures are made once.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# Bytecode and rewritten assertions are kept, also where the environment turns that off: collecting takes half as long.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest
+# A worker runs whole files, so that module fixtures are made once. tests/conftest.py orders them: the longest first.
+FILES := --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 UV := .cache/uv/bin/uv
 UV_VERSION := 0.13.*
@@ -41,13 +43,16 @@ tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-
 	@$(BIN)/python -m tests.support.pgbouncer
 
 .PHONY: check
+check: PARALLEL ?= -n auto --maxprocesses 4 $(FILES)
 check: setup ## Lint, then run the unit tests and the contracts on fakes, in under a minute: before every commit.
 	@$(MAKE) -s lint-code $(if $(shell git status --porcelain protos clients/python/pointsman/v1),lint-protos lint-stubs)
-	@$(BIN)/python -m pytest -q $(PARALLEL) -m 'not engines' tests/unit tests/contract $(ARGS)
+	@$(PYTEST) -q $(PARALLEL) -m 'not engines' tests/unit tests/contract $(ARGS)
 
 .PHONY: test
+# Four, also on two cores: integration and e2e tests mostly wait for engines and processes.
+test: PARALLEL ?= -n 4 $(FILES)
 test: tools ## Run the whole suite. ARGS go to pytest, as in make test ARGS='tests/unit -x'.
-	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(ARGS)
 
 .PHONY: bench
 bench: tools ## Measure beside the floor, etcd and the database, into docs/benchmarks. About 10 minutes; see its page.

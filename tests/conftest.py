@@ -21,10 +21,26 @@ ENGINE_FOLDERS = ("tests/integration", "tests/e2e", "tests/races")
 # Fixtures, and the parameters of contracts, that mean an embedded engine.
 ENGINES = {"engines", "template_database", "database_url", "redis_url", "own_redis", "postgres", "redis"}
 
+# The files that take longest, the longest first. Most of their time is waiting, for a broker or for a process to start.
+LONGEST = (
+    "tests/e2e/test_serve.py",
+    "tests/integration/test_kafka.py",
+    "tests/e2e/test_access_commands.py",
+    "tests/e2e/test_migrate.py",
+    "tests/e2e/test_dev.py",
+    "tests/integration/test_relay.py",
+    "tests/e2e/test_pooler.py",
+    "tests/e2e/test_canaries.py",
+    "tests/e2e/test_pages.py",
+)
+
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Java or the engines; tests that need what Go builds are marked where they are."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that need Java or the engines, and let workers begin with the longest files.
+
+    Tests that need a tool built by Go are marked where they are defined.
+    """
     for item in items:
         call = getattr(item, "callspec", None)
         needs = {*getattr(item, "fixturenames", ()), *(map(str, call.params.values()) if call else ())}
@@ -32,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("java")
         if needs & ENGINES or item.nodeid.startswith(ENGINE_FOLDERS):
             item.add_marker("engines")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _place(item.nodeid.partition("::")[0]))
+
+
+def _place(file: str) -> int:
+    """Order files: LONGEST, then the other files that start engines, then the rest."""
+    if file in LONGEST:
+        return LONGEST.index(file)
+    return len(LONGEST) + (not file.startswith(ENGINE_FOLDERS))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
