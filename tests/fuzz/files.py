@@ -6,7 +6,6 @@ from pathlib import Path
 
 import protovalidate
 
-from pointsman import requests
 from pointsman.cli.commands.apply import _read
 from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.formats import Format, read_rows
@@ -14,6 +13,7 @@ from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.source import open_text
 from pointsman.cli.output.errors import _file_document, _file_lines
 from pointsman.cli.output.terminal import printable
+from pointsman.rpc import requests
 from pointsman_server.domain.routes import check_url
 
 # What Python would say; a parser's own words follow what we say of the file.

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from pointsman import AsyncClient, Client, Consistency, PointsmanError
-from pointsman.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
+from pointsman.connection.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
 from pointsman_server.events.feed import Feed
 from tests.support.processes import run, serve
 from tests.support.servers import RunningServer, serving, settings

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from pointsman import chunks, operations, requests
+from pointsman import chunks
 from pointsman.base import BaseClient
-from pointsman.bearer import AsyncToken
-from pointsman.calls import Call
 from pointsman.chunks import Chunk, Importable
+from pointsman.connection.bearer import AsyncToken
 from pointsman.keys import RouteKey, as_key
-from pointsman.operations import Operation, Page
 from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
-from pointsman.session import left_out, newer
+from pointsman.rpc import operations, requests
+from pointsman.rpc.calls import Call
+from pointsman.rpc.operations import Operation, Page
+from pointsman.rpc.session import left_out, newer
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 

@@ -5,12 +5,12 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from pointsman import environment
-from pointsman.bearer import AsyncToken, Bearer
-from pointsman.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.connection import environment
+from pointsman.connection.bearer import AsyncToken, Bearer
+from pointsman.connection.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
+from pointsman.connection.tls import PathLike, channel_credentials
 from pointsman.memory import DEFAULT_KEYS
-from pointsman.session import DEFAULT_TIMEOUT, Session
-from pointsman.tls import PathLike, channel_credentials
+from pointsman.rpc.session import DEFAULT_TIMEOUT, Session
 
 TokenT = TypeVar("TokenT", bound=AsyncToken)
 

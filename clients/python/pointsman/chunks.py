@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from pointsman.errors import FieldViolation, PointsmanError
 from pointsman.keys import RouteKey, as_key
-from pointsman.requests import key_message, unsendable
 from pointsman.results import Existing, ImportResult
+from pointsman.rpc.requests import key_message, unsendable
 from pointsman.v1 import route_pb2, route_service_pb2
 
 MOST_ROUTES = 6500

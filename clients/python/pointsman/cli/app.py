@@ -10,7 +10,7 @@ from pointsman.cli.context import Json, Settings, one_token, said, settings
 from pointsman.cli.output.errors import ReportingGroup
 from pointsman.cli.output.exit_codes import HELP
 from pointsman.cli.output.terminal import Color
-from pointsman.session import DEFAULT_TIMEOUT
+from pointsman.rpc.session import DEFAULT_TIMEOUT
 from pointsman.version import client_version
 
 

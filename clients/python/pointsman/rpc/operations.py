@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pointsman.convert import batch_result_of, change_of, import_result_of, resolution_of, route_of
 from pointsman.errors import NotFound, PointsmanError
 from pointsman.memory import Sighting
 from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
+from pointsman.rpc.convert import batch_result_of, change_of, import_result_of, resolution_of, route_of
 from pointsman.v1 import route_service_pb2 as pb
 
 Request = TypeVar("Request")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pointsman.bearer import Bearer
+from pointsman.connection.bearer import Bearer
 from pointsman.errors import DeadlineExceeded, PointsmanError, RouteNotFound, Unauthenticated
 
 SECRET = "pmk_1_s3cret"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pointsman import AsyncClient, Client
-from pointsman.environment import arguments
+from pointsman.connection.environment import arguments
 from tests.support.fake_route_service import FakeServer
 
 EVERYTHING = {

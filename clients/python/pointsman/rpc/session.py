@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pointsman.bearer import Bearer
+from pointsman.connection.bearer import Bearer
 from pointsman.errors import PointsmanError
 from pointsman.keys import RouteKey
 from pointsman.memory import DEFAULT_KEYS, Floor, Memory
-from pointsman.operations import Operation, absence, all_resolved
 from pointsman.results import BatchResult
+from pointsman.rpc.operations import Operation, absence, all_resolved
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -4,7 +4,7 @@ from datetime import UTC
 
 from pointsman.keys import RouteKey
 from pointsman.results import BatchResult, Change, ChangeKind, ImportResult, Resolution, Route, Source
-from pointsman.statuses import error_from_status
+from pointsman.rpc.statuses import error_from_status
 from pointsman.v1 import route_pb2, route_service_pb2
 
 _SOURCES = {

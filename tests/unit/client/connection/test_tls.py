@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from pointsman import AsyncClient, Client, Unavailable
-from pointsman.tls import channel_credentials
+from pointsman.connection.tls import channel_credentials
 from tests.support.fake_route_service import FakeServer, serving
 from tests.unit.client.conftest import Run
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from pointsman import Client, PointsmanError
-from pointsman.channels import RECONNECT_SECONDS, SERVICE, channel_options, service_config
+from pointsman.connection.channels import RECONNECT_SECONDS, SERVICE, channel_options, service_config
 from pointsman.v1 import route_service_pb2
 from pointsman_server.config.settings import Settings
 

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 import grpc
 
 from pointsman.errors import DeadlineExceeded, PointsmanError, ResourceExhausted, Unauthenticated
-from pointsman.operations import Operation
-from pointsman.session import NO_TIME, Session
-from pointsman.statuses import error_from_call
+from pointsman.rpc.operations import Operation
+from pointsman.rpc.session import NO_TIME, Session
+from pointsman.rpc.statuses import error_from_call
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from pointsman import Client, errors
-from pointsman.statuses import error_from_status
+from pointsman.rpc.statuses import error_from_status
 from tests.support.fake_route_service import REQUEST_ID, Failure, FakeServer
 
 C = grpc.StatusCode

@@ -1,7 +1,7 @@
 """convert: an older client meets a newer server."""
 
 from pointsman import ChangeKind, Source
-from pointsman.convert import change_of, resolution_of
+from pointsman.rpc.convert import change_of, resolution_of
 from pointsman.v1 import route_pb2, route_service_pb2
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.operations import MUTATIONS, READS
+from pointsman.rpc.operations import MUTATIONS, READS
 from pointsman.version import client_version
 
 ChannelOptions = Sequence[tuple[str, Any]]

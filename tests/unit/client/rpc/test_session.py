@@ -2,10 +2,10 @@
 
 import pytest
 
-from pointsman.bearer import Bearer
+from pointsman.connection.bearer import Bearer
 from pointsman.keys import RouteKey
 from pointsman.memory import Floor
-from pointsman.session import Session
+from pointsman.rpc.session import Session
 
 KEY = RouteKey.parse("a/b/c/d")
 

@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 
 from pointsman import Consistency, ImportedRoute, InvalidArgument, RouteKey, chunks
-from pointsman import requests as build
 from pointsman.memory import Floor
+from pointsman.rpc import requests as build
 
 KEY = "a/b/c/d"
 

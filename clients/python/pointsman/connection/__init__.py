@@ -1,0 +1,1 @@
+"""How a client connects: target, TLS, credentials, environment."""

@@ -1,0 +1,1 @@
+"""How a client calls: requests, one call with its retries, results, errors."""
