@@ -1,4 +1,4 @@
-"""What tests may ask for. Nothing starts, and little is imported, before the first test asks."""
+"""Fixtures of the whole suite. Engines start, and are imported, with the first test that uses them."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.support.kafka import KafkaBroker
     from tests.support.redis_server import RedisServer
 
-# How ``tests.fuzz.harness`` names what it reports.
+# The property in which ``tests.fuzz.harness`` reports its number of inputs.
 FUZZED = "fuzz_inputs"
 
 
@@ -60,7 +60,7 @@ def _place(file: str) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many inputs the fuzz targets ran, in all processes together."""
+    """Print how many inputs the fuzz targets ran, in all workers together."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     calls = [report for report in reports if getattr(report, "when", "") == "call"]
     ran = [value for report in calls for name, value in report.user_properties if name == FUZZED]
@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator["Engines | BorrowedEngines"]:
-    """A real PostgreSQL and a real Redis for the whole session."""
+    """A real PostgreSQL and a real Redis for this process: started here, or borrowed."""
     from tests.support.engines import LENT, borrowed_engines, session_engines
 
     lent = os.environ.get(LENT)
@@ -80,7 +80,7 @@ def engines() -> Iterator["Engines | BorrowedEngines"]:
 
 @pytest.fixture(scope="session")
 def template_database(engines: "Engines | BorrowedEngines") -> str:
-    """A database with our schema and nothing else, to copy and never to connect to."""
+    """The URL of a database with only our schema. Copy it; a connection to it would block copying."""
     from pointsman_server.adapters.postgres.migrations import migrate
     from tests.support.engines import BorrowedEngines, create_database
 
@@ -93,7 +93,7 @@ def template_database(engines: "Engines | BorrowedEngines") -> str:
 
 @pytest.fixture
 def database_url(template_database: str) -> Iterator[str]:
-    """A database of this test alone, with our schema."""
+    """The URL of an empty database with our schema, for one test."""
     from tests.support.engines import fresh_database
 
     with fresh_database(template_database) as url:
@@ -102,7 +102,7 @@ def database_url(template_database: str) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(engines: "Engines | BorrowedEngines") -> str:
-    """A Redis database of this test alone, empty."""
+    """The URL of an empty Redis database, for one test."""
     from tests.support.engines import fresh_redis
 
     return fresh_redis(engines.urls["REDIS_URL"])
@@ -119,7 +119,7 @@ def own_redis(tmp_path: Path) -> Iterator["RedisServer"]:
 
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator["KafkaBroker"]:
-    """A real Apache Kafka, shared by the session. Who kills it starts it again."""
+    """A real Apache Kafka, shared by the session. A test that kills it must start it again."""
     from tests.support import kafka
     from tests.support.tools import require
 

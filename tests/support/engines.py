@@ -1,9 +1,9 @@
-"""Real PostgreSQL and Redis for tests: started once, then cheap fresh corners for every test.
+"""Real PostgreSQL and Redis for tests: started once per process, then an empty database for each test.
 
 with session_engines() as engines:                                # once a session, 1 s
-    template = create_database(engines.urls["DATABASE_URL"])      # once a session: migrate it, then let go of it
-    with fresh_database(template) as url: ...                     # for every test, 30 ms in memory
-    url = fresh_redis(engines.urls["REDIS_URL"])                  # for every test, 5 ms
+    template = create_database(engines.urls["DATABASE_URL"])      # once a session: migrate it, then disconnect
+    with fresh_database(template) as url: ...                     # for each test, 30 ms in memory
+    url = fresh_redis(engines.urls["REDIS_URL"])                  # for each test, 5 ms
 """
 
 import fcntl
@@ -48,7 +48,7 @@ class BorrowedEngines:
 
 @contextmanager
 def session_engines(engines: Collection[str] = ("postgres", "redis")) -> Iterator[Engines]:
-    """Run engines for a whole session: fast, because nothing must survive it."""
+    """Run engines for a session. They are not durable, and their files lie in memory where there is enough."""
     place = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_directory())
     with place as data, start(Path(data), engines, durable=False) as running:
         yield running
@@ -56,7 +56,7 @@ def session_engines(engines: Collection[str] = ("postgres", "redis")) -> Iterato
 
 @contextmanager
 def lent_engines(directory: Path, count: int) -> Iterator[None]:
-    """Run ``count`` pairs of engines for processes in whose environment LENT names ``directory``."""
+    """Run ``count`` pairs of engines, for processes whose environment variable LENT names ``directory``."""
     from pointsman_server.adapters.postgres.migrations import migrate
 
     with ExitStack() as stack:
@@ -71,7 +71,10 @@ def lent_engines(directory: Path, count: int) -> Iterator[None]:
 
 @contextmanager
 def borrowed_engines(directory: Path) -> Iterator[BorrowedEngines]:
-    """Borrow a pair that no other process uses, emptied of what the process before it left there."""
+    """Lock a pair that no other process uses, and delete what the previous process left there.
+
+    Raises TimeoutError when all pairs stay in use.
+    """
     with ExitStack() as stack:
         pair = BorrowedEngines(**json.loads(_lock_one(directory, stack)))
         _empty(pair)
@@ -103,9 +106,9 @@ def _empty(pair: BorrowedEngines) -> None:
 
 
 def create_database(server: str, template: str | None = None, *, encoding: str = "UTF8") -> str:
-    """Create a database and give its URL. ``server`` is the URL of any database on the server.
+    """Create a database and return its URL. ``server`` is the URL of any database on the server.
 
-    ``template`` is the URL of a database to copy, to which nobody is connected; without it the new one is empty.
+    ``template`` is the URL of a database to copy, without open connections; without it the new database is empty.
     """
     name = f"test_{os.getpid()}_{next(_numbers)}"
     source = sql.Identifier(_database(template) if template else "template0")
@@ -118,7 +121,7 @@ def create_database(server: str, template: str | None = None, *, encoding: str =
 
 
 def drop_database(url: str) -> None:
-    """Drop the database, and whoever is still connected to it."""
+    """Drop the database and end its connections."""
     statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_database(url)))
     give_up = time.monotonic() + PATIENCE_SECONDS
     with psycopg.connect(_maintenance(url), autocommit=True) as connection:
@@ -126,7 +129,7 @@ def drop_database(url: str) -> None:
             try:
                 connection.execute(statement)
             except psycopg.errors.InsufficientPrivilege:
-                # Autovacuum is at work there, which only a superuser may end. It is soon done.
+                # Only a superuser may end an autovacuum worker. It ends soon by itself.
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(0.1)
@@ -136,7 +139,7 @@ def drop_database(url: str) -> None:
 
 @contextmanager
 def fresh_database(template: str) -> Iterator[str]:
-    """Lend a copy of the database ``template`` (a URL), dropped afterwards."""
+    """Create a copy of the database ``template`` (a URL), give its URL, and drop it at the end."""
     url = create_database(template, template)
     try:
         yield url
@@ -145,19 +148,19 @@ def fresh_database(template: str) -> Iterator[str]:
 
 
 def back_up(url: str) -> str:
-    """Copy a database that may be in use, and give the URL of the copy. Its users are thrown out for a moment."""
+    """Copy a database that may be in use, and return the URL of the copy. Ends its connections first."""
     name = sql.Identifier(_database(url))
     with psycopg.connect(_maintenance(url), autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
         try:
-            _throw_out(connection, _database(url))
+            _end_connections(connection, _database(url))
             return create_database(url, url)
         finally:
             connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
 
 def restore(url: str, backup: str) -> None:
-    """Put a database back to the state of a copy of it, under the feet of whoever uses it."""
+    """Replace a database by a copy of ``backup``. Ends its connections."""
     drop_database(url)
     name, source = sql.Identifier(_database(url)), sql.Identifier(_database(backup))
     with psycopg.connect(_maintenance(url), autocommit=True) as connection:
@@ -165,7 +168,7 @@ def restore(url: str, backup: str) -> None:
 
 
 def fresh_redis(server: str) -> str:
-    """Give the URL of an empty Redis database. Every 16th call gives the same one again.
+    """Return the URL of an empty Redis database. Every 16th call returns the same one.
 
     Pub/sub is shared by all databases, and so are scripts and CONFIG.
     """
@@ -175,14 +178,14 @@ def fresh_redis(server: str) -> str:
     return url
 
 
-def _throw_out(connection: psycopg.Connection, database: str) -> None:
+def _end_connections(connection: psycopg.Connection, database: str) -> None:
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
     while connection.execute(end, [database]).fetchall():
         pass
 
 
 def _directory() -> Path | None:
-    """Choose memory where there is enough (15 times as fast), after clearing what killed sessions left there."""
+    """Return the memory file system where it has room (15 times as fast); delete what killed sessions left there."""
     if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
         return None
     for left in MEMORY.glob(f"{PREFIX}*"):
@@ -196,5 +199,5 @@ def _database(url: str) -> str:
 
 
 def _maintenance(url: str) -> str:
-    """Name the database that every server of ours has: nobody may be connected to the one that is copied."""
+    """Return the URL of the database ``postgres``: a database that is copied may have no connections."""
     return urlsplit(url)._replace(path="/postgres").geturl()

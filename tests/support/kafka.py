@@ -1,8 +1,8 @@
 """Real Apache Kafka for tests: brokers in KRaft mode, from the jars of Maven Central.
 
 ``python -m tests.support.kafka`` fetches the jars (once; with Maven, or else with jgo) and trains the JVM's class
-archive, which halves the time that a broker takes to start. A broker lives on loopback, in a directory of its own, and
-dies with this process.
+archive, which halves the start time of a broker. A broker listens on loopback, has a directory of its own, and ends
+with this process.
 """
 
 import base64
@@ -36,19 +36,19 @@ CLASSES = HOME / "classes.jsa"
 POM = HERE / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JGO = Wheel("jgo==3.2.0")
-# Run with the wheel on its path: coordinates, then the directory for the jars.
+# Run with the wheel on its path. Arguments: coordinates, directory for the jars.
 RESOLVE = """\
 import shutil, sys
 import jgo
 for artifact in jgo.resolve(sys.argv[1]):
     shutil.copy(artifact.resolve(), sys.argv[2])
 """
-# A test broker lives for seconds: compile little, collect little.
+# A test broker runs for seconds: a short start matters more than throughput.
 JVM = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable")
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
-# The session is short because a killed broker may only come back once its old session is over.
+# The broker session is short: a killed broker can register again only after its old session has expired.
 SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
@@ -89,17 +89,17 @@ appender.file.layout.type=PatternLayout
 appender.file.layout.pattern=%d %p %c - %m%n
 """
 
-# Reads until this process is gone, however it went: then the broker goes, and its data.
+# Its stdin ends with this process, also by SIGKILL. Then it kills the broker and deletes its data.
 WATCHDOG = 'cat >/dev/null; kill -9 "$0"; rm -rf "$1"'
 
 
 def available() -> str | None:
-    """Say why there can be no broker here; None when there can."""
+    """Return why no broker can run here; None when one can."""
     return None if program("java") and BOOTSTRAP.exists() else "run `make tools` first"
 
 
 def fetch() -> Path:
-    """Make sure that Java, the jars and the class archive are there; quick when they are. Gives their directory."""
+    """Install Java, the jars and the class archive where they are missing, and return their directory."""
     provide("java")
     if not BOOTSTRAP.exists():
         JARS.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _train() -> None:
         subprocess.run(format_command, check=True, stdout=subprocess.DEVNULL)
         broker.start(f"-XX:ArchiveClassesAtExit={CLASSES}")
         broker.stop(seconds=START_SECONDS)
-        # Last, and at once: that it is there says that everything is.
+        # Last, and atomically: this file means that everything else is there.
         shutil.copy(broker.data / BOOTSTRAP.name, BOOTSTRAP.with_suffix(".new"))
         BOOTSTRAP.with_suffix(".new").rename(BOOTSTRAP)
 
@@ -139,7 +139,7 @@ def _train() -> None:
 class KafkaBroker:
     """One broker that is also a controller, alone or as one of ``voters``.
 
-    Its ports and its data outlive the process: ``kill`` and ``start`` again, and it is the same broker.
+    Its ports and its data outlive the process: after ``kill`` and ``start`` it is the same broker.
     """
 
     def __init__(
@@ -183,8 +183,8 @@ class KafkaBroker:
         (self.data / "meta.properties").write_text(meta)
 
     def java(self, *arguments: str | Path) -> list[str]:
-        """Give the command that runs a class of Kafka's with ``arguments``."""
-        # In a fixed order, and spelled out: the class archive is good only for exactly this path.
+        """Return the command that runs a class of Kafka with ``arguments``."""
+        # In a fixed order: the class archive is valid only for exactly this class path.
         classpath = ":".join(str(jar) for jar in sorted(JARS.glob("*.jar")))
         log4j = f"-Dlog4j2.configurationFile={self._log4j}"
         return [str(provide("java")), *JVM, log4j, "-cp", classpath, *map(str, arguments)]
@@ -194,7 +194,7 @@ class KafkaBroker:
         command = self.java("kafka.Kafka", self.config)
         command.insert(1, archive)
         with (self.directory / "output.log").open("ab") as output:
-            # In a session of its own: Ctrl-C is for the tests, which then stop it.
+            # In a session of its own, so that Ctrl-C reaches only the tests, which then stop it.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
@@ -226,19 +226,19 @@ class KafkaBroker:
         return False
 
     def last_words(self) -> str:
-        """Give the end of what the broker wrote."""
+        """Return the end of the broker's output and log."""
         files = (self.directory / "output.log", self.log)
         return "\n".join(file.read_text(errors="replace")[-4000:] for file in files if file.exists())
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The running process. Raises RuntimeError when there is none."""
+        """The running process. Raises RuntimeError when the broker is not running."""
         if self._process is None:
             raise RuntimeError("the broker is not running")
         return self._process
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Shut the broker down properly, or kill it when that takes longer; nothing if it does not run."""
+        """Send SIGTERM, and SIGKILL when it takes longer than ``seconds``. Does nothing when it does not run."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGCONT)
@@ -248,7 +248,7 @@ class KafkaBroker:
         self.kill()
 
     def kill(self) -> None:
-        """``kill -9``; the data stay."""
+        """Send SIGKILL and wait for the end. The data stay."""
         if self._process is None:
             return
         self._process.kill()
@@ -257,18 +257,18 @@ class KafkaBroker:
         self._process = None
 
     def _dismiss_watchdog(self) -> None:
-        # Before the broker's pid is free for somebody else.
+        # Before the broker is reaped, after which its pid may belong to another process.
         if self._watchdog is not None:
             self._watchdog.kill()
             self._watchdog.communicate()
             self._watchdog = None
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its connections, and does nothing."""
+        """Send SIGSTOP: connections stay open, and nothing is answered."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
@@ -291,7 +291,7 @@ def cluster(directory: Path, size: int) -> list[KafkaBroker]:
 
 @contextmanager
 def running_broker() -> Iterator[KafkaBroker]:
-    """Run one broker in a temporary directory: the body of a fixture. Fetches what is not there."""
+    """Run one broker in a temporary directory until the block ends. Fetches Kafka where it is missing."""
     fetch()
     with tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True) as directory:
         broker = KafkaBroker(Path(directory))
@@ -304,7 +304,7 @@ def running_broker() -> Iterator[KafkaBroker]:
 
 @contextmanager
 def mock_cluster() -> Iterator[str]:
-    """Run librdkafka's own local cluster in this process, as ``dev`` does; gives its address."""
+    """Run librdkafka's mock cluster in this process, as ``dev`` does, and give its address."""
     client = Producer({"bootstrap.servers": "none:1", "test.mock.num.brokers": 1, "log_level": 0})
     (broker,) = client.list_topics(timeout=10).brokers.values()
     yield f"{broker.host}:{broker.port}"
@@ -312,7 +312,7 @@ def mock_cluster() -> Iterator[str]:
 
 
 def read_all(bootstrap_servers: str, topic: str, seconds: float = 20.0) -> list[Message]:
-    """Read ``topic`` from its beginning to its present end, partition by partition, without a group."""
+    """Return all messages of ``topic`` up to its current end, partition by partition, without a consumer group."""
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": "unused", "enable.auto.commit": False}
     consumer = Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0})
     messages = []
@@ -328,7 +328,7 @@ def read_all(bootstrap_servers: str, topic: str, seconds: float = 20.0) -> list[
 
 
 def _end(consumer: Consumer, place: TopicPartition, seconds: float) -> int:
-    """Ask where a partition ends; a broker that has just come back needs a moment until it leads."""
+    """Return the end offset of a partition. Retries while a restarted broker does not lead the partition yet."""
     give_up = time.monotonic() + seconds
     while True:
         try:
@@ -340,26 +340,26 @@ def _end(consumer: Consumer, place: TopicPartition, seconds: float) -> int:
 
 
 def admin(bootstrap_servers: str) -> AdminClient:
-    """Give a client that keeps its complaints to itself."""
+    """Return an admin client that logs nothing."""
     config: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 0, "error_cb": lambda _error: None}
     return AdminClient(config)
 
 
 def free_port() -> int:
-    """Find a loopback port that nobody has now."""
+    """Return a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _uuid() -> str:
-    """Make an id as Kafka writes them: URL-safe base64 without padding, never starting with a dash."""
+    """Return an id as Kafka writes them: URL-safe base64 without padding, not starting with a dash."""
     text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     return _uuid() if text.startswith("-") else text
 
 
 def main() -> int:
-    """Fetch, and say where to."""
+    """Fetch Kafka and print its directory."""
     print(fetch())
     return 0
 

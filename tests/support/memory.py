@@ -1,4 +1,4 @@
-"""How much memory a process takes, and took at its worst. Linux tells; nobody else does it so well."""
+"""Resident memory of a process, now and at its peak. Linux only."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ MEGABYTE = 1 << 20
 
 
 def resident(pid: int | str = "self", *, worst: bool = False) -> int:
-    """Return the resident memory of a process in bytes, or the most since the last ``forget_worst``."""
+    """Return the resident memory of a process in bytes; with ``worst`` the peak since the last ``forget_worst``."""
     name = "VmHWM" if worst else "VmRSS"
     found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found
@@ -17,13 +17,13 @@ def resident(pid: int | str = "self", *, worst: bool = False) -> int:
 
 
 def forget_worst(pid: int | str = "self") -> None:
-    """Start the worst anew (proc(5): 5 to clear_refs)."""
+    """Reset the peak (proc(5): 5 to clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @contextmanager
 def growing() -> Iterator[Callable[[], int]]:
-    """Lend a function that says by how many bytes this process grew since the block began, at its worst."""
+    """Give a function that returns the peak growth of this process since the block began, in bytes."""
     forget_worst()
     before = resident()
     yield lambda: resident(worst=True) - before

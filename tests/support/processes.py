@@ -1,4 +1,4 @@
-"""``pointsman-server`` as a process of its own, the way operators run it."""
+"""``pointsman-server`` in its own process, as operators run it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class ServerProcess:
-    """One running ``pointsman-server``: its process, what it printed, and where it listens."""
+    """A running ``pointsman-server`` and its output."""
 
     def __init__(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self._output = tempfile.TemporaryFile("w+")
@@ -52,14 +52,14 @@ class ServerProcess:
         return [line for line in lines if line["event"] == event]
 
     def wait_for_log(self, event: str, times: int = 1) -> dict[str, Any]:
-        """Wait for a log line, and return it."""
+        """Wait for the ``times``-th log line of ``event``, and return the last one."""
         assert eventually(lambda: len(self.log(event)) >= times or self.ended, PATIENCE_SECONDS), self.errors
         found = self.log(event)
         assert len(found) >= times, self.errors
         return found[-1]
 
     def wait_for_output(self, pattern: str) -> re.Match[str]:
-        """Wait until stdout matches."""
+        """Wait until stdout matches ``pattern``."""
         assert eventually(lambda: re.search(pattern, self.output) or self.ended, PATIENCE_SECONDS), self.errors
         match = re.search(pattern, self.output)
         assert match, self.errors
@@ -67,21 +67,21 @@ class ServerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is over."""
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
     def stop(self, name: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end. Returns the exit code."""
+        """Send a signal, wait for the end, and return the exit code. Raises TimeoutExpired after PATIENCE_SECONDS."""
         if not self.ended:
             self.process.send_signal(name)
         try:
             return self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired as error:
-            error.add_note(f"it does not end; its last words: {self.errors[-4000:]}")
+            error.add_note(f"it does not end; the end of its log: {self.errors[-4000:]}")
             raise
 
     def close(self) -> None:
-        """Make sure it is over."""
+        """Terminate the process where it still runs, kill it where that takes too long, and close its files."""
         if not self.ended:
             self.process.terminate()
             try:
@@ -95,7 +95,7 @@ class ServerProcess:
 
 @contextmanager
 def server_process(*arguments: str, **environ: str) -> Iterator[ServerProcess]:
-    """Run ``pointsman-server`` with ``arguments`` until the block ends, however it ends."""
+    """Run ``pointsman-server`` with ``arguments`` until the block ends, also by an error."""
     process = ServerProcess(arguments, environ)
     try:
         yield process
@@ -113,7 +113,7 @@ def serve(*arguments: str, **environ: str) -> Iterator[tuple[ServerProcess, str,
 
 
 def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours to its end."""
+    """Run ``pointsman`` or ``pointsman-server`` to its end."""
     return subprocess.run(
         [str(BIN / command[0]), *command[1:]],
         env={**clean_environ(), **environ},
@@ -126,20 +126,20 @@ def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment without any setting of ours."""
+    """Return this process's environment without Pointsman's settings."""
     ours = ("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
     return {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_") and name not in ours}
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a loopback port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def get_json(url: str) -> tuple[int, dict[str, Any]]:
-    """GET a JSON document, whatever its status."""
+    """GET a JSON document, also with an error status. Returns the status and the document."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
             return response.status, json.load(response)
@@ -148,7 +148,7 @@ def get_json(url: str) -> tuple[int, dict[str, Any]]:
 
 
 def get_text(url: str) -> str:
-    """GET a text, whatever its status."""
+    """GET a text, also with an error status."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
             return str(response.read().decode())
@@ -157,7 +157,7 @@ def get_text(url: str) -> str:
 
 
 def get_metric(url: str, pattern: str) -> float | None:
-    """Read one sample from ``/metrics``: ``pattern`` matches its name and labels."""
+    """Read one sample from ``/metrics`` whose name and labels match ``pattern``; None when there is none."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_SECONDS) as response:
         text = response.read().decode()
     match = re.search(rf"^{pattern} (\S+)$", text, re.MULTILINE)
@@ -165,5 +165,5 @@ def get_metric(url: str, pattern: str) -> float | None:
 
 
 def _read(file: Any) -> str:
-    # Its own offset: the child writes through another one of the same file.
+    # pread: parent and child share the file offset, which must stay at the end.
     return os.pread(file.fileno(), 1 << 24, 0).decode(errors="replace")

@@ -1,7 +1,7 @@
 """Programs that tests call: grpcurl and grpc-health-probe in the versions of ``go-tools.txt``, Java and Go.
 
-``python -m tests.support.tools`` (``make tools``) builds the clients. What the machine has is used; what it lacks comes
-as a wheel into ``.cache/wheels``. A test says what it needs with ``require``.
+``python -m tests.support.tools`` (``make tools``) builds the clients. Installed programs are used; missing ones are
+installed as wheels into ``.cache/wheels``. A test names what it needs with ``require``.
 """
 
 import os
@@ -25,23 +25,23 @@ Needed = TypeVar("Needed")
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A package with something that is not Python; ``path`` is where it lies in it."""
+    """A package that holds a program; ``path`` is the program's path inside it."""
 
     requirement: str
     path: str = "."
 
     @property
     def directory(self) -> Path:
-        """Where it is installed, with what it depends on."""
+        """The directory of the package and its dependencies."""
         return CACHE / "wheels" / self.requirement
 
     @property
     def content(self) -> Path | None:
-        """What it is for; None while it is not installed."""
+        """The path of the program; None while the package is not installed."""
         return self.directory / self.path if self.directory.exists() else None
 
     def install(self) -> Path:
-        """Install it unless it is there. Raises CalledProcessError when it cannot be installed."""
+        """Install the package where it is missing. Raises CalledProcessError when that fails."""
         if not self.directory.exists():
             draft = self.directory.with_name(f"{self.requirement}.{os.getpid()}")
             uv = [str(UV), "pip", "install", "-q", "--python", sys.executable, "--target", str(draft)]
@@ -57,26 +57,26 @@ WHEELS = {
 
 
 def program(name: str) -> Path | None:
-    """Find a program of WHEELS: the machine's, or else the installed wheel's."""
+    """Return the path of a program of WHEELS: on PATH, or else in its installed wheel."""
     found = shutil.which(name)
     return Path(found) if found else WHEELS[name].content
 
 
 def provide(name: str) -> Path:
-    """Find a program of WHEELS, and install its wheel where the machine has none."""
+    """Return the path of a program of WHEELS; install its wheel where the machine has none."""
     return program(name) or WHEELS[name].install()
 
 
 def tool(name: str) -> Path | None:
-    """Find a tool: the one that was built here, or else any on PATH."""
+    """Return the path of a tool: built here, or else on PATH."""
     found = shutil.which(name, path=BIN) or shutil.which(name)
     return Path(found) if found else None
 
 
 def require(name: str, available: Needed | None, hint: str = "") -> Needed:
-    """Give ``available`` back, or skip the test aloud when it is missing or false.
+    """Return ``available``, or skip the test with a reason when it is None or false.
 
-    With POINTSMAN_REQUIRE_ALL=1 the test fails instead: where everything should be there, nothing is skipped unseen.
+    With POINTSMAN_REQUIRE_ALL=1 the test fails instead.
     """
     if available:
         return available
@@ -87,7 +87,7 @@ def require(name: str, available: Needed | None, hint: str = "") -> Needed:
 
 
 def build(module: str, go: Path) -> str | None:
-    """Build one tool; say what went wrong."""
+    """Build one tool. Returns the problem, or None when it is built."""
     environment = os.environ | {"GOBIN": str(BIN), "GOFLAGS": ""}
     done = subprocess.run(
         [go, "install", module], env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
@@ -99,12 +99,12 @@ def build(module: str, go: Path) -> str | None:
 
 
 def _stamp(module: str) -> Path:
-    """Name the file that says which version was built."""
+    """Return the file whose existence means that this version is built."""
     return BIN / f".{module.replace('/', '_')}"
 
 
 def main() -> int:
-    """Build all tools; 1 when one could not be built."""
+    """Build all tools. Returns 1 when one could not be built."""
     BIN.mkdir(parents=True, exist_ok=True)
     missing = [module for module in MODULES if not _stamp(module).exists()]
     go = provide("go") if missing else None

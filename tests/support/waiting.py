@@ -1,4 +1,4 @@
-"""Waiting for what must come, however slow the machine is."""
+"""Wait for a condition, as long as a slow machine needs."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ PATIENCE_SECONDS = 30.0
 
 
 def eventually(holds: Callable[[], object], patience: float = PATIENCE_SECONDS) -> bool:
-    """Say whether ``holds`` becomes true; only a failure takes the whole ``patience``, in seconds."""
+    """Return whether ``holds`` becomes true within ``patience`` seconds. Returns as soon as it is true."""
     give_up = time.monotonic() + patience
     while not holds():
         if time.monotonic() > give_up:
