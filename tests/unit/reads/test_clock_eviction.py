@@ -1,6 +1,6 @@
 """The places of the local cache: as many as there are, and the hand of the clock that finds one to give away."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.reads.clock_eviction import ClockEviction
@@ -57,6 +57,7 @@ def test_after_clear_nothing_is_left() -> None:
     assert (places.keys, bytes(places.used)) == ([b"c"], b"\0")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(["take", "use", "free"]), st.integers(0, 5)), max_size=60))
 def test_every_key_has_one_place_until_it_leaves(size: int, deeds: list[tuple[str, int]]) -> None:
     places, known = ClockEviction(size), dict[bytes, int]()

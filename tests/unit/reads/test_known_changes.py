@@ -1,6 +1,7 @@
 """What is known of changes: the last of each key, and from where on none is missing."""
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.reads.known_changes import KnownChanges
@@ -26,6 +27,20 @@ def test_the_key_that_changed_the_longest_ago_is_forgotten_first() -> None:
     assert changes.complete_from == 2
 
 
+@pytest.mark.parametrize(("size", "dropped"), [(15, 1), (16, 1), (31, 1), (32, 2), (160, 10)])
+def test_a_sixteenth_of_the_keys_is_dropped_at_once_and_at_least_one(size: int, dropped: int) -> None:
+    changes = KnownChanges(size)
+    for revision in range(1, size + 1):
+        changes.note(b"%d" % revision, revision)
+    assert changes.complete_from == 0
+
+    changes.note(b"another", size + 1)
+
+    assert changes.complete_from == dropped
+    known = [revision for revision in range(1, size + 1) if changes.last(b"%d" % revision)]
+    assert known == list(range(dropped + 1, size + 1))
+
+
 def test_starting_over_forgets_everything_before() -> None:
     changes = KnownChanges(2)
     changes.note(b"a", 30)
@@ -33,6 +48,7 @@ def test_starting_over_forgets_everything_before() -> None:
     assert (changes.last(b"a"), changes.complete_from) == (0, 10)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.lists(st.integers(0, 60), max_size=200))
 def test_it_is_bounded_and_after_complete_from_nothing_is_missing(size: int, keys: list[int]) -> None:
     changes, truth = KnownChanges(size), dict[bytes, int]()

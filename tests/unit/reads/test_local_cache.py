@@ -5,7 +5,7 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.domain.codec import key_to_bytes
@@ -159,6 +159,7 @@ def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> N
     assert [held(cache, key) is not None for key in keys] == [True, False, True, True]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["put", "look", "change", "drop"]), st.integers(0, 7)), max_size=80))
 def test_whoever_comes_and_leaves_every_key_has_what_was_put_last_or_nothing(deeds: list[tuple[str, int]]) -> None:
     cache = LocalCache(size=3, ttl=TTL, negative_ttl=TTL, now=lambda: 0.0)

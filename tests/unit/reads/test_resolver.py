@@ -897,6 +897,7 @@ async def test_a_load_of_just_the_age_of_a_local_entry_is_joined(world: World) -
     world.store.before_read.open()
     await asyncio.gather(first, second)
     assert world.store.loads == [[K1]]
+    assert world.observed.counts == {("local", "miss"): 2, ("redis", "miss"): 1}
 
 
 # Changes of which only the revision is known
@@ -911,7 +912,7 @@ async def test_superseded_keys_are_dropped_and_their_loads_cancelled(world: Worl
     world.resolver.load_from_store(K2, from_store)
     await world.store.after_read.arrivals(2)
     world.store.put(K1, NEW)
-    world.resolver.supersede([K1, K2, K3], [4, 5, 6])
+    world.resolver.supersede([K2, K1, K3], [5, 4, 6])
     assert world.held(K3) is None
     assert [world.local.changed(key) for key in (K1, K2, K3)] == [4, 5, 6]
 

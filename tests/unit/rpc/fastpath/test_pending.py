@@ -330,6 +330,7 @@ async def test_a_call_that_began_after_a_write_does_not_join_a_load_from_before_
     assert world.resolver.resolve_locally(K1) == Answer(written, Source.LOCAL, 0.0)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(Source), st.integers(0, 2**63 - 1), st.sampled_from(["", EPOCH]), st.integers(0, 10**7), st.text()
 )
@@ -382,6 +383,7 @@ def test_a_key_with_more_in_it_is_not_read(more: bytes) -> None:
     assert fast_path.read_key(encoded + more) is None
 
 
+@settings(deadline=None)
 @given(st.builds(KeyMessage, **{name: st.text("aZ9._-\n ä", max_size=4) for name in PARTS}))
 def test_keys_are_valid_by_the_rules_of_the_protos(message: KeyMessage) -> None:
     valid = not protovalidate.collect_violations(message)

@@ -1,7 +1,7 @@
 """The wire format, by hand: always what protobuf reads and writes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
@@ -17,11 +17,13 @@ keys = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_a_number_is_what_protobuf_reads(number: int) -> None:
     assert pb.Provenance.FromString(b"\x18" + wire.varint(number)).as_of_revision == number
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_a_field_is_what_protobuf_reads(content: bytes) -> None:
     packed = pb.BatchResolveResponse.Result.FromString(wire.field(15, content))
@@ -29,6 +31,7 @@ def test_a_field_is_what_protobuf_reads(content: bytes) -> None:
     assert wire.split(wire.field(1, content)) == ([content], b"")
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**12))
 def test_an_age_is_what_protobuf_reads(milliseconds: int) -> None:
     age = pb.Provenance.FromString(wire.age(milliseconds)).age
@@ -39,6 +42,7 @@ def test_an_age_is_never_negative() -> None:
     assert pb.Provenance.FromString(wire.age(-5)).age.ToNanoseconds() == 0
 
 
+@settings(deadline=None)
 @given(st.lists(keys, max_size=5), st.integers(min_value=0), st.sampled_from([0, 1, 2]))
 def test_keys_are_split_off_and_the_rest_stays(
     found: list[route_pb2.RouteKey], revision: int, consistency: int
@@ -53,6 +57,7 @@ def test_keys_are_split_off_and_the_rest_stays(
     assert pb.BatchResolveRequest.FromString(left) == rest
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_whatever_is_split_is_whole_again_when_put_together(message: bytes) -> None:
     contents, rest = wire.split(message)
@@ -62,6 +67,7 @@ def test_whatever_is_split_is_whole_again_when_put_together(message: bytes) -> N
     assert wire.split(rebuilt) == (contents, rest)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=100)
     | st.lists(st.binary(max_size=300), max_size=2).map(
