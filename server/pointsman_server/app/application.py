@@ -11,7 +11,7 @@ from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
-from pointsman_server.app.grpc_server import GrpcServer, ListenError, Near
+from pointsman_server.app.grpc_server import GrpcServer, ListenError, ReadPath
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole, host_and_port
 from pointsman_server.domain.routes import Change
@@ -155,8 +155,8 @@ class App:
         servicer = RouteServicer(
             self.resolver, tokens, self.committer, self.importer, self.store, self.metrics, fair_share=self.fair_share
         )
-        near = Near(self.local, lambda: self.epochs.epoch, self.resolver)
-        return GrpcServer(self.settings, servicer, near, self.access, self.health, self.metrics, self.fair_share)
+        read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver)
+        return GrpcServer(self.settings, servicer, read_path, self.access, self.health, self.metrics, self.fair_share)
 
     # What the parts tell each other
 

@@ -43,8 +43,8 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
-    """What is nearest to a call: the cache in this process, what says the epoch that it is of, and what knows more."""
+class ReadPath:
+    """What the fast path reads from: the local cache, the resolver, and a function that returns the store's epoch."""
 
     cache: LocalCache
     epoch: Callable[[], str]
@@ -62,7 +62,7 @@ class GrpcServer:
         self,
         settings: Settings,
         servicer: RouteServicer,
-        near: Near,
+        read_path: ReadPath,
         access: Access,
         health: Health,
         metrics: Metrics,
@@ -70,7 +70,7 @@ class GrpcServer:
     ) -> None:
         self._settings = settings
         self._servicer = servicer
-        self._near = near
+        self._read_path = read_path
         self._access = access
         self._health = health
         self._metrics = metrics
@@ -132,11 +132,11 @@ class GrpcServer:
         )
 
     def _make_fast_path(self, throttling: Throttling | None, *, pushback: bool) -> FastPath:
-        settings, near = self._settings, self._near
+        settings, path = self._settings, self._read_path
         limits = throttling.reads if throttling else Limits()
         guards = Guards(self.admission, self._access.authenticator, self._access.permissions, limits)
         ends = CallEnds(self.counters, AccessLog(settings.access_log_sample), pushback=pushback)
-        return FastPath(near.cache, near.resolver, guards, ends, epoch=near.epoch, deadline=settings.deadline_seconds)
+        return FastPath(path.cache, path.resolver, guards, ends, epoch=path.epoch, deadline=settings.deadline_seconds)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings

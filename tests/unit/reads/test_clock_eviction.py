@@ -1,4 +1,4 @@
-"""The places of the local cache: as many as there are, and the hand of the clock that finds one to give away."""
+"""CLOCK: a bounded number of places, and a hand that evicts a key that was not used since its last round."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,19 +13,19 @@ def filled(*keys: bytes) -> ClockEviction:
     return places
 
 
-def test_while_there_are_places_nobody_leaves_one() -> None:
+def test_no_key_is_evicted_while_there_are_places() -> None:
     places = ClockEviction(2)
     assert places.take(b"a") == (0, b"")
     assert places.take(b"b") == (1, b"")
     assert places.keys == [b"a", b"b"]
 
 
-def test_whoever_came_first_leaves_first_when_none_was_used() -> None:
+def test_unused_keys_are_evicted_in_the_order_of_their_places() -> None:
     places = filled(b"a", b"b", b"c")
     assert [places.take(key) for key in (b"d", b"e", b"f", b"g")] == [(0, b"a"), (1, b"b"), (2, b"c"), (0, b"d")]
 
 
-def test_who_was_used_stays_once_more() -> None:
+def test_a_used_key_is_evicted_one_round_later() -> None:
     places = filled(b"a", b"b", b"c")
     places.used[0] = 1
     assert places.take(b"d") == (1, b"b")
@@ -33,7 +33,7 @@ def test_who_was_used_stays_once_more() -> None:
     assert places.take(b"f") == (0, b"a")
 
 
-def test_when_all_were_used_the_hand_goes_round_once() -> None:
+def test_when_all_keys_were_used_the_hand_goes_round_once() -> None:
     places = filled(b"a", b"b", b"c")
     places.take(b"d")
     places.used[:] = b"\1\1\1"
@@ -49,7 +49,7 @@ def test_a_free_place_is_taken_first() -> None:
     assert places.used[1] == 0
 
 
-def test_after_clear_nothing_is_left() -> None:
+def test_clear_frees_every_place() -> None:
     places = filled(b"a", b"b")
     places.free(0)
     places.clear()
@@ -59,18 +59,18 @@ def test_after_clear_nothing_is_left() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(["take", "use", "free"]), st.integers(0, 5)), max_size=60))
-def test_every_key_has_one_place_until_it_leaves(size: int, deeds: list[tuple[str, int]]) -> None:
+def test_every_key_has_one_place_until_it_is_evicted_or_freed(size: int, steps: list[tuple[str, int]]) -> None:
     places, known = ClockEviction(size), dict[bytes, int]()
-    for number, (deed, which) in enumerate(deeds):
-        if deed == "take":
+    for number, (step, which) in enumerate(steps):
+        if step == "take":
             key = str(number).encode()
-            place, left = places.take(key)
-            assert bool(left) == (len(known) == size)
-            assert known.pop(left, place) == place
+            place, evicted = places.take(key)
+            assert bool(evicted) == (len(known) == size)
+            assert known.pop(evicted, place) == place
             known[key] = place
         elif known:
             key = list(known)[which % len(known)]
-            if deed == "use":
+            if step == "use":
                 places.used[known[key]] = 1
             else:
                 places.free(known.pop(key))

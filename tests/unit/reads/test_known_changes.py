@@ -1,4 +1,4 @@
-"""What is known of changes: the last of each key, and from where on none is missing."""
+"""KnownChanges returns the last change of each key, and the revision after which no change is missing."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from pointsman_server.reads.known_changes import KnownChanges
 
 
-def test_the_last_change_of_a_key_is_known_and_0_is_that_of_others() -> None:
+def test_the_last_change_of_a_key_is_returned_and_0_for_other_keys() -> None:
     changes = KnownChanges(10)
     changes.note(b"a", 3)
     changes.note(b"a", 7)
     assert (changes.last(b"a"), changes.last(b"b")) == (7, 0)
 
 
-def test_the_key_that_changed_the_longest_ago_is_forgotten_first() -> None:
+def test_the_key_that_changed_the_longest_ago_is_dropped_first() -> None:
     changes = KnownChanges(2)
     changes.note(b"a", 1)
     changes.note(b"b", 2)
@@ -41,7 +41,7 @@ def test_a_sixteenth_of_the_keys_is_dropped_at_once_and_at_least_one(size: int, 
     assert known == list(range(dropped + 1, size + 1))
 
 
-def test_starting_over_forgets_everything_before() -> None:
+def test_starting_over_drops_every_change() -> None:
     changes = KnownChanges(2)
     changes.note(b"a", 30)
     changes.start_over(10)

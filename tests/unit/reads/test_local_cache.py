@@ -1,4 +1,4 @@
-"""The cache in the server process: fenced, bounded, and never older than its time to live."""
+"""The cache in the server process: no snapshot replaces a newer one, its size is bounded, and entries expire."""
 
 import gc
 import tracemalloc
@@ -48,14 +48,14 @@ def held(cache: LocalCache, key: RouteKey = K1) -> Snapshot | None:
 
 
 def tracked(cache: LocalCache, key: RouteKey) -> bool:
-    """Say whether what is held of ``key`` is known to be true as of later, too, as soon as the feed is there."""
+    """Say whether the entry of ``key`` is known to be true as of a later revision once the feed is there."""
     assert held(cache, key)
     cache.advance(cache.fed + 1)
     return cache.look(key, cache.fed) is not None
 
 
 def end(cache: LocalCache, now: ManualClock, key: RouteKey = K1) -> int:
-    """Say in which millisecond what is held is answered no longer, and turn the clock back."""
+    """Return the millisecond in which the entry expires, and turn the clock back."""
     begun, last = now(), 0
     while held(cache, key):
         last += 1
@@ -426,7 +426,7 @@ def test_an_entry_expires_at_its_time_to_live_and_not_after_it(cache: LocalCache
 
 
 def test_an_entry_that_is_too_old_for_a_revision_is_found_with_its_own(cache: LocalCache, now: ManualClock) -> None:
-    """So one look tells a stale entry from none."""
+    """So one lookup tells a stale entry from a miss."""
     cache.put(at(5), now())
 
     hit = cache.find(key_to_bytes(K1), 9)

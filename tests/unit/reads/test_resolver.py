@@ -71,11 +71,11 @@ class World:
         return found[0] if found else None
 
     def drop_local(self) -> None:
-        """As when other keys crowded out what is held; what is known of changes stays."""
+        """Drop the entries, as if others had evicted them; known changes stay."""
         self.local.drop()
 
     def drop_changes(self) -> None:
-        """As when other keys crowded out what is held, and other changes what is known of them."""
+        """Drop the entries and the known changes, as if others had evicted them."""
         self.local.start_over(0)
 
     def lookup(self, *keys: RouteKey, min_revision: int = 0) -> LocalLookup:
@@ -300,7 +300,7 @@ async def test_a_store_that_lags_is_asked_until_it_is_at_min_revision(
 async def test_a_min_revision_that_is_not_reached_within_patience_is_an_error_that_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch, fully_consistent: bool
 ) -> None:
-    """Time passes only by the pauses between the tries."""
+    """Only the pauses between tries advance the clock."""
     world.store.put(K1)
     begun = world.now()
     yield_once = asyncio.sleep
@@ -392,7 +392,7 @@ late = pytest.mark.parametrize("ask", [by_a_miss, by_a_fully_consistent_read])
 
 
 async def load_late(world: World, ask: Late, *, evict: bool) -> Snapshot:
-    """Load revision 1, apply_local_write revision 2 meanwhile, and only then let the load arrive."""
+    """Load revision 1, apply a local write of revision 2 meanwhile, and only then complete the load."""
     world.cache.down = True
     world.store.put(K1)
     world.store.after_read.close()
@@ -417,7 +417,7 @@ async def test_what_was_written_is_never_replaced_by_a_load_that_began_before(wo
 async def test_a_load_that_began_before_a_write_is_not_taken_over_even_when_the_written_entry_was_evicted(
     world: World, ask: Late
 ) -> None:
-    """Nothing is left in the local cache to fence it off: the reservation must."""
+    """The local cache holds nothing newer that would reject it: only the reservation does."""
     written = await load_late(world, ask, evict=True)
     assert world.held() is None
     assert await world.resolve() == Answer(written, Source.POSTGRES)
@@ -425,7 +425,7 @@ async def test_a_load_that_began_before_a_write_is_not_taken_over_even_when_the_
 
 @late
 async def test_without_reservations_the_late_load_would_be_taken_over(world: World, ask: Late) -> None:
-    """The race of the test before, with its remedy off."""
+    """The race of the test above without reservations."""
 
     def apply_local_write(snapshots: Sequence[Snapshot]) -> None:
         for snapshot in snapshots:
@@ -666,7 +666,7 @@ async def test_a_load_that_began_before_a_change_was_observed_is_not_taken_over(
 
 
 async def test_a_shared_value_older_than_a_known_change_is_not_answered(world: World) -> None:
-    """As when the writer could not reach the shared cache, but this server hears of the write by the feed."""
+    """The writer could not reach the shared cache, but the feed brought the change to this server."""
     await world.resolve()
     shared = await world.shared()
     world.store.revision = 9
@@ -798,7 +798,7 @@ async def test_many_fully_consistent_keys_are_read_in_the_store_and_not_looked_u
 
 
 class Results:
-    """What a callback got."""
+    """The results that a callback got."""
 
     def __init__(self) -> None:
         self.got: list[Answer | BaseException] = []

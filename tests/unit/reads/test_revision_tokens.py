@@ -15,7 +15,7 @@ OLD, NEW = "old-epoch", "new-epoch"
 
 
 class Scene:
-    """A store under guard, which was seen in its old epoch."""
+    """A guarded store whose epoch is known to be the old one."""
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
@@ -36,13 +36,13 @@ def tokens(scene: Scene) -> RevisionTokens:
     return RevisionTokens(scene.epochs, scene.store)
 
 
-async def test_a_token_of_this_epoch_counts_and_asks_nobody(scene: Scene, tokens: RevisionTokens) -> None:
+async def test_a_token_of_this_epoch_requires_its_revision(scene: Scene, tokens: RevisionTokens) -> None:
     scene.memory.failure = StoreUnavailable()
 
     assert await tokens.floor(7, OLD) == 7
 
 
-async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobody(
+async def test_a_token_of_an_epoch_that_is_over_requires_nothing_without_a_query(
     scene: Scene, tokens: RevisionTokens
 ) -> None:
     scene.memory.epoch = NEW
@@ -52,18 +52,18 @@ async def test_a_token_of_an_epoch_that_is_over_counts_for_nothing_and_asks_nobo
     assert await tokens.floor(7, OLD) == 0
 
 
-async def test_a_token_of_an_epoch_that_has_just_begun_counts(scene: Scene, tokens: RevisionTokens) -> None:
+async def test_a_token_of_a_new_epoch_requires_its_revision(scene: Scene, tokens: RevisionTokens) -> None:
     scene.memory.epoch = NEW
 
     assert await tokens.floor(7, NEW) == 7
     assert scene.epochs.epoch == NEW
 
 
-async def test_a_token_of_an_epoch_that_nobody_knows_counts_for_nothing(tokens: RevisionTokens) -> None:
+async def test_a_token_of_an_unknown_epoch_requires_nothing(tokens: RevisionTokens) -> None:
     assert await tokens.floor(7, "never-heard-of") == 0
 
 
-async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_over(
+async def test_a_token_of_an_unknown_epoch_is_an_error_while_the_store_is_down(
     scene: Scene, tokens: RevisionTokens
 ) -> None:
     scene.memory.failure = StoreUnavailable()
@@ -72,7 +72,7 @@ async def test_without_the_store_nobody_can_tell_whether_an_unknown_epoch_is_ove
         await tokens.floor(7, NEW)
 
 
-async def test_a_thousand_tokens_of_unknown_epochs_are_one_question(scene: Scene, tokens: RevisionTokens) -> None:
+async def test_a_thousand_tokens_of_unknown_epochs_share_one_query(scene: Scene, tokens: RevisionTokens) -> None:
     asked = 0
     clock = scene.memory.clock
 
@@ -98,7 +98,7 @@ async def test_tokens_beyond_a_thousand_that_wait_are_rejected(tokens: RevisionT
 
 
 async def test_a_token_that_comes_during_a_query_waits_for_the_next_one(scene: Scene, tokens: RevisionTokens) -> None:
-    """Its epoch may have begun since that one read."""
+    """Its epoch may have begun after the first query read the clock."""
     gate, begun = asyncio.Event(), 0
     clock = scene.memory.clock
 

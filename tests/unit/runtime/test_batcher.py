@@ -1,4 +1,4 @@
-"""Loads are gathered, bounded, and never begun before they were asked for."""
+"""Keys are loaded in bounded batches, by loads that begin after the keys were asked for."""
 
 import asyncio
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ async def test_a_key_that_is_waiting_already_is_loaded_once_for_all(loads: Loads
 
 
 async def test_a_key_is_never_answered_by_a_load_that_was_under_way_when_it_was_asked(loads: Loads) -> None:
-    """Who asks sees everything that was written before."""
+    """A load sees everything that was written before its keys were asked for."""
     loads.gate.close()
     subject = batcher(loads, concurrency=2)
     first = asyncio.create_task(subject.get(7))

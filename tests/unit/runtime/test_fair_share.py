@@ -1,4 +1,4 @@
-"""Who has much to do takes turns with the others."""
+"""Large work is done in slices, one per iteration of the event loop."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is imported is not collected, and the collector works on afterwards."""
+"""What exists after the block is never collected; later garbage is."""
 
 import gc
 from collections.abc import Iterator

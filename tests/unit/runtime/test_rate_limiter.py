@@ -1,4 +1,4 @@
-"""GCRA and its table: what passes, how long to wait, and that nobody makes it grow."""
+"""GCRA: which calls pass, how long to wait, and that the table is bounded."""
 
 from collections.abc import Callable
 

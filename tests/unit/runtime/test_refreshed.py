@@ -1,4 +1,4 @@
-"""What is kept in memory and renewed: the last good value stays, and floods of unknown names ask no more."""
+"""A refreshed value: the last good one stays, and unknown names do not cause a load each."""
 
 import asyncio
 

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 class CallContext(Protocol):
-    """What the fast path asks of a transport about a call. grpcio's context has it."""
+    """What the fast path needs to know of a call. A subset of grpcio's context."""
 
     def invocation_metadata(self) -> Metadata | None: ...
 
@@ -31,7 +31,7 @@ class CallContext(Protocol):
 
 
 class DeadlinePassed(Exception):
-    """The deadline of the server, in seconds, has passed."""
+    """The default deadline of the server, in seconds, is exceeded."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -75,7 +75,7 @@ class CallEnds:
         return refusal
 
     def cancelled(self, method: str, begun: float, context: CallContext) -> None:
-        """End a call that nobody waits for."""
+        """End a call that its caller cancelled, or whose deadline is exceeded."""
         remaining = context.time_remaining()
         late = remaining is not None and remaining <= 0
         code = StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED

@@ -48,7 +48,7 @@ class FastPathCounters:
             self._batch_outcomes[place] += count
 
     def began(self, method: str, lookup: str = "") -> None:
-        """Count a call whose end is counted apart, and its look into the local cache, if there was one."""
+        """Count the start of a call whose end is counted later, and its lookup in the local cache, if there was one."""
         self._began[method, lookup] += 1
 
     def answered(self, source: str, begun: float) -> None:

@@ -1,4 +1,4 @@
-"""What the fast path looked up for the call under way, before it declined it."""
+"""The local cache lookup of a call that the fast path declined, for the handler of the same call."""
 
 from contextvars import ContextVar
 

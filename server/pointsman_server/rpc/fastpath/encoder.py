@@ -1,4 +1,4 @@
-"""Encodes what Resolve and BatchResolve answer, around routes that are encoded already."""
+"""Encodes the responses of Resolve and BatchResolve around routes that are already encoded."""
 
 from functools import lru_cache
 

@@ -27,8 +27,8 @@ class Guards:
     def let_in(self, metadata: Callable[[], Metadata | None], tenants: Sequence[str], scopes: Iterable[Scope]) -> bool:
         """Say whether a call about these keys may be served, and count it against the rate limits if so.
 
-        ``tenants`` has the tenant of each key, ``scopes`` each scope once. False leaves the call, and the words of its
-        refusal, to the chain: also for a client certificate, and a credential that was not verified lately.
+        ``tenants`` has the tenant of each key, ``scopes`` each scope once. On False the interceptor chain
+        serves or refuses the call: also for a client certificate, and a credential that was not verified lately.
         """
         if self.admission.closed:
             return False
@@ -58,7 +58,7 @@ class Guards:
                 by_tenant.take_all(Counter(tenants))
         except PointsmanError:
             if by_identity is not None:
-                # The chain counts the call once more.
+                # The chain counts the call again.
                 by_identity.give_back(subject, len(tenants))
             raise
 

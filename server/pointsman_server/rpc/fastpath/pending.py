@@ -12,8 +12,6 @@ from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.runtime.batcher import Callback
 
 Outcome = Answer | BaseException
-
-
 # Loads a key and gives the result to a callback.
 Load = Callable[[Callback[Answer]], None]
 
@@ -74,7 +72,7 @@ class PendingResolve:
         return self._ends.conclude(outcome, self._begun, self._context)
 
     def cancel(self) -> None:
-        """End the call without an answer: its caller is gone, or its deadline has passed. The load goes on."""
+        """End the call without an answer: it was cancelled, or its deadline is exceeded. The load goes on."""
         self._admission.leave()
         self._ends.cancelled("Resolve", self._begun, self._context)
 

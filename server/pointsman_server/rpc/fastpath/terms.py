@@ -1,4 +1,4 @@
-"""What a Resolve or BatchResolve asks of its answers, besides the keys."""
+"""The fields of Resolve and BatchResolve besides the keys: consistency, ``min_revision`` and its epoch."""
 
 from google.protobuf.message import DecodeError
 
@@ -10,12 +10,11 @@ MAX_BYTES = 128
 # As the proto bounds it.
 MAX_EPOCH = 36
 
-
 SUPPORTED = (pb.CONSISTENCY_UNSPECIFIED, pb.CONSISTENCY_MINIMIZE_LATENCY, pb.CONSISTENCY_FULLY_CONSISTENT)
 
 
 class Terms:
-    """The fields behind the keys: both requests have the same ones.
+    """The decoded fields besides the keys: both requests have the same ones.
 
     ``from_store``: whether only the store may answer. ``supported``: whether the fast path serves such a request; it
     leaves invalid ones to the interceptor chain, and a fully consistent read that also has a ``min_revision``.
@@ -38,14 +37,14 @@ class Terms:
 
 
 class TermsTable:
-    """Decodes terms, and remembers the results by their bytes: nearly all requests have one of few."""
+    """Decodes terms, and caches the results by their bytes: nearly all requests have one of few."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Terms] = {b"": Terms(b"")}
         self.get = self._known.get
 
     def decode(self, encoded: bytes) -> Terms:
-        """Decode terms that are not known yet."""
+        """Decode terms that ``get`` does not return."""
         try:
             terms = Terms(encoded) if len(encoded) <= MAX_BYTES else UNSUPPORTED
         except DecodeError:

@@ -1,17 +1,17 @@
-"""The few parts of protobuf's wire format that the short way (``warm``) reads and writes by hand.
+"""The parts of protobuf's wire format that the fast path reads and writes itself.
 
-See protobuf.dev/programming-guides/encoding. What is read here is only cut into pieces; what the pieces mean was found
-out by protobuf itself when it read them for the first time.
+See protobuf.dev/programming-guides/encoding. Requests are only split into fields here: ``terms`` and ``read_key``
+decode the fields with protobuf.
 """
 
 from functools import lru_cache
 
 _SMALL = tuple(bytes((number,)) for number in range(128))
-_FIRST_FIELD = 0x0A  # field 1, of a length
+_FIRST_FIELD = 0x0A  # field 1, length-delimited
 
 
 def varint(number: int) -> bytes:
-    """Encode a number that is not negative."""
+    """Encode a number that is not negative as a varint."""
     if number < 128:
         return _SMALL[number]
     encoded = bytearray()
@@ -24,7 +24,7 @@ def varint(number: int) -> bytes:
 
 @lru_cache(4096)
 def head(number: int, length: int) -> bytes:
-    """Encode what stands before field ``number``, 1 to 15, of ``length`` bytes."""
+    """Encode the tag of field ``number``, 1 to 15, and ``length``, the bytes of its content."""
     return _SMALL[number << 3 | 2] + varint(length)
 
 
@@ -34,7 +34,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def cut(message: bytes) -> tuple[bytes, bytes]:
-    """Cut off the leading content of field 1 as ``split`` does, but only the first; empty where there is none."""
+    """Return the content of the leading field 1, or nothing, and the rest: ``split`` for one field."""
     if len(message) < 2 or message[0] != _FIRST_FIELD:
         return b"", message
     length, begin = message[1], 2
@@ -47,9 +47,9 @@ def cut(message: bytes) -> tuple[bytes, bytes]:
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:
-    """Cut off the leading contents of field 1, if they are of a length, and give the rest.
+    """Return the contents of the leading fields that are field 1 and length-delimited, and the rest of the message.
 
-    What is cut short or has a length of more than two bytes stays in the rest.
+    The first field that is truncated, or whose length takes more than two bytes, begins the rest.
     """
     contents: list[bytes] = []
     start, end = 0, len(message)
@@ -68,7 +68,7 @@ def split(message: bytes) -> tuple[list[bytes], bytes]:
 
 @lru_cache(4096)
 def age(milliseconds: int) -> bytes:
-    """Encode ``Provenance.age``, field 2, a google.protobuf.Duration; what is negative counts as nothing."""
+    """Encode ``Provenance.age``, field 2, a google.protobuf.Duration. A negative one is encoded as 0."""
     seconds, rest = divmod(max(0, milliseconds), 1000)
     content = (b"\x08" + varint(seconds) if seconds else b"") + (b"\x10" + varint(rest * 1_000_000) if rest else b"")
     return field(2, content)

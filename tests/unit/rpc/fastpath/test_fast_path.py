@@ -36,7 +36,7 @@ TTL = 10.0
 
 
 class Door:
-    """Guards that let in, or not, and remember whom they were asked about."""
+    """Guards that admit or reject every call, and record the tenants and scopes of each."""
 
     def __init__(self) -> None:
         self.open = True
@@ -100,7 +100,7 @@ class World:
         return self.path.resolve(pb.ResolveRequest(key=key_to_message(key), **more).SerializeToString(), CONTEXT)
 
     def resolve(self, key: RouteKey = K1, **more: Any) -> pb.ResolveResponse | None:
-        """What the fast path answers at once, with a route; else None."""
+        """Return the response of the fast path if it answers at once with a route, else None."""
         outcome = self.serve(key, **more)
         return pb.ResolveResponse.FromString(outcome) if isinstance(outcome, bytes) else None
 
@@ -113,7 +113,7 @@ class World:
         return pb.BatchResolveResponse.FromString(outcome) if isinstance(outcome, bytes) else None
 
     def chain(self, key: RouteKey = K1, min_revision: int = 0) -> pb.ResolveResponse | PointsmanError | None:
-        """What the chain says of a key that the local cache answers; None for what it would not."""
+        """Return what the chain answers from the local cache, or None for a miss."""
         answer = self.resolver.resolve_locally(key, min_revision)
         try:
             return convert.resolve_response(answer) if answer else None

@@ -87,7 +87,7 @@ def test_every_key_counts_against_the_caller_and_its_tenant() -> None:
 
 @pytest.mark.parametrize("tenants", [("team-a",), ("team-a", "team-b")])
 def test_a_call_over_the_limit_of_a_tenant_is_not_counted_against_the_caller(tenants: tuple[str, ...]) -> None:
-    """The chain, which words the refusal, counts it."""
+    """The chain, which then refuses the call, counts it."""
     limits = Limits(limiter("identity.reads", 10), limiter("tenant.reads", 1))
     assert limits.identity
     assert limits.tenant

@@ -1,4 +1,4 @@
-"""Calls that the fast path serves end as by the interceptor chain, on every transport, whatever a load brings."""
+"""Calls that wait in the fast path end as they do in the interceptor chain, on every transport."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ Ended = tuple[str, Any, Any]
 
 
 class Door:
-    """Guards that let in, or not, and remember whom they were asked about."""
+    """Guards that admit or reject every call, and record the tenants and scopes of each."""
 
     def __init__(self) -> None:
         self.open = True
@@ -127,7 +127,7 @@ class Tokens:
 
 
 class World:
-    """Everything below a Resolve, and every way to it. Only one of them is to be used in one world."""
+    """Everything below a Resolve, and each way to call it. A test uses one way per world."""
 
     def __init__(self, bounds: Bounds = Bounds(), sample: float = 0.0) -> None:  # noqa: B008 - frozen
         self.now = ManualClock()
@@ -210,7 +210,7 @@ class World:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     def counted(self) -> dict[tuple[str, ...], float]:
-        """Say what was counted, but for how long it took."""
+        """Return every count, without durations."""
         self.counters.flush()
         return {
             (sample.name, *sorted(f"{name}={value}" for name, value in sample.labels.items())): sample.value

@@ -1,4 +1,4 @@
-"""The wire format, by hand: always what protobuf reads and writes."""
+"""The encodings agree with protobuf."""
 
 import pytest
 from hypothesis import given, settings
