@@ -1,15 +1,14 @@
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.domain.routes import Change, ChangeKind, Snapshot
-from pointsman_server.events.cache_invalidation import CacheHandler
+from pointsman_server.domain.routes import Change
 from pointsman_server.events.consumer import Consumer
 from pointsman_server.ports.broker import BrokerUnavailable, Delivery, Poison
-from pointsman_server.ports.cache import CacheUnavailable, RouteCache
+from pointsman_server.ports.cache import CacheUnavailable
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import make_change
 
@@ -167,47 +166,6 @@ async def test_stopping_in_the_middle_of_the_work_commits_nothing() -> None:
     task.cancel()
     await asyncio.wait({task})
     assert source.committed == 0
-
-
-class FakeCache:
-    def __init__(self) -> None:
-        self.consumed: list[Sequence[Snapshot]] = []
-
-    async def consume(self, snapshots: Sequence[Snapshot]) -> None:
-        self.consumed.append(snapshots)
-
-
-async def test_the_cache_gets_only_the_newest_of_each_key() -> None:
-    cache = FakeCache()
-    handle = CacheHandler(cast("RouteCache", cache), lambda: "e1")
-    gone = make_change(4, "pay", ChangeKind.DELETED)
-    # The second 1 is a repetition: it must not win.
-    await handle([make_change(1, "pay"), make_change(2, "mail"), make_change(3, "pay"), gone, make_change(1, "pay")])
-    assert cache.consumed == [[gone.snapshot, make_change(2, "mail").snapshot]]
-    assert gone.snapshot.route is None
-
-
-async def test_a_change_of_another_epoch_makes_the_cache_ask_which_is_current() -> None:
-    """Kafka may tell of a new epoch before anything else does."""
-    cache = FakeCache()
-    epochs = ["e1"]
-
-    async def renew() -> None:
-        epochs[0] = "e2"
-
-    handle = CacheHandler(cast("RouteCache", cache), lambda: epochs[0], renew=renew)
-    await handle([make_change(900, epoch="e1")])
-    assert epochs == ["e1"]
-    await handle([make_change(901, epoch="e1"), make_change(5, epoch="e2")])
-    assert cache.consumed[1:] == [[make_change(5, epoch="e2").snapshot]]
-
-
-async def test_the_cache_gets_nothing_of_another_epoch() -> None:
-    cache = FakeCache()
-    handle = CacheHandler(cast("RouteCache", cache), lambda: "e2")
-    await handle([make_change(900, epoch="e1")])
-    await handle([make_change(901, epoch="e1"), make_change(5, epoch="e2")])
-    assert cache.consumed == [[make_change(5, epoch="e2").snapshot]]
 
 
 async def test_before_it_runs_nothing_is_wrong() -> None:

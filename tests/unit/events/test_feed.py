@@ -828,44 +828,6 @@ async def test_a_subscriber_that_raises_starts_over_and_does_not_stop_the_others
     assert f"a bug in {method}" in caplog.text
 
 
-async def test_a_subscriber_that_cannot_confirm_starts_over() -> None:
-    store, failing, healthy = MemoryStore(), Failing("confirm"), Recorder()
-    feed = Feed(store, Stream(), poll_seconds=0)
-    feed.subscribe(failing)
-    feed.subscribe(healthy)
-    await write(store, 2)
-
-    await feed.step()
-
-    assert failing.starts == [Clock(store.epoch, 2)] * 2
-    assert (len(healthy.confirmed), failing.confirmed, len(healthy.starts)) == (1, [], 1)
-
-
-async def test_a_subscriber_that_cannot_start_over_receives_nothing_until_it_can(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    store = MemoryStore()
-    failing = Failing("apply", "start_over", "start_over", "start_over")
-    feed = Feed(store, Stream(), poll_seconds=0)
-    feed.subscribe(failing)
-    await feed.step()
-    changes = await write(store, 4)
-
-    feed.on_committed(changes[:1])
-    assert len(failing.fails) == 2
-    feed.on_committed(changes[1:2])
-    assert len(failing.fails) == 1
-    feed._subscribers.confirm(1.0, Clock(store.epoch, 2))
-    assert failing.fails == []
-    feed._subscribers.confirm(2.0, Clock(store.epoch, 2))
-    assert (failing.sets, len(failing.confirmed)) == ([], 1)  # that of the first step
-    assert failing.starts == [Clock(store.epoch, 0), Clock(store.epoch, 2)]
-    feed.on_committed(changes[2:])
-
-    assert failing.sets == [[3, 4]]
-    assert caplog.text.count("the subscriber Failing failed to start over") == 3
-
-
 async def test_a_history_with_a_hole_starts_over_and_confirms_nothing(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     fed = Fed(store)
