@@ -295,7 +295,7 @@ def test_after_the_command_servers_drop_the_lost_history_and_new_writes_are_seen
     with pytest.raises(grpc.RpcError) as refused:
         town.resolve(reader, min_revision=6)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "the token is of another epoch" in refused.value.details()
+    assert "the revision token is of another epoch" in refused.value.details()
     # A token that says its epoch is known to be void, also to a server that knows the new epoch alone.
     for server in (reader, town.start()):
         assert town.resolve(server, min_revision=6, epoch=old).route.url == "https://new"

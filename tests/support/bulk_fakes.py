@@ -14,7 +14,7 @@ from tests.support.fakes import MemoryStore
 
 
 class MemoryBulkStore:
-    """Imports into ``store``, under its locks, gates and failures."""
+    """Imports into ``store``, with its lock, gates and failures."""
 
     def __init__(self, store: MemoryStore, make: "type[MemoryImport] | None" = None) -> None:
         self.store = store

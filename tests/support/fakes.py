@@ -1,6 +1,6 @@
-"""The ports in memory, for unit tests. They pass the contract suite, so they behave like the real ones.
+"""The ports in memory, for unit tests. They pass the contract suite, so they behave like the engines.
 
-On top they can be stopped (``Gate``), be told to fail, and say what they were asked.
+Tests can also make them wait (``Gate``), make them fail, and read which calls they received.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 
 class Gate:
-    """Where a test stops whoever passes. Open at first; no test needs to sleep to get an interleaving."""
+    """Lets a test stop tasks at one point, so that it gets an interleaving without sleeping. Open at first."""
 
     def __init__(self) -> None:
         self._opened = asyncio.Event()
@@ -33,20 +33,20 @@ class Gate:
         self.peak = 0
 
     def close(self) -> None:
-        """Stop everyone who comes from now on."""
+        """Stop tasks that arrive from now on."""
         self._opened.clear()
 
     def open(self) -> None:
-        """Let everyone go on."""
+        """Let all tasks continue."""
         self._opened.set()
 
     async def arrivals(self, count: int = 1) -> None:
-        """Wait until ``count`` stand before the closed gate."""
+        """Wait until ``count`` tasks wait at the closed gate."""
         async with asyncio.timeout(30), self._arrived:
             await self._arrived.wait_for(lambda: self.waiting >= count)
 
     async def passing(self) -> None:
-        """Go through, when it is open."""
+        """Wait while the gate is closed."""
         if self._opened.is_set():
             return
         async with self._arrived:
@@ -60,7 +60,7 @@ class Gate:
 
 
 class ManualClock:
-    """Monotonic seconds that pass only when a test says so."""
+    """Monotonic seconds that only ``advance`` moves."""
 
     def __init__(self, seconds: float = 1000.0) -> None:
         self.seconds = seconds
@@ -69,17 +69,16 @@ class ManualClock:
         return self.seconds
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
         self.seconds += seconds
 
 
 class MemoryStore:
     """``ports.RouteStore`` in memory.
 
-    ``failure`` is raised by everything, ``commit_failure`` by the end of a transaction, which then rolls back unless
-    ``commits_anyway``. ``before_read`` stops a load before it reads, ``after_read`` with what it read in its hands;
-    ``before_commit`` stops a transaction that did all its work, ``before_list`` whoever reads the history. ``refuses``
-    is called with what is recorded, and may raise. ``groups`` are the sizes of the transactions.
+    ``failure`` is raised by every method, ``commit_failure`` by the end of a transaction, which then rolls back unless
+    ``commits_anyway``. Gates: ``before_read`` and ``after_read`` stop a load before and after it reads,
+    ``before_commit`` stops a transaction before its commit, ``before_list`` a read of the history. ``refuses`` is
+    called with the recorded changes, and may raise. ``groups`` has the number of mutations of each transaction.
     """
 
     def __init__(self) -> None:
@@ -179,7 +178,7 @@ class MemoryStore:
 
 
 class MemoryTransaction:
-    """``ports.RouteTransaction`` in memory: it holds the lock to the end, and writes only in ``commit``."""
+    """``ports.RouteTransaction`` in memory: it holds the lock until its end, and writes only in ``commit``."""
 
     def __init__(self, store: MemoryStore, locks: AsyncExitStack) -> None:
         self._store = store
@@ -187,14 +186,14 @@ class MemoryTransaction:
         self._changes: Sequence[Change] = ()
         self._remembered: Sequence[StoredOutcome] = ()
 
-    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
+    async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock."""
         await self._locks.enter_async_context(self._store.writing)
         self._store.journal.append("lock")
-        self._store.groups.append(len(asked))
-        keys, families = {one.key for one in asked}, {one.key.family for one in asked if one.family}
+        self._store.groups.append(len(scopes))
+        keys, families = {scope.key for scope in scopes}, {scope.key.family for scope in scopes if scope.family}
         routes = [route for key, route in self._store.routes.items() if key in keys or key.family in families]
-        remembered = [self._store.requests.get((one.key.tenant, one.intent.request_id)) for one in asked]
+        remembered = [self._store.requests.get((scope.key.tenant, scope.intent.request_id)) for scope in scopes]
         return LockedState(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
@@ -219,7 +218,7 @@ class MemoryTransaction:
 
 @dataclass(slots=True)
 class Entry:
-    """What the memory cache holds of a key: one hash of ``adapters.redis_cache.scripts``."""
+    """The entry of one key in the memory cache: one Redis hash of ``adapters.redis.scripts``."""
 
     expires_at: float
     value: Snapshot | None = None
@@ -228,7 +227,7 @@ class Entry:
 
 
 class MemoryCache:
-    """``ports.RouteCache`` in memory. While ``down`` it cannot be reached; ``journal`` says what it was told."""
+    """``ports.RouteCache`` in memory. While ``down`` it cannot be reached; ``journal`` has the calls it received."""
 
     def __init__(self, now: ManualClock | None = None, *, ttl: float = 300.0, lease: float = 10.0) -> None:
         self.now = now or ManualClock()
@@ -252,7 +251,7 @@ class MemoryCache:
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.fill."""
         await self.before_fill.passing()
-        if not self._told("fill", snapshots):
+        if not self._note("fill", snapshots):
             return
         for new in snapshots:
             entry = self._entry(new.key)
@@ -274,7 +273,7 @@ class MemoryCache:
 
     async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """See RouteCache.settle."""
-        if not self._told("settle", snapshots):
+        if not self._note("settle", snapshots):
             return
         for new in snapshots:
             entry = self._entry(new.key)
@@ -289,7 +288,7 @@ class MemoryCache:
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         """See RouteCache.consume."""
-        if not self._told("consume", snapshots):
+        if not self._note("consume", snapshots):
             raise CacheUnavailable("the memory cache is down")
         for new in snapshots:
             entry = self._entry(new.key)
@@ -331,8 +330,8 @@ class MemoryCache:
         """Lose everything."""
         self.entries.clear()
 
-    def _told(self, what: str, snapshots: Sequence[Snapshot]) -> bool:
-        self.journal.append((what, [snapshot.key for snapshot in snapshots]))
+    def _note(self, call: str, snapshots: Sequence[Snapshot]) -> bool:
+        self.journal.append((call, [snapshot.key for snapshot in snapshots]))
         return not self.down
 
     def _look_up(self, key: RouteKey, owner: str) -> Lookup:
@@ -360,9 +359,9 @@ def _matches(wanted: str, value: str) -> bool:
 
 
 class Wire:
-    """A TCP proxy that a test can cut and mend: the address stays while what is behind it goes and comes back.
+    """A TCP proxy that a test can cut and mend; its address stays the same.
 
-    ``replies`` holds back what comes from there.
+    ``replies`` holds back the bytes that come from the target.
     """
 
     def __init__(self, port: int) -> None:
@@ -379,7 +378,7 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        """Refuse connections, and end those that are open."""
+        """Refuse connections, and abort those that are open."""
         if self._server:
             self._server.close()
         for connection in list(self._connections):
@@ -422,7 +421,7 @@ class Wire:
 
 
 class MemoryApiKeyStore:
-    """``ports.ApiKeyStore`` in memory. ``away``: it cannot be reached. ``reads`` counts how often it was read."""
+    """``ports.ApiKeyStore`` in memory. While ``away`` it cannot be reached; ``reads`` counts calls of ``known``."""
 
     def __init__(self) -> None:
         self.keys: list[ApiKey] = []

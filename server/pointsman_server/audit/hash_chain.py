@@ -1,20 +1,19 @@
-"""The hash chain of the audit log: how it is made, and how it is checked. No I/O.
+"""The hash chain of the audit log: how to compute it, and how to verify it. No I/O.
 
-Every change has one row, and every row one link. A link is::
+Every change has one row, and every row has one link::
 
     hash(n) = SHA-256( hash(n - 1) || canonical(n) )
 
 - ``canonical(n)`` are the bytes of the ``RouteChange`` of revision n, as protobuf's deterministic serialisation writes
   them: fields in the order of their numbers, the labels sorted by their keys, defaults left out, nothing unknown. The
-  epoch and the revision are among the fields. They are stored as they were hashed, so whoever checks the chain encodes
-  nothing: SHA-256 and the stored bytes are enough, in any language.
-- ``hash(n - 1)`` are the 32 raw bytes of the link before.
-- Each epoch has a chain of its own, because after a restore the revisions come again. Its first link stands at the
-  revision before the first of the epoch (0 for the first epoch) and has no change: it is SHA-256 of the epoch's text
-  in UTF-8.
+  epoch and the revision are among the fields. The bytes are stored as they were hashed, so verification encodes
+  nothing: it needs only SHA-256 and the stored bytes, in any language.
+- ``hash(n - 1)`` are the 32 raw bytes of the previous link.
+- Each epoch has its own chain, because after a restore revisions are assigned again. Its first link is at the revision
+  before the first of the epoch (0 for the first epoch) and has no change: it is SHA-256 of the epoch's text in UTF-8.
 
-Changes arrive out of order, and are stored as they arrive; the chain covers them up to the first that is missing. So
-a link depends on nothing but the rows up to it: whoever extends the chain, and how often, makes the same one.
+Changes are stored in the order of their arrival; the chain covers them up to the first missing revision. So a link
+depends only on the rows up to it: any number of servers that extend the chain compute the same one.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pointsman_server.domain.routes import Change
 
 
 def canonical(change: Change) -> bytes:
-    """Encode a change as it is stored and hashed."""
+    """Encode a change for storage and hashing."""
     return change_to_message(change).SerializeToString(deterministic=True)
 
 
@@ -38,13 +37,13 @@ def genesis(epoch: str) -> bytes:
 
 
 def link(previous: bytes, change: bytes) -> bytes:
-    """Compute the link of a change from the link before it and the canonical bytes."""
+    """Compute the link of a change from the previous link and the canonical bytes."""
     return sha256(previous + change).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the audit log holds at one revision: the canonical bytes and the link; None where there is none."""
+    """A revision in the audit log: the canonical bytes of its change and its link; None where one is missing."""
 
     epoch: str
     revision: int
@@ -54,9 +53,9 @@ class Entry:
 
 @dataclass(slots=True)
 class Chain:
-    """The chain of one epoch as far as it was checked.
+    """The verified part of the chain of one epoch.
 
-    ``rows`` are those that it covers, ``first`` to ``last``; ``head`` is the last link, None before the first one.
+    It covers ``rows`` rows, of the revisions ``first`` to ``last``; ``head`` is the last link, None before the first.
     ``waiting`` counts rows that it does not cover yet, of which ``next_waiting`` is the first after ``last``.
     """
 
@@ -70,7 +69,7 @@ class Chain:
 
 
 class BrokenChain(Exception):
-    """The log is not as it was written; names the first row that shows it."""
+    """The log was changed after it was written; names the first row that shows it."""
 
     def __init__(self, epoch: str, revision: int, problem: str) -> None:
         super().__init__(f"revision {revision} of epoch {epoch}: {problem}")
@@ -85,9 +84,9 @@ WRONG_LINK = "wrong link"
 
 
 class Verifier:
-    """Recomputes the chains: feed it every entry in the order of epoch and revision, then ``finish``.
+    """Recomputes the chains: call ``feed`` with every entry in the order of epoch and revision, then ``finish``.
 
-    ``chains`` is what was found. Raises BrokenChain at the first row that is not as it was written.
+    ``chains`` has the result. Both methods raise BrokenChain at the first row that was changed.
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,7 @@ class Verifier:
         self._suspect: Entry | None = None
 
     def feed(self, entry: Entry) -> None:
-        """Check the next entry."""
+        """Verify the next entry. Raises BrokenChain."""
         if self._suspect is not None:
             raise _judge(self._suspect, entry)
         if not self.chains or self.chains[-1].epoch != entry.epoch:
@@ -109,7 +108,7 @@ class Verifier:
             self._extend(chain, chain.head, entry, entry.hash)
 
     def finish(self) -> None:
-        """Say that there are no more entries."""
+        """End the verification: there are no more entries. Raises BrokenChain."""
         if self._suspect is not None:
             raise _broken(self._suspect, f"{CHANGED} or {WRONG_LINK}: no row follows that could tell which")
 
@@ -123,7 +122,7 @@ class Verifier:
         if not _names(entry.change, entry.epoch, entry.revision):
             raise _broken(entry, f"{CHANGED}: it is not the change of this revision")
         if link(head, entry.change) != stored:
-            # The next row tells whether the content was changed or the link.
+            # The next row shows whether the content or the link was changed.
             self._suspect = entry
             return
         chain.rows, chain.last, chain.head = chain.rows + 1, entry.revision, stored
@@ -142,7 +141,7 @@ def _begin(chain: Chain, entry: Entry, stored: bytes) -> None:
 
 
 def _names(change: bytes, epoch: str, revision: int) -> bool:
-    """Tell whether ``change`` is a change that says it is of this epoch and revision."""
+    """Return whether ``change`` decodes to a change of this epoch and revision."""
     try:
         message = route_pb2.RouteChange.FromString(change)
     except DecodeError:
@@ -151,7 +150,7 @@ def _names(change: bytes, epoch: str, revision: int) -> bool:
 
 
 def _judge(suspect: Entry, following: Entry) -> BrokenChain:
-    """Say what is wrong with a row whose link does not fit, from the one after it."""
+    """Return what is wrong with a row whose link does not match, from the row after it."""
     fits = (
         (following.epoch, following.revision) == (suspect.epoch, suspect.revision + 1)
         and suspect.hash is not None

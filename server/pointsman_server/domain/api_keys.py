@@ -1,11 +1,11 @@
-"""What an API key is: a name, grants, and a secret that is shown once and kept as a digest.
+"""API keys: a name, grants, and a secret that is shown once and stored as a digest.
 
-The text is ``pmk_<id>_<secret><check>``: letters, digits and ``_`` only, so that a double click selects all of it, it
-is a token in ``authorization: Bearer`` (RFC 6750 §2.1) as it is, and scanners find one that was leaked
-(``pmk_[a-z2-7]{10}_[0-9A-Za-z]{49}``). The check (CRC-32) tells a mistyped or truncated key from a wrong one.
+The text is ``pmk_<id>_<secret><check>``: only letters, digits and ``_``, so that a double click selects all of it, it
+needs no encoding in ``authorization: Bearer`` (RFC 6750 §2.1), and scanners find leaked keys
+(``pmk_[a-z2-7]{10}_[0-9A-Za-z]{49}``). The check (CRC-32) tells a mistyped or truncated key from an unknown one.
 
-SHA-256 suffices where passwords need a slow hash: the secret has 256 random bits, so there is nothing to guess, and
-how fast a guess can be tried does not matter (NIST SP 800-63B-4 §3.1.2.2 asks for a slow one below 112 bits).
+SHA-256 is enough, although passwords need a slow hash: the secret has 256 random bits, so guessing is hopeless at any
+speed (NIST SP 800-63B-4 §3.1.2.2 requires a slow hash below 112 bits).
 """
 
 import hashlib
@@ -35,9 +35,9 @@ _TEXT = re.compile(
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key as it is kept. ``digest`` is the SHA-256 of its secret. Times are aware; None means never.
+    """A stored API key. ``digest`` is the SHA-256 of its secret. Times have a time zone; None means never.
 
-    ``replaced_at`` is when a newer key of the same name took its place: it goes on working until ``expires_at``.
+    ``replaced_at`` is when a newer key of the same name replaced it: it stays valid until ``expires_at``.
     """
 
     id: str
@@ -55,16 +55,16 @@ class ApiKey:
         return f"ApiKey(id={self.id!r}, name={self.name!r})"
 
     def has_secret(self, secret: str) -> bool:
-        """Say whether ``secret`` is the key's, in a time that does not depend on how much of it is right."""
+        """Return whether ``secret`` is that of the key, in constant time."""
         return hmac.compare_digest(digest_of(secret), self.digest)
 
     def expired(self, now: float) -> bool:
-        """Say whether the key has ended at ``now``, in seconds since the epoch of Unix."""
+        """Return whether the key has expired at ``now``, in seconds of Unix time."""
         return self.expires_at is not None and self.expires_at.timestamp() <= now
 
     @cached_property
     def identity(self) -> Identity:
-        """Who shows the key: the same object each time, which is what makes checks of it quick."""
+        """The identity of callers with this key: always the same object, so that lookups by it are fast."""
         subject = f"key:{self.name}"
         if self.expires_at is None:
             return Identity(subject, Credential.API_KEY, self.grants)
@@ -73,7 +73,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new key: its id, the digest to keep, and the ``text`` to show once and forget."""
+    """A new key: its id, the digest to store, and the ``text`` to show once."""
 
     id: str
     digest: bytes
@@ -84,7 +84,7 @@ class Minted:
 
 
 def mint() -> Minted:
-    """Make a new key from the randomness of the operating system."""
+    """Generate a key from the random source of the operating system."""
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
     secret = _base62(int.from_bytes(secrets.token_bytes(_SECRET_BYTES)), _SECRET_LENGTH)
     text = f"{PREFIX}_{key_id}_{secret}"
@@ -92,7 +92,7 @@ def mint() -> Minted:
 
 
 def parse(text: str) -> tuple[str, str]:
-    """Split the text of a key into its id and its secret. Raises ValueError, which holds nothing of the text."""
+    """Split the text of a key into id and secret. Raises ValueError, which contains nothing of the text."""
     match = _TEXT.fullmatch(text)
     if not match or not hmac.compare_digest(_check(text[:-_CHECK_LENGTH]), match["check"]):
         raise ValueError("it is not a whole API key")
@@ -100,12 +100,12 @@ def parse(text: str) -> tuple[str, str]:
 
 
 def digest_of(secret: str) -> bytes:
-    """Give what is kept of a secret."""
+    """Return the SHA-256 of a secret."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError unless ``name`` can be that of a key: it is a part of subjects, and of patterns of policies."""
+    """Raise ValueError unless ``name`` is valid: it becomes part of subjects, and of patterns in policies."""
     if not KEY_PART.fullmatch(name):
         raise ValueError(f"the name {name!r} {KEY_PART_RULE}")
 

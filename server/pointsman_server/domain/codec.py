@@ -1,4 +1,4 @@
-"""The domain as protobuf messages and back: the one form that RPC, Redis and Kafka share."""
+"""Converts the domain to protobuf messages and back: the encoding that RPC, Redis and Kafka share."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,19 +11,18 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def key_to_message(key: RouteKey) -> route_pb2.RouteKey:
-    """Encode a key."""
     return route_pb2.RouteKey(tenant=key.tenant, service=key.service, env=key.env, version=key.version)
 
 
 def key_from_message(message: route_pb2.RouteKey) -> RouteKey:
-    """Decode a key that was validated, or that we encoded."""
+    """Decode a valid key."""
     return RouteKey(message.tenant, message.service, message.env, message.version)
 
 
 def key_to_bytes(key: RouteKey) -> bytes:
-    """Encode a key as protobuf does, in half of its time; no two keys have the same bytes.
+    """Encode a key as protobuf does, in half the time; different keys have different bytes.
 
-    Every part of a valid key is ASCII, there, and shorter than 128: its length is one byte.
+    Every part of a valid key is ASCII, not empty, and shorter than 128 characters, so its length is one byte.
     """
     tenant, service, env, version = key
     text = (
@@ -34,12 +33,11 @@ def key_to_bytes(key: RouteKey) -> bytes:
 
 
 def key_from_bytes(encoded: bytes) -> RouteKey:
-    """Decode what ``key_to_bytes`` made of a valid key."""
+    """Decode the result of ``key_to_bytes`` of a valid key."""
     return key_from_message(route_pb2.RouteKey.FromString(encoded))
 
 
 def route_to_message(route: Route) -> route_pb2.Route:
-    """Encode a route."""
     message, key = _without_key(route), route.key
     named = message.key
     named.tenant, named.service, named.env, named.version = key.tenant, key.service, key.env, key.version
@@ -47,7 +45,7 @@ def route_to_message(route: Route) -> route_pb2.Route:
 
 
 def route_from_message(message: route_pb2.Route, key: RouteKey | None = None) -> Route:
-    """Decode a route that we encoded. Raises ValueError when it is not that of ``key``, where one is given."""
+    """Decode a route. Raises ValueError when it has another key than ``key``, if one is given."""
     if key is None:
         key = key_from_message(message.key)
     elif not _is_of(message.key, key):
@@ -56,17 +54,17 @@ def route_from_message(message: route_pb2.Route, key: RouteKey | None = None) ->
 
 
 def rest_to_bytes(route: Route) -> bytes:
-    """Encode all of a route but its key, which is the whole as soon as field 1, the key, is put before it."""
+    """Encode a route without its key. With field 1, the key, put before it, that is the whole message."""
     return _without_key(route).SerializeToString()
 
 
 def rest_from_bytes(key: RouteKey, encoded: bytes) -> Route:
-    """Decode what ``rest_to_bytes`` made of the route of ``key``."""
+    """Decode the result of ``rest_to_bytes`` of the route of ``key``."""
     return _route(key, route_pb2.Route.FromString(encoded))
 
 
 def _without_key(route: Route) -> route_pb2.Route:
-    # Field by field, which takes half as long as to make messages and have them copied into this one.
+    # Field by field: twice as fast as making messages that are copied into this one.
     message = route_pb2.Route()
     message.url, message.active, message.revision = route.url, route.active, route.revision
     labels = message.labels
@@ -88,7 +86,7 @@ def _route(key: RouteKey, message: route_pb2.Route) -> Route:
         key=key,
         url=message.url,
         active=message.active,
-        # By one key after the other: dict(labels) goes through classes in Python, which takes ten times as long.
+        # One key after the other: dict(labels) runs through classes in Python and takes ten times as long.
         labels={name: labels[name] for name in labels} if labels else {},
         revision=message.revision,
         create_time=moment(message.create_time),
@@ -124,7 +122,7 @@ def change_to_message(change: Change) -> route_pb2.RouteChange:
 
 
 def change_from_message(message: route_pb2.RouteChange) -> Change:
-    """Decode a change. Raises ValueError when it names no kind or no revision that we know."""
+    """Decode a change. Raises ValueError for an unknown kind, and for a revision below 1."""
     if message.revision <= 0:
         raise ValueError("a change without a revision")
     return Change(
@@ -144,15 +142,15 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """Encode an aware datetime, exactly; Timestamp.FromDatetime takes four times as long."""
+    """Encode a datetime with a time zone, exactly; Timestamp.FromDatetime takes four times as long."""
     message = Timestamp()
     _set_time(message, moment)
     return message
 
 
 def moment(message: Timestamp) -> datetime:
-    """Decode to an aware datetime in UTC; Timestamp.ToDatetime takes three times as long. Raises ValueError."""
+    """Decode to a datetime in UTC; Timestamp.ToDatetime takes three times as long. Raises ValueError."""
     try:
         return BEGINNING + timedelta(0, message.seconds, message.nanos // 1_000)
     except OverflowError as error:
-        raise ValueError("no time that there is") from error
+        raise ValueError("a timestamp out of range") from error

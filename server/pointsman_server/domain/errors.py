@@ -1,4 +1,4 @@
-"""Everything that can go wrong in the terms of the domain. ``rpc.statuses`` says what each is on the wire."""
+"""The errors of the domain. ``rpc.statuses`` has the gRPC status of each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ class FieldViolation:
 
 
 class PointsmanError(Exception):
-    """An error whose text and metadata are meant for the caller: they never hold a secret or a cause."""
+    """An error whose text and metadata are sent to the caller: they never contain a secret or a cause."""
 
     reason: ClassVar[str]
 
@@ -27,7 +27,7 @@ class PointsmanError(Exception):
         self.metadata = dict(metadata or {})
 
 
-# Of a request with thousands of fields: clients take statuses of 8 KiB, and every violation is told twice.
+# A request may have thousands of fields. Clients accept statuses of 8 KiB, and a status has each violation twice.
 MOST_VIOLATIONS = 16
 
 
@@ -42,16 +42,16 @@ class InvalidField(PointsmanError):
 
 
 class MalformedRequest(InvalidField):
-    """The request is no protobuf message of its type."""
+    """The request is not a protobuf message of its type."""
 
     def __init__(self) -> None:
         super().__init__([FieldViolation("", "the request is not a valid protobuf message of this method")])
 
 
 class Unauthenticated(PointsmanError):
-    """The caller did not show who they are, or what they showed was refused: ``problem`` says why.
+    """The caller sent no credential, or one that was rejected: ``problem`` says why.
 
-    ``credential`` is the kind of what was refused, or ``none``; the text never holds any part of it.
+    ``credential`` is the kind of the rejected credential, or ``none``; the text never contains any part of it.
     """
 
     reason = "UNAUTHENTICATED"
@@ -101,7 +101,7 @@ class RouteExists(PointsmanError):
 
 
 class RoutesRefused(PointsmanError):
-    """Routes as they are refuse the import that names them; ``violations`` are the first of them."""
+    """The state of existing routes does not allow the import; ``violations`` are the first of them."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__(_listed(violations))
@@ -109,7 +109,7 @@ class RoutesRefused(PointsmanError):
 
 
 class RoutesExist(RoutesRefused):
-    """An import that makes new routes alone names keys that are taken; ``violations`` are the first of them."""
+    """An import that may only create routes has keys that are taken; ``violations`` are the first of them."""
 
     reason = "ROUTE_EXISTS"
 
@@ -131,7 +131,7 @@ class RevisionsMismatch(RoutesRefused):
 
 
 class RequestIdReused(PointsmanError):
-    """The ``request_id`` came before, with another request."""
+    """The ``request_id`` was already used for another request."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -141,13 +141,13 @@ class RequestIdReused(PointsmanError):
 
 
 class RetryLater(PointsmanError):
-    """Something that may pass; ``retry_delay`` seconds are a good time to wait."""
+    """A temporary error: the caller may retry after ``retry_delay`` seconds."""
 
     retry_delay: float = 1.0
 
 
 class Overloaded(RetryLater):
-    """A bound of this server is reached: ``limit`` names it."""
+    """A limit of this server is reached: ``limit`` names it."""
 
     reason = "OVERLOADED"
     retry_delay = 0.1
@@ -157,7 +157,7 @@ class Overloaded(RetryLater):
 
 
 class ResponseTooLarge(PointsmanError):
-    """Of a BatchResolve: the answer for this key does not fit into the response, which has those for others."""
+    """The answer for this key does not fit into the response of a BatchResolve, which has those for other keys."""
 
     reason = "RESPONSE_TOO_LARGE"
 
@@ -168,7 +168,7 @@ class ResponseTooLarge(PointsmanError):
 class RateLimited(RetryLater):
     """A quota of the caller or of the tenant is used up: ``limit`` names it, as in ``tenant.writes``.
 
-    ``retry_delay`` is the exact time until the same call would be within it.
+    After exactly ``retry_delay`` seconds the same call is within it.
     """
 
     reason = "RATE_LIMITED"
@@ -188,7 +188,7 @@ class StoreUnavailable(RetryLater):
 
 
 class AccessUnavailable(RetryLater):
-    """What callers are checked by, named by ``what``, could not be read since this server started."""
+    """Keys or policy (``what``) have not been loaded since this server started."""
 
     reason = "ACCESS_UNAVAILABLE"
 
@@ -197,14 +197,14 @@ class AccessUnavailable(RetryLater):
 
 
 class StoreRestored(StoreUnavailable):
-    """PostgreSQL is back in an older state and has no new epoch yet: its revisions would be given away twice."""
+    """PostgreSQL was restored to an older state and has no new epoch yet: its revisions would be assigned twice."""
 
     def __init__(self) -> None:
         RetryLater.__init__(self, "the store was restored to an older state: its operator must give it a new epoch")
 
 
 class ShuttingDown(RetryLater):
-    """This server stops, and takes no new calls: another one does."""
+    """This server is shutting down and accepts no new calls; other servers do."""
 
     reason = "SHUTTING_DOWN"
     retry_delay = 0.05
@@ -214,7 +214,7 @@ class ShuttingDown(RetryLater):
 
 
 class RevisionNotReached(RetryLater):
-    """The store is at ``revision``, and did not reach ``min_revision`` in time."""
+    """The store is at ``revision`` and did not reach ``min_revision`` in time."""
 
     reason = "REVISION_NOT_REACHED"
     retry_delay = 0.05
@@ -222,13 +222,13 @@ class RevisionNotReached(RetryLater):
     def __init__(self, min_revision: int, revision: int) -> None:
         super().__init__(
             f"the store is at revision {revision} and did not reach min_revision {min_revision} in time; "
-            "if no revision is that high yet, the token is of another epoch: drop it",
+            "if no revision is that high yet, the revision token is of another epoch: drop it",
             {"min_revision": str(min_revision), "revision": str(revision)},
         )
 
 
 def _decent(name: str) -> str:
-    # Filters take any text, such as a URL with a password. What is no name is not repeated.
+    # Filters accept any text, such as a URL with a password. Only a valid name is repeated.
     return name if _NAME.fullmatch(name) else "?"
 
 

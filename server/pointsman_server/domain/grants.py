@@ -1,4 +1,4 @@
-"""Grants as people write them: in API keys, in tokens, on command lines."""
+"""Grants as text: in API keys, in JWTs, on command lines."""
 
 import re
 from itertools import product
@@ -7,16 +7,16 @@ from pointsman_server.domain.identity import ANY, AccessRole, Grant, Pattern
 
 FORM = "role:tenant or role:tenant:env, such as reader:team-a or reader+writer:team-*:staging"
 
-# What a part of a route key is made of (``rules.KEY_PART``), with ``*`` wherever something may be left out.
+# The characters of a part of a route key (``rules.KEY_PART``), and ``*``.
 _NAMES = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]{0,61}[A-Za-z0-9*])?")
 NAMES_RULE = "must be 1 to 63 characters of A-Z a-z 0-9 . _ - and *, the first and the last alphanumeric or *"
 _SEPARATOR, _AND = ":", "+"
 
 
 def parse_grant(text: str) -> Grant:
-    """Read ``role:tenant`` or ``role:tenant:env``, several roles joined by ``+``; without an env it holds in all.
+    """Parse ``role:tenant`` or ``role:tenant:env``, several roles joined by ``+``. Without an env it grants all envs.
 
-    Raises ValueError that says what is wrong.
+    Raises ValueError; its text is for the user.
     """
     roles, *where = text.split(_SEPARATOR)
     if not 1 <= len(where) <= 2:
@@ -33,16 +33,16 @@ def parse_grant(text: str) -> Grant:
 
 
 def parse_role(text: str) -> AccessRole:
-    """Read the name of a role. Raises ValueError that lists them."""
+    """Parse the name of a role. Raises ValueError, which lists the roles."""
     if text not in set(AccessRole):
         raise ValueError(f"there is no role {text!r}: the roles are {', '.join(AccessRole)}")
     return AccessRole(text)
 
 
 def parse_names(text: str, what: str) -> Pattern:
-    """Read a pattern of names of tenants or envs; ``what`` begins the text of the ValueError.
+    """Parse a pattern of tenants or envs. Raises ValueError, whose text begins with ``what``.
 
-    ``**`` is refused: it would cover every name and yet not "all of them", which only ``*`` does.
+    ``**`` is rejected: it would match every name, but not cover "all names", as only ``*`` does.
     """
     if not _NAMES.fullmatch(text):
         raise ValueError(f"{what} {text!r} {NAMES_RULE}")
@@ -52,7 +52,7 @@ def parse_names(text: str, what: str) -> Pattern:
 
 
 def grant_texts(grant: Grant) -> list[str]:
-    """Write a grant: one text for each of its tenants and envs, which together grant the same."""
+    """Format a grant: one text for each pair of a tenant and an env, which together grant the same."""
     roles = _AND.join(role for role in AccessRole if role in grant.roles)
     return [
         _SEPARATOR.join((roles, tenant.text) if env.text == ANY else (roles, tenant.text, env.text))

@@ -1,8 +1,8 @@
-"""Who calls, and what is granted to whom: the domain of access, without I/O.
+"""Identities, permissions and grants. No I/O.
 
-Invariants: a subject names one caller whatever the kind of its credential, because each kind has a prefix of its own
-(as Kubernetes does with ``--oidc-username-prefix``, for the same reason: no token may speak as somebody's API key).
-What is not granted is denied; nothing is ever granted by the absence of something.
+Invariants: a subject names one caller, whatever the kind of the credential, because each kind has its own prefix
+(Kubernetes has ``--oidc-username-prefix`` for the same reason: a JWT must not be able to claim the name of an API key).
+What is not granted is denied. The absence of something grants nothing.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Credential(StrEnum):
-    """The kind of credential that showed who calls. Also what errors call it."""
+    """The kind of credential that identifies the caller; errors name it by this text."""
 
     BEARER_TOKEN = "bearer token"  # noqa: S105 - no password
     API_KEY = "api key"
@@ -24,7 +24,7 @@ class Credential(StrEnum):
 
 
 class Permission(StrEnum):
-    """One thing that may be done to routes."""
+    """An action on routes that grants allow."""
 
     READ = "routes.read"
     WRITE = "routes.write"
@@ -32,7 +32,7 @@ class Permission(StrEnum):
 
 
 class AccessRole(StrEnum):
-    """A name for permissions that go together."""
+    """A named set of permissions."""
 
     READER = "reader"
     WRITER = "writer"
@@ -52,27 +52,27 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class Pattern:
-    """Names, by a text in which ``*`` stands for any characters; ``*`` alone for all names, also those to come."""
+    """A pattern of names: ``*`` matches any characters, none included; ``*`` alone matches all names."""
 
     text: str
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
         first, *others = map(re.escape, self.text.split(ANY))
-        # What lies between two stars is taken where it comes first and never looked for again (atomic groups), so that
-        # no name, however made, takes long. It is right because what comes later has only more room that way.
+        # Each literal between two stars matches at its first occurrence, without backtracking (atomic groups), so that
+        # no name takes long to match. It finds every match: the earliest occurrence leaves the most for the rest.
         between = "".join(f"(?>.*?{literal})" for literal in others[:-1])
         return re.compile(first + between + "".join(f".*{last}" for last in others[-1:]), re.DOTALL)
 
     def covers(self, name: str) -> bool:
-        """Say whether ``name`` is meant; the empty name stands for all names, and only ``*`` covers those."""
+        """Return whether ``name`` matches. The empty name means all names, which only ``*`` covers."""
         return self.text == ANY if not name else self._expression.fullmatch(name) is not None
 
 
 class Scope(NamedTuple):
-    """What a call is about: a tenant and an env, each empty where the call ranges over all of them.
+    """The tenant and the env that a call reads or writes; empty for all of them.
 
-    A tuple, because each call makes one, and looks up by it what was decided.
+    A tuple, because each call makes one and looks up the cached decision by it.
     """
 
     tenant: str
@@ -81,14 +81,14 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Roles, in tenants and envs that match any of the patterns."""
+    """Grants roles in the tenants and envs that match any of the patterns."""
 
     roles: frozenset[AccessRole]
     tenants: tuple[Pattern, ...]
     envs: tuple[Pattern, ...] = (Pattern(ANY),)
 
     def allows(self, permission: Permission, scope: Scope) -> bool:
-        """Say whether this grant alone allows ``permission`` in the whole of ``scope``."""
+        """Return whether this grant alone allows ``permission`` in all of ``scope``."""
         return (
             any(permission in PERMISSIONS[role] for role in self.roles)
             and any(pattern.covers(scope.tenant) for pattern in self.tenants)
@@ -101,10 +101,10 @@ EVERYTHING = Grant(frozenset({AccessRole.ADMIN}), (Pattern(ANY),))
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: the actor of their changes is ``subject``.
+    """An authenticated caller; ``subject`` is the actor of its changes.
 
-    ``grants`` are those that the credential itself carries; a policy may grant more by subject or by ``claims``, the
-    verified ones of a token. ``expires_at`` is when the credential ends, in seconds since the epoch of Unix.
+    ``grants`` are those of the credential itself; a policy may grant more by subject or by ``claims``, the verified
+    claims of a JWT. ``expires_at`` is when the credential expires, in seconds of Unix time.
     """
 
     subject: str
@@ -115,4 +115,4 @@ class Identity:
 
 
 ANONYMOUS = Identity("anonymous", Credential.NONE, (EVERYTHING,))
-"""Whoever calls a server without authentication."""
+"""The caller of a server that does not authenticate."""

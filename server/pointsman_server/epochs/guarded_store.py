@@ -122,10 +122,10 @@ class _GuardedTransaction:
         self._locked: Clock  # set by ``lock``, which comes first
         self.changes: Sequence[Change] = ()
 
-    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
+    async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock. The clock is locked, so the epoch cannot change before the commit."""
         before = self._epochs.seen
-        locked = await self._transaction.lock(asked)
+        locked = await self._transaction.lock(scopes)
         self._locked = locked.clock
         self._epochs.held(self._locked, before)
         return locked

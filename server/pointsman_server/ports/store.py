@@ -108,8 +108,8 @@ class LockedState:
 class RouteTransaction(Protocol):
     """A transaction of a group of mutations: all of what it records becomes visible at once, or nothing."""
 
-    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
-        """Wait until no other transaction writes, and read what is asked for. Call it once, and first.
+    async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
+        """Wait until no other transaction writes, and read the state of ``scopes``. Call it once, and first.
 
         From here to the end, no other transaction can move the clock. So **commits are in the order of revisions,
         without gaps**, and each transaction sees all that earlier ones wrote.

@@ -215,18 +215,18 @@ class PostgresTransaction:
         self._changes: Sequence[Change] = ()
         self._remembered: Sequence[StoredOutcome] = ()
 
-    async def lock(self, asked: Sequence[MutationScope]) -> LockedState:
+    async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
         """See RouteTransaction.lock."""
-        families = {(scope.key.tenant, scope.key.service, scope.key.env) for scope in asked if scope.family}
-        ids = {(scope.key.tenant, scope.intent.request_id) for scope in asked if scope.intent.request_id}
-        reads = [Step(READ, _transposed({scope.key for scope in asked}))]
+        families = {(scope.key.tenant, scope.key.service, scope.key.env) for scope in scopes if scope.family}
+        ids = {(scope.key.tenant, scope.intent.request_id) for scope in scopes if scope.intent.request_id}
+        reads = [Step(READ, _transposed({scope.key for scope in scopes}))]
         reads += [Step(READ_FAMILIES, _transposed(families))] if families else []
         finds = [Step(FIND_REQUESTS, _transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *finds)
         ((epoch, revision, moment),) = held
         routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
         requests = {row[:2]: row[2:] for rows in read[len(reads) :] for row in rows}
-        remembered = [_remembered(scope, requests.get((scope.key.tenant, scope.intent.request_id))) for scope in asked]
+        remembered = [_remembered(scope, requests.get((scope.key.tenant, scope.intent.request_id))) for scope in scopes]
         return LockedState(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
