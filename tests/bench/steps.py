@@ -12,7 +12,7 @@ from pointsman_server.domain.codec import key_from_message, route_to_message
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.interceptors.admission import Admission
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 from pointsman_server.telemetry import logs
 from tests.bench.parts import METADATA, Parts
 
@@ -86,14 +86,14 @@ def _plain_steps(parts: Parts) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "serialise the response", parts.response.SerializeToString
 
 
-def _chain(parts: Parts, who: Mapping[str, Stage]) -> Handler:
-    handler: Handler = parts.servicer.Resolve
+def _chain(parts: Parts, who: Mapping[str, Stage]) -> CallHandler:
+    handler: CallHandler = parts.servicer.Resolve
     for stage in reversed(parts.stages(who).values()):
         handler = stage(METHOD, handler)
     return handler
 
 
-async def _whole(parts: Parts, handler: Handler) -> None:
+async def _whole(parts: Parts, handler: CallHandler) -> None:
     response = await handler(pb.ResolveRequest.FromString(parts.wire), cast("Any", Context(20.0)))
     response.SerializeToString()
 

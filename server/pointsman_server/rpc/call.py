@@ -17,7 +17,7 @@ REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 LONGEST_ID = 128
 # grpcio reports a call without a deadline as one with a deadline far away, in seconds.
-FOREVER = 1e7
+NO_DEADLINE = 1e7
 # W3C Trace Context §3.2. Fields that later versions may add are not passed on.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -71,14 +71,14 @@ class Call:
 _current: ContextVar[Call] = ContextVar("call")
 
 
-def begin(context: Context) -> Call:
+def begin_call(context: Context) -> Call:
     """Make ``context`` the current call of this task."""
     call = Call(context)
     _current.set(call)
     return call
 
 
-def current() -> Call:
+def current_call() -> Call:
     return _current.get()
 
 

@@ -25,7 +25,7 @@ RESPONSE_BYTES = 4_000_000
 ENTRY_FRAMING = 4
 
 
-class Mutation(Protocol):
+class MutationRequest(Protocol):
     """A request that mutates."""
 
     request_id: str
@@ -35,7 +35,7 @@ class Mutation(Protocol):
         """Return the message as bytes."""
 
 
-def intent(request: Mutation, call: Call) -> Intent:
+def intent(request: MutationRequest, call: Call) -> Intent:
     """Return who mutates and why. The fingerprint of the request covers its method and every field."""
     name = type(request).__name__.encode()
     digest = hashlib.sha256(name + b"\0" + request.SerializeToString(deterministic=True)).digest()

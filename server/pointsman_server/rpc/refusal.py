@@ -17,32 +17,35 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The status of a call that is not answered."""
+    """The status with which a call is refused."""
 
     code: StatusCode
     text: str
     trailers: Trailers = ()
 
+    @classmethod
+    def of_error(cls, error: PointsmanError, request_id: str, *, pushback: bool) -> "Refusal":
+        """Refuse for a domain error. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
+        retry_delay = error.retry_delay if pushback and isinstance(error, RetryLater) else None
+        trailers = _trailers(statuses.status_of(error), request_id, retry_delay)
+        return cls(statuses.code_of(error), error.message, trailers)
 
-def of_error(error: PointsmanError, request_id: str, *, pushback: bool) -> Refusal:
-    """Refuse for an error of the domain; ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
-    retry = error.retry_delay if pushback and isinstance(error, RetryLater) else None
-    return _refusal(statuses.code_of(error), statuses.status_of(error), request_id, retry)
+    @classmethod
+    def of_bug(cls, request_id: str) -> "Refusal":
+        """Refuse for an unexpected error, without anything of its cause."""
+        status = statuses.internal(request_id)
+        return cls(StatusCode.INTERNAL, status.message, _trailers(status, request_id, None))
 
+    @classmethod
+    def of_deadline(cls, seconds: float) -> "Refusal":
+        """Refuse because the server's default deadline is exceeded, for a caller that set none."""
+        text = f"default server deadline ({seconds:g} s) exceeded: set a client deadline"
+        return cls(StatusCode.DEADLINE_EXCEEDED, text)
 
-def of_bug(request_id: str) -> Refusal:
-    """Refuse for an unexpected error, without anything of its cause."""
-    return _refusal(StatusCode.INTERNAL, statuses.internal(request_id), request_id, None)
-
-
-def of_deadline(seconds: float) -> Refusal:
-    """Refuse because the server's default deadline is exceeded, for a caller that set none."""
-    text = f"default server deadline ({seconds:g} s) exceeded: set a client deadline"
-    return Refusal(StatusCode.DEADLINE_EXCEEDED, text)
-
-
-def of_unimplemented() -> Refusal:
-    return Refusal(StatusCode.UNIMPLEMENTED, "this server does not implement the method")
+    @classmethod
+    def of_unimplemented(cls) -> "Refusal":
+        """Refuse a method that a service declares and does not implement."""
+        return cls(StatusCode.UNIMPLEMENTED, "this server does not implement the method")
 
 
 async def abort(context: Context, refusal: Refusal) -> NoReturn:
@@ -52,13 +55,13 @@ async def abort(context: Context, refusal: Refusal) -> NoReturn:
     await context.abort(refusal.code, refusal.text)
 
 
-def _refusal(code: StatusCode, status: status_pb2.Status, request_id: str, retry_delay: float | None) -> Refusal:
+def _trailers(status: status_pb2.Status, request_id: str, retry_delay: float | None) -> Trailers:
     trailers: list[tuple[str, str | bytes]] = [
         ("grpc-status-details-bin", status.SerializeToString()),
         (REQUEST_ID, request_id),
     ]
     if retry_delay is not None:
-        # Never sooner than RetryInfo says: a call over its rate would be over it again.
+        # Never less than RetryInfo says: a call over its rate would be over it again.
         spread = retry_delay * (1 + random.random() / 2)  # noqa: S311 - spreads load
         trailers.append(("grpc-retry-pushback-ms", str(math.ceil(spread * 1000))))
-    return Refusal(code, status.message, tuple(trailers))
+    return tuple(trailers)

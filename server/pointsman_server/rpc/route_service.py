@@ -14,9 +14,8 @@ from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.reads.revision_tokens import RevisionTokens
-from pointsman_server.rpc import call as calls
 from pointsman_server.rpc import convert, pages
-from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.offload import in_thread_if_large
@@ -89,37 +88,37 @@ class RouteServicer(RouteServiceServicer):
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """See the proto."""
-        intent = convert.intent(request, calls.current())
+        intent = convert.intent(request, current_call())
         outcome = await self._write("create", self._committer.create(convert.create(request), intent))
         return pb.CreateResponse(route=_route(outcome))
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
         """See the proto."""
-        intent = convert.intent(request, calls.current())
+        intent = convert.intent(request, current_call())
         outcome = await self._write("update", self._committer.update(convert.update(request), intent))
         return pb.UpdateResponse(route=_route(outcome))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
         """See the proto."""
-        intent = convert.intent(request, calls.current())
+        intent = convert.intent(request, current_call())
         outcome = await self._write("activate", self._committer.activate(convert.activate(request), intent))
         return pb.ActivateResponse(route=_route(outcome), revision=outcome.revision)
 
     async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
         """See the proto."""
-        intent = convert.intent(request, calls.current())
+        intent = convert.intent(request, current_call())
         outcome = await self._write("deactivate", self._committer.deactivate(convert.deactivate(request), intent))
         return pb.DeactivateResponse(route=_route(outcome))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
         """See the proto."""
-        intent = convert.intent(request, calls.current())
+        intent = convert.intent(request, current_call())
         outcome = await self._write("delete", self._committer.delete(convert.delete(request), intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
         """See the proto."""
-        call = calls.current()
+        call = current_call()
         command, intent = await in_thread_if_large(
             lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
         )

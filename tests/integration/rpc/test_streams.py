@@ -17,7 +17,7 @@ from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential, Identity, Permission
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import current_call
 from pointsman_server.rpc.interceptors import method_permissions
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.authentication import authenticate
@@ -46,19 +46,19 @@ class Streams:
         self.work: Any = _nothing
 
     async def watch(self, _request: Any, _context: Any) -> AsyncIterator[pb.GetResponse]:
-        self.actors.append(calls.current().actor)
+        self.actors.append(current_call().actor)
         for _ in range(3):
             yield pb.GetResponse()
         await self.work()
 
     async def sync(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[pb.GetResponse]:
-        self.actors.append(calls.current().actor)
+        self.actors.append(current_call().actor)
         async for _ in requests:
             yield pb.GetResponse()
             await self.work()
 
     async def collect(self, requests: AsyncIterator[Any], _context: Any) -> pb.GetResponse:
-        self.actors.append(calls.current().actor)
+        self.actors.append(current_call().actor)
         async for _ in requests:
             await self.work()
         return pb.GetResponse()

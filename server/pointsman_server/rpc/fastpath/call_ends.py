@@ -7,10 +7,9 @@ from grpc import StatusCode
 
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.reads.answer import Answer
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.access_log import AccessLog
+from pointsman_server.rpc.call import Call, Context
 from pointsman_server.rpc.fastpath import encoder
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Metadata
@@ -88,14 +87,14 @@ class CallEnds:
 
     def _refusal(self, error: BaseException, request_id: str) -> Refusal:
         if isinstance(error, PointsmanError):
-            return refusals.of_error(error, request_id, pushback=self._pushback)
+            return Refusal.of_error(error, request_id, pushback=self._pushback)
         if isinstance(error, DeadlinePassed):
-            return refusals.of_deadline(error.seconds)
+            return Refusal.of_deadline(error.seconds)
         if isinstance(error, asyncio.CancelledError):
             return Refusal(StatusCode.CANCELLED, "Cancelled")
         log.error("a bug", request_id=request_id, exc_info=error)
-        return refusals.of_bug(request_id)
+        return Refusal.of_bug(request_id)
 
 
-def _call(context: CallContext) -> calls.Call:
-    return calls.Call(cast("calls.Context", context))
+def _call(context: CallContext) -> Call:
+    return Call(cast("Context", context))

@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath import declined
 from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath
 from pointsman_server.rpc.fastpath.pending import PendingResolve
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
-from pointsman_server.rpc.interceptors.stage import Handler, Method
-from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.refusal import Refusal, abort
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
@@ -29,7 +28,9 @@ class FastMethod:
         self._serve = serve
         self._bulk = bulk
 
-    def before(self, proceed: Handler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Handler:
+    def before(
+        self, proceed: CallHandler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]
+    ) -> CallHandler:
         """Make a handler of bytes that goes on to ``proceed``, the chain, with what the fast path declines."""
         serve, turn = self._serve, self._bulk.turn
 
@@ -42,7 +43,7 @@ class FastMethod:
             if isinstance(outcome, bytes):
                 return outcome
             if isinstance(outcome, Refusal):
-                await refusals.abort(context, outcome)
+                await abort(context, outcome)
             else:
                 declined.set_lookup_of_call(outcome.lookup)
             return encode(await proceed(parse(request), context))

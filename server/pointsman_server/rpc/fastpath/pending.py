@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pointsman_server.reads.answer import Answer
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import NO_DEADLINE
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, DeadlinePassed
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.refusal import Refusal
@@ -39,7 +39,7 @@ class PendingResolve:
         self._begun = begun
         self._context = context
         remaining = context.time_remaining()
-        self.deadline = deadline if remaining is None or remaining >= calls.FOREVER else None
+        self.deadline = deadline if remaining is None or remaining >= NO_DEADLINE else None
 
     async def wait(self) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused."""

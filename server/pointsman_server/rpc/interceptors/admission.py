@@ -12,7 +12,7 @@ from typing import Any
 from pointsman_server.domain.errors import Overloaded, ShuttingDown
 from pointsman_server.rpc import HEALTH
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 
 SETTLE_SECONDS = 0.1
 # A drain ends streams one after another, so that their clients do not all reconnect at once: within this share of the
@@ -105,7 +105,7 @@ class Admission:
 def count_open(admission: Admission) -> Stage:
     """Count a call as open from its begin to its end."""
 
-    def stage(_method: Method, proceed: Handler) -> Handler:
+    def stage(_method: Method, proceed: CallHandler) -> CallHandler:
         async def handle(request: Any, context: Context) -> Any:
             admission.enter()
             try:
@@ -124,7 +124,7 @@ def admit(admission: Admission) -> Stage:
     The unary methods of health answer always: a draining server says that it is NOT_SERVING.
     """
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         async def handle(request: Any, context: Context) -> Any:
             admission.check()
             return await proceed(request, context)

@@ -7,17 +7,16 @@ from urllib.parse import unquote
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials
 from pointsman_server.rpc import HEALTH
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.call import Context, current_call
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 
 AUTHORIZATION = "authorization"
 
 
 def authenticate(authenticator: Authenticator) -> Stage:
-    """Set ``calls.Call.identity``, or refuse the call. Health asks for no credentials: probes have none."""
+    """Set ``Call.identity``, or refuse the call. Health asks for no credentials: probes have none."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         if method.service == HEALTH:
             return proceed
 
@@ -27,7 +26,7 @@ def authenticate(authenticator: Authenticator) -> Stage:
             identity = authenticator.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
                 identity = await authenticator.authenticate(shown(context, authorization))
-            calls.current().identity = identity
+            current_call().identity = identity
             return await proceed(request, context)
 
         return handle

@@ -8,10 +8,9 @@ from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
 
 # What they answer is about the server, not about routes.
 UNRESTRICTED = frozenset({HEALTH, *REFLECTION})
@@ -24,7 +23,7 @@ def authorize(permissions: Permissions, denied: Counter) -> Stage:
     denial is the same, also in time, whether or not there are such routes.
     """
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         if method.service in UNRESTRICTED:
             return proceed
         need = METHODS.get(method.name) if method.service == SERVICE else None
@@ -33,7 +32,7 @@ def authorize(permissions: Permissions, denied: Counter) -> Stage:
         permission, scopes_of, count = need.permission, need.scopes, denied.labels(need.permission)
 
         def check(request: Any, _context: Context) -> None:
-            identity = calls.current().identity
+            identity = current_call().identity
             try:
                 _refuse_anonymous(identity, permission)
                 for scope in scopes_of(request):
@@ -53,11 +52,11 @@ def _refuse_anonymous(identity: Identity, permission: str) -> None:
         raise Forbidden(identity.subject, permission, "", "")
 
 
-def _deny_all(method: Method, denied: Counter) -> Handler:
+def _deny_all(method: Method, denied: Counter) -> CallHandler:
     count = denied.labels("unlisted")
 
     async def handle(_request: Any, _context: Context) -> Any:
         count.inc()
-        raise Forbidden(calls.current().identity.subject, f"permission for {method.name}", "", "")
+        raise Forbidden(current_call().identity.subject, f"permission for {method.name}", "", "")
 
     return handle

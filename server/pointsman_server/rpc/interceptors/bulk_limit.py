@@ -14,7 +14,7 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.rpc import SERVICE, pages
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.authentication import host_of
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, StreamContext
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, StreamContext
 from pointsman_server.rpc.transport.disconnect import disconnect
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
@@ -113,7 +113,7 @@ class Bulk:
 def bound_bulk(bulk: Bulk) -> Stage:
     """Refuse large calls beyond what there may be at once, and disconnect clients that do not read the responses."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         size = SIZES.get(method.name) if method.service == SERVICE else None
         if method.response_streaming:
             proceed = _watched(bulk, proceed)
@@ -136,7 +136,7 @@ def bound_bulk(bulk: Bulk) -> Stage:
     return stage
 
 
-def _watched(bulk: Bulk, proceed: Handler) -> Handler:
+def _watched(bulk: Bulk, proceed: CallHandler) -> CallHandler:
     async def handle(request: Any, context: Any) -> Any:
         bulk.watch(context)
         return await proceed(request, context)

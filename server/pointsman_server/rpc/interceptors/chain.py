@@ -6,8 +6,7 @@ from inspect import isasyncgenfunction
 from typing import Any
 
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.call import Context, begin_call
 from pointsman_server.rpc.interceptors.access_log import record
 from pointsman_server.rpc.interceptors.admission import Admission, admit, count_open
 from pointsman_server.rpc.interceptors.authorization import authorize
@@ -16,7 +15,7 @@ from pointsman_server.rpc.interceptors.deadline import limit
 from pointsman_server.rpc.interceptors.errors import translate
 from pointsman_server.rpc.interceptors.metrics import measure
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling, throttle_callers, throttle_tenants
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Requests, Stage, StreamContext
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Requests, Stage, StreamContext
 from pointsman_server.rpc.interceptors.validation import validate
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -68,24 +67,24 @@ def stages(
     )
 
 
-def identify(_method: Method, proceed: Handler) -> Handler:
-    """Set ``calls.current``."""
+def identify(_method: Method, proceed: CallHandler) -> CallHandler:
+    """Set ``current_call``."""
 
     async def handle(request: Any, context: Context) -> Any:
-        calls.begin(context)
+        begin_call(context)
         return await proceed(request, context)
 
     return handle
 
 
-def through(stages: Iterable[Stage], method: Method, handler: Handler) -> Handler:
+def through(stages: Iterable[Stage], method: Method, handler: CallHandler) -> CallHandler:
     """Wrap ``handler`` in the stages, the first outermost."""
     for stage in reversed(tuple(stages)):
         handler = stage(method, handler)
     return handler
 
 
-def stream_through(stages: Iterable[Stage], method: Method, behaviour: Callable[..., Any]) -> Handler:
+def stream_through(stages: Iterable[Stage], method: Method, behaviour: Callable[..., Any]) -> CallHandler:
     """Wrap a streaming ``behaviour`` in the stages: an async generator of responses, or a coroutine that writes them.
 
     The handler takes the request, or an async iterator of requests, and returns the response, or writes responses to

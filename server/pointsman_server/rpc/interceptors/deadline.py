@@ -3,22 +3,21 @@
 import asyncio
 from typing import Any
 
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc import refusal as refusals
-from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.call import NO_DEADLINE, Context
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
+from pointsman_server.rpc.refusal import Refusal, abort
 
 
 def limit(deadline: float) -> Stage:
     """End calls without a deadline after ``deadline`` seconds. A stream of responses may last: it ends with a drain."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         if method.response_streaming:
             return proceed
 
         async def handle(request: Any, context: Context) -> Any:
             remaining = context.time_remaining()
-            if remaining is not None and remaining < calls.FOREVER:
+            if remaining is not None and remaining < NO_DEADLINE:
                 return await proceed(request, context)
             try:
                 async with asyncio.timeout(deadline) as end:
@@ -26,7 +25,7 @@ def limit(deadline: float) -> Stage:
             except TimeoutError:
                 if not end.expired():
                     raise
-                await refusals.abort(context, refusals.of_deadline(deadline))
+                await abort(context, Refusal.of_deadline(deadline))
 
         return handle
 

@@ -7,10 +7,9 @@ import grpc
 from grpc import StatusCode
 
 from pointsman_server.domain.errors import PointsmanError
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc import refusal as refusals
-from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.call import Context, current_call
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
+from pointsman_server.rpc.refusal import Refusal, abort
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -23,21 +22,21 @@ def translate(*, pushback: bool) -> Stage:
     raise NotImplementedError.
     """
 
-    def stage(_method: Method, proceed: Handler) -> Handler:
+    def stage(_method: Method, proceed: CallHandler) -> CallHandler:
         async def handle(request: Any, context: Context) -> Any:
             try:
                 return await proceed(request, context)
             except PointsmanError as error:
-                refusal = refusals.of_error(error, calls.current().request_id, pushback=pushback)
-                await refusals.abort(context, refusal)
+                refusal = Refusal.of_error(error, current_call().request_id, pushback=pushback)
+                await abort(context, refusal)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:  # the boundary: no cause goes to the caller
-                request_id = calls.current().request_id
+                request_id = current_call().request_id
                 if isinstance(error, NotImplementedError) and _is_unimplemented(context):
-                    await refusals.abort(context, refusals.of_unimplemented())
+                    await abort(context, Refusal.of_unimplemented())
                 log.exception("a bug", request_id=request_id)
-                await refusals.abort(context, refusals.of_bug(request_id))
+                await abort(context, Refusal.of_bug(request_id))
 
         return handle
 

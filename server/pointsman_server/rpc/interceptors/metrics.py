@@ -7,14 +7,14 @@ from grpc import StatusCode
 
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.call import Context, code_of
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 from pointsman_server.telemetry.metrics import Metrics
 
 
 def measure(metrics: Metrics) -> Stage:
     """Count and time calls, with the labels bound once per method."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         labels = (method.grpc_type, method.service, method.name)
         started = metrics.rpc_started.labels(*labels)
         seconds = metrics.rpc_seconds.labels(*labels)
@@ -40,7 +40,7 @@ def measure(metrics: Metrics) -> Stage:
     return stage
 
 
-def _count_messages(metrics: Metrics, method: Method, proceed: Handler) -> Handler:
+def _count_messages(metrics: Metrics, method: Method, proceed: CallHandler) -> CallHandler:
     labels = (method.grpc_type, method.service, method.name)
     received, sent = metrics.rpc_received.labels(*labels), metrics.rpc_sent.labels(*labels)
 

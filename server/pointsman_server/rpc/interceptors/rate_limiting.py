@@ -12,10 +12,9 @@ from pointsman_server.domain.errors import RateLimited
 from pointsman_server.domain.identity import Permission
 from pointsman_server.ports.quota import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import HEALTH, SERVICE
-from pointsman_server.rpc import call as calls
-from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
 from pointsman_server.runtime.rate_limiter import Limiter, Limits
 
 # What calls for many routes cost; all others cost one. The request is not validated yet: it may be no message at all.
@@ -50,7 +49,7 @@ class Throttling:
 def throttle_callers(throttling: Throttling) -> Stage:
     """Refuse callers over their rate. The request is not validated yet: it may be no message at all."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         limiter = throttling.of(method).identity
         if limiter is None:
             return proceed
@@ -58,7 +57,7 @@ def throttle_callers(throttling: Throttling) -> Stage:
 
         def check(request: Any, _context: Context) -> None:
             try:
-                take(calls.current().actor, cost_of(request))
+                take(current_call().actor, cost_of(request))
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise
@@ -71,7 +70,7 @@ def throttle_callers(throttling: Throttling) -> Stage:
 def throttle_tenants(throttling: Throttling) -> Stage:
     """Refuse calls for tenants over their rate, and those beyond the shared quota."""
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         limits = throttling.of(method)
         shared = throttling.shared if limits is throttling.writes else None
         if limits.tenant is None and shared is None:
@@ -84,7 +83,7 @@ def throttle_tenants(throttling: Throttling) -> Stage:
                 if limits.tenant and costs:
                     limits.tenant.take_all(costs)
                 if shared:
-                    await _take_shared(shared, limits, {calls.current().actor: cost_of(request)}, costs)
+                    await _take_shared(shared, limits, {current_call().actor: cost_of(request)}, costs)
             except RateLimited as error:
                 throttling.limited(error.metadata["limit"])
                 raise

@@ -12,10 +12,10 @@ import grpc
 
 from pointsman_server.rpc.call import Context
 
-Handler = Callable[[Any, Context], Awaitable[Any]]
+CallHandler = Callable[[Any, Context], Awaitable[Any]]
 
 # Looks at one request, and raises to refuse it. Most do not wait, and return None.
-Check = Callable[[Any, Context], Awaitable[None] | None]
+RequestCheck = Callable[[Any, Context], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ _TYPES = {
 }
 
 # Makes, for a method, a handler that does its own part and then calls the handler given.
-Stage = Callable[[Method, Handler], Handler]
+Stage = Callable[[Method, CallHandler], CallHandler]
 
 
 class StreamContext:
@@ -65,7 +65,7 @@ class StreamContext:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.received: list[Check] = []
+        self.received: list[RequestCheck] = []
         self.sending: list[Callable[[], None]] = []
         self.sent: list[Callable[[], None]] = []
 
@@ -115,7 +115,7 @@ class Requests:
         return request
 
 
-def check_requests(method: Method, proceed: Handler, check: Check) -> Handler:
+def check_requests(method: Method, proceed: CallHandler, check: RequestCheck) -> CallHandler:
     """Make a handler that checks one request before it proceeds, and those of a stream as each is read."""
 
     async def handle(request: Any, context: Context) -> Any:

@@ -15,7 +15,7 @@ from pointsman.rules import KEY_PART, KEY_PART_RULE
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import FieldViolation, InvalidField, MalformedRequest
 from pointsman_server.rpc.call import Context
-from pointsman_server.rpc.interceptors.stage import Handler, Method, Stage, check_requests
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
 from pointsman_server.runtime.offload import in_thread_if_large
 
 MOST_ROUTES = 10_000
@@ -36,7 +36,7 @@ def validate() -> Stage:
         size = 0 if isinstance(request, Malformed) else len(request.routes)
         await in_thread_if_large(lambda: _refuse_invalid(_violations_of_import, validator, request), size)
 
-    def stage(method: Method, proceed: Handler) -> Handler:
+    def stage(method: Method, proceed: CallHandler) -> CallHandler:
         return check_requests(method, proceed, check_import if method.name == "Import" else check)
 
     return stage

@@ -43,7 +43,7 @@ class Files:
 
 
 # Checks the texts of certificate chain, private key and client authorities (or None). Raises ValueError.
-Check = Callable[[bytes, bytes, bytes | None], None]
+CertificateCheck = Callable[[bytes, bytes, bytes | None], None]
 
 
 class Certificates:
@@ -52,7 +52,7 @@ class Certificates:
     A new pair that cannot be used is logged once and leaves the old one in force.
     """
 
-    def __init__(self, files: Files, check: Check, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, files: Files, check: CertificateCheck, *, now: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._check = check
         self._now = now

@@ -13,7 +13,6 @@ from pointsman_server.domain.errors import Overloaded, RouteNotFound, StoreUnava
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.rpc import SERVICE, convert, statuses
-from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath import encoder
 from pointsman_server.rpc.fastpath.call_ends import CallEnds, DeadlinePassed
@@ -90,14 +89,14 @@ def test_an_absent_or_inactive_route_is_a_refusal(active: bool | None, outcome: 
 
 def test_an_error_of_a_load_is_refused_as_that_and_the_key_counts_as_failed() -> None:
     fixture, error = Fixture(), StoreUnavailable()
-    assert fixture.conclude(error) == refusals.of_error(error, "mine", pushback=False)
+    assert fixture.conclude(error) == Refusal.of_error(error, "mine", pushback=False)
     assert (fixture.ended("Unavailable"), fixture.resolved("failed")) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("error", "refusal"),
     [
-        (DeadlinePassed(2.5), refusals.of_deadline(2.5)),
+        (DeadlinePassed(2.5), Refusal.of_deadline(2.5)),
         (asyncio.CancelledError(), Refusal(StatusCode.CANCELLED, "Cancelled")),
     ],
 )
@@ -119,7 +118,7 @@ def test_a_bug_is_logged_with_its_cause_and_refused_without_it(where: str, monke
         monkeypatch.setattr(encoder, "response_of", broken)
     with capture_logs() as lines:
         refusal = fixture.conclude(answer(active=True) if where == "encoder" else ValueError("a secret"))
-    assert refusal == refusals.of_bug("mine")
+    assert refusal == Refusal.of_bug("mine")
     assert "a secret" not in repr(refusal)
     assert (fixture.ended("Internal"), fixture.ended("OK")) == (1, 0)
     (bug,) = [line for line in lines if line["log_level"] == "error"]

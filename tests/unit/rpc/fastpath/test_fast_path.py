@@ -18,7 +18,6 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, access_log, convert
-from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath.call_ends import CallEnds
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
@@ -292,7 +291,7 @@ def test_a_route_that_is_inactive_or_absent_is_refused_with_the_details_of_the_c
     error = world.chain()
     assert isinstance(error, PointsmanError)
 
-    assert world.serve() == refusals.of_error(error, "mine", pushback=False)
+    assert world.serve() == Refusal.of_error(error, "mine", pushback=False)
     assert world.value("pointsman_resolve_requests_total", outcome=reason) == 1
     assert world.value("grpc_server_handled_total", **CALL, grpc_method="Resolve", grpc_code="NotFound") == 1
     assert world.value("grpc_server_started_total", **CALL, grpc_method="Resolve") == 1
@@ -364,7 +363,7 @@ def test_a_batch_beyond_the_bound_is_refused_as_the_chain_refuses_it(world: Worl
 
     refusal = world.path.batch_resolve(request, CONTEXT, admit)
 
-    assert refusal == refusals.of_error(Overloaded("bulk_routes"), "mine", pushback=False)
+    assert refusal == Refusal.of_error(Overloaded("bulk_routes"), "mine", pushback=False)
     assert asked == [3]
     method = CALL | {"grpc_method": "BatchResolve"}
     assert world.value("grpc_server_handled_total", **method, grpc_code="ResourceExhausted") == 1
@@ -452,7 +451,7 @@ def test_the_fast_path_answers_as_the_chain_would(history: list[tuple[Any, ...]]
         for key, min_revision in product((K1, K2), (0, floor)):
             expected = world.chain(key, min_revision)
             if isinstance(expected, PointsmanError):
-                refusal = refusals.of_error(expected, "mine", pushback=False)
+                refusal = Refusal.of_error(expected, "mine", pushback=False)
                 assert world.serve(key, min_revision=min_revision) == refusal
                 continue
             if expected is not None:

@@ -23,7 +23,6 @@ from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc import SERVICE, convert, statuses
-from pointsman_server.rpc import refusal as refusals
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath import encoder, fast_path
 from pointsman_server.rpc.fastpath.call_ends import CallEnds
@@ -34,7 +33,8 @@ from pointsman_server.rpc.fastpath.handler import RESOLVE, fast_methods
 from pointsman_server.rpc.interceptors import chain
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
-from pointsman_server.rpc.interceptors.stage import Handler, Method
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport.native_calls import NativeCalls
 from pointsman_server.telemetry.metrics import Metrics
@@ -152,7 +152,7 @@ class World:
         )
         self.native = NativeCalls(self.path)
         self._numbers = iter(range(1, 10_000))
-        self._chain: Handler = RouteServicer(
+        self._chain: CallHandler = RouteServicer(
             self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(3)), metrics=self.metrics
         ).Resolve
         for stage in reversed(
@@ -466,7 +466,7 @@ async def test_native_calls_without_a_deadline_have_ours_and_the_others_theirs(
     world.store.before_read.close()
     dated = world.take(K1)
     first, second = world.take(K1, remaining=None), world.take(K2, remaining=1e9)
-    refusal = refusals.of_deadline(0.01)
+    refusal = Refusal.of_deadline(0.01)
     assert await world.end(first) == await world.end(second) == ("DEADLINE_EXCEEDED", refusal.text, ())
     assert dated not in world.transport.ended
     world.store.before_read.open()
@@ -481,7 +481,7 @@ async def test_a_call_of_grpcio_without_a_deadline_has_ours(
 ) -> None:
     monkeypatch.setattr(world.path, "_deadline", 0.01)
     world.store.before_read.close()
-    refusal = refusals.of_deadline(0.01)
+    refusal = Refusal.of_deadline(0.01)
     assert await world.by_grpcio(remaining=remaining) == ("DEADLINE_EXCEEDED", refusal.text, ())
     assert world.door.admission._open == 0
     world.store.before_read.open()

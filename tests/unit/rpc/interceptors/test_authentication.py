@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
 from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import Call, current_call
 from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.chain import identify
 from pointsman_server.rpc.interceptors.stage import Method
@@ -105,7 +105,7 @@ async def subject_seen(authenticator: Authenticator, method: Method, context: Co
     """Send a call through; say whom the handler saw."""
 
     async def handler(_request: Any, _context: Any) -> str:
-        return calls.current().actor
+        return current_call().actor
 
     handle = identify(method, authentication.authenticate(authenticator)(method, handler))
     return cast("str", await handle(None, cast("Any", context)))
@@ -145,4 +145,4 @@ async def test_health_answers_anybody(authenticator: Authenticator) -> None:
 
 
 def test_without_the_stage_a_call_is_anonymous() -> None:
-    assert calls.Call(cast("Any", Context())).identity is ANONYMOUS
+    assert Call(cast("Any", Context())).identity is ANONYMOUS

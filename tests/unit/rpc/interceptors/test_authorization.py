@@ -12,7 +12,7 @@ from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.authorization import authorize
 from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.telemetry.metrics import Metrics
@@ -32,7 +32,7 @@ async def call(metrics: Metrics, who: Identity, method: str, request: Any, servi
     policy = Policy()
     context = cast("Any", None)
     handler = authorize(Permissions(lambda: policy), metrics.denied)(Method(service, method), work)
-    calls.begin(context).identity = who
+    begin_call(context).identity = who
     return cast("str", await handler(request, context))
 
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from pointsman_server.rpc.call import FOREVER
+from pointsman_server.rpc.call import NO_DEADLINE
 from pointsman_server.rpc.interceptors.deadline import limit
-from pointsman_server.rpc.interceptors.stage import Handler, Method
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method
 
 
 class Context:
@@ -35,11 +35,11 @@ async def quick(_request: Any, _context: Any) -> str:
     return "response"
 
 
-def limited(proceed: Handler, **kind: bool) -> Any:
+def limited(proceed: CallHandler, **kind: bool) -> Any:
     return limit(0.01)(Method("a", "b", **kind), proceed)
 
 
-@pytest.mark.parametrize("remaining", [None, FOREVER, 1e9])
+@pytest.mark.parametrize("remaining", [None, NO_DEADLINE, 1e9])
 @pytest.mark.parametrize("kind", [{}, {"request_streaming": True}])
 async def test_a_call_without_a_deadline_ends_by_the_servers(remaining: float | None, kind: dict[str, bool]) -> None:
     context = Context(remaining)

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from pointsman_server.domain.errors import RouteNotFound, ShuttingDown
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.errors import translate
 from pointsman_server.rpc.interceptors.stage import Method
 
@@ -37,7 +37,7 @@ async def ended(error: BaseException, context: Context, *, pushback: bool = Fals
     async def fail(_request: Any, _context: Any) -> None:
         raise error
 
-    calls.begin(cast("Any", context))
+    begin_call(cast("Any", context))
     with pytest.raises(grpc.aio.AbortError):
         await translate(pushback=pushback)(Method("a", "b"), fail)(None, cast("Any", context))
     return context

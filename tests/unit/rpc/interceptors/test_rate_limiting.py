@@ -10,7 +10,7 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc import call as calls
+from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling, tenants, throttle_callers, throttle_tenants
 from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
@@ -55,7 +55,7 @@ class Fixture:
         return "done"
 
     async def call(self, name: str, request: Any, service: str = SERVICE) -> str:
-        calls.begin(CONTEXT)
+        begin_call(CONTEXT)
         method = Method(service, name)
         inner = throttle_tenants(self.throttling)(method, self.proceed)
         return cast("str", await throttle_callers(self.throttling)(method, inner)(request, CONTEXT))
@@ -134,7 +134,7 @@ async def test_a_batch_larger_than_any_burst_passes_with_a_whole_one():
 async def test_what_is_no_message_counts_for_who_calls():
     fixture = Fixture()
     stage = throttle_callers(fixture.throttling)(Method(SERVICE, "BatchResolve"), fixture.proceed)
-    calls.begin(CONTEXT)
+    begin_call(CONTEXT)
     for _ in range(10):
         await stage(object(), CONTEXT)
     with pytest.raises(RateLimited):
