@@ -33,7 +33,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     `{"fieldViolations": [{"field": "key.tenant", "description": "must be 1 to 63 …"}]}`.
     """
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 2
-    """The caller may not do this, whether or not the route exists. With PERMISSION_DENIED.
+    """The caller lacks the permission, whether or not the route exists. With PERMISSION_DENIED.
 
     Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b", "env": "prod"}}`.
     """
@@ -41,7 +41,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The route never existed, or was deleted. With NOT_FOUND.
 
     Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042", "epoch": "0b7e…"}}`;
-    `revision` is the one as of which it was absent, and `epoch` what it counts in, where the server knows it.
+    `revision` is the one as of which the route was absent, in the history `epoch`, if the server knows it.
     """
     ERROR_REASON_ROUTE_INACTIVE: _ErrorReason.ValueType  # 4
     """The route exists, but is not active. With NOT_FOUND, from Resolve only.
@@ -49,7 +49,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "ROUTE_INACTIVE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042"}}`.
     """
     ERROR_REASON_ROUTE_EXISTS: _ErrorReason.ValueType  # 5
-    """The key is taken. With ALREADY_EXISTS. Of an import the fields of `google.rpc.BadRequest` name the routes instead.
+    """A route with this key exists. With ALREADY_EXISTS. For an import, `google.rpc.BadRequest` names the routes instead.
 
     Example: `{"reason": "ROUTE_EXISTS", "metadata": {"key": "team-a/payments/prod/v2", "revision": "17"}}`.
     """
@@ -69,7 +69,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "REVISION_COMPACTED", "metadata": {"revision": "17", "oldest_revision": "900"}}`.
     """
     ERROR_REASON_EPOCH_CHANGED: _ErrorReason.ValueType  # 9
-    """The token is of another epoch: the database was restored or replaced. With ABORTED: start anew from a snapshot.
+    """The revision token is of another epoch: the database was restored or replaced. With ABORTED: start anew from a
+    snapshot.
 
     Example: `{"reason": "EPOCH_CHANGED", "metadata": {"epoch": "0b7e…"}}`.
     """
@@ -104,12 +105,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "SHUTTING_DOWN"}`.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 16
-    """The caller did not show who they are, or what they showed was refused. With UNAUTHENTICATED.
+    """The call has no credentials, or they were rejected. With UNAUTHENTICATED.
 
     Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
     """
     ERROR_REASON_ACCESS_UNAVAILABLE: _ErrorReason.ValueType  # 17
-    """The server cannot check callers yet: it has not read what it checks them by. With UNAVAILABLE and
+    """API keys or policy (`what`) have not been loaded since the server started. With UNAVAILABLE and
     `google.rpc.RetryInfo`.
 
     Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
@@ -138,7 +139,7 @@ Example: Resolve with `key.tenant: "team a"` answers
 `{"fieldViolations": [{"field": "key.tenant", "description": "must be 1 to 63 …"}]}`.
 """
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 2
-"""The caller may not do this, whether or not the route exists. With PERMISSION_DENIED.
+"""The caller lacks the permission, whether or not the route exists. With PERMISSION_DENIED.
 
 Example: `{"reason": "FORBIDDEN", "metadata": {"permission": "routes.write", "tenant": "team-b", "env": "prod"}}`.
 """
@@ -146,7 +147,7 @@ ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 3
 """The route never existed, or was deleted. With NOT_FOUND.
 
 Example: `{"reason": "ROUTE_NOT_FOUND", "metadata": {"key": "team-a/payments/prod/v9", "revision": "1042", "epoch": "0b7e…"}}`;
-`revision` is the one as of which it was absent, and `epoch` what it counts in, where the server knows it.
+`revision` is the one as of which the route was absent, in the history `epoch`, if the server knows it.
 """
 ERROR_REASON_ROUTE_INACTIVE: ErrorReason.ValueType  # 4
 """The route exists, but is not active. With NOT_FOUND, from Resolve only.
@@ -154,7 +155,7 @@ ERROR_REASON_ROUTE_INACTIVE: ErrorReason.ValueType  # 4
 Example: `{"reason": "ROUTE_INACTIVE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042"}}`.
 """
 ERROR_REASON_ROUTE_EXISTS: ErrorReason.ValueType  # 5
-"""The key is taken. With ALREADY_EXISTS. Of an import the fields of `google.rpc.BadRequest` name the routes instead.
+"""A route with this key exists. With ALREADY_EXISTS. For an import, `google.rpc.BadRequest` names the routes instead.
 
 Example: `{"reason": "ROUTE_EXISTS", "metadata": {"key": "team-a/payments/prod/v2", "revision": "17"}}`.
 """
@@ -174,7 +175,8 @@ ERROR_REASON_REVISION_COMPACTED: ErrorReason.ValueType  # 8
 Example: `{"reason": "REVISION_COMPACTED", "metadata": {"revision": "17", "oldest_revision": "900"}}`.
 """
 ERROR_REASON_EPOCH_CHANGED: ErrorReason.ValueType  # 9
-"""The token is of another epoch: the database was restored or replaced. With ABORTED: start anew from a snapshot.
+"""The revision token is of another epoch: the database was restored or replaced. With ABORTED: start anew from a
+snapshot.
 
 Example: `{"reason": "EPOCH_CHANGED", "metadata": {"epoch": "0b7e…"}}`.
 """
@@ -209,12 +211,12 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
 Example: `{"reason": "SHUTTING_DOWN"}`.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 16
-"""The caller did not show who they are, or what they showed was refused. With UNAUTHENTICATED.
+"""The call has no credentials, or they were rejected. With UNAUTHENTICATED.
 
 Example: `{"reason": "UNAUTHENTICATED", "metadata": {"credential": "bearer token", "problem": "expired"}}`.
 """
 ERROR_REASON_ACCESS_UNAVAILABLE: ErrorReason.ValueType  # 17
-"""The server cannot check callers yet: it has not read what it checks them by. With UNAVAILABLE and
+"""API keys or policy (`what`) have not been loaded since the server started. With UNAVAILABLE and
 `google.rpc.RetryInfo`.
 
 Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.

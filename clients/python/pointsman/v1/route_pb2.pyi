@@ -40,7 +40,7 @@ class _ChangeKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """The route was deleted."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
-    """ChangeKind says what a change did to its route."""
+    """ChangeKind is what a change did to its route."""
 
 CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
 """Not set; never sent."""
@@ -93,7 +93,7 @@ Global___RouteKey: typing_extensions.TypeAlias = RouteKey
 
 @typing.final
 class Route(google.protobuf.message.Message):
-    """Route says at which URL a key is served, and whether it is live."""
+    """Route is the URL of a key, and whether it is live."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -121,9 +121,9 @@ class Route(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     url: builtins.str
-    """The absolute URL that the key leads to, for example `https://payments-v2.team-a.internal:8443`."""
+    """The absolute URL that the key resolves to, for example `https://payments-v2.team-a.internal:8443`."""
     active: builtins.bool
-    """Whether the route is live. Resolve answers only active routes."""
+    """Whether the route is live. Resolve returns only active routes."""
     revision: builtins.int
     """The revision of the last change of this route: database-wide, dense and strictly increasing."""
     @property
@@ -132,7 +132,7 @@ class Route(google.protobuf.message.Message):
 
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Free key/value pairs for people and tools; Pointsman does not interpret them."""
+        """Key/value pairs for people and tools; Pointsman does not interpret them."""
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -189,7 +189,7 @@ class RouteChange(google.protobuf.message.Message):
     actor: builtins.str
     """Who made the change: the authenticated subject, or `anonymous`."""
     reason: builtins.str
-    """Why, in the words of the caller."""
+    """The reason that the caller gave."""
     request_id: builtins.str
     """The request_id of the mutation; several changes of one mutation share it."""
     epoch: builtins.str

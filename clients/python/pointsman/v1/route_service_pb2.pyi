@@ -36,7 +36,7 @@ class _ConsistencyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """Answer from PostgreSQL, past every cache."""
 
 class Consistency(_Consistency, metaclass=_ConsistencyEnumTypeWrapper):
-    """Consistency says how new an answer must be."""
+    """Consistency is how recent an answer must be."""
 
 CONSISTENCY_UNSPECIFIED: Consistency.ValueType  # 0
 """The same as MINIMIZE_LATENCY."""
@@ -55,28 +55,28 @@ class _ExistingRoutesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     EXISTING_ROUTES_UNSPECIFIED: _ExistingRoutes.ValueType  # 0
     """The same as UPDATE."""
     EXISTING_ROUTES_UPDATE: _ExistingRoutes.ValueType  # 1
-    """They are changed to what the request says."""
+    """They are changed to the wanted state."""
     EXISTING_ROUTES_SKIP: _ExistingRoutes.ValueType  # 2
     """They stay as they are, and count as unchanged."""
     EXISTING_ROUTES_REFUSE: _ExistingRoutes.ValueType  # 3
-    """They refuse the whole request: ALREADY_EXISTS with ROUTE_EXISTS."""
+    """The whole request is refused: ALREADY_EXISTS with ROUTE_EXISTS."""
 
 class ExistingRoutes(_ExistingRoutes, metaclass=_ExistingRoutesEnumTypeWrapper):
-    """ExistingRoutes says what becomes of the routes of an import that exist already."""
+    """ExistingRoutes is what an import does with routes that exist already."""
 
 EXISTING_ROUTES_UNSPECIFIED: ExistingRoutes.ValueType  # 0
 """The same as UPDATE."""
 EXISTING_ROUTES_UPDATE: ExistingRoutes.ValueType  # 1
-"""They are changed to what the request says."""
+"""They are changed to the wanted state."""
 EXISTING_ROUTES_SKIP: ExistingRoutes.ValueType  # 2
 """They stay as they are, and count as unchanged."""
 EXISTING_ROUTES_REFUSE: ExistingRoutes.ValueType  # 3
-"""They refuse the whole request: ALREADY_EXISTS with ROUTE_EXISTS."""
+"""The whole request is refused: ALREADY_EXISTS with ROUTE_EXISTS."""
 Global___ExistingRoutes: typing_extensions.TypeAlias = ExistingRoutes
 
 @typing.final
 class Provenance(google.protobuf.message.Message):
-    """Provenance says where an answer came from and how new it is."""
+    """Provenance is the source of an answer, and how recent it is."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -114,15 +114,15 @@ class Provenance(google.protobuf.message.Message):
     source: Global___Provenance.Source.ValueType
     """The layer that answered."""
     as_of_revision: builtins.int
-    """The revision as of which the answer is true. A token for `min_revision`."""
+    """The revision as of which the answer is true. A revision token for `min_revision`."""
     epoch: builtins.str
-    """The history that revisions count in. It becomes another when the database is restored to an older state.
-    Empty where the server does not know it.
+    """The id of the history that revisions belong to. It changes when the database is restored to an older state.
+    Empty if the server does not know it.
     """
     @property
     def age(self) -> google.protobuf.duration_pb2.Duration:
-        """How long ago the answer was surely what the store says, as far as this server process knows by itself; zero from
-        Redis and PostgreSQL, which were asked just now.
+        """How long ago this server process last knew the answer to be current; zero for answers from Redis and PostgreSQL,
+        which were read for this call.
         """
 
     def __init__(
@@ -151,10 +151,10 @@ class ResolveRequest(google.protobuf.message.Message):
     min_revision: builtins.int
     """The answer must be as of this revision or later: a revision from any earlier read or write. 0: any."""
     consistency: Global___Consistency.ValueType
-    """How new the answer must be, beyond `min_revision`."""
+    """How recent the answer must be, beyond `min_revision`."""
     epoch: builtins.str
-    """The epoch that `min_revision` counts in, as `Provenance.epoch` said it. A `min_revision` of an epoch that is
-    over counts for nothing. Empty: that of the database as it is.
+    """The epoch of `min_revision`, from `Provenance.epoch`. A `min_revision` of an earlier epoch is ignored. Empty: the
+    current epoch.
     """
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
@@ -213,9 +213,9 @@ class BatchResolveRequest(google.protobuf.message.Message):
     min_revision: builtins.int
     """Every answer must be as of this revision or later. 0: any."""
     consistency: Global___Consistency.ValueType
-    """How new the answers must be, beyond `min_revision`."""
+    """How recent the answers must be, beyond `min_revision`."""
     epoch: builtins.str
-    """The epoch that `min_revision` counts in: see ResolveRequest."""
+    """The epoch of `min_revision`: see ResolveRequest."""
     @property
     def keys(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.RouteKey]:
         """The keys, 1 to 1,000 of them."""
@@ -240,7 +240,7 @@ class BatchResolveResponse(google.protobuf.message.Message):
 
     @typing.final
     class Result(google.protobuf.message.Message):
-        """Result is what Resolve would have answered for one key."""
+        """Result is what Resolve would have returned for one key."""
 
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -250,7 +250,7 @@ class BatchResolveResponse(google.protobuf.message.Message):
         PROVENANCE_FIELD_NUMBER: builtins.int
         @property
         def key(self) -> pointsman.v1.route_pb2.RouteKey:
-            """The key as asked."""
+            """The key in the request."""
 
         @property
         def route(self) -> pointsman.v1.route_pb2.Route:
@@ -262,7 +262,7 @@ class BatchResolveResponse(google.protobuf.message.Message):
 
         @property
         def provenance(self) -> Global___Provenance:
-            """Where the answer came from; absent when no layer answered."""
+            """Where the answer came from; absent if no layer answered."""
 
         def __init__(
             self,
@@ -279,7 +279,7 @@ class BatchResolveResponse(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchResolveResponse.Result]:
-        """The results, in the order of the keys asked. Those that would make the response exceed 4 MB have the status
+        """The results, in the order of the keys. Those that would make the response exceed 4 MB have the status
         RESOURCE_EXHAUSTED with RESPONSE_TOO_LARGE instead: ask for their keys in another call.
         """
 
@@ -327,11 +327,11 @@ class CreateRequest(google.protobuf.message.Message):
     active: builtins.bool
     """Whether the route starts active. Unset means true."""
     request_id: builtins.str
-    """Makes a retry safe (AIP-155): once a request was answered OK, the same request with the same id gets that answer
-    again and changes nothing. Kept for 24 hours. A request that was refused is not kept: sent again, it is decided anew.
+    """Makes a retry safe (AIP-155): after a request has succeeded, the same request with the same id returns the same
+    response and changes nothing. Kept for 24 hours. Refused requests are not kept: a retry is evaluated again.
     """
     reason: builtins.str
-    """Why, for the history: at most 1,024 characters."""
+    """The reason, for the history: at most 1,024 characters."""
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
@@ -415,7 +415,7 @@ Global___Labels: typing_extensions.TypeAlias = Labels
 
 @typing.final
 class UpdateRequest(google.protobuf.message.Message):
-    """UpdateRequest changes a route. What is unset stays as it is."""
+    """UpdateRequest changes a route. Unset fields stay as they are."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -435,7 +435,7 @@ class UpdateRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Makes a retry safe (AIP-155), as in CreateRequest."""
     reason: builtins.str
-    """Why, for the history: at most 1,024 characters."""
+    """The reason, for the history: at most 1,024 characters."""
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
@@ -497,12 +497,12 @@ class ActivateRequest(google.protobuf.message.Message):
     """The revision the route must be at; 0: any."""
     exclusive: builtins.bool
     """Deactivate every other version of the same tenant, service and env in the same transaction. The activation
-    comes first and the revisions are consecutive, so nobody ever sees none active.
+    comes first and the revisions are consecutive, so a reader never finds all versions inactive.
     """
     request_id: builtins.str
     """Makes a retry safe (AIP-155), as in CreateRequest."""
     reason: builtins.str
-    """Why, for the history: at most 1,024 characters."""
+    """The reason, for the history: at most 1,024 characters."""
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
@@ -530,7 +530,7 @@ class ActivateResponse(google.protobuf.message.Message):
     ROUTE_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """The revision as of which all of it is true, the deactivated siblings included. A token for `min_revision`."""
+    """The revision of the last change, the deactivated siblings included. A revision token for `min_revision`."""
     @property
     def route(self) -> pointsman.v1.route_pb2.Route:
         """The route as it is now."""
@@ -561,7 +561,7 @@ class DeactivateRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Makes a retry safe (AIP-155), as in CreateRequest."""
     reason: builtins.str
-    """Why, for the history: at most 1,024 characters."""
+    """The reason, for the history: at most 1,024 characters."""
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
@@ -615,7 +615,7 @@ class DeleteRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Makes a retry safe (AIP-155), as in CreateRequest."""
     reason: builtins.str
-    """Why, for the history: at most 1,024 characters."""
+    """The reason, for the history: at most 1,024 characters."""
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
@@ -635,13 +635,13 @@ Global___DeleteRequest: typing_extensions.TypeAlias = DeleteRequest
 
 @typing.final
 class DeleteResponse(google.protobuf.message.Message):
-    """DeleteResponse says when the route was removed."""
+    """DeleteResponse is the revision of the removal."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """The revision of the removal. A token for `min_revision`."""
+    """The revision of the removal. A revision token for `min_revision`."""
     def __init__(
         self,
         *,
@@ -653,7 +653,7 @@ Global___DeleteResponse: typing_extensions.TypeAlias = DeleteResponse
 
 @typing.final
 class ImportedRoute(google.protobuf.message.Message):
-    """ImportedRoute is what one route shall be. What is unset stays as it is."""
+    """ImportedRoute is the wanted state of one route. Unset fields stay as they are."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -667,8 +667,8 @@ class ImportedRoute(google.protobuf.message.Message):
     active: builtins.bool
     """Whether the route is active. Unset, a new route is."""
     expected_revision: builtins.int
-    """The revision the route must be at; 0: any. A route that is at another one, or that there is not, refuses the whole
-    request: ABORTED with REVISION_MISMATCH.
+    """The revision the route must be at; 0: any. If a route is at another one, or does not exist, the whole
+    request is refused: ABORTED with REVISION_MISMATCH.
     """
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
@@ -704,11 +704,11 @@ class ImportRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     existing: Global___ExistingRoutes.ValueType
-    """What becomes of those that exist already."""
+    """What to do with routes that exist already."""
     request_id: builtins.str
     """Makes a retry safe (AIP-155), as in CreateRequest. It belongs to the tenant of the first route."""
     reason: builtins.str
-    """Why, for the history of each route: at most 1,024 characters."""
+    """The reason, for the history of each route: at most 1,024 characters."""
     @property
     def routes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ImportedRoute]:
         """The routes, 1 to 10,000 of them, of as many tenants as the caller may write."""
@@ -727,7 +727,7 @@ Global___ImportRequest: typing_extensions.TypeAlias = ImportRequest
 
 @typing.final
 class ImportResponse(google.protobuf.message.Message):
-    """ImportResponse says what was done."""
+    """ImportResponse counts what was done."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -742,13 +742,13 @@ class ImportResponse(google.protobuf.message.Message):
     updated: builtins.int
     """How many routes were changed."""
     unchanged: builtins.int
-    """How many routes were as they shall be, or were skipped."""
+    """How many routes were in the wanted state already, or were skipped."""
     first_revision: builtins.int
     """The revision of the first change; 0 when there was none."""
     last_revision: builtins.int
-    """The revision of the last change; 0 when there was none. There are as many as routes were created and updated."""
+    """The revision of the last change; 0 when there was none. There is one for each route created or updated."""
     revision: builtins.int
-    """A revision as of which every route is as it shall be. A token for `min_revision`."""
+    """A revision as of which every route is in the wanted state. A revision token for `min_revision`."""
     def __init__(
         self,
         *,

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class RouteServiceStub(object):
-    """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
+    """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
-    the only code that a client should retry by itself; a mutation only with a `request_id`.
+    the only code that a client should retry; a mutation only with a `request_id`.
     """
 
     def __init__(self, channel):
@@ -96,14 +96,14 @@ class RouteServiceStub(object):
 
 
 class RouteServiceServicer(object):
-    """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
+    """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
-    the only code that a client should retry by itself; a mutation only with a `request_id`.
+    the only code that a client should retry; a mutation only with a `request_id`.
     """
 
     def Resolve(self, request, context):
-        """Resolve answers the active route of a key. It is exact: there are no defaults and no patterns.
+        """Resolve returns the active route of a key. The match is exact: there are no defaults and no patterns.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND or ROUTE_INACTIVE; UNAVAILABLE with REVISION_NOT_REACHED or STORE_UNAVAILABLE.
         """
@@ -112,14 +112,14 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchResolve(self, request, context):
-        """BatchResolve answers up to 1,000 keys at once, each with its route or its own status, in the order asked.
+        """BatchResolve resolves up to 1,000 keys. It returns a route or a status for each, in the order of the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Create(self, request, context):
-        """Create makes a new route. Errors: ALREADY_EXISTS with ROUTE_EXISTS.
+        """Create creates a route. Errors: ALREADY_EXISTS with ROUTE_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Deactivate(self, request, context):
-        """Deactivate takes a route out of service; it stays known. Deactivating an inactive route is OK and makes no change.
+        """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
         """
@@ -153,7 +153,7 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Delete removes a route; its history stays. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,12 +162,12 @@ class RouteServiceServicer(object):
     def Import(self, request, context):
         """Import creates and changes many routes at once: all of them, or none.
 
-        One revision and one change per changed route, consecutive and in the order of the request, but for those that go
-        out of service: they come last, so that nobody ever sees none active where another version takes over. A route
-        whose URL or labels change has one UPDATED change, which may also switch it on or off.
+        Each changed route gets one revision and one change, consecutive and in the order of the request. Deactivations
+        come last, so that a reader never finds all versions inactive while one takes over from another. A route whose URL
+        or labels change has one UPDATED change, which may also activate or deactivate it.
 
-        A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
-        again: what was imported before then answers as it did.
+        Send a large table in several requests, each with its own `request_id`, and use the same ids in a retry: requests
+        that have succeeded before return the same response again.
 
         Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
         ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
@@ -177,21 +177,21 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Get answers a route, active or not, always from the store. Errors: NOT_FOUND with ROUTE_NOT_FOUND.
+        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """List answers routes in the order of their keys, page by page (AIP-158).
+        """List returns routes in the order of their keys, page by page (AIP-158).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListChanges(self, request, context):
-        """ListChanges answers history in the order of revisions, page by page (AIP-158).
+        """ListChanges returns changes in the order of their revisions, page by page (AIP-158).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,10 +264,10 @@ def add_RouteServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RouteService(object):
-    """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
+    """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
-    the only code that a client should retry by itself; a mutation only with a `request_id`.
+    the only code that a client should retry; a mutation only with a `request_id`.
     """
 
     @staticmethod

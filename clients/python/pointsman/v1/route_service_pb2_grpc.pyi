@@ -202,10 +202,10 @@ _RouteServiceListChangesType = typing_extensions.TypeVar(
 )
 
 class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType]):
-    """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
+    """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
-    the only code that a client should retry by itself; a mutation only with a `request_id`.
+    the only code that a client should retry; a mutation only with a `request_id`.
     """
 
     @typing.overload
@@ -305,16 +305,16 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     ], channel: grpc.aio.Channel) -> None: ...
 
     Resolve: _RouteServiceResolveType
-    """Resolve answers the active route of a key. It is exact: there are no defaults and no patterns.
+    """Resolve returns the active route of a key. The match is exact: there are no defaults and no patterns.
 
     Errors: NOT_FOUND with ROUTE_NOT_FOUND or ROUTE_INACTIVE; UNAVAILABLE with REVISION_NOT_REACHED or STORE_UNAVAILABLE.
     """
 
     BatchResolve: _RouteServiceBatchResolveType
-    """BatchResolve answers up to 1,000 keys at once, each with its route or its own status, in the order asked."""
+    """BatchResolve resolves up to 1,000 keys. It returns a route or a status for each, in the order of the request."""
 
     Create: _RouteServiceCreateType
-    """Create makes a new route. Errors: ALREADY_EXISTS with ROUTE_EXISTS."""
+    """Create creates a route. Errors: ALREADY_EXISTS with ROUTE_EXISTS."""
 
     Update: _RouteServiceUpdateType
     """Update changes the URL or the labels of a route; with `allow_missing` it creates an absent one.
@@ -329,36 +329,36 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """
 
     Deactivate: _RouteServiceDeactivateType
-    """Deactivate takes a route out of service; it stays known. Deactivating an inactive route is OK and makes no change.
+    """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
     Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
     """
 
     Delete: _RouteServiceDeleteType
-    """Delete removes a route; its history stays. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
+    """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
 
     Import: _RouteServiceImportType
     """Import creates and changes many routes at once: all of them, or none.
 
-    One revision and one change per changed route, consecutive and in the order of the request, but for those that go
-    out of service: they come last, so that nobody ever sees none active where another version takes over. A route
-    whose URL or labels change has one UPDATED change, which may also switch it on or off.
+    Each changed route gets one revision and one change, consecutive and in the order of the request. Deactivations
+    come last, so that a reader never finds all versions inactive while one takes over from another. A route whose URL
+    or labels change has one UPDATED change, which may also activate or deactivate it.
 
-    A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
-    again: what was imported before then answers as it did.
+    Send a large table in several requests, each with its own `request_id`, and use the same ids in a retry: requests
+    that have succeeded before return the same response again.
 
     Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
     ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
     """
 
     Get: _RouteServiceGetType
-    """Get answers a route, active or not, always from the store. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
+    """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
 
     List: _RouteServiceListType
-    """List answers routes in the order of their keys, page by page (AIP-158)."""
+    """List returns routes in the order of their keys, page by page (AIP-158)."""
 
     ListChanges: _RouteServiceListChangesType
-    """ListChanges answers history in the order of revisions, page by page (AIP-158)."""
+    """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
 
 RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -408,10 +408,10 @@ RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
 ]
 
 class RouteServiceServicer(metaclass=abc.ABCMeta):
-    """RouteService answers which URL is live for `tenant / service / env / version`, and changes the answer.
+    """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
-    the only code that a client should retry by itself; a mutation only with a `request_id`.
+    the only code that a client should retry; a mutation only with a `request_id`.
     """
 
     @abc.abstractmethod
@@ -420,7 +420,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.ResolveRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ResolveResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ResolveResponse]]:
-        """Resolve answers the active route of a key. It is exact: there are no defaults and no patterns.
+        """Resolve returns the active route of a key. The match is exact: there are no defaults and no patterns.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND or ROUTE_INACTIVE; UNAVAILABLE with REVISION_NOT_REACHED or STORE_UNAVAILABLE.
         """
@@ -431,7 +431,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.BatchResolveRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.BatchResolveResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.BatchResolveResponse]]:
-        """BatchResolve answers up to 1,000 keys at once, each with its route or its own status, in the order asked."""
+        """BatchResolve resolves up to 1,000 keys. It returns a route or a status for each, in the order of the request."""
 
     @abc.abstractmethod
     def Create(
@@ -439,7 +439,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.CreateRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.CreateResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.CreateResponse]]:
-        """Create makes a new route. Errors: ALREADY_EXISTS with ROUTE_EXISTS."""
+        """Create creates a route. Errors: ALREADY_EXISTS with ROUTE_EXISTS."""
 
     @abc.abstractmethod
     def Update(
@@ -469,7 +469,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.DeactivateRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.DeactivateResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.DeactivateResponse]]:
-        """Deactivate takes a route out of service; it stays known. Deactivating an inactive route is OK and makes no change.
+        """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
         """
@@ -480,7 +480,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.DeleteResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.DeleteResponse]]:
-        """Delete removes a route; its history stays. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
+        """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
 
     @abc.abstractmethod
     def Import(
@@ -490,12 +490,12 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[pointsman.v1.route_service_pb2.ImportResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ImportResponse]]:
         """Import creates and changes many routes at once: all of them, or none.
 
-        One revision and one change per changed route, consecutive and in the order of the request, but for those that go
-        out of service: they come last, so that nobody ever sees none active where another version takes over. A route
-        whose URL or labels change has one UPDATED change, which may also switch it on or off.
+        Each changed route gets one revision and one change, consecutive and in the order of the request. Deactivations
+        come last, so that a reader never finds all versions inactive while one takes over from another. A route whose URL
+        or labels change has one UPDATED change, which may also activate or deactivate it.
 
-        A large table is sent in several requests, each with a `request_id` of its own that a repetition would choose
-        again: what was imported before then answers as it did.
+        Send a large table in several requests, each with its own `request_id`, and use the same ids in a retry: requests
+        that have succeeded before return the same response again.
 
         Errors: INVALID_ARGUMENT with INVALID_FIELD, naming up to 16 fields like `routes[17].url`; ALREADY_EXISTS with
         ROUTE_EXISTS; ABORTED with REVISION_MISMATCH, naming up to 16 fields like `routes[17].expected_revision`.
@@ -507,7 +507,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.GetRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.GetResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.GetResponse]]:
-        """Get answers a route, active or not, always from the store. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
+        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
 
     @abc.abstractmethod
     def List(
@@ -515,7 +515,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.ListRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ListResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ListResponse]]:
-        """List answers routes in the order of their keys, page by page (AIP-158)."""
+        """List returns routes in the order of their keys, page by page (AIP-158)."""
 
     @abc.abstractmethod
     def ListChanges(
@@ -523,6 +523,6 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.ListChangesRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ListChangesResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ListChangesResponse]]:
-        """ListChanges answers history in the order of revisions, page by page (AIP-158)."""
+        """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
