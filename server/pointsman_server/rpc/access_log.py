@@ -15,7 +15,7 @@ SERVER_FAULTS = frozenset({StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.D
 
 
 class AccessLog:
-    """Logs calls. ``sample`` is the share of calls, 0 to 1, that are logged at info whatever their code is."""
+    """Logs calls. ``sample`` is the share of calls, 0 to 1, that are logged at info with any status code."""
 
     def __init__(self, sample: float) -> None:
         self._sample = sample

@@ -16,7 +16,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 LONGEST_ID = 128
-# grpcio reports a call without a deadline as one with a deadline far away, in seconds.
+# Seconds. For a call without a deadline, grpcio reports a remaining time of at least this.
 NO_DEADLINE = 1e7
 # W3C Trace Context §3.2. Fields that later versions may add are not passed on.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

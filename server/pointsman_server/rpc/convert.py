@@ -1,4 +1,4 @@
-"""Converts requests to commands of the core, and its results to responses; pages are in ``pages``."""
+"""Converts requests to commands, and results to responses. Those of List and ListChanges are in ``pages``."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,24 +19,24 @@ from pointsman_server.rpc.statuses import status_of
 from pointsman_server.writes.bulk_import import Import
 from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
 
-# gRPC clients refuse messages of more than 4 MiB by default. The rest is for what a response has besides its entries.
+# The most bytes of the entries of a response. By default gRPC clients reject messages of more than 4 MiB; the
+# difference is for the other fields.
 RESPONSE_BYTES = 4_000_000
-# Tag and length of an entry of a repeated field, whose number is below 16 and whose size below 2 MiB.
+# Bytes of tag and length of an entry of a repeated field, with a field number below 16 and a size below 2 MiB.
 ENTRY_FRAMING = 4
 
 
 class MutationRequest(Protocol):
-    """A request that mutates."""
+    """The fields that the requests of all mutations have."""
 
     request_id: str
     reason: str
 
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:  # noqa: N802 - protobuf's name
-        """Return the message as bytes."""
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: N802 - protobuf's name
 
 
 def intent(request: MutationRequest, call: Call) -> Intent:
-    """Return who mutates and why. The fingerprint of the request covers its method and every field."""
+    """Return the caller, reason and request id of a mutation, with a digest of its method and every field."""
     name = type(request).__name__.encode()
     digest = hashlib.sha256(name + b"\0" + request.SerializeToString(deterministic=True)).digest()
     return Intent(call.actor, request.reason, request.request_id, digest, call.traceparent)
@@ -49,7 +49,7 @@ def create(request: pb.CreateRequest) -> Create:
 
 
 def update(request: pb.UpdateRequest) -> Update:
-    """Decode an Update; what is unset stays None."""
+    """Decode an Update; unset fields are None."""
     return Update(
         key_from_message(request.key),
         request.url if request.HasField("url") else None,
@@ -80,11 +80,11 @@ _EXISTING = {
 
 
 def import_(request: pb.ImportRequest) -> Import:
-    """Decode an Import; what is unset stays None. Equal labels become one object, to save memory."""
+    """Decode an Import; unset fields are None. Equal labels become one object, to save memory."""
     known: dict[bytes, Mapping[str, str]] = {}
 
     def labels(message: pb.Labels) -> Mapping[str, str]:
-        # A map is encoded in any order: at worst, equal labels become two objects.
+        # Protobuf does not define the order of a map's entries: at worst, equal labels become two objects.
         encoded = message.SerializeToString()
         found = known.get(encoded)
         if found is None:
@@ -134,7 +134,7 @@ def batch_result(key: RouteKey, answer: Answer | PointsmanError) -> pb.BatchReso
 
 
 def batch_response(results: Sequence[pb.BatchResolveResponse.Result]) -> pb.BatchResolveResponse:
-    """Return the response with ``results``; those that would exceed RESPONSE_BYTES are replaced by a status."""
+    """Return the response. Results that would make it exceed RESPONSE_BYTES become statuses of ResponseTooLarge."""
     response = pb.BatchResolveResponse(results=results)
     if response.ByteSize() <= RESPONSE_BYTES:
         return response
@@ -153,7 +153,7 @@ def _too_large(result: pb.BatchResolveResponse.Result) -> pb.BatchResolveRespons
 
 
 def entry_bytes(message: Message) -> int:
-    """Return the bytes that a message takes as an entry of a repeated field, at most."""
+    """Return the most bytes that a message takes as an entry of a repeated field."""
     return message.ByteSize() + ENTRY_FRAMING
 
 

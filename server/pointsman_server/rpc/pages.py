@@ -38,7 +38,9 @@ def route_query(request: pb.ListRequest) -> RouteQuery:
         env=request.env,
         active=request.active if request.HasField("active") else None,
         after=after,
-        # One more shows whether there is another page.
+        # One more shows whether there is another page. The rows are loaded before the byte limit cuts the page, so
+        # MAX_SIZE of the largest routes take some 25 MB, and as many changes twice that. ``interceptors.bulk_limit``
+        # bounds how many such pages are made at once.
         limit=size_of(request) + 1,
     )
 

@@ -1,6 +1,6 @@
-"""Server reflection (grpc.reflection), by its names v1 and v1alpha: grpcurl and its like describe the services by it.
+"""Server reflection (grpc.reflection) under its names v1 and v1alpha: grpcurl and other tools read services by it.
 
-grpcio's own servicer has v1alpha alone, and its look-up of symbols finds neither methods nor fields.
+grpcio's own servicer has only v1alpha, and its symbol look-up finds neither methods nor fields.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator

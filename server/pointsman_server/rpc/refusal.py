@@ -1,4 +1,4 @@
-"""A refused call on the wire: its status code, text and trailers. The fast path and the interceptors share it."""
+"""The status of a refused call: code, text and trailers. The fast path and the interceptors share it."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""RouteService: each method checks, calls, translates and returns. What it refuses, ``statuses`` words."""
+"""RouteService: decodes requests, calls the use cases and encodes their results. ``statuses`` maps their errors."""
 
 import time
 from collections.abc import Awaitable
@@ -23,14 +23,14 @@ from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
 
-# Decoding a key costs a microsecond.
+# Keys that are decoded before other calls get a turn of the event loop. Decoding one takes a microsecond.
 KEYS_IN_A_TURN = 250
 
 T = TypeVar("T")
 
 
 class RouteServicer(RouteServiceServicer):
-    """The service on the core."""
+    """Implements the service by the resolver, the writers and the store."""
 
     def __init__(
         self,
@@ -53,7 +53,6 @@ class RouteServicer(RouteServiceServicer):
         self._fair_share = fair_share or FairShare()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
-        """See the proto."""
         begun = time.perf_counter()
         answer: Answer | PointsmanError
         try:
@@ -70,7 +69,6 @@ class RouteServicer(RouteServiceServicer):
         return convert.resolve_response(answer)
 
     async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
-        """See the proto."""
         begun = time.perf_counter()
         keys = await self._fair_share.map(key_from_message, request.keys, size=KEYS_IN_A_TURN)
         answers = await self._resolver.resolve_many(
@@ -87,37 +85,31 @@ class RouteServicer(RouteServiceServicer):
         return convert.batch_response(await self._fair_share.map(result, list(zip(keys, answers, strict=True))))
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
-        """See the proto."""
         intent = convert.intent(request, current_call())
         outcome = await self._write("create", self._committer.create(convert.create(request), intent))
         return pb.CreateResponse(route=_route(outcome))
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
-        """See the proto."""
         intent = convert.intent(request, current_call())
         outcome = await self._write("update", self._committer.update(convert.update(request), intent))
         return pb.UpdateResponse(route=_route(outcome))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
-        """See the proto."""
         intent = convert.intent(request, current_call())
         outcome = await self._write("activate", self._committer.activate(convert.activate(request), intent))
         return pb.ActivateResponse(route=_route(outcome), revision=outcome.revision)
 
     async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
-        """See the proto."""
         intent = convert.intent(request, current_call())
         outcome = await self._write("deactivate", self._committer.deactivate(convert.deactivate(request), intent))
         return pb.DeactivateResponse(route=_route(outcome))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
-        """See the proto."""
         intent = convert.intent(request, current_call())
         outcome = await self._write("delete", self._committer.delete(convert.delete(request), intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
-        """See the proto."""
         call = current_call()
         command, intent = await in_thread_if_large(
             lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
@@ -128,7 +120,6 @@ class RouteServicer(RouteServiceServicer):
         return convert.import_response(imported)
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
-        """See the proto."""
         key = key_from_message(request.key)
         answer = await self._resolver.resolve(key, fully_consistent=True)
         if answer.snapshot.route is None:
@@ -136,12 +127,10 @@ class RouteServicer(RouteServiceServicer):
         return pb.GetResponse(route=route_to_message(answer.snapshot.route))
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
-        """See the proto."""
         routes = await self._store.list_routes(pages.route_query(request))
         return await pages.list_response(request, routes, self._fair_share)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
-        """See the proto."""
         changes = await self._store.list_changes(pages.change_query(request))
         return await pages.list_changes_response(request, changes, self._fair_share)
 
@@ -166,14 +155,14 @@ class RouteServicer(RouteServiceServicer):
 
 
 class ResolveMeter:
-    """Counts and times what is resolved, with the labels bound once."""
+    """Counts resolved keys by outcome and times them by source, with the labels bound once."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._outcomes = {name: metrics.resolves.labels(name) for name in ("active", "inactive", "absent", "failed")}
         self._seconds = {name: metrics.resolve_seconds.labels(name) for name in ("LOCAL", "REDIS", "POSTGRES")}
 
     def __call__(self, answer: Answer | PointsmanError, begun: float) -> None:
-        """Count one answer to a question asked at ``begun``."""
+        """Count one key of a call that began at ``begun`` by ``time.perf_counter``."""
         if isinstance(answer, PointsmanError):
             self._outcomes["failed"].inc()
             return

@@ -1,7 +1,7 @@
-"""What each error of the domain is on the wire: one table, for every RPC.
+"""The status of each domain error: one table for all RPCs.
 
-The details are those of AIP-193: a ``google.rpc.ErrorInfo`` with a reason of ``ErrorReason``, a ``BadRequest`` for
-malformed fields, a ``RetryInfo`` where trying again makes sense.
+The details follow AIP-193: a ``google.rpc.ErrorInfo`` whose reason is an ``ErrorReason``, a ``BadRequest`` that names
+malformed fields, a ``RetryInfo`` where a retry can succeed.
 """
 
 from google.protobuf import any_pb2, duration_pb2
@@ -39,17 +39,17 @@ INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call
 
 
 def code_of(error: errors.PointsmanError) -> StatusCode:
-    """Return the status code of an error of the domain."""
+    """Return the status code of a domain error."""
     return CODES[type(error)]
 
 
 def name_of(code: StatusCode) -> str:
-    """Name a code as Go's codes.Code prints itself, which is what go-grpc-middleware exports."""
+    """Return a code in the style of go-grpc-middleware's labels, such as ``NotFound``; but Go spells ``Canceled``."""
     return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")
 
 
 def status_of(error: errors.PointsmanError) -> status_pb2.Status:
-    """Build the whole status of an error of the domain."""
+    """Build the status of a domain error, with its details."""
     details: list[Message] = [_info(error.reason, error.metadata)]
     if isinstance(error, errors.InvalidField | errors.RoutesRefused):
         details.append(_bad_request(error))
@@ -59,7 +59,7 @@ def status_of(error: errors.PointsmanError) -> status_pb2.Status:
 
 
 def internal(request_id: str) -> status_pb2.Status:
-    """Build the status of a bug: a fixed text and the request id, nothing of the cause."""
+    """Build the status of an unexpected error: a fixed text and the request id, nothing of the cause."""
     return _status(StatusCode.INTERNAL, INTERNAL_TEXT, [_info("INTERNAL", {"x-request-id": request_id})])
 
 

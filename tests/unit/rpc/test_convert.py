@@ -97,7 +97,7 @@ def test_an_intent_says_who_why_and_under_which_id() -> None:
     assert intent.traceparent == FakeCall.traceparent
 
 
-def fingerprint(request: convert.Mutation) -> bytes:
+def fingerprint(request: convert.MutationRequest) -> bytes:
     return convert.intent(request, CALL).fingerprint
 
 

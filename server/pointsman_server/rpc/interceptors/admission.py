@@ -1,7 +1,7 @@
-"""Admits calls or refuses them, and ends what is open when the server drains.
+"""Admits or refuses calls. A drain refuses new calls, ends streams, and waits for open calls.
 
-The ``stop`` of neither transport does that: both can close before the last responses are written, so that calls whose
-work is done still fail.
+The transports' own ``stop`` is not enough: both can close before the last responses are written, so that finished
+calls fail.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ STREAM_PAUSE_SECONDS = 0.05
 class Admission:
     """Counts open calls; refuses new ones beyond ``most`` (0 is no limit) or once closed.
 
-    Streams have a limit of their own, of the same size: those that last do not use up what unary calls need.
+    Streams have their own limit of the same size, so that long streams do not use up the limit of unary calls.
     """
 
     def __init__(self, most: int = 0) -> None:
@@ -103,7 +103,7 @@ class Admission:
 
 
 def count_open(admission: Admission) -> Stage:
-    """Count a call as open from its begin to its end."""
+    """Count a call as open from its start to its end."""
 
     def stage(_method: Method, proceed: CallHandler) -> CallHandler:
         async def handle(request: Any, context: Context) -> Any:
@@ -119,9 +119,9 @@ def count_open(admission: Admission) -> Stage:
 
 
 def admit(admission: Admission) -> Stage:
-    """Refuse calls beyond the limit or during a drain, and end streams by a drain.
+    """Refuse calls beyond the limit or during a drain; a drain ends streams.
 
-    The unary methods of health answer always: a draining server says that it is NOT_SERVING.
+    Unary health checks are always admitted: a draining server reports NOT_SERVING.
     """
 
     def stage(method: Method, proceed: CallHandler) -> CallHandler:

@@ -25,7 +25,7 @@ def authenticate(authenticator: Authenticator) -> Stage:
             # The common case: one header, which was verified before.
             identity = authenticator.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
-                identity = await authenticator.authenticate(shown(context, authorization))
+                identity = await authenticator.authenticate(credentials_of(context, authorization))
             current_call().identity = identity
             return await proceed(request, context)
 
@@ -34,7 +34,7 @@ def authenticate(authenticator: Authenticator) -> Stage:
     return stage
 
 
-def shown(context: Context, authorization: tuple[str, ...]) -> Credentials:
+def credentials_of(context: Context, authorization: tuple[str, ...]) -> Credentials:
     """Collect the credentials of a call. A client certificate counts only without an ``authorization`` header."""
     certificate = None if authorization else _certificate(context)
     return Credentials(authorization, certificate, host_of(context.peer()))

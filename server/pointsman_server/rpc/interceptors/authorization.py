@@ -12,7 +12,7 @@ from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
 
-# What they answer is about the server, not about routes.
+# Services whose responses are about the server, not about routes.
 UNRESTRICTED = frozenset({HEALTH, *REFLECTION})
 
 

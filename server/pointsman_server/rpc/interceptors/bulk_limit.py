@@ -111,7 +111,7 @@ class Bulk:
 
 
 def bound_bulk(bulk: Bulk) -> Stage:
-    """Refuse large calls beyond what there may be at once, and disconnect clients that do not read the responses."""
+    """Refuse large calls beyond the limit, and disconnect clients that do not read their responses."""
 
     def stage(method: Method, proceed: CallHandler) -> CallHandler:
         size = SIZES.get(method.name) if method.service == SERVICE else None
@@ -125,7 +125,7 @@ def bound_bulk(bulk: Bulk) -> Stage:
             host = host_of(context.peer())
             bulk.enter(host, routes)
             _when_over(context, lambda: bulk.leave(host, routes))
-            # The work before the first slice costs as much as a slice: of many calls at once, one at a time goes on.
+            # The work before the first slice takes as long as a slice, so concurrent large calls start one at a time.
             await bulk.turn()
             response = await proceed(request, context)
             bulk.answered(context)

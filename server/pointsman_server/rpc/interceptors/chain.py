@@ -39,19 +39,19 @@ def stages(
     return (
         # Around all others: a call is open until nothing more is done for it, and a drain waits for that.
         count_open(admission),
-        # Before whatever may log, because logs carry the request id.
+        # Before everything that may log, because logs carry the request id.
         identify,
         # Outside of what refuses calls, so that refusals are counted too.
         measure(metrics),
         # Outside of the statuses, so that it sees the code that the caller gets.
         record(access_log_sample),
-        # Around everything that raises errors of the domain, so that no other error reaches the caller.
+        # Around everything that raises domain errors, so that no text of any other error reaches the caller.
         translate(pushback=pushback),
         # Before any work is done for the call.
         admit(admission),
         # Around everything that may wait, also for the keys that callers are verified by.
         limit(deadline),
-        # Before everything that costs more, and before whatever depends on the identity.
+        # Before the stages that cost more, and before those that need the identity.
         *access,
         # Before what costs more than it does, and before any I/O.
         *([throttle_callers(throttling)] if throttling else []),
@@ -62,13 +62,13 @@ def stages(
         # After validation, because the permission depends on the keys in the request. Before any look-up, so that a
         # denial does not show whether a route exists.
         *([authorize(permissions, metrics.denied)] if permissions else []),
-        # Last, when the caller is known to have permission for the tenant: no caller uses up the rate of another's.
+        # Last, when the caller is known to have permission for the tenant: nobody uses up the rate of other tenants.
         *([throttle_tenants(throttling)] if throttling else []),
     )
 
 
 def identify(_method: Method, proceed: CallHandler) -> CallHandler:
-    """Set ``current_call``."""
+    """Make the call the one that ``current_call`` returns."""
 
     async def handle(request: Any, context: Context) -> Any:
         begin_call(context)
@@ -101,7 +101,7 @@ def stream_through(stages: Iterable[Stage], method: Method, behaviour: Callable[
 
 def _written(behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], Awaitable[None]]:
     async def handle(request: Any, context: Any) -> None:
-        # Closed by us: a generator that a cancellation leaves open would be closed at some later time.
+        # Close it here: after a cancellation, a generator left open is closed only when it is collected.
         async with aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
             async for response in responses:
                 await context.write(response)

@@ -1,4 +1,4 @@
-"""Gives calls without a deadline the server's own."""
+"""Applies the server's default deadline to calls without a deadline."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from pointsman_server.rpc.refusal import Refusal, abort
 
 
 def limit(deadline: float) -> Stage:
-    """End calls without a deadline after ``deadline`` seconds. A stream of responses may last: it ends with a drain."""
+    """End calls without a deadline after ``deadline`` seconds, except streams of responses, which end with a drain."""
 
     def stage(method: Method, proceed: CallHandler) -> CallHandler:
         if method.response_streaming:

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 
 def translate(*, pushback: bool) -> Stage:
-    """Answer errors of the domain by their status, and all others by INTERNAL with a fixed text.
+    """Refuse calls that raise domain errors by their status, and all other errors by INTERNAL with a fixed text.
 
     A method that a service declares and does not implement is UNIMPLEMENTED: generated servicers set that code and
     raise NotImplementedError.

@@ -12,7 +12,7 @@ from pointsman_server.rpc.interceptors.validation import tolerant
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Wraps each method in the stages once, at its first call. grpcio asks interceptors anew for each call.
+    """Wraps each method in the stages once, at its first call. grpcio asks its interceptors again for each call.
 
     A method in ``fast_methods`` tries the fast path before the stages.
     """

@@ -1,4 +1,4 @@
-"""The types of the interceptor chain (``chain.stages``): a stage wraps a call, be it unary or a stream.
+"""The types of the interceptor chain (``chain.stages``): a stage wraps a call, unary or stream.
 
 For a call with one request, ``request`` is that message; for a stream of requests it is an async iterator of them. The
 context of a call with a stream on either side is a ``StreamContext``, through which a stage sees each message.
@@ -14,7 +14,7 @@ from pointsman_server.rpc.call import Context
 
 CallHandler = Callable[[Any, Context], Awaitable[Any]]
 
-# Looks at one request, and raises to refuse it. Most do not wait, and return None.
+# Checks one request, and raises to refuse it. Most checks are synchronous and return None.
 RequestCheck = Callable[[Any, Context], Awaitable[None] | None]
 
 
@@ -51,13 +51,12 @@ _TYPES = {
     (True, True): "bidi_stream",
 }
 
-# Makes, for a method, a handler that does its own part and then calls the handler given.
+# Takes a method and the next handler; returns a handler that does the stage's part and calls the next one.
 Stage = Callable[[Method, CallHandler], CallHandler]
 
 
 class StreamContext:
-    """The context of a streaming call. Stages add functions to its lists before they proceed; else it is the
-    transport's.
+    """Wraps the transport's context of a streaming call; stages add functions to its lists before they proceed.
 
     Each request passes ``received`` before the handler gets it. Each response passes ``sending`` before it is written,
     and ``sent`` once the transport has taken it.
@@ -108,7 +107,7 @@ class Requests:
 
     async def __anext__(self) -> Any:
         if self._iterator is None:
-            # Not before: grpcio's iterator is a coroutine that wants to be awaited.
+            # Only at the first read: grpcio's iterator is a coroutine, which must be awaited once it is made.
             self._iterator = aiter(self._incoming)
         request = await anext(self._iterator)
         await self._context.check(request)

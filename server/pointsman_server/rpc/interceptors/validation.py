@@ -19,7 +19,7 @@ from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, 
 from pointsman_server.runtime.offload import in_thread_if_large
 
 MOST_ROUTES = 10_000
-# Four lines of a key, and one of a URL. That alone has a colon, so no line can pass for one of another kind.
+# Four lines of a key, and one of a URL. Only a URL has a colon, so no line can match as one of the other kind.
 _LINES = 5
 _PART = KEY_PART.pattern.replace("(", "(?:")
 _PLAIN_ROUTES = re.compile(rf"(?>(?:{_PART}\n){{4}}[A-Za-z]+:[^\n]{{1,1024}}\n)*+")
@@ -52,7 +52,7 @@ def _refuse_invalid(
     try:
         violations = find(validator, request)
     except ValueError as error:
-        # Rules in CEL are given the bytes, by a parser that takes less: no field 0 in an unknown group.
+        # CEL rules parse the bytes again with a stricter parser: it rejects field 0 in an unknown group.
         raise MalformedRequest from error
     if violations:
         raise InvalidField(violations)

@@ -1,6 +1,6 @@
-"""Close the connection of a peer, which neither transport offers: by its socket, which is one of this process.
+"""Closes the connection of a peer through its socket, because neither transport can.
 
-Shut down from outside the transport sees the end of the connection, and lets go of all that it held for it.
+When the socket is shut down, the transport sees the end of the connection and frees the memory that it held for it.
 """
 
 import os
@@ -14,7 +14,7 @@ DESCRIPTORS = Path("/dev/fd")  # on Linux a link to /proc/self/fd
 
 
 def disconnect(peer: str) -> bool:
-    """Close the connections of ``peer``, as a gRPC context names it; says whether there was one. Blocks for a while."""
+    """Close the connection of ``peer``, an address as a gRPC context names it. Return whether there was one. Blocks."""
     wanted = _address(peer)
     if wanted is None:
         return False
@@ -31,7 +31,7 @@ def _address(peer: str) -> tuple[str, int] | None:
 
 
 def _shut(descriptor: int, wanted: tuple[str, int]) -> bool:
-    # A copy, so that it stays the same socket even if the transport closes its own meanwhile.
+    # A duplicate stays the same socket even if the transport closes its own descriptor meanwhile.
     with suppress(OSError):
         copy = os.dup(descriptor)
         if not stat.S_ISSOCK(os.fstat(copy).st_mode):
@@ -46,5 +46,5 @@ def _shut(descriptor: int, wanted: tuple[str, int]) -> bool:
 
 
 def _plain(address: tuple[str, int]) -> tuple[str, int]:
-    # A socket for both families shows IPv4 as IPv6; gRPC does not.
+    # A dual-stack socket reports an IPv4 address as IPv6; gRPC does not.
     return address[0].removeprefix("::ffff:"), address[1]

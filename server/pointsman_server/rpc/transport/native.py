@@ -1,7 +1,7 @@
-"""pygrpc-native's server with the fast path before everything that it does for a call.
+"""pygrpc-native's server, with the fast path before the work that it does for each call.
 
-It makes a task and a context for each call before a handler runs, which costs more than the answer. Here the fast path
-answers a Resolve as soon as its bytes have arrived, or as soon as its key is loaded.
+pygrpc-native makes a task and a context for each call before a handler runs, which takes longer than a Resolve. The
+fast path responds when the bytes of a Resolve have arrived, or when its key is loaded.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from pointsman_server.rpc.transport.native_calls import NativeCalls
 
 
 class Server(pygrpc_native.aio.Server):
-    """``pygrpc_native.aio.Server``; ``fast`` serves calls of the methods that it is named by, or leaves them.
+    """``pygrpc_native.aio.Server`` whose ``fast``, by method path, serves calls or declines them.
 
-    It builds on how version 0.5 works inside: ``_on_events`` gets what has arrived, ``_table`` names the methods. A
-    test holds both, and the version is pinned.
+    It depends on internals of version 0.5: ``_on_events`` gets what has arrived, and ``_table`` has the methods. The
+    version is pinned, and a test checks both.
     """
 
     fast: dict[str, NativeCalls]
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        events = [event for event in events if not self._is_ours(event)]
+        events = [event for event in events if not self._is_taken(event)]
         if events:
             super()._on_events(events)
 
-    def _is_ours(self, event: tuple[Any, ...]) -> bool:
+    def _is_taken(self, event: tuple[Any, ...]) -> bool:
         kind, call_id, method_id, payload, _, details = event
         if kind == EVENT_CANCEL:
             return any(calls.cancel(call_id) for calls in self.fast.values())

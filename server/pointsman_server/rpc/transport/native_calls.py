@@ -1,4 +1,4 @@
-"""Resolves of the native transport: answered by their numbers, without a task for each of them."""
+"""Resolves on the native transport: answered by their call numbers, without a task for each."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.fastpath.pending import PendingResolve
 from pointsman_server.rpc.refusal import Refusal
 
-# What a call brings: its metadata, its peer, and how many seconds its caller waits, or None.
+# The metadata of a call, its peer, and the seconds until its deadline, or None.
 Details = tuple[Iterable[tuple[str, str | bytes]], str, float | None]
 
 
 class Responder(Protocol):
-    """Answers calls by their numbers: pygrpc-native."""
+    """The part of pygrpc-native that ends calls by their numbers."""
 
     def respond(self, call_id: int, payload: bytes) -> bool: ...
 
@@ -25,7 +25,7 @@ class Responder(Protocol):
 
 
 class NativeContext:
-    """A ``CallContext`` of what the native transport tells of a call."""
+    """The ``CallContext`` of a call on the native transport."""
 
     __slots__ = ("_begun", "_details")
 
@@ -44,7 +44,7 @@ class NativeContext:
         return None if given is None else given - (time.perf_counter() - self._begun)
 
 
-class _Waiting:
+class _WaitingCall:
     __slots__ = ("call_id", "due", "pending", "responder")
 
     def __init__(self, call_id: int, pending: PendingResolve, responder: Responder, due: float | None) -> None:
@@ -55,20 +55,20 @@ class _Waiting:
 
 
 class NativeCalls:
-    """Serves Resolves by the fast path; those that wait are entries of a table until their keys are loaded."""
+    """Serves Resolves by the fast path. Calls that wait are entries of a table until their keys are loaded."""
 
     def __init__(self, path: FastPath) -> None:
         self._resolve = path.resolve
-        self._waiting: dict[int, _Waiting] = {}
-        # Those without a deadline of their own, in the order in which ours ends.
-        self._undated: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _WaitingCall] = {}
+        # Calls without a deadline of their client, in the order in which the server's default expires.
+        self._without_deadline: dict[int, _WaitingCall] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self, call_id: int, request: bytes, details: Details, responder: Responder) -> bool:
-        """Serve a Resolve, now or later, or say no: then the interceptor chain serves it."""
+        """Serve a Resolve, now or later. Return False for one that the interceptor chain has to serve."""
         outcome = self._resolve(request, NativeContext(details))
         if isinstance(outcome, PendingResolve):
             self._wait(call_id, outcome, responder)
@@ -76,7 +76,7 @@ class NativeCalls:
         return _respond(responder, call_id, outcome) if isinstance(outcome, bytes | Refusal) else False
 
     def cancel(self, call_id: int) -> bool:
-        """Forget a call whose caller is gone, or waits no longer; says whether it waited here. The load goes on."""
+        """Drop a call that has been cancelled. Return whether it waited here. The load of its key goes on."""
         waiting = self._end(call_id)
         if waiting is not None:
             waiting.pending.cancel()
@@ -85,18 +85,18 @@ class NativeCalls:
     def _wait(self, call_id: int, pending: PendingResolve, responder: Responder) -> None:
         loop = asyncio.get_running_loop()
         due = None if pending.deadline is None else loop.time() + pending.deadline
-        waiting = self._waiting[call_id] = _Waiting(call_id, pending, responder, due)
+        waiting = self._waiting[call_id] = _WaitingCall(call_id, pending, responder, due)
         if due is not None:
-            self._undated[call_id] = waiting
+            self._without_deadline[call_id] = waiting
             if self._timer is None:
                 self._timer = loop.call_at(due, self._expire)
         pending.start(partial(self._finish, waiting))
 
     def _expire(self) -> None:
-        """Refuse those for whom our own deadline is over, and look again when it is for the next one."""
+        """Refuse the calls whose default deadline has passed, and set the timer for the next one."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        for waiting in list(self._undated.values()):
+        for waiting in list(self._without_deadline.values()):
             if waiting.due is None or waiting.pending.deadline is None:
                 continue
             if waiting.due > loop.time():
@@ -104,11 +104,11 @@ class NativeCalls:
                 return
             self._finish(waiting, DeadlinePassed(waiting.pending.deadline))
 
-    def _end(self, call_id: int) -> _Waiting | None:
-        self._undated.pop(call_id, None)
+    def _end(self, call_id: int) -> _WaitingCall | None:
+        self._without_deadline.pop(call_id, None)
         return self._waiting.pop(call_id, None)
 
-    def _finish(self, waiting: _Waiting, outcome: Answer | BaseException) -> None:
+    def _finish(self, waiting: _WaitingCall, outcome: Answer | BaseException) -> None:
         if self._waiting.get(waiting.call_id) is waiting:
             self._end(waiting.call_id)
             _respond(waiting.responder, waiting.call_id, waiting.pending.finish(outcome))

@@ -1,4 +1,4 @@
-"""The two gRPC servers behind one setting: grpcio, and pygrpc-native, whose HTTP/2 runs outside the GIL."""
+"""The two gRPC servers to choose from: grpcio, and pygrpc-native, whose HTTP/2 runs outside the GIL."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,12 +15,12 @@ Transport = Literal["grpcio", "native"]
 
 
 class TransportUnavailable(Exception):
-    """The transport that was asked for is not installed here."""
+    """The requested transport is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call and one connection may be: bytes of a message, bytes of metadata, calls at once."""
+    """The most bytes of a message and of the metadata of a call, and the most concurrent calls of a connection."""
 
     message_bytes: int = 1 << 20
     metadata_bytes: int = 16 << 10
@@ -29,11 +29,11 @@ class CallLimits:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What the server asks of connections, in seconds; an idle time or an age of 0 is no limit.
+    """Timeouts of connections, in seconds; an ``idle`` or ``age`` of 0 is no limit.
 
-    ``pending`` is how many calls may wait for Python. From there on grpcio cancels some without a reason, and from
-    twice as many on all. Ours is the better answer; but those who are cancelled wait there too (rapid reset), and make
-    others wait behind them: about 0.1 ms each.
+    ``pending`` bounds the calls that wait for Python. Above it grpcio cancels some of them, and above twice as many
+    all, without a reason. A higher bound lets more calls get the server's own refusal, which has one; but calls that
+    their clients have cancelled (rapid reset) wait there too, and each delays those behind it by about 0.1 ms.
     """
 
     keepalive: float = 60.0
@@ -44,16 +44,16 @@ class Connections:
     pending: int = 4000
 
     def options(self) -> list[tuple[str, int]]:
-        """Say it in channel options. pygrpc-native 0.5 knows those of the server's pings, and refuses idle and age."""
+        """Return the channel options. pygrpc-native 0.5 supports the server's pings, and rejects idle and age."""
         options = [
             ("grpc.keepalive_time_ms", _ms(self.keepalive)),
             ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout)),
             ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_timeout)),
-            # Else clients without a call may not ping more than once in two hours.
+            # Without it, a client that has no open call may ping only once in two hours.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", _ms(self.client_ping)),
             ("grpc.http2.max_ping_strikes", PING_STRIKES),
-            # Else a connection begins 32 calls before another is looked at: rapid reset makes much of that.
+            # Without it, grpcio starts 32 calls of a connection before it serves another: rapid reset uses that.
             ("grpc.http2.max_requests_per_read", 1),
             ("grpc.server.max_pending_requests", self.pending),
             ("grpc.server.max_pending_requests_hard_limit", 2 * self.pending),
@@ -61,15 +61,15 @@ class Connections:
         lifetimes = {
             "grpc.max_connection_idle_ms": self.idle,
             "grpc.max_connection_age_ms": self.age,
-            # Else a call that never ends keeps its connection for ever.
+            # Without it, a call that never ends keeps its connection open.
             "grpc.max_connection_age_grace_ms": self.age and AGE_GRACE_SECONDS,
         }
         return options + [(name, _ms(seconds)) for name, seconds in lifetimes.items() if seconds]
 
 
-# How many pings too soon after another are forgiven. Messages of the server forgive them all.
+# How many pings may come too early. A message from the server resets the count.
 PING_STRIKES = 2
-# How long a connection of that age may finish its calls; longer than any unary call of ours.
+# How long a connection that has reached its ``age`` may finish its calls: longer than any unary call.
 AGE_GRACE_SECONDS = 60.0
 
 
@@ -80,11 +80,11 @@ def _ms(seconds: float) -> int:
 def choose(
     wanted: Literal["auto", "grpcio", "native"], *, tls: bool = False, lifetimes: bool = False, exposed: bool = False
 ) -> Transport:
-    """Pick the transport. Raises TransportUnavailable.
+    """Choose the transport. Raises TransportUnavailable.
 
-    Only grpcio has ``tls``, closes connections by their ``lifetimes``, and is safe when ``exposed`` to strangers:
-    pygrpc-native 0.5 reads a request to its end, and decompresses it, before it looks at the limit of its size.
-    One call of 1 MB can so take 2 GB of memory.
+    Only grpcio supports ``tls``, closes connections by their ``lifetimes``, and is safe where it is ``exposed`` to
+    untrusted clients: pygrpc-native 0.5 reads and decompresses a whole request before it checks its size, so that one
+    call of 1 MB can take 2 GB of memory.
     """
     native_here = find_spec("pygrpc_native") is not None
     if wanted == "native" and not native_here:
@@ -95,7 +95,7 @@ def choose(
 
 
 def sends_pushback(transport: Transport) -> bool:
-    """Say whether ``grpc-retry-pushback-ms`` can be sent: pygrpc-native 0.5 refuses the name as reserved."""
+    """Return whether ``grpc-retry-pushback-ms`` can be sent: pygrpc-native 0.5 rejects the name as reserved."""
     return transport == "grpcio"
 
 
@@ -119,7 +119,7 @@ def make_server(
     ]
     if transport == "grpcio":
         return grpc.aio.server(interceptors=[interceptor], options=options)
-    # pygrpc-native is not there on every platform.
+    # Imported here, because pygrpc-native has no wheel for some platforms.
     from pointsman_server.rpc.transport.native import Server
     from pointsman_server.rpc.transport.native_calls import NativeCalls
 

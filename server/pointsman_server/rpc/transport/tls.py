@@ -1,7 +1,7 @@
-"""TLS of the server: certificates from files, read again when they change, without a restart.
+"""TLS certificates from files, which are read again when they change, without a restart.
 
-Connections that are open keep what they were made with. Where clients have certificates, connections therefore end
-after a while (``transport.Connections.age``) and are made anew, by what is in the files then.
+Open connections keep the certificates of their handshake. Where clients have certificates, the server therefore closes
+connections after CONNECTION_SECONDS, and clients connect again by the current files.
 """
 
 import threading
@@ -16,21 +16,21 @@ from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-# The files are looked at for a handshake, and at most so often.
-LOOK_SECONDS = 1.0
-# With client certificates: how long one that has expired, or whose authority is trusted no more, can go on.
+# A handshake checks whether the files have changed, at most this often.
+CHECK_SECONDS = 1.0
+# How long a connection can outlive the expiry of its client certificate, or the removal of the authority.
 CONNECTION_SECONDS = 900
 
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 class BadCertificates(Exception):
-    """The files of TLS cannot be used; the text names them and says why."""
+    """The TLS files cannot be used; the text names them and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the PEM files lie; with ``client_ca``, every client must have a certificate of it."""
+    """The paths of the PEM files. With ``client_ca``, every client must have a certificate signed by it."""
 
     cert: Path
     key: Path
@@ -38,26 +38,26 @@ class Files:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """Every file that there is."""
+        """The paths that are set."""
         return (self.cert, self.key, *([self.client_ca] if self.client_ca else []))
 
 
-# Checks the texts of certificate chain, private key and client authorities (or None). Raises ValueError.
+# Takes the PEM bytes of the certificate chain, the private key and the client authorities (or None). Raises ValueError.
 CertificateCheck = Callable[[bytes, bytes, bytes | None], None]
 
 
 class Certificates:
-    """The certificates in the files, as gRPC asks for them with every handshake, from any thread.
+    """The current certificates. gRPC asks for them at every handshake, from any thread.
 
-    A new pair that cannot be used is logged once and leaves the old one in force.
+    New files that cannot be used are logged once, and the old certificates stay in use.
     """
 
     def __init__(self, files: Files, check: CertificateCheck, *, now: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._check = check
         self._now = now
-        self._turn = threading.Lock()
-        self._looked = now()
+        self._lock = threading.Lock()
+        self._checked = now()
         self._stamp: Stamp = ()
         self._problem = ""
 
@@ -65,15 +65,15 @@ class Certificates:
         """Read the files, for a server that starts. Raises BadCertificates."""
         self._stamp = self._stat()
         mutual = self._files.client_ca is not None
-        # None means that nothing is new, which the stubs do not say.
+        # ``renewed`` returns None for no change, which the type stubs lack.
         return grpc.dynamic_ssl_server_credentials(self._read(), self.renewed, mutual)  # type: ignore[arg-type]
 
     def renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what is in the files if that is new, else None."""
-        with self._turn:
-            if self._now() - self._looked < LOOK_SECONDS:
+        """Return the certificates in the files if they have changed, else None."""
+        with self._lock:
+            if self._now() - self._checked < CHECK_SECONDS:
                 return None
-            self._looked = self._now()
+            self._checked = self._now()
             stamp = self._stat()
             return None if stamp == self._stamp else self._renew(stamp)
 
@@ -81,7 +81,7 @@ class Certificates:
         try:
             configuration = self._read()
         except BadCertificates as error:
-            # The stamp stays, so that they are read again: they may be half written.
+            # Keep the old stamp, so that the files are read again: they may be half written.
             if str(error) != self._problem:
                 log.error("new certificates cannot be used, the old ones stay", problem=str(error))  # noqa: TRY400 - says all
             self._problem = str(error)
@@ -105,7 +105,7 @@ class Certificates:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    # Through links: Kubernetes renews a mounted Secret by turning one.
+    # Follows links: Kubernetes updates a mounted Secret by switching a symbolic link.
     try:
         found = path.stat()
     except OSError:

@@ -472,7 +472,7 @@ async def test_native_calls_without_a_deadline_have_ours_and_the_others_theirs(
     world.store.before_read.open()
     await world.end(dated)
     assert world.door.admission._open == 0
-    assert world.native._undated == world.native._waiting == {}
+    assert world.native._without_deadline == world.native._waiting == {}
 
 
 @pytest.mark.parametrize("remaining", [None, 1e9])

@@ -49,7 +49,7 @@ class Context:
 
 
 def shown(context: Context, *authorization: str) -> Credentials:
-    return authentication.shown(cast("Any", context), authorization)
+    return authentication.credentials_of(cast("Any", context), authorization)
 
 
 @pytest.mark.parametrize(
