@@ -1,4 +1,4 @@
-"""Callers for the fuzz targets: with keys that are the same in every process, and what they may be told."""
+"""Callers for the fuzz targets, with the same keys in every process, and the rules for their refusals."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,20 +26,20 @@ JWKS = (
     ECAlgorithm.to_jwk(P256.public_key(), as_dict=True) | {"kid": "ec", "alg": "ES256"},
 )
 
-# What a refusal may say is wrong: docs/security.md has the words.
+# The problems that a refusal may name, as docs/security.md lists them.
 PROBLEMS = frozenset(MESSAGES) | {"missing", "ambiguous", "scheme", "not enabled", "secret", "revoked"}
 BOTTOMLESS = limit_of_failures(1e9)
 
 
 def key_text(number: int) -> tuple[str, str]:
-    """Make the id and the text of an API key that is no secret."""
+    """Return the id and the text of an API key for tests."""
     key_id = f"abcdefghi{'abcdefgh'[number]}"
     text = f"pmk_{key_id}_{str(number) * 43}"
     return key_id, text + api_keys._check(text)
 
 
 def kept(number: int, *grants: str) -> ApiKey:
-    """Give the key of ``number`` as a database has it."""
+    """Return the key of ``number`` as the database stores it."""
     key_id, text = key_text(number)
     _, secret = api_keys.parse(text)
     made = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def kept(number: int, *grants: str) -> ApiKey:
 
 
 def key_verifier(*keys: ApiKey) -> ApiKeyVerifier:
-    """Make a verifier that has read ``keys``, and reads no more."""
+    """Return a verifier that has loaded ``keys`` once."""
     store = MemoryApiKeyStore()
     store.keys += keys
     verifier = ApiKeyVerifier(store, interval=3600)
@@ -58,16 +58,16 @@ def key_verifier(*keys: ApiKey) -> ApiKeyVerifier:
 def authenticator(
     api_keys: CredentialVerifier | None = None, tokens: CredentialVerifier | None = None
 ) -> Authenticator:
-    """Make an authenticator that remembers next to nothing and checks bad credentials without end."""
+    """Return an authenticator that caches one credential and does not limit failures."""
     return Authenticator(tokens=tokens, api_keys=api_keys, failures=BOTTOMLESS, most_remembered=1)
 
 
 def check_refusal(error: Unauthenticated, shown: str) -> None:
-    """Raise AssertionError unless a refusal says what is documented, and nothing of what was shown."""
-    assert error.problem in PROBLEMS, f"{error.problem} is documented nowhere"
+    """Raise AssertionError unless a refusal is a documented one and repeats nothing of the credential."""
+    assert error.problem in PROBLEMS, f"{error.problem} is not documented"
     assert error.metadata == {"credential": Credential(error.metadata["credential"]), "problem": error.problem}
     assert error.message.isprintable()
     assert CANARY not in error.message
-    assert error.__cause__ is None, "the texts of libraries quote what they refuse"
+    assert error.__cause__ is None, "the texts of libraries quote the input"
     longest = max(shown.replace(",", " ").split(), key=len, default="")
-    assert len(longest) < 12 or longest not in error.message, f"repeats what was shown: {error.message}"
+    assert len(longest) < 12 or longest not in error.message, f"repeats the credential: {error.message}"

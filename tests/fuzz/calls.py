@@ -1,6 +1,6 @@
-"""A call of RouteService without a network: the bytes go through all that a call goes through, up to the fakes.
+"""Calls of RouteService without a network: request bytes pass the interceptor chain and the service, down to fakes.
 
-What a call must be is judged here, whatever its method is.
+The rules for the end of a call, of any method, are checked here.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ ALLOWED = frozenset(statuses.CODES.values()) - {grpc.StatusCode.INTERNAL, grpc.S
 REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name, _number in error_reason_pb2.ErrorReason.items())
 MALFORMED = ": the request is not a valid protobuf message of this method"
 MISSING_URL = "url: is required to create the route, which does not exist"
-# What Python, a parser or a driver would say.
+# Texts of Python, parsers and drivers, which no caller may see.
 LEAK = re.compile(
     r"traceback|exception|\w+error\b|\bfile \"|\.py\b|line \d|\bat 0x|/(home|usr|work|tmp|opt)/"
     r"|protobuf_|upb|utf-8|decod|codec|parsing|wire type|none\b|psycopg|redis",
@@ -75,7 +75,7 @@ KEYS = {
     "a writer of c": kept(2, "writer:*:c"),
     "nobody": kept(3),
 }
-"""API keys for a guarded rig, by who shows them."""
+"""API keys of a guarded rig, by their holders."""
 CALLERS: Mapping[str, Metadata] = {
     **{who: (("authorization", f"Bearer {key_text(number)[1]}"),) for number, who in enumerate(KEYS)},
     "no credential": (),
@@ -87,7 +87,7 @@ CALLERS: Mapping[str, Metadata] = {
 
 
 class Context:
-    """What a handler sees of its call, and what it did to it."""
+    """The context of a call. Records how the call ends."""
 
     def __init__(self, metadata: Metadata, remaining: float | None) -> None:
         self.trailers: Metadata = ()
@@ -109,7 +109,7 @@ class Context:
         self._when_over.append(callback)
 
     def end(self) -> None:
-        """Tell those who want to know that the answer is on the wire."""
+        """Call the done callbacks, as when the response has been sent."""
         for callback in self._when_over:
             callback(self)
 
@@ -129,14 +129,14 @@ class Context:
 
 
 class WatchedStore(MemoryStore):
-    """Remembers everything that reaches it."""
+    """Records everything that reaches it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reached: list[object] = []
 
     def start_over(self) -> None:
-        """Be as at first: one active route, one inactive one, and an outcome that is remembered."""
+        """Restore the first state: one active route, one inactive one, and one stored outcome."""
         self.routes = {
             key: Route(key, f"https://{key.version}.internal", key is LIVE, {"tier": "gold"}, number, BIRTH, BIRTH)
             for number, key in enumerate((LIVE, IDLE), 1)
@@ -166,7 +166,7 @@ class WatchedStore(MemoryStore):
 
 
 class WatchedTransaction:
-    """Remembers everything that reaches a transaction."""
+    """Records everything that reaches a transaction."""
 
     def __init__(self, transaction: Any, reached: list[object]) -> None:
         self._transaction = transaction
@@ -183,7 +183,7 @@ class WatchedTransaction:
 
 
 class WatchedImport(MemoryImport):
-    """Remembers everything that reaches an import."""
+    """Records everything that reaches an import."""
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
         cast("WatchedStore", self._store).reached += (tenant, intent)
@@ -197,13 +197,13 @@ class WatchedImport(MemoryImport):
 
 
 class Methods:
-    """Takes the handlers that the generated code would give to a server."""
+    """Collects the handlers that the generated code adds to a server."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Any] = {}
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """They are the same again."""
+        """Ignore them: the registered handlers are the same."""
 
     def add_registered_method_handlers(self, _service: str, handlers: Mapping[str, Any]) -> None:
         self.handlers = dict(handlers)
@@ -218,9 +218,9 @@ class Ended:
 
 
 class Rig:
-    """The service on fakes. Every call finds the same state, so whatever fails fails again.
+    """The service on fakes. Every call starts from the same state, so that each failure can be reproduced.
 
-    A ``guarded`` one wants a credential for each call: an API key, of those in ``KEYS``.
+    If ``guarded``, each call needs a credential: an API key of ``KEYS``.
     """
 
     def __init__(self, *, guarded: bool = False) -> None:
@@ -231,7 +231,7 @@ class Rig:
         self._cache = MemoryCache()
         self._local = LocalCache(size=100, ttl=1, negative_ttl=1)
         metrics = Metrics()
-        # Whoever asks for a revision that is not there yet is told at once.
+        # A revision that is not reached yet is refused without a wait.
         resolver = Resolver(self._store, self._cache, self._local, observer=metrics, patience=0)
         committer = GroupCommitter(self._store, self._cache, resolver.apply_local_write)
         self._resolver = resolver
@@ -272,7 +272,7 @@ class Rig:
         return self._loop.run_until_complete(interceptor.intercept_service(proceed, details))
 
     def judge(self, method: str, data: bytes, metadata: Metadata = (), *, mood: int = 0) -> None:
-        """Make a call and raise AssertionError unless it ends as it must. ``mood`` chooses what fails behind it."""
+        """Make a call and raise AssertionError if it breaks a rule. ``mood`` chooses which dependencies fail."""
         self._start_over(mood)
         ended = self._call(method, data, metadata, None if mood & 1 else 5.0)
         for value in self._store.reached:
@@ -283,7 +283,7 @@ class Rig:
             self._judge_status(method, data, ended.context)
 
     def _judge_access(self, metadata: Metadata, ended: Ended) -> None:
-        """Nobody gets beyond the door without a key, nor anywhere near the store without being allowed to."""
+        """No call passes without a key, and none reaches the store without permission."""
         shown = [value for name, value in metadata if name == "authorization"]
         known = {f"Bearer {key_text(number)[1]}" for number in range(len(KEYS))}
         code = ended.context.status[0] if ended.context.status else grpc.StatusCode.OK
@@ -294,7 +294,7 @@ class Rig:
         if shown == [f"Bearer {key_text(3)[1]}"]:
             assert code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT)
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            assert not self._store.reached, "who may not has reached the store"
+            assert not self._store.reached, "a refused caller has reached the store"
 
     def _start_over(self, mood: int) -> None:
         self._store.start_over()
@@ -319,7 +319,7 @@ class Rig:
     def _judge_status(self, method: str, data: bytes, context: Context) -> None:
         assert context.status is not None
         code, message = context.status
-        assert code in ALLOWED, f"{code} is in no table"
+        assert code in ALLOWED, f"{code} is not documented"
         trailers = dict(context.trailers)
         status = status_pb2.Status.FromString(_bytes(trailers["grpc-status-details-bin"]))
         refusal = read_status(status, code, message, trailers)
@@ -341,30 +341,30 @@ class Rig:
         check_told(said, request)
         if refusal.reason == "INVALID_FIELD" and message != MISSING_URL:
             assert refusal.fields, "no field is named"
-            assert not self._store.reached, "what is refused has reached the store"
+            assert not self._store.reached, "an invalid request has reached the store"
 
 
 def check_told(said: Sequence[str], request: Message | None) -> None:
-    """Raise AssertionError when a text says what only we may know, or repeats what may be a secret."""
-    # These are repeated on purpose, and only once they are well-formed.
+    """Raise AssertionError if a text shows internals of the server or repeats a possible secret."""
+    # Well-formed keys and request ids are repeated on purpose.
     for line in said:
-        # An ellipsis of ours.
+        # The server's own ellipsis.
         text = line.replace("…", "...")
         for known in _names(request) if request else ():
             text = text.replace(known, "<name>")
-        assert text.isascii(), f"repeats what came in: {line!r}"
-        assert text.isprintable(), f"repeats what came in: {line!r}"
+        assert text.isascii(), f"repeats the request: {line!r}"
+        assert text.isprintable(), f"repeats the request: {line!r}"
         assert CANARY not in text, f"repeats a secret: {line!r}"
-        assert not LEAK.search(text), f"leaks its inside: {line!r}"
+        assert not LEAK.search(text), f"leaks internals: {line!r}"
 
 
 def check_storable(value: object) -> None:
-    """Raise AssertionError unless a database takes ``value``, and it keeps the rules of the API."""
+    """Raise AssertionError unless a database can store ``value`` and it follows the rules of the API."""
     if isinstance(value, str):
         assert "\0" not in value, "a NUL reaches the store"
         value.encode()
     elif isinstance(value, int):
-        assert -(2**63) <= value < 2**63, "a number that no database takes"
+        assert -(2**63) <= value < 2**63, "a number that no database can store"
     elif isinstance(value, RouteKey):
         assert all(KEY_PART.fullmatch(part) for part in str(value).split("/")), f"a malformed key: {value}"
     elif isinstance(value, Mapping):

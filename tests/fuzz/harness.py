@@ -1,15 +1,15 @@
-"""Runs targets, counts their inputs, and keeps what fails.
+"""Runs targets, counts their inputs, and saves the inputs that fail.
 
 A target is a module of ``tests.fuzz.targets`` with a line in ``BUDGETS`` and a test of one line (``fuzz("its_name")``).
-It has ``check(value)``, which raises AssertionError, or anything else, for a finding, and
+It has ``check(value)``, in which any exception is a finding, and
 
-- for bytes, which atheris (libFuzzer) mutates by the coverage they reach, a name that ends in ``_bytes``; ``SEEDS``,
-  inputs to begin with, which are also the regression tests of what was found; ``MODULES``, packages whose coverage
-  guides; and if wanted ``WORDS``, what to put in, ``LONGEST``, and ``mutate(data, size, seed)``, a mutator of its own;
-- for structures, which hypothesis makes and shrinks: ``INPUTS``, a strategy.
+- for bytes, which atheris (libFuzzer) mutates by coverage: a name that ends in ``_bytes``; ``SEEDS``, the first inputs,
+  which are also the regression tests of earlier findings; ``MODULES``, the packages to instrument; and optionally
+  ``WORDS``, a dictionary, ``LONGEST``, the most bytes, and ``mutate(data, size, seed)``, a custom mutator;
+- for structures, which hypothesis generates and shrinks: ``INPUTS``, a strategy.
 
-A run with a fixed seed is the same every time. libFuzzer leaves the process by itself, so that every run of bytes is a
-process of its own (``tests.fuzz.child``), bounded in memory and in time for each input.
+Runs with the same seed are the same. libFuzzer exits the process, so every run of bytes has its own process
+(``tests.fuzz.child``), with bounds of memory and of time for each input.
 """
 
 import importlib
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ROOT / ".cache" / "fuzz" / "findings"
 CORPUS = ROOT / ".cache" / "fuzz" / "corpus"
 
-# How many inputs one run of the suite gives to each target. In all it is at least TOTAL.
+# The inputs of each target in one run of the suite; at least TOTAL together.
 TOTAL = 100_000
 BUDGETS = {
     "api_key_bytes": 10_000,
@@ -56,7 +56,7 @@ BUDGETS = {
     "requests": 1_500,
 }
 SEED = 20_261_124
-# Under this name a test reports how many inputs it ran: pytest's summary adds them up (tests/conftest.py).
+# The property under which a test reports its number of inputs, which pytest's summary adds up (tests/conftest.py).
 PROPERTY = "fuzz_inputs"
 INPUT_SECONDS = 30
 PROCESS_SECONDS = 900
@@ -67,12 +67,12 @@ _EXECUTED = re.compile(rb"stat::number_of_executed_units:\s*(\d+)")
 
 
 class Finding(AssertionError):
-    """An input that breaks what the target promises, and how to run it again."""
+    """An input that breaks a rule of the target, and how to run it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long to go on: for so many inputs, or for so many seconds; and from which seed."""
+    """The length of a run, in inputs or seconds, and its seed."""
 
     inputs: int = 0
     seconds: float = 0.0
@@ -80,20 +80,20 @@ class Extent:
 
 
 def target(name: str) -> Any:
-    """Load the module of a target; a name with dots is that of a module elsewhere."""
+    """Import the module of a target; a name with dots is a full module name."""
     return importlib.import_module(name if "." in name else f"tests.fuzz.targets.{name}")
 
 
 def takes_bytes(name: str) -> bool:
-    """Say whether atheris runs the target; without loading it, so that it can be instrumented."""
+    """Return whether atheris runs the target. The module is not imported, so that it can be instrumented."""
     return name.endswith("_bytes")
 
 
 def run(name: str, extent: Extent, corpus: Path | None = None, check: Callable[[Any], None] | None = None) -> int:
-    """Run a target and return how many inputs it was given. Raises Finding, or what a structure led to.
+    """Run a target and return its number of inputs. Raises Finding, or for structures the exception of ``check``.
 
-    ``check`` stands in for that of the module, where one needs something that only a test has. ``corpus`` is a
-    directory where inputs that reach something new are kept, and taken from.
+    ``check`` replaces that of the module, for targets that need something of a test. ``corpus`` is a directory from
+    which inputs are read, and where inputs with new coverage are saved.
     """
     if takes_bytes(name):
         require("atheris", find_spec("atheris"), "it has wheels for Linux alone")
@@ -135,7 +135,7 @@ def _limits(extent: Extent) -> list[str]:
 
 
 def _inputs(module: Any, place: Path, corpus: Path | None) -> list[str]:
-    """Write what a target begins with. Of several directories libFuzzer keeps what is new in the first."""
+    """Write the first inputs of a target. libFuzzer saves new inputs in the first of its directories."""
     seeds, words = place / "seeds", place / "words"
     seeds.mkdir()
     for number, data in enumerate(module.SEEDS):
@@ -151,7 +151,7 @@ def _inputs(module: Any, place: Path, corpus: Path | None) -> list[str]:
 def _report(name: str, prefix: Path, done: "subprocess.CompletedProcess[bytes]") -> str:
     kept = sorted(prefix.parent.glob(f"{prefix.name}*"), key=lambda path: path.stat().st_mtime)
     output = done.stdout.decode(errors="backslashreplace")
-    # Between the traceback and the end libFuzzer writes the input in three ways; we do it in one.
+    # After the traceback libFuzzer prints the input in three formats; this report prints it in one.
     _, _, trace = output.partition("=== Uncaught Python exception: ===")
     trace = trace.partition("\n==")[0] or output
     lines = [f"{name} ended with {done.returncode}:", trace[-6000:]]
@@ -169,7 +169,7 @@ def _run_structures(module: Any, extent: Extent, check: Callable[[Any], None] | 
     ran = 0
     judge = check or module.check
 
-    # The phases leave out the explanation, which takes long and says little here.
+    # Without the explain phase, which takes long and adds little here.
     @seed(extent.seed)
     @settings(
         max_examples=extent.inputs,
@@ -193,7 +193,7 @@ def _run_structures(module: Any, extent: Extent, check: Callable[[Any], None] | 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log errors alone: what is refused is no news here, and many thousand lines of it hide a finding."""
+    """Log only errors: thousands of lines about refusals would hide a finding."""
     before = structlog.get_config() if structlog.is_configured() else None
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer(colors=False)],

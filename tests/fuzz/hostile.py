@@ -1,7 +1,7 @@
-"""What nobody sends on purpose: texts, numbers, and messages of any type made of them.
+"""Hostile texts and numbers, and messages of any type made of them.
 
-Everything is drawn from a ``random.Random``: hypothesis lends one that it can shrink, atheris gives a seed. What
-hypothesis likes best are zeros, so those make what is right.
+Everything is drawn from a ``random.Random``: hypothesis provides one that it can shrink, atheris a seed. Hypothesis
+shrinks towards zeros, so zeros make well-formed values.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ TEXTS = (
 )
 NUMBERS = (0, 1, 2, 3, 99, 1001, 2**31 - 1, 2**53 + 1, 2**63 - 1, -1, -(2**31), -(2**63))
 
-# What is well-formed, by the name of the field: so that most of a message gets past the checks.
+# Well-formed values by field name, so that most messages pass validation.
 KNOWN: dict[str, tuple[str, ...]] = {
     "tenant": ("a", "acme"),
     "service": ("b", "pay"),
@@ -73,7 +73,7 @@ HOSTILE_SHARE = 0.07
 
 
 def text(random: Random, name: str = "") -> str:
-    """Draw a text for a field of this name: mostly a well-formed one."""
+    """Draw a text for a field of this name, mostly a well-formed one."""
     known = KNOWN.get(name)
     if known and random.random() < 1 - HOSTILE_SHARE:
         return random.choice(known)
@@ -88,7 +88,7 @@ def _code_point(random: Random) -> int:
 
 
 def fill(random: Random, message: Message, share: float = 0.75) -> None:
-    """Set a share of the fields of ``message``, whatever its type is, to what may be right and to what is not."""
+    """Set a share of the fields of ``message``, of any type, to well-formed and hostile values."""
     fields: Sequence[Any] = message.DESCRIPTOR.fields
     for field in fields:
         if random.random() > 1 - share:
@@ -112,7 +112,7 @@ def _set(random: Random, message: Message, field: FieldDescriptor) -> None:
 
 
 def _fill_any(random: Random, message: Message) -> None:
-    """Keys are mostly those of a few routes, so that something is found under them."""
+    """Fill a message. Keys are mostly those of existing routes, so that look-ups find some."""
     if message.DESCRIPTOR.name != "RouteKey":
         fill(random, message)
         return
@@ -138,7 +138,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def unknown_fields(random: Random) -> bytes:
-    """Make bytes of fields that no message of ours has: nested groups, huge numbers, wrong wire types, cut short."""
+    """Return bytes of fields that no message has: nested groups, huge numbers, wrong wire types, truncated values."""
     deep = random.choice((1, 50, 99, 101, 500))
     return random.choice(
         (
