@@ -22,7 +22,6 @@ class MemoryBulkStore:
 
     @asynccontextmanager
     async def begin_import(self) -> AsyncIterator["MemoryImport"]:
-        """See BulkStore.begin_import."""
         store = self.store
         if store.failure:
             raise store.failure
@@ -41,7 +40,6 @@ class MemoryImport:
         self._tenant, self._intent, self._existing = "", Intent(""), Existing.UPDATE
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
-        """See ImportTransaction.remembered."""
         found = self._store.requests.get((tenant, intent.request_id)) if intent.request_id else None
         if found is None:
             return None
@@ -50,12 +48,10 @@ class MemoryImport:
         return Merged(cast("Imported", found.outcome), self._store.epoch)
 
     async def stage(self, wanted: Sequence[Wanted]) -> None:
-        """See ImportTransaction.stage."""
         self._store.journal.append("stage")
         self._wanted = wanted
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
-        """See ImportTransaction.lock."""
         store = self._store
         await self._locks.enter_async_context(store.writing)
         store.journal.append("lock")
@@ -69,7 +65,6 @@ class MemoryImport:
         return LockedImport(Clock(store.epoch, store.revision), known)
 
     async def merge(self) -> Merged:
-        """See ImportTransaction.merge."""
         store = self._store
         self._record(self._intent, self._existing)
         merged = self._merged()

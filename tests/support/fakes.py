@@ -101,7 +101,6 @@ class MemoryStore:
         self.writing = asyncio.Lock()
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
-        """See RouteStore.load."""
         self.loads.append(list(keys))
         await self.before_read.passing()
         self._check()
@@ -111,7 +110,6 @@ class MemoryStore:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["MemoryTransaction"]:
-        """See RouteStore.begin."""
         self._check()
         async with AsyncExitStack() as locks:
             transaction = MemoryTransaction(self, locks)
@@ -125,7 +123,6 @@ class MemoryStore:
                 raise self.commit_failure
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
-        """See RouteStore.list_routes."""
         self._check()
         found = [
             self.routes[key]
@@ -138,7 +135,6 @@ class MemoryStore:
         return [route for route in found if query.active in (None, route.active)][: query.limit]
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
-        """See RouteStore.list_changes."""
         await self.before_list.passing()
         self._check()
         found = [
@@ -155,7 +151,6 @@ class MemoryStore:
         return (found[::-1] if query.newest_first else found)[: query.limit]
 
     async def clock(self) -> Clock:
-        """See RouteStore.clock."""
         self._check()
         return Clock(self.epoch, self.revision)
 
@@ -197,7 +192,6 @@ class MemoryTransaction:
         return LockedState(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """See RouteTransaction.record."""
         self._store.journal.append("record")
         if self._store.refuses:
             self._store.refuses(changes)
@@ -240,7 +234,6 @@ class MemoryCache:
         self._lease = lease
 
     async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
-        """See RouteCache.get."""
         self.journal.append(("get", list(keys)))
         if self.down:
             return [Lookup()] * len(keys)
@@ -249,7 +242,6 @@ class MemoryCache:
         return found
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        """See RouteCache.fill."""
         await self.before_fill.passing()
         if not self._note("fill", snapshots):
             return
@@ -261,7 +253,6 @@ class MemoryCache:
                 entry.value, entry.lease, entry.expires_at = new, "", self.now() + self._ttl
 
     async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
-        """See RouteCache.mark."""
         self.journal.append(("mark", list(keys)))
         if self.down:
             return
@@ -300,7 +291,6 @@ class MemoryCache:
                 entry.value = new
 
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
-        """See RouteCache.mark_held."""
         self.journal.append(("mark_held", list(keys)))
         for key in keys if not self.down else ():
             entry = self._entry(key)
@@ -310,7 +300,6 @@ class MemoryCache:
                 entry.expires_at = self.now() + self._lease
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
-        """See RouteCache.drop_older."""
         self.journal.append(("drop_older", list(keys)))
         for key, revision in zip(keys, revisions, strict=True) if not self.down else ():
             entry = self._entry(key)
@@ -322,7 +311,6 @@ class MemoryCache:
                 entry.marks.discard(owner)
 
     async def ping(self) -> None:
-        """See RouteCache.ping."""
         if self.down:
             raise CacheUnavailable("the memory cache is down")
 
@@ -429,7 +417,6 @@ class MemoryApiKeyStore:
         self.reads = 0
 
     async def known(self) -> list[ApiKey]:
-        """See ApiKeyStore.known."""
         self._reach()
         self.reads += 1
         since = datetime.now(UTC) - timedelta(days=30)
@@ -439,14 +426,12 @@ class MemoryApiKeyStore:
         return sorted(recent, key=lambda key: (key.name, key.created_at, key.id))
 
     async def create(self, draft: KeyDraft, minted: Minted) -> ApiKey:
-        """See ApiKeyStore.create."""
         self._reach()
         if self._current(draft.name):
             raise KeyNameTaken(draft.name)
         return self._add(draft, minted, draft.grants)
 
     async def rotate(self, draft: KeyDraft, minted: Minted, overlap: timedelta) -> ApiKey:
-        """See ApiKeyStore.rotate."""
         self._reach()
         old = self._current(draft.name)
         if old is None:
@@ -456,7 +441,6 @@ class MemoryApiKeyStore:
         return self._add(draft, minted, old.grants)
 
     async def revoke(self, name_or_id: str, by: str) -> list[ApiKey]:
-        """See ApiKeyStore.revoke."""
         self._reach()
         meant = [key for key in self.keys if name_or_id in (key.name, key.id) and self._lives(key)]
         if not meant:

@@ -1,4 +1,4 @@
-"""Authentication and permissions as the settings say: made, started, and kept up to date with their sources."""
+"""Makes authentication and permissions from the settings, and keeps policy and keys up to date."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -69,7 +69,7 @@ class Access:
         settings = self._settings
         if not settings.jwt_issuer:
             return None
-        # Imported here, because cryptography takes much of a server's memory, and only bearer tokens need it.
+        # Imported here, because cryptography takes much of a server's memory, and only JWTs need it.
         from pointsman_server.adapters.jwt import key_source
         from pointsman_server.adapters.jwt.keys import parse_keys
 

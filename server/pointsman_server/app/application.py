@@ -158,7 +158,7 @@ class App:
         read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver)
         return GrpcServer(self.settings, servicer, read_path, self.access, self.health, self.metrics, self.fair_share)
 
-    # What the parts tell each other
+    # Callbacks between the parts
 
     def _on_clock(self, clock: Clock) -> None:
         if self.running.feed:

@@ -15,7 +15,7 @@ from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.config.settings import Settings
 from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
-from pointsman_server.ops.health_checks import Engines, HealthChecks, Logs
+from pointsman_server.ops.health_checks import CheckedEngines, HealthChecks, Logs
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ports.store import Clock
 from pointsman_server.telemetry.metrics import Metrics
@@ -52,7 +52,7 @@ class Dependencies:
         self.kafka = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
         self.checks = HealthChecks(
             settings.roles,
-            Engines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka)),
+            CheckedEngines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka)),
             Logs(self.relay_log, self.audit_log),
             self.store,
             self.epochs,

@@ -1,4 +1,4 @@
-"""What callers reach: the gRPC server, with its stages, limits and certificates, as the settings say."""
+"""The gRPC server of a process: stages, limits and certificates from the settings."""
 
 import asyncio
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class GrpcServer:
         await server.start()
 
     async def drain(self) -> None:
-        """Say so to balancers, let nobody in any more, wait for open calls, and end."""
+        """Report NOT_SERVING, refuse new calls, wait for open calls, and stop."""
         await self._health.drain()
         await asyncio.sleep(self._settings.lame_duck_seconds)
         await self.admission.close(self._settings.drain_seconds)
@@ -175,7 +175,7 @@ def report_insecurity(settings: Settings, metrics: Metrics) -> None:
 
 
 def make_throttling(settings: Settings, quota: SharedQuota | None, limited: Callable[[str], None]) -> Throttling | None:
-    """Make the limits of the settings' rates; None without any, so that calls pass no stage for nothing."""
+    """Make the rate limits of the settings; None without any, so that calls pass no stage that does nothing."""
     burst = settings.rate_burst_seconds
     identity, tenant = settings.rate_identity_reads, settings.rate_tenant_reads
     reads = Limits.make("reads", identity=identity, tenant=tenant, burst_seconds=burst)

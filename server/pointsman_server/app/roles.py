@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 # How long one question to the brokers may take. A stop waits for the question that is under way.
 TOPIC_SECONDS = 3.0
-# How long a server that hears nothing from Kafka goes without asking PostgreSQL for changes.
+# How long the feed waits for Kafka, at most, before it asks PostgreSQL for changes.
 POLL_SECONDS = 0.5
 # The lower bound of that: entries that live shorter than three such intervals are loaded again, which costs less.
 LEAST_POLL_SECONDS = 0.25
@@ -112,7 +112,7 @@ def start_audit_consumer(
 
 
 def start_audit_backfill(stack: AsyncExitStack, dependencies: Dependencies) -> AuditBackfill:
-    """Start to copy from the history what the audit log lacks for long."""
+    """Start to backfill the audit log from the history."""
 
     async def published() -> int:
         return (await dependencies.relay_log.state()).published

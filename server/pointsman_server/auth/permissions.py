@@ -76,10 +76,10 @@ class Explanation:
 
 
 class Permissions:
-    """Checks calls by a policy, which may become another one at any time: then what was decided is forgotten.
+    """Checks calls by a policy. When the policy changes, cached decisions are dropped.
 
-    Decisions are remembered per identity object, not per equal identity: claims do not count where identities are
-    compared, and they decide. So it is quick where a credential that is shown again gives the same object again.
+    Decisions are cached per identity object, not per equal identity: comparing identities ignores claims, but decisions
+    depend on them. It is fast because the authenticator returns the same object for the same credential.
     """
 
     def __init__(

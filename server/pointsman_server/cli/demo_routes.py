@@ -1,4 +1,4 @@
-"""A believable table of routes: for ``dev --demo``, for tests and for benchmarks."""
+"""A realistic table of routes: for ``dev --demo``, for tests and for benchmarks."""
 
 import asyncio
 from collections.abc import Iterator

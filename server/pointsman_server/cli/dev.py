@@ -1,4 +1,4 @@
-"""``pointsman-server dev``: the server with engines of its own, and a word on what to type next."""
+"""``pointsman-server dev``: the server with embedded engines; prints commands to try."""
 
 import asyncio
 import time
@@ -96,7 +96,7 @@ async def _serve(settings: Settings, *, rewind: bool, with_demo: bool) -> None:
 
     async def prepare(app: "App") -> None:
         if rewind:
-            # The embedded Kafka forgets everything; what the audit log has not seen must be published again.
+            # The embedded Kafka keeps nothing between runs; what the audit log has not consumed is published again.
             await app.dependencies.relay_log.rewind(await app.dependencies.audit_log.last_contiguous())
         if with_demo:
             await demo_routes.load(app.committer, DEMO_ROUTES)

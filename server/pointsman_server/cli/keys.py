@@ -43,7 +43,7 @@ def create(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key, and print it on stdout: this once, for only its digest is kept.
+    """Make a key, and print it on stdout: only once, because only its digest is stored.
 
     Without --grant it may do what the policy grants to key:NAME. Every server knows it within
     POINTSMAN_ACCESS_REFRESH_SECONDS.
@@ -99,7 +99,7 @@ def revoke(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """End keys for ever. Every server refuses them within POINTSMAN_ACCESS_REFRESH_SECONDS."""
+    """Revoke keys for good. Every server refuses them within POINTSMAN_ACCESS_REFRESH_SECONDS."""
     from pointsman_server.ports.credentials import KeyNotFound
 
     who = _or_usage(lambda: _who(by))

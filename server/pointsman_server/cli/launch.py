@@ -36,7 +36,7 @@ def launch(work: Callable[[], None], *, with_kafka: bool) -> None:
 
 
 def _leave_stuck_threads() -> None:
-    """Exit now if librdkafka keeps a thread, which the interpreter would wait for without end. All work is done."""
+    """Exit now if librdkafka keeps a thread, which the interpreter would wait for. Called when all work is done."""
     from pointsman_server.adapters.kafka.group_consumer import stuck_threads
 
     if stuck_threads():

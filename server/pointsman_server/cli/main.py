@@ -45,9 +45,9 @@ KEYS = Group(
         "create": Command("pointsman_server.cli.keys:create", "Make a key, and print it on stdout, this once."),
         "list": Command("pointsman_server.cli.keys:list_keys", "List the keys. Never a key itself."),
         "rotate": Command("pointsman_server.cli.keys:rotate", "Make a new key of the same name and grants."),
-        "revoke": Command("pointsman_server.cli.keys:revoke", "End keys, at once and for good."),
+        "revoke": Command("pointsman_server.cli.keys:revoke", "Revoke keys, at once and for good."),
     },
-    "API keys, for callers that have no token and no certificate (POINTSMAN_API_KEYS).",
+    "API keys, for callers without a JWT or a client certificate (POINTSMAN_API_KEYS).",
 )
 
 

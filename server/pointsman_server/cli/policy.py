@@ -1,4 +1,4 @@
-"""``pointsman-server policy``: is the file fine, and who may do what by it."""
+"""``pointsman-server policy``: check the policy file, and explain its decisions."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ CREDENTIALS = {
 }
 
 Subject = Annotated[
-    str, typer.Option("--as", help="Who asks, such as jwt:alice, key:ci, spiffe://… or dns:…", metavar="SUBJECT")
+    str, typer.Option("--as", help="The caller, such as jwt:alice, key:ci, spiffe://… or dns:…", metavar="SUBJECT")
 ]
 Can = Annotated[
     str, typer.Option("--can", help="A permission or a method, such as routes.read or Resolve.", metavar="PERMISSION")
@@ -33,11 +33,12 @@ On = Annotated[
     typer.Option("--on", help=r"tenant\[/service\[/env]]; * or nothing is all of them.", metavar="WHERE"),
 ]
 Claims = Annotated[
-    list[str] | None, typer.Option("--claim", help="A claim of their token, name=value; may be repeated.")
+    list[str] | None, typer.Option("--claim", help="A claim of the caller's JWT, name=value; may be repeated.")
 ]
 File = Annotated[Path | None, typer.Option("--policy", help="Another file than POINTSMAN_POLICY_FILE.")]
 Grants = Annotated[
-    list[str] | None, typer.Option("--grant", help="What their credential grants, role:tenant[:env]; may be repeated.")
+    list[str] | None,
+    typer.Option("--grant", help="A grant of the caller's credential, role:tenant[:env]; may be repeated."),
 ]
 
 

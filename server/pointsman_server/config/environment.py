@@ -14,7 +14,7 @@ from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import nearest
 
 # Names that may stand in the same environment without being settings of the server: those of the `pointsman` command
-# and of the test runner, and what processes of ours tell each other.
+# and of the test runner, and those by which our processes configure each other.
 OF_OTHERS = frozenset(
     {
         "POINTSMAN_CA_FILE",
@@ -29,7 +29,7 @@ OF_OTHERS = frozenset(
     }
 )
 INTERNAL_PREFIX = "POINTSMAN_INTERNAL_"
-# Kubernetes tells every pod about every Service of its namespace, and the Service is likely named pointsman.
+# Kubernetes sets variables for every Service of the namespace, and the Service is likely named pointsman.
 SERVICE_LINK = re.compile(r"POINTSMAN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
 SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 PREFIX = "POINTSMAN_"
-# Named as everybody's tools name them.
+# The names that other tools use, too.
 UNPREFIXED = frozenset({"database_url", "redis_url", "kafka_bootstrap_servers"})
 
 SettingSource = Literal["default", "environment", "flag", "embedded"]

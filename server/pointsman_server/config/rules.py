@@ -154,7 +154,7 @@ def _contradictory_access(settings: "Settings") -> Iterator[str]:
     if settings.transport == "native" and settings.tls_cert_file:
         yield "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto"
     if settings.policy_file and not settings.authenticates:
-        # Otherwise its author would believe that it is in force.
+        # Otherwise the policy would seem to be in force.
         ways = "POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE"
         yield f"POINTSMAN_POLICY_FILE is set, and nothing says who calls: set {ways}"
     yield from _contradictory_tokens(settings)

@@ -1,7 +1,7 @@
 """The settings of a server process, as fields with their types, bounds and defaults.
 
-``Settings()`` never looks at the environment: it is all defaults, which is what tests want. ``environment.load`` reads
-the environment and flags; nothing else does. What must hold between fields is in ``rules``.
+``Settings()`` does not read the environment: it has all defaults. ``environment.load`` reads the environment and flags;
+nothing else does. Rules between fields are in ``rules``.
 """
 
 from collections.abc import Mapping

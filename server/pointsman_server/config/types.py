@@ -20,7 +20,7 @@ _URL_HOST = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::[0-9]*)?")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>[0-9]{1,5})")
 
 
-# Signatures by keys of the issuer alone. None that a shared secret makes (HS256): whoever checks such a token can make
+# Signatures by keys of the issuer alone. None by a shared secret (HS256): a verifier of such a JWT can also issue
 # one, and a public key taken for the secret is the classic way in (RFC 8725 §2.1).
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 

@@ -233,8 +233,8 @@ def _decent(name: str) -> str:
 
 
 def _listed(violations: Sequence[FieldViolation]) -> str:
-    told = [f"{violation.field}: {violation.description}" for violation in violations[:MOST_VIOLATIONS]]
-    return "; ".join(told + (["and more"] if len(violations) > MOST_VIOLATIONS else []))
+    texts = [f"{violation.field}: {violation.description}" for violation in violations[:MOST_VIOLATIONS]]
+    return "; ".join(texts + (["and more"] if len(violations) > MOST_VIOLATIONS else []))
 
 
 def _as_of(key: str, revision: int, epoch: str) -> dict[str, str]:

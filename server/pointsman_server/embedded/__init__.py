@@ -2,7 +2,7 @@
 
 ``start`` runs a *keeper*, ``python -m pointsman_server.embedded``, which starts the engines, prints where they answer,
 and lives until its stdin ends. The caller holds the other end of that pipe, so the engines end with it in every case,
-SIGKILL included; and on Linux the engines ask the kernel to end them with the keeper. Nothing outlives anything.
+SIGKILL included; and on Linux the kernel ends the engines with the keeper (PR_SET_PDEATHSIG).
 """
 
 from pointsman_server.embedded.engines import EngineError

@@ -21,7 +21,7 @@ POLL_SECONDS = 0.01
 
 
 class Leash:
-    """What holds the keeper: whoever holds the other end of its stdin, and the signals that ask it to end."""
+    """How long the keeper runs: until its stdin ends, or SIGTERM, SIGINT or SIGHUP arrives."""
 
     def __init__(self) -> None:
         self._signals, wakeup = os.pipe()
@@ -31,13 +31,13 @@ class Leash:
             signal.signal(number, lambda *_: None)
 
     def released(self, seconds: float | None = None) -> bool:
-        """Wait at most ``seconds`` for the end; say whether it came."""
+        """Wait at most ``seconds`` for that; return whether it happened."""
         ready, _, _ = select.select([0, self._signals], [], [], seconds)
         return self._signals in ready or (0 in ready and not os.read(0, 4096))
 
 
 class Lock:
-    """The data directory is ours while any process that inherited the descriptor lives."""
+    """The lock on the data directory: held while any process that inherited the descriptor lives."""
 
     def __init__(self, data: Path) -> None:
         self._file = (data / "lock").open("a+")
@@ -45,11 +45,10 @@ class Lock:
         self._write(f"{os.getpid()} {os.getppid()}\n")
 
     def fileno(self) -> int:
-        """Give the descriptor to inherit."""
         return self._file.fileno()
 
     def leaving(self) -> None:
-        """Tell whoever comes next that it is worth waiting."""
+        """Note in the file that this keeper is stopping: the next one waits for the lock."""
         self._write("")
 
     def _wait(self, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""The engines, as the keeper sees them: start, say where you answer, stop."""
+"""The engines that the keeper runs: start, address, stop."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where engines live. Every process inherits the descriptor ``lock``: the lock falls with the last of them."""
+    """The directory of engines. Each process inherits the descriptor ``lock``: the last of them to end frees it."""
 
     data: Path
     lock: int

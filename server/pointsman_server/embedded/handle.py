@@ -1,4 +1,4 @@
-"""The caller's side: start a keeper, hold its pipe, let go."""
+"""The caller's side: start a keeper, hold its pipe, close it."""
 
 import json
 import select
@@ -49,7 +49,7 @@ def start(data: Path, engines: Collection[str] = ENGINES, *, fresh: bool = False
     """
     options = [f"--data={data.absolute()}", f"--engines={','.join(engines)}"]
     options += ["--fresh"] * fresh + ["--not-durable"] * (not durable)
-    # In a session of its own the keeper gets no Ctrl-C from the terminal: the server drains first, then lets go.
+    # In a session of its own the keeper gets no Ctrl-C from the terminal: the server drains, then closes the pipe.
     keeper = subprocess.Popen(
         [sys.executable, "-m", "pointsman_server.embedded", *options],
         stdin=subprocess.PIPE,
@@ -71,7 +71,7 @@ def _report(keeper: subprocess.Popen[bytes], data: Path) -> dict[str, Any]:
     line = output.readline() if answered else b""
     if not line:
         raise EngineError(
-            f"the embedded engines did not start, and nobody said why: see {data / 'logs' / 'keeper.log'}"
+            f"the embedded engines did not start, and printed no error: see {data / 'logs' / 'keeper.log'}"
         )
     report: dict[str, Any] = json.loads(line)
     if "error" in report:

@@ -40,7 +40,7 @@ def _step_down(uid: int, gid: int, reach: bool) -> None:
 
     PostgreSQL refuses to run as root, yet its files and its data often lie where no other user may go: under /root, or
     in another directory of mode 0700. Opening those to everyone is not ours to do, and a copy elsewhere would be 50 MB
-    that nobody removes. So two capabilities stay, in the "ambient" set, which survives an exec.
+    that is never removed. So two capabilities stay, in the "ambient" set, which survives an exec.
     """
     if sys.platform == "linux":
         # Capabilities then survive the change of user, and count for access(2), by which PostgreSQL looks for its

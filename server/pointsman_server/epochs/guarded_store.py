@@ -29,7 +29,6 @@ class GuardedStore:
         self._epochs = epochs
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
-        """See RouteStore.load."""
         while True:
             self._epochs.check()
             before = self._epochs.seen
@@ -43,7 +42,6 @@ class GuardedStore:
             # The epoch changed during the read: read again.
 
     def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
-        """See RouteStore.begin."""
         return self._begin()
 
     @asynccontextmanager
@@ -56,12 +54,10 @@ class GuardedStore:
             self._epochs.witness(change.epoch, change.revision)
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
-        """See RouteStore.list_routes."""
         self._epochs.check()
         return await self._store.list_routes(query)
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
-        """See RouteStore.list_changes."""
         self._epochs.check()
         return await self._store.list_changes(query)
 
@@ -81,7 +77,6 @@ class GuardedBulkStore:
         self._epochs = epochs
 
     def begin_import(self) -> AbstractAsyncContextManager[ImportTransaction]:
-        """See BulkStore.begin_import."""
         return self._begin()
 
     @asynccontextmanager
@@ -102,14 +97,12 @@ class WitnessedStream:
         self._epochs = epochs
 
     async def receive(self, seconds: float) -> Sequence[Change]:
-        """See ChangeStream.receive."""
         changes = await self._stream.receive(seconds)
         for change in changes:
             self._epochs.witness(change.epoch, change.revision)
         return changes
 
     async def close(self) -> None:
-        """See ChangeStream.close."""
         await self._stream.close()
 
 
@@ -147,7 +140,6 @@ class _GuardedImport:
         self.merged: Merged | None = None
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
-        """See ImportTransaction.remembered."""
         known = await self._transaction.remembered(tenant, intent)
         if known and known.epoch != self._epochs.epoch:
             # It may be a new epoch or an old one. The health monitor reads the clock every second and finds out.
@@ -155,7 +147,6 @@ class _GuardedImport:
         return known
 
     async def stage(self, wanted: Sequence[Wanted]) -> None:
-        """See ImportTransaction.stage."""
         await self._transaction.stage(wanted)
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:

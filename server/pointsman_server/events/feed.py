@@ -91,7 +91,7 @@ class Feed:
     def on_committed(self, changes: Sequence[Change]) -> None:
         """Receive the changes of one commit of this process, at least one, in order."""
         first, last = changes[0], changes[-1]
-        # Read from the history instead, when nobody needs them now or too many are held.
+        # Read from the history instead, when no subscriber needs them now or too many are held.
         if not self._subscribers.need_local_writes or self._held_changes + len(changes) > MAX_PENDING:
             changes = ()
         self._add_local(_LocalCommit(last.epoch, first.revision, last.revision, changes))

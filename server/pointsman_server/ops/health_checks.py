@@ -1,4 +1,4 @@
-"""How each dependency of a server is, for its health: each check ends well, or raises what is wrong in words."""
+"""The health check of each dependency: it returns, or raises an error that says what is wrong."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from pointsman_server.ports.broker import BrokerUnavailable, RelayState
 from pointsman_server.ports.cache import CacheUnavailable
 from pointsman_server.ports.store import Clock
 
-# Changes that wait for Kafka longer than this are worth a word.
+# Changes that wait for Kafka longer than this make the check fail.
 RELAY_SECONDS = 30.0
 
 Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
-    """What is asked whether it answers."""
+class CheckedEngines:
+    """The dependencies: each check asks one of them to answer."""
 
     database: Database
     audit_database: Database
@@ -35,22 +35,22 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """What is asked how far it is."""
+    """The sources of progress: history, relay and epochs."""
 
     relay: PostgresRelayLog
     audit: PostgresAuditLog
 
 
 class HealthChecks:
-    """The checks of a server with these ``roles``. ``on_clock`` is told the clock of the store at each look.
+    """The checks of a server with these ``roles``. ``on_clock`` receives the clock of the store at each check.
 
-    ``revision`` and ``relay_state`` are what the last looks found.
+    ``revision`` and ``relay_state`` are the results of the last checks.
     """
 
     def __init__(
         self,
         roles: Collection[ServerRole],
-        engines: Engines,
+        engines: CheckedEngines,
         logs: Logs,
         store: GuardedStore,
         epochs: EpochTracker,

@@ -1,4 +1,4 @@
-"""Whether what this server depends on answers, and so whether it is ready."""
+"""Checks the dependencies of this server, and so whether it can answer reads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +21,7 @@ class MustNotServe(DependencyDown):
 
 @dataclass(frozen=True, slots=True)
 class DependencyState:
-    """What the last check of a dependency said. ``required``: without it, or a stand-in, reads cannot be answered."""
+    """The result of the last check. ``required``: without it, or a stand-in, reads cannot be answered."""
 
     name: str
     required: bool
@@ -31,7 +31,7 @@ class DependencyState:
 
 
 class HealthMonitor:
-    """Checks every dependency each ``interval`` seconds; ``changed`` is told after every check.
+    """Checks every dependency each ``interval`` seconds; ``changed`` is called after every check.
 
     One that hangs delays no other. A check is done when it returns, and failed when it raises or takes longer than
     ``patience`` seconds. ``stand_ins`` name, for something required, what answers in its place once it was up: a

@@ -1,4 +1,4 @@
-"""How old the answers are: a heartbeat route that changes all the time, and a look at when each layer shows it."""
+"""Measures staleness: a heartbeat route that changes periodically, and when each layer shows each change."""
 
 import asyncio
 import logging
@@ -36,11 +36,10 @@ async def beat(committer: GroupCommitter, leads: Callable[[], bool], interval: f
 
 
 class StalenessProbe:
-    """Looks at the heartbeat in every layer, and tells for each beat how long a layer went on showing the one before.
+    """Reads the heartbeat in every layer, and reports for each beat how long a layer returned the one before.
 
-    A layer was stale from the moment the next beat was committed, which that beat itself says (``update_time``), to
-    the last look that still showed the one before. So it is measured to within ``PERIOD_SECONDS``, and to within the
-    difference of the clocks of this server and of PostgreSQL.
+    A layer was stale from the commit of the next beat (its ``update_time``) to the last read that still returned the
+    one before. The error is ``PERIOD_SECONDS``, and the difference of the clocks of this server and of PostgreSQL.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class StalenessProbe:
         self._last: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
-        """Look, until cancelled."""
+        """Read, until cancelled."""
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             await self.look()
 
     async def look(self) -> None:
-        """Look once at every layer."""
+        """Read every layer once."""
         for layer, look in self._layers.items():
             looked_at = self._now()
             try:

@@ -26,11 +26,11 @@ class RouteCache(Protocol):
 
     - **fence**: a value is only replaced by one with a higher ``as_of``;
     - **lease**: an absent value is filled only by the owner of the key's lease, and any write, eviction or restart
-      ends the lease: a load that began before them cannot be filled in after them;
+      ends the lease: a load that began before one of them cannot be filled in after it;
     - **mark**: from before the commit of a write until after it, a key is neither answered nor filled;
     - **bound**: no value is answered later than its time to live after it was stored.
 
-    It may forget anything at any time. Unless a method says otherwise it raises nothing: a cache that cannot be
+    It may lose anything at any time. Unless a method says otherwise it raises nothing: a cache that cannot be
     reached in time, or that refuses writes, misses without a lease and ignores what it is sent.
     """
 

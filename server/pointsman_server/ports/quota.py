@@ -23,7 +23,7 @@ class SharedQuota(Protocol):
 
     - one clock, that of the quota, and one count for all servers: never more than a window of debt at once;
     - a call takes from all of its limits, or from none;
-    - a debt is forgotten once time has paid it; the quota may lose more, and then a subject starts at zero.
+    - a debt expires once time has paid it; the quota may lose more, and then a subject starts at zero.
     """
 
     async def take(self, takings: Sequence[Taking]) -> None:

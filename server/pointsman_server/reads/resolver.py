@@ -148,7 +148,7 @@ class Resolver:
         self._reservations.revoke_all()
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Apply a change, whoever made it: loads that began before it are not cached."""
+        """Apply a change of any server: loads that began before it are not cached."""
         self._loads.pop(snapshot.key, None)
         self._reservations.revoke(snapshot.key)
         self._local.observe(snapshot)
@@ -249,7 +249,7 @@ class Resolver:
         self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
 
     def _run(self, work: Awaitable[Answer], on_result: Callback[Answer]) -> None:
-        """Wait for ``work`` in a task, which ends although nobody waits for its result any more."""
+        """Run ``work`` in a task, which continues when no caller waits for its result any more."""
         task = asyncio.get_running_loop().create_task(_deliver(work, on_result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

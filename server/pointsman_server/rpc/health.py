@@ -40,7 +40,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
             await self._set_ready(is_ready)
 
     async def drain(self) -> None:
-        """Set NOT_SERVING for everything but liveness, for good."""
+        """Set NOT_SERVING for everything but liveness; ``ready`` has no effect from then on."""
         self._draining = True
         await self._set_ready(False)
 

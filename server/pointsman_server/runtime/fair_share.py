@@ -28,7 +28,7 @@ class FairShare:
         asyncio.get_running_loop().call_soon(self._lock.release)
 
     async def map(self, work: Callable[[T], R], items: Sequence[T], *, size: int = SLICE) -> list[R]:
-        """Do ``work`` for every item, in as many turns as it takes."""
+        """Do ``work`` for every item, one slice a turn."""
         done: list[R] = []
         for start in range(0, len(items), size):
             await self.take()

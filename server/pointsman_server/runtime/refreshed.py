@@ -26,10 +26,10 @@ class RefreshFailed(Exception):
 
 
 class Refreshed(Generic[T]):
-    """The last value that ``load`` gave. ``version`` counts how often it became another one.
+    """The last value that ``load`` returned. ``version`` increments when it changes.
 
-    ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``on_result`` hears of every renewal
-    whether it went well. Callers hear the ``name`` while there is no value; the log alone also has the ``source``.
+    ``load`` raises RefreshFailed. ``interval`` and ``least_pause`` are in seconds. ``on_result`` is called after each
+    reload with whether it succeeded. Errors for callers contain the ``name``; only the log also has the ``source``.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Refreshed(Generic[T]):
                 await self._renew()
 
     async def run(self) -> None:
-        """Renew until cancelled: every ``interval`` seconds, or every ``least_pause`` while there is no value."""
+        """Reload until cancelled: every ``interval`` seconds, or every ``least_pause`` while there is no value."""
         while True:
             pause = self._interval if self.has_loaded() else min(self._interval, self._least_pause)
             # Spread, so that servers do not query one source in step.

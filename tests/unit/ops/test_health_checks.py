@@ -8,7 +8,7 @@ from pointsman_server.config.types import ServerRole
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
-from pointsman_server.ops.health_checks import RELAY_SECONDS, Engines, HealthChecks, Logs
+from pointsman_server.ops.health_checks import RELAY_SECONDS, CheckedEngines, HealthChecks, Logs
 from pointsman_server.ops.health_monitor import DependencyDown, MustNotServe
 from pointsman_server.ports.broker import BrokerUnavailable, RelayState
 from pointsman_server.ports.cache import CacheUnavailable
@@ -48,7 +48,7 @@ class Scene:
         logs: Any = Logs(FakeLog(self, "relay"), FakeLog(self, "audit"))  # type: ignore[arg-type]
         self.checks = HealthChecks(
             roles,
-            Engines(database, audit_database, cache, kafka),
+            CheckedEngines(database, audit_database, cache, kafka),
             logs,
             GuardedStore(store, self.epochs),
             self.epochs,

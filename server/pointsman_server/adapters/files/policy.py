@@ -105,7 +105,7 @@ class _RuleReader:
     def _claim(self) -> tuple[str, str]:
         if not {"claim", "value"} & self._table.keys():
             return "", ""
-        return self._text("claim", "a claim of a token"), self._text("value", "what the claim must hold")
+        return self._text("claim", "a claim of a JWT"), self._text("value", "what the claim must hold")
 
     def _text(self, key: str, what: str) -> str:
         value = self._table.get(key)

@@ -9,7 +9,7 @@ import httpx
 from pointsman_server.runtime.refreshed import RefreshFailed
 
 MOST_BYTES = 256 << 10
-# Callers whose key is not known wait so long.
+# Calls with an unknown key wait this long, in seconds.
 FETCH_SECONDS = 3.0
 # Not compressed: a few bytes could unpack to more than the bound.
 HEADERS = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}

@@ -30,7 +30,7 @@ LONGEST_TOKEN = 8 << 10
 LONGEST_SUBJECT = 200
 # Seconds since the epoch of Unix: the year 9999, the last one of RFC 3339.
 LATEST_EXPIRY = 253_402_300_799
-# Explicit types of tokens that are for access (RFC 9068) or say nothing; one of another type, such as a logout token,
+# Values of ``typ`` for access tokens (RFC 9068), or none; a JWT of another type, such as a logout token,
 # has the same signature and much the same claims (RFC 8725 §3.11).
 ACCESS_TYPES = frozenset({"", "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
@@ -134,7 +134,7 @@ class TokenVerifier:
                 options={"require": ["exp", "aud", "iss", "sub"], "enforce_minimum_key_length": True},
             )
         except PyJWTError as error:
-            # Not chained: the texts of these errors quote the token.
+            # Not chained: the texts of these errors quote the JWT.
             raise _refusal(_problem(error)) from None
 
     def _identity(self, claims: dict[str, Any]) -> Identity:

@@ -28,11 +28,10 @@ class BroadcastConsumer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-stream")
 
     async def receive(self, seconds: float) -> Sequence[Change]:
-        """See ChangeStream.receive."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._receive, seconds)
 
     async def close(self) -> None:
-        """Let go of the brokers."""
+        """Close the connections to the brokers."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -50,7 +49,7 @@ class BroadcastConsumer:
         """Begin at the end of every partition. Raises KafkaException, and BrokerUnavailable without a topic."""
         consumer = Consumer(
             self._cluster.config(
-                group_id="pointsman-feed",  # never joined: librdkafka wants a name
+                group_id="pointsman-feed",  # never joined: librdkafka requires a name
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
                 auto_offset_reset="latest",

@@ -53,4 +53,4 @@ class KafkaCluster:
 
 
 def _ignore(_error: "KafkaError") -> None:
-    """Whoever uses the client sees its errors in the answers."""
+    """Ignore errors of the client: each call returns its own."""

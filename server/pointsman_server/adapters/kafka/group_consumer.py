@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 QUERY_SECONDS = 5.0
 # How long a commit may take, and then the end of a membership. librdkafka bounds neither: in a group that has just lost
-# its coordinator a commit may wait for an answer for ever, and the end waits for the commit.
+# its coordinator a commit may wait for its answer without end, and leaving waits for the commit.
 COMMIT_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 THREADS = "kafka-"
@@ -58,7 +58,7 @@ class GroupConsumer:
         self._group = group
         self._topic = topic
         self._batch = batch
-        # Only what is assigned now: what was lost is forgotten, and so never committed.
+        # Only assigned partitions: a revoked one is removed, so its offset is never committed.
         self._partitions: dict[int, _Partition] = {}
         # Taken from librdkafka, not yet handed over: a cancelled receive must not lose them.
         self._taken: list[Message] = []
@@ -83,26 +83,23 @@ class GroupConsumer:
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     async def receive(self, seconds: float) -> Delivery:
-        """See ChangeSource.receive."""
         await self._call(self._take, seconds)
         messages, self._taken = self._taken, []
         return self._hand_over(messages)
 
     async def commit(self) -> None:
-        """See ChangeSource.commit."""
         await self._call(self._commit)
 
     async def rewind(self) -> None:
-        """See ChangeSource.rewind. Never fails: the next ``receive`` goes back first."""
+        """Never fails: the next ``receive`` goes back first."""
         await self._call(self._rewind)
 
     async def lag(self) -> int:
-        """See ChangeSource.lag. As of the last ``receive``; asks nobody."""
+        """Return the lag as of the last ``receive``, without asking the brokers."""
         partitions = list(self._partitions.values())
         return sum(max(0, known.high - known.position) for known in partitions if known.position is not None)
 
     async def close(self) -> None:
-        """See ChangeSource.close."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._call(self._consumer.close)
@@ -234,7 +231,7 @@ class GroupConsumer:
         return results
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        # An answer that nobody waits for any more is to another commit.
+        # An answer that arrived after its timeout belongs to an earlier commit.
         if {place.partition: place.offset for place in partitions} == self._committing:
             self._answers = [(error, partitions)]
 

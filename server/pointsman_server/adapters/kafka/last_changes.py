@@ -15,7 +15,7 @@ async def last_changes(cluster: KafkaCluster, topic: str, seconds: float = 5.0) 
 
 
 def _last_changes(cluster: KafkaCluster, topic: str, seconds: float) -> list[Change]:
-    # The group is never joined: librdkafka wants a name.
+    # The group is never joined: librdkafka requires a name.
     consumer = Consumer(cluster.config(group_id="pointsman-tail", enable_auto_commit=False))
     try:
         places = _ends(consumer, topic, seconds)

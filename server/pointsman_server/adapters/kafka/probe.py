@@ -32,7 +32,7 @@ class KafkaProbe:
         from confluent_kafka.admin import AdminClient
 
         self._client = self._client or AdminClient(self._cluster.config())
-        # Takes its events off the queue: nobody else does, and it grows while the brokers are away.
+        # Empties the queue of events, which otherwise grows while the brokers are away.
         self._client.poll(0)
         try:
             self._client.list_topics(timeout=self._timeout_seconds)

@@ -60,9 +60,9 @@ class OrderedProducer:
         self.error: KafkaError | None = None
 
     async def send(self, records: Sequence[Record]) -> int:
-        """Send in order; return how many, from the front, are surely stored.
+        """Send in order; return how many, from the front, the brokers acknowledged.
 
-        If that is not all of them, nothing of the rest is on its way any more. When cancelled, it gives up first.
+        If that is not all of them, no other one is in flight any more. When cancelled, it drops the rest first.
         """
         async with self._lock:
             self._given_up.clear()
@@ -100,7 +100,7 @@ class OrderedProducer:
         self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._keep_clean)
 
     def _send(self, records: Sequence[Record]) -> int:
-        batch = _Batch(len(records))
+        batch = _Deliveries(len(records))
         self.error = None
         # Built on first use: a standby never connects.
         producer = self._producer = self._producer or Producer(self._config)
@@ -136,11 +136,11 @@ class OrderedProducer:
                     on_delivery=functools.partial(batch.settle, index),
                 )
             except (BufferError, KafkaException) as error:
-                # The queue is full, or the message too large: what is before it shall still arrive.
+                # The queue is full, or the message too large: those before it are still sent.
                 batch.cut(index, error.args[0] if isinstance(error, KafkaException) else None)
                 return
 
-    def _poll(self, producer: Producer, batch: "_Batch") -> None:
+    def _poll(self, producer: Producer, batch: "_Deliveries") -> None:
         """Let the delivery callbacks come."""
         try:
             # Not flush: it goes on calling back after a fatal error was raised.
@@ -158,8 +158,8 @@ class OrderedProducer:
         self.error = error
 
 
-class _Batch:
-    """How far the messages of one batch are."""
+class _Deliveries:
+    """The deliveries of one batch: which messages are acknowledged so far."""
 
     def __init__(self, size: int) -> None:
         self._stored = [False] * size

@@ -64,7 +64,6 @@ class KafkaPublisher:
         self._broken = not whole
 
     async def close(self) -> None:
-        """See ChangePublisher.close."""
         await self._producer.close()
 
 

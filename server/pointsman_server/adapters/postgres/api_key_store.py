@@ -60,12 +60,10 @@ class PostgresApiKeyStore:
         self._database = database
 
     async def known(self) -> list[ApiKey]:
-        """See ApiKeyStore.known."""
         async with self._database.connection() as connection:
             return [_key(row) for row in await (await connection.execute(KNOWN)).fetchall()]
 
     async def create(self, draft: KeyDraft, minted: Minted) -> ApiKey:
-        """See ApiKeyStore.create."""
         grants = [text for grant in draft.grants for text in grant_texts(grant)]
         try:
             async with self._database.connection() as connection:
@@ -75,7 +73,6 @@ class PostgresApiKeyStore:
             raise KeyNameTaken(draft.name) from error
 
     async def rotate(self, draft: KeyDraft, minted: Minted, overlap: timedelta) -> ApiKey:
-        """See ApiKeyStore.rotate."""
         async with self._database.connection() as connection:
             replaced = await connection.execute(REPLACE, {"name": draft.name, "overlap": overlap})
             row = await replaced.fetchone()
@@ -84,7 +81,6 @@ class PostgresApiKeyStore:
             return await _insert(connection, draft, minted, row[0])
 
     async def revoke(self, name_or_id: str, by: str) -> list[ApiKey]:
-        """See ApiKeyStore.revoke."""
         async with self._database.connection() as connection:
             revoked = await connection.execute(REVOKE, {"which": name_or_id, "by": by})
             rows = await revoked.fetchall()

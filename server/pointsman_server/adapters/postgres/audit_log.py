@@ -58,7 +58,6 @@ class PostgresAuditLog:
         self._spans: dict[str, Span] = {}
 
     async def append(self, changes: Sequence[Change]) -> None:
-        """See AuditLog.append."""
         epochs = sorted({change.epoch for change in changes})
         firsts = {epoch: await self._first(epoch) for epoch in epochs}
         async with self._database.connection() as connection:
@@ -71,7 +70,6 @@ class PostgresAuditLog:
             logger.error("another change came as revision %d of epoch %s: the first one is kept", revision, epoch)
 
     async def extend(self, span: Span) -> int:
-        """See AuditLog.extend."""
         head, before = span.first - 1, -1
         while head != before:
             before = head

@@ -142,7 +142,6 @@ class PostgresBulkStore:
 
     @asynccontextmanager
     async def begin_import(self) -> AsyncIterator["PostgresImport"]:
-        """See BulkStore.begin_import."""
         self._queried("import")
         async with self._database.connection(statements=STATEMENTS) as connection:
             yield PostgresImport(connection)
@@ -158,14 +157,12 @@ class PostgresImport:
         self._values: list[str] = []
 
     async def remembered(self, tenant: str, intent: Intent) -> Merged | None:
-        """See ImportTransaction.remembered."""
         if not intent.request_id:
             return None
         ((clock,), found) = await self._connection.exchange(CLOCK, _find(tenant, intent))
         return _known(found, intent, str(clock[0]))
 
     async def stage(self, wanted: Sequence[Wanted]) -> None:
-        """See ImportTransaction.stage."""
         self._staged = len(wanted)
         self._expects = any(each.expected_revision for each in wanted)
         lines = await in_thread_if_large(lambda: copy_text(wanted), len(wanted))
@@ -174,7 +171,6 @@ class PostgresImport:
             await copy.write(lines)
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
-        """See ImportTransaction.lock."""
         limit = [str(MOST_VIOLATIONS + 1)]
         checks = [Step(EXISTING, limit)] if existing is Existing.REFUSE else []
         checks += [Step(MISMATCHES, limit)] if self._expects else []
@@ -191,7 +187,6 @@ class PostgresImport:
         return LockedImport(clock, known)
 
     async def merge(self) -> Merged:
-        """See ImportTransaction.merge."""
         (row,), _ = await self._connection.exchange(Step(MERGE, self._values), COMMIT)
         epoch, *figures, revisions, _ = row
         return Merged(Imported(*figures), str(epoch), revisions)

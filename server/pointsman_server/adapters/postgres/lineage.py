@@ -19,7 +19,6 @@ class PostgresLineage:
         self._database = database
 
     async def spans(self) -> list[Span]:
-        """See Lineage.spans."""
         async with self._database.connection() as connection:
             found = [span async for span in _newest_first(connection)]
         return found[::-1]

@@ -48,7 +48,6 @@ class PostgresRelayLog:
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator["PostgresLeadership"]:
-        """See RelayLog.lead."""
         connection = await self._database.dedicated()
         try:
             leadership = PostgresLeadership(self._database, connection)
@@ -58,7 +57,6 @@ class PostgresRelayLog:
             await connection.close()
 
     async def state(self) -> RelayState:
-        """See RelayLog.state."""
         async with self._database.connection() as connection:
             row = await (await connection.execute(STATE)).fetchone()
         return RelayState(*row) if row else RelayState(0, 0, 0.0)
@@ -91,17 +89,14 @@ class PostgresLeadership:
         await self._exchange(ASYNCHRONOUS_COMMIT, LISTEN)
 
     async def unpublished(self, limit: int, published: int = 0) -> list[Change]:
-        """See Leadership.unpublished."""
         steps = [Step(PUBLISHED, [str(published)])] if published else []
         *_, rows = await self._exchange(*steps, Step(UNPUBLISHED, [str(limit)]))
         return [change_from_row(row) for row in rows]
 
     async def published(self, revision: int) -> None:
-        """See Leadership.published."""
         await self._exchange(Step(PUBLISHED, [str(revision)]))
 
     async def wait(self, seconds: float) -> None:
-        """See Leadership.wait."""
         with self._database.translated():
             async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass

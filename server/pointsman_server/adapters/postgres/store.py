@@ -136,7 +136,6 @@ class PostgresStore:
         self._queried = queried
 
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
-        """See RouteStore.load."""
         self._queried("load")
         if not keys:
             return []
@@ -145,7 +144,6 @@ class PostgresStore:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["PostgresTransaction"]:
-        """See RouteStore.begin."""
         self._queried("mutate")
         async with self._database.connection() as connection:
             transaction = PostgresTransaction(connection)
@@ -153,7 +151,6 @@ class PostgresStore:
             await transaction.end()
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
-        """See RouteStore.list_routes."""
         self._queried("list_routes")
         where = _Where()
         where.equal(tenant=query.tenant, service=query.service, env=query.env)
@@ -173,7 +170,6 @@ class PostgresStore:
             return [route_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
-        """See RouteStore.list_changes."""
         self._queried("list_changes")
         where = _Where()
         where.equal(tenant=query.tenant, service=query.service, env=query.env, version=query.version, actor=query.actor)
@@ -187,7 +183,6 @@ class PostgresStore:
             return [change_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
 
     async def clock(self) -> Clock:
-        """See RouteStore.clock."""
         self._queried("clock")
         (((epoch, revision),),) = await self._database.exchange(CLOCK)
         return Clock(str(epoch), revision)
@@ -230,7 +225,7 @@ class PostgresTransaction:
         return LockedState(Clock(str(epoch), revision), moment.astimezone(UTC), list(routes.values()), remembered)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """See RouteTransaction.record. It is sent with the commit."""
+        """It is sent with the commit."""
         self._changes, self._remembered = changes, remembered
 
     async def end(self) -> None:

@@ -155,7 +155,7 @@ class RedisCache:
         self._report_highest(epoch, highest)
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
-        # Keys of another epoch are not read by anybody.
+        # No server reads keys of another epoch.
         head = [owner, self._clock, clock.epoch, _revision(clock.revision)]
         names = self._names(keys, clock.epoch)
         if self._epoch() != clock.epoch:

@@ -60,7 +60,7 @@ class ScriptConnections:
             return await self._pool.get_connection()
         connection = self._idle.pop()
         try:
-            # Readable before a request: its end, or a reply that nobody waits for.
+            # Readable before a request: the end of the connection, or a reply to a cancelled call.
             if connection.is_connected and await connection.can_read():
                 await connection.disconnect()
             await connection.connect()

@@ -14,7 +14,7 @@ _BY_CODE = {
     "MISCONF": "refuses writes: it cannot save to its disk",
     "LOADING": "is loading its data",
     "BUSY": "is busy with another client's script",
-    "NOAUTH": "wants a password: REDIS_URL has none",
+    "NOAUTH": "requires a password: REDIS_URL has none",
     "WRONGPASS": "refuses the user or the password of REDIS_URL",
     **dict.fromkeys(
         ("CROSSSLOT", "CLUSTERDOWN", "MOVED", "ASK"),

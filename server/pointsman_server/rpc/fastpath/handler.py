@@ -64,5 +64,5 @@ def _admit(bulk: Bulk, context: Context, routes: int) -> None:
     """Count a large answer until it is sent, and disconnect its client if it does not read it. Raises Overloaded."""
     host = host_of(context.peer())
     bulk.enter(host, routes)
-    context.add_done_callback(lambda _: bulk.leave(host, routes))  # type: ignore[arg-type]  # its stub wants a class
+    context.add_done_callback(lambda _: bulk.leave(host, routes))  # type: ignore[arg-type]  # its stub requires a class
     bulk.answered(context)

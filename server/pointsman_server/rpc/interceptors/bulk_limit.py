@@ -148,4 +148,4 @@ def _when_over(context: Context | StreamContext, do: Callable[[], None]) -> None
     def over(_context: Any) -> None:
         do()
 
-    context.add_done_callback(over)  # type: ignore[arg-type]  # its stub wants a class
+    context.add_done_callback(over)  # type: ignore[arg-type]  # its stub requires a class
