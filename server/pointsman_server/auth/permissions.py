@@ -37,7 +37,7 @@ class Rule:
     def refuses(self, identity: Identity) -> str:
         """Return why the rule does not match ``identity``; empty if it does."""
         if not self.subjects and not self.claim:
-            return "it names nobody"
+            return "it names no caller"
         if self.subjects and not any(pattern.covers(identity.subject) for pattern in self.subjects):
             return f"the subject {identity.subject} is none of {_texts(self.subjects)}"
         if self.claim and not _holds(identity.claims.get(self.claim), self.value):

@@ -70,7 +70,7 @@ class Settings(BaseModel):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC port.")
     pin_workers: bool = Field(
-        default=False, description="Keep each worker on a core of its own. For cores that nobody else uses."
+        default=False, description="Keep each worker on a core of its own. For cores that no other process uses."
     )
     roles: ServerRoles = Field(default=frozenset(ServerRole), description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(

@@ -277,7 +277,7 @@ def _give_away(directory: Path) -> None:
     try:
         os.chown(directory, nobody.pw_uid, nobody.pw_gid)
     except OSError as error:  # in a user namespace, for one, where root may be the only user
-        raise EngineError(f"PostgreSQL does not run as root, and here nobody else can own {directory}") from error
+        raise EngineError(f"PostgreSQL does not run as root, and here no other user can own {directory}") from error
 
 
 def _nobody() -> pwd.struct_passwd:

@@ -62,7 +62,7 @@ class GuardedStore:
         return await self._store.list_changes(query)
 
     async def clock(self) -> Clock:
-        """See RouteStore.clock. Does not raise StoreRestored: it finds out when the store is usable again."""
+        """Does not raise StoreRestored: it shows when the store is usable again."""
         before = self._epochs.seen
         clock = await self._store.clock()
         self._epochs.read(clock, before)
@@ -124,7 +124,7 @@ class _GuardedTransaction:
         return locked
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """See RouteTransaction.record. A revision seen since the lock must be committed before it, too."""
+        """A revision seen since the lock must be committed before it, too."""
         self._epochs.held(self._locked, self._epochs.seen)
         await self._transaction.record(changes, remembered)
         self.changes = changes
@@ -150,7 +150,7 @@ class _GuardedImport:
         await self._transaction.stage(wanted)
 
     async def lock(self, tenant: str, intent: Intent, existing: Existing) -> LockedImport:
-        """See ImportTransaction.lock. The clock is locked, so the epoch cannot change before the commit."""
+        """The clock is locked, so the epoch cannot change before the commit."""
         before = self._epochs.seen
         locked = await self._transaction.lock(tenant, intent, existing)
         self._clock = locked.clock
@@ -158,7 +158,7 @@ class _GuardedImport:
         return locked
 
     async def merge(self) -> Merged:
-        """See ImportTransaction.merge. A revision seen since the lock must be committed before it, too."""
+        """A revision seen since the lock must be committed before it, too."""
         self._epochs.held(self._clock, self._epochs.seen)
         self.merged = await self._transaction.merge()
         return self.merged

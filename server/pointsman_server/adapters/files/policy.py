@@ -146,5 +146,5 @@ def _shown(key: str) -> str:
 def _subject(text: str) -> Pattern:
     if not _SUBJECT.fullmatch(text):
         kinds = "jwt:, key:, dns: or spiffe://"
-        raise ValueError(f"{text!r} must begin with {kinds} and go on without spaces, or be * for everybody known")
+        raise ValueError(f"{text!r} must begin with {kinds} and go on without spaces, or be * for every caller")
     return Pattern(text)

@@ -125,7 +125,7 @@ class OrderedProducer:
         error: KafkaError | None = found.error
         return error
 
-    def _enqueue(self, producer: Producer, records: Sequence[Record], batch: "_Batch") -> None:
+    def _enqueue(self, producer: Producer, records: Sequence[Record], batch: "_Deliveries") -> None:
         for index, record in enumerate(records):
             try:
                 producer.produce(

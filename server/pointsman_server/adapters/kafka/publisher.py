@@ -43,7 +43,6 @@ class KafkaPublisher:
         self._failed = failed
 
     async def publish(self, changes: Sequence[Change]) -> int:
-        """See ChangePublisher.publish."""
         if self._producer.lacks_topic and self._create_topic:
             await self._create_topic()
         count = await self._producer.send([record(change) for change in changes])
