@@ -26,8 +26,8 @@ LABEL org.opencontainers.image.title="pointsman-server" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/pointsman /opt/pointsman
-# All addresses, of the container: `serve` refuses to start there without TLS and authentication, unless it is told that
-# this may be (POINTSMAN_ALLOW_PLAINTEXT, POINTSMAN_ALLOW_ANONYMOUS). The image does not tell it.
+# All addresses, of the container: `serve` refuses to start there without TLS and authentication, unless
+# POINTSMAN_ALLOW_PLAINTEXT and POINTSMAN_ALLOW_ANONYMOUS allow it, which the image does not set.
 ENV PATH=/opt/pointsman/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -16,7 +16,7 @@ BUF := $(BIN)/buf
 PROTOC_TOOLS := grpcio-tools==1.74.0 mypy-protobuf==3.7.0
 
 .PHONY: help
-help: ## Say what there is to make.
+help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: setup
@@ -71,7 +71,7 @@ mutants: setup ## See whether tests notice small changes of the server, as in ma
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: bench-abuse
-bench-abuse: setup ## Measure what abusers cost everybody else, on each transport. About eight minutes.
+bench-abuse: setup ## Measure what abusers cost other callers, on each transport. About eight minutes.
 	@$(BIN)/python -m tests.bench.abuse $(ARGS)
 
 .PHONY: faults

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.abuse``: what an abuser costs everybody else, on each transport.
+"""``python -m tests.bench.abuse``: what an abuser costs other callers, on each transport.
 
 A bystander resolves routes at a fixed rate, first in quiet and then while one abuser does its worst (``abusers``);
 each is a process of its own. Server and engines have one core to themselves. The bystander has the last core, and goes
@@ -6,7 +6,7 @@ first there (SCHED_RR). With three cores or more the abuser has one of its own, 
 where the bystander may not go first, as an idle process (SCHED_IDLE). Callers show bearer tokens, which the server
 checks.
 
-``busy-neighbour`` abuses nobody, and keeps its core as busy as the others do: its ratio is what the method costs.
+``busy-neighbour`` sends no abuse, and keeps its core as busy as the others do: its ratio is what the method costs.
 
 Targets: the bystander's p99 stays within twice that of quiet, and the server grows by at most 64 MB.
 """

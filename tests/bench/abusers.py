@@ -152,7 +152,7 @@ def bombs(abuser: Abuser) -> None:
 
 
 def bad_tokens(abuser: Abuser) -> None:
-    """Call 1,000 times a second, each time with another bearer token that nobody signed.
+    """Call 1,000 times a second, each time with another unsigned bearer token.
 
     What it was kept from sending in time it never sends: that would be another abuse, of bursts.
     """

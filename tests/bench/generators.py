@@ -53,7 +53,7 @@ class H2load:
     in_flight: int = CALLS_IN_FLIGHT
 
     def run(self, address: str, method: str, seconds: float) -> Load:
-        """Call for some seconds. It sees only HTTP: whoever calls this checks that the calls were OK."""
+        """Call for some seconds. It sees only HTTP: the caller checks that the calls were OK."""
         self.log.unlink(missing_ok=True)
         path = method if "/" in method else f"{SERVICE}/{method}"
         command = [

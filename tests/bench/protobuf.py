@@ -1,4 +1,4 @@
-"""Just enough of the protobuf wire format to ask etcd, whose stubs nobody publishes for Python.
+"""Just enough of the protobuf wire format to ask etcd, for which no stubs are published for Python.
 
 Field numbers are those of ``etcd/api/etcdserverpb/rpc.proto`` (3.4).
 """

@@ -126,7 +126,7 @@ class Rig:
             yield member
 
     def log(self, name: str) -> Path:
-        """Name a file that nobody has yet."""
+        """Return the path of a new file."""
         return self.work / f"{next(self._numbers)}-{name}.log"
 
     def measure(self, pid: int, load: Callable[[], Load], *, each: int = 1) -> Sample:

@@ -212,7 +212,7 @@ async def test_lock_shows_whole_families_where_they_are_asked_for_and_each_route
     assert sorted(locked.routes, key=lambda route: route.key) == [routes[V1], routes[V2], routes[V3]]
 
 
-async def test_lock_waits_for_whoever_writes_and_then_sees_what_they_committed(store: RouteStore) -> None:
+async def test_lock_waits_for_other_writers_and_then_sees_what_they_committed(store: RouteStore) -> None:
     """Also when the route did not exist before, and whatever the two write."""
     async with store.begin() as transaction:
         locked = await transaction.lock(asking(V1))
@@ -392,7 +392,7 @@ async def test_an_exclusive_activation_is_consecutive_revisions_the_activation_f
     assert [route.key for route in live] == [ORDERS, V2]
 
 
-async def test_nobody_ever_sees_none_or_two_active_while_activation_moves(store: RouteStore) -> None:
+async def test_no_reader_sees_none_or_two_active_while_activation_moves(store: RouteStore) -> None:
     committer = GroupCommitter(store, MemoryCache(), lambda _: None)
     for key in (V1, V2, V3):
         await create(store, key, active=key is V1)
@@ -609,7 +609,7 @@ async def test_servers_whose_groups_overlap_in_opposite_order_wait_and_do_not_de
     await _check_that_history_adds_up(store)
 
 
-async def test_what_the_database_refuses_of_one_takes_nobody_else_down(store: RouteStore) -> None:
+async def test_a_mutation_that_the_database_refuses_does_not_fail_the_others(store: RouteStore) -> None:
     """It should have been refused before; a NUL is nothing that PostgreSQL can keep."""
     if isinstance(store, MemoryStore):
         store.refuses = _refuse_nul

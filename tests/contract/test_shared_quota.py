@@ -120,7 +120,7 @@ async def test_what_is_paid_expires(quota, redis_url):
     assert seconds == pytest.approx(1800, abs=30)
 
 
-async def test_taking_nothing_asks_nobody(quota, redis_url):
+async def test_taking_nothing_makes_no_call_to_redis(quota, redis_url):
     await quota.take([])
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []

@@ -152,7 +152,7 @@ def test_a_server_with_a_broken_policy_does_not_start(broken: str, workers: str,
     assert "Traceback" not in done.stderr
 
 
-def test_a_policy_that_nobody_is_checked_by_is_refused(policy: str) -> None:
+def test_a_policy_without_authentication_is_refused(policy: str) -> None:
     done = run("pointsman-server", "serve", POINTSMAN_POLICY_FILE=policy)
 
     assert done.returncode == 2

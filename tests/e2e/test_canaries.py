@@ -141,7 +141,7 @@ def without_tls(environ: dict[str, str]) -> dict[str, str]:
 
 
 def broken(scene: Scene, environ: dict[str, str]) -> dict[str, str]:
-    """Wrong passwords and hosts where nobody is, so that every error is printed that there is."""
+    """Wrong passwords and unreachable hosts, so that every error is printed."""
     redis_url = urlsplit(environ["REDIS_URL"])._replace(path="/0").geturl()
     return without_tls(environ) | {
         "DATABASE_URL": with_password(environ["DATABASE_URL"], "stranger", scene.plant("wrong-database-password")),
@@ -151,7 +151,7 @@ def broken(scene: Scene, environ: dict[str, str]) -> dict[str, str]:
 
 
 def made_key(scene: Scene, environ: dict[str, str], name: str) -> str:
-    """Make an API key by the command, which shows it this once, on stdout alone."""
+    """Make an API key by the command, which prints it once, on stdout."""
     done = run("pointsman-server", "keys", "create", name, **environ)
     assert done.returncode == 0, done.stderr
     scene.hear(f"keys create {name}", done.stderr)

@@ -105,6 +105,6 @@ def test_a_command_that_is_killed_can_be_resumed(environ: dict[str, Any], databa
             f"{ROWS} rows: {ROWS} created, 0 updated, 0 unchanged, 0 failed\n",
         ), done.stderr
         check_everything_once(database_url)
-        # Another run of the same file finds everything as it shall be.
+        # Another run of the same file finds every route as requested.
         done = run("pointsman", "--server", address, "import", str(file))
     assert done.stdout == f"{ROWS} rows: 0 created, 0 updated, {ROWS} unchanged, 0 failed\n"

@@ -64,7 +64,7 @@ def chosen_by(only: str) -> list[Fault]:
 
 
 def schedule(dice: random.Random, chosen: Sequence[Fault]) -> Iterator[Fault]:
-    """Draw faults for ever: all of them in some order, then all of them in another."""
+    """Yield faults without end: all of them in one order, then all of them in another."""
     while True:
         yield from dice.sample(chosen, len(chosen))
 

@@ -121,7 +121,7 @@ def epochs_are_known(history: History, eras: Sequence[Era]) -> Iterator[Violatio
 
 
 def lost_eras_are_left(history: History, eras: Sequence[Era]) -> Iterator[Violation]:
-    """Promise 5: once the servers have had time to switch, nobody is told what a restore took back."""
+    """Promise 5: once the servers have had time to switch, no answer shows what a restore took back."""
     over = {era.epoch: following.switched + SWITCH_SECONDS for era, following in itertools.pairwise(eras)}
     for read in history.reads:
         if read.call > over.get(read.epoch, UNANSWERED):

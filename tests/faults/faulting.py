@@ -96,7 +96,7 @@ async def inject(rig: Rig, fault: Fault, dice: random.Random, load: Load) -> Inj
     async with asyncio.timeout(HEAL_SECONDS + seconds):
         async with fault.inject(scene):
             if store_goes:
-                # A write that the fault cut short has left its mark: nobody may answer its keys from Redis any more.
+                # A write that the fault cut short has left its mark: no server may answer its keys from Redis any more.
                 injected.cached &= cached_keys(rig, seconds)
             await asyncio.sleep(seconds)
     injected.end = time.monotonic()

@@ -33,7 +33,7 @@ class Read:
 
 @dataclass(slots=True)
 class Write:
-    """One mutation, with all its attempts. ``ret`` is ``UNANSWERED`` while nobody knows what became of it.
+    """One mutation, with all its attempts. ``ret`` is ``UNANSWERED`` while its outcome is unknown.
 
     ``answer`` is ok, refused or unknown; ``attempts`` that failed before it may have been carried out all the same.
     """
@@ -103,7 +103,7 @@ class Era:
 
     ``rows`` is all of its history, that before ``base`` from the backup. ``backup``: when the backup was begun that it
     grew from. ``opened``: since when it may have been written. ``switched``: when the command ended that gave it its
-    epoch. ``sealed``: when nothing could be committed any more. ``relayed``: what Kafka surely had then.
+    epoch. ``sealed``: when nothing could be committed any more. ``relayed``: what Kafka had acknowledged then.
     """
 
     epoch: str

@@ -155,7 +155,7 @@ def postgres_restarts(number: signal.Signals) -> Injection:
 
 @asynccontextmanager
 async def postgres_pauses(scene: Scene) -> AsyncIterator[None]:
-    """Stop PostgreSQL and all its processes; connections stay open and nobody answers."""
+    """Stop PostgreSQL and all its processes; connections stay open without answers."""
     scene.rig.postgres.signal_all(signal.SIGSTOP)
     try:
         yield

@@ -13,7 +13,7 @@ from tests.faults.injections import anyone, strike
 from tests.faults.rig import Server
 
 PATIENCE_SECONDS = 8.0
-# A write that has been under way for so long, while nobody gets the clock, has arrived there.
+# A write in progress for this long, in seconds, while the clock is locked, is waiting for it.
 ARRIVED_SECONDS = 0.4
 # What a reader of PostgreSQL needs to notice a commit, many times over.
 ANSWER_DELAY = 0.12

@@ -1,1 +1,1 @@
-"""What comes from outside, in every form that nobody sends on purpose: ``harness`` says how, ``targets`` what."""
+"""Fuzzes every parser of foreign input: ``harness`` says how, ``targets`` what."""

@@ -54,7 +54,7 @@ def judge_entry(entry: Entry) -> None:
 
 
 def _judge_refusal(error: InvalidFile) -> None:
-    assert error.problems, "refused, and nobody knows why"
+    assert error.problems, "refused without a reason"
     json.dumps(_file_document(error), ensure_ascii=False).encode()
     for line in _file_lines(error):
         _judge_text(line.partition(error.name)[2] or line)

@@ -128,7 +128,7 @@ async def test_a_database_that_cannot_do_its_work_is_unavailable_and_the_cause_i
 
 
 async def test_a_bug_in_our_sql_is_no_unavailability(database: Database, failures: Failures) -> None:
-    """It would be retried for ever, and the alert would name the wrong culprit."""
+    """It would be retried without end, and the alert would name the wrong cause."""
     with pytest.raises(psycopg.errors.SyntaxError):
         await run(database, "SELEKT")
     assert failures.count == 0

@@ -1,4 +1,4 @@
-"""The embedded engines: they answer, keep what they should, and never outlive whoever started them."""
+"""The embedded engines: they answer, keep what they should, and end with the process that started them."""
 
 import json
 import os
@@ -199,7 +199,7 @@ class TestNothingOutlives:
         parent.kill()
         assert still_alive(processes) == []
         end(parent)
-        start(tmp_path, ["redis"]).stop()  # the lock is free: nobody who inherited it is left
+        start(tmp_path, ["redis"]).stop()  # the lock is free: every process that inherited it has ended
 
     def test_the_keeper(self, tmp_path: Path) -> None:
         engines = start(tmp_path)

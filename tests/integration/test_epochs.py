@@ -50,7 +50,7 @@ def at(as_of: int, epoch: str = "") -> Snapshot:
 
 
 class Process:
-    """A server as Redis sees it: what it believes the epoch to be."""
+    """A server as Redis sees it, with the epoch that it is in."""
 
     def __init__(self, url: str, epoch: str) -> None:
         self.epoch = epoch
@@ -95,7 +95,7 @@ async def test_nothing_of_another_epoch_is_answered_and_nothing_fences_out_a_new
     assert await new.get() == Lookup(at(13))
 
 
-async def test_who_believes_in_the_old_epoch_misses_as_soon_as_a_write_of_the_new_one_is_answered(
+async def test_a_server_in_the_old_epoch_misses_as_soon_as_a_write_of_the_new_one_is_answered(
     old: Process, new: Process
 ) -> None:
     await old.write(900)
@@ -175,7 +175,7 @@ async def test_a_clock_of_another_type_is_made_anew(new: Process, redis_url: str
 async def test_no_server_gives_a_lost_revision_away_again_even_if_it_never_saw_it(
     database_url: str, redis_url: str
 ) -> None:
-    """A failover that lost one answered write, and a server that hears of it from Redis alone."""
+    """A failover that lost one answered write, and a server that can learn of it from Redis alone."""
 
     async def write(url: str) -> int:
         database, epochs = Database(database_url, pool_min=1, pool_max=2), EpochTracker()
@@ -312,7 +312,7 @@ def test_without_the_command_nothing_is_written_and_the_detail_says_what_to_do(t
     code, detail = ready(server)
     assert code == 503
     assert "was restored to an older state (it is at revision 1, and was at 6)" in detail
-    # A server that starts only now hears of it from Redis.
+    # A server that starts only now learns of it from Redis.
     late = town.start()
     assert WHAT_TO_DO in ready(late)[1]
     for other in (server, late):
@@ -333,7 +333,7 @@ def test_without_the_command_nothing_is_written_and_the_detail_says_what_to_do(t
     assert town.rows() == 2
 
 
-def test_a_new_server_hears_of_the_lost_history_from_kafka_alone(
+def test_a_new_server_learns_of_the_lost_history_from_kafka_alone(
     kafka_broker: KafkaBroker, database_url: str, redis_url: str
 ) -> None:
     """Redis was emptied, and every server is new."""

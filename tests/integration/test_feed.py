@@ -1,4 +1,4 @@
-"""The feed on a real Kafka, PostgreSQL and Redis: every server hears of every change."""
+"""The feed on a real Kafka, PostgreSQL and Redis: every server applies every change."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def test_a_stream_without_a_broker_says_so_and_recovers(kafka_broker, topi
 
 
 @pytest.mark.parametrize("kafka", ["with kafka", "without kafka"])
-def test_what_one_server_writes_another_one_hears(kafka, request, database_url, redis_url):
+def test_a_write_of_one_server_reaches_the_cache_of_another(kafka, request, database_url, redis_url):
     """Redis is out for both, and the local caches live long: only the feed can tell."""
     servers = request.getfixturevalue("kafka_broker").bootstrap_servers if kafka == "with kafka" else ""
     chosen = settings(

@@ -64,7 +64,7 @@ async def test_a_thousand_unknown_kids_at_once_are_one_fetch(issuer: JwksServer)
     while issuer.asked < 2:  # noqa: ASYNC110 - asks a thread
         await asyncio.sleep(0.01)
 
-    # While all of them wait, whoever shows a key that is known does not.
+    # While all of them wait, calls with a known key do not.
     assert (await rig.verifier.verify(KEY.token())).subject == "jwt:checkout"
     issuer.gate.set()
     assert {getattr(error, "problem", error) for error in await flood} == {"unknown key"}

@@ -298,7 +298,7 @@ async def test_what_was_committed_does_not_come_again_and_the_rest_does(real: Ka
         assert {change.revision for change in again.changes} == set(range(51, 61))
 
 
-async def test_a_commit_that_nobody_answers_fails_in_time_and_so_does_the_end(
+async def test_an_unanswered_commit_fails_in_time_and_so_does_leaving(
     kafka_broker: KafkaBroker, real: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a group that has lost its coordinator: librdkafka itself waited for such an answer for an hour."""

@@ -1,6 +1,6 @@
 """Loaded into pytest while a mutant is tested: the quickest tests first, and a time limit for each.
 
-mutmut limits a mutant by the sum of its tests; one that waits for ever would cost all of it.
+mutmut limits a mutant by the sum of its tests; one that never ends would use up all of it.
 """
 
 import json

@@ -256,7 +256,7 @@ class Simulation:
         return self.observations
 
     async def read_on(self, process: Process) -> None:
-        # One after the other: a second reader would join the flight of the first one, which began before it.
+        # One after the other: a second reader would join the load of the first one, which began before it.
         for _ in range(READS // PROCESSES):
             key = self.dice.choice(KEYS)
             floor = self.answered[key]
@@ -407,7 +407,7 @@ async def test_a_reader_stopped_between_load_and_fill(scene: Scene, fails: tuple
 
 
 @pytest.mark.parametrize("scene", [FullCache], indirect=True)
-async def test_a_group_that_changes_a_key_twice_leaves_its_last_state_whoever_fills_in_between(scene: Scene) -> None:
+async def test_a_group_that_changes_a_key_twice_leaves_its_last_state_despite_fills_in_between(scene: Scene) -> None:
     """One reader leased the key before the group and fills it after, another looks while it is marked."""
     one, other = scene.one, scene.other
     one.store.gate.close()
@@ -426,7 +426,7 @@ async def test_a_group_that_changes_a_key_twice_leaves_its_last_state_whoever_fi
 
 
 @pytest.mark.parametrize("scene", [FullCache], indirect=True)
-async def test_a_writer_stopped_between_commit_and_answer_hides_its_write_from_nobody(scene: Scene) -> None:
+async def test_a_write_is_visible_when_its_writer_stops_between_commit_and_answer(scene: Scene) -> None:
     await scene.witness.read()  # Redis holds the state before
     scene.one.cache.before_settle.close()
     async with stopped(scene.one.cache.before_settle, asyncio.create_task(scene.one.write("https://second.internal"))):
@@ -456,7 +456,7 @@ async def test_a_writer_that_died_before_it_settled_leaves_nothing_old(scene: Sc
 async def test_an_answer_that_changes_nothing_is_as_binding_as_the_write_was(scene: Scene, request_id: str) -> None:
     """The writer's mark is lost, a reader fills what was true before the commit, and the writer dies.
 
-    Nobody was told of that write yet. But whoever is told, by a repetition at another process, may rely on it.
+    No caller has an answer for that write yet. But one that gets it, by a retry at another process, may rely on it.
     """
     writer, reader = scene.one, scene.third
     writer.cache.before_commit.close()

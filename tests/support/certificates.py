@@ -1,4 +1,4 @@
-"""Certificates for tests, of authorities made by trustme, with whatever names a test wants."""
+"""Certificates for tests, of authorities made by trustme, with any names."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -30,7 +30,7 @@ IMPORT_REFUSALS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """How one call shall end."""
+    """How one call ends."""
 
     code: grpc.StatusCode
     message: str = "made to fail"

@@ -1,4 +1,4 @@
-"""HTTP/2 as nobody should speak it: whatever frames a test likes, on a socket, with no state machine that objects.
+"""HTTP/2 against the rules: any frames, on a socket, without a state machine that refuses them.
 
 The frames and the header compression are those of the h2 library. Every wait is bounded.
 """

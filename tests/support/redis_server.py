@@ -95,7 +95,7 @@ def full(server: RedisServer) -> None:
 
 
 def free_port() -> int:
-    """Find a loopback port that nobody has now."""
+    """Find a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

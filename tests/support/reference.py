@@ -1,4 +1,4 @@
-"""The tables of docs/reference that the code knows better: settings, errors and metrics.
+"""The tables of docs/reference that are generated from the code: settings, errors and metrics.
 
 ``python -m tests.support.reference --write`` (``make docs``) fills them in, ``--check`` (``make lint``) compares. Each
 stands in the page of its name, between ``<!-- name -->`` and ``<!-- /name -->``.

@@ -15,7 +15,7 @@ from pointsman_server.config.settings import Settings
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
 EVERYBODY = Path(__file__).with_name("everybody.toml")
-"""A policy under which everybody may do everything."""
+"""A policy that grants every caller everything."""
 
 
 @dataclass(frozen=True)

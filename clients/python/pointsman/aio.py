@@ -187,7 +187,7 @@ class AsyncClient(BaseClient[AsyncToken]):
             while calls:
                 total = chunks.added(total, await calls.popleft(), done)
         finally:
-            # What is under way ends: half of it is done by then, and nobody would learn of it.
+            # Calls in flight end before this returns, so that none continues unobserved.
             await asyncio.gather(*calls, return_exceptions=True)
         return total
 

@@ -58,7 +58,7 @@ class BaseClient(Generic[TokenT]):
         """The highest revision that a write of this client returned: what its resolves wait for. 0: none yet.
 
         Hand it to another process as ``min_revision``, with ``last_epoch`` as ``epoch``, and its resolves see the
-        writes of this one. It is 0 again once the client hears that the database has a new epoch.
+        writes of this one. It is 0 again once an answer shows that the database has a new epoch.
         """
         return self._session.memory.written
 

@@ -19,7 +19,7 @@ from pointsman.v1 import route_pb2, route_service_pb2
 MOST_ROUTES = 6500
 """So many that three calls at once are what a server takes of one host."""
 MOST_BYTES = 900_000
-"""A server takes messages of 1 MiB, unless it is told otherwise."""
+"""Servers accept messages of 1 MiB by default (POINTSMAN_MAX_MESSAGE_BYTES)."""
 CONCURRENCY = 3
 """Enough to keep a server busy: one chunk on its way, one that is staged, one that is merged."""
 TIMEOUT = 60.0
@@ -35,7 +35,7 @@ _PLACE = re.compile(r"routes\[(\d+)\]\.?")
 
 
 class ImportedRoute(NamedTuple):
-    """What one route shall be. None for ``labels`` or ``active``: as it is, and for a new route none, and active.
+    """The desired state of one route. None for ``labels`` or ``active``: as it is; a new route has none, and is active.
 
     ``expected_revision`` is the one that it must be at; 0: any.
     """
@@ -154,12 +154,12 @@ def message_of(route: Importable) -> route_service_pb2.ImportedRoute:
 
 @lru_cache(1024)
 def _labels(pairs: tuple[tuple[str, str], ...]) -> route_service_pb2.Labels:
-    # Remembered, because the labels of most routes are like those of many others. Whoever gets it copies it.
+    # Cached, because most routes share their labels with many others. Callers copy the result.
     return route_service_pb2.Labels(labels=dict(pairs))
 
 
 def added(total: ImportResult, result: ImportResult, done: Callable[[ImportResult], object] | None) -> ImportResult:
-    """Add the result of one call to what was done before it, and tell ``done``."""
+    """Add the result of one call to what was done before it, and call ``done`` with it."""
     if done is not None:
         done(result)
     return total + result

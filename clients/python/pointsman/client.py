@@ -135,8 +135,8 @@ class Client(BaseClient[Token]):
     ) -> Route:
         """Make a new route and return it. ``reason`` is for the history. Raises RouteExists.
 
-        Give ``request_id`` to make a retry of your own safe too: the same id with the same arguments answers as
-        the first time did, for 24 hours. Raises RequestIdReused when the arguments differ. So for every mutation.
+        Give ``request_id`` to make a retry of your own safe too: the same id with the same arguments returns the
+        first answer, for 24 hours. Raises RequestIdReused when the arguments differ. The same for every mutation.
         """
         request = requests.create(key, url, labels, active, request_id, reason)
         return self._call(operations.CREATE, request, timeout)

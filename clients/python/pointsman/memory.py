@@ -1,7 +1,7 @@
 """What one client remembers, so that no key of it ever goes back: the highest revision that it saw of each.
 
-Revisions count in an epoch. When the database gets a new one, after a restore, what was seen before counts for
-nothing, at the server as here. Epochs have no order that one can see, and a server that is behind may still answer
+Revisions count in an epoch. When the database gets a new one, after a restore, what was seen before is
+ignored, by the server and here. Epochs have no order that one can see, and a server that is behind may still answer
 from the old one. So the rule: only an answer to a question that named the epoch we are in may take us to another,
 because such a question makes the server ask the database. Each question names it as soon as it is known.
 """
@@ -33,7 +33,7 @@ class Sighting(NamedTuple):
 
 @dataclass(slots=True)
 class _History:
-    """What was seen in one epoch. ``folded`` stands for every key that is no longer in ``seen``."""
+    """Revisions seen in one epoch. ``folded`` is the floor for every key that is no longer in ``seen``."""
 
     epoch: str = ""
     written: int = 0

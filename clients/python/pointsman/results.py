@@ -70,7 +70,7 @@ class Resolution:
 
     ``age`` is how long ago the server took the answer over from the layer below; zero from Redis and PostgreSQL.
     ``as_of_revision`` is the revision as of which the answer is true, and ``epoch`` names the history that it
-    counts in ("": the server did not say): together a token for ``min_revision`` and ``epoch``.
+    counts in ("": the server did not say): together a revision token for ``min_revision`` and ``epoch``.
     """
 
     route: Route
@@ -110,9 +110,9 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """How many routes an import created, changed, and found as they shall be (or skipped).
+    """How many routes an import created and updated, and how many were already as requested (or skipped).
 
-    Everything is so as of ``revision``: a token for ``min_revision``. Results of one import can be added.
+    As of ``revision`` every route is as requested: a revision token. Results of one import can be added.
     """
 
     created: int = 0

@@ -58,7 +58,8 @@ def _database(url: str) -> Database:
 
 
 def _question(database_url: str) -> str:
-    return f"Give the database at {_database(database_url).address} a new epoch? Every token of the old one is void"
+    address = _database(database_url).address
+    return f"Give the database at {address} a new epoch? Revision tokens of the old one become void"
 
 
 def _describe(done: NewEpoch) -> str:

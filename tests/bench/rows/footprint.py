@@ -1,4 +1,4 @@
-"""The memory of a server that nobody has asked anything yet."""
+"""The memory of a server before its first call."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -49,7 +49,7 @@ def _allows(grant: Grant, permission: Permission, tenant: str, env: str) -> bool
 
 
 def _covers(pattern: str, name: str) -> bool:
-    """Match slowly and surely, one character after another; all names together are meant by ``*`` alone."""
+    """Match by a simple and slow algorithm, one character after another; only ``*`` covers the empty name."""
     if not name:
         return pattern == "*"
     reached = {0}

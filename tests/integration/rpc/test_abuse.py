@@ -1,4 +1,4 @@
-"""What abusers get, on both transports: a status or a closed connection; and everybody else is answered meanwhile.
+"""What abusers get, on both transports: a status or a closed connection; and other callers are answered meanwhile.
 
 Every abuse is bounded in number. Where the transports differ, both are written down here.
 """

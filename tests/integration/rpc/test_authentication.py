@@ -136,7 +136,7 @@ def test_an_api_key_is_not_taken_where_those_are_off(grpc_stub, key):
 
 @pytest.mark.parametrize("value", [b"Bearer \xff\xfe\xfd", b"Bearer a\xc3\x28", b"\xff", "Bearer ä.ö.ü".encode()])
 def test_bytes_that_are_no_text_are_refused_and_the_server_lives(grpc_server, grpc_stub, key, value):
-    # No gRPC library sends such a header; whoever speaks HTTP/2 can.
+    # No gRPC library sends such a header, but HTTP/2 can carry it.
     outcome = call_with_header(grpc_server.app.grpc_server.port, "/pointsman.v1.RouteService/List", value)
 
     assert outcome.refused, outcome

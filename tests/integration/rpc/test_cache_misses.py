@@ -32,7 +32,7 @@ Code = grpc.StatusCode
 
 
 class Scene:
-    """A server that asks everybody everything, and somebody who may call it."""
+    """A server with every check on, and a permitted caller."""
 
     def __init__(self, server: RunningServer, transport: str) -> None:
         self.server = server

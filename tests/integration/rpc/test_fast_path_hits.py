@@ -1,4 +1,4 @@
-"""Cache hits of the fast path from outside, with every check on: it is taken, and it lets nobody in."""
+"""Cache hits of the fast path from outside, with every check on: it serves no caller that the chain refuses."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -124,7 +124,7 @@ def test_a_batch_of_known_keys_is_the_same_each_time(scene, stub, reader, cached
     assert [result.key for result in again.results] == [result.key for result in first.results]
 
 
-def test_nobody_in_particular_is_refused(stub, cached):
+def test_a_call_without_a_credential_is_refused(stub, cached):
     refusal = refused(stub.Resolve, pb.ResolveRequest(key=cached))
     assert (refusal.code, refusal.metadata["problem"]) == (Code.UNAUTHENTICATED, "missing")
 

@@ -52,7 +52,7 @@ def grpc_server(request, engines, template_database) -> Iterator[RunningServer]:
 
 
 def channel_to(server: RunningServer) -> grpc.Channel:
-    # Without retries: a refusal shall be seen.
+    # Without retries, so that a refusal is seen.
     return grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)])
 
 

@@ -1,4 +1,4 @@
-"""Who may not is told so, the same whatever there is, by both transports; with real keys and a real policy."""
+"""A denied caller gets the same answer whatever exists, on both transports; with real keys and a real policy."""
 
 import asyncio
 import json
@@ -176,7 +176,7 @@ def test_all_tenants_are_only_for_who_may_read_all(
         assert code_of(call, request, admin) is grpc.StatusCode.OK
 
 
-def test_a_malformed_request_is_told_so_whoever_asks(stub: RouteServiceStub, guest: dict[str, Any]) -> None:
+def test_a_malformed_request_is_refused_as_such_for_any_caller(stub: RouteServiceStub, guest: dict[str, Any]) -> None:
     refusal = refused(stub.Get, pb.GetRequest(key=RouteKey(tenant="team-b")), **guest)
 
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -267,7 +267,7 @@ def channel(guarded: Guarded) -> Iterator[grpc.Channel]:
 
 
 class TestBadInputWhereCallersAreChecked:
-    """The rows of bad input: whoever may call gets the answer of each, and whoever may not learns nothing of it."""
+    """The rows of bad input: a permitted caller gets the answer of each, and any other the same denial."""
 
     @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x06\x0a\x04\xff\xfe\xfd\xfc"], ids=["protobuf", "UTF-8"])
     @pytest.mark.parametrize("method", ["Resolve", "BatchResolve", "Create", "List"])

@@ -1,6 +1,6 @@
-"""Single flight and shedding, from outside: a miss costs one load, and what is too much is refused at once.
+"""Shared loads and shedding, from outside: a miss costs one load, and what is too much is refused at once.
 
-No time decides: loads stand at a gate, and whatever shall be answered meanwhile is answered while they do.
+No time decides: loads wait at a gate, and the other calls are answered while they do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,7 +102,7 @@ def remedies_off(grpc_server: RunningServer, store: HeldStore, monkeypatch: pyte
 
 @pytest.fixture
 def stub(grpc_server: RunningServer) -> Iterator[RouteServiceStub]:
-    # Without retries: a refusal shall be seen.
+    # Without retries, so that a refusal is seen.
     with grpc.insecure_channel(grpc_server.address, [("grpc.enable_retries", 0)]) as channel:
         yield RouteServiceStub(channel)
 

@@ -47,7 +47,7 @@ def files(tmp_path: Path, ours: Authority) -> TlsFiles:
 
 @pytest.fixture
 def start(engines, template_database, files: TlsFiles) -> Iterator[Callable[..., RunningServer]]:
-    """Starts a server on the files, with more settings if a test wants."""
+    """Starts a server on the files, with further settings."""
     with ExitStack() as stack:
 
         def start(**more: object) -> RunningServer:
@@ -275,7 +275,7 @@ def test_a_new_server_certificate_comes_into_force_without_a_failed_call(start, 
         files.write(new.server())
 
         assert eventually(lambda: resolves(server, new))
-        assert not resolves(server, ours), "the old certificate is shown to nobody any more"
+        assert not resolves(server, ours), "the old certificate is not served any more"
         assert calls.go_on()
     assert calls.failures == []
 

@@ -51,7 +51,7 @@ def by_tokens(tmp_path: Path, **values: Any) -> dict[str, Any]:
     return {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks_file": tmp_path / "keys.json", **values}
 
 
-def test_where_nothing_says_who_calls_nobody_is_asked() -> None:
+def test_without_a_way_to_authenticate_there_is_no_authenticator() -> None:
     access = made()
     assert (access.authenticator, access.permissions, dict(access.keys)) == (None, None, {})
 

@@ -79,7 +79,7 @@ async def test_a_flood_of_unknown_keys_asks_the_store_no_more(
     assert store.reads <= 2
 
 
-async def test_only_who_has_the_secret_hears_what_became_of_the_key(
+async def test_only_the_holder_of_the_secret_learns_that_the_key_was_revoked_or_expired(
     store: MemoryApiKeyStore, verifier: ApiKeyVerifier
 ) -> None:
     texts = {}

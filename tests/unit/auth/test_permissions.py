@@ -103,7 +103,7 @@ def test_with_subjects_and_a_claim_both_must_fit() -> None:
     assert not may(policy, identity("jwt:alice"))
 
 
-def test_a_rule_for_nobody_is_for_nobody() -> None:
+def test_a_rule_without_subjects_and_claim_matches_no_caller() -> None:
     assert not may(Policy((rule(READER),)), identity())
 
 
@@ -147,7 +147,7 @@ def test_what_is_remembered_is_bounded_and_right_all_the_same() -> None:
     policy = Policy()
     permissions = Permissions(lambda: policy, most_decisions=3, most_identities=2)
     for number in range(50):
-        # Their ids may come again, as soon as nobody holds them.
+        # Their ids may be reused as soon as they are freed.
         who = identity("jwt:alice", *([READER] if number % 2 else []))
         for env in ("a", "b", "c", "d"):
             try:

@@ -27,7 +27,7 @@ def test_the_layer_that_is_claimed_must_have_answered(monkeypatch: pytest.Monkey
         pass
 
 
-def test_a_run_that_nobody_answered_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_answers_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch, {"LOCAL": 5}, {"LOCAL": 5})
     with pytest.raises(Refused), layers.answering(SERVER, "LOCAL"):
         pass

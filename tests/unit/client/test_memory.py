@@ -130,7 +130,7 @@ class TestEpochs:
         seen(memory, "a", 8, "e-1", asked=Floor(3, "e-2"))
         assert memory.epoch == "e-2"
 
-    def test_who_hears_of_the_old_one_first_is_put_right_by_a_server_that_knows_better(self) -> None:
+    def test_a_client_that_saw_the_old_epoch_first_moves_to_the_new_one(self) -> None:
         memory = Memory()
         seen(memory, "a", 8, "e-1")
         seen(memory, "a", 3, "e-2", asked=memory.floor("a"))

@@ -127,7 +127,7 @@ BAD_URLS = [
     ("https://::1]", VALID),
     ("https://[not-an-address]", VALID),
     ("x://h/" + "a" * 2043, "at most 2048 characters"),
-    # Characters that nobody sees: between words, joiners, direction marks, fillers, variation selectors, tags.
+    # Invisible characters: between words, joiners, direction marks, fillers, variation selectors, tags.
     *((f"https://pay{character}ments.example", CHARACTERS) for character in INVISIBLE),
     *((f"https://payments.example/pay{character}ments", CHARACTERS) for character in INVISIBLE),
     # RFC 1123 §2.1, RFC 1035 §2.3.4.

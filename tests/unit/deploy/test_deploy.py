@@ -97,7 +97,7 @@ class TestImage:
         assert host_and_port(settings.listen) == ("0.0.0.0", host_and_port(Settings().listen)[1])
         assert host_and_port(settings.http_listen) == ("0.0.0.0", host_and_port(Settings().http_listen)[1])
 
-    def test_by_itself_it_lets_nobody_in_without_tls_and_authentication(self) -> None:
+    def test_by_default_it_requires_tls_and_authentication(self) -> None:
         with pytest.raises(SettingsError) as caught:
             require_secure(load(image_environment()))
         assert len(caught.value.problems) == 2

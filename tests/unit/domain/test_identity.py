@@ -77,7 +77,7 @@ def test_a_grant_holds_in_its_tenants_and_envs_and_over_all_of_them_only_with_a_
     assert grant(env="staging").allows(READ, scope) is allowed
 
 
-def test_without_authentication_everybody_may_do_everything() -> None:
+def test_without_authentication_every_caller_may_do_everything() -> None:
     (everything,) = ANONYMOUS.grants
     assert all(everything.allows(each, Scope("", "")) for each in Permission)
 

@@ -596,7 +596,7 @@ async def test_kafka_alone_completes_an_import_of_this_process() -> None:
     assert fed.sets == [[1, 2, 3]]
 
 
-async def test_nobody_who_needs_local_writes_means_no_reading_of_an_import() -> None:
+async def test_without_a_subscriber_that_needs_local_writes_an_import_is_not_read() -> None:
     store = MemoryStore()
     fed = Fed(store)
     await fed.feed.step()

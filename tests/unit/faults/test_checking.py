@@ -102,7 +102,7 @@ def test_a_refusal_did_nothing_unless_an_earlier_attempt_is_unknown(attempts, vi
     assert found(history, rows) == violations
 
 
-def test_a_change_that_nobody_asked_for_is_found():
+def test_an_unrequested_change_is_found():
     history, rows = clean()
     rows.append(row(6))
     assert found(history, rows) == [(2, "a change that nobody asked for")]

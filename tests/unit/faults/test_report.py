@@ -22,7 +22,7 @@ def counted(read: Call, *, writes: bool) -> bool:
     [(1.0, True, True), (1.95, True, False), (2.5, True, False), (3.1, True, True), (5.1, False, False)],
     ids=["before", "into the write", "during it", "after it", "expired"],
 )
-def test_a_key_is_cached_until_it_expires_and_while_nobody_writes_its_family(call, without_writes, with_writes) -> None:
+def test_a_key_is_cached_until_it_expires_or_its_family_is_written(call, without_writes, with_writes) -> None:
     read = Call(call, call + 0.1, "read", answered=True, key="t/s/e/a")
     assert counted(read, writes=False) == without_writes
     assert counted(read, writes=True) == with_writes

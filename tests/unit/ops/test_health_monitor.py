@@ -130,7 +130,7 @@ async def test_what_comes_back_is_up_again(monitor: HealthMonitor, postgres: Dep
     assert monitor.states["postgres"].detail == "ok"
 
 
-async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(told: Callback, redis: Dependency) -> None:
+async def test_a_dependency_that_answers_late_is_down_and_delays_no_other(told: Callback, redis: Dependency) -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
@@ -146,7 +146,7 @@ async def test_what_does_not_answer_in_time_is_down_and_keeps_nobody_waiting(tol
 async def test_a_check_that_raises_anything_has_failed_and_the_others_go_on(
     monitor: HealthMonitor, postgres: Dependency, redis: Dependency, told: Callback, failure: Exception
 ) -> None:
-    """Or else one bug in a check would freeze the last state that was seen, for ever."""
+    """Otherwise a bug in one check would keep the last state without end."""
     await monitor.round()
     postgres.failure = failure
     await monitor.round()

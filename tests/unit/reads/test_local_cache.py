@@ -161,7 +161,7 @@ def test_it_is_bounded_and_the_least_recently_used_leaves(now: ManualClock) -> N
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["put", "look", "change", "drop"]), st.integers(0, 7)), max_size=80))
-def test_whoever_comes_and_leaves_every_key_has_what_was_put_last_or_nothing(deeds: list[tuple[str, int]]) -> None:
+def test_every_key_has_what_was_put_last_or_nothing_whatever_is_evicted(deeds: list[tuple[str, int]]) -> None:
     cache = LocalCache(size=3, ttl=TTL, negative_ttl=TTL, now=lambda: 0.0)
     keys = [RouteKey(f"t{number % 3}", f"s{number}", f"e{number % 2}", "v1") for number in range(8)]
     last: dict[RouteKey, Snapshot] = {}
@@ -361,7 +361,9 @@ def test_what_the_feed_tracks_is_known_as_of_where_the_feed_is(cache: LocalCache
     assert cache.look(K2, 5) is None
 
 
-def test_the_age_counts_from_the_last_moment_at_which_it_was_surely_true(cache: LocalCache, now: ManualClock) -> None:
+def test_the_age_counts_from_the_last_moment_at_which_it_was_known_to_be_true(
+    cache: LocalCache, now: ManualClock
+) -> None:
     cache.start_over(5)
     cache.put(at(5), now())
     now.advance(2)

@@ -551,7 +551,7 @@ async def test_who_gives_up_takes_nothing_from_the_others(world: World) -> None:
     assert len(world.store.loads) == 1
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(world: World) -> None:
+async def test_a_failure_without_waiters_is_not_logged(world: World) -> None:
     noise: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     world.store.before_read.close()

@@ -120,7 +120,7 @@ async def test_the_queue_has_room_again_once_its_keys_are_loaded(loads: Loads) -
         assert await subject.get(key) == key * 2
 
 
-async def test_an_error_goes_to_everyone_of_its_load_and_to_nobody_else(loads: Loads) -> None:
+async def test_an_error_goes_to_every_waiter_of_its_load_and_to_no_other(loads: Loads) -> None:
     loads.failures = [StoreUnavailable()]
     subject = batcher(loads, size=2, concurrency=1)
     results = await asyncio.gather(*(subject.get(key) for key in range(4)), return_exceptions=True)
@@ -164,7 +164,7 @@ async def test_who_gives_up_before_the_load_begins_takes_nothing_from_the_others
     assert await patient == 14
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(loads: Loads) -> None:
+async def test_a_failure_without_waiters_is_not_logged(loads: Loads) -> None:
     noise: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     loads.gate.close()
@@ -181,7 +181,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise(loads: Loads
     assert noise == []
 
 
-async def test_draining_waits_for_what_runs_and_what_waits_also_when_nobody_else_does(loads: Loads) -> None:
+async def test_draining_waits_for_running_and_queued_loads_without_waiters(loads: Loads) -> None:
     loads.gate.close()
     subject = batcher(loads, size=1, concurrency=1)
     asking = [asyncio.create_task(subject.get(key)) for key in (1, 2)]

@@ -117,7 +117,7 @@ async def test_a_source_that_is_slower_than_the_pause_is_not_asked_without_one(
     assert source.loads == 1
 
 
-async def test_who_asks_and_leaves_keeps_nobody_from_what_is_new(kept: Refreshed[str], source: Source) -> None:
+async def test_a_cancelled_caller_does_not_prevent_the_reload(kept: Refreshed[str], source: Source) -> None:
     await kept.renew()
     source.value = "second"
     kept._ended = float("-inf")

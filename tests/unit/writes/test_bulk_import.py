@@ -68,7 +68,7 @@ async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothin
 async def test_the_revisions_of_an_import_are_handed_on_once_and_none_of_a_replay() -> None:
     fixture = Fixture()
     command = Import([Wanted(V1, URL), Wanted(V2, URL)])
-    for intent in (INTENT, INTENT, Intent("alice")):  # the last one finds everything as it shall be
+    for intent in (INTENT, INTENT, Intent("alice")):  # the last one finds every route as requested
         fixture.cache.journal.clear()
         await fixture.importer.import_(command, intent)
     assert fixture.imported == [(EPOCH, 1, 2)]

@@ -133,7 +133,7 @@ async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that
 
 
 async def test_what_changes_is_learnt_before_the_shared_cache_is_waited_for(world: World) -> None:
-    """So that whoever asks this server from now on gets it, however slow Redis is."""
+    """So every later read of this server gets it, however slow Redis is."""
     await world.committer.create(Create(V1, URL, {}), INTENT)
     assert world.journal.index("learn") < world.journal.index("settle")
 
@@ -257,7 +257,7 @@ async def test_who_stops_waiting_stops_nothing(world: World) -> None:
     assert await world.create(V1, RETRY) == Outcome(world.store.routes[V1], 1)
 
 
-async def test_draining_waits_for_what_nobody_waits_for_any_more(world: World) -> None:
+async def test_draining_waits_for_mutations_of_cancelled_callers(world: World) -> None:
     world.store.before_commit.close()
     first = asyncio.create_task(world.create(V1))
     await world.store.before_commit.arrivals()

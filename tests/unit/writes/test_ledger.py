@@ -88,7 +88,7 @@ def test_an_id_of_another_request_is_refused_wherever_it_is_known(ledger: Ledger
         ledger.replay(ORDERS, other, None)
 
 
-def test_an_id_belongs_to_its_tenant_and_none_is_nobodys(ledger: Ledger) -> None:
+def test_an_id_belongs_to_its_tenant_and_an_empty_id_is_not_kept(ledger: Ledger) -> None:
     ledger.remember(V1, INTENT, Outcome(None, 10))
     assert ledger.replay(V1._replace(tenant="team-b"), INTENT, None) is None
     ledger.remember(V1, Intent("alice"), Outcome(None, 11))

@@ -69,14 +69,14 @@ class Settings:
         return client
 
     def _tells_the_network(self) -> bool:
-        """Say whether the token can be read on the way, and nobody said that this is on purpose."""
+        """Say whether the bearer token would be sent in plain text without ``--plaintext``."""
         has_token = self.token is not None or self.token_file is not None
         has_tls = self.tls is not None or self.ca_file is not None or self.cert_file is not None
         return has_token and not has_tls and not is_local(self.server)
 
 
 def is_local(target: str) -> bool:
-    """Say whether nobody on the network can read what is sent to ``target``: loopback, or a Unix socket.
+    """Say whether ``target`` is on this machine, so that the network cannot read the call: loopback, or a Unix socket.
 
     The forms are those of https://github.com/grpc/grpc/blob/master/doc/naming.md. What is not understood is not local.
     """
@@ -115,7 +115,7 @@ def one_token(context: typer.Context, token: str | None, token_file: Path | None
 
 
 def said(context: typer.Context, tls: bool, plaintext: bool) -> bool | None:
-    """Return whether to use TLS, or None where nobody said it. An option counts more than the variable.
+    """Return whether to use TLS, or None if neither says it. An option counts more than the variable.
 
     Raises BadParameter when both options are given.
     """

@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Bearer:
-    """Where the token of each call comes from; it is asked for anew each time, so that it can rotate.
+    """The source of the bearer token, read for each attempt, so that the token can rotate.
 
     Raises ValueError when a token and a file are given, and for a token that cannot be sent.
     """
@@ -63,7 +63,7 @@ class Bearer:
 
 
 class TokenFile:
-    """A file that somebody else renews, as Kubernetes does with the token of a service account.
+    """A file that another program renews, as Kubernetes does with the token of a service account.
 
     Once it held a token, a moment in which it is absent or empty is passed over: it may be just being written. Should
     the token be refused meanwhile, the file is read again, and then its problem is the error.
@@ -148,4 +148,4 @@ def _refusal(message: str, problem: str = "missing") -> Unauthenticated:
 
 def _dispose(answer: Awaitable[object]) -> None:
     if inspect.iscoroutine(answer):
-        answer.close()  # or Python warns that nobody waited for it
+        answer.close()  # otherwise Python warns that it was never awaited

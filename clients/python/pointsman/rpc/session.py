@@ -57,7 +57,7 @@ class Session:
     def again(self, results: Iterable[BatchResult], min_revision: int | None) -> tuple[list[RouteKey], Floor]:
         """Return the keys of a batch whose answers are older than what was seen of them, and what to ask for.
 
-        Mostly there are none. A caller that says what it wants gets that.
+        Usually there are none. A ``min_revision`` of the caller is used as it is.
         """
         behind = self.memory.behind(all_resolved(results)) if min_revision is None else {}
         return [RouteKey.parse(key) for key in behind], max(behind.values(), default=Floor())

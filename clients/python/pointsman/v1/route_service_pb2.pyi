@@ -856,7 +856,7 @@ class ListResponse(google.protobuf.message.Message):
     ROUTES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """The token of the next page; empty on the last one."""
+    """The page token of the next page; empty on the last one."""
     @property
     def routes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.Route]:
         """The routes, in the order of their keys."""
@@ -936,7 +936,7 @@ class ListChangesResponse(google.protobuf.message.Message):
     CHANGES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """The token of the next page; empty on the last one."""
+    """The page token of the next page; empty on the last one."""
     @property
     def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.RouteChange]:
         """The changes, in the order of their revisions."""

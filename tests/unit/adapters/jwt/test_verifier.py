@@ -146,7 +146,7 @@ async def test_while_the_issuer_is_away_its_last_keys_are_good() -> None:
     assert (await verifier.verify(EC.token())).subject == "jwt:checkout"
 
 
-async def test_before_the_first_keys_nobody_can_be_checked_and_the_issuer_is_asked_again() -> None:
+async def test_before_the_first_keys_no_caller_can_be_checked_and_the_keys_are_fetched_again() -> None:
     issuer, clock = Issuer(None), ManualClock()
     verifier = await verifier_of(issuer, clock)
 

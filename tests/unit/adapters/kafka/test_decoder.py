@@ -13,7 +13,7 @@ def test_a_change_comes_back_as_it_was() -> None:
 
 
 def test_an_epoch_that_no_database_takes_is_none() -> None:
-    # It would stop the audit log for ever.
+    # PostgreSQL would refuse it, and the audit log would never advance.
     with pytest.raises(NotAChange):
         change_from_bytes(canonical(replace(make_change(7), epoch="e\0")))
 

@@ -11,7 +11,7 @@ from pointsman.cli.output.terminal import Color
 from tests.support.fake_route_service import FakeServer
 from tests.unit.client.conftest import Run
 
-FAR = "192.0.2.1:1"  # RFC 5737: an address that nobody has
+FAR = "192.0.2.1:1"  # RFC 5737: an address for documentation
 KEY = "a/b/c/d"
 
 

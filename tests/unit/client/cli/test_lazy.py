@@ -82,7 +82,7 @@ def took(*arguments: str, **environment: str) -> Any:
         count: Annotated[int, typer.Option(min=1, envvar="COUNT")] = 3,
         size: Size = Size.SMALL,
         file: Path | None = None,
-        name: Annotated[list[str], typer.Option()] = [],  # noqa: B006 - typer reads it, nobody changes it
+        name: Annotated[list[str], typer.Option()] = [],  # noqa: B006 - typer reads it, and it is never changed
         shout: Annotated[str, typer.Option(parser=str.upper)] = "quiet",
         switch: Annotated[bool | None, typer.Option("--on/--off")] = None,
         place: Annotated[str, typer.Option(metavar="FILE")] = "-",

@@ -116,7 +116,7 @@ class TestConnections:
             assert client.resolve(KEY).url == "https://x.internal"
         assert by_tls.calls[0].metadata["authorization"] == "Bearer t-1"
 
-    def test_a_server_that_nobody_vouches_for_is_not_talked_to(self, by_tls: FakeServer) -> None:
+    def test_a_server_without_a_trusted_certificate_is_refused(self, by_tls: FakeServer) -> None:
         with Client(by_tls.target, tls=True, token="t-1", max_attempts=1) as client, pytest.raises(Unavailable):
             client.resolve(KEY)
         assert by_tls.calls == []

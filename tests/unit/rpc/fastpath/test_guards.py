@@ -18,7 +18,7 @@ def let_in(guards: Guards, *tenants: str) -> bool:
     return guards.let_in(lambda: None, tenants or ("team-a",), [SCOPE])
 
 
-async def test_without_checks_everybody_is_let_in_until_the_server_drains() -> None:
+async def test_without_checks_every_caller_is_admitted_until_the_server_drains() -> None:
     admission = Admission()
     guards = Guards(admission)
     assert let_in(guards)

@@ -495,7 +495,7 @@ async def test_what_is_too_much_is_refused_at_once() -> None:
 
 
 @both
-async def test_a_bug_is_told_to_nobody_and_the_others_go_on(
+async def test_a_bug_is_hidden_from_callers_and_the_others_go_on(
     world: World, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.store.put(K1)

@@ -47,7 +47,7 @@ def test_zero_is_no_limit():
     admission.check()
 
 
-async def test_once_closed_nobody_is_let_in():
+async def test_once_closed_no_call_is_admitted():
     admission = Admission(3)
     await admission.close(patience=1)
     with pytest.raises(ShuttingDown):

@@ -129,7 +129,7 @@ async def test_the_handler_sees_who_calls(authenticator: Authenticator) -> None:
         [("Authorization", "Bearer good")],  # HTTP/2 names are in lower case: this one cannot come from there
     ],
 )
-async def test_whoever_does_not_show_it_does_not_reach_the_handler(
+async def test_a_call_without_a_valid_credential_does_not_reach_the_handler(
     authenticator: Authenticator, metadata: list[tuple[str, str | bytes]]
 ) -> None:
     # Somebody showed the good one before: what is remembered opens no other way in.

@@ -1,4 +1,4 @@
-"""Removing differences: many routes a call, each only if nobody else has changed it since the difference was shown."""
+"""Applies differences: many routes a call, each only if it has not changed since the difference was shown."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +22,10 @@ DELETES = 16
 
 
 async def perform(client: AsyncClient, found: Sequence[Difference], reason: str) -> None:
-    """Remove the differences, in an order that keeps traffic safe: what is new, then changes, deletions last.
+    """Apply the differences, in an order that keeps traffic safe: what is new, then changes, deletions last.
 
-    A call is made as a whole or not at all. After one that failed none begins. Raises its PointsmanError, which names
-    the routes that are to blame, and says in its notes how much is done.
+    A call is made as a whole or not at all. After one has failed no other begins. Raises its PointsmanError, which
+    names the routes that caused it, and says in its notes how many changes are done.
     """
     work = _Work(client, reason)
     try:
@@ -72,7 +72,7 @@ def _has_leaving(chunk: Chunk) -> bool:
 
 @contextmanager
 def _told(messages: Sequence[_Message]) -> Iterator[None]:
-    """Make an error of a call name the keys of those who are to blame: nobody has seen the numbers of the routes."""
+    """Make an error of a call name the keys of the routes that caused it, instead of their numbers."""
     try:
         yield
     except PointsmanError as error:

@@ -1,4 +1,4 @@
-"""From what is and what shall be to what is between: pure, no calls."""
+"""Compares the routes of the server with those of a file. Pure: no calls."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pointsman.results import Route
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The state that a route shall have."""
+    """The desired state of a route."""
 
     url: str
     active: bool
@@ -21,7 +21,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One route that is not as it shall be: ``before`` None means to create, ``after`` None to delete."""
+    """One route that differs from its entry: ``before`` None means to create, ``after`` None to delete."""
 
     key: RouteKey
     before: Route | None
@@ -59,7 +59,7 @@ def differences(entries: Iterable[Entry], routes: Mapping[RouteKey, Route], *, p
 
 
 def creations(found: Iterable[Difference]) -> list[ImportedRoute]:
-    """Return the routes that there are not yet."""
+    """Return the routes to create."""
     return [
         ImportedRoute(each.key, each.after.url, each.after.labels, each.after.active)
         for each in found
@@ -68,7 +68,7 @@ def creations(found: Iterable[Difference]) -> list[ImportedRoute]:
 
 
 def changes(found: Iterable[Difference]) -> list[ImportedRoute]:
-    """Return what changes in the routes that there are; those that go out of service last.
+    """Return the routes to change; those that go out of service last.
 
     So a family with a live version always keeps one.
     """
@@ -84,5 +84,5 @@ def _change(before: Route, after: Wanted) -> ImportedRoute:
 
 
 def deletions(found: Iterable[Difference]) -> list[Route]:
-    """Return the routes that are to go, as they are."""
+    """Return the routes to delete, as they are."""
     return [each.before for each in found if each.before and not each.after]

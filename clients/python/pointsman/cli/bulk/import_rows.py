@@ -1,4 +1,4 @@
-"""Many routes at once: chunks of them, some under way at once; no row is stopped by another one that is refused."""
+"""Imports rows in chunks, several at once; a refused row does not stop the others."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ async def import_rows(
 
 
 async def _check(client: AsyncClient) -> None:
-    """Fail now rather than once per row; who may not list may still be allowed to write."""
+    """Fail now rather than once per row. A caller without permission to list may still be allowed to write."""
     try:
         async for _ in client.list(page_size=1):
             return
@@ -78,7 +78,7 @@ async def _check(client: AsyncClient) -> None:
 
 
 class _Work:
-    """One import under way: which line each route came from, and what has become of it."""
+    """One import in progress: the line of each route, and its result."""
 
     def __init__(self, client: AsyncClient, plan: Plan, advance: Callable[[int], None]) -> None:
         self._client = client
@@ -89,7 +89,7 @@ class _Work:
         self.report = Report()
 
     def good(self, rows: Iterable[Entry | Problem]) -> Iterator[Entry]:
-        """Let pass what can be sent. A file that cannot be read on ends here; before anything was sent it raises."""
+        """Yield the valid rows. A file that cannot be read further ends here; before anything was sent it raises."""
         try:
             for row in rows:
                 if isinstance(row, Problem):
@@ -139,7 +139,7 @@ class _Work:
 
 
 def _refused(error: PointsmanError, messages: Sequence[_Message]) -> dict[int, str]:
-    """Say which routes of a call are to blame for its error, and why; none: all of them, or none."""
+    """Return which routes of a call caused its error, and why; empty if the error names none."""
     if isinstance(error, InvalidArgument | RouteExists):
         named = ((chunks.place(violation.field), violation) for violation in error.violations)
         return {

@@ -38,10 +38,10 @@ async def at_once(calls: Iterable[Coroutine[Any, Any, None]], most: int) -> None
 
 
 class Patience:
-    """Waits where the server asks to: who changes many routes means to use up a quota.
+    """Retries calls after the wait that the server asks for: large changes may use up a quota.
 
-    A server that is away may come back, and then answers what it has done already as it did. Once it is gone for one
-    call it is waited for no more.
+    An unavailable server may come back; the request id then makes a repeated call harmless. Once the retries of one
+    call are used up, other calls do not wait for the server either.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ def apply(
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
     terminal = settings(context).terminal(as_json)
     entries, tenants = _read(file)
-    # The loop stands still while somebody is asked: inside of it Ctrl-C would be no answer.
+    # Outside of the event loop, which a question would block, Ctrl-C included.
     with asyncio.Runner() as loop, _closing(settings(context).async_client(as_json), loop) as client:
         found = differences(entries, loop.run(_current(client, tenants)), prune=prune)
         if not terminal.as_json:
@@ -102,12 +102,12 @@ def _show(terminal: Terminal, found: Sequence[Difference]) -> None:
 
 
 def _confirm(found: Sequence[Difference], yes: bool) -> None:
-    """Ask before routes are deleted; where nobody can answer, only --yes will do."""
+    """Ask before routes are deleted; without a terminal --yes is required."""
     count = sum(each.after is None for each in found)
     if not count or yes:
         return
     if not can_ask():
-        raise typer.BadParameter(f"{_routes(count)} would be deleted and nobody can be asked: give --yes")
+        raise typer.BadParameter(f"{_routes(count)} would be deleted, and there is no terminal to ask on: give --yes")
     typer.confirm(f"Delete {_routes(count)}?", abort=True, err=True)
 
 

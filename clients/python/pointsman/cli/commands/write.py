@@ -16,7 +16,7 @@ def create(
     context: typer.Context,
     key: Key,
     url: Url,
-    label: Label = [],  # noqa: B006 - typer reads it, nobody changes it
+    label: Label = [],  # noqa: B006 - typer reads it, and it is never changed
     inactive: Annotated[bool, typer.Option("--inactive", help="Known, but not live yet.")] = False,
     reason: Reason = "",
     request_id: RequestId = "",
@@ -34,7 +34,7 @@ def update(
     context: typer.Context,
     key: Key,
     url: Annotated[str | None, typer.Option(help="The new URL.")] = None,
-    label: Label = [],  # noqa: B006 - typer reads it, nobody changes it
+    label: Label = [],  # noqa: B006 - typer reads it, and it is never changed
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Remove every label.")] = False,
     expected_revision: Expected = 0,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Create it, active, if absent.")] = False,

@@ -27,7 +27,7 @@ class RawEntry:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a route shall be. None for ``active`` or ``labels``: as it is, and for a new route active, no labels."""
+    """The desired state of a route. ``active`` or ``labels`` None: as it is; a new route is active, without labels."""
 
     line: int
     key: RouteKey
@@ -140,5 +140,5 @@ def _labels(value: object) -> Mapping[str, str]:
 
 @lru_cache(1024)
 def _labels_problem(pairs: tuple[tuple[str, str], ...]) -> str | None:
-    # Remembered: of the labels in a large file most are like those of many others.
+    # Cached: most routes of a large file share their labels with many others.
     return next((problem for name, text in pairs if (problem := label_problem(name, text))), None)

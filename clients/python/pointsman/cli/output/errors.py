@@ -37,7 +37,7 @@ class ReportingGroup(LazyGroup):
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             finish()
-        except Exception as error:  # noqa: BLE001 - the ones that nobody expects are raised again
+        except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
             code = report(error, as_json)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 

@@ -171,9 +171,7 @@ class TestCalls:
         assert [(each.key.version, each.expected_revision) for each in changing.routes] == [("v1", 1)]
         assert creating.request_id != changing.request_id
 
-    def test_a_switch_of_versions_is_done_as_a_whole_and_nobody_sees_none_active(
-        self, run: Run, server: FakeServer
-    ) -> None:
+    def test_a_switch_of_versions_is_atomic_and_no_reader_sees_none_active(self, run: Run, server: FakeServer) -> None:
         versions(True, False)
         run("apply", "-f", "routes.yaml")
         versions(False, True, url="https://y.internal")
