@@ -56,9 +56,15 @@ class Cluster(Postgres):
             time.sleep(0.02)
 
     def refuse_writes(self) -> None:
-        """Turn read-only, and keep every connection."""
+        """Turn read-only, and keep every connection. Returns when it is in force for all of them."""
         self.run_sql("ALTER SYSTEM SET default_transaction_read_only = on")
         self.run_sql("SELECT pg_reload_conf()")
+        # The reload is asynchronous. A new connection that sees it was accepted after all others were signalled.
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while self.run_sql("SHOW default_transaction_read_only") != [("on",)]:
+            if time.monotonic() > give_up:
+                raise self.failure("does not turn read-only")
+            time.sleep(0.02)
 
     def clone(self, primary: "Cluster") -> None:
         """Become a standby of ``primary``, as a copy of it; not started yet."""
