@@ -56,17 +56,17 @@ class World:
         self.store = MemoryStore()
         self.journal = self.store.journal
         self.cache = JournalCache(self.journal)
-        self.learnt: list[Snapshot] = []
+        self.applied: list[Snapshot] = []
         self.committed: list[Sequence[Change]] = []
         self.committer = GroupCommitter(self.store, self.cache, self.apply_local_write, self.on_committed)
 
     def on_committed(self, changes: Sequence[Change]) -> None:
-        assert self.journal[-1] == "learn"
+        assert self.journal[-1] == "apply"
         self.committed.append(changes)
 
     def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
-        self.journal.append("learn")
-        self.learnt += snapshots
+        self.journal.append("apply")
+        self.applied += snapshots
 
     async def create(self, key: RouteKey, intent: Intent = INTENT) -> Outcome:
         return await self.committer.create(Create(key, URL, {}), intent)
@@ -98,9 +98,9 @@ async def test_the_changes_of_each_commit_are_handed_on_together_once_they_are_i
     assert [change for changes in world.committed for change in changes] == world.store.changes
 
 
-async def test_marked_before_the_commit_settled_and_learnt_after_it(world: World) -> None:
+async def test_marked_before_the_commit_settled_and_applied_locally_after_it(world: World) -> None:
     await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert world.journal == ["lock", "mark", "record", "commit", "learn", "settle"]
+    assert world.journal == ["lock", "mark", "record", "commit", "apply", "settle"]
 
 
 async def test_a_mutation_is_answered_with_the_route_after_it_and_its_revision(world: World) -> None:
@@ -112,30 +112,30 @@ async def test_a_mutation_is_answered_with_the_route_after_it_and_its_revision(w
 
 async def test_after_the_answer_caches_hold_what_was_written(world: World) -> None:
     outcome = await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert world.learnt == [await world.shared()] == [Snapshot(V1, outcome.route, 1)]
+    assert world.applied == [await world.shared()] == [Snapshot(V1, outcome.route, 1)]
 
 
 async def test_after_a_delete_caches_hold_the_absence_with_its_revision(world: World) -> None:
     await world.committer.create(Create(V1, URL, {}), INTENT)
     assert await world.committer.delete(Delete(V1), INTENT) == Outcome(None, 2)
-    assert await world.shared() == world.learnt[-1] == Snapshot(V1, None, 2)
+    assert await world.shared() == world.applied[-1] == Snapshot(V1, None, 2)
 
 
 async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that_it_changes(world: World) -> None:
     for key, active in ((V1, False), (V2, True), (V3, True)):
         await world.committer.create(Create(key, URL, {}, active), INTENT)
     world.cache.journal.clear()
-    world.learnt.clear()
+    world.applied.clear()
     outcome = await world.committer.activate(Activate(V1, exclusive=True), INTENT)
     assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
-    assert world.learnt == [Snapshot(key, world.store.routes[key], 6) for key in (V1, V2, V3)]
+    assert world.applied == [Snapshot(key, world.store.routes[key], 6) for key in (V1, V2, V3)]
     assert outcome == Outcome(world.store.routes[V1], 6)
 
 
-async def test_what_changes_is_learnt_before_the_shared_cache_is_waited_for(world: World) -> None:
-    """So every later read of this server gets it, however slow Redis is."""
+async def test_changes_are_in_the_local_cache_before_the_shared_cache_is_waited_for(world: World) -> None:
+    """This server answers with them at once, however slow Redis is."""
     await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert world.journal.index("learn") < world.journal.index("settle")
+    assert world.journal.index("apply") < world.journal.index("settle")
 
 
 Mutate = Callable[[GroupCommitter], Awaitable[Outcome]]
@@ -164,8 +164,8 @@ async def test_a_mutation_that_changes_nothing_still_shows_this_server_what_is(w
     """It is answered OK: from then on, this server must not answer the state before, which it may have cached."""
     route = world.store.put(V1)
     outcome = await world.committer.activate(Activate(V1), INTENT)
-    assert world.learnt == [Snapshot(V1, route, outcome.revision)]
-    assert world.journal == ["lock", "commit", "learn"]
+    assert world.applied == [Snapshot(V1, route, outcome.revision)]
+    assert world.journal == ["lock", "commit", "apply"]
 
 
 async def test_what_was_found_as_wanted_is_shown_with_its_epoch(world: World) -> None:
@@ -174,7 +174,7 @@ async def test_what_was_found_as_wanted_is_shown_with_its_epoch(world: World) ->
     await world.committer.activate(Activate(V1), INTENT)
     await world.committer.create(Create(V2, URL, {}), RETRY)
     await world.committer.create(Create(V2, URL, {}), RETRY)
-    assert [snapshot.epoch for snapshot in world.learnt] == [world.store.epoch] * 3
+    assert [snapshot.epoch for snapshot in world.applied] == [world.store.epoch] * 3
 
 
 REFUSED: dict[str, tuple[Mutate, type[PointsmanError]]] = {
@@ -193,7 +193,7 @@ async def test_a_refused_mutation_tells_the_caches_nothing_and_leaves_nothing(
     world.store.put(V1)
     with pytest.raises(error):
         await mutate(world.committer)
-    assert (world.cache.journal, world.learnt, world.store.revision) == ([], [], 1)
+    assert (world.cache.journal, world.applied, world.store.revision) == ([], [], 1)
     assert world.journal == ["lock", "commit"]
 
 
@@ -210,7 +210,7 @@ async def test_a_bad_url_is_refused_before_anything_is_locked(world: World, muta
     assert world.journal == []
 
 
-async def test_who_looks_between_mark_and_settle_gets_neither_the_old_nor_the_new_state(world: World) -> None:
+async def test_a_reader_between_mark_and_settle_gets_neither_the_old_nor_the_new_state(world: World) -> None:
     world.store.put(V1)
     await world.cache.get([V1], "filler")
     await world.cache.fill([Snapshot(V1, world.store.routes[V1], 1)], "filler")
@@ -218,7 +218,7 @@ async def test_who_looks_between_mark_and_settle_gets_neither_the_old_nor_the_ne
     writing = asyncio.create_task(world.committer.update(Update(V1, NEW), INTENT))
     await world.store.before_commit.arrivals()
     assert await world.shared() is None
-    assert world.learnt == []
+    assert world.applied == []
     world.store.before_commit.open()
     await writing
     found = await world.shared()
@@ -228,7 +228,7 @@ async def test_who_looks_between_mark_and_settle_gets_neither_the_old_nor_the_ne
 
 
 @pytest.mark.parametrize("commits_anyway", [False, True], ids=["rolled back", "committed unseen"])
-async def test_when_the_commit_fails_nothing_is_learnt_or_settled_and_the_mark_stays(
+async def test_when_the_commit_fails_nothing_is_applied_or_settled_and_the_mark_stays(
     world: World, commits_anyway: bool
 ) -> None:
     """The outcome is unknown: no cache may say either, until the mark expires."""
@@ -236,13 +236,13 @@ async def test_when_the_commit_fails_nothing_is_learnt_or_settled_and_the_mark_s
     world.store.commits_anyway = commits_anyway
     with pytest.raises(StoreUnavailable):
         await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert world.learnt == []
+    assert world.applied == []
     assert "settle" not in world.journal
     (found,) = await world.cache.get([V1], "reader")
     assert (found.snapshot, found.leased) == (None, False)
 
 
-async def test_who_stops_waiting_stops_nothing(world: World) -> None:
+async def test_a_cancelled_caller_cancels_nothing(world: World) -> None:
     """Others share the transaction; and a retry with the request_id has the answer."""
     world.store.before_commit.close()
     impatient, patient = writing = [
@@ -278,14 +278,14 @@ async def test_draining_waits_for_mutations_of_cancelled_callers(world: World) -
 async def test_with_the_shared_cache_down_writes_go_on(world: World) -> None:
     world.cache.down = True
     outcome = await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert world.learnt == [Snapshot(V1, outcome.route, 1)]
+    assert world.applied == [Snapshot(V1, outcome.route, 1)]
 
 
 async def test_with_the_store_down_no_write_is_answered_and_no_cache_is_touched(world: World) -> None:
     world.store.failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
         await world.committer.create(Create(V1, URL, {}), INTENT)
-    assert (world.journal, world.learnt) == ([], [])
+    assert (world.journal, world.applied) == ([], [])
 
 
 # Replay
@@ -323,10 +323,10 @@ async def test_a_replay_shows_this_server_what_is_now_not_what_was_then(world: W
     """The first attempt may have gone to another server: this one may still have cached the state before it."""
     await world.committer.create(Create(V1, URL, {}), RETRY)
     now = world.store.put(V1, NEW)
-    world.learnt.clear()
+    world.applied.clear()
     replayed = await world.committer.create(Create(V1, URL, {}), RETRY)
     assert replayed.revision == 1
-    assert world.learnt == [Snapshot(V1, now, 2)]
+    assert world.applied == [Snapshot(V1, now, 2)]
 
 
 async def test_the_outcome_without_a_change_is_replayed_too(world: World) -> None:
@@ -346,10 +346,10 @@ async def test_a_refusal_is_not_remembered(world: World) -> None:
 async def test_the_same_id_with_another_request_is_refused_and_touches_no_cache(world: World) -> None:
     await world.committer.create(Create(V1, URL, {}), RETRY)
     world.cache.journal.clear()
-    world.learnt.clear()
+    world.applied.clear()
     with pytest.raises(RequestIdReused):
         await world.committer.create(Create(V2, URL, {}), Intent("alice", request_id="id-1", fingerprint=b"other"))
-    assert (world.cache.journal, world.learnt) == ([], [])
+    assert (world.cache.journal, world.applied) == ([], [])
 
 
 async def test_a_refused_request_is_not_remembered_but_decided_anew(world: World) -> None:
@@ -397,7 +397,7 @@ async def test_the_first_goes_at_once_and_what_comes_meanwhile_is_the_next_group
 
 async def test_a_group_is_marked_recorded_and_settled_once(world: World) -> None:
     await world.together(*(world.create(key) for key in (V1, V2, V3)))
-    assert world.journal == ["lock", "mark", "record", "commit", "learn", "settle"]
+    assert world.journal == ["lock", "mark", "record", "commit", "apply", "settle"]
     assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
 
 
@@ -446,13 +446,13 @@ async def test_a_key_that_changes_twice_is_left_in_its_last_state_everywhere(wor
     )
     last = Snapshot(V1, world.store.routes[V1], 3)
     assert world.cache.journal == [("mark", [V1, V2]), ("settle", [V1, V2])]
-    assert world.learnt[0] == await world.shared() == last
+    assert world.applied[0] == await world.shared() == last
     assert last.route
     assert last.route.url == NEW
 
-    world.learnt.clear()
+    world.applied.clear()
     await world.together(world.committer.update(Update(V1, URL), INTENT), world.committer.delete(Delete(V1), INTENT))
-    assert world.learnt == [await world.shared()] == [Snapshot(V1, None, 5)]
+    assert world.applied == [await world.shared()] == [Snapshot(V1, None, 5)]
 
 
 async def test_a_group_leaves_the_shared_cache_at_the_last_state_when_a_reader_fills_in_between(world: World) -> None:
@@ -536,7 +536,7 @@ async def test_beside_changes_what_was_found_as_wanted_is_confirmed_as_of_all_of
     route = world.store.put(V1)
     await world.together(world.committer.activate(Activate(V1), INTENT), world.create(V2), world.create(V3))
     assert world.cache.journal == [("mark", [V2, V3]), ("settle", [V2, V3]), ("consume", [V1])]
-    assert world.learnt[-1] == Snapshot(V1, route, 3)
+    assert world.applied[-1] == Snapshot(V1, route, 3)
 
 
 @pytest.mark.parametrize("commits_anyway", [False, True], ids=["rolled back", "committed unseen"])
@@ -553,7 +553,7 @@ async def test_when_the_commit_fails_all_of_the_group_fail_and_a_retry_has_the_o
     assert [change.revision for change in world.store.changes] == [1, 2, 3]
 
 
-async def test_who_would_have_been_refused_fails_with_the_group_too(world: World) -> None:
+async def test_a_mutation_that_would_have_been_refused_fails_with_the_group_too(world: World) -> None:
     """The refusal rests on what may not have been committed."""
     world.store.commit_failure = StoreUnavailable()
     failed = await world.together(world.create(V1), world.create(V1))
@@ -595,10 +595,10 @@ async def test_every_key_of_a_group_that_needs_no_change_is_confirmed(world: Wor
     for key in (V1, V2):
         await world.create(key)
     world.cache.journal.clear()
-    world.learnt.clear()
+    world.applied.clear()
     await world.together(*(world.committer.activate(Activate(key), INTENT) for key in (V1, V2)))
     assert world.cache.journal == [("consume", [V1, V2])]
-    assert [snapshot.key for snapshot in world.learnt] == [V1, V2]
+    assert [snapshot.key for snapshot in world.applied] == [V1, V2]
 
 
 async def test_a_request_id_that_was_used_for_another_request_is_named(world: World) -> None:
