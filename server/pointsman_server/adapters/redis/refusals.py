@@ -21,7 +21,7 @@ _BY_CODE = {
         "is Redis Cluster, which is not supported: REDIS_URL must name a Redis without cluster mode",
     ),
 }
-_CODE = re.compile(rf"\b({'|'.join(_BY_CODE)})\b")
+_CODE = re.compile(rf"\b(?:{'|'.join(_BY_CODE)})\b")
 # Redis has one code for these, and none where a command within a script is refused.
 _BY_TEXT = (
     (

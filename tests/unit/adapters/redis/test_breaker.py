@@ -83,3 +83,12 @@ def test_when_the_one_never_reports_back_another_follows_after_the_pause(breaker
     assert breaker.allows()
     now.advance(10.0)
     assert breaker.allows()
+
+
+def test_by_default_it_opens_after_five_failures_and_waits_a_second() -> None:
+    breaker = Breaker()
+    fail(breaker, 4)
+    assert breaker.allows()
+    fail(breaker, 1)
+    assert not breaker.allows()
+    assert (breaker._threshold, breaker._pause) == (5, 1.0)

@@ -1,0 +1,200 @@
+"""Connections for scripts, on a fake pool."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+
+from pointsman_server.adapters.redis.connections import ScriptConnections
+
+
+class FakeScript:
+    """A registered script; called itself only when Redis lost it."""
+
+    sha = "5ca1e"
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Sequence[str], Sequence[Any]]] = []
+
+    async def __call__(self, *, keys: Sequence[str], args: Sequence[Any]) -> bytes:
+        self.given.append((keys, args))
+        return b"loaded"
+
+
+class FakeConnection:
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.reply: Any = b"reply"
+        self.is_connected = True
+        self.readable = False
+        self.refuses = False
+        self.reading = asyncio.Event()
+        self.gate: asyncio.Event | None = None
+
+    async def send_packed_command(self, command: bytes, check_health: bool = True) -> None:
+        self.calls.append(("send", command, check_health))
+
+    async def read_response(self) -> Any:
+        if isinstance(self.reply, BaseException):
+            raise self.reply
+        self.reading.set()
+        if self.gate:
+            await self.gate.wait()
+        return self.reply
+
+    async def can_read(self) -> bool:
+        return self.readable
+
+    async def connect(self) -> None:
+        self.calls.append("connect")
+        if self.refuses:
+            raise RedisConnectionError("refused")
+        self.is_connected = True
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        self.calls.append("disconnect at once" if nowait else "disconnect")
+        self.is_connected = False
+
+
+class FakePool:
+    def __init__(self) -> None:
+        self.made: list[FakeConnection] = []
+        self.released: list[FakeConnection] = []
+
+    async def get_connection(self) -> FakeConnection:
+        self.made.append(FakeConnection())
+        return self.made[-1]
+
+    async def release(self, connection: FakeConnection) -> None:
+        self.released.append(connection)
+
+
+class FakeRedis:
+    def __init__(self) -> None:
+        self.connection_pool = FakePool()
+
+
+@pytest.fixture
+def pool() -> FakePool:
+    return FakePool()
+
+
+@pytest.fixture
+def connections(pool: FakePool) -> ScriptConnections:
+    redis: Any = FakeRedis()
+    redis.connection_pool = pool
+    return ScriptConnections(redis)
+
+
+async def run(connections: ScriptConnections, script: FakeScript | None = None) -> Any:
+    given: Any = script or FakeScript()
+    return await connections.run(given, ["owner", 7, b"\xff"], ["key"])
+
+
+async def test_a_script_is_run_by_its_hash(connections: ScriptConnections, pool: FakePool) -> None:
+    assert await run(connections) == b"reply"
+    command = hiredis.pack_command(("EVALSHA", "5ca1e", 1, "key", "owner", 7, b"\xff"))  # type: ignore[arg-type]
+    assert pool.made[0].calls == [("send", command, False)]
+
+
+async def test_a_script_may_have_no_keys(connections: ScriptConnections, pool: FakePool) -> None:
+    script: Any = FakeScript()
+    await connections.run(script, ["owner"])
+    command = hiredis.pack_command(("EVALSHA", "5ca1e", 0, "owner"))  # type: ignore[arg-type]
+    assert pool.made[0].calls == [("send", command, False)]
+
+
+async def test_a_lost_script_is_sent_whole_and_the_connection_kept(
+    connections: ScriptConnections, pool: FakePool
+) -> None:
+    script = FakeScript()
+    await run(connections)
+    pool.made[0].reply = NoScriptError("NOSCRIPT")
+    assert await run(connections, script) == b"loaded"
+    assert script.given == [(["key"], ["owner", 7, b"\xff"])]
+    assert connections._idle == [pool.made[0]]
+
+
+async def test_the_connection_that_was_used_last_is_used_again(connections: ScriptConnections, pool: FakePool) -> None:
+    first, second = FakeConnection(), FakeConnection()
+    connections._idle = [first, second]
+    await run(connections)
+    assert (first.calls, len(second.calls)) == ([], 2)
+    assert second.calls[0] == "connect"
+    assert connections._idle == [first, second]
+    assert pool.made == []
+
+
+async def test_calls_at_the_same_time_have_a_connection_each(connections: ScriptConnections, pool: FakePool) -> None:
+    blocked = FakeConnection()
+    blocked.gate = asyncio.Event()
+    connections._idle = [blocked]
+    task = asyncio.create_task(run(connections))
+    await blocked.reading.wait()
+    assert await run(connections) == b"reply"
+    assert len(pool.made) == 1
+    blocked.gate.set()
+    assert await task == b"reply"
+    assert connections._idle == [pool.made[0], blocked]
+
+
+async def test_a_refusal_keeps_the_connection_open(connections: ScriptConnections, pool: FakePool) -> None:
+    await run(connections)
+    pool.made[0].reply = ResponseError("OOM")
+    with pytest.raises(ResponseError):
+        await run(connections)
+    assert connections._idle == [pool.made[0]]
+    assert not any("disconnect" in call for call in pool.made[0].calls if isinstance(call, str))
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("lost"), asyncio.CancelledError(), OSError("lost")])
+async def test_without_a_complete_reply_the_connection_is_closed_at_once(
+    connections: ScriptConnections, pool: FakePool, error: BaseException
+) -> None:
+    await run(connections)
+    pool.made[0].reply = error
+    with pytest.raises(type(error)):
+        await run(connections)
+    assert pool.made[0].calls[-1] == "disconnect at once"
+    assert connections._idle == [pool.made[0]]
+
+
+async def test_a_connection_with_an_unread_reply_is_reconnected(connections: ScriptConnections) -> None:
+    idle = FakeConnection()
+    idle.readable = True
+    connections._idle = [idle]
+    await run(connections)
+    assert idle.calls[:2] == ["disconnect", "connect"]
+
+
+async def test_a_lost_connection_is_reconnected_without_a_look(connections: ScriptConnections) -> None:
+    idle = FakeConnection()
+    idle.is_connected, idle.readable = False, True
+    connections._idle = [idle]
+    await run(connections)
+    assert idle.calls[0] == "connect"
+
+
+async def test_a_connection_that_cannot_be_reconnected_stays_for_the_next_call(connections: ScriptConnections) -> None:
+    idle = FakeConnection()
+    idle.refuses = True
+    connections._idle = [idle]
+    with pytest.raises(RedisConnectionError):
+        await run(connections)
+    assert idle.calls == ["connect", "disconnect at once"]
+    assert connections._idle == [idle]
+    idle.refuses = False
+    assert await run(connections) == b"reply"
+
+
+async def test_close_gives_every_connection_back(connections: ScriptConnections, pool: FakePool) -> None:
+    first, second = FakeConnection(), FakeConnection()
+    connections._idle = [first, second]
+    await connections.close()
+    assert (first.calls, second.calls) == (["disconnect"], ["disconnect"])
+    assert pool.released == [second, first]
+    assert connections._idle == []
