@@ -7,56 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman import Client, ImportedRoute, NotFound
-from pointsman_server.adapters.kafka import KafkaCluster, ensure_topic
-from pointsman_server.adapters.kafka.broadcast_consumer import BroadcastConsumer
-from pointsman_server.adapters.kafka.publisher import KafkaPublisher
 from pointsman_server.domain.routes import Change, RouteKey
-from pointsman_server.ports.broker import BrokerUnavailable
 from pointsman_server.ports.store import Clock
-from tests.support.changes import make_change
-from tests.support.kafka import KafkaBroker
 from tests.support.servers import serving, settings
 from tests.support.waiting import eventually
 
 PATIENCE = 30.0
 KEYS = [RouteKey("team-a", "payments", "prod", f"v{number}") for number in range(20)]
-
-
-@pytest.fixture
-async def topic(kafka_broker: KafkaBroker) -> str:
-    """A topic of this test alone, with several partitions."""
-    name = f"feed-{os.urandom(4).hex()}"
-    await ensure_topic(KafkaCluster(kafka_broker.bootstrap_servers), name, 3, 1)
-    return name
-
-
-async def test_the_stream_brings_every_partition_from_its_beginning_on(kafka_broker, topic):
-    cluster = KafkaCluster(kafka_broker.bootstrap_servers)
-    publisher, stream = KafkaPublisher(cluster, topic), BroadcastConsumer(cluster, topic)
-    changes = [make_change(2 + number, f"service-{number}") for number in range(20)]
-    found: set[int] = set()
-    try:
-        await publisher.publish([make_change(1)])
-        async with asyncio.timeout(PATIENCE):
-            # Published again and again: where the partitions end is found out some time after the first look.
-            while not found >= {change.revision for change in changes}:
-                found |= {change.revision for change in await stream.receive(0.2)}
-                await publisher.publish(changes)
-    finally:
-        await stream.close()
-        await publisher.close()
-
-    assert found == {change.revision for change in changes}
-
-
-async def test_a_stream_without_a_broker_says_so_and_recovers(kafka_broker, topic):
-    nobody = BroadcastConsumer(KafkaCluster("127.0.0.1:1"), topic, timeout_seconds=0.5)
-    try:
-        for _ in range(2):
-            with pytest.raises(BrokerUnavailable):
-                await nobody.receive(0.1)
-    finally:
-        await nobody.close()
 
 
 @pytest.mark.parametrize("kafka", ["with kafka", "without kafka"])

@@ -1,0 +1,17 @@
+"""The probe of the brokers."""
+
+import pytest
+
+from pointsman_server.adapters.kafka import (
+    KafkaCluster,
+    KafkaProbe,
+)
+from pointsman_server.ports.broker import BrokerUnavailable
+from tests.support.kafka import free_port
+
+
+async def test_a_broker_that_is_not_there_is_named() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(BrokerUnavailable, match=f"Kafka at {address} failed"):
+        await KafkaProbe(KafkaCluster(address, {"sasl.password": "canary"}), 0.5).check()
+    assert "canary" not in repr(KafkaCluster(address, {"sasl.password": "canary"}))
