@@ -1,4 +1,4 @@
-"""``pointsman-server dead-letters``: what was set aside is shown, and comes back."""
+"""``pointsman-server dead-letters``: the list, and the replay."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ GOOD = make_change(7)
 
 @pytest.fixture
 def environ(kafka_broker):
-    """A topic that two messages were refused from; one of them is a change."""
+    """A topic with two dead letters; one of them is a change."""
     topic = f"letters-{uuid.uuid4().hex[:8]}"
 
     async def prepare() -> None:
@@ -39,7 +39,7 @@ def messages(environ: dict[str, str]):
     return read_all(environ["KAFKA_BOOTSTRAP_SERVERS"], environ["POINTSMAN_KAFKA_TOPIC"])
 
 
-def test_the_list_says_where_each_lay_and_never_what_is_in_it(environ):
+def test_the_list_has_origin_size_and_problem_and_no_content(environ):
     done = run("pointsman-server", "dead-letters", "list", **environ)
 
     topic = environ["POINTSMAN_KAFKA_TOPIC"]
@@ -51,7 +51,7 @@ def test_the_list_says_where_each_lay_and_never_what_is_in_it(environ):
     ]
 
 
-def test_a_replay_sends_what_is_a_change_now_as_it_was(environ):
+def test_a_replay_sends_what_can_be_decoded_as_it_was_published(environ):
     dry = run("pointsman-server", "dead-letters", "replay", "--dry-run", **environ)
     nothing_yet = messages(environ)
     done = run("pointsman-server", "dead-letters", "replay", **environ)
@@ -59,26 +59,26 @@ def test_a_replay_sends_what_is_a_change_now_as_it_was(environ):
     again = run("pointsman-server", "dead-letters", "replay", **environ)
 
     assert (dry.returncode, nothing_yet) == (0, [])
-    assert dry.stdout.endswith("2 dead letters: 1 would be sent, 1 still no change\n")
+    assert dry.stdout.endswith("2 dead letters: 1 would be sent, 1 cannot be decoded\n")
     assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
-    assert done.stdout.endswith("2 dead letters: 1 sent, 1 still no change\n")
+    assert done.stdout.endswith("2 dead letters: 1 sent, 1 cannot be decoded\n")
     assert re.search(r"\[2\]@18  sent$", done.stdout, re.MULTILINE)
     (message,) = once
     expected = record(GOOD)
     assert (message.key(), message.value()) == (expected.key, expected.value)
     assert dict(message.headers() or [])["ce_id"] == b"event-7"
-    # At least once: what was sent stays where it is.
+    # A replay leaves the dead letters in place.
     assert len(messages(environ)) == 2
 
 
-def test_no_topic_has_no_dead_letters(environ):
-    done = run("pointsman-server", "dead-letters", "list", **(environ | {"POINTSMAN_KAFKA_TOPIC": "nobody-made-this"}))
+def test_a_missing_topic_has_no_dead_letters(environ):
+    done = run("pointsman-server", "dead-letters", "list", **(environ | {"POINTSMAN_KAFKA_TOPIC": "missing"}))
 
     assert (done.returncode, done.stdout) == (0, "0 dead letters\n"), done.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "replay"])
-def test_kafka_is_needed_and_named(command):
+def test_without_kafka_the_error_names_it(command):
     unset = run("pointsman-server", "dead-letters", command)
     down = run("pointsman-server", "dead-letters", command, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
 

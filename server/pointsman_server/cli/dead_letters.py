@@ -1,4 +1,4 @@
-"""``pointsman-server dead-letters``: messages that are no valid change, listed and sent again."""
+"""``pointsman-server dead-letters``: lists messages that could not be decoded, and sends them again."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from pointsman_server.ports.broker import BrokerUnavailable
 
 
 def list_dead_letters() -> None:
-    """List the messages that were set aside: where each was, its size, and what is wrong. Never what is in it."""
+    """List the dead letters: the origin, size and problem of each, never its content."""
     settings = _settings()
     with _failing_in_words():
         letters = asyncio.run(_read(settings))
@@ -29,12 +29,12 @@ def list_dead_letters() -> None:
 
 def replay(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Send those messages back to their topic that can be read now, as after an upgrade.
+    """Send the dead letters that can be decoded now, as after an upgrade, to their topic again.
 
-    They stay among the dead letters, so another replay sends them again. That does no harm to the server, which
-    knows a change by its revision; other consumers of the topic must do the same.
+    They remain dead letters, so another replay sends them again. Servers ignore repeated changes by their revision;
+    other consumers of the topic must do the same.
     """
     settings = _settings()
     with _failing_in_words():
@@ -45,19 +45,19 @@ def replay(
     for letter, _ in readable:
         typer.echo(f"{_place(letter)}  {'would be sent' if dry_run else 'sent'}")
     count = f"{len(readable)} {'would be sent' if dry_run else 'sent'}"
-    typer.echo(f"{len(letters)} dead letters: {count}, {len(letters) - len(readable)} still no change")
+    typer.echo(f"{len(letters)} dead letters: {count}, {len(letters) - len(readable)} cannot be decoded")
 
 
 def _settings() -> Settings:
     settings = read_settings()
     if not settings.kafka_bootstrap_servers:
-        fail("KAFKA_BOOTSTRAP_SERVERS is not set, and the dead letters lie in Kafka: set it to host:9092", code=2)
+        fail("KAFKA_BOOTSTRAP_SERVERS is not set: set it to the Kafka that has the dead letters, as host:9092", code=2)
     return settings
 
 
 @contextmanager
 def _failing_in_words() -> Iterator[None]:
-    """End with 1 when the brokers do not answer."""
+    """Exit with 1 if the brokers do not answer."""
     try:
         yield
     except BrokerUnavailable as error:
@@ -66,7 +66,7 @@ def _failing_in_words() -> Iterator[None]:
 
 async def _read(settings: Settings) -> list[DeadLetter]:
     letters = await read_dead_letters(_cluster(settings), settings.kafka_topic)
-    # Each group of consumers sets a message aside for itself.
+    # Each consumer group stores its own copy.
     return list({(_place(letter), letter.payload): letter for letter in letters}.values())
 
 
@@ -83,7 +83,7 @@ async def _send(settings: Settings, records: Sequence[Record]) -> None:
 
 
 def _record(letter: DeadLetter) -> Record | None:
-    """Make the message again as it was published: the payload untouched, the key and the headers from what it says."""
+    """Build the message as it was published: the same payload, with its key and headers. None if it is no change."""
     try:
         change = change_from_bytes(letter.payload)
     except NotAChange:

@@ -22,14 +22,10 @@ AUDIT = Group(
 
 DEAD_LETTERS = Group(
     {
-        "list": Command(
-            "pointsman_server.cli.dead_letters:list_dead_letters", "List the messages that were set aside."
-        ),
-        "replay": Command(
-            "pointsman_server.cli.dead_letters:replay", "Send those to the topic again that can be read now."
-        ),
+        "list": Command("pointsman_server.cli.dead_letters:list_dead_letters", "List the dead letters."),
+        "replay": Command("pointsman_server.cli.dead_letters:replay", "Send those that can be decoded now again."),
     },
-    "Messages of the topic that are no valid change, and were set aside.",
+    "Messages of the topic that could not be decoded.",
 )
 
 POLICY = Group(

@@ -1,4 +1,4 @@
-"""The broker: the relay log that is published to it, the publisher, and two kinds of consumer."""
+"""The broker: the relay's outbox, the publisher, and two kinds of consumer."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,9 +9,9 @@ from pointsman_server.domain.routes import Change
 
 
 class Leadership(Protocol):
-    """The exclusive right to publish: at most one server connected to the store holds it.
+    """The exclusive right to publish: at most one server connected to the store is the leader.
 
-    Every method raises StoreUnavailable once the right may be lost.
+    Every method raises StoreUnavailable if the leadership may be lost.
     """
 
     async def unpublished(self, limit: int, published: int = 0) -> list[Change]:

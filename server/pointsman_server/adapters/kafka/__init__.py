@@ -1,6 +1,6 @@
-"""The broker: changes go out by ``KafkaPublisher`` and come in by ``GroupConsumer`` and ``BroadcastConsumer``.
+"""The broker on Kafka: ``KafkaPublisher`` publishes changes; ``GroupConsumer`` and ``BroadcastConsumer`` read them.
 
-Names load on first use, or all by ``load``: librdkafka and what is around it are 4 MB, and not every server has Kafka.
+Names are imported on first use, or all at once by ``load``: librdkafka takes 4 MB, and not every server uses Kafka.
 """
 
 from importlib import import_module
@@ -43,7 +43,7 @@ _HOMES = {
 
 
 def load() -> None:
-    """Load every name now, so that none has to be while calls wait."""
+    """Import every name now, so that no call waits for an import."""
     for name in _HOMES:
         __getattr__(name)
 

@@ -1,4 +1,4 @@
-"""``ports.ChangeStream`` on Kafka: every partition, no group, from the end on."""
+"""``ports.ChangeStream`` on Kafka: reads every partition from its end, without a group."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ BATCH = 500
 
 
 class BroadcastConsumer:
-    """Reads ``topic`` as it grows. librdkafka blocks, so it gets one thread of its own.
+    """Reads new messages of ``topic``, in a thread of its own because librdkafka blocks.
 
-    It never commits and belongs to no group, so servers come and go without a rebalance. Messages that are no
-    changes are left to the consumers, which set them aside.
+    It joins no group and commits nothing, so servers start and stop without a rebalance. Messages that cannot be
+    decoded are skipped: the group consumers move them to the dead letters.
     """
 
     def __init__(self, cluster: KafkaCluster, topic: str = "route-events", *, timeout_seconds: float = 3.0) -> None:
@@ -31,7 +31,6 @@ class BroadcastConsumer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._receive, seconds)
 
     async def close(self) -> None:
-        """Close the connections to the brokers."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -46,10 +45,10 @@ class BroadcastConsumer:
         return self._decode(messages)
 
     def _open(self) -> Consumer:
-        """Begin at the end of every partition. Raises KafkaException, and BrokerUnavailable without a topic."""
+        """Assign every partition, from its end. Raises KafkaException, and BrokerUnavailable if there is no topic."""
         consumer = Consumer(
             self._cluster.config(
-                group_id="pointsman-feed",  # never joined: librdkafka requires a name
+                group_id="pointsman-feed",  # librdkafka requires one; it is never joined
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
                 auto_offset_reset="latest",
@@ -72,7 +71,7 @@ class BroadcastConsumer:
         for message in messages:
             error = message.error()
             if error is not None:
-                # Opened anew, from the end: what is missed in between comes from the history.
+                # The next receive reopens at the end; the feed reads the missed changes from the history.
                 self._close()
                 raise self._cluster.unavailable(error)
             try:

@@ -1,4 +1,4 @@
-"""Which brokers, and how to reach them. Loads no librdkafka, so that a server without Kafka does not either."""
+"""The addresses and settings of the brokers. Imports librdkafka only on use, so servers without Kafka never do."""
 
 import logging
 from collections.abc import Mapping
@@ -13,38 +13,37 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """Takes the lines of librdkafka, which has much to say of every lost connection; adapters say what matters."""
+class _DebugOnly(logging.LoggerAdapter[logging.Logger]):
+    """Logs the lines of librdkafka at DEBUG: every lost connection makes several. Adapters log what matters."""
 
     def log(self, _level: int, msg: object, *args: object, **kwargs: Any) -> None:  # type: ignore[override]
-        """Log at DEBUG, whatever librdkafka thinks of it."""
         super().log(logging.DEBUG, msg, *args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaCluster:
-    """Where the brokers are. ``options`` are further settings of librdkafka, as for TLS and SASL; they hold secrets."""
+    """A Kafka cluster. ``options`` are further settings of librdkafka, as for TLS and SASL; they may hold secrets."""
 
     bootstrap_servers: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def config(self, **settings: object) -> dict[str, Any]:
-        """Build the settings of a client; in ``settings`` every ``_`` stands for a dot, and they win."""
+        """Build the settings of a client. ``settings`` override ``options``; ``_`` in their names stands for a dot."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": "pointsman",
-            # Half-open connections and stopped brokers are found out in this time.
+            # The time in which half-open connections and stopped brokers are detected.
             "socket.timeout.ms": 10_000,
             "socket.keepalive.enable": True,
             "reconnect.backoff.max.ms": 2_000,
-            "logger": _Quiet(logger, {}),
+            "logger": _DebugOnly(logger, {}),
             "error_cb": _ignore,
             **self.options,
             **{name.replace("_", "."): value for name, value in settings.items()},
         }
 
     def unavailable(self, cause: "Exception | KafkaError | None" = None) -> BrokerUnavailable:
-        """Say that these brokers cannot be reached; a KafkaError becomes part of the text."""
+        """Make the error to raise. ``cause``, if it is a KafkaError or holds one, becomes part of the text."""
         from confluent_kafka import KafkaError, KafkaException
 
         error = cause.args[0] if isinstance(cause, KafkaException) else cause
@@ -53,4 +52,4 @@ class KafkaCluster:
 
 
 def _ignore(_error: "KafkaError") -> None:
-    """Ignore errors of the client: each call returns its own."""
+    """Without a callback librdkafka logs errors; here callers get them as results."""

@@ -1,4 +1,4 @@
-"""Where messages go that are no changes, and how they are read again."""
+"""The topic of messages that cannot be decoded."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ BATCH = 500
 
 
 def dead_letter_topic(topic: str) -> str:
-    """Name the topic for what was refused from ``topic``."""
+    """Return the name of the dead-letter topic of ``topic``."""
     return f"{topic}.dead-letters"
 
 
 class DeadLetters:
-    """Keeps refused messages, as they were, in a topic of their own."""
+    """Stores messages that cannot be decoded, unchanged, in a topic of their own."""
 
     def __init__(self, cluster: KafkaCluster, topic: str = "route-events", *, timeout_seconds: float = 10.0) -> None:
-        """``topic`` is that of the changes."""
+        """``topic`` is the topic of the changes."""
         self._cluster = cluster
         self._producer = OrderedProducer(cluster, dead_letter_topic(topic), timeout_seconds)
 
     async def set_aside(self, poison: Poison) -> None:
-        """Store the message, with headers that say where it lay and what is wrong. Raises BrokerUnavailable."""
+        """Store the message, with its origin and the problem as headers. Raises BrokerUnavailable."""
         where = {"topic": poison.topic, "partition": str(poison.partition), "offset": str(poison.offset)}
         headers: Headers = [("problem", poison.problem), *where.items()]
         record = Record("/".join(where.values()).encode(), poison.payload, headers)
@@ -36,13 +36,12 @@ class DeadLetters:
             raise self._cluster.unavailable(self._producer.error)
 
     async def close(self) -> None:
-        """Let go of the broker."""
         await self._producer.close()
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was set aside: where it lay, what was wrong, and what it was. The payload is for no eyes."""
+    """A stored message: its origin and its problem. ``payload`` may hold secrets, and must not be shown."""
 
     topic: str
     partition: str
@@ -52,12 +51,12 @@ class DeadLetter:
 
 
 async def read_dead_letters(cluster: KafkaCluster, topic: str) -> list[DeadLetter]:
-    """Read everything that was set aside from ``topic`` so far, as no member of a group. Raises BrokerUnavailable."""
+    """Read all dead letters of ``topic``, without a group. Raises BrokerUnavailable."""
     return await asyncio.to_thread(lambda: list(_read(cluster, dead_letter_topic(topic))))
 
 
 def _read(cluster: KafkaCluster, topic: str) -> Iterator[DeadLetter]:
-    # Brokers want a group even of those who never join one.
+    # librdkafka requires a group; it is never joined.
     consumer = Consumer(cluster.config(group_id="pointsman-dead-letters", enable_auto_commit=False))
     try:
         for partition in consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions:
@@ -72,7 +71,7 @@ def _read(cluster: KafkaCluster, topic: str) -> Iterator[DeadLetter]:
 
 
 def _messages(cluster: KafkaCluster, consumer: Consumer, position: int, high: int) -> Iterator[Message]:
-    """Read the assigned partition up to ``high``, which is its end as of now."""
+    """Read the assigned partition from offset ``position`` until before ``high``."""
     while position < high:
         found = consumer.consume(BATCH, timeout=READ_SECONDS)
         if not found or found[0].error() is not None:
@@ -90,6 +89,6 @@ def _letter(message: Message) -> DeadLetter:
 
 
 def _text(header: object) -> str:
-    # Anybody may have written it.
+    # Any producer may have written it.
     text = header.decode(errors="replace") if isinstance(header, bytes) else "?"
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -9,11 +9,11 @@ from pointsman_server.domain.routes import Change, ChangeKind
 
 
 class NotAChange(ValueError):
-    """The message is no RouteChange that we could have published. The text says why, without quoting the message."""
+    """The message is not a valid RouteChange. The text says why, and never quotes the message."""
 
 
 def change_from_bytes(payload: bytes) -> Change:
-    """Decode the value of a message. Raises NotAChange, and nothing else, whatever the bytes are."""
+    """Decode the value of a message. Raises NotAChange and no other error."""
     try:
         change = change_from_message(route_pb2.RouteChange.FromString(payload))
         _check_epoch(change.epoch)
@@ -30,7 +30,7 @@ def change_from_bytes(payload: bytes) -> Change:
 def _check_routes(change: Change) -> None:
     # The route is cached under the key of the change, so it must be the route of that key.
     if (change.after is None) != (change.kind is ChangeKind.DELETED):
-        raise ValueError("only what is deleted leaves no route")
+        raise ValueError("a deletion with a route, or another change without one")
     if change.after and change.after.revision != change.revision:
         raise ValueError("a route of another revision")
     if any(route and route.key != change.key for route in (change.before, change.after)):
@@ -38,6 +38,6 @@ def _check_routes(change: Change) -> None:
 
 
 def _check_epoch(epoch: str) -> None:
-    # PostgreSQL rejects it, so the audit consumer would retry without end.
+    # PostgreSQL rejects it, and the audit consumer would retry without end.
     if "\0" in epoch:
         raise ValueError("an epoch with a NUL")

@@ -1,4 +1,4 @@
-"""``ports.ChangeSource`` on Kafka: a member of a consumer group that commits by hand."""
+"""``ports.ChangeSource`` on Kafka: a member of a consumer group with manual commits."""
 
 import asyncio
 import logging
@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 QUERY_SECONDS = 5.0
-# How long a commit may take, and then the end of a membership. librdkafka bounds neither: in a group that has just lost
-# its coordinator a commit may wait for its answer without end, and leaving waits for the commit.
+# The limits of a commit and of leaving the group. librdkafka has none: after a group loses its coordinator, a commit
+# may wait for its reply without end, and leaving waits for the commit.
 COMMIT_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 THREADS = "kafka-"
-# Between two looks whether the answer to a commit is there.
+# The interval at which a commit polls for its reply.
 STEP_SECONDS = 0.005
 
 
 @dataclass(slots=True)
 class _Partition:
-    """Where we are in an assigned partition; every number is an offset.
+    """The progress in an assigned partition; every number is an offset.
 
-    ``position``: what comes next. ``uncommitted``: the first one received since the last commit. ``seek``: where to go
-    back to before anything else. ``high``: the end of the partition as far as we know.
+    ``position``: the next message. ``uncommitted``: the first message received since the last commit. ``seek``: where
+    the next ``receive`` starts. ``high``: the last known end of the partition.
     """
 
     position: int | None = None
@@ -45,24 +45,24 @@ class _Partition:
 
 
 class GroupConsumer:
-    """Reads ``topic`` as a member of ``group``, beginning at the oldest message.
+    """Reads ``topic`` as a member of ``group``, from the oldest message.
 
-    Partitions move by ``cooperative-sticky``: when a server comes or goes only those that move pause, where ``range``
-    would stop every member twice at every restart of one. librdkafka blocks and calls back from within its calls, so
-    it gets one thread of its own. One task at a time may use a source.
+    With ``cooperative-sticky`` assignment only the partitions that move pause when a server starts or stops; with
+    ``range`` every restart would pause all members twice. librdkafka blocks, and runs callbacks within its calls, so it
+    has a thread of its own. One task at a time may use a consumer.
     """
 
     def __init__(self, cluster: KafkaCluster, group: str, topic: str = "route-events", *, batch: int = 500) -> None:
-        """Join the group; ``batch`` is the most messages that one delivery has."""
+        """Join the group. ``batch``: the maximum number of messages in a delivery."""
         self._cluster = cluster
         self._group = group
         self._topic = topic
         self._batch = batch
-        # Only assigned partitions: a revoked one is removed, so its offset is never committed.
+        # Only assigned partitions: a revoked one is removed, so it is never committed.
         self._partitions: dict[int, _Partition] = {}
-        # Taken from librdkafka, not yet handed over: a cancelled receive must not lose them.
+        # Polled but not yet delivered: a cancelled receive must not lose them.
         self._taken: list[Message] = []
-        # The commit that is waited for, by partition, and what became of it.
+        # The offsets of the pending commit by partition, and its reply.
         self._committing: dict[int, int] = {}
         self._answers: list[tuple[KafkaError | None, Sequence[TopicPartition]]] = []
         self._down = False
@@ -73,7 +73,7 @@ class GroupConsumer:
             enable_auto_offset_store=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy="cooperative-sticky",
-            # How long the partitions of a member that was killed stand still.
+            # The time after which the partitions of a killed member are reassigned.
             session_timeout_ms=10_000,
             queued_max_messages_kbytes=16_384,
         )
@@ -91,11 +91,11 @@ class GroupConsumer:
         await self._call(self._commit)
 
     async def rewind(self) -> None:
-        """Never fails: the next ``receive`` goes back first."""
+        """See ChangeSource.rewind. Never fails: the next ``receive`` seeks."""
         await self._call(self._rewind)
 
     async def lag(self) -> int:
-        """Return the lag as of the last ``receive``, without asking the brokers."""
+        """See ChangeSource.lag. As of the last ``receive``, without a request."""
         partitions = list(self._partitions.values())
         return sum(max(0, known.high - known.position) for known in partitions if known.position is not None)
 
@@ -104,8 +104,8 @@ class GroupConsumer:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._call(self._consumer.close)
         except TimeoutError:
-            # The group notices by itself that this member is gone.
-            logger.warning("%s did not let go in %g s: left behind", self._group, CLOSE_SECONDS)
+            # The group removes this member when its session times out.
+            logger.warning("the consumer %s did not leave its group in %g s", self._group, CLOSE_SECONDS)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, function: Callable[P, T], *args: P.args, **_kwargs: P.kwargs) -> T:
@@ -129,7 +129,7 @@ class GroupConsumer:
             try:
                 self._consumer.seek(TopicPartition(self._topic, number, partition.seek))
             except KafkaException as error:
-                # Perhaps the partition is lost, and librdkafka waits to tell us.
+                # The partition may be revoked: poll, so that the callback runs.
                 self._consumer.poll(0)
                 raise self._cluster.unavailable(error) from error
             partition.seek = None
@@ -139,7 +139,7 @@ class GroupConsumer:
         return message.error() is None and partition is not None and partition.seek is None
 
     def _check(self, messages: Sequence[Message], seconds: float) -> None:
-        """Raise BrokerUnavailable when nothing came because something is wrong."""
+        """Raise BrokerUnavailable if nothing was received because of an error."""
         if self._taken:
             self._down = False
             return
@@ -148,12 +148,12 @@ class GroupConsumer:
             if error is not None:
                 raise self._cluster.unavailable(error)
         if self._down:
-            # librdkafka tells when all brokers went, but not when one is back.
+            # librdkafka reports when all brokers are down, but not when one is up again.
             self._query(lambda: self._consumer.list_topics(self._topic, timeout=min(max(seconds, 0.1), QUERY_SECONDS)))
             self._down = False
 
     def _measure(self) -> None:
-        """Learn where the partitions end: from what the last fetch said, the first time from the broker."""
+        """Update the ends of the partitions from the last fetch; the first time, ask the broker."""
         for number, partition in self._partitions.items():
             place = TopicPartition(self._topic, number)
             if partition.position is None:
@@ -161,14 +161,14 @@ class GroupConsumer:
             else:
                 low, high = self._consumer.get_watermark_offsets(place, cached=True)
                 if high >= 0:
-                    # Below our position if the topic was deleted and created again.
+                    # Below the position if the topic was deleted and created again.
                     partition.position = max(partition.position, low) if partition.position <= high else low
                     partition.high = high
 
     def _locate(self, place: TopicPartition, partition: _Partition) -> None:
         low, high = self._query(lambda: self._consumer.get_watermark_offsets(place, timeout=QUERY_SECONDS))
         (committed,) = self._query(lambda: self._consumer.committed([place], timeout=QUERY_SECONDS))
-        # What was committed to a topic that was deleted meanwhile may be past the end of this one.
+        # After a topic was deleted and created again, the committed offset may be past its end.
         partition.position = committed.offset if low <= committed.offset <= high else low
         partition.high = high
 
@@ -213,7 +213,7 @@ class GroupConsumer:
                 waiting[result.partition].uncommitted = None
 
     def _commit_and_wait(self, offsets: list[TopicPartition]) -> Sequence[TopicPartition]:
-        """Commit, and wait for the answer within bounds. Raises KafkaException and BrokerUnavailable."""
+        """Commit, and wait at most COMMIT_SECONDS for the reply. Raises KafkaException and BrokerUnavailable."""
         self._committing = {place.partition: place.offset for place in offsets}
         self._answers.clear()
         self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -221,7 +221,7 @@ class GroupConsumer:
         while not self._answers:
             if time.monotonic() > give_up:
                 raise self._cluster.unavailable()
-            # Answers come by polling, and messages with them: those are for the next ``receive``.
+            # A poll delivers the reply, or a message, which is kept for the next ``receive``.
             message = self._consumer.poll(STEP_SECONDS)
             if message is not None and self._wanted(message):
                 self._taken.append(message)
@@ -231,7 +231,7 @@ class GroupConsumer:
         return results
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        # An answer that arrived after its timeout belongs to an earlier commit.
+        # Ignore the reply to an earlier commit that timed out.
         if {place.partition: place.offset for place in partitions} == self._committing:
             self._answers = [(error, partitions)]
 
@@ -249,7 +249,7 @@ class GroupConsumer:
 
 
 def stuck_threads(patience: float = 1.0) -> list[str]:
-    """Name the threads of sources that were closed and still have not come back from librdkafka."""
+    """Return the names of consumer threads that are still blocked in librdkafka ``patience`` seconds after closing."""
     ours = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
     for thread in ours:
         thread.join(patience)

@@ -1,4 +1,4 @@
-"""The last change of every partition: how far the history once was, as Kafka remembers it."""
+"""The last change in every partition: evidence of how far the history once reached."""
 
 import asyncio
 
@@ -10,12 +10,12 @@ from pointsman_server.domain.routes import Change
 
 
 async def last_changes(cluster: KafkaCluster, topic: str, seconds: float = 5.0) -> list[Change]:
-    """Read the last message of every partition, at most ``seconds`` each step. Raises BrokerUnavailable."""
+    """Read the last message of every partition. ``seconds`` bounds each request. Raises BrokerUnavailable."""
     return await asyncio.to_thread(_last_changes, cluster, topic, seconds)
 
 
 def _last_changes(cluster: KafkaCluster, topic: str, seconds: float) -> list[Change]:
-    # The group is never joined: librdkafka requires a name.
+    # librdkafka requires a group; it is never joined.
     consumer = Consumer(cluster.config(group_id="pointsman-tail", enable_auto_commit=False))
     try:
         places = _ends(consumer, topic, seconds)

@@ -1,4 +1,4 @@
-"""Whether the brokers answer, asked again and again through one client."""
+"""The health check of the brokers."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class KafkaProbe:
-    """Keeps the connection, so that a check every second costs one small request."""
+    """Keeps its connection between checks, so that each costs one small request."""
 
     def __init__(self, cluster: KafkaCluster, timeout_seconds: float = 2.0) -> None:
         self._cluster = cluster
@@ -19,20 +19,20 @@ class KafkaProbe:
 
     @property
     def servers(self) -> str:
-        """The brokers that are asked first."""
+        """The bootstrap servers."""
         return self._cluster.bootstrap_servers
 
     async def check(self) -> None:
-        """Ask the brokers who they are. Raises BrokerUnavailable when none answers within the timeout."""
+        """Request the metadata of the cluster. Raises BrokerUnavailable if no broker answers within the timeout."""
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
-        # Here: it is megabytes, and the constructor starts threads. A process without Kafka's roles needs none of them.
+        # Imported on use: it takes megabytes, and not every server uses Kafka.
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
         self._client = self._client or AdminClient(self._cluster.config())
-        # Empties the queue of events, which otherwise grows while the brokers are away.
+        # Empties the event queue of the client, which grows while the brokers are down.
         self._client.poll(0)
         try:
             self._client.list_topics(timeout=self._timeout_seconds)

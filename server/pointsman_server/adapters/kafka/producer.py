@@ -1,4 +1,4 @@
-"""Messages in order, or not at all: what is behind everything that we send."""
+"""The producer for everything that is sent to Kafka: messages in order, without gaps."""
 
 import asyncio
 import functools
@@ -28,12 +28,11 @@ class Record:
 
 
 class OrderedProducer:
-    """Sends batches, one at a time. ``error`` says why the last one failed, None when it did not.
+    """Sends batches, one at a time. ``error`` is why the last batch failed, or None.
 
-    A batch has a deadline of its own, before librdkafka's, and ends all at once: librdkafka gives up on messages one
-    by one, so that a later one could still go out after an earlier one failed, and overtake its repetition. What a
-    broker had already received when we gave up it may still store; that is a repetition then, and comes with
-    everything before it.
+    A batch has its own deadline, before librdkafka's, and is abandoned as a whole: librdkafka drops messages one by
+    one, so a later message could be sent after an earlier one failed, and before that one is sent again. A broker may
+    still store what it received before the deadline; sent again, those messages are duplicates, in order, without gaps.
     """
 
     def __init__(self, cluster: KafkaCluster, topic: str, timeout_seconds: float) -> None:
@@ -42,13 +41,13 @@ class OrderedProducer:
         self._config = cluster.config(
             acks="all",
             enable_idempotence=True,
-            # A batch that the broker refuses ends the producer, instead of being left out.
+            # A batch that the broker rejects is a fatal error of the producer, and is not skipped.
             enable_gapless_guarantee=True,
-            # What is sent together is queued together: a wait would gather no more.
+            # A batch is queued at once: waiting would not collect more messages.
             linger_ms=0,
             message_timeout_ms=int(2 * timeout_seconds * 1000) + 1000,
             request_timeout_ms=max(1000, int(timeout_seconds * 1000)),
-            # Java's, so that other producers of this topic agree on where a key lies.
+            # That of the Java client, so that other producers of this topic choose the same partition for a key.
             partitioner="murmur2_random",
             compression_type="lz4",
         )
@@ -60,9 +59,9 @@ class OrderedProducer:
         self.error: KafkaError | None = None
 
     async def send(self, records: Sequence[Record]) -> int:
-        """Send in order; return how many, from the front, the brokers acknowledged.
+        """Send in order. Return how many, from the front, the broker has acknowledged.
 
-        If that is not all of them, no other one is in flight any more. When cancelled, it drops the rest first.
+        If fewer than all, none of the rest is still in flight. A cancelled call abandons its batch before it returns.
         """
         async with self._lock:
             self._given_up.clear()
@@ -81,7 +80,7 @@ class OrderedProducer:
         return self.error is not None and self.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
     async def close(self) -> None:
-        """Let go of the brokers; ends a ``send`` that is under way."""
+        """Close the connections. A ``send`` in progress ends."""
         self._given_up.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -90,11 +89,11 @@ class OrderedProducer:
             await asyncio.to_thread(self._discard)
 
     def _keep_clean(self) -> None:
-        """Take what librdkafka has to say, also between batches: in an outage its queue grows by the second."""
+        """Empty the event queue of librdkafka between batches: in an outage it grows every second."""
         if self._timer is not None:
             self._timer.cancel()
         if self._producer is not None and not self._lock.locked():
-            # A fatal error comes again with the next batch.
+            # The next batch fails with a fatal error again.
             with suppress(KafkaException):
                 self._producer.poll(0)
         self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._keep_clean)
@@ -102,7 +101,7 @@ class OrderedProducer:
     def _send(self, records: Sequence[Record]) -> int:
         batch = _Deliveries(len(records))
         self.error = None
-        # Built on first use: a standby never connects.
+        # Created on first use: a server that is not the leader never connects.
         producer = self._producer = self._producer or Producer(self._config)
         self._enqueue(producer, records, batch)
         deadline = time.monotonic() + self._timeout_seconds
@@ -117,7 +116,7 @@ class OrderedProducer:
         return batch.front
 
     def _topic_error(self, producer: Producer) -> KafkaError | None:
-        """Ask what is wrong with the topic: of a missing one a batch only says that it timed out."""
+        """Request the error of the topic: for a missing topic, a batch only times out."""
         try:
             found = producer.list_topics(self._topic, timeout=TOPIC_SECONDS).topics[self._topic]
         except KafkaException:
@@ -136,20 +135,20 @@ class OrderedProducer:
                     on_delivery=functools.partial(batch.settle, index),
                 )
             except (BufferError, KafkaException) as error:
-                # The queue is full, or the message too large: those before it are still sent.
+                # The queue is full, or the message too large: messages before it are still sent.
                 batch.cut(index, error.args[0] if isinstance(error, KafkaException) else None)
                 return
 
     def _poll(self, producer: Producer, batch: "_Deliveries") -> None:
-        """Let the delivery callbacks come."""
+        """Run delivery callbacks."""
         try:
-            # Not flush: it goes on calling back after a fatal error was raised.
+            # Not flush, which continues to run callbacks after it raised a fatal error.
             producer.poll(STEP_SECONDS)
         except KafkaException as error:
             batch.fail(error.args[0])
 
     def _discard(self) -> None:
-        """Drop everything that is queued or in flight, and the producer with its connections."""
+        """Drop all messages that are queued or in flight, and the producer with its connections."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge(in_queue=True, in_flight=True)
@@ -159,7 +158,7 @@ class OrderedProducer:
 
 
 class _Deliveries:
-    """The deliveries of one batch: which messages are acknowledged so far."""
+    """The deliveries of one batch. ``front``: how many messages, from the first, are stored."""
 
     def __init__(self, size: int) -> None:
         self._stored = [False] * size
@@ -170,11 +169,11 @@ class _Deliveries:
 
     @property
     def over(self) -> bool:
-        """Whether all are settled, or one has failed."""
+        """Whether all messages have a result, or the batch has failed."""
         return self._waiting == 0 or self._failed
 
     def settle(self, index: int, error: KafkaError | None, _message: Message) -> None:
-        """Take note of what became of one message."""
+        """Record the result of one message."""
         self._waiting -= 1
         if error is not None:
             self.fail(error)
@@ -184,11 +183,11 @@ class _Deliveries:
             self.front += 1
 
     def fail(self, error: KafkaError) -> None:
-        """Take note that the batch as a whole is not worth waiting for."""
+        """Record that the batch failed: its other results are not awaited."""
         self._failed = True
         self.error = self.error or error
 
     def cut(self, index: int, error: KafkaError | None) -> None:
-        """Take note that the messages from ``index`` on were not even queued."""
+        """Record that the messages from ``index`` on were not queued."""
         self._waiting -= len(self._stored) - index
         self.error = error

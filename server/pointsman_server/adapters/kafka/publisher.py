@@ -30,7 +30,7 @@ class KafkaPublisher:
         failed: Counter = _no_counter,
         create_topic: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """``timeout_seconds``: until a batch has failed. ``delivered`` and ``failed`` are called for each change.
+        """``timeout_seconds``: the deadline of a batch. ``delivered`` and ``failed`` are called for each change.
 
         ``create_topic`` is called before a batch if the one before failed because the topic does not exist.
         """
@@ -54,7 +54,7 @@ class KafkaPublisher:
         return count
 
     def _report(self, whole: bool) -> None:
-        # Once per outage: it is tried again every few seconds.
+        # Log once per outage: the relay retries every few seconds.
         if not whole and not self._broken:
             missing = f"Kafka at {self._cluster.bootstrap_servers} has no topic {self._topic}"
             logger.warning(

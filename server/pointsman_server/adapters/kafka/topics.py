@@ -1,4 +1,4 @@
-"""Whether the topic is as it should be."""
+"""Creates topics, and checks their partitions."""
 
 import asyncio
 from concurrent.futures import Future
@@ -24,10 +24,10 @@ async def ensure_topic(
     replication_factor: int,
     timeout: float = 10.0,  # noqa: ASYNC109 - librdkafka's own
 ) -> str | None:
-    """Create ``topic`` unless it is there, and return a warning when it has another number of partitions.
+    """Create ``topic`` unless it exists. Return a warning if it has another number of partitions.
 
-    That number is never changed here: keys would move to other partitions, and their order would be lost. Raises
-    BrokerUnavailable when the brokers do not answer in ``timeout`` seconds, or refuse.
+    The number is never changed: keys would move to other partitions, and lose their order. Raises BrokerUnavailable if
+    the brokers refuse, or do not answer in ``timeout`` seconds.
     """
     return await asyncio.to_thread(_ensure_topic, cluster, NewTopic(topic, partitions, replication_factor), timeout)
 
@@ -41,7 +41,7 @@ def _ensure_topic(cluster: KafkaCluster, wanted: NewTopic, seconds: float) -> st
         _create_topic(cluster, wanted, seconds)
         metadata = _describe(cluster, seconds)
     existing = metadata.topics.get(wanted.topic)
-    # Right after its creation a broker may not know it yet; then it is as we made it.
+    # A broker may not list a topic right after its creation.
     if existing is None or len(existing.partitions) == wanted.num_partitions:
         return None
     return (
@@ -56,13 +56,13 @@ def _create_topic(cluster: KafkaCluster, wanted: NewTopic, seconds: float) -> No
     try:
         cast("Future[None]", created[wanted.topic]).result()
     except KafkaException as error:
-        # Another server was faster.
+        # Another server created it first.
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise cluster.unavailable(error) from error
 
 
 def _touch_topic(cluster: KafkaCluster, topic: str, seconds: float) -> None:
-    """Ask librdkafka's own local cluster for the topic: it has no controller, and makes topics when they are named."""
+    """Create ``topic`` on librdkafka's mock cluster, which has no controller and creates topics on request."""
     try:
         found = AdminClient(cluster.config()).list_topics(topic, timeout=seconds).topics[topic]
     except KafkaException as error:
