@@ -1,4 +1,4 @@
-"""``ports.SharedQuota``, on real Redis. Its clock goes on by itself, so rates are slow and debts large."""
+"""``ports.SharedQuota`` on real Redis. Its clock cannot be set, so rates are slow and debts large."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.runtime.rate_limiter import Rate
 
-# Ten an hour: nothing comes back while a test runs.
+# Ten an hour: no debt is paid while a test runs.
 SLOW = Rate(10 / 3600, 3600)
 
 
@@ -61,7 +61,7 @@ async def test_servers_count_together(quota, another):
     assert passed == 10
 
 
-async def test_however_many_ask_at_once_no_more_pass(quota, another):
+async def test_concurrent_calls_pass_no_more_than_the_burst(quota, another):
     asked = [server.take([taking()]) for server in (quota, another) for _ in range(30)]
     results = await asyncio.gather(*asked, return_exceptions=True)
 
@@ -77,7 +77,7 @@ async def test_a_call_takes_from_all_or_from_none(quota):
     await quota.take([taking("a", 10, "identity.writes")])
 
 
-async def test_the_longest_wait_is_told(quota):
+async def test_the_longest_wait_is_reported(quota):
     await quota.take([taking("a", 10, "identity.writes"), taking("b", 10)])
     error = await refusal(quota, taking("a", 2, "identity.writes"), taking("b", 1))
 
@@ -92,7 +92,7 @@ async def test_a_refusal_costs_nothing(quota):
     assert waits == sorted(waits, reverse=True)
 
 
-async def test_who_waits_as_told_passes(quota):
+async def test_a_call_after_the_reported_wait_passes(quota):
     fast = Rate(20, 0.05)
     await quota.take([taking(rate=fast)])
     for _ in range(5):
@@ -103,14 +103,14 @@ async def test_who_waits_as_told_passes(quota):
             await quota.take([taking(rate=fast)])
 
 
-async def test_subjects_and_limits_are_apart(quota):
+async def test_subjects_and_limits_are_counted_separately(quota):
     await quota.take([taking("a", 10)])
 
     await quota.take([taking("b", 10)])
     await quota.take([taking("a", 10, "identity.writes")])
 
 
-async def test_what_is_paid_expires(quota, redis_url):
+async def test_a_debt_expires_when_it_is_paid(quota, redis_url):
     await quota.take([taking("a", 5)])
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys("*")
@@ -120,13 +120,13 @@ async def test_what_is_paid_expires(quota, redis_url):
     assert seconds == pytest.approx(1800, abs=30)
 
 
-async def test_taking_nothing_makes_no_call_to_redis(quota, redis_url):
+async def test_taking_nothing_sends_nothing(quota, redis_url):
     await quota.take([])
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
 
 
-async def test_without_redis_it_says_so_and_soon_without_asking():
+async def test_without_redis_it_fails_and_the_breaker_opens():
     failures: list[None] = []
     breaker = Breaker(threshold=2, pause=3600)
     quota = RedisQuota("redis://127.0.0.1:1/0", timeout=5, breaker=breaker, failed=lambda: failures.append(None))

@@ -78,7 +78,7 @@ async def test_two_writers_who_settle_in_the_wrong_order_leave_the_newer_value(h
 
 
 async def test_settle_with_a_lost_mark_drops_the_key(harness: Harness) -> None:
-    """Who lost the mark may have been filled since from before the commit."""
+    """A key that lost its mark may have been filled with a value from before the commit."""
     await harness.cache.mark([K1], "writer")
     await harness.flush()
     await harness.get(owner="reader")

@@ -13,7 +13,7 @@ from tests.support.fakes import ManualClock, Wire
 from tests.support.route_cache import K1, K2, MISS, PATIENCE, at, behind, hit, settle
 
 
-async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(redis_url: str, wire: Wire) -> None:
+async def test_a_late_reply_is_not_taken_for_the_next_one(redis_url: str, wire: Wire) -> None:
     """A connection that was given up in the middle of a reply must not be used again."""
     cache = RedisCache(behind(wire, redis_url), timeout=PATIENCE)
     await settle(cache, at(5, K1))
@@ -28,7 +28,7 @@ async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(redis
     await cache.close()
 
 
-async def test_a_caller_who_gives_up_leaves_no_answer_for_the_next_one(redis_url: str, wire: Wire) -> None:
+async def test_a_cancelled_call_leaves_no_reply_for_the_next_one(redis_url: str, wire: Wire) -> None:
     cache = RedisCache(behind(wire, redis_url), timeout=60.0)
     await settle(cache, at(5, K1))
     await settle(cache, at(6, K2))
@@ -43,7 +43,7 @@ async def test_a_caller_who_gives_up_leaves_no_answer_for_the_next_one(redis_url
     await cache.close()
 
 
-async def test_redis_that_forgot_our_scripts_is_told_again(cache: RedisCache, redis: Redis) -> None:
+async def test_scripts_that_redis_lost_are_loaded_again(cache: RedisCache, redis: Redis) -> None:
     await settle(cache, at(5))
     await redis.script_flush()
     assert await cache.get([K1], "reader") == [hit(at(5))]

@@ -111,7 +111,7 @@ async def test_a_full_redis_drops_what_is_older_than_a_write(own_redis: RedisSer
     await cache.close()
 
 
-async def test_a_full_redis_still_knows_how_far_the_store_was(own_redis: RedisServer) -> None:
+async def test_a_full_redis_keeps_the_highest_revision(own_redis: RedisServer) -> None:
     known: list[tuple[str, int]] = []
     cache = RedisCache(own_redis.url, timeout=5.0, witness=lambda *found: known.append(found))
     await cache.publish_clock(Clock("no-epoch", 7))

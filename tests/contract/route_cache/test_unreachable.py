@@ -10,7 +10,7 @@ async def test_a_cache_that_is_down_misses_without_a_lease(unreachable: RouteCac
     assert await unreachable.get([K1, K2], "reader") == [MISS, MISS]
 
 
-async def test_a_cache_that_is_down_drops_what_it_is_told(unreachable: RouteCache) -> None:
+async def test_a_cache_that_is_down_ignores_writes(unreachable: RouteCache) -> None:
     await unreachable.mark([K1], "writer")
     await unreachable.fill([at(5)], "reader")
     await unreachable.settle([at(6)], "writer")

@@ -1,7 +1,7 @@
-"""What somebody else wrote where our entries lie: a miss, whatever it is, and never an answer.
+"""Foreign values in Redis are a miss, and never an answer.
 
-The first 8 bytes make the revision, of which the scripts let no other pass than those of a database; the rest is the
-value. What they do with another revision, ``redis_scripts`` sees.
+The first 8 bytes are the revision, the rest is the value. Only revisions that a database can have: the scripts filter
+all others, which ``redis_scripts`` tests.
 """
 
 from random import Random
@@ -31,7 +31,7 @@ SEEDS = (
 
 
 def check(data: bytes) -> None:
-    """Look up what the bytes are."""
+    """Decode the bytes, as a lookup does."""
     revision, value = int.from_bytes(data[:8], "big") % 2**63, data[8:]
     lookup = cache._lookup(KEY, "e1", f"{revision:020d}".encode(), value)
     if lookup.snapshot is None:
@@ -41,7 +41,7 @@ def check(data: bytes) -> None:
     assert snapshot.key == KEY
     assert snapshot.as_of == revision
     assert snapshot.route is None or snapshot.route.key == KEY, "the route of another key"
-    assert snapshot.route is None or 0 < snapshot.route.revision <= snapshot.as_of, "a route of the future"
+    assert snapshot.route is None or 0 < snapshot.route.revision <= snapshot.as_of, "a route of a later revision"
     batch_result(KEY, Answer(snapshot, Source.REDIS)).SerializeToString()
 
 

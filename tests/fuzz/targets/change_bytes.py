@@ -1,4 +1,4 @@
-"""Messages of the topic as bytes: a change that we could have published, or NotAChange."""
+"""Messages of the topic as bytes: a valid change, or NotAChange."""
 
 from random import Random
 
@@ -41,7 +41,7 @@ def check(data: bytes) -> None:
 
 
 def mutate(data: bytes, size: int, seed: int) -> bytes:
-    """Change a field of the message, or bytes of it where that is no message."""
+    """Change a field of the message, or bytes if the data is no message."""
     random = Random(seed)
     message = route_pb2.RouteChange()
     try:

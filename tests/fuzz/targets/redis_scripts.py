@@ -1,7 +1,7 @@
-"""The cache protocol on a real Redis, with what others wrote into its entries, against a model of a page.
+"""The cache scripts on a real Redis with foreign data in its entries, against a short model.
 
-Every script is compared with the model field by field; then the adapter uses what was left, and may neither raise nor
-answer what is none of ours.
+Every script is compared with the model field by field. Then the adapter uses the entries; it must not raise, nor answer
+a value that we did not write.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def is_revision(value: bytes | None) -> bool:
 
 @dataclass(slots=True)
 class Model:
-    """One entry and the clock, as the scripts must leave them. None: of a type that is not ours.
+    """One entry and the clock, as the scripts must leave them. None: a key of another type.
 
     ``expires``: whether the entry has a time to live, as all of ours have.
     """
@@ -77,7 +77,7 @@ class Model:
     clock: dict[bytes, bytes] | None = field(default_factory=dict)
 
     def value(self) -> tuple[bytes, bytes] | None:
-        """Return the revision and the value, if both are of our making."""
+        """Return the revision and the value, if both are valid."""
         held = self.entry or {}
         revision, value = held.get(b"r"), held.get(b"v")
         return (revision, value) if is_revision(revision) and revision is not None and value is not None else None
@@ -86,7 +86,7 @@ class Model:
         return any(name.startswith(b"p:") for name in self.entry or {})
 
     def cleared(self) -> dict[bytes, bytes]:
-        """Return the entry; one of another type, or that never expires, is gone once a script has read it."""
+        """Return the entry. Scripts delete an entry of another type, or without a time to live, when they read it."""
         if self.entry is None or not self.expires:
             self.entry, self.expires = {}, True
         return self.entry
@@ -153,7 +153,7 @@ class Model:
 
 
 class Rig:
-    """Redis, and the model beside it."""
+    """Redis, the model, and the adapter."""
 
     _TYPES: ClassVar[dict[str, tuple[bytes, ...]]] = {
         "string": (b"SET", b"x"),
@@ -184,7 +184,7 @@ class Rig:
         raise AssertionError("the adapter counts a failure: a script has failed")
 
     def check(self, case: tuple[bytes, Sequence[tuple[Any, ...]]]) -> None:
-        """Take the steps, in Redis and in the model; then let the adapter work with what is there."""
+        """Run the steps in Redis and in the model, then use the adapter."""
         key, steps = case
         self._redis.delete(key, OURS, CLOCK)
         model = Model()
@@ -219,7 +219,7 @@ class Rig:
             given += [*clock, padded(revision)] if name == "settle" else []
         return self._scripts[name](keys=[key], args=given)
 
-    # What others do.
+    # Foreign writes.
 
     def _spoil(self, key: bytes, model: Model, name: bytes, garbage: bytes) -> None:
         if model.entry is not None:
@@ -252,7 +252,7 @@ class Rig:
         cast("Any", self._redis).execute_command(command, key, *rest)
 
     async def _use(self) -> None:
-        """Do everything that a server does with an entry: nothing raises, and what is answered is ours."""
+        """Use every operation of the adapter: none raises, and only our values are answered."""
         self._told.clear()
         change = make_change(5)
         await self._answered("a")
@@ -277,7 +277,7 @@ class Rig:
 
 @contextmanager
 def rig(url: str) -> Iterator[Rig]:
-    """Lend a rig on an empty Redis database."""
+    """Make a rig on an empty Redis database."""
     made = Rig(url)
     try:
         yield made

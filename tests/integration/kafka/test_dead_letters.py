@@ -19,7 +19,7 @@ from tests.support.kafka import read_all
 from tests.support.kafka_clients import consuming, make_topic, new_name, publish_all, until
 
 
-async def test_poison_is_set_aside_with_its_origin_and_the_rest_goes_on(real: KafkaCluster) -> None:
+async def test_undecodable_messages_become_dead_letters_and_the_rest_is_handled(real: KafkaCluster) -> None:
     topic = await make_topic(real, partitions=1)
     await ensure_topic(real, dead_letter_topic(topic), 1, 1)
     foreign = Producer({"bootstrap.servers": real.bootstrap_servers})

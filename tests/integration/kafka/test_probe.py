@@ -10,7 +10,7 @@ from pointsman_server.ports.broker import BrokerUnavailable
 from tests.support.kafka import free_port
 
 
-async def test_a_broker_that_is_not_there_is_named() -> None:
+async def test_an_unreachable_broker_is_named_without_its_secrets() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerUnavailable, match=f"Kafka at {address} failed"):
         await KafkaProbe(KafkaCluster(address, {"sasl.password": "canary"}), 0.5).check()

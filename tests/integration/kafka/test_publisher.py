@@ -49,7 +49,7 @@ async def test_headers_are_those_of_cloud_events_binary_mode(real: KafkaCluster)
     assert "ce_traceparent" not in dict(updated.headers() or [])
 
 
-async def test_what_became_of_each_change_is_counted() -> None:
+async def test_delivered_and_failed_changes_are_counted() -> None:
     delivered, failed = [], []
     cluster = KafkaCluster(f"127.0.0.1:{free_port()}")
     publisher = KafkaPublisher(cluster, timeout_seconds=0.2, delivered=delivered.append, failed=failed.append)
@@ -58,7 +58,7 @@ async def test_what_became_of_each_change_is_counted() -> None:
     await publisher.close()
 
 
-async def test_librdkafka_keeps_its_complaints_out_of_the_log(
+async def test_errors_of_librdkafka_are_logged_at_debug_only(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -73,7 +73,7 @@ async def test_librdkafka_keeps_its_complaints_out_of_the_log(
     assert capfd.readouterr().err == ""
 
 
-async def test_no_message_is_left_behind_when_publishing_is_cancelled() -> None:
+async def test_a_cancelled_publish_leaves_no_message_in_flight() -> None:
     async with publishing(KafkaCluster(f"127.0.0.1:{free_port()}"), "none", 60) as publisher:
         task = asyncio.create_task(publisher.publish([make_change(1)]))
         await asyncio.sleep(0.1)

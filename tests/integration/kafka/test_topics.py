@@ -41,7 +41,7 @@ async def test_the_local_cluster_makes_topics_by_itself(kafka_mock: str) -> None
     assert topic in admin(kafka_mock).list_topics(timeout=5).topics
 
 
-async def test_a_topic_that_is_deleted_meanwhile_is_named_and_created_again_and_the_lag_recovers(
+async def test_a_deleted_topic_is_named_and_created_again_and_the_lag_recovers(
     real: KafkaCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = await make_topic(real, partitions=1)

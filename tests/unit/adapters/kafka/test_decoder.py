@@ -8,12 +8,12 @@ from pointsman_server.domain.routes import Change, ChangeKind, RouteKey
 from tests.support.changes import make_change
 
 
-def test_a_change_comes_back_as_it_was() -> None:
+def test_a_change_is_decoded_as_it_was_published() -> None:
     assert change_from_bytes(canonical(make_change(7))) == make_change(7)
 
 
-def test_an_epoch_that_no_database_takes_is_none() -> None:
-    # PostgreSQL would refuse it, and the audit log would never advance.
+def test_an_epoch_that_postgresql_rejects_is_no_change() -> None:
+    # The audit consumer would retry it without end.
     with pytest.raises(NotAChange):
         change_from_bytes(canonical(replace(make_change(7), epoch="e\0")))
 
@@ -34,7 +34,7 @@ OTHER = replace(CHANGE.after, key=RouteKey("acme", "pay", "prod", "v2"))
     ],
     ids=["after of another key", "before of another key", "another revision", "no route", "a route after a deletion"],
 )
-def test_a_change_whose_routes_are_not_its_own_is_none(change: Change) -> None:
+def test_a_change_with_routes_of_another_key_or_revision_is_no_change(change: Change) -> None:
     # Caches would answer it under the key of the change.
     with pytest.raises(NotAChange, match="without a valid"):
         change_from_bytes(canonical(change))

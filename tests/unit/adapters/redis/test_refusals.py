@@ -1,4 +1,4 @@
-"""What Redis says when it refuses, as versions 6.2 and 7.0 word it."""
+"""Error replies of Redis 6.2 and 7.0, and their explanations."""
 
 import pytest
 from redis._parsers.base import BaseParser
