@@ -2,10 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from pointsman import Client
+from pointsman_server.adapters.redis.cache import RedisCache
+from pointsman_server.adapters.redis.quota import RedisQuota
+from pointsman_server.domain.routes import Snapshot
+from pointsman_server.ports.quota import Taking
+from pointsman_server.ports.store import Clock
+from tests.support.changes import make_change
 from tests.support.processes import get_json
 from tests.support.redis_server import RedisServer, full, read_only_replica
 from tests.support.servers import RunningServer, serving, settings
@@ -14,6 +21,7 @@ from tests.support.waiting import eventually
 KEY = "team-a/payments/prod/v1"
 OTHER = "team-a/payments/prod/v2"
 OLD, NEW = "https://old.internal", "https://new.internal"
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 USER = "app"
 PASSWORD = "secret"
 
@@ -85,3 +93,37 @@ def test_answers_stay_right_and_the_health_says_what_is_wrong(
         assert eventually(lambda server=server: words in detail(server)), detail(server)
         assert f"Redis at 127.0.0.1:{own_redis.port} " in detail(server)
         assert PASSWORD not in detail(server)
+
+
+def snapshot(as_of: int) -> Snapshot:
+    change = make_change(as_of)
+    return Snapshot(change.key, change.after, as_of)
+
+
+async def held(cache: RedisCache) -> Snapshot | None:
+    (found,) = await cache.get([snapshot(1).key], "reader")
+    return found.snapshot
+
+
+async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
+    line = next(line for line in OPERATING.read_text().splitlines() if "+evalsha" in line)
+    own_redis.run("ACL", "SETUSER", USER, "on", f">{PASSWORD}", *line.strip().strip("`").split())
+    url, failures = own_redis.url_of(USER, PASSWORD), []
+    cache = RedisCache(url, timeout=5.0, failed=lambda: failures.append("cache"))
+    quota = RedisQuota(url, timeout=5.0, failed=lambda: failures.append("quota"))
+    old, new = snapshot(1), snapshot(2)
+    await cache.ping()
+    assert await held(cache) is None
+    await cache.fill([old], "reader")
+    await cache.mark([new.key], "writer")
+    await cache.settle([new], "writer")
+    await cache.consume([old])
+    assert await held(cache) == new
+    await cache.mark_held([new.key], "writer")
+    await cache.drop_older([new.key], [2], Clock("no-epoch", 2), "writer")
+    await cache.publish_clock(Clock("no-epoch", 3))
+    await quota.take([Taking("reads", "ann", 1000, 1_000_000)])
+    assert await held(cache) == new
+    assert failures == []
+    await cache.close()
+    await quota.close()

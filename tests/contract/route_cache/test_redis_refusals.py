@@ -12,16 +12,13 @@ import redis
 
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
-from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
-from pointsman_server.ports.quota import Taking
 from pointsman_server.ports.store import Clock
 from tests.support.changes import make_change
 from tests.support.redis_server import RedisServer, full, read_only_replica, running_redis
 from tests.support.waiting import eventually
 
-OPERATING = Path(__file__).parents[3] / "docs" / "operating.md"
 pytestmark = pytest.mark.engines
 
 USER = "app"
@@ -124,29 +121,6 @@ async def test_a_full_redis_keeps_the_highest_revision(own_redis: RedisServer) -
 
 
 # What the check says
-
-
-async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
-    line = next(line for line in OPERATING.read_text().splitlines() if "+evalsha" in line)
-    own_redis.run("ACL", "SETUSER", USER, "on", f">{PASSWORD}", *line.strip().strip("`").split())
-    url, failures = own_redis.url_of(USER, PASSWORD), []
-    cache = RedisCache(url, timeout=5.0, failed=lambda: failures.append("cache"))
-    quota = RedisQuota(url, timeout=5.0, failed=lambda: failures.append("quota"))
-    old, new = snapshot(1), snapshot(2)
-    await cache.ping()
-    assert await held(cache) is None
-    await cache.fill([old], "reader")
-    await write(cache, new)
-    await cache.consume([old])
-    assert await held(cache) == new
-    await cache.mark_held([new.key], "writer")
-    await cache.drop_older([new.key], [2], Clock("no-epoch", 2), "writer")
-    await cache.publish_clock(Clock("no-epoch", 3))
-    await quota.take([Taking("reads", "ann", 1000, 1_000_000)])
-    assert await held(cache) == new
-    assert failures == []
-    await cache.close()
-    await quota.close()
 
 
 async def complaint(url: str) -> str:
