@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -357,6 +358,18 @@ async def test_different_misses_go_in_batches_and_never_exceed_the_bounds_and_th
     assert world.store.before_read.peak == 3
 
 
+async def test_four_times_as_many_keys_may_wait_for_the_shared_cache_as_for_the_store() -> None:
+    world, results = World(Bounds(queue=3)), Results()
+    for key in keys(20):
+        world.resolver.load(key, results)
+    shed = list(results.got)
+    assert [error.metadata["limit"] for error in shed if isinstance(error, Overloaded)] == ["cache_loads"] * 8
+    assert len(shed) == 8
+    async with asyncio.timeout(30):
+        while len(results.got) < 20:  # noqa: ASYNC110 - iterations of the loop are what passes
+            await asyncio.sleep(0)
+
+
 async def test_after_shedding_the_same_keys_are_answered() -> None:
     world = World(Bounds(batch=10, concurrency=1, queue=10))
     first = await world.resolver.resolve_many(keys(100))
@@ -682,6 +695,29 @@ async def test_a_shared_value_older_than_a_known_change_is_not_answered(world: W
     assert world.observed.counts["redis", "stale"] == 1
 
 
+async def test_a_shared_value_that_is_as_new_as_the_last_known_change_is_answered(world: World) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+    await world.resolve()
+    world.drop_local()
+    world.resolver.observe(snapshot)
+
+    assert await world.resolve() == Answer(snapshot, Source.REDIS)
+    assert world.local.changed(K1) == 1
+    assert len(world.store.loads) == 1
+
+
+async def test_a_route_that_the_shared_cache_returns_encoded_is_answered_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = Snapshot(K1, world.store.put(K1), 1)
+
+    async def get(asked: Sequence[RouteKey], _owner: str) -> list[Lookup]:
+        return [Lookup(snapshot, encoded=b"encoded") for _ in asked]
+
+    monkeypatch.setattr(world.cache, "get", get)
+    assert (await world.resolve()).encoded == b"encoded"
+
+
 def impatient(world: World) -> Resolver:
     """A resolver on the same layers that does not wait for revisions."""
     return world.another(patience=0)
@@ -882,7 +918,7 @@ async def test_a_key_that_never_changed_is_answered_as_of_revision_nought(world:
     world.drop_local()
     world.cache.flush()
     assert (await resolver.resolve(K1)).snapshot.as_of == 0
-    assert await resolver.resolve(K1) == Answer(Snapshot(K1, None, 0), Source.LOCAL)
+    assert await resolver.resolve(K1) == resolver.resolve_locally(K1) == Answer(Snapshot(K1, None, 0), Source.LOCAL)
     assert (await resolver.resolve(K1, fully_consistent=True)).snapshot.as_of == 0
     assert [answer.snapshot.as_of for answer in await resolver.resolve_many([K1]) if isinstance(answer, Answer)] == [0]
 
@@ -950,20 +986,25 @@ async def test_a_forgotten_load_is_neither_joined_nor_cached(world: World) -> No
     assert world.held(K2) is None
 
 
-async def test_pauses_between_tries_double(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("patience", "pauses"), [(0.035, 3), (None, 7)])
+async def test_pauses_between_tries_double_and_end_within_patience(
+    world: World, patience: float | None, pauses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.store.put(K1)
-    pauses: list[float] = []
+    passed: list[float] = []
     yield_once = asyncio.sleep
 
     async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+        passed.append(seconds)
         world.now.advance(seconds)
         await yield_once(0)
 
     monkeypatch.setattr("pointsman_server.reads.resolver.asyncio.sleep", sleep)
+    given: dict[str, Any] = {} if patience is None else {"patience": patience}
+    resolver = Resolver(world.store, world.cache, world.local, observer=world.observed, now=world.now, **given)
     with pytest.raises(RevisionNotReached):
-        await world.another(patience=0.035).resolve(K1, 9)
-    assert pauses == pytest.approx([0.005, 0.01, 0.02])
+        await resolver.resolve(K1, 9)
+    assert passed == pytest.approx([0.005 * 2**number for number in range(pauses)])
 
 
 async def test_each_lookup_in_the_shared_cache_has_an_owner_of_its_own(world: World) -> None:
