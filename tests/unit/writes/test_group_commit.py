@@ -39,8 +39,10 @@ class JournalCache(MemoryCache):
     def __init__(self, journal: list[str]) -> None:
         super().__init__()
         self.told = journal
+        self.owners: list[str] = []
 
     async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+        self.owners.append(owner)
         self.told.append("mark")
         await super().mark(keys, owner)
 
@@ -393,6 +395,27 @@ async def test_the_first_goes_at_once_and_what_comes_meanwhile_is_the_next_group
     assert (await first).revision == 1
     assert [(await other).revision for other in others] == list(range(2, 22))
     assert world.store.groups == [1, 20]
+
+
+async def test_what_comes_while_another_server_writes_is_one_group(world: World) -> None:
+    async with world.store.writing:
+        creations = []
+        for key in (V1, V2, V3):
+            creations.append(asyncio.create_task(world.create(key)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+    await asyncio.gather(*creations)
+    assert world.store.groups == [1, 2]
+
+
+async def test_each_group_marks_as_an_owner_of_its_own(world: World) -> None:
+    """Otherwise a server would take back the mark of another one that has not committed."""
+    await world.create(V1)
+    await world.create(V2)
+    one, other = world.cache.owners
+    assert one
+    assert other
+    assert one != other
 
 
 async def test_a_group_is_marked_recorded_and_settled_once(world: World) -> None:
