@@ -229,7 +229,7 @@ def options() -> argparse.Namespace:
 
 
 def environment(urls: Mapping[str, str], jwks: Path) -> dict[str, str]:
-    """Say how the servers run: as by default, but that they check who calls."""
+    """Say how the servers run: as by default, but with authentication."""
     return {
         **COMMON,
         **urls,

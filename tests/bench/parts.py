@@ -73,7 +73,7 @@ class Parts:
         return resolver
 
     def stages(self, who: Mapping[str, Stage] | None = None) -> dict[str, Stage]:
-        """Give each stage its name, outermost first; ``who`` are those that find out who calls."""
+        """Give each stage its name, outermost first; ``who`` are those that authenticate."""
         who = who or {}
         order = chain.stages(
             self.metrics,

@@ -1,4 +1,4 @@
-"""What is asked: files of messages as gRPC frames them, made of the demo's table of routes."""
+"""The requests: files of messages as gRPC frames them, made of the demo's table of routes."""
 
 import bisect
 import itertools

@@ -1,4 +1,4 @@
-"""When a server says that it is ready: not before it listens and can tell who calls, and not once it drains."""
+"""When a server is ready: once it listens and can authenticate callers, until it drains."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -182,7 +182,6 @@ class MemoryTransaction:
         self._remembered: Sequence[StoredOutcome] = ()
 
     async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
-        """See RouteTransaction.lock."""
         await self._locks.enter_async_context(self._store.writing)
         self._store.journal.append("lock")
         self._store.groups.append(len(scopes))
@@ -263,7 +262,6 @@ class MemoryCache:
             entry.expires_at = self.now() + self._lease
 
     async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        """See RouteCache.settle."""
         if not self._note("settle", snapshots):
             return
         for new in snapshots:
@@ -278,7 +276,6 @@ class MemoryCache:
                     entry.expires_at = self.now() + self._ttl
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
-        """See RouteCache.consume."""
         if not self._note("consume", snapshots):
             raise CacheUnavailable("the memory cache is down")
         for new in snapshots:

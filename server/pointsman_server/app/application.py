@@ -90,14 +90,14 @@ class App:
         await self._listen_http()
         # One round before anything listens, so that a server that says it is ready has checked.
         await self.monitor.round()
-        start_task(self._stack, "monitor", self.monitor.run())
+        start_task(self._stack, "health monitor", self.monitor.run())
         if self._prepare:
             await self._prepare(self)
         self._start_roles()
         # Last in, so first out: open calls finish while everything that they need still runs.
         if ServerRole.API in self.settings.roles:
             await self.access.start(self._stack)
-            start_task(self._stack, "counters", self.grpc_server.counters.run())
+            start_task(self._stack, "fast path counters", self.grpc_server.counters.run())
             await self.grpc_server.start()
             self._stack.push_async_callback(self.grpc_server.drain)
         self._started = True

@@ -118,7 +118,7 @@ def start_audit_backfill(stack: AsyncExitStack, dependencies: Dependencies) -> A
         return (await dependencies.relay_log.state()).published
 
     backfill = AuditBackfill(dependencies.audit_log, dependencies.lineage, dependencies.store, published)
-    start_task(stack, "audit keeper", backfill.run())
+    start_task(stack, "audit backfill", backfill.run())
     return backfill
 
 

@@ -156,7 +156,7 @@ def _contradictory_access(settings: "Settings") -> Iterator[str]:
     if settings.policy_file and not settings.authenticates:
         # Otherwise the policy would seem to be in force.
         ways = "POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE"
-        yield f"POINTSMAN_POLICY_FILE is set, and nothing says who calls: set {ways}"
+        yield f"POINTSMAN_POLICY_FILE is set, and authentication is off: set {ways}"
     yield from _contradictory_tokens(settings)
 
 

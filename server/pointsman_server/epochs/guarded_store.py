@@ -116,7 +116,7 @@ class _GuardedTransaction:
         self.changes: Sequence[Change] = ()
 
     async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
-        """See RouteTransaction.lock. The clock is locked, so the epoch cannot change before the commit."""
+        """The clock is locked, so the epoch cannot change before the commit."""
         before = self._epochs.seen
         locked = await self._transaction.lock(scopes)
         self._locked = locked.clock

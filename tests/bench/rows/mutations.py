@@ -1,7 +1,7 @@
 """Create and Activate, beside a Put of etcd and beside pgbench with the same statements: all wait for the same disk.
 
-A write takes several processes, where etcd is one of several threads. So nothing is pinned here, for nobody: whoever is
-measured has both cores of a small machine, which the generator shares.
+A write takes several processes, where etcd is one of several threads. So nothing is pinned here: each contestant
+has both cores of a small machine, which the generator shares.
 """
 
 import itertools

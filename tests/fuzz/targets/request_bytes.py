@@ -21,7 +21,7 @@ WORDS = tuple(text.encode() for text in TEXTS if text and len(text) < 64)
 
 RIG, GUARDED = Rig(), Rig(guarded=True)
 METHODS = tuple(RIG.requests)
-# None: where nobody is asked.
+# None: without authentication.
 WHO = (None, *CALLERS)
 
 KEY = route_pb2.RouteKey(tenant="a", service="b", env="c", version="live")
@@ -96,7 +96,7 @@ def mutate(data: bytes, size: int, seed: int) -> bytes:
 def _message(data: bytes, random: Random) -> bytes | None:
     head = data[:2].ljust(2, b"\0")
     if random.random() < 0.2:
-        # Mostly where nobody is asked: whoever is refused reaches little.
+        # Mostly without authentication: a refused call reaches little.
         who = random.choice((0, 0, random.randrange(len(WHO))))
         head = bytes([who * len(METHODS) + random.randrange(len(METHODS)), random.randrange(24)])
     message = RIG.requests[METHODS[head[0] % len(METHODS)]]()

@@ -1,4 +1,4 @@
-"""What is asked: the same in every run, and spread as it says."""
+"""The requests: the same in every run, and spread as it says."""
 
 from collections import Counter
 

@@ -211,7 +211,6 @@ class PostgresTransaction:
         self._remembered: Sequence[StoredOutcome] = ()
 
     async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
-        """See RouteTransaction.lock."""
         families = {(scope.key.tenant, scope.key.service, scope.key.env) for scope in scopes if scope.family}
         ids = {(scope.key.tenant, scope.intent.request_id) for scope in scopes if scope.intent.request_id}
         reads = [Step(READ, _transposed({scope.key for scope in scopes}))]

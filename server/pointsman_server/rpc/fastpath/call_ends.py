@@ -92,7 +92,7 @@ class CallEnds:
             return Refusal.of_deadline(error.seconds)
         if isinstance(error, asyncio.CancelledError):
             return Refusal(StatusCode.CANCELLED, "Cancelled")
-        log.error("a bug", request_id=request_id, exc_info=error)
+        log.error("unexpected error", request_id=request_id, exc_info=error)
         return Refusal.of_bug(request_id)
 
 

@@ -35,7 +35,7 @@ def translate(*, pushback: bool) -> Stage:
                 request_id = current_call().request_id
                 if isinstance(error, NotImplementedError) and _is_unimplemented(context):
                     await abort(context, Refusal.of_unimplemented())
-                log.exception("a bug", request_id=request_id)
+                log.exception("unexpected error", request_id=request_id)
                 await abort(context, Refusal.of_bug(request_id))
 
         return handle

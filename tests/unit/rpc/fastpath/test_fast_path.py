@@ -201,7 +201,7 @@ def test_the_longest_key_is_answered_too(world: World) -> None:
     assert world.batch(longest, longest)
 
 
-# What is asked beyond the key
+# Request fields besides the key
 
 
 def test_an_answer_is_never_from_before_min_revision(world: World) -> None:
