@@ -19,7 +19,7 @@ from pointsman.v1 import route_pb2, route_service_pb2
 MOST_ROUTES = 6500
 """So many that three calls at once are what a server takes of one host."""
 MOST_BYTES = 900_000
-"""Servers accept messages of 1 MiB by default (POINTSMAN_MAX_MESSAGE_BYTES)."""
+"""Servers accept messages of 1 MiB by default."""
 CONCURRENCY = 3
 """Enough to keep a server busy: one chunk on its way, one that is staged, one that is merged."""
 TIMEOUT = 60.0

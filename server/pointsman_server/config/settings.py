@@ -125,7 +125,7 @@ class Settings(BaseModel):
     tls_key_file: OptionalPath = Field(default=None, description="PEM of the private key. Reread when it changes.")
     tls_client_ca_file: OptionalPath = Field(
         default=None,
-        description="PEM of the authorities of client certificates: every client must have one; it identifies the caller.",
+        description="PEM of the authorities of client certificates: each client must have one; it names the caller.",
     )
     jwt_issuer: str = Field(
         default="", description="The `iss` of bearer tokens (OIDC); turns them on, with their audience and keys."
