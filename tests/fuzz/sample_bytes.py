@@ -1,4 +1,4 @@
-"""A target that fails on purpose: what the harness is tested with."""
+"""A target that fails on purpose, for the tests of the harness."""
 
 MODULES = ("tests.fuzz.sample_bytes",)
 SEEDS = (b"abcd",)

@@ -1,4 +1,4 @@
-"""Whatever somebody shows or grants: let in or granted as documented, or refused without a word of it."""
+"""Any credential or grant is accepted as documented, or refused without repeating it."""
 
 from tests.fuzz.conftest import Fuzz
 

@@ -1,4 +1,4 @@
-"""Whatever a file of routes holds: entries that the server takes too, or problems that say what is wrong."""
+"""Any file of routes gives entries that the server accepts, too, or problems that say what is wrong."""
 
 from tests.fuzz.conftest import Fuzz
 

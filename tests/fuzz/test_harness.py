@@ -1,4 +1,4 @@
-"""The harness: it runs what it says, and a finding can be run again."""
+"""The harness runs as many inputs as it reports, and a finding can be run again."""
 
 import re
 from pathlib import Path

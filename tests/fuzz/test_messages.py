@@ -1,4 +1,4 @@
-"""Whatever the fields of a request and the metadata beside it are: as documented, and nothing malformed is stored."""
+"""Any fields of a request and any metadata end as documented, and nothing malformed is stored."""
 
 from pointsman.v1.route_service_pb2 import DESCRIPTOR
 from tests.fuzz.conftest import Fuzz

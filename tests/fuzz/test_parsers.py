@@ -1,4 +1,4 @@
-"""Whatever comes for a URL, a key, a label, a page token, a message of the topic or an entry of the shared cache."""
+"""Any bytes as a URL, a key, a label, a page token, a Kafka message or an entry of the shared cache."""
 
 from tests.fuzz.conftest import Fuzz
 

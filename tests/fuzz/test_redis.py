@@ -1,4 +1,4 @@
-"""Whatever lies in Redis, and in whatever order the scripts run: as the model of the protocol says."""
+"""With any entries in Redis, and in any order, the scripts do what the model of the protocol does."""
 
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.targets import redis_scripts

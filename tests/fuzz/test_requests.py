@@ -1,4 +1,4 @@
-"""Whatever the bytes of a request are: a response, or a status of the table that leaks nothing."""
+"""Any bytes of a request get a response, or a documented status that leaks nothing."""
 
 from tests.fuzz.conftest import Fuzz
 

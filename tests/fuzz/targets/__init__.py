@@ -1,1 +1,1 @@
-"""One module for each thing that is fuzzed: see ``tests.fuzz.harness`` for what it must have."""
+"""The fuzz targets, one a module: ``tests.fuzz.harness`` says what each has."""

@@ -1,4 +1,4 @@
-"""Who is let in by tokens, on both transports: every row of bad input and abuse that is about showing who one is."""
+"""Which bearer credentials are accepted, on both transports, among bad and abusive ones."""
 
 import http.client
 from collections.abc import Iterator

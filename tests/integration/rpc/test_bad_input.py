@@ -1,4 +1,4 @@
-"""What bad input gets: each malformed field is named, and nothing is leaked."""
+"""For bad input each malformed field is named, and nothing is leaked."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Resolves that wait for Redis or PostgreSQL, from outside, with everything on; on every transport by the fast path."""
+"""Resolves that wait for Redis or PostgreSQL, by the fast path of each transport, with every check enabled."""
 
 import concurrent.futures
 import threading

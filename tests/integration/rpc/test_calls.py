@@ -1,4 +1,4 @@
-"""What every call has: a request id, a deadline, a number in the metrics, and no leak of a bug."""
+"""Every call has a request id and a deadline, is counted, and shows nothing of a bug."""
 
 import asyncio
 import urllib.request

@@ -1,4 +1,4 @@
-"""A stop fails no call that was let in, and lets no more in."""
+"""A stop fails no admitted call, and admits no more."""
 
 import asyncio
 import concurrent.futures

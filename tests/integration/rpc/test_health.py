@@ -1,4 +1,4 @@
-"""The standard health service, reflection, and the HTTP port, from outside."""
+"""The standard health service, reflection, and the HTTP port."""
 
 import json
 import urllib.error

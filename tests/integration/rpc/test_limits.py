@@ -1,4 +1,4 @@
-"""Rates and numbers of calls, from outside: who is refused, what the refusal says, and who is not concerned."""
+"""Limits of rates and of concurrent calls: which calls are refused, and how, and which are not."""
 
 import asyncio
 import threading

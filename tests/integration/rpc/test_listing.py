@@ -1,4 +1,4 @@
-"""List and ListChanges, from outside."""
+"""List and ListChanges, by a client."""
 
 import grpc
 import pytest

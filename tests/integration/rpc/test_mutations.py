@@ -1,4 +1,4 @@
-"""Create, Update, Activate, Deactivate and Delete, from outside."""
+"""Create, Update, Activate, Deactivate and Delete, by a client."""
 
 import concurrent.futures
 import uuid

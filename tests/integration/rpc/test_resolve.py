@@ -1,4 +1,4 @@
-"""Resolve and BatchResolve, from outside."""
+"""Resolve and BatchResolve, by a client."""
 
 import grpc
 import pytest

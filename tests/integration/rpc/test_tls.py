@@ -1,4 +1,4 @@
-"""TLS and client certificates, by real clients: who gets through the handshake, and who they are then."""
+"""TLS and client certificates: which clients pass the handshake, and their identities."""
 
 import socket
 import ssl

@@ -1,4 +1,4 @@
-"""Which calls the access log has, at which level, and what it says of them."""
+"""Which calls are logged, at which level, and with which fields."""
 
 import time
 from typing import Any

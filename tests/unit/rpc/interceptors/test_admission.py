@@ -1,4 +1,4 @@
-"""Who is let in, and who is too many."""
+"""Which calls are admitted, and which exceed the limit."""
 
 import asyncio
 from typing import Any, cast

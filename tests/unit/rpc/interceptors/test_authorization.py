@@ -1,4 +1,4 @@
-"""The stage that lets calls through or denies them."""
+"""The stage that permits or denies calls."""
 
 from typing import Any, cast
 

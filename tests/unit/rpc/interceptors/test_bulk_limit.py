@@ -1,4 +1,4 @@
-"""Large calls: how many at once, and what happens to those who do not read the answers."""
+"""How many large calls are admitted, and what happens to clients that do not read their responses."""
 
 import asyncio
 from collections.abc import Callable

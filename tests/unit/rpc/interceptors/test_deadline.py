@@ -1,4 +1,4 @@
-"""Which calls get the server's own deadline."""
+"""Which calls get the server's default deadline."""
 
 import asyncio
 from typing import Any, cast

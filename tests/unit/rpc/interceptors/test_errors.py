@@ -1,4 +1,4 @@
-"""What a caller is told of an error."""
+"""The status that a caller gets for each kind of error."""
 
 from typing import Any, cast
 

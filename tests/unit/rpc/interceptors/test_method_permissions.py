@@ -1,4 +1,4 @@
-"""What each method needs: all of the service are listed, and each asks about what its request names."""
+"""The permission of each method: all are listed, and the scopes are those of the keys in the request."""
 
 import pytest
 from google.protobuf.message import Message

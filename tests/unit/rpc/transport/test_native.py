@@ -1,4 +1,4 @@
-"""What our server of pygrpc-native builds on is there: an upgrade that changes it fails here, not in production."""
+"""The internals of pygrpc-native that the server depends on: an upgrade that changes them fails here."""
 
 import inspect
 from importlib.util import find_spec

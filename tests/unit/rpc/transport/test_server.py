@@ -1,4 +1,4 @@
-"""Which transport is chosen, and what it is told of connections."""
+"""Which transport is chosen, and its channel options."""
 
 import sys
 import time
