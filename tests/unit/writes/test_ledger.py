@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -42,6 +43,12 @@ def test_a_change_has_all_of_its_draft_its_intent_and_the_moment(ledger: Ledger)
     assert (change.kind, change.key, change.before) == (ChangeKind.CREATED, V1, None)
     assert (change.actor, change.reason, change.request_id, change.traceparent) == ("alice", "because", "id-1", "trace")
     assert (change.occur_time, change.epoch) == (NOW, EPOCH)
+
+
+def test_each_change_has_an_event_id_of_its_own(ledger: Ledger) -> None:
+    ids = [change.event_id for change in ledger.apply([created(V1), created(V3)], INTENT)]
+    assert [str(UUID(event_id)) for event_id in ids] == ids
+    assert len(set(ids)) == 2
 
 
 def test_a_route_keeps_its_time_of_birth_unless_it_is_created_again(ledger: Ledger) -> None:
