@@ -62,7 +62,7 @@ def stages(
         # After validation, because the permission depends on the keys in the request. Before any look-up, so that a
         # denial does not show whether a route exists.
         *([authorize(permissions, metrics.denied)] if permissions else []),
-        # Last, when the caller is known to have permission for the tenant: nobody uses up the rate of other tenants.
+        # Last, when the caller is known to have permission for the tenant: no caller uses up the rate of other tenants.
         *([throttle_tenants(throttling)] if throttling else []),
     )
 
