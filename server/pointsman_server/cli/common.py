@@ -3,6 +3,7 @@
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import SecretStr
 
 from pointsman_server.config import rules
 from pointsman_server.config.environment import load
@@ -32,11 +33,23 @@ def read_settings(**flags: object) -> Settings:
 
 
 def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
-    """End with 2 unless every engine that ``roles`` need is set (``rules.require``)."""
+    """End with 2 unless every engine that ``roles`` need is set (``rules.require``), and each URL is valid."""
     try:
         rules.require(settings, roles)
     except SettingsError as error:
         fail(str(error), code=2)
+    _check_database_url("DATABASE_URL", settings.database_url)
+    _check_database_url("POINTSMAN_AUDIT_DATABASE_URL", settings.audit_database_url)
+
+
+def _check_database_url(variable: str, url: SecretStr) -> None:
+    # Imported here, because the driver is not needed to print a help text.
+    from pointsman_server.adapters.postgres.session import BadDatabaseUrl, parse_url
+
+    try:
+        parse_url(url.get_secret_value())
+    except BadDatabaseUrl as error:
+        fail(f"{variable}: {error}", code=2)
 
 
 def require_secure(settings: Settings) -> None:
