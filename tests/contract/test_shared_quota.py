@@ -95,12 +95,15 @@ async def test_a_refusal_costs_nothing(quota):
 async def test_a_call_after_the_reported_wait_passes(quota):
     fast = Rate(20, 0.05)
     await quota.take([taking(rate=fast)])
+    refused = 0
     for _ in range(5):
         try:
             await quota.take([taking(rate=fast)])
         except RateLimited as error:
+            refused += 1
             await asyncio.sleep(error.retry_delay)
             await quota.take([taking(rate=fast)])
+    assert refused
 
 
 async def test_subjects_and_limits_are_counted_separately(quota):
@@ -108,6 +111,8 @@ async def test_subjects_and_limits_are_counted_separately(quota):
 
     await quota.take([taking("b", 10)])
     await quota.take([taking("a", 10, "identity.writes")])
+    with pytest.raises(RateLimited):
+        await quota.take([taking("a", 10)])
 
 
 async def test_a_debt_expires_when_it_is_paid(quota, redis_url):

@@ -139,6 +139,7 @@ async def test_a_health_check_is_enough_to_leave_a_read_only_server(site: Site) 
                 break
             await asyncio.sleep(0.1)
     await site.create("v2")
+    assert "v2" in [route.key.version for route in await site.store.list_routes(RouteQuery())]
 
 
 async def test_writes_go_to_the_new_primary_when_the_old_one_returns_as_its_standby(site: Site) -> None:

@@ -15,6 +15,8 @@ async def test_a_cache_that_is_down_ignores_writes(unreachable: RouteCache) -> N
     await unreachable.fill([at(5)], "reader")
     await unreachable.settle([at(6)], "writer")
 
+    assert await unreachable.get([K1], "reader") == [MISS]
+
 
 async def test_a_cache_that_is_down_cannot_consume(unreachable: RouteCache) -> None:
     with pytest.raises(CacheUnavailable):

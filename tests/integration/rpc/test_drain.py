@@ -100,3 +100,5 @@ async def test_the_admission_waits_no_longer_than_told() -> None:
     admission.enter()
 
     await admission.close(0.001)
+
+    assert admission.closed

@@ -127,6 +127,9 @@ def test_a_mutation_of_the_expected_revision_is_done(grpc_stub, key, method):
 
     getattr(grpc_stub, method)(MUTATIONS[method](key, expected_revision=route.revision))
 
+    (newest, *_) = grpc_stub.ListChanges(pb.ListChangesRequest(tenant=key.tenant, newest_first=True)).changes
+    assert (newest.revision > route.revision) == (method != "Activate")
+
 
 def test_activating_and_deactivating_again_is_fine_and_makes_no_change(grpc_stub, key):
     created = grpc_stub.Create(pb.CreateRequest(key=key, url=URL)).route

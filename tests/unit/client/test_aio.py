@@ -31,7 +31,7 @@ def test_has_every_method_of_the_sync_client_with_the_same_parameters(name: str)
 
 
 def test_can_be_made_before_there_is_an_event_loop() -> None:
-    AsyncClient("127.0.0.1:1")
+    assert AsyncClient("127.0.0.1:1").last_revision == 0
 
 
 async def test_changes_and_resolves(async_client: AsyncClient) -> None:

@@ -20,9 +20,9 @@ def test_another_name_is_not() -> None:
 
 def test_the_messages_alone_load_neither_client_nor_grpc() -> None:
     program = "import sys, pointsman.v1.route_pb2; sys.exit('grpc' in sys.modules or 'pointsman.client' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_client_loads_nothing_of_the_command_line() -> None:
     program = "import sys; from pointsman import Client; sys.exit(bool({'typer', 'rich', 'yaml'} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

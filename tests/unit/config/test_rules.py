@@ -146,6 +146,8 @@ class TestRequire:
 
     def test_a_command_without_roles_needs_the_database_alone(self) -> None:
         require(load({"DATABASE_URL": DATABASE_URL}), ())
+        with pytest.raises(SettingsError, match="DATABASE_URL"):
+            require(load({}), ())
 
 
 class TestRequireSecure:

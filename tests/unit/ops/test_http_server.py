@@ -180,6 +180,7 @@ async def test_every_address_of_a_host_gets_the_same_port(monkeypatch: pytest.Mo
 
     for address in ("127.0.0.1", "127.0.0.2"):
         _, writer = await asyncio.open_connection(address, port)
+        assert writer.get_extra_info("peername") == (address, port)
         writer.close()
     await served.stop()
 

@@ -254,6 +254,7 @@ def test_any_tampered_position_is_refused_or_read_and_nothing_worse(position: by
         lambda: pages.change_query(pb.ListChangesRequest(page_token=forged(CHANGES_TOKEN, position))),
     ):
         try:
-            read()
+            query = read()
         except InvalidField:
             continue
+        assert query.limit > 0

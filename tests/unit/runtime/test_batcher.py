@@ -198,8 +198,11 @@ async def test_draining_waits_for_running_and_queued_loads_without_waiters(loads
 
 
 async def test_draining_what_has_nothing_to_do_is_done(loads: Loads) -> None:
-    async with asyncio.timeout(30):
-        await batcher(loads).drain()
+    drained = asyncio.create_task(batcher(loads).drain())
+    await asyncio.wait([drained], timeout=30)
+
+    assert drained.done()
+    assert drained.exception() is None
 
 
 async def test_a_load_that_releases_lets_the_next_one_begin_and_no_more() -> None:

@@ -38,6 +38,8 @@ async def test_who_gives_up_waiting_does_not_take_a_turn_along():
     waiting = asyncio.create_task(turns.take())
     await asyncio.sleep(0)
     waiting.cancel()
+    following = asyncio.create_task(turns.take())
+    await asyncio.wait([following], timeout=30)
 
-    async with asyncio.timeout(30):
-        await turns.take()
+    assert following.done()
+    assert following.exception() is None

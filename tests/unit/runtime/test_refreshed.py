@@ -150,6 +150,8 @@ async def test_it_renews_by_itself(kept: Refreshed[str], source: Source) -> None
         while source.loads < 3:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.001)
     running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
 
 
 async def test_while_nothing_is_known_it_tries_again_soon(source: Source) -> None:

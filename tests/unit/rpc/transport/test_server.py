@@ -89,4 +89,5 @@ async def test_each_transport_takes_what_it_is_told(chosen):
         chosen, Interceptor(()), transport.CallLimits(), share_port=False, connections=Connections()
     )
 
+    assert server.add_insecure_port("127.0.0.1:0") > 0
     await server.stop(None)

@@ -72,7 +72,10 @@ async def test_the_last_calls_may_fail_too() -> None:
 
 
 async def test_there_may_be_nothing_to_do() -> None:
-    await Calls(0).start(3)
+    calls = Calls(0)
+    await calls.start(3)
+
+    assert calls.begun == []
 
 
 async def test_who_is_asked_to_wait_without_a_time_does_not() -> None:
