@@ -250,7 +250,6 @@ class Rig:
             permissions=Permissions(Policy) if guarded else None,
             deadline=5,
             access_log_sample=0,
-            pushback=True,
         )
         interceptor = Interceptor(order)
         unary = {

@@ -1,8 +1,10 @@
 """The one place that wires: what a server process consists of, started in order and drained in reverse."""
 
 import asyncio
+import json
+import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -11,7 +13,9 @@ from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
-from pointsman_server.app.grpc_server import GrpcServer, ListenError, ReadPath
+from pointsman_server.app.grpc_server import GrpcServer, ReadPath
+from pointsman_server.app.listening import ListenError
+from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole, host_and_port
 from pointsman_server.domain.routes import Change
@@ -38,10 +42,8 @@ log = get_logger(__name__)
 class App:
     """One server process: made from settings, entered to start, left to drain."""
 
-    def __init__(self, settings: Settings, prepare: "Callable[[App], Awaitable[None]] | None" = None) -> None:
-        """``prepare`` runs once the dependencies have been checked, before feed, relay and consumers start."""
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._prepare = prepare
         self._stack = AsyncExitStack()
         self._started = False
         self.http_port = 0
@@ -91,8 +93,6 @@ class App:
         # One round before anything listens, so that a server that says it is ready has checked.
         await self.monitor.round()
         start_task(self._stack, "health monitor", self.monitor.run())
-        if self._prepare:
-            await self._prepare(self)
         self._start_roles()
         # Last in, so first out: open calls finish while everything that they need still runs.
         if ServerRole.API in self.settings.roles:
@@ -100,6 +100,12 @@ class App:
             start_task(self._stack, "fast path counters", self.grpc_server.counters.run())
             await self.grpc_server.start()
             self._stack.push_async_callback(self.grpc_server.drain)
+        if self.grpc_server.application is None:
+            await self.on_listening(self.grpc_server.port)
+
+    async def on_listening(self, port: int) -> None:
+        """Be ready: gRPC listens on ``port``. Called by who serves ``grpc_server.application``, if there is one."""
+        self.grpc_server.port = port
         self._started = True
         await self._on_checked(self.monitor)
 
@@ -188,35 +194,35 @@ class App:
         return self.metrics.render(accept)
 
 
-async def serve(
-    settings: Settings,
-    announce: Callable[[App], None],
-    prepare: Callable[[App], Awaitable[None]] | None = None,
-) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain. ``announce`` is called once everything runs.
+async def serve(settings: Settings) -> None:
+    """Run a server on grpcio until SIGTERM or SIGINT, then drain.
 
-    Raises ListenError, TransportUnavailable and PolicyError at the start. For ``prepare`` see App.
+    Raises ListenError, TransportUnavailable and PolicyError at the start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    async with App(settings, prepare) as app:
+    async with App(settings) as app:
         announce(app)
         await stop.wait()
 
 
-def log_address(app: App) -> None:
-    """Say in the log where the server listens."""
+def announce(app: App) -> None:
+    """Say where the server listens: in the log, and to the process that started this one, if it asked for that."""
     settings = app.settings
     log.info(
         "serving",
         grpc_port=app.grpc_server.port,
         http_port=app.http_port,
-        transport=app.grpc_server.transport,
+        transport=app.grpc_server.choice.transport,
+        transport_reason=app.grpc_server.choice.reason,
         roles=sorted(settings.roles),
         ready=app.readiness.ready,
     )
+    if descriptor := os.environ.get(READY_DESCRIPTOR):
+        with open(int(descriptor), "w") as waiting:  # noqa: PTH123 - a descriptor has no path
+            json.dump({"grpc_port": app.grpc_server.port, "http_port": app.http_port}, waiting)
 
 
 def _make_local_cache(settings: Settings) -> LocalCache:

@@ -1,7 +1,7 @@
 """The gRPC server of a process: stages, limits and certificates from the settings."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +9,20 @@ from typing import Any
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Access
+from pointsman_server.app.listening import ListenError, call_limits, choose_transport, connection_limits, tls_files
 from pointsman_server.config import rules
 from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import host_and_port, is_loopback
 from pointsman_server.ports.quota import SharedQuota
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import SERVICE, web
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath.call_ends import CallEnds
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.fastpath.guards import Guards
-from pointsman_server.rpc.fastpath.handler import RESOLVE, fast_methods
+from pointsman_server.rpc.fastpath.handler import fast_methods
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -32,8 +32,8 @@ from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.transport import server as transport
-from pointsman_server.rpc.transport import tls
+from pointsman_server.rpc.transport import grpcio, tls
+from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.logs import get_logger
@@ -51,8 +51,8 @@ class ReadPath:
     resolver: Resolver
 
 
-class ListenError(Exception):
-    """An address cannot be listened on; the text names it and its variable."""
+async def _nothing() -> None:
+    """Say nothing: grpcio itself sends GOAWAY when it stops."""
 
 
 class GrpcServer:
@@ -78,34 +78,61 @@ class GrpcServer:
         self._server: Any = None
         self._stack = AsyncExitStack()
         self.counters = FastPathCounters(metrics, SERVICE)
-        self.transport = choose_transport(settings)
+        self.choice = choose_transport(settings)
+        # Set by start, where the transport is one that has to be served by another: Envoy.
+        self.application: AsgiServer | None = None
+        self.send_goaway: Callable[[], Awaitable[None]] = _nothing
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
     async def start(self) -> None:
-        """Listen, and take calls. Raises ListenError."""
-        self._server = server = self._make_server()
-        add_RouteServiceServicer_to_server(self._servicer, server)
-        self._health.register(server)
-        Reflection().register(server)
+        """Take calls: on grpcio listen, and else give ``application`` to who listens. Raises ListenError."""
+        interceptor = self._make_interceptor()
         report_insecurity(self._settings, self._metrics)
-        self.port = self._bind(server)
-        await server.start()
+        if self.choice.transport == "envoy":
+            self.application = self._make_application(interceptor)
+            self._register(self.application)
+            return
+        settings = self._settings
+        self._server = grpcio.make_server(
+            interceptor,
+            call_limits(settings),
+            share_port=settings.workers > 1,
+            connections=connection_limits(settings),
+        )
+        self._register(self._server)
+        self.port = self._bind(self._server)
+        await self._server.start()
 
     async def drain(self) -> None:
         """Report NOT_SERVING, refuse new calls, wait for open calls, and stop."""
         await self._health.drain()
         await asyncio.sleep(self._settings.lame_duck_seconds)
+        await self.send_goaway()
         await self.admission.close(self._settings.drain_seconds)
-        await self._server.stop(None)
+        if self._server is not None:
+            await self._server.stop(None)
         await self._stack.aclose()
 
-    def _make_server(self) -> Any:
+    def _register(self, server: Any) -> None:
+        add_RouteServiceServicer_to_server(self._servicer, server)
+        self._health.register(server)
+        Reflection().register(server)
+
+    def _make_application(self, interceptor: Interceptor) -> AsgiServer:
+        settings = self._settings
+        return AsgiServer(
+            interceptor,
+            message_bytes=settings.max_message_bytes,
+            metadata_bytes=settings.max_metadata_bytes,
+            patience=settings.deadline_seconds,
+            others=web.application(),
+        )
+
+    def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access
-        pushback = transport.sends_pushback(self.transport)
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
         throttling = make_throttling(settings, self._make_quota(), self._metrics.limited)
-        fast_path = self._make_fast_path(throttling, pushback=pushback)
         bulk = Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share)
         order = stages(
             self._metrics,
@@ -113,36 +140,23 @@ class GrpcServer:
             access=who,
             deadline=settings.deadline_seconds,
             access_log_sample=settings.access_log_sample,
-            pushback=pushback,
             permissions=access.permissions,
             throttling=throttling,
             bulk=bulk,
         )
-        methods = dict(fast_methods(fast_path, bulk))
-        if self.transport == "native":
-            # It asks the fast path itself, before it makes a task for the call.
-            del methods[RESOLVE]
-        return transport.make_server(
-            self.transport,
-            Interceptor(order, methods),
-            transport.CallLimits(settings.max_message_bytes, settings.max_metadata_bytes, settings.max_streams),
-            share_port=settings.workers > 1,
-            connections=connection_limits(settings),
-            fast_path=fast_path,
-        )
+        return Interceptor(order, fast_methods(self._make_fast_path(throttling), bulk))
 
-    def _make_fast_path(self, throttling: Throttling | None, *, pushback: bool) -> FastPath:
+    def _make_fast_path(self, throttling: Throttling | None) -> FastPath:
         settings, path = self._settings, self._read_path
         limits = throttling.reads if throttling else Limits()
         guards = Guards(self.admission, self._access.authenticator, self._access.permissions, limits)
-        ends = CallEnds(self.counters, AccessLog(settings.access_log_sample), pushback=pushback)
+        ends = CallEnds(self.counters, AccessLog(settings.access_log_sample))
         return FastPath(path.cache, path.resolver, guards, ends, epoch=path.epoch, deadline=settings.deadline_seconds)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings
         try:
-            if settings.tls_cert_file and settings.tls_key_file:
-                files = tls.Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+            if files := tls_files(settings):
                 from pointsman_server.adapters.files import certificates
 
                 credentials = tls.Certificates(files, certificates.check).credentials()
@@ -182,30 +196,3 @@ def make_throttling(settings: Settings, quota: SharedQuota | None, limited: Call
     identity, tenant = settings.rate_identity_writes, settings.rate_tenant_writes
     writes = Limits.make("writes", identity=identity, tenant=tenant, burst_seconds=burst)
     return Throttling(reads, writes, quota, limited) if reads or writes else None
-
-
-def choose_transport(settings: Settings) -> transport.Transport:
-    """Pick the transport that can do what the settings ask for. Raises TransportUnavailable."""
-    lifetimes = bool(settings.connection_idle_seconds or settings.connection_age_seconds)
-    exposed = not is_loopback(host_and_port(settings.listen)[0])
-    chosen = transport.choose(
-        settings.transport, tls=bool(settings.tls_cert_file), lifetimes=lifetimes, exposed=exposed
-    )
-    if chosen == "native" and exposed:
-        log.warning("the native transport does not bound what one request takes: let only a mesh reach it")
-    return chosen
-
-
-def connection_limits(settings: Settings) -> transport.Connections:
-    """Say how long connections live, and how they are pinged.
-
-    Client certificates bound the age: one is checked when a connection begins, and may be revoked later.
-    """
-    ages = [settings.connection_age_seconds, tls.CONNECTION_SECONDS if settings.tls_client_ca_file else 0]
-    return transport.Connections(
-        keepalive=settings.keepalive_seconds,
-        keepalive_timeout=settings.keepalive_timeout_seconds,
-        client_ping=settings.client_ping_seconds,
-        idle=settings.connection_idle_seconds,
-        age=min(filter(None, ages), default=0),
-    )

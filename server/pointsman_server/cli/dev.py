@@ -1,11 +1,16 @@
 """``pointsman-server dev``: the server with embedded engines; prints commands to try."""
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,11 +28,10 @@ from pointsman_server.cli.common import (
 )
 from pointsman_server.cli.launch import launch
 from pointsman_server.cli.main import STARTED
-from pointsman_server.config.environment import with_engines
+from pointsman_server.config.environment import as_environ, with_engines
+from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
-
-if TYPE_CHECKING:
-    from pointsman_server.app.application import App
+from pointsman_server.embedded.tied import tied_to_this_process
 
 DEMO_ROUTES = 240
 
@@ -87,29 +91,55 @@ def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: b
         settings = with_engines(settings, {name.lower(): url for name, url in engines.urls.items()})
         migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
-        asyncio.run(_serve(settings, rewind=rewind, with_demo=with_demo))
+        asyncio.run(_prepare(settings, rewind=rewind, with_demo=with_demo))
+        _serve(settings)
 
 
-async def _serve(settings: Settings, *, rewind: bool, with_demo: bool) -> None:
-    from pointsman_server.app.application import serve
+async def _prepare(settings: Settings, *, rewind: bool, with_demo: bool) -> None:
+    """Do what comes before the server starts."""
+    from pointsman_server.app.dependencies import Dependencies, make_monitor
     from pointsman_server.cli import demo_routes
+    from pointsman_server.telemetry.metrics import Metrics
+    from pointsman_server.writes.group_commit import GroupCommitter
 
-    async def prepare(app: "App") -> None:
+    async with Dependencies(settings, Metrics()) as dependencies:
+        await make_monitor(dependencies).round()
         if rewind:
             # The embedded Kafka keeps nothing between runs; what the audit log has not consumed is published again.
-            await app.dependencies.relay_log.rewind(await app.dependencies.audit_log.last_contiguous())
+            await dependencies.relay_log.rewind(await dependencies.audit_log.last_contiguous())
         if with_demo:
-            await demo_routes.load(app.committer, DEMO_ROUTES)
+            committer = GroupCommitter(dependencies.store, dependencies.cache, lambda _snapshots: None)
+            await demo_routes.load(committer, DEMO_ROUTES)
 
-    await serve(settings, lambda app: _greet(app, time.monotonic() - STARTED), prepare)
+
+def _serve(settings: Settings) -> None:
+    """Run ``serve`` until SIGTERM or SIGINT; end with its exit code if that is not 0. It ends with this process."""
+    reading, writing = os.pipe()
+    # In its own session: Ctrl-C then reaches it once, through this process.
+    server = subprocess.Popen(
+        tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"]),
+        env=os.environ | as_environ(settings) | {READY_DESCRIPTOR: str(writing)},
+        pass_fds=[writing],
+        start_new_session=True,
+    )
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: server.terminate())
+    os.close(writing)
+    with open(reading) as ready:  # noqa: PTH123 - a descriptor has no path
+        said = ready.read()
+    if said:
+        ports = json.loads(said)
+        _greet(ports["grpc_port"], ports["http_port"], settings.data_dir, time.monotonic() - STARTED)
+    if code := server.wait():
+        raise typer.Exit(code if code > 0 else 1)
 
 
-def _greet(app: "App", seconds: float) -> None:
-    server = f"localhost:{app.grpc_server.port}"
-    here = "" if app.grpc_server.port == 50051 else f" --server {server}"
+def _greet(grpc_port: int, http_port: int, data_dir: Path, seconds: float) -> None:
+    server = f"localhost:{grpc_port}"
+    here = "" if grpc_port == 50051 else f" --server {server}"
     typer.echo(
         f"""
-Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on http://localhost:{app.http_port}
+Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on http://localhost:{http_port}
 
   pointsman{here} create team-a/checkout/prod/v1 https://checkout-v1.team-a.internal:8443
   pointsman{here} resolve team-a/checkout/prod/v1
@@ -117,8 +147,8 @@ Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health o
   grpcurl -plaintext {server} list
   grpcurl -plaintext -d '{{"key":{{"tenant":"team-a","service":"checkout","env":"prod","version":"v1"}}}}' \\
     {server} pointsman.v1.RouteService/Resolve
-  curl -s http://localhost:{app.http_port}/health/ready
+  curl -s http://localhost:{http_port}/health/ready
 
-Ctrl-C stops it; the data stays in {app.settings.data_dir}/ (--fresh drops it).
+Ctrl-C stops it; the data stays in {data_dir}/ (--fresh drops it).
 """
     )

@@ -3,36 +3,38 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pointsman_server.cli.common import fail
-from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
 
 
 def launch(work: Callable[[], None], *, with_kafka: bool) -> None:
     """Load the server, then do ``work``, which runs it. Ends the process with 1 or 2 when it cannot start."""
-    with gc_disabled_then_frozen():
-        # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
-        from pointsman_server.adapters import kafka
-        from pointsman_server.adapters.files.policy import PolicyError
-        from pointsman_server.app import application
-        from pointsman_server.app.grpc_server import ListenError
-        from pointsman_server.embedded import EngineError
-        from pointsman_server.rpc.transport.server import TransportUnavailable
-        from pointsman_server.rpc.transport.tls import BadCertificates
+    from pointsman_server.app.preload import preload
 
-        del application  # loaded here, while the garbage collector is off
-        if with_kafka:
-            kafka.load()
+    preload(with_kafka=with_kafka)
+    with start_errors():
+        work()
+    if with_kafka:
+        _leave_stuck_threads()
+
+
+@contextmanager
+def start_errors() -> Iterator[None]:
+    """End the process with 1 or 2, and a sentence, when a server cannot start."""
+    from pointsman_server.adapters.files.policy import PolicyError
+    from pointsman_server.app.listening import ListenError
+    from pointsman_server.embedded import EngineError
+    from pointsman_server.rpc.transport.certificates import BadCertificates
+    from pointsman_server.rpc.transport.choice import TransportUnavailable
 
     try:
-        work()
+        yield
     except (ListenError, EngineError) as error:
         fail(str(error))
     except (TransportUnavailable, PolicyError, BadCertificates) as error:
         fail(str(error), code=2)
-    if with_kafka:
-        _leave_stuck_threads()
 
 
 def _leave_stuck_threads() -> None:

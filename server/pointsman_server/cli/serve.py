@@ -1,6 +1,5 @@
 """``pointsman-server serve``: one server process, or several that share a port."""
 
-import asyncio
 from functools import partial
 from typing import Annotated
 
@@ -18,9 +17,10 @@ from pointsman_server.cli.common import (
     require,
     require_secure,
 )
-from pointsman_server.cli.launch import launch
+from pointsman_server.cli.launch import launch, start_errors
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
+from pointsman_server.runtime import event_loop
 
 
 def serve(
@@ -57,14 +57,26 @@ def serve(
 
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings))
-
+    if ServerRole.API in settings.roles:
+        _become_envoy(settings)
     launch(partial(_serve, settings), with_kafka=bool(settings.kafka_bootstrap_servers))
+
+
+def _become_envoy(settings: Settings) -> None:
+    """Turn into Envoy where that is the transport; return where it is not."""
+    with start_errors():
+        from pointsman_server.app.listening import choose_transport
+
+        if choose_transport(settings).transport == "envoy":
+            from pointsman_server.app import envoy
+
+            envoy.become(settings)
 
 
 def _serve(settings: Settings) -> None:
     from pointsman_server.app import application
 
-    asyncio.run(application.serve(settings, application.log_address))
+    event_loop.run(application.serve(settings))
 
 
 def _check_policy(settings: Settings) -> None:

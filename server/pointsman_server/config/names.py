@@ -6,6 +6,9 @@ PREFIX = "POINTSMAN_"
 # The names that other tools use, too.
 UNPREFIXED = frozenset({"database_url", "redis_url", "kafka_bootstrap_servers"})
 
+# Set by a process that starts a server: the number of the pipe on which it waits for the ports, as JSON.
+READY_DESCRIPTOR = "POINTSMAN_INTERNAL_READY_DESCRIPTOR"
+
 SettingSource = Literal["default", "environment", "flag", "embedded"]
 
 

@@ -127,11 +127,6 @@ def _contradictory_limits(settings: "Settings") -> Iterator[str]:
             "POINTSMAN_RATE_SHARED_WRITES needs a rate to share: set POINTSMAN_RATE_IDENTITY_WRITES or "
             "POINTSMAN_RATE_TENANT_WRITES"
         )
-    if settings.transport == "native" and (settings.connection_idle_seconds or settings.connection_age_seconds):
-        yield (
-            "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT grpcio or "
-            "auto: the native one never closes a connection by age"
-        )
 
 
 def _contradictory_workers(settings: "Settings") -> Iterator[str]:
@@ -151,8 +146,6 @@ def _contradictory_access(settings: "Settings") -> Iterator[str]:
     yield from _missing_of(settings, "tls_cert_file", together)
     yield from _missing_of(settings, "tls_key_file", together)
     yield from _missing_of(settings, "tls_client_ca_file", together)
-    if settings.transport == "native" and settings.tls_cert_file:
-        yield "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto"
     if settings.policy_file and not settings.authenticates:
         # Otherwise the policy would seem to be in force.
         ways = "POINTSMAN_JWT_ISSUER, POINTSMAN_API_KEYS or POINTSMAN_TLS_CLIENT_CA_FILE"

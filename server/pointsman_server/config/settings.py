@@ -73,9 +73,9 @@ class Settings(BaseModel):
         default=False, description="Keep each worker on a core of its own. For cores that no other process uses."
     )
     roles: ServerRoles = Field(default=frozenset(ServerRole), description="What this process does.")
-    transport: Annotated[Literal["auto", "grpcio", "native"], AnyCase] = Field(
+    transport: Annotated[Literal["auto", "grpcio", "envoy"], AnyCase] = Field(
         default="auto",
-        description="The gRPC server: grpcio, or the faster native one; auto is native on loopback, where it can be.",
+        description="The gRPC server: envoy, which is faster and speaks JSON too, or grpcio; auto is envoy if it runs.",
     )
     lame_duck_seconds: float = Field(
         default=0,
@@ -198,7 +198,7 @@ class Settings(BaseModel):
     )
 
     unread_seconds: LongSeconds = Field(
-        default=10, description="Seconds until a client that does not read a large answer is disconnected. grpcio only."
+        default=10, description="Seconds until a client that does not read a large answer is disconnected."
     )
 
     # Connections.
@@ -213,11 +213,11 @@ class Settings(BaseModel):
         description="Seconds that clients must leave between pings, or they are disconnected. grpcio only.",
     )
     connection_idle_seconds: ConnectionSeconds = Field(
-        default=0, description="Seconds after which a connection without calls is closed; 0 is never. grpcio only."
+        default=0, description="Seconds after which a connection without calls is closed; 0 is never."
     )
     connection_age_seconds: ConnectionSeconds = Field(
         default=0,
-        description="Seconds after which clients must connect anew, which spreads them; 0 is never. grpcio only.",
+        description="Seconds after which clients must connect anew, which spreads them; 0 is never.",
     )
 
     # PostgreSQL.

@@ -24,9 +24,9 @@ class Refusal:
     trailers: Trailers = ()
 
     @classmethod
-    def of_error(cls, error: PointsmanError, request_id: str, *, pushback: bool) -> "Refusal":
-        """Refuse for a domain error. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
-        retry_delay = error.retry_delay if pushback and isinstance(error, RetryLater) else None
+    def of_error(cls, error: PointsmanError, request_id: str) -> "Refusal":
+        """Refuse for a domain error."""
+        retry_delay = error.retry_delay if isinstance(error, RetryLater) else None
         trailers = _trailers(statuses.status_of(error), request_id, retry_delay)
         return cls(statuses.code_of(error), error.message, trailers)
 

@@ -38,13 +38,12 @@ class DeadlinePassed(Exception):
 
 
 class CallEnds:
-    """Ends calls. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``."""
+    """Ends calls."""
 
-    def __init__(self, counters: FastPathCounters, access_log: AccessLog, *, pushback: bool) -> None:
+    def __init__(self, counters: FastPathCounters, access_log: AccessLog) -> None:
         self.counters = counters
         self.logs_answers = access_log.logs_answers
         self._access_log = access_log
-        self._pushback = pushback
 
     def conclude(self, outcome: Answer | BaseException, begun: float, context: CallContext) -> bytes | Refusal:
         """End a Resolve that was not answered by the local cache with an active route."""
@@ -87,7 +86,7 @@ class CallEnds:
 
     def _refusal(self, error: BaseException, request_id: str) -> Refusal:
         if isinstance(error, PointsmanError):
-            return Refusal.of_error(error, request_id, pushback=self._pushback)
+            return Refusal.of_error(error, request_id)
         if isinstance(error, DeadlinePassed):
             return Refusal.of_deadline(error.seconds)
         if isinstance(error, asyncio.CancelledError):

@@ -28,11 +28,10 @@ def stages(
     permissions: Permissions | None = None,
     deadline: float,
     access_log_sample: float,
-    pushback: bool,
     throttling: Throttling | None = None,
     bulk: Bulk | None = None,
 ) -> tuple[Stage, ...]:
-    """Return the stages, outermost first. ``pushback``: whether the transport can send ``grpc-retry-pushback-ms``.
+    """Return the stages, outermost first.
 
     ``access`` authenticates callers; without it they are anonymous. Without ``permissions`` all calls are permitted.
     """
@@ -46,7 +45,7 @@ def stages(
         # Outside of the statuses, so that it sees the code that the caller gets.
         record(access_log_sample),
         # Around everything that raises domain errors, so that no text of any other error reaches the caller.
-        translate(pushback=pushback),
+        translate(),
         # Before any work is done for the call.
         admit(admission),
         # Around everything that may wait, also for the keys that callers are verified by.

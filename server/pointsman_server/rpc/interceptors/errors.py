@@ -15,7 +15,7 @@ from pointsman_server.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 
-def translate(*, pushback: bool) -> Stage:
+def translate() -> Stage:
     """Refuse calls that raise domain errors by their status, and all other errors by INTERNAL with a fixed text.
 
     A method that a service declares and does not implement is UNIMPLEMENTED: generated servicers set that code and
@@ -27,7 +27,7 @@ def translate(*, pushback: bool) -> Stage:
             try:
                 return await proceed(request, context)
             except PointsmanError as error:
-                refusal = Refusal.of_error(error, current_call().request_id, pushback=pushback)
+                refusal = Refusal.of_error(error, current_call().request_id)
                 await abort(context, refusal)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise

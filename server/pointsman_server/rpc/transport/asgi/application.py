@@ -1,0 +1,70 @@
+"""The ASGI application that serves RPC methods, and passes other requests on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from grpc import StatusCode
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
+from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.rpc.transport.asgi.calls import Serve, StreamMethod, UnaryMethod
+from pointsman_server.rpc.transport.asgi.headers import first, size_of
+from pointsman_server.rpc.transport.asgi.responses import is_grpc, send_refusal
+
+UNKNOWN_METHOD = Refusal(StatusCode.UNIMPLEMENTED, "unknown method")
+
+
+class AsgiServer:
+    """Serves the methods of the servicers that are added to it, as generated code adds them to a ``grpc.Server``.
+
+    ``message_bytes`` and ``metadata_bytes`` bound a request; ``patience`` is how many seconds it may take to arrive.
+    ``others`` serves requests that are not gRPC.
+    """
+
+    def __init__(
+        self,
+        interceptor: Interceptor,
+        *,
+        message_bytes: int,
+        metadata_bytes: int,
+        patience: float,
+        others: ASGIApp,
+    ) -> None:
+        self._interceptor = interceptor
+        self._message_bytes = message_bytes
+        self._metadata_bytes = metadata_bytes
+        self._patience = patience
+        self._others = others
+        self._too_much_metadata = Refusal(
+            StatusCode.RESOURCE_EXHAUSTED, f"the metadata is larger than {metadata_bytes} bytes"
+        )
+        self._methods: dict[str, Serve] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Ignore what ``add_registered_method_handlers`` gets too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Serve the methods of ``service``, by name."""
+        for name, handler in handlers.items():
+            path = f"/{service}/{name}"
+            self._methods[path] = self._serve(self._interceptor.wrap(path, handler))
+
+    def _serve(self, handler: Any) -> Serve:
+        if handler.request_streaming or handler.response_streaming:
+            return StreamMethod(handler, self._message_bytes)
+        return UnaryMethod(handler, self._message_bytes, self._patience)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers = scope["headers"]
+        if not is_grpc(first(headers, b"content-type")):
+            await self._others(scope, receive, send)
+            return
+        method = self._methods.get(scope["path"])
+        if method is None:
+            await send_refusal(send, UNKNOWN_METHOD)
+        elif size_of(headers) > self._metadata_bytes:
+            await send_refusal(send, self._too_much_metadata)
+        else:
+            await method(scope, receive, send)

@@ -1,0 +1,135 @@
+"""The context of a call over ASGI: the part of ``grpc.aio.ServicerContext`` that servicers and interceptors use."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+import grpc
+from grpc import StatusCode
+from starlette.types import Scope
+
+from pointsman_server.rpc.transport.asgi import headers as wire
+from pointsman_server.rpc.transport.asgi.client_certificate import auth_context_of
+
+Read = Callable[[], Awaitable[Any]]
+Write = Callable[[Any], Awaitable[None]]
+
+
+class AsgiContext:
+    """One call. What is read from headers is read at its first use: most calls need none of it."""
+
+    __slots__ = (
+        "_begun",
+        "_callbacks",
+        "_code",
+        "_details",
+        "_metadata",
+        "_read",
+        "_scope",
+        "_timeout",
+        "_trailers",
+        "_write",
+        "initial_metadata",
+    )
+
+    def __init__(self, scope: Scope, read: Read | None = None, write: Write | None = None) -> None:
+        self._scope = scope
+        self._begun = time.monotonic()
+        self._read = read
+        self._write = write
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._metadata: wire.Metadata | None = None
+        self._timeout: float | None = -1.0
+        self._code: Any = None
+        self._details = ""
+        self._trailers: tuple[tuple[str, str | bytes], ...] = ()
+        self.initial_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+    # What the client sent
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the request."""
+        return self._scope["headers"]  # type: ignore[no-any-return]
+
+    def invocation_metadata(self) -> wire.Metadata:
+        """Return the metadata. Raises headers.Rejected."""
+        if self._metadata is None:
+            self._metadata = wire.metadata_of(self._scope["headers"])
+        return self._metadata
+
+    def peer(self) -> str:
+        """Return the address of the client, as gRPC writes it."""
+        host, port = self._scope.get("client") or ("", 0)
+        if ":" in host:
+            return f"ipv6:%5B{host}%5D:{port}"
+        return f"ipv4:{host}:{port}" if host else "unknown"
+
+    def auth_context(self) -> Mapping[str, list[bytes]]:
+        """Return what the verified client certificate says, by grpcio's names; empty without one."""
+        return auth_context_of(self._scope["headers"])
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the deadline of the client; None without one. Raises headers.Rejected."""
+        if self._timeout == -1.0:
+            self._timeout = wire.timeout_of(self._scope["headers"])
+        return None if self._timeout is None else self._timeout - (time.monotonic() - self._begun)
+
+    # What the call ends with
+
+    def code(self) -> Any:
+        """Return the status code that was set."""
+        return self._code
+
+    def details(self) -> str:
+        """Return the status text that was set."""
+        return self._details
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Return the trailers that were set."""
+        return self._trailers
+
+    def set_code(self, code: StatusCode) -> None:
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def set_trailing_metadata(self, trailers: Any) -> None:
+        self._trailers = tuple(trailers)
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """Set metadata that is sent with the first response."""
+        self.initial_metadata = tuple(metadata)
+
+    async def abort(self, code: StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with a status. Raises grpc.aio.AbortError."""
+        self._code, self._details = code, details
+        if trailing_metadata:
+            self._trailers = tuple(trailing_metadata)
+        raise grpc.aio.AbortError(details)
+
+    # Streams
+
+    async def read(self) -> Any:
+        """Return the next request of a stream, or ``grpc.aio.EOF``."""
+        if self._read is None:
+            raise grpc.aio.UsageError("the call has no stream of requests")
+        return await self._read()
+
+    async def write(self, response: Any) -> None:
+        """Send a response of a stream; waits until the transport has taken it."""
+        if self._write is None:
+            raise grpc.aio.UsageError("the call has no stream of responses")
+        await self._write(response)
+
+    # Its end
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call ``callback`` when the call is over: the transport has taken its response, or it was cancelled."""
+        self._callbacks.append(callback)
+
+    def end(self) -> None:
+        """Call what waits for the end. Once."""
+        while self._callbacks:
+            self._callbacks.pop()(self)

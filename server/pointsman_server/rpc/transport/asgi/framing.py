@@ -1,0 +1,101 @@
+"""Length-prefixed messages: a byte that says whether the message is compressed, four bytes of its length, its bytes."""
+
+import zlib
+from dataclasses import dataclass
+
+from grpc import StatusCode
+
+from pointsman_server.rpc.transport.asgi.headers import Headers, Rejected, first
+
+PREFIX = 5
+ENCODINGS = (b"identity", b"gzip", b"deflate")
+ACCEPTED = b",".join(ENCODINGS)
+# What zlib is told: gzip has a header of its own.
+_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+
+
+def frame(message: bytes) -> bytes:
+    """Put the prefix before a message; it is not compressed."""
+    return b"\0" + len(message).to_bytes(4) + message
+
+
+def whole_message(body: bytes, most: int) -> bytes | None:
+    """Return the message if ``body`` is exactly one, not compressed and of at most ``most`` bytes; else None."""
+    length = len(body) - PREFIX
+    if 0 <= length <= most and body[0] == 0 and int.from_bytes(body[1:PREFIX]) == length:
+        return body[PREFIX:]
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the compressed messages of a call are compressed; ``name`` is empty where no header says so."""
+
+    name: bytes = b""
+
+    @classmethod
+    def of(cls, headers: Headers) -> "Encoding":
+        """Read ``grpc-encoding``. Raises Rejected for one that is not supported."""
+        name = first(headers, b"grpc-encoding") or b""
+        if name and name not in ENCODINGS:
+            text = f"grpc-encoding {name.decode('ascii', 'replace')} is not supported: use gzip, deflate or identity"
+            raise Rejected(StatusCode.UNIMPLEMENTED, text)
+        return cls(name)
+
+    def unpack(self, compressed: bytes, most: int) -> bytes:
+        """Decompress a message of at most ``most`` bytes; no more than that is unpacked. Raises Rejected."""
+        bits = _WINDOW_BITS.get(self.name)
+        if bits is None:
+            raise Rejected(StatusCode.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
+        unpacker = zlib.decompressobj(bits)
+        try:
+            message = unpacker.decompress(compressed, most + 1)
+        except zlib.error:
+            raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed") from None
+        if len(message) > most:
+            raise too_large(most)
+        if not unpacker.eof:
+            raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed")
+        return message
+
+
+class Deframer:
+    """Cuts the bytes of a request into messages, none of which is larger than ``most`` bytes."""
+
+    def __init__(self, headers: Headers, most: int) -> None:
+        self._headers = headers
+        self._most = most
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes that arrived."""
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """Return the next message; None until all of it has arrived. Raises Rejected."""
+        buffer = self._buffer
+        if len(buffer) < PREFIX:
+            return None
+        length = int.from_bytes(buffer[1:PREFIX])
+        if length > self._most:
+            # Before it arrives, so that none of it is kept.
+            raise too_large(self._most)
+        if len(buffer) < PREFIX + length:
+            return None
+        flag, message = buffer[0], bytes(buffer[PREFIX : PREFIX + length])
+        del buffer[: PREFIX + length]
+        if flag == 0:
+            return message
+        if flag == 1:
+            return Encoding.of(self._headers).unpack(message, self._most)
+        raise Rejected(StatusCode.INTERNAL, "the prefix of a message is malformed")
+
+    def end(self) -> None:
+        """Check that the request does not end within a message. Raises Rejected."""
+        if self._buffer:
+            raise Rejected(StatusCode.INTERNAL, "the request ends within a message")
+
+
+def too_large(most: int) -> Rejected:
+    """Say that a message is larger than the limit."""
+    return Rejected(StatusCode.RESOURCE_EXHAUSTED, f"the message is larger than {most} bytes")

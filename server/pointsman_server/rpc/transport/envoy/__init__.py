@@ -1,0 +1,1 @@
+"""Envoy as the gRPC server: pyvoy runs an ASGI application inside of it."""

@@ -1,0 +1,47 @@
+"""Envoy's administration, by HTTP over its Unix socket. https://www.envoyproxy.io/docs/envoy/latest/operations/admin"""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+POLL_SECONDS = 0.02
+
+
+class Admin:
+    """Asks and tells the Envoy whose administration listens on ``socket``."""
+
+    def __init__(self, socket: Path) -> None:
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://envoy", timeout=10
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def listening(self) -> int:
+        """Wait until Envoy takes connections, and return the port."""
+        while True:
+            try:
+                if (await self._client.get("/ready")).status_code == httpx.codes.OK:
+                    return await self._port()
+            except httpx.TransportError:
+                pass  # not up yet
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _port(self) -> int:
+        listeners = (await self._client.get("/listeners", params={"format": "json"})).json()
+        address: dict[str, Any] = listeners["listener_statuses"][0]["local_address"]["socket_address"]
+        return int(address["port_value"])
+
+    async def drain(self) -> None:
+        """Ask clients by GOAWAY to connect elsewhere; calls in progress go on, and new connections are taken still."""
+        await self._client.post("/drain_listeners", params={"graceful": "", "skip_exit": ""})
+
+    async def quit(self) -> None:
+        """End Envoy: the application stops, and then the process, with exit code 0."""
+        await self._client.post("/quitquitquit")

@@ -1,0 +1,190 @@
+"""The configuration of Envoy, as a pure function of what the settings ask for.
+
+Envoy terminates TLS and HTTP, bounds what a connection can take, and hands each request to the application that pyvoy
+runs in it. https://www.envoyproxy.io/docs/envoy/latest/api-v3/api
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pointsman_server.rpc.transport.envoy.secrets import CLIENT_CA, SERVER
+from pointsman_server.rpc.transport.limits import CallLimits, Connections
+
+Config = dict[str, Any]
+
+TYPES = "type.googleapis.com/envoy.extensions"
+# What a stream, and all streams of a connection, may send before it is read; also what Envoy buffers of a response
+# before the application has to wait.
+STREAM_WINDOW_BYTES = 256 << 10
+CONNECTION_WINDOW_BYTES = 1 << 20
+CONNECTION_BUFFER_BYTES = 256 << 10
+MAX_HEADERS = 200
+# A TLS handshake, and the headers of a request, each arrive within this time.
+HANDSHAKE_SECONDS = 10
+# After GOAWAY, how long a connection goes on to take calls that were already on their way (RFC 9113, 6.8).
+GOAWAY_SECONDS = 1
+# Rapid reset (CVE-2023-44487): a connection is closed when half of this many streams ended within a second of their
+# start without a response.
+PREMATURE_RESETS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What Envoy serves, and where.
+
+    ``application`` is the ASGI application, as ``module:attribute``. ``module`` is pyvoy's dynamic module.
+    ``directory`` is private to this server: Envoy's administration socket and the certificates are in it.
+    ``tls`` is "server" or "mutual", or empty for plaintext. ``filters`` come before the application.
+    """
+
+    host: str
+    port: int
+    application: str
+    module: str
+    directory: Path
+    limits: CallLimits = field(default_factory=CallLimits)
+    connections: Connections = field(default_factory=Connections)
+    share_port: bool = False
+    tls: str = ""
+    filters: Sequence[Mapping[str, Any]] = ()
+    log_json: bool = True
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where Envoy's administration listens."""
+        return self.directory / "admin.sock"
+
+    @property
+    def secrets(self) -> Path:
+        """Where Envoy gets the certificates (``secrets.Secrets``)."""
+        return self.directory / "tls"
+
+
+def bootstrap(door: Door) -> Config:
+    """Return the configuration that Envoy starts with."""
+    return {
+        "node": {"id": "pointsman", "cluster": "pointsman"},
+        "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
+        "static_resources": {"listeners": [_listener(door)]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
+        "application_log_config": _log_format() if door.log_json else {},
+    }
+
+
+def _runtime() -> Config:
+    return {
+        "overload.premature_reset_total_stream_count": PREMATURE_RESETS,
+        "overload.premature_reset_min_stream_lifetime_seconds": 1,
+        # One connection cannot hold up the others by many requests in one read.
+        "http.max_requests_per_io_cycle": 1,
+    }
+
+
+def _log_format() -> Config:
+    fields = {"timestamp": "%Y-%m-%dT%T.%FZ", "level": "%l", "logger": "envoy.%n", "event": "%j"}
+    return {"log_format": {"json_format": fields}}
+
+
+def _listener(door: Door) -> Config:
+    chain: Config = {"filters": [_connection_manager(door)]}
+    if door.tls:
+        chain["transport_socket"] = _tls(door)
+        chain["transport_socket_connect_timeout"] = f"{HANDSHAKE_SECONDS}s"
+    return {
+        "name": "grpc",
+        "address": {"socket_address": {"address": door.host, "port_value": door.port}},
+        # Otherwise a second server on a taken port would start, and get some of its connections.
+        "enable_reuse_port": door.share_port,
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
+        "filter_chains": [chain],
+    }
+
+
+def _connection_manager(door: Door) -> Config:
+    limits, connections = door.limits, door.connections
+    config = {
+        "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "grpc",
+        "codec_type": "AUTO",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+        "http_filters": [*door.filters, _application(door)],
+        "server_header_transformation": "PASS_THROUGH",
+        # The address of the connection is the caller's, whatever x-forwarded-for says.
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        # Request ids are the caller's, or the application's.
+        "generate_request_id": False,
+        "preserve_external_request_id": True,
+        "stream_error_on_invalid_http_message": True,
+        # Larger than the limit of the application, which refuses by a status that says so.
+        "max_request_headers_kb": min(8192, 4 * math.ceil(limits.metadata_bytes / 1024)),
+        "request_headers_timeout": f"{HANDSHAKE_SECONDS}s",
+        # A stream of events may be silent for long; a client that does not read is ended by the application.
+        "stream_idle_timeout": "0s",
+        "drain_timeout": f"{GOAWAY_SECONDS}s",
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"uri": True, "dns": True},
+        "common_http_protocol_options": {
+            "idle_timeout": _seconds(connections.idle),
+            "max_headers_count": MAX_HEADERS,
+            **({"max_connection_duration": _seconds(connections.age)} if connections.age else {}),
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": limits.streams,
+            "initial_stream_window_size": STREAM_WINDOW_BYTES,
+            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            "override_stream_error_on_invalid_http_message": True,
+            "connection_keepalive": {
+                "interval": _seconds(connections.keepalive),
+                "timeout": _seconds(connections.keepalive_timeout),
+            },
+        },
+    }
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _application(door: Door) -> Config:
+    settings = {"app": door.application, "interface": "asgi", "root_path": "", "lifespan": True}
+    return {
+        "name": "pyvoy",
+        "typed_config": {
+            "@type": f"{TYPES}.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {"module": {"local": {"filename": door.module}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": json.dumps(settings),
+            },
+        },
+    }
+
+
+def _tls(door: Door) -> Config:
+    """Take the certificates from a file that is replaced when they change (SDS)."""
+    common: Config = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_certificate_sds_secret_configs": [_secret(door, SERVER)],
+    }
+    if door.tls == "mutual":
+        common["validation_context_sds_secret_config"] = _secret(door, CLIENT_CA)
+    context = {
+        "@type": f"{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": common,
+        "require_client_certificate": door.tls == "mutual",
+    }
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _secret(door: Door, name: str) -> Config:
+    source = {"path_config_source": {"path": str(door.secrets / f"{name}.json")}, "resource_api_version": "V3"}
+    return {"name": name, "sds_config": source}
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f}s"

@@ -1,0 +1,26 @@
+"""What one connection may take, the same on each transport."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The most bytes of a message and of the metadata of a call, and the most concurrent calls of a connection."""
+
+    message_bytes: int = 1 << 20
+    metadata_bytes: int = 16 << 10
+    streams: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Timeouts of connections, in seconds; an ``idle`` or ``age`` of 0 is no limit.
+
+    ``client_ping`` is the least time between two pings of a client, on grpcio alone.
+    """
+
+    keepalive: float = 60.0
+    keepalive_timeout: float = 20.0
+    client_ping: float = 10.0
+    idle: float = 0.0
+    age: float = 0.0
