@@ -75,7 +75,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, errors
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_a_server_that_is_killed_and_started_again_is_waited_for(
     environ: dict[str, Any], database_url: str, file: Path, transport: str
 ) -> None:

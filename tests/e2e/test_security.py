@@ -57,7 +57,7 @@ def test_it_does_not_start_on_certificates_that_it_cannot_use(environ, tmp_path)
 def test_what_is_allowed_is_logged_and_exported(environ):
     # Loopback as the resolver reads it, and no address to the settings: they cannot know that nobody else gets there.
     # (grpcio would not take it.)
-    environ |= {"POINTSMAN_LISTEN": "127.1:0", "POINTSMAN_TRANSPORT": "native"}
+    environ |= {"POINTSMAN_LISTEN": "127.1:0", "POINTSMAN_TRANSPORT": "envoy"}
     with server_process("serve", "--allow-anonymous", "--allow-plaintext", **environ) as process:
         http_port = process.wait_for_log("serving")["http_port"]
 

@@ -18,7 +18,7 @@ from tests.support.tools import require, tool
 from tests.support.waiting import eventually
 
 URL = "https://payments.internal:8443"
-TRANSPORTS = ["grpcio", "native"]
+TRANSPORTS = ["grpcio", "envoy"]
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ async def test_a_server_that_is_preparing_is_not_ready(chosen: Settings) -> None
     assert after == 200
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 async def test_a_server_is_not_ready_until_grpc_listens(chosen: Settings, transport: str) -> None:
     app = App(chosen.model_copy(update={"transport": transport}))
     codes: list[int] = []

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pointsman_server.app.application import App
 from pointsman_server.config.environment import merge
 from pointsman_server.config.settings import Settings
+from tests.support.envoy import envoy_before
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
@@ -43,6 +44,7 @@ class RunningServer:
 def settings(**values: object) -> Settings:
     """Make settings for tests: ephemeral ports, the API alone, and patience with a slow machine."""
     defaults: dict[str, object] = {
+        "transport": "grpcio",
         "listen": "127.0.0.1:0",
         "http_listen": "127.0.0.1:0",
         "roles": "api",
@@ -61,12 +63,26 @@ def serving(chosen: Settings) -> Iterator[RunningServer]:
     try:
         app = App(chosen)
         running = RunningServer(app, loop)
-        running.run(app.__aenter__())
+        stack = AsyncExitStack()
         try:
+            running.run(_start(app, stack))
             yield running
         finally:
-            running.run(app.__aexit__())
+            running.run(stack.aclose())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE_SECONDS)
         loop.close()
+
+
+async def _start(app: App, stack: AsyncExitStack) -> None:
+    """Enter the application, with Envoy before it where the transport is Envoy."""
+    await app.__aenter__()
+    try:
+        if served := app.grpc_server.application:
+            port, admin = await stack.enter_async_context(envoy_before(served, app.settings))
+            app.grpc_server.send_goaway = admin.drain
+            await app.on_listening(port)
+    finally:
+        # Left first: Envoy serves the calls that are still open.
+        stack.push_async_exit(app)

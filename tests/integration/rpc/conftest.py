@@ -12,7 +12,7 @@ from tests.support.engines import fresh_database, fresh_redis
 from tests.support.servers import RunningServer, serving, settings
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
     """A server on a database and a cache of its own."""
     with fresh_database(template_database) as database_url:

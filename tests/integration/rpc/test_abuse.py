@@ -30,7 +30,7 @@ RESOLVE = pb.ResolveRequest(key=KNOWN).SerializeToString()
 BATCH = "/pointsman.v1.RouteService/BatchResolve"
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
     """A server that knows one route."""
     with fresh_database(template_database) as database_url:
@@ -49,7 +49,7 @@ def grpc_server(request: pytest.FixtureRequest, engines, template_database: str)
 
 @pytest.fixture
 def native(grpc_server: RunningServer) -> bool:
-    return grpc_server.app.grpc_server.transport == "native"
+    return grpc_server.app.grpc_server.transport == "envoy"
 
 
 @pytest.fixture

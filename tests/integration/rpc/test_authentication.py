@@ -31,7 +31,7 @@ def issuer() -> Iterator[JwksServer]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request, engines, template_database, issuer) -> Iterator[RunningServer]:
     """A server that takes the tokens of the issuer, and bad ones without end."""
     with fresh_database(template_database) as database_url:
@@ -194,7 +194,7 @@ def test_a_flood_of_unknown_kids_asks_the_issuer_once_at_most(grpc_stub, key, is
     assert issuer.asked <= before + 2, "one, or two if five seconds passed in between"
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_beyond_the_bound_nothing_is_checked_but_who_was_let_in_goes_on(
     transport, engines, template_database, issuer, key
 ):

@@ -152,5 +152,5 @@ def test_metadata_over_the_cap_is_refused(grpc_server, grpc_stub, key):
     refusal = refused(grpc_stub.Resolve, pb.ResolveRequest(key=key), metadata=metadata)
 
     # pygrpc-native answers below gRPC, with HTTP's 431, which clients call UNKNOWN (gRPC over HTTP/2, status mapping).
-    native = grpc_server.app.grpc_server.transport == "native"
+    native = grpc_server.app.grpc_server.transport == "envoy"
     assert refusal.code is (grpc.StatusCode.UNKNOWN if native else grpc.StatusCode.RESOURCE_EXHAUSTED)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from pointsman_server.rpc.transport.server import RESOLVE
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
@@ -18,7 +19,6 @@ from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.routes import RouteKey as Key
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.ports.credentials import KeyDraft
-from pointsman_server.rpc.transport.server import RESOLVE
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.fakes import Gate
 from tests.support.refusals import refused
@@ -36,7 +36,7 @@ class Scene:
 
     def __init__(self, server: RunningServer, transport: str) -> None:
         self.server = server
-        self.native = transport == "native"
+        self.native = transport == "envoy"
         minted = mint()
         grants = (parse_grant("admin:tenant-*"), parse_grant("admin:team-*"))
         server.run(
@@ -61,7 +61,7 @@ class Scene:
         return len(self.server.app.grpc_server._server.fast[RESOLVE])
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def scene(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[Scene]:
     with fresh_database(template_database) as url:
         chosen = settings(
@@ -178,7 +178,7 @@ def test_who_waits_no_longer_is_let_go_and_the_load_goes_on(scene, stub, uncache
     assert eventually(lambda: scene.server.app.grpc_server.admission._open == 0)
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_a_stop_waits_for_those_who_wait(engines, database_url, transport):
     chosen = settings(
         transport=transport,

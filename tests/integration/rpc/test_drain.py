@@ -39,7 +39,7 @@ class Held:
         self._go.set()
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_every_call_that_was_let_in_is_answered(engines, database_url, transport):
     redis_url = fresh_redis(engines.urls["REDIS_URL"])
     chosen = settings(transport=transport, database_url=database_url, redis_url=redis_url, drain_seconds=60)
@@ -60,7 +60,7 @@ def test_every_call_that_was_let_in_is_answered(engines, database_url, transport
         assert failures == []
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_a_new_call_is_refused_and_health_still_answers(engines, database_url, transport):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 

@@ -55,7 +55,7 @@ class Scene:
         self.server.run(PostgresApiKeyStore(self.server.app.database).revoke(name, "tests"))
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def scene(request, engines, template_database, tmp_path_factory) -> Iterator[Scene]:
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)
@@ -201,7 +201,7 @@ def test_a_server_that_drains_refuses_cache_hits_too(scene, stub, reader, cached
     assert refused(stub.Resolve, pb.ResolveRequest(key=cached), **reader).reason == "SHUTTING_DOWN"
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_the_access_log_does_not_turn_the_fast_path_off(engines, database_url, transport, key):
     chosen = settings(
         transport=transport,

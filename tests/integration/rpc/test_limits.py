@@ -39,13 +39,13 @@ def limited_server(request: pytest.FixtureRequest, engines, template_database: s
             yield server
 
 
-@pytest.fixture(params=["grpcio", "native"])
+@pytest.fixture(params=["grpcio", "envoy"])
 def rated(request, engines, template_database) -> Iterator[RunningServer]:
     """A server with low rates: 80 reads and 20 writes of anybody at once, 5 of each of a tenant."""
     yield from limited_server(request, engines, template_database, **RATES)
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request, engines, template_database) -> Iterator[RunningServer]:
     """A server without rates, and with many streams."""
     yield from limited_server(request, engines, template_database, max_streams=STREAMS, deadline_seconds=600)
@@ -74,7 +74,7 @@ def check(refusal: Refusal, server: RunningServer, reason: str, limit: str) -> N
     assert refusal.metadata["limit"] == limit
     assert refusal.retry_seconds
     pushback = refusal.trailers.get("grpc-retry-pushback-ms")
-    if server.app.grpc_server.transport == "native":
+    if server.app.grpc_server.transport == "envoy":
         # pygrpc-native refuses the name as reserved.
         assert pushback is None
     else:
@@ -122,7 +122,7 @@ def test_reads_of_who_calls(rated):
             health.Check(health_pb2.HealthCheckRequest(service="liveness"))
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_shared_writes_count_for_all_servers_together_and_alone_without_redis(engines, template_database, transport):
     with fresh_database(template_database) as database_url:
         redis_url = fresh_redis(engines.urls["REDIS_URL"])

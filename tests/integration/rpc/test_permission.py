@@ -59,7 +59,7 @@ class Guarded:
         return PostgresApiKeyStore(self.server.app.database)
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def guarded(
     request: pytest.FixtureRequest, engines: Any, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guarded]:

@@ -65,7 +65,7 @@ class NaiveLoader:
         return snapshot
 
 
-@pytest.fixture(scope="module", params=["grpcio", "native"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
     """A server with small bounds."""
     with fresh_database(template_database) as database_url:

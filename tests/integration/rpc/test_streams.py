@@ -129,7 +129,7 @@ def _encode(message: Any) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-@pytest.fixture(params=["grpcio", "native"])
+@pytest.fixture(params=["grpcio", "envoy"])
 def transport_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pointsman_server.rpc.transport.server import TransportUnavailable
 
 from pointsman_server.app import grpc_server
 from pointsman_server.app.grpc_server import choose_transport, connection_limits, make_throttling, report_insecurity
@@ -10,7 +11,6 @@ from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.rpc import HEALTH, SERVICE
 from pointsman_server.rpc.interceptors.stage import Method
-from pointsman_server.rpc.transport.server import TransportUnavailable
 from pointsman_server.runtime.rate_limiter import Limiter
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -39,9 +39,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
 @pytest.mark.parametrize(
     ("values", "chosen"),
     [
-        ({}, "native"),
+        ({}, "envoy"),
         ({"transport": "grpcio"}, "grpcio"),
-        ({"transport": "native"}, "native"),
+        ({"transport": "envoy"}, "envoy"),
         # What only grpcio can do, or stands.
         (TLS, "grpcio"),
         ({"connection_idle_seconds": 1}, "grpcio"),
@@ -57,7 +57,7 @@ def test_auto_is_native_where_it_can_be_and_what_is_asked_for_is_taken(
 
 
 def test_a_native_transport_beyond_this_machine_is_warned_of(log: FakeLog) -> None:
-    assert choose_transport(Settings(transport="native", **BEYOND)) == "native"
+    assert choose_transport(Settings(transport="envoy", **BEYOND)) == "envoy"
     ((event, _),) = log.warnings
     assert "only a mesh" in event
 
@@ -73,7 +73,7 @@ def test_without_a_wheel_of_the_native_transport_auto_is_grpcio(
 def test_a_native_transport_that_is_asked_for_and_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_server.transport, "find_spec", lambda _name: None)
     with pytest.raises(TransportUnavailable):
-        choose_transport(Settings(transport="native"))
+        choose_transport(Settings(transport="envoy"))
 
 
 def test_connections_are_pinged_as_the_settings_say() -> None:

@@ -31,7 +31,7 @@ class TestContradictions:
                 ),
             ),
             (
-                {"POINTSMAN_TRANSPORT": "native", "POINTSMAN_CONNECTION_AGE_SECONDS": "5"},
+                {"POINTSMAN_TRANSPORT": "envoy", "POINTSMAN_CONNECTION_AGE_SECONDS": "5"},
                 (
                     "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT "
                     "grpcio or auto: the native one never closes a connection by age"
@@ -74,7 +74,7 @@ class TestContradictions:
                 "POINTSMAN_TLS_KEY_FILE is set, and POINTSMAN_TLS_CERT_FILE is not: set both",
             ),
             (
-                TLS | {"POINTSMAN_TRANSPORT": "native"},
+                TLS | {"POINTSMAN_TRANSPORT": "envoy"},
                 "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto",
             ),
             (

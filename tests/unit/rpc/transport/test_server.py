@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from pointsman_server.rpc.transport.server import PING_STRIKES, Connections, TransportUnavailable, choose
 
 from pointsman_server.config.types import is_loopback
 from pointsman_server.rpc.transport import server as transport
-from pointsman_server.rpc.transport.server import PING_STRIKES, Connections, TransportUnavailable, choose
 from tests.support import http2
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -22,7 +22,7 @@ def native_here(request, monkeypatch) -> bool:
 
 
 def test_auto_is_native_where_it_is_and_nothing_speaks_against_it(native_here):
-    assert choose("auto") == ("native" if native_here else "grpcio")
+    assert choose("auto") == ("envoy" if native_here else "grpcio")
 
 
 @pytest.mark.parametrize("against", ["tls", "lifetimes", "exposed"])
@@ -32,10 +32,10 @@ def test_auto_is_grpcio_for_strangers_for_tls_and_for_lifetimes(native_here, aga
 
 def test_native_is_native_when_asked_for(native_here):
     if native_here:
-        assert choose("native", exposed=True) == "native"
+        assert choose("envoy", exposed=True) == "envoy"
     else:
         with pytest.raises(TransportUnavailable):
-            choose("native", exposed=True)
+            choose("envoy", exposed=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
@@ -81,7 +81,7 @@ def test_a_client_without_calls_may_ping_as_often_as_it_is_told(client_ping, wel
         server.stop(grace=None).wait()
 
 
-@pytest.mark.parametrize("chosen", ["grpcio", "native"] if sys.platform == "linux" else ["grpcio"])
+@pytest.mark.parametrize("chosen", ["grpcio", "envoy"] if sys.platform == "linux" else ["grpcio"])
 async def test_each_transport_takes_what_it_is_told(chosen):
     from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 

@@ -1,0 +1,40 @@
+"""A real Envoy in front of an application that runs in the process of a test."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from pointsman_server.app import envoy
+from pointsman_server.config.settings import Settings
+from pointsman_server.embedded.tied import tied_to_this_process
+from pointsman_server.rpc.transport.envoy import process
+from pointsman_server.rpc.transport.envoy.admin import Admin
+from tests.support import asgi_bridge
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATION = "tests.support.asgi_bridge:application"
+
+
+@asynccontextmanager
+async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tuple[int, Admin]]:
+    """Run Envoy, configured by the settings; give its port and its administration."""
+    installation = process.Installation.find()
+    with tempfile.TemporaryDirectory(prefix="pointsman-envoy-") as created:
+        directory = Path(created)
+        door = envoy.make_door(settings, installation, directory, APPLICATION)
+        socket = directory / "bridge.sock"
+        environ = os.environ | process.environment(installation) | {asgi_bridge.SOCKET: str(socket)}
+        environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"
+        command = process.command(installation, envoy.write(door), log_level="warning")
+        async with asgi_bridge.serve(served, socket), Admin(door.admin_socket) as admin:
+            running = subprocess.Popen(tied_to_this_process(command), env=environ)  # noqa: ASYNC220 - starts at once
+            try:
+                yield await admin.listening(), admin
+            finally:
+                running.terminate()
+                running.wait()
