@@ -81,7 +81,6 @@ class Parts:
             access=tuple(who.values()),
             deadline=5,
             access_log_sample=0,
-            pushback=True,
         )
         names = ("count_open", "identify", "measure", "record", "translate", "admit", "limit", *who, "bulk", "validate")
         return dict(zip(names, order, strict=True))
@@ -98,7 +97,7 @@ class Parts:
 
     def fast_path(self, guards: Guards) -> Callable[[], object]:
         """Serve the request by the fast path."""
-        ends = CallEnds(FastPathCounters(self.metrics, SERVICE), AccessLog(0), pushback=True)
+        ends = CallEnds(FastPathCounters(self.metrics, SERVICE), AccessLog(0))
         path = FastPath(self.resolver._local, self.resolver, guards, ends, epoch=str, deadline=5)
         return lambda: path.resolve(self.wire, CONTEXT)
 

@@ -167,13 +167,12 @@ def test_different_misses_open_no_more_loads_than_the_bound_and_the_rest_is_refu
     served = [call for call in calls if call not in refused]
     assert all(call.exception().code() is grpc.StatusCode.NOT_FOUND for call in served)
     assert (store.most, len(served) <= held) == (CONCURRENCY, True)
-    pushback = request.node.callspec.params["grpc_server"] == "grpcio"
     for call in refused:
         refusal = read(call.exception())
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"), refusal
         assert refusal.metadata["limit"] == "store_loads"
         assert refusal.retry_seconds
-        assert ("grpc-retry-pushback-ms" in refusal.trailers) == pushback
+        assert "grpc-retry-pushback-ms" in refusal.trailers
 
 
 @pytest.mark.usefixtures("remedies_off")

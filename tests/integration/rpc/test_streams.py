@@ -145,7 +145,7 @@ def serve(transport_name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     async def served(**options: Any) -> AsyncIterator[Served]:
         metrics, streams = Metrics(), Streams()
         admission = options.pop("admission", None) or Admission()
-        options = {"deadline": 60, "access_log_sample": 0, "pushback": False} | options
+        options = {"deadline": 60, "access_log_sample": 0} | options
         order = stages(metrics, admission, **options)
         server = transport.make_server(transport_name, Interceptor(order), transport.CallLimits(), share_port=False)
         server.add_registered_method_handlers(SERVICE, streams.handlers())

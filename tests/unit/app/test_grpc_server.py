@@ -1,12 +1,11 @@
-"""app.grpc_server: what the settings make of the server: transport, connections, rates, and a word on insecurity."""
+"""app.grpc_server: what the settings make of the server: rates, and a word on insecurity."""
 
 from typing import Any
 
 import pytest
-from pointsman_server.rpc.transport.server import TransportUnavailable
 
 from pointsman_server.app import grpc_server
-from pointsman_server.app.grpc_server import choose_transport, connection_limits, make_throttling, report_insecurity
+from pointsman_server.app.grpc_server import make_throttling, report_insecurity
 from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.rpc import HEALTH, SERVICE
@@ -34,69 +33,6 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
     log = FakeLog()
     monkeypatch.setattr(grpc_server, "log", log)
     return log
-
-
-@pytest.mark.parametrize(
-    ("values", "chosen"),
-    [
-        ({}, "envoy"),
-        ({"transport": "grpcio"}, "grpcio"),
-        ({"transport": "envoy"}, "envoy"),
-        # What only grpcio can do, or stands.
-        (TLS, "grpcio"),
-        ({"connection_idle_seconds": 1}, "grpcio"),
-        ({"connection_age_seconds": 1}, "grpcio"),
-        (BEYOND, "grpcio"),
-    ],
-)
-def test_auto_is_native_where_it_can_be_and_what_is_asked_for_is_taken(
-    log: FakeLog, values: dict[str, Any], chosen: str
-) -> None:
-    assert choose_transport(Settings(**values)) == chosen
-    assert log.warnings == []
-
-
-def test_a_native_transport_beyond_this_machine_is_warned_of(log: FakeLog) -> None:
-    assert choose_transport(Settings(transport="envoy", **BEYOND)) == "envoy"
-    ((event, _),) = log.warnings
-    assert "only a mesh" in event
-
-
-@pytest.mark.parametrize(("wanted", "chosen"), [("auto", "grpcio"), ("grpcio", "grpcio")])
-def test_without_a_wheel_of_the_native_transport_auto_is_grpcio(
-    monkeypatch: pytest.MonkeyPatch, wanted: Any, chosen: str
-) -> None:
-    monkeypatch.setattr(grpc_server.transport, "find_spec", lambda _name: None)
-    assert choose_transport(Settings(transport=wanted)) == chosen
-
-
-def test_a_native_transport_that_is_asked_for_and_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_server.transport, "find_spec", lambda _name: None)
-    with pytest.raises(TransportUnavailable):
-        choose_transport(Settings(transport="envoy"))
-
-
-def test_connections_are_pinged_as_the_settings_say() -> None:
-    limits = connection_limits(
-        Settings(keepalive_seconds=7, keepalive_timeout_seconds=3, client_ping_seconds=2, connection_idle_seconds=11)
-    )
-    assert (limits.keepalive, limits.keepalive_timeout, limits.client_ping, limits.idle) == (7, 3, 2, 11)
-
-
-@pytest.mark.parametrize(
-    ("values", "age"),
-    [
-        ({}, 0),
-        ({"connection_age_seconds": 60}, 60),
-        # A certificate is checked when a connection begins.
-        (TLS, 0),
-        (CLIENT_CA, 900),
-        ({**CLIENT_CA, "connection_age_seconds": 60}, 60),
-        ({**CLIENT_CA, "connection_age_seconds": 3600}, 900),
-    ],
-)
-def test_a_connection_ends_by_the_lower_of_its_ages(values: dict[str, Any], age: float) -> None:
-    assert connection_limits(Settings(**values)).age == age
 
 
 def test_without_a_rate_nothing_is_limited() -> None:

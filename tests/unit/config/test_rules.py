@@ -31,13 +31,6 @@ class TestContradictions:
                 ),
             ),
             (
-                {"POINTSMAN_TRANSPORT": "envoy", "POINTSMAN_CONNECTION_AGE_SECONDS": "5"},
-                (
-                    "POINTSMAN_CONNECTION_IDLE_SECONDS and POINTSMAN_CONNECTION_AGE_SECONDS need POINTSMAN_TRANSPORT "
-                    "grpcio or auto: the native one never closes a connection by age"
-                ),
-            ),
-            (
                 {"POINTSMAN_CACHE_NEGATIVE_TTL_SECONDS": "301"},
                 "POINTSMAN_CACHE_NEGATIVE_TTL_SECONDS (301) must be at most POINTSMAN_CACHE_TTL_SECONDS (300)",
             ),
@@ -72,10 +65,6 @@ class TestContradictions:
             (
                 {"POINTSMAN_TLS_KEY_FILE": "k"},
                 "POINTSMAN_TLS_KEY_FILE is set, and POINTSMAN_TLS_CERT_FILE is not: set both",
-            ),
-            (
-                TLS | {"POINTSMAN_TRANSPORT": "envoy"},
-                "POINTSMAN_TRANSPORT native has no TLS (POINTSMAN_TLS_CERT_FILE is set): use grpcio or auto",
             ),
             (
                 TOKENS | {"POINTSMAN_JWT_AUDIENCE": ""},

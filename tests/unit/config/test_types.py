@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from pointsman_server.config.environment import as_environ, load
 from pointsman_server.config.rules import SettingsError
-from pointsman_server.config.types import ServerRole, host_and_port, mask_credentials
+from pointsman_server.config.types import ServerRole, host_and_port, is_loopback, mask_credentials
 from tests.support.settings import DATABASE_URL, problem, problems
 
 
@@ -66,8 +66,8 @@ class TestValues:
         assert load({"POINTSMAN_LOG_LEVEL": level}).log_level == "info"
 
     def test_a_wrong_choice_is_refused_with_the_choices_and_the_nearest(self) -> None:
-        assert problem({"POINTSMAN_TRANSPORT": "nativ"}) == (
-            "POINTSMAN_TRANSPORT must be auto or grpcio or native, not 'nativ': did you mean native?"
+        assert problem({"POINTSMAN_TRANSPORT": "envoi"}) == (
+            "POINTSMAN_TRANSPORT must be auto or grpcio or envoy, not 'envoi': did you mean envoy?"
         )
 
     @pytest.mark.parametrize(
@@ -149,3 +149,13 @@ class TestSecrets:
     )
     def test_masking_hides_the_password_and_keeps_the_host(self, text: str, masked: str) -> None:
         assert mask_credentials(text) == masked
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "pod-1.internal"])
+def test_everything_else_is_not(host):
+    assert not is_loopback(host)

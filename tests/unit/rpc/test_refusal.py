@@ -7,7 +7,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from pointsman_server.domain.errors import PointsmanError, RouteNotFound, ShuttingDown
+from pointsman_server.domain.errors import RouteNotFound, ShuttingDown
 from pointsman_server.rpc import refusal as refusal_module
 from pointsman_server.rpc.refusal import Refusal, abort
 from tests.support.call_context import CallContext
@@ -19,7 +19,7 @@ def details(refusal: Refusal) -> status_pb2.Status:
 
 def test_a_domain_error_has_its_code_text_reason_and_request_id() -> None:
     error = RouteNotFound("a/b/c/d", 7, "epoch")
-    refusal = Refusal.of_error(error, "mine", pushback=True)
+    refusal = Refusal.of_error(error, "mine")
     info = error_details_pb2.ErrorInfo()
 
     assert (refusal.code, refusal.text) == (StatusCode.NOT_FOUND, error.message)
@@ -39,14 +39,13 @@ def test_pushback_is_from_one_to_one_and_a_half_times_the_retry_delay(
     error = ShuttingDown()
     error.retry_delay = 0.25
 
-    assert dict(Refusal.of_error(error, "", pushback=True).trailers)["grpc-retry-pushback-ms"] == milliseconds
+    assert dict(Refusal.of_error(error, "").trailers)["grpc-retry-pushback-ms"] == milliseconds
 
 
-@pytest.mark.parametrize(("error", "pushback"), [(RouteNotFound("a/b/c/d", 7, "epoch"), True), (ShuttingDown(), False)])
-def test_pushback_is_not_sent_for_a_final_error_or_by_a_transport_that_cannot(
-    error: PointsmanError, pushback: bool
-) -> None:
-    assert "grpc-retry-pushback-ms" not in dict(Refusal.of_error(error, "", pushback=pushback).trailers)
+def test_pushback_is_not_sent_for_a_final_error() -> None:
+    error = RouteNotFound("a/b/c/d", 7, "epoch")
+
+    assert "grpc-retry-pushback-ms" not in dict(Refusal.of_error(error, "").trailers)
 
 
 def test_a_bug_has_a_fixed_text_and_the_request_id() -> None:
@@ -67,7 +66,7 @@ def test_the_default_deadline_names_itself() -> None:
 
 async def test_abort_sends_the_trailers_with_the_status() -> None:
     context = CallContext()
-    refusal = Refusal.of_error(ShuttingDown(), "mine", pushback=False)
+    refusal = Refusal.of_error(ShuttingDown(), "mine")
     with pytest.raises(grpc.aio.AbortError):
         await abort(cast("Any", context), refusal)
 

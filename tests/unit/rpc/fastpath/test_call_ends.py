@@ -46,10 +46,10 @@ class Context:
 
 
 class Fixture:
-    def __init__(self, *, sample: float = 1.0, pushback: bool = False) -> None:
+    def __init__(self, *, sample: float = 1.0) -> None:
         self.metrics = Metrics()
         self.counters = FastPathCounters(self.metrics, SERVICE)
-        self.ends = CallEnds(self.counters, AccessLog(sample), pushback=pushback)
+        self.ends = CallEnds(self.counters, AccessLog(sample))
 
     def conclude(self, outcome: Answer | BaseException) -> bytes | Refusal:
         return self.ends.conclude(outcome, time.perf_counter(), Context())
@@ -89,7 +89,7 @@ def test_an_absent_or_inactive_route_is_a_refusal(active: bool | None, outcome: 
 
 def test_an_error_of_a_load_is_refused_as_that_and_the_key_counts_as_failed() -> None:
     fixture, error = Fixture(), StoreUnavailable()
-    assert fixture.conclude(error) == Refusal.of_error(error, "mine", pushback=False)
+    assert fixture.conclude(error) == Refusal.of_error(error, "mine")
     assert (fixture.ended("Unavailable"), fixture.resolved("failed")) == (1, 1)
 
 
@@ -125,11 +125,10 @@ def test_a_bug_is_logged_with_its_cause_and_refused_without_it(where: str, monke
     assert (bug["request_id"], str(bug["exc_info"])) == ("mine", "a secret")
 
 
-@pytest.mark.parametrize("pushback", [True, False])
-def test_the_delay_of_a_retry_is_sent_where_the_transport_can(pushback: bool) -> None:
+def test_the_delay_of_a_retry_is_sent() -> None:
     error = Overloaded("cache_loads")
-    refusal = Fixture(pushback=pushback).ends.refuse("BatchResolve", error, time.perf_counter(), Context())
-    assert ("grpc-retry-pushback-ms" in dict(refusal.trailers)) == pushback
+    refusal = Fixture().ends.refuse("BatchResolve", error, time.perf_counter(), Context())
+    assert "grpc-retry-pushback-ms" in dict(refusal.trailers)
 
 
 def test_a_refused_batch_counts_as_a_batch() -> None:

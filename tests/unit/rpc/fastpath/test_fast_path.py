@@ -82,7 +82,7 @@ class World:
             self.local,
             self.resolver,
             cast("Guards", self.door),
-            CallEnds(self.counters, AccessLog(sample), pushback=False),
+            CallEnds(self.counters, AccessLog(sample)),
             epoch=lambda: self.epoch,
             deadline=5.0,
             now=self.now,
@@ -291,7 +291,7 @@ def test_a_route_that_is_inactive_or_absent_is_refused_with_the_details_of_the_c
     error = world.chain()
     assert isinstance(error, PointsmanError)
 
-    assert world.serve() == Refusal.of_error(error, "mine", pushback=False)
+    assert world.serve() == Refusal.of_error(error, "mine")
     assert world.value("pointsman_resolve_requests_total", outcome=reason) == 1
     assert world.value("grpc_server_handled_total", **CALL, grpc_method="Resolve", grpc_code="NotFound") == 1
     assert world.value("grpc_server_started_total", **CALL, grpc_method="Resolve") == 1
@@ -363,7 +363,7 @@ def test_a_batch_beyond_the_bound_is_refused_as_the_chain_refuses_it(world: Worl
 
     refusal = world.path.batch_resolve(request, CONTEXT, admit)
 
-    assert refusal == Refusal.of_error(Overloaded("bulk_routes"), "mine", pushback=False)
+    assert refusal == Refusal.of_error(Overloaded("bulk_routes"), "mine")
     assert asked == [3]
     method = CALL | {"grpc_method": "BatchResolve"}
     assert world.value("grpc_server_handled_total", **method, grpc_code="ResourceExhausted") == 1
@@ -451,7 +451,7 @@ def test_the_fast_path_answers_as_the_chain_would(history: list[tuple[Any, ...]]
         for key, min_revision in product((K1, K2), (0, floor)):
             expected = world.chain(key, min_revision)
             if isinstance(expected, PointsmanError):
-                refusal = Refusal.of_error(expected, "mine", pushback=False)
+                refusal = Refusal.of_error(expected, "mine")
                 assert world.serve(key, min_revision=min_revision) == refusal
                 continue
             if expected is not None:

@@ -10,6 +10,7 @@ import protovalidate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pointsman_server.rpc.transport.native_calls import NativeCalls
 from structlog.testing import capture_logs
 
 from pointsman.v1 import route_service_pb2 as pb
@@ -36,7 +37,6 @@ from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.route_service import RouteServicer
-from pointsman_server.rpc.transport.native_calls import NativeCalls
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 
@@ -145,7 +145,7 @@ class World:
             self.local,
             self.resolver,
             cast("Guards", self.door),
-            CallEnds(self.counters, AccessLog(sample), pushback=False),
+            CallEnds(self.counters, AccessLog(sample)),
             epoch=lambda: EPOCH,
             deadline=DEADLINE,
             now=self.now,
@@ -156,7 +156,7 @@ class World:
             self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(3)), metrics=self.metrics
         ).Resolve
         for stage in reversed(
-            chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample, pushback=False)
+            chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample)
         ):
             self._chain = stage(Method(SERVICE, "Resolve"), self._chain)
         self._grpcio = fast_methods(self.path, Bulk())[RESOLVE].before(

@@ -62,7 +62,6 @@ class Chain:
             permissions=Permissions(lambda: policy),
             deadline=deadline,
             access_log_sample=sample,
-            pushback=True,
             throttling=Throttling(limits, limits, None, lambda _name: None),
             bulk=Bulk(most=bulk),
         )

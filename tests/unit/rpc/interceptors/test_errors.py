@@ -33,13 +33,13 @@ class Context:
         raise grpc.aio.AbortError
 
 
-async def ended(error: BaseException, context: Context, *, pushback: bool = False) -> Context:
+async def ended(error: BaseException, context: Context) -> Context:
     async def fail(_request: Any, _context: Any) -> None:
         raise error
 
     begin_call(cast("Any", context))
     with pytest.raises(grpc.aio.AbortError):
-        await translate(pushback=pushback)(Method("a", "b"), fail)(None, cast("Any", context))
+        await translate()(Method("a", "b"), fail)(None, cast("Any", context))
     return context
 
 
@@ -52,11 +52,10 @@ async def test_an_error_of_the_domain_has_its_status() -> None:
     assert b"ROUTE_NOT_FOUND" in context.trailers["grpc-status-details-bin"]
 
 
-@pytest.mark.parametrize("pushback", [True, False])
-async def test_pushback_is_sent_where_the_transport_can(pushback: bool) -> None:
-    context = await ended(ShuttingDown(), Context(), pushback=pushback)
+async def test_pushback_is_sent_with_what_may_be_retried() -> None:
+    context = await ended(ShuttingDown(), Context())
 
-    assert ("grpc-retry-pushback-ms" in context.trailers) is pushback
+    assert "grpc-retry-pushback-ms" in context.trailers
 
 
 async def test_a_bug_shows_nothing_of_its_cause() -> None:

@@ -1,0 +1,64 @@
+"""app.listening: what the settings say about listening for gRPC."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pointsman_server.app import listening
+from pointsman_server.app.listening import call_limits, choose_transport, connection_limits, tls_files
+from pointsman_server.config.settings import Settings
+from pointsman_server.rpc.transport.certificates import Files
+from pointsman_server.rpc.transport.choice import TransportUnavailable
+
+TLS = {"tls_cert_file": "c", "tls_key_file": "k"}
+CLIENT_CA = {**TLS, "tls_client_ca_file": "a"}
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [("", "envoy"), ("it is not here", "grpcio")])
+def test_auto_is_envoy_where_it_runs(monkeypatch: pytest.MonkeyPatch, missing: str, chosen: str) -> None:
+    monkeypatch.setattr(listening, "missing", lambda: missing)
+
+    assert choose_transport(Settings()).transport == chosen
+
+
+def test_envoy_that_is_asked_for_and_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "missing", lambda: "it is not here")
+
+    with pytest.raises(TransportUnavailable, match="it is not here"):
+        choose_transport(Settings(transport="envoy"))
+
+
+def test_tls_is_on_with_a_certificate() -> None:
+    assert tls_files(Settings()) is None
+    assert tls_files(Settings(**TLS)) == Files(Path("c"), Path("k"))
+    assert tls_files(Settings(**CLIENT_CA)) == Files(Path("c"), Path("k"), Path("a"))
+
+
+def test_calls_are_bounded_as_the_settings_say() -> None:
+    limits = call_limits(Settings(max_message_bytes=2048, max_metadata_bytes=1024, max_streams=7))
+
+    assert (limits.message_bytes, limits.metadata_bytes, limits.streams) == (2048, 1024, 7)
+
+
+def test_connections_are_pinged_as_the_settings_say() -> None:
+    limits = connection_limits(
+        Settings(keepalive_seconds=7, keepalive_timeout_seconds=3, client_ping_seconds=2, connection_idle_seconds=11)
+    )
+    assert (limits.keepalive, limits.keepalive_timeout, limits.client_ping, limits.idle) == (7, 3, 2, 11)
+
+
+@pytest.mark.parametrize(
+    ("values", "age"),
+    [
+        ({}, 0),
+        ({"connection_age_seconds": 60}, 60),
+        # A certificate is checked when a connection begins.
+        (TLS, 0),
+        (CLIENT_CA, 900),
+        ({**CLIENT_CA, "connection_age_seconds": 60}, 60),
+        ({**CLIENT_CA, "connection_age_seconds": 3600}, 900),
+    ],
+)
+def test_a_connection_ends_by_the_lower_of_its_ages(values: dict[str, Any], age: float) -> None:
+    assert connection_limits(Settings(**values)).age == age
