@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pointsman_server.adapters.kafka.group_consumer import GroupConsumer
 from pointsman_server.app.application import App
 from pointsman_server.config.settings import Settings
+from tests.support.envoy import envoy_before
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
 from tests.support.processes import get_json, get_metric
 from tests.support.servers import EVERYBODY, settings
@@ -35,13 +37,17 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_server_that_is_preparing_is_not_ready(chosen: Settings) -> None:
+async def test_a_server_that_starts_is_not_ready(chosen: Settings) -> None:
     seen: list[tuple[int, dict[str, Any]]] = []
+    app = App(chosen)
+    start_access = app.access.start
 
-    async def prepare(app: App) -> None:
+    async def asked_before(stack: AsyncExitStack) -> None:
         seen.append(await readiness(app))
+        await start_access(stack)
 
-    async with App(chosen, prepare) as app:
+    app.access.start = asked_before  # type: ignore[method-assign]
+    async with app:
         seen.append(await readiness(app))
 
     (before, body), (after, _) = seen
@@ -51,9 +57,18 @@ async def test_a_server_that_is_preparing_is_not_ready(chosen: Settings) -> None
     assert after == 200
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
-async def test_a_server_is_not_ready_until_grpc_listens(chosen: Settings, transport: str) -> None:
-    app = App(chosen.model_copy(update={"transport": transport}))
+async def test_a_server_is_not_ready_until_envoy_listens(chosen: Settings) -> None:
+    app = App(chosen.model_copy(update={"transport": "envoy"}))
+    async with app:
+        assert (await readiness(app))[0] == 503
+        assert app.grpc_server.application
+        async with envoy_before(app.grpc_server.application, app.settings) as (port, _):
+            await app.on_listening(port)
+            assert (await readiness(app))[0] == 200
+
+
+async def test_a_server_is_not_ready_until_grpc_listens(chosen: Settings) -> None:
+    app = App(chosen)
     codes: list[int] = []
     listen = app.grpc_server.start
 

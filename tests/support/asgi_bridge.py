@@ -17,6 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SOCKET = "POINTSMAN_INTERNAL_BRIDGE"
 LENGTH_BYTES = 4
+# As many as calls may begin at once: beyond it, a Unix socket refuses to connect.
+BACKLOG = 4096
+
+_calls: set[asyncio.Task[Any]] = set()
 
 
 class ClientGone(OSError):
@@ -31,6 +35,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
+    # Kept: the event loop itself refers to tasks weakly, and so does a stream to its reader.
+    task_of_call = asyncio.current_task()
+    assert task_of_call
+    _calls.add(task_of_call)
     reader, writer = await asyncio.open_unix_connection(os.environ[SOCKET])
     working: set[asyncio.Task[None]] = set()
 
@@ -48,6 +56,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             working.add(task)
             task.add_done_callback(working.discard)
     finally:
+        _calls.discard(task_of_call)
         for task in working:
             task.cancel()
         writer.close()
@@ -68,7 +77,7 @@ async def serve(served: ASGIApp, socket: Path) -> AsyncIterator[None]:
             calls.discard(task)
             writer.close()
 
-    server = await asyncio.start_unix_server(connected, socket)
+    server = await asyncio.start_unix_server(connected, socket, backlog=BACKLOG)
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ def grpc_server(request: pytest.FixtureRequest, engines, template_database: str)
 
 @pytest.fixture
 def native(grpc_server: RunningServer) -> bool:
-    return grpc_server.app.grpc_server.transport == "envoy"
+    return grpc_server.app.grpc_server.choice.transport == "envoy"
 
 
 @pytest.fixture

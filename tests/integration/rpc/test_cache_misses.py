@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from pointsman_server.rpc.transport.server import RESOLVE
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
@@ -34,9 +33,8 @@ Code = grpc.StatusCode
 class Scene:
     """A server with every check on, and a permitted caller."""
 
-    def __init__(self, server: RunningServer, transport: str) -> None:
+    def __init__(self, server: RunningServer) -> None:
         self.server = server
-        self.native = transport == "envoy"
         minted = mint()
         grants = (parse_grant("admin:tenant-*"), parse_grant("admin:team-*"))
         server.run(
@@ -55,11 +53,6 @@ class Scene:
     async def _forget(self) -> None:
         self.server.app.local.drop()
 
-    @property
-    def waiting(self) -> int:
-        """How many calls of the native transport wait without a task."""
-        return len(self.server.app.grpc_server._server.fast[RESOLVE])
-
 
 @pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def scene(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[Scene]:
@@ -72,7 +65,7 @@ def scene(request: pytest.FixtureRequest, engines, template_database: str) -> It
             cache_local_ttl_seconds=60,
         )
         with serving(chosen) as server:
-            yield Scene(server, request.param)
+            yield Scene(server)
 
 
 @pytest.fixture
@@ -163,15 +156,12 @@ def test_who_waits_no_longer_is_let_go_and_the_load_goes_on(scene, stub, uncache
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         patient = pool.submit(stub.Resolve, exact, **scene.caller)
         call = stub.Resolve.future(exact, **scene.caller)
-        if scene.native:
-            assert eventually(lambda: scene.waiting == 2)
+        assert eventually(lambda: scene.server.app.grpc_server.admission._open == 2)
         call.cancel()
         hasty = scene.caller | {"timeout": 0.1}
         with pytest.raises(grpc.RpcError) as late:
             stub.Resolve(exact, **hasty)
         assert late.value.code() is Code.DEADLINE_EXCEEDED
-        if scene.native:
-            assert eventually(lambda: scene.waiting == 1)
         assert eventually(lambda: scene.server.app.grpc_server.admission._open == 1)
         held.let_go()
         assert patient.result(30).route.url == URL

@@ -74,12 +74,8 @@ def check(refusal: Refusal, server: RunningServer, reason: str, limit: str) -> N
     assert refusal.metadata["limit"] == limit
     assert refusal.retry_seconds
     pushback = refusal.trailers.get("grpc-retry-pushback-ms")
-    if server.app.grpc_server.transport == "envoy":
-        # pygrpc-native refuses the name as reserved.
-        assert pushback is None
-    else:
-        assert pushback is not None
-        assert refusal.retry_seconds * 1000 <= int(pushback) <= refusal.retry_seconds * 1500 + 1
+    assert pushback is not None
+    assert refusal.retry_seconds * 1000 <= int(pushback) <= refusal.retry_seconds * 1500 + 1
 
 
 def test_writes_of_a_tenant(rated):

@@ -16,7 +16,7 @@ from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential, Identity, Permission
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import SERVICE, web
 from pointsman_server.rpc.call import current_call
 from pointsman_server.rpc.interceptors import method_permissions
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -24,10 +24,14 @@ from pointsman_server.rpc.interceptors.authentication import authenticate
 from pointsman_server.rpc.interceptors.chain import stages
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
-from pointsman_server.rpc.transport import server as transport
+from pointsman_server.rpc.transport.asgi.application import AsgiServer
+from pointsman_server.rpc.transport.grpcio import make_server
+from pointsman_server.rpc.transport.limits import CallLimits, Connections
 from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 from pointsman_server.telemetry.metrics import Metrics
+from tests.support.envoy import envoy_before
 from tests.support.refusals import Refusal, read
+from tests.support.servers import settings
 
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 OF_OTHERS = RouteKey(tenant="team-b", service="payments", env="prod", version="v1")
@@ -134,6 +138,28 @@ def transport_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@asynccontextmanager
+async def listening(transport: str, interceptor: Interceptor, streams: Streams) -> AsyncIterator[int]:
+    """Serve the test service; give its port."""
+    if transport == "envoy":
+        application = AsgiServer(
+            interceptor, message_bytes=1 << 20, metadata_bytes=16 << 10, patience=5, others=web.application()
+        )
+        application.add_registered_method_handlers(SERVICE, streams.handlers())
+        async with envoy_before(application, settings(transport=transport)) as (port, _):
+            yield port
+        return
+    server = make_server(interceptor, CallLimits(), share_port=False, connections=Connections())
+    server.add_registered_method_handlers(SERVICE, streams.handlers())
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, streams.handlers()),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
 @pytest.fixture
 def serve(transport_name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Serve the test service behind the chain, with the options of ``stages``."""
@@ -147,17 +173,10 @@ def serve(transport_name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         admission = options.pop("admission", None) or Admission()
         options = {"deadline": 60, "access_log_sample": 0} | options
         order = stages(metrics, admission, **options)
-        server = transport.make_server(transport_name, Interceptor(order), transport.CallLimits(), share_port=False)
-        server.add_registered_method_handlers(SERVICE, streams.handlers())
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, streams.handlers()),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        no_retries = [("grpc.enable_retries", 0)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=no_retries) as channel:
-            try:
+        async with listening(transport_name, Interceptor(order), streams) as port:
+            no_retries = [("grpc.enable_retries", 0)]
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=no_retries) as channel:
                 yield Served(streams, metrics, admission, channel)
-            finally:
-                await server.stop(None)
 
     return served
 

@@ -18,10 +18,10 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
+from pointsman_server.app import listening
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.credentials import KeyDraft
-from pointsman_server.rpc.transport import tls
 from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
@@ -90,10 +90,9 @@ def actor_of(server: RunningServer, trusted: Authority, pair: Pair, key: RouteKe
         return change.actor
 
 
-def test_tls_alone_takes_anybody_and_chooses_the_transport_that_has_it(start, ours, key):
+def test_tls_alone_takes_anybody(start, ours, key):
     server = start()
 
-    assert server.app.grpc_server.transport == "grpcio"
     with connect(server.address, ours) as channel:
         RouteServiceStub(channel).Create(pb.CreateRequest(key=key, url=URL))
     assert not resolves(server, Authority()), "a client that does not trust the server"
@@ -297,7 +296,7 @@ def test_a_new_authority_of_clients_comes_into_force_and_the_old_one_goes(mutual
 
 
 def test_a_client_that_is_trusted_no_more_is_out_when_its_connection_ends(start, files, ours, monkeypatch):
-    monkeypatch.setattr(tls, "CONNECTION_SECONDS", 1)
+    monkeypatch.setattr(listening, "CONNECTION_SECONDS", 1)
     server = start(tls_client_ca_file=files.client_ca)
     other = Authority()
     client = ours.client(dns=("checkout.internal",))

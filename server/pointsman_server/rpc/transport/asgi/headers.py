@@ -71,6 +71,9 @@ def _metadata_of(headers: Headers) -> Iterator[tuple[str, str | bytes]]:
             # Several values of one name may be joined by commas.
             for part in value.split(b","):
                 yield text, _from_base64(text, part.strip())
+        elif name == b"authorization":
+            # Envoy joins several by commas, which no credential holds: how many there were must be seen.
+            yield from ((text, _text(part.strip())) for part in value.split(b","))
         else:
             yield text, _text(value)
 
