@@ -114,7 +114,7 @@ def test_two_headers_are_refused_though_each_is_good(grpc_stub, key):
     good = bearing(EC.token())
     grpc_stub.List(request(key), metadata=good)
 
-    for second in (good, bearing(RSA.token()), [("authorization", "Basic eDp5")], [("authorization", "")]):
+    for second in (good, bearing(RSA.token()), [("authorization", "Basic eDp5")]):
         assert_unauthenticated(refused(grpc_stub.List, request(key), metadata=good + second), "ambiguous")
         assert_unauthenticated(refused(grpc_stub.List, request(key), metadata=second + good), "ambiguous")
 
@@ -124,10 +124,24 @@ def test_another_scheme_is_refused(grpc_stub, key, value):
     assert_unauthenticated(refused(grpc_stub.List, request(key), metadata=[("authorization", value)]), "scheme")
 
 
-def test_two_tokens_in_one_header_are_refused(grpc_stub, key):
-    metadata = [("authorization", f"Bearer {EC.token()}, Bearer {EC.token()}")]
+def test_an_empty_header_beside_a_good_one_is_refused_where_it_is_seen(grpc_server, grpc_stub, key):
+    metadata = [*bearing(EC.token()), ("authorization", "")]
 
-    assert_unauthenticated(refused(grpc_stub.List, request(key), metadata=metadata), "malformed")
+    if grpc_server.app.grpc_server.choice.transport == "envoy":
+        # Envoy drops an empty value that is appended to another: what is left is one good credential.
+        grpc_stub.List(request(key), metadata=metadata)
+    else:
+        assert_unauthenticated(refused(grpc_stub.List, request(key), metadata=metadata), "ambiguous")
+
+
+def test_two_tokens_in_one_header_are_refused(grpc_server, grpc_stub, key):
+    metadata = [("authorization", f"Bearer {EC.token()}, Bearer {EC.token()}")]
+    # Envoy joins two headers to just that.
+    joined = grpc_server.app.grpc_server.choice.transport == "envoy"
+
+    refusal = refused(grpc_stub.List, request(key), metadata=metadata)
+
+    assert_unauthenticated(refusal, "ambiguous" if joined else "malformed")
 
 
 def test_an_api_key_is_not_taken_where_those_are_off(grpc_stub, key):
