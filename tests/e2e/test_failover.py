@@ -65,7 +65,7 @@ def create_soon(client: Client, key: str) -> None:
     give_up = time.monotonic() + 6 * WRITES_AGAIN_SECONDS
     while True:
         try:
-            client.create(key, URL, timeout=3)
+            client.create(key, URL, timeout=WRITES_AGAIN_SECONDS)
         except Unavailable:
             assert time.monotonic() < give_up
         else:
