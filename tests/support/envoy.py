@@ -4,12 +4,13 @@ import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from pointsman_server.app import envoy
+from pointsman_server.app.background import start_task
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.rpc.transport.envoy import process
@@ -31,7 +32,9 @@ async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tup
         environ = os.environ | process.environment(installation) | {asgi_bridge.SOCKET: str(socket)}
         environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"
         command = process.command(installation, envoy.write(door), log_level="warning")
-        async with asgi_bridge.serve(served, socket), Admin(door.admin_socket) as admin:
+        async with asgi_bridge.serve(served, socket), Admin(door.admin_socket) as admin, AsyncExitStack() as stack:
+            if secrets := envoy.make_secrets(settings, directory):
+                start_task(stack, "certificates", secrets.watch())
             running = subprocess.Popen(tied_to_this_process(command), env=environ)  # noqa: ASYNC220 - starts at once
             try:
                 yield await admin.listening(), admin

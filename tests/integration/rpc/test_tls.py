@@ -45,8 +45,13 @@ def files(tmp_path: Path, ours: Authority) -> TlsFiles:
     return files
 
 
+@pytest.fixture(params=["grpcio", "envoy"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def start(engines, template_database, files: TlsFiles) -> Iterator[Callable[..., RunningServer]]:
+def start(engines, template_database, files: TlsFiles, transport: str) -> Iterator[Callable[..., RunningServer]]:
     """Starts a server on the files, with further settings."""
     with ExitStack() as stack:
 
@@ -54,6 +59,7 @@ def start(engines, template_database, files: TlsFiles) -> Iterator[Callable[...,
             if {"tls_client_ca_file", "jwt_issuer"} & set(more):
                 more["policy_file"] = EVERYBODY
             chosen = settings(
+                transport=transport,
                 database_url=stack.enter_context(fresh_database(template_database)),
                 redis_url=fresh_redis(engines.urls["REDIS_URL"]),
                 tls_cert_file=files.cert,
@@ -90,7 +96,7 @@ def actor_of(server: RunningServer, trusted: Authority, pair: Pair, key: RouteKe
         return change.actor
 
 
-def test_tls_alone_takes_anybody(start, ours, key):
+def test_tls_alone_takes_any_client_and_no_plaintext(start, ours, key):
     server = start()
 
     with connect(server.address, ours) as channel:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi.calls import Serve, StreamMethod, UnaryMethod
-from pointsman_server.rpc.transport.asgi.headers import first, size_of
+from pointsman_server.rpc.transport.asgi.headers import exceeds, first
 from pointsman_server.rpc.transport.asgi.responses import is_grpc, send_refusal
 
 UNKNOWN_METHOD = Refusal(StatusCode.UNIMPLEMENTED, "unknown method")
@@ -64,7 +64,7 @@ class AsgiServer:
         method = self._methods.get(scope["path"])
         if method is None:
             await send_refusal(send, UNKNOWN_METHOD)
-        elif size_of(headers) > self._metadata_bytes:
+        elif exceeds(headers, self._metadata_bytes):
             await send_refusal(send, self._too_much_metadata)
         else:
             await method(scope, receive, send)

@@ -1,32 +1,47 @@
-"""The names in a client certificate, from ``x-forwarded-client-cert`` as Envoy itself writes it.
+"""The names in a verified client certificate, from ``x-forwarded-client-cert`` as Envoy itself writes it.
 
-Envoy verifies the certificate, drops what a client sends in this header, and writes its own (SANITIZE_SET).
+Envoy verifies the certificate, drops the header that a client sends, and writes its own (SANITIZE_SET). It can list the
+names there, but does not quote them: a DNS name ``x;URI=spiffe://prod/admin`` would be read as two names. So it passes
+the certificate (``Cert``, percent-encoded PEM), and the names are read from that.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
 """
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from urllib.parse import unquote_to_bytes
 
-from pointsman_server.rpc.transport.asgi.headers import Headers, first
+from pointsman_server.rpc.transport.asgi.headers import CLIENT_CERTIFICATE, Headers, first
 
-HEADER = b"x-forwarded-client-cert"
-# Name, and a value that is quoted where it holds a comma, a semicolon or an equals sign.
-_PAIR = re.compile(rb'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,]*)')
-_NAMES = {b"hash": "x509_pem_cert", b"uri": "peer_uri", b"dns": "peer_dns"}
+AuthContext = Mapping[str, list[bytes]]
 
-
-def auth_context_of(headers: Headers) -> Mapping[str, list[bytes]]:
-    """Return the names by grpcio's properties; empty without a certificate."""
-    given = first(headers, HEADER)
-    if given is None:
-        return {}
-    found: dict[str, list[bytes]] = {}
-    for name, value in _PAIR.findall(given):
-        known = _NAMES.get(name.lower())
-        if known and value:
-            found.setdefault(known, []).append(_unquoted(value))
-    return found
+MOST_CACHED = 1024
+NO_CERTIFICATE: AuthContext = MappingProxyType({})
+# Before it come at most the URI of the server's own certificate (By) and the digest (Hash).
+_CERT = re.compile(rb'(?:^|;)Cert="([^"]*)"$')
 
 
-def _unquoted(value: bytes) -> bytes:
-    return re.sub(rb"\\(.)", rb"\1", value[1:-1]) if value.startswith(b'"') else value
+def auth_context_of(headers: Headers) -> AuthContext:
+    """Return the certificate and its names by grpcio's properties; empty without a certificate."""
+    given = first(headers, CLIENT_CERTIFICATE)
+    return NO_CERTIFICATE if given is None else _parsed(given)
+
+
+@lru_cache(MOST_CACHED)
+def _parsed(header: bytes) -> AuthContext:
+    from pointsman_server.adapters.files.certificates import names_in
+
+    found = _CERT.search(header)
+    pem = unquote_to_bytes(found[1]) if found else b""
+    try:
+        uris, dns = names_in(pem)
+    except ValueError:
+        # A caller with a certificate that names nobody: authentication refuses it.
+        uris, dns = (), ()
+    context = {"x509_pem_cert": [pem or header], "peer_uri": _encoded(uris), "peer_dns": _encoded(dns)}
+    return MappingProxyType(context)
+
+
+def _encoded(names: tuple[str, ...]) -> list[bytes]:
+    return [name.encode() for name in names]

@@ -15,8 +15,10 @@ from pointsman_server.rpc.refusal import Refusal
 Headers = Iterable[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+# Written by Envoy, never by the client.
+CLIENT_CERTIFICATE = b"x-forwarded-client-cert"
 # Headers of HTTP and of the protocol itself are no metadata. ``user-agent`` is, as in grpcio.
-RESERVED = frozenset({b"host", b"content-type", b"content-length", b"te", b"connection", b"x-forwarded-client-cert"})
+RESERVED = frozenset({b"host", b"content-type", b"content-length", b"te", b"connection", CLIENT_CERTIFICATE})
 RESERVED_PREFIX = b"grpc-"
 # A header counts 32 bytes besides its letters (RFC 9113, 6.5.2).
 HEADER_OVERHEAD = 32
@@ -44,6 +46,12 @@ def first(headers: Headers, name: bytes) -> bytes | None:
 def size_of(headers: Headers) -> int:
     """Return the size of a header list as HTTP/2 counts it."""
     return sum([len(name) + len(value) + HEADER_OVERHEAD for name, value in headers])
+
+
+def exceeds(headers: Headers, most: int) -> bool:
+    """Say whether a header list is larger than ``most`` bytes, without the client certificate, which Envoy adds."""
+    size = size_of(headers)
+    return size > most and size - size_of([each for each in headers if each[0] == CLIENT_CERTIFICATE]) > most
 
 
 def timeout_of(headers: Headers) -> float | None:

@@ -126,8 +126,7 @@ def _connection_manager(door: Door) -> Config:
         # A stream of events may be silent for long; a client that does not read is ended by the application.
         "stream_idle_timeout": "0s",
         "drain_timeout": f"{GOAWAY_SECONDS}s",
-        "forward_client_cert_details": "SANITIZE_SET",
-        "set_current_client_cert_details": {"uri": True, "dns": True},
+        **_client_certificate(door),
         "common_http_protocol_options": {
             "idle_timeout": _seconds(connections.idle),
             "max_headers_count": MAX_HEADERS,
@@ -164,19 +163,33 @@ def _application(door: Door) -> Config:
     }
 
 
+def _client_certificate(door: Door) -> Config:
+    """Pass the verified certificate on, never what a client says it has.
+
+    The whole of it: Envoy does not quote the names, which may contain anything (``asgi.client_certificate``).
+    """
+    if door.tls != "mutual":
+        return {"forward_client_cert_details": "SANITIZE"}
+    return {"forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": {"cert": True}}
+
+
 def _tls(door: Door) -> Config:
     """Take the certificates from a file that is replaced when they change (SDS)."""
+    mutual = door.tls == "mutual"
     common: Config = {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_certificate_sds_secret_configs": [_secret(door, SERVER)],
     }
-    if door.tls == "mutual":
+    if mutual:
         common["validation_context_sds_secret_config"] = _secret(door, CLIENT_CA)
     context = {
         "@type": f"{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
         "common_tls_context": common,
-        "require_client_certificate": door.tls == "mutual",
+        "require_client_certificate": mutual,
+        # A resumed session is not verified again, so a certificate that has expired would go on.
+        "disable_stateless_session_resumption": mutual,
+        "disable_stateful_session_resumption": mutual,
     }
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 

@@ -1,8 +1,9 @@
 """Gives Envoy the TLS certificates, and gives them again when the files change (SDS by files).
 
-Envoy rereads a resource when the file that holds it is replaced, and takes it over when its text differs. So each time
-the certificates change, the resources name new links to them. Connections stay open, by the certificates of their
-handshake. https://www.envoyproxy.io/docs/envoy/latest/configuration/security/secret
+Envoy rereads a resource when its file is replaced by a rename, and applies it when its text differs. So each time the
+certificates change, the resources name new links to them: Envoy reads the operator's files, and the key is written
+nowhere else. Open connections keep the certificates of their handshake.
+https://www.envoyproxy.io/docs/envoy/latest/configuration/security/secret
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from pointsman_server.rpc.transport.certificates import (
     BadCertificates,
     CertificateCheck,
     Files,
+    Stamp,
     read,
     stamp_of,
 )
@@ -28,18 +30,18 @@ SERVER, CLIENT_CA = "server", "client-ca"
 
 
 class Secrets:
-    """Writes the resources into ``directory``, which is private to this server. ``check`` refuses what is broken."""
+    """Writes the resources into ``directory``, which is private to this server. ``check`` refuses broken files."""
 
     def __init__(self, files: Files, directory: Path, check: CertificateCheck) -> None:
         self._files = files
         self._directory = directory
         self._check = check
-        self._stamp = stamp_of(files)
         self._problem = ""
 
     def publish(self) -> None:
-        """Check the files, and give them to Envoy. Raises BadCertificates."""
-        self._stamp = stamp_of(self._files)
+        """Check the files, and give them to Envoy. Raises BadCertificates and OSError."""
+        # Before the files are read: a change during this is one more change.
+        stamp = stamp_of(self._files)
         read(self._files, self._check)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         before = sorted(path for path in self._directory.iterdir() if path.is_dir())
@@ -48,32 +50,41 @@ class Secrets:
         self._write({"name": SERVER, "tls_certificate": certificate})
         if "client_ca" in links:
             self._write({"name": CLIENT_CA, "validation_context": {"trusted_ca": _file(links["client_ca"])}})
+        self._published.write_text(_text(stamp))
         # The last one is kept: Envoy may be reading it.
         for old in before[:-1]:
             shutil.rmtree(old, ignore_errors=True)
 
     async def watch(self) -> None:
-        """Publish the files whenever they change. Those that cannot be used are logged once, and the old ones stay."""
+        """Publish the files whenever they change. Broken files are logged once, and the old ones stay in force."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             await asyncio.to_thread(self.renew)
 
     def renew(self) -> None:
-        """Publish the files if they have changed."""
-        before = self._stamp
-        if stamp_of(self._files) == before:
+        """Publish the files if they differ from those published, also by another process: the one before Envoy."""
+        if _text(stamp_of(self._files)) == self._last_published():
             return
         try:
             self.publish()
-        except BadCertificates as error:
-            # Looked at again, because they may be half written.
-            self._stamp = before
+        except (BadCertificates, OSError) as error:
+            # The next call tries again: the files may be half written.
             if str(error) != self._problem:
                 log.error("new certificates cannot be used, the old ones stay", problem=str(error))  # noqa: TRY400 - says all
             self._problem = str(error)
             return
         self._problem = ""
         log.info("new certificates are in force", cert=str(self._files.cert))
+
+    @property
+    def _published(self) -> Path:
+        return self._directory / "published"
+
+    def _last_published(self) -> str:
+        try:
+            return self._published.read_text()
+        except OSError:
+            return ""
 
     def _link(self, directory: Path) -> dict[str, Path]:
         directory.mkdir()
@@ -94,3 +105,7 @@ class Secrets:
 
 def _file(path: Path) -> dict[str, str]:
     return {"filename": str(path)}
+
+
+def _text(stamp: Stamp) -> str:
+    return json.dumps(stamp)
