@@ -26,7 +26,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
 }
 # The same for single modules.
 MODULES_TESTED_ELSEWHERE: Mapping[str, str] = {
-    "adapters/files/certificates.py": "tests/unit/rpc/transport/test_tls.py",
     "app/application.py": "tests/e2e/test_serve.py",
     "config/names.py": "tests/unit/config/test_environment.py",
 }
