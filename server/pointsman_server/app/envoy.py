@@ -16,7 +16,7 @@ from pointsman_server.app.listening import ListenError, call_limits, connection_
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port
-from pointsman_server.rpc.transport.envoy import process
+from pointsman_server.rpc.transport.envoy import process, transcoding
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
 from pointsman_server.rpc.transport.envoy.secrets import Secrets
 
@@ -59,6 +59,7 @@ def make_door(settings: Settings, installation: process.Installation, directory:
         connections=connection_limits(settings),
         share_port=settings.workers > 1,
         tls=tls_of(settings),
+        filters=transcoding.filters(message_bytes=settings.max_message_bytes),
         log_json=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty()),
     )
     if secrets := make_secrets(settings, directory):
