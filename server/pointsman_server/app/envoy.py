@@ -59,7 +59,9 @@ def make_door(settings: Settings, installation: process.Installation, directory:
         connections=connection_limits(settings),
         share_port=settings.workers > 1,
         tls=tls_of(settings),
-        filters=transcoding.filters(message_bytes=settings.max_message_bytes),
+        filters=transcoding.filters(message_bytes=settings.max_message_bytes, cors_origins=settings.cors_origins),
+        virtual_host=transcoding.virtual_host(settings.cors_origins),
+        local_replies=transcoding.local_replies(),
         log_json=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty()),
     )
     if secrets := make_secrets(settings, directory):

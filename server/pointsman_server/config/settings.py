@@ -22,6 +22,7 @@ from pointsman_server.config.types import (
     KeyPrefix,
     LongSeconds,
     OptionalPath,
+    Origins,
     PerSecond,
     PostgresUrl,
     RedisUrl,
@@ -76,6 +77,10 @@ class Settings(BaseModel):
     transport: Annotated[Literal["auto", "grpcio", "envoy"], AnyCase] = Field(
         default="auto",
         description="The gRPC server: envoy, which is faster and speaks JSON too, or grpcio; auto is envoy if it runs.",
+    )
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins of web pages that may call, by JSON or gRPC-Web; `*` is every page. envoy only.",
     )
     lame_duck_seconds: float = Field(
         default=0,

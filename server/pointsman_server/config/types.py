@@ -150,6 +150,17 @@ def _algorithms(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _origins(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [origin.strip() for origin in value.split(",") if origin.strip()]
+    if not isinstance(value, Collection):
+        raise ValueError("must be origins, comma separated")
+    for origin in value:
+        if origin != "*" and not re.fullmatch(r"https?://[^\s/@?#*]+", str(origin)):
+            raise ValueError(f"must be origins such as https://app.example.com, or *, not {str(origin)!r}")
+    return tuple(value)
+
+
 def _http_url(url: str) -> str:
     if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
         raise ValueError("must be an http:// or https:// URL without credentials")
@@ -166,6 +177,11 @@ ServerRoles = Annotated[
 ]
 Algorithms = Annotated[
     tuple[str, ...], BeforeValidator(_algorithms), Allowed(f"{', '.join(ALGORITHMS)}; comma separated")
+]
+Origins = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_origins),
+    Allowed("origins such as https://app.example.com, or *; comma separated"),
 ]
 HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed("an http:// or https:// URL")]
 OptionalPath = Annotated[Path | None, Allowed("a path")]

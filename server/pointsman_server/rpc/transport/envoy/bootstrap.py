@@ -39,6 +39,7 @@ class Door:
     ``application`` is the ASGI application, as ``module:attribute``. ``module`` is pyvoy's dynamic module.
     ``directory`` is private to this server: Envoy's administration socket and the certificates are in it.
     ``tls`` is "server" or "mutual", or empty for plaintext. ``filters`` come before the application.
+    ``virtual_host`` is added to the only virtual host; ``local_replies`` is how Envoy's own answers are written.
     """
 
     host: str
@@ -51,6 +52,8 @@ class Door:
     share_port: bool = False
     tls: str = ""
     filters: Sequence[Mapping[str, Any]] = ()
+    virtual_host: Mapping[str, Any] = field(default_factory=dict)
+    local_replies: Mapping[str, Any] = field(default_factory=dict)
     log_json: bool = True
 
     @property
@@ -110,7 +113,8 @@ def _connection_manager(door: Door) -> Config:
         "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "grpc",
         "codec_type": "AUTO",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], **door.virtual_host}]},
+        "local_reply_config": dict(door.local_replies),
         "http_filters": [*door.filters, _application(door)],
         "server_header_transformation": "PASS_THROUGH",
         # The address of the connection is the caller's, whatever x-forwarded-for says.

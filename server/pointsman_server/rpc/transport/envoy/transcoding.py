@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 
 from pointsman.v1 import route_service_pb2
 from pointsman_server.rpc import SERVICE
@@ -20,13 +20,93 @@ Config = dict[str, Any]
 TYPES = "type.googleapis.com/envoy.extensions.filters.http"
 
 
-def filters(*, message_bytes: int) -> list[Config]:
-    """Return the filters, in their order. ``message_bytes``: the largest body of a request."""
+# The code of ``google.rpc.Status`` in the JSON of answers that Envoy gives by itself, by their HTTP status.
+LOCAL_CODES = {
+    400: code_pb2.INVALID_ARGUMENT,
+    403: code_pb2.PERMISSION_DENIED,
+    404: code_pb2.NOT_FOUND,
+    408: code_pb2.DEADLINE_EXCEEDED,
+    413: code_pb2.RESOURCE_EXHAUSTED,
+    414: code_pb2.INVALID_ARGUMENT,
+    429: code_pb2.RESOURCE_EXHAUSTED,
+    431: code_pb2.RESOURCE_EXHAUSTED,
+    500: code_pb2.INTERNAL,
+    502: code_pb2.UNAVAILABLE,
+    503: code_pb2.UNAVAILABLE,
+    504: code_pb2.DEADLINE_EXCEEDED,
+}
+CORS = "envoy.filters.http.cors"
+# What browsers send with gRPC-Web and JSON, and what their scripts may read.
+CORS_METHODS = "GET, POST, PATCH, DELETE, OPTIONS"
+CORS_HEADERS = "authorization, content-type, grpc-timeout, x-grpc-web, x-request-id, x-user-agent"
+CORS_EXPOSED = "grpc-message, grpc-status, grpc-status-details-bin, x-request-id"
+CORS_MAX_AGE_SECONDS = 600
+
+
+def filters(*, message_bytes: int, cors_origins: Sequence[str] = ()) -> list[Config]:
+    """Return the filters, in their order. ``message_bytes``: the largest body of a request in JSON."""
+    cors = {"name": CORS, "typed_config": {"@type": f"{TYPES}.cors.v3.Cors"}}
     return [
-        {"name": "envoy.filters.http.cors", "typed_config": {"@type": f"{TYPES}.cors.v3.Cors"}},
+        *([cors] if cors_origins else []),
         {"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": f"{TYPES}.grpc_web.v3.GrpcWeb"}},
         {"name": "envoy.filters.http.grpc_json_transcoder", "typed_config": _transcoder(message_bytes)},
     ]
+
+
+def virtual_host(cors_origins: Sequence[str]) -> Config:
+    """Return what the virtual host says of pages of ``cors_origins``; nothing without any."""
+    if not cors_origins:
+        return {}
+    policy = {
+        "@type": f"{TYPES}.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [_origin(origin) for origin in cors_origins],
+        "allow_methods": CORS_METHODS,
+        "allow_headers": CORS_HEADERS,
+        "expose_headers": CORS_EXPOSED,
+        "max_age": str(CORS_MAX_AGE_SECONDS),
+    }
+    # The filter finds its policy only for a route to a cluster; the application answers before Envoy looks for one.
+    route = {"match": {"prefix": "/"}, "route": {"cluster_header": "x-pointsman-unused"}}
+    return {"routes": [route], "typed_per_filter_config": {CORS: policy}}
+
+
+def _origin(origin: str) -> Config:
+    return {"prefix": ""} if origin == "*" else {"exact": origin}
+
+
+def local_replies() -> Config:
+    """Return how Envoy writes its own answers: as ``google.rpc.Status`` in JSON, but not to clients of gRPC."""
+    return {"mappers": [_mapper(status, code) for status, code in LOCAL_CODES.items()]}
+
+
+def _mapper(status: int, code: int) -> Config:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "pointsman.unused"}}
+    filters = [{"status_code_filter": {"comparison": comparison}}, _NOT_GRPC]
+    body = {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []}
+    return {
+        "filter": {"and_filter": {"filters": filters}},
+        "body_format_override": {"json_format": body, "content_type": "application/json"},
+    }
+
+
+# The transcoder makes gRPC of what it takes, and keeps the path that it came by.
+_NOT_GRPC: Config = {
+    "or_filter": {
+        "filters": [
+            {
+                "header_filter": {
+                    "header": {
+                        "name": "content-type",
+                        "string_match": {"prefix": "application/grpc"},
+                        "invert_match": True,
+                        "treat_missing_header_as_empty": True,
+                    }
+                }
+            },
+            {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": True}}},
+        ]
+    }
+}
 
 
 def _transcoder(message_bytes: int) -> Config:
