@@ -150,15 +150,14 @@ def _algorithms(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _origins(value: object) -> tuple[str, ...]:
+def _origins(value: object) -> tuple[object, ...]:
     if isinstance(value, str):
         value = [origin.strip() for origin in value.split(",") if origin.strip()]
-    if not isinstance(value, Collection):
-        raise ValueError("must be origins, comma separated")
-    for origin in value:
+    origins = tuple(value) if isinstance(value, Collection) else (value,)
+    for origin in origins:
         if origin != "*" and not re.fullmatch(r"https?://[^\s/@?#*]+", str(origin)):
             raise ValueError(f"must be origins such as https://app.example.com, or *, not {str(origin)!r}")
-    return tuple(value)
+    return origins
 
 
 def _http_url(url: str) -> str:

@@ -34,6 +34,17 @@ class TestValues:
             "POINTSMAN_RATE_SHARED_WRITES must be true or false, not 'maybe'"
         )
 
+    def test_origins_are_a_comma_separated_list(self) -> None:
+        settings = load({"POINTSMAN_CORS_ORIGINS": "https://a.example, http://b.example:8080"})
+        assert settings.cors_origins == ("https://a.example", "http://b.example:8080")
+        assert load(as_environ(settings)) == settings
+
+    @pytest.mark.parametrize("origin", ["a.example", "https://a.example/path", "https://*.example", "null"])
+    def test_what_is_no_origin_is_refused(self, origin: str) -> None:
+        assert problem({"POINTSMAN_CORS_ORIGINS": origin}) == (
+            f"POINTSMAN_CORS_ORIGINS must be origins such as https://app.example.com, or *, not {origin!r}"
+        )
+
     def test_no_role_at_all_is_refused(self) -> None:
         assert problem({"POINTSMAN_ROLES": ","}) == "POINTSMAN_ROLES must name at least one of api, relay, cache, audit"
 
