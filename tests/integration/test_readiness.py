@@ -62,7 +62,7 @@ async def test_a_server_is_not_ready_until_envoy_listens(chosen: Settings) -> No
     async with app:
         assert (await readiness(app))[0] == 503
         assert app.grpc_server.application
-        async with envoy_before(app.grpc_server.application, app.settings) as (port, _):
+        async with envoy_before(app.grpc_server.application, app.settings) as (port, *_):
             await app.on_listening(port)
             assert (await readiness(app))[0] == 200
 

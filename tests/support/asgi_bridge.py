@@ -8,15 +8,18 @@ import asyncio
 import itertools
 import os
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pointsman_server.rpc.transport.disconnect import disconnect
+
 SOCKET = "POINTSMAN_INTERNAL_BRIDGE"
 LENGTH_BYTES = 4
+DISCONNECT = "bridge.disconnect"
 # As many as calls may begin at once: beyond it, a Unix socket refuses to connect.
 BACKLOG = 4096
 
@@ -44,7 +47,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
     async def answer(number: int, event: Message | None) -> None:
         try:
-            result: Any = await (receive() if event is None else send(event))
+            result: Any = await _perform(receive, send, event)
         except OSError:
             result = ClientGone()
         _write(writer, (number, result))
@@ -62,40 +65,59 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         writer.close()
 
 
+async def _perform(receive: Receive, send: Send, event: Message | None) -> Any:
+    if event is None:
+        return await receive()
+    if event["type"] == DISCONNECT:
+        return disconnect(event["peer"])
+    return await send(event)
+
+
 @asynccontextmanager
-async def serve(served: ASGIApp, socket: Path) -> AsyncIterator[None]:
-    """Serve the requests that ``application`` passes on."""
+async def serve(served: ASGIApp, socket: Path) -> AsyncIterator[Callable[[str], bool]]:
+    """Serve the requests that ``application`` passes on; give ``disconnect`` for Envoy's process."""
     calls: set[asyncio.Task[Any]] = set()
+    asking: set[_Asking] = set()
+    loop = asyncio.get_running_loop()
+
+    def disconnect_there(peer: str) -> bool:
+        # Any call in progress can carry it.
+        question = next(iter(asking)).send({"type": DISCONNECT, "peer": peer})
+        return bool(asyncio.run_coroutine_threadsafe(question, loop).result())
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
         calls.add(task)
         try:
-            await _serve_one(served, reader, writer)
+            await _serve_one(served, reader, writer, asking)
         finally:
             calls.discard(task)
             writer.close()
 
     server = await asyncio.start_unix_server(connected, socket, backlog=BACKLOG)
     try:
-        yield
+        yield disconnect_there
     finally:
         server.close()
         for call in calls:
             call.cancel()
 
 
-async def _serve_one(served: ASGIApp, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve_one(
+    served: ASGIApp, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, all_asking: "set[_Asking]"
+) -> None:
     scope = await _read(reader)
     if scope is None:
         return
     asking = _Asking(reader, writer)
+    all_asking.add(asking)
     answers = asyncio.create_task(asking.take_answers())
     try:
         # A task of its own, as in Envoy: what a call cancels is that task alone.
         await asyncio.create_task(served(scope, asking.receive, asking.send))  # type: ignore[arg-type]
     finally:
+        all_asking.discard(asking)
         answers.cancel()
 
 

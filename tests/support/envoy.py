@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -22,8 +22,8 @@ APPLICATION = "tests.support.asgi_bridge:application"
 
 
 @asynccontextmanager
-async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tuple[int, Admin]]:
-    """Run Envoy, configured by the settings; give its port and its administration."""
+async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tuple[int, Admin, Callable[[str], bool]]]:
+    """Run Envoy, configured by the settings; give its port, its administration, and its ``disconnect``."""
     installation = process.Installation.find()
     with tempfile.TemporaryDirectory(prefix="pointsman-envoy-") as created:
         directory = Path(created)
@@ -32,12 +32,16 @@ async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tup
         environ = os.environ | process.environment(installation) | {asgi_bridge.SOCKET: str(socket)}
         environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"
         command = process.command(installation, envoy.write(door), log_level="warning")
-        async with asgi_bridge.serve(served, socket), Admin(door.admin_socket) as admin, AsyncExitStack() as stack:
+        async with (
+            asgi_bridge.serve(served, socket) as disconnect,
+            Admin(door.admin_socket) as admin,
+            AsyncExitStack() as stack,
+        ):
             if secrets := envoy.make_secrets(settings, directory):
                 start_task(stack, "certificates", secrets.watch())
             running = subprocess.Popen(tied_to_this_process(command), env=environ)  # noqa: ASYNC220 - starts at once
             try:
-                yield await admin.listening(), admin
+                yield await admin.listening(), admin, disconnect
             finally:
                 running.terminate()
                 running.wait()

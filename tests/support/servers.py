@@ -80,8 +80,9 @@ async def _start(app: App, stack: AsyncExitStack) -> None:
     await app.__aenter__()
     try:
         if served := app.grpc_server.application:
-            port, admin = await stack.enter_async_context(envoy_before(served, app.settings))
+            port, admin, disconnect = await stack.enter_async_context(envoy_before(served, app.settings))
             app.grpc_server.send_goaway = admin.drain
+            app.grpc_server.disconnect = disconnect
             await app.on_listening(port)
     finally:
         # Left first: Envoy serves the calls that are still open.

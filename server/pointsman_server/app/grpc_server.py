@@ -34,6 +34,7 @@ from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport import grpcio, tls
 from pointsman_server.rpc.transport.asgi.application import AsgiServer
+from pointsman_server.rpc.transport.disconnect import disconnect
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.logs import get_logger
@@ -82,6 +83,8 @@ class GrpcServer:
         # Set by start, where the transport is one that has to be served by another: Envoy.
         self.application: AsgiServer | None = None
         self.send_goaway: Callable[[], Awaitable[None]] = _nothing
+        # Another one where the sockets are in another process.
+        self.disconnect: Callable[[str], bool] = disconnect
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
@@ -133,7 +136,11 @@ class GrpcServer:
         settings, access = self._settings, self._access
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
         throttling = make_throttling(settings, self._make_quota(), self._metrics.limited)
-        bulk = Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share)
+        bulk = Bulk(
+            unread_seconds=settings.unread_seconds,
+            disconnect=lambda peer: self.disconnect(peer),  # noqa: PLW0108 - it may be replaced
+            fair_share=self._fair_share,
+        )
         order = stages(
             self._metrics,
             self.admission,

@@ -38,6 +38,9 @@ def connection_limits(settings: Settings) -> Connections:
     """
     ages = [settings.connection_age_seconds, CONNECTION_SECONDS if settings.tls_client_ca_file else 0]
     return Connections(
+        most=settings.max_connections,
+        unread=settings.unread_seconds,
+        heap_bytes=settings.max_heap_megabytes << 20,
         keepalive=settings.keepalive_seconds,
         keepalive_timeout=settings.keepalive_timeout_seconds,
         client_ping=settings.client_ping_seconds,

@@ -176,6 +176,19 @@ class Settings(BaseModel):
         default=16384, ge=1024, le=1048576, description="Largest metadata of a request, all together, in bytes."
     )
     max_streams: int = Field(default=1000, ge=1, le=1_000_000, description="Calls open at once on one connection.")
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Connections of clients open at once in each worker; more are closed as they arrive.",
+    )
+    max_heap_megabytes: int = Field(
+        default=1024,
+        ge=64,
+        le=1_048_576,
+        description="Megabytes of buffers and other native memory in each worker, beyond which calls are refused."
+        " Envoy only; small Python objects do not count.",
+    )
     max_concurrent_calls: int = Field(
         default=10_000,
         ge=0,

@@ -25,6 +25,7 @@ STREAMS = 2000
 DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 4, 8
 ENHANCE_YOUR_CALM = 11
 KNOWN = RouteKey(tenant="known", service="payments", env="prod", version="v1")
+LONG = RouteKey(tenant="known", service="long", env="prod", version="v1")
 URL = "https://payments.internal:8443"
 RESOLVE = pb.ResolveRequest(key=KNOWN).SerializeToString()
 BATCH = "/pointsman.v1.RouteService/BatchResolve"
@@ -32,23 +33,24 @@ BATCH = "/pointsman.v1.RouteService/BatchResolve"
 
 @pytest.fixture(scope="module", params=["grpcio", "envoy"])
 def grpc_server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
-    """A server that knows one route."""
+    """A server that knows two routes."""
     with fresh_database(template_database) as database_url:
         chosen = settings(
             transport=request.param,
             database_url=database_url,
             redis_url=fresh_redis(engines.urls["REDIS_URL"]),
             max_streams=STREAMS,
-            unread_seconds=1,
+            unread_seconds=3,
             deadline_seconds=2,
         )
         with serving(chosen) as server, grpc.insecure_channel(server.address) as channel:
             RouteServiceStub(channel).Create(pb.CreateRequest(key=KNOWN, url=URL))
+            RouteServiceStub(channel).Create(pb.CreateRequest(key=LONG, url=f"{URL}/{'x' * 1500}"))
             yield server
 
 
 @pytest.fixture
-def native(grpc_server: RunningServer) -> bool:
+def on_envoy(grpc_server: RunningServer) -> bool:
     return grpc_server.app.grpc_server.choice.transport == "envoy"
 
 
@@ -110,7 +112,7 @@ def answered(abuser: http2.Connection, stream: int) -> int | None:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["headers", "whole calls"])
-def test_rapid_reset(grpc_server, abuser, native, whole):
+def test_rapid_reset(grpc_server, abuser, on_envoy, whole):
     """CVE-2023-44487."""
     for _ in range(60):
         burst = b""
@@ -123,8 +125,8 @@ def test_rapid_reset(grpc_server, abuser, native, whole):
             break
         abuser.until(lambda: False, patience=0.001)
 
-    if native:
-        assert calmed(abuser)
+    if on_envoy:
+        assert abuser.until(lambda: abuser.gone)
     else:
         # grpcio holds out, and refuses more until Python has dealt with what was cancelled.
         assert eventually(lambda: answered(abuser, abuser.call(RESOLVE)) == 0)
@@ -161,14 +163,14 @@ def test_cancelled_calls_keep_their_place_until_python_has_dealt_with_them(engin
             assert len(missing.results) == 1
 
 
-def test_ping_flood(abuser, native):
+def test_ping_flood(abuser, on_envoy):
     for _ in range(200):
         if not abuser.send(http2.ping() * 100):
             break
         abuser.until(lambda: abuser.gone, patience=0.001)
 
-    if native:
-        # pygrpc-native answers every ping, and bounds none.
+    if on_envoy:
+        # Envoy answers every ping that a client makes room for.
         assert abuser.until(lambda: abuser.pongs == 20_000)
     else:
         assert calmed(abuser)
@@ -204,18 +206,26 @@ def test_a_reader_with_a_window_of_zero_gets_its_answers_when_it_opens_it(grpc_s
         assert abuser.until(lambda: all(abuser.status(stream) == 0 for stream in streams))
 
 
-def test_who_does_not_read_large_answers_is_disconnected(grpc_server, native):
-    request = http2.message(pb.BatchResolveRequest(keys=[KNOWN] * 1000).SerializeToString())
+def test_who_does_not_read_large_answers_is_disconnected(grpc_server):
+    # Megabytes each: more than a transport buffers.
+    request = http2.message(pb.BatchResolveRequest(keys=[LONG] * 1000).SerializeToString())
     with connected(grpc_server, window=0) as abuser:
         for _ in range(10):
             stream = abuser.stream()
             abuser.send(abuser.begin(stream, BATCH))
             abuser.upload(stream, request)
-        if native:
-            # pygrpc-native takes the answers into its own memory, and says nothing of it.
-            assert abuser.until(lambda: len(abuser.headers) == 10)
+        assert abuser.until(lambda: abuser.gone)
+
+
+def test_small_answers_that_a_client_does_not_read_are_dropped_on_envoy(grpc_server, on_envoy):
+    with connected(grpc_server, window=0) as abuser:
+        streams = [abuser.call(RESOLVE) for _ in range(100)]
+        if on_envoy:
+            assert abuser.until(lambda: all(stream in abuser.resets for stream in streams))
         else:
-            assert abuser.until(lambda: abuser.gone)
+            # grpcio keeps them, some hundred bytes each.
+            assert abuser.until(lambda: all(stream in abuser.headers for stream in streams))
+            assert abuser.resets == {}
 
 
 def test_a_client_that_never_reads_from_its_socket(grpc_server):
@@ -231,9 +241,8 @@ def bomb(size: int) -> bytes:
     return b"".join([*pieces, squeeze.flush()])
 
 
-def test_a_compressed_bomb(grpc_server, abuser, native):
-    # What pygrpc-native 0.5 unpacks it keeps for a moment, all of it: there is no bound to test.
-    request = http2.message(bomb((16 if native else 512) * MEGABYTE), compressed=True)
+def test_a_compressed_bomb(grpc_server, abuser):
+    request = http2.message(bomb(512 * MEGABYTE), compressed=True)
     with growing() as growth:
         stream = abuser.stream()
         abuser.send(abuser.begin(stream, grpc_encoding="gzip"))
@@ -243,7 +252,7 @@ def test_a_compressed_bomb(grpc_server, abuser, native):
         assert growth() < 64 * MEGABYTE
 
 
-def test_an_oversized_body(abuser, native):
+def test_an_oversized_body(abuser):
     request = http2.message(b"\0" * (32 * MEGABYTE))
     with growing() as growth:
         stream = abuser.stream()
@@ -251,23 +260,25 @@ def test_an_oversized_body(abuser, native):
         abuser.upload(stream, request)
 
         assert answered(abuser, stream) == RESOURCE_EXHAUSTED
-        # grpcio refuses it by its prefix; pygrpc-native reads it to the end, and keeps it till then.
-        assert growth() < (128 if native else 16) * MEGABYTE
+        # It is refused by its prefix.
+        assert growth() < 16 * MEGABYTE
 
 
-def test_metadata_over_the_cap(abuser, native):
+def test_metadata_over_the_cap(abuser):
     stream = abuser.stream()
     abuser.send(abuser.begin(stream, x_padding="~" * 8100, x_more="~" * 8100, ended=True))
 
-    if native:
-        # Below gRPC: HTTP's 431, Request Header Fields Too Large.
-        assert abuser.until(lambda: abuser.refused(stream))
-        assert abuser.headers[stream][":status"] == "431"
-    else:
-        assert answered(abuser, stream) == RESOURCE_EXHAUSTED
+    assert answered(abuser, stream) == RESOURCE_EXHAUSTED
 
 
-def test_metadata_without_end(abuser, native):
+def test_many_small_headers_over_the_cap(abuser):
+    stream = abuser.stream()
+    abuser.send(abuser.begin(stream, ended=True, **{f"x_{number}": "" for number in range(500)}))
+
+    assert answered(abuser, stream) == RESOURCE_EXHAUSTED
+
+
+def test_metadata_without_end(abuser, on_envoy):
     """CVE-2024-27316: CONTINUATION frames, and no end of the headers."""
     stream = abuser.stream()
     first = http2.HeadersFrame(stream, abuser.fields(http2.CALL))
@@ -279,8 +290,9 @@ def test_metadata_without_end(abuser, native):
         if abuser.until(lambda: abuser.gone or abuser.ended(stream), patience=0.001):
             break
 
-    if native:
-        assert calmed(abuser)
+    if on_envoy:
+        # Beyond four times the cap Envoy resets the call before it knows that it is one of gRPC.
+        assert abuser.until(lambda: stream in abuser.resets)
     else:
         assert answered(abuser, stream) == RESOURCE_EXHAUSTED
 

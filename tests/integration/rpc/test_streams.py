@@ -146,7 +146,7 @@ async def listening(transport: str, interceptor: Interceptor, streams: Streams) 
             interceptor, message_bytes=1 << 20, metadata_bytes=16 << 10, patience=5, others=web.application()
         )
         application.add_registered_method_handlers(SERVICE, streams.handlers())
-        async with envoy_before(application, settings(transport=transport)) as (port, _):
+        async with envoy_before(application, settings(transport=transport)) as (port, *_):
             yield port
         return
     server = make_server(interceptor, CallLimits(), share_port=False, connections=Connections())

@@ -33,6 +33,7 @@ def make_server(interceptor: Interceptor, limits: CallLimits, *, share_port: boo
 def connection_options(connections: Connections) -> list[tuple[str, int]]:
     """Return the channel options of ``connections``."""
     options = [
+        ("grpc.max_allowed_incoming_connections", connections.most),
         ("grpc.keepalive_time_ms", _ms(connections.keepalive)),
         ("grpc.keepalive_timeout_ms", _ms(connections.keepalive_timeout)),
         ("grpc.http2.ping_timeout_ms", _ms(connections.keepalive_timeout)),

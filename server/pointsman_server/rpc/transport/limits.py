@@ -14,11 +14,16 @@ class CallLimits:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Timeouts of connections, in seconds; an ``idle`` or ``age`` of 0 is no limit.
+    """Bounds of connections. Timeouts are in seconds; an ``idle`` or ``age`` of 0 is no limit.
 
-    ``client_ping`` is the least time between two pings of a client, on grpcio alone.
+    ``most``: connections open at once. ``unread``: how long a response may wait for a client that does not read.
+    ``client_ping`` is the least time between two pings of a client, on grpcio alone. ``heap_bytes``, on Envoy alone,
+    is the native memory beyond which calls are refused.
     """
 
+    most: int = 10_000
+    unread: float = 10.0
+    heap_bytes: int = 1 << 30
     keepalive: float = 60.0
     keepalive_timeout: float = 20.0
     client_ping: float = 10.0

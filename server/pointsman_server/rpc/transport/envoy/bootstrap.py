@@ -22,7 +22,10 @@ TYPES = "type.googleapis.com/envoy.extensions"
 STREAM_WINDOW_BYTES = 256 << 10
 CONNECTION_WINDOW_BYTES = 1 << 20
 CONNECTION_BUFFER_BYTES = 256 << 10
-MAX_HEADERS = 200
+# Envoy's own bounds of headers are this many times those of the application, which refuses by a status that says so.
+HEADER_SLACK = 4
+# A header takes so much at least, as the application counts (RFC 9113, 6.5.2).
+SMALLEST_HEADER_BYTES = 33
 # A TLS handshake, and the headers of a request, each arrive within this time.
 HANDSHAKE_SECONDS = 10
 # After GOAWAY, how long a connection goes on to take calls that were already on their way (RFC 9113, 6.8).
@@ -30,6 +33,16 @@ GOAWAY_SECONDS = 1
 # Rapid reset (CVE-2023-44487): a connection is closed when half of this many streams ended within a second of their
 # start without a response.
 PREMATURE_RESETS = 500
+# Answers to pings, settings and resets that wait for a client to read them: with more it is disconnected.
+CONTROL_FRAMES = 1000
+# Other frames that wait for a client to read them: with more it is disconnected.
+OUTBOUND_FRAMES = 10_000
+# New connections that are taken before other work goes on.
+ACCEPTS_AT_ONCE = 8
+OVERLOAD_SECONDS = 0.25
+# Of the heap's bound. Envoy resets the streams with the largest buffers first, from these bytes (as a power of two) on.
+RESET_FROM, RESET_ALL, REFUSE_FROM = 0.8, 0.95, 0.9
+TRACKED_STREAM_POWER = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,12 @@ def bootstrap(door: Door) -> Config:
     """Return the configuration that Envoy starts with."""
     return {
         "node": {"id": "pointsman", "cluster": "pointsman"},
-        "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
+        "admin": {
+            "address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
         "static_resources": {"listeners": [_listener(door)]},
+        "overload_manager": _overload(door.connections),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
         "application_log_config": _log_format() if door.log_json else {},
     }
@@ -84,6 +101,51 @@ def _runtime() -> Config:
         "overload.premature_reset_min_stream_lifetime_seconds": 1,
         # One connection cannot hold up the others by many requests in one read.
         "http.max_requests_per_io_cycle": 1,
+    }
+
+
+def _overload(connections: Connections) -> Config:
+    """Bound connections and memory.
+
+    The heap is that of Envoy's allocator, which Python's larger objects and native libraries use too.
+    https://www.envoyproxy.io/docs/envoy/latest/configuration/operations/overload_manager/overload_manager
+    """
+    monitors = "envoy.resource_monitors"
+    heap = f"{monitors}.fixed_heap"
+
+    def at(threshold: float) -> list[Config]:
+        return [{"name": heap, "threshold": {"value": threshold}}]
+
+    return {
+        "refresh_interval": _seconds(OVERLOAD_SECONDS),
+        "resource_monitors": [
+            {
+                "name": f"{monitors}.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": f"{TYPES}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": connections.most,
+                },
+            },
+            {
+                "name": heap,
+                "typed_config": {
+                    "@type": f"{TYPES}.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": connections.heap_bytes,
+                },
+            },
+        ],
+        "actions": [
+            {"name": "envoy.overload_actions.shrink_heap", "triggers": at(RESET_FROM)},
+            {
+                "name": "envoy.overload_actions.reset_high_memory_stream",
+                "triggers": [
+                    {"name": heap, "scaled": {"scaling_threshold": RESET_FROM, "saturation_threshold": RESET_ALL}}
+                ],
+            },
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": at(REFUSE_FROM)},
+            {"name": "envoy.overload_actions.stop_accepting_connections", "triggers": at(RESET_ALL)},
+        ],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": TRACKED_STREAM_POWER},
     }
 
 
@@ -103,6 +165,7 @@ def _listener(door: Door) -> Config:
         # Otherwise a second server on a taken port would start, and get some of its connections.
         "enable_reuse_port": door.share_port,
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
+        "max_connections_to_accept_per_socket_event": ACCEPTS_AT_ONCE,
         "filter_chains": [chain],
     }
 
@@ -124,22 +187,25 @@ def _connection_manager(door: Door) -> Config:
         "generate_request_id": False,
         "preserve_external_request_id": True,
         "stream_error_on_invalid_http_message": True,
-        # Larger than the limit of the application, which refuses by a status that says so.
-        "max_request_headers_kb": min(8192, 4 * math.ceil(limits.metadata_bytes / 1024)),
+        "max_request_headers_kb": min(8192, HEADER_SLACK * math.ceil(limits.metadata_bytes / 1024)),
         "request_headers_timeout": f"{HANDSHAKE_SECONDS}s",
-        # A stream of events may be silent for long; a client that does not read is ended by the application.
+        # A stream of events may be silent for long.
         "stream_idle_timeout": "0s",
+        # A response that is complete, and that the client does not read.
+        "stream_flush_timeout": _seconds(connections.unread),
         "drain_timeout": f"{GOAWAY_SECONDS}s",
         **_client_certificate(door),
         "common_http_protocol_options": {
             "idle_timeout": _seconds(connections.idle),
-            "max_headers_count": MAX_HEADERS,
+            "max_headers_count": HEADER_SLACK * limits.metadata_bytes // SMALLEST_HEADER_BYTES,
             **({"max_connection_duration": _seconds(connections.age)} if connections.age else {}),
         },
         "http2_protocol_options": {
             "max_concurrent_streams": limits.streams,
             "initial_stream_window_size": STREAM_WINDOW_BYTES,
             "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            "max_outbound_control_frames": CONTROL_FRAMES,
+            "max_outbound_frames": OUTBOUND_FRAMES,
             "override_stream_error_on_invalid_http_message": True,
             "connection_keepalive": {
                 "interval": _seconds(connections.keepalive),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
+from pointsman_server.rpc.transport.limits import CallLimits, Connections
 
 DIRECTORY = Path("/run/pointsman")
 
@@ -80,3 +81,65 @@ def test_without_mutual_tls_no_certificate_reaches_the_application(tls: str) -> 
 @pytest.mark.parametrize("tls", ["", "server", "mutual"])
 def test_the_peer_is_that_of_the_connection(tls: str) -> None:
     assert manager_of(tls)["use_remote_address"] is True
+
+
+LIMITS = CallLimits(message_bytes=1 << 20, metadata_bytes=16 << 10, streams=77)
+CONNECTIONS = Connections(most=123, unread=4, heap_bytes=300 << 20, keepalive=6, keepalive_timeout=5, idle=8, age=9)
+
+
+def limited() -> dict[str, Any]:
+    return bootstrap(Door("::", 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=LIMITS, connections=CONNECTIONS))
+
+
+def limited_manager() -> dict[str, Any]:
+    (listener,) = limited()["static_resources"]["listeners"]
+    return dict(listener["filter_chains"][0]["filters"][0]["typed_config"])
+
+
+def test_connections_and_the_heap_are_bounded() -> None:
+    overload = limited()["overload_manager"]
+
+    bounds = {each["name"].rpartition(".")[2]: each["typed_config"] for each in overload["resource_monitors"]}
+    assert bounds["global_downstream_max_connections"]["max_active_downstream_connections"] == 123
+    assert bounds["fixed_heap"]["max_heap_size_bytes"] == 300 << 20
+    assert {each["name"].rpartition(".")[2] for each in overload["actions"]} == {
+        "shrink_heap",
+        "reset_high_memory_stream",
+        "stop_accepting_requests",
+        "stop_accepting_connections",
+    }
+
+
+def test_the_administration_is_reached_also_when_clients_have_all_connections() -> None:
+    assert limited()["admin"]["ignore_global_conn_limit"] is True
+
+
+def test_the_lifetimes_of_connections_and_streams_are_those_of_the_settings() -> None:
+    manager = limited_manager()
+
+    assert manager["http2_protocol_options"]["max_concurrent_streams"] == 77
+    assert manager["http2_protocol_options"]["connection_keepalive"] == {"interval": "6.000s", "timeout": "5.000s"}
+    assert manager["common_http_protocol_options"]["idle_timeout"] == "8.000s"
+    assert manager["common_http_protocol_options"]["max_connection_duration"] == "9.000s"
+    assert manager["stream_flush_timeout"] == "4.000s"
+    assert manager["stream_idle_timeout"] == "0s"
+
+
+def test_without_an_age_a_connection_may_last() -> None:
+    assert "max_connection_duration" not in manager_of("")["common_http_protocol_options"]
+
+
+def test_metadata_that_the_application_takes_is_never_refused_by_envoy() -> None:
+    """The application counts 32 bytes a header besides its letters; Envoy bounds the letters and the number."""
+    manager = limited_manager()
+    smallest = len(b"x") + 32
+
+    assert manager["max_request_headers_kb"] << 10 >= 2 * LIMITS.metadata_bytes
+    assert manager["common_http_protocol_options"]["max_headers_count"] >= 2 * LIMITS.metadata_bytes // smallest
+
+
+def test_the_largest_metadata_stays_within_what_envoy_accepts() -> None:
+    door = Door("::", 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=CallLimits(metadata_bytes=1 << 26))
+    (listener,) = bootstrap(door)["static_resources"]["listeners"]
+
+    assert listener["filter_chains"][0]["filters"][0]["typed_config"]["max_request_headers_kb"] == 8192
