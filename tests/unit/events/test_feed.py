@@ -312,6 +312,41 @@ async def test_it_confirms_the_moment_before_the_history_had_nothing_more() -> N
     assert recorder.confirmed == [before]
 
 
+class FailingTwice(Recorder):
+    """A subscriber that fails at its first change, and at the first attempt to start over after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failing = ["apply", "start_over"]
+
+    def start_over(self, clock: Clock) -> None:
+        if self._failing == ["start_over"]:
+            self._failing.clear()
+            raise ValueError
+        super().start_over(clock)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        if "apply" in self._failing:
+            self._failing.remove("apply")
+            raise ValueError
+        super().apply(changes)
+
+
+async def test_catching_up_starts_a_failed_subscriber_over_at_the_clock_reached() -> None:
+    store, failing = MemoryStore(), FailingTwice()
+    feed = Feed(store, None, poll_seconds=0)
+    feed.subscribe(failing)
+    await feed.step()
+    await write(store, 2)
+    await feed.step()
+
+    assert failing.starts == [Clock(store.epoch, 0), Clock(store.epoch, 2)]
+    assert (failing.received, failing.advanced) == ([], [])
+    await write(store, 1)
+    await feed.step()
+    assert failing.received == [3]
+
+
 async def test_a_stream_that_is_never_silent_does_not_keep_it_from_confirming() -> None:
     store, clock, recorder = MemoryStore(), ManualClock(), Recorder()
     changes = await write(store, 1)
