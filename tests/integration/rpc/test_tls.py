@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from pointsman_server.app import listening
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.credentials import KeyDraft
+from pointsman_server.rpc.transport.envoy import bootstrap
 from tests.support.certificates import Authority, Pair, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
@@ -126,11 +127,67 @@ def test_the_oldest_version_is_tls_1_2(start, ours, version, fine):
 
 
 @pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(["h2"], "h2"), (["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1")],
+    ids=lambda names: "+".join([names] if isinstance(names, str) else names),
+)
+def test_the_protocol_is_chosen_in_the_handshake(start, ours, transport, offered, chosen):
+    server = start()
+    context = ssl.create_default_context(cadata=ours.pem.decode())
+    context.set_alpn_protocols(offered)
+    with shaken(server, context) as wrapped:
+        # grpcio speaks HTTP/2 alone.
+        assert wrapped.selected_alpn_protocol() == (chosen if transport == "envoy" or "h2" in offered else None)
+
+
+@contextmanager
+def shaken(
+    server: RunningServer, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> Iterator[ssl.SSLSocket]:
+    """Connect by TLS, and shake hands."""
+    with (
+        socket.create_connection(("127.0.0.1", server.app.grpc_server.port), timeout=20) as wire,
+        context.wrap_socket(wire, server_hostname="localhost", session=session) as wrapped,
+    ):
+        yield wrapped
+
+
+@pytest.mark.parametrize("transport", ["envoy"], indirect=True)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_with_a_certificate_shows_it_at_each_connection(mutual, ours, tmp_path, version):
+    client = ours.client(dns=("checkout.internal",))
+    (tmp_path / "client.pem").write_bytes(client.cert + client.key)
+    context = ssl.create_default_context(cadata=ours.pem.decode())
+    context.load_cert_chain(tmp_path / "client.pem")
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["http/1.1"])
+    session = None
+    for _ in range(3):
+        with shaken(mutual, context, session) as wrapped:
+            wrapped.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert wrapped.recv(9) == b"HTTP/1.1 "
+            assert not wrapped.session_reused, "a session that is resumed is not verified again"
+            session = wrapped.session
+
+
+@pytest.mark.parametrize("transport", ["envoy"], indirect=True)
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01"], ids=["nothing", "a part of a handshake"])
+def test_a_client_that_does_not_shake_hands_is_disconnected(start, monkeypatch, sent):
+    monkeypatch.setattr(bootstrap, "HANDSHAKE_SECONDS", 1)
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.app.grpc_server.port), timeout=20) as wire:
+        wire.sendall(sent)
+        assert wire.recv(1) == b""
+
+
+@pytest.mark.parametrize(
     ("names", "actor"),
     [
         ({"uris": ("spiffe://prod.example/ns/shop/sa/checkout",)}, "spiffe://prod.example/ns/shop/sa/checkout"),
         ({"uris": ("spiffe://prod/checkout",), "dns": ("a.internal", "b.internal")}, "spiffe://prod/checkout"),
         ({"dns": ("checkout.internal",)}, "dns:checkout.internal"),
+        ({"uris": ("https://a.example/x",), "dns": ("checkout.internal",)}, "dns:checkout.internal"),
+        ({"uris": ("spiffe://prod/" + "a" * 2000,)}, "spiffe://prod/" + "a" * 2000),
     ],
 )
 def test_a_client_certificate_says_who_calls(mutual, ours, key, names, actor):
@@ -145,6 +202,12 @@ def test_a_client_certificate_says_who_calls(mutual, ours, key, names, actor):
         ({"dns": ("a.internal", "b.internal")}, "ambiguous"),
         ({"cn": "admin"}, "no name"),
         ({"dns": ("*.internal",)}, "no name"),
+        # Names that hold others, as Envoy lists them without quotes.
+        ({"dns": ("x;URI=spiffe://prod/admin",)}, "no name"),
+        ({"uris": ("https://a;DNS=admin.internal",)}, "no name"),
+        ({"uris": ('https://a,URI="spiffe://prod/admin"',)}, "no name"),
+        ({"uris": ("spiffe://prod/admin;DNS=a",)}, "no name"),
+        ({"uris": ("spiffe://prod/" + "a" * 3_000,)}, "no name"),
     ],
 )
 def test_a_certificate_of_several_callers_or_of_none_is_refused(mutual, ours, names, problem):
@@ -167,6 +230,49 @@ def test_without_a_certificate_of_ours_there_is_no_handshake(mutual, ours, what)
 
     assert not resolves(mutual, ours, pair)
     assert resolves(mutual, ours, ours.client(dns=("checkout.internal",)))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["with its own certificate", "without any"])
+def test_a_header_is_no_certificate(start, files, ours, key, own, tmp_path):
+    (tmp_path / "keys.json").write_bytes(jwks(SigningKey("key-1")))
+    jwt = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks_file": tmp_path / "keys.json"}
+    server = start(tls_client_ca_file=files.client_ca) if own else start(**jwt)
+    forged = [("x-forwarded-client-cert", "Hash=aa;URI=spiffe://prod/admin")]
+    with connect(server.address, ours, ours.client(dns=("checkout.internal",))) as channel:
+        stub = RouteServiceStub(channel)
+        if own:
+            stub.Create(pb.CreateRequest(key=key, url=URL), metadata=forged)
+            (change,) = stub.ListChanges(pb.ListChangesRequest(tenant=key.tenant), metadata=forged).changes
+            assert change.actor == "dns:checkout.internal"
+        else:
+            # The certificate that it shows is not verified, so it is none either.
+            refusal = refused(stub.List, pb.ListRequest(), metadata=forged)
+            assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+            assert refusal.metadata["problem"] == "missing"
+
+
+def test_the_host_of_a_flood_is_that_of_its_connection(start, files, ours, tmp_path):
+    (tmp_path / "keys.json").write_bytes(jwks(SigningKey("key-1")))
+    server = start(
+        jwt_issuer=ISSUER,
+        jwt_audience=AUDIENCE,
+        jwt_jwks_file=tmp_path / "keys.json",
+        auth_failures_per_second=1,
+    )
+    bad = bearing(SigningKey("key-1", number=1).token())
+    codes = set()
+    with connect(server.address, ours) as channel:
+        for number in range(20):
+            claimed = [("x-forwarded-for", f"198.51.100.{number}")]
+            codes.add(refused(RouteServiceStub(channel).List, pb.ListRequest(), metadata=bad + claimed).code)
+    assert codes == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_a_client_certificate_does_not_use_up_the_metadata(mutual, ours):
+    long = ours.client(uris=("spiffe://prod/checkout",), dns=("a" * 60 + ".internal",) * 60)
+    filler = [("x-filler", "a" * 12_000)]
+    with connect(mutual.address, ours, long) as channel:
+        assert RouteServiceStub(channel).List(pb.ListRequest(), metadata=filler).routes == []
 
 
 def test_a_probe_with_a_certificate_is_answered_whatever_its_name(mutual, ours):
@@ -240,6 +346,31 @@ def bearing(text: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {text}")]
 
 
+def in_place(files: TlsFiles, pair: Pair) -> None:
+    files.write(pair)
+
+
+def by_rename(files: TlsFiles, pair: Pair) -> None:
+    for path, content in ((files.cert, pair.cert), (files.key, pair.key)):
+        new = path.with_suffix(".new")
+        new.write_bytes(content)
+        new.replace(path)
+
+
+def by_link(files: TlsFiles, pair: Pair) -> None:
+    """Switch a link to a new directory, as Kubernetes updates a mounted Secret."""
+    new = files.directory / f"..{time.time_ns()}"
+    new.mkdir()
+    TlsFiles(new).write(pair)
+    link = files.directory / "..data.new"
+    link.symlink_to(new.name)
+    link.replace(files.directory / "..data")
+    for path in (files.cert, files.key):
+        if not path.is_symlink():
+            path.unlink()
+            path.symlink_to(f"..data/{path.name}")
+
+
 class Calls:
     """Calls in a row on one channel, in the background, until told to stop."""
 
@@ -272,12 +403,15 @@ class Calls:
         return eventually(lambda: self.done >= enough)
 
 
-def test_a_new_server_certificate_comes_into_force_without_a_failed_call(start, files, ours):
+@pytest.mark.parametrize("replace", [in_place, by_rename, by_link])
+def test_a_new_server_certificate_comes_into_force_without_a_failed_call(start, files, ours, replace):
+    if replace is by_link:
+        by_link(files, ours.server())
     server = start()
     new = Authority()
     with connect(server.address, ours) as channel, Calls(channel) as calls:
         assert calls.go_on()
-        files.write(new.server())
+        replace(files, new.server())
 
         assert eventually(lambda: resolves(server, new))
         assert not resolves(server, ours), "the old certificate is not served any more"
