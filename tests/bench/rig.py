@@ -23,7 +23,7 @@ from tests.support.servers import settings
 
 T = TypeVar("T")
 
-TRANSPORTS = ("grpcio", "native")
+TRANSPORTS = ("grpcio", "envoy")
 
 # As in production, but that nothing in Redis may expire meanwhile. How long the local cache holds on to a route says
 # which layer answers: for the whole run, or for less than a call takes, so that every call goes to Redis.
@@ -114,9 +114,10 @@ class Rig:
             yield running
 
     @contextmanager
-    def noop(self, transport: str) -> Iterator[Child]:
+    def noop(self, transport: str, chosen: Mapping[str, str] | None = None) -> Iterator[Child]:
         """Run the floor of a transport. Raises ChildFailed."""
-        with _started(self.server_core, child(["tests.bench.noop", transport], self.log("noop"))) as running:
+        floor = child(["tests.bench.noop", transport], self.log("noop"), chosen)
+        with _started(self.server_core, floor) as running:
             yield running
 
     @contextmanager

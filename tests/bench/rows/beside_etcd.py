@@ -10,7 +10,7 @@ from pointsman_server.cli import demo_routes
 from tests.bench import etcd, noop, protobuf, requests
 from tests.bench.contests import Refused, Sample
 from tests.bench.driver import Job
-from tests.bench.generators import CALLS_IN_FLIGHT, CONNECTIONS, H2load, drive
+from tests.bench.generators import CONNECTIONS, H2load, drive
 from tests.bench.rig import Rig
 
 
@@ -33,18 +33,18 @@ class Member:
         running.put(pairs, rig.work / "etcd-table.bin")
         return cls(running)
 
-    def range(self, rig: Rig, *, serializable: bool) -> Callable[[], Sample]:
+    def range(self, rig: Rig, *, serializable: bool, tls: bool = False) -> Callable[[], Sample]:
         """Ask for one key, time and again."""
         key = requests.etcd_key(requests.resolves()[0].key)
         body = protobuf.range_request(key, serializable=serializable)
         request = requests.write_bodies(rig.work / f"range-{serializable}.bin", [body])
-        return self._repeat(rig, protobuf.RANGE_METHOD, request, protobuf.values_of_range, 1)
+        return self._repeat(rig, protobuf.RANGE_METHOD, request, protobuf.values_of_range, 1, tls=tls)
 
-    def txn(self, rig: Rig, size: int) -> Callable[[], Sample]:
+    def txn(self, rig: Rig, size: int, *, tls: bool = False) -> Callable[[], Sample]:
         """Ask for many keys in one transaction, time and again."""
         keys = [requests.etcd_key(request.key) for request in requests.resolves()[:size]]
         request = requests.write_bodies(rig.work / "txn.bin", [protobuf.txn_request(keys)])
-        return self._repeat(rig, protobuf.TXN_METHOD, request, protobuf.values_of_txn, size)
+        return self._repeat(rig, protobuf.TXN_METHOD, request, protobuf.values_of_txn, size, tls=tls)
 
     def puts(self, rig: Rig, *, in_flight: int, count: int) -> Callable[[], Sample]:
         """Write keys that differ."""
@@ -55,9 +55,10 @@ class Member:
         return lambda: rig.measure(self.etcd.pid, lambda: drive(job))
 
     def _repeat(
-        self, rig: Rig, method: str, request: Path, values: Callable[[bytes], Sequence[bytes]], size: int
+        self, rig: Rig, method: str, request: Path, values: Callable[[bytes], Sequence[bytes]], size: int, *, tls: bool
     ) -> Callable[[], Sample]:
         program = rig.h2load
+        address, scheme = (self.etcd.tls_address, "https") if tls else (self.etcd.address, "http")
 
         def run() -> Sample:
             if program is None:
@@ -65,9 +66,7 @@ class Member:
             found = values(self.etcd.ask(method, request))
             if found != [value()] * size:
                 raise Refused(f"etcd answered {len(found)} of {size} keys")
-            h2load = H2load(
-                program, request, rig.work / "h2load.log", connections=CONNECTIONS, in_flight=CALLS_IN_FLIGHT
-            )
-            return rig.measure(self.etcd.pid, lambda: h2load.run(self.etcd.address, method, rig.seconds), each=size)
+            h2load = H2load(program, request, rig.work / "h2load.log", scheme=scheme)
+            return rig.measure(self.etcd.pid, lambda: h2load.run(address, method, rig.seconds), each=size)
 
         return run

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+
 from pointsman.v1 import route_service_pb2 as pb
 from tests.bench import layers
 from tests.bench.children import Child
@@ -53,6 +55,23 @@ def by_h2load(rig: Rig, server: Child, call: Call) -> Callable[[], Sample]:
     return run
 
 
+def over_tls(rig: Rig, server: Child, call: Call, ca: Path) -> Callable[[], Sample]:
+    """Repeat the request of a call over TLS, 32 at a time."""
+    program = rig.h2load
+    if program is None:
+        return _missing("h2load")
+    h2load = H2load(program, call.requests, rig.work / "h2load.log", call.headers, scheme="https")
+
+    def run() -> Sample:
+        _probe_over_tls(server, call, ca)
+        with layers.answering(server, call.source) if call.source else nullcontext():
+            return rig.measure(
+                server.process.pid, lambda: h2load.run(server.address, call.method, rig.seconds), each=call.each
+            )
+
+    return run
+
+
 def by_driver(rig: Rig, server: Child, call: Call, *, in_flight: int = CALLS_IN_FLIGHT) -> Callable[[], Sample]:
     """Send the requests of a call in turn, round and round."""
 
@@ -74,6 +93,20 @@ def _probe(server: Child, call: Call) -> None:
     answer = ask(call.job(server.address, 0))
     if call.method == "Resolve" and not pb.ResolveResponse.FromString(answer).route.url:
         raise Refused("the answer has no route")
+
+
+def _probe_over_tls(server: Child, call: Call, ca: Path) -> None:
+    """Make one call and look at its answer. Raises Refused, and ``grpc.RpcError``."""
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes())
+    with grpc.secure_channel(server.address, credentials) as channel:
+        ask_for = channel.unary_unary(f"/{SERVICE}/{call.method}", _same, _same)
+        answer = ask_for(call.requests.read_bytes()[5:], metadata=list(call.headers.items()), timeout=30)
+    if call.method == "Resolve" and not pb.ResolveResponse.FromString(answer).route.url:
+        raise Refused("the answer has no route")
+
+
+def _same(message: bytes) -> bytes:
+    return message
 
 
 def _missing(name: str) -> Callable[[], Sample]:

@@ -15,12 +15,12 @@ SETTLING_SECONDS = 1.5
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
     """Measure both transports as they come, and one with tokens and permissions."""
-    guarded = "native, tokens checked"
-    targets = {**dict.fromkeys(TRANSPORTS, no_more_than(90)), guarded: None}
+    guarded = "envoy, tokens checked"
+    targets = {**dict.fromkeys(TRANSPORTS, no_more_than(110)), guarded: None}
     yield Contest(
         "Memory of a server when empty",
         {transport: _empty(rig, transport, guarded=False) for transport in TRANSPORTS}
-        | {guarded: _empty(rig, "native", guarded=True)},
+        | {guarded: _empty(rig, "envoy", guarded=True)},
         [
             Row(f"memory.{name.replace(', ', '.').replace(' ', '-')}", name, name, target, figure="rss", unit="MB")
             for name, target in targets.items()

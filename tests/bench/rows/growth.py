@@ -38,7 +38,7 @@ SELECT 'tenant-' || n %% %(tenants)s, 'service-' || n, 'prod', 'v1', %(url)s, tr
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the native transport."""
+    """Measure the Envoy door."""
     many = QUICK_MANY if rig.quick else MANY
     with ExitStack() as stack:
         small, large = (_server(stack, rig, count) for count in (FEW, many))
@@ -48,7 +48,7 @@ def part(rig: Rig) -> Iterator[Contest]:
         contestants["weight"] = _weight(rig, large, many)
         first, second = f"{FEW:,} routes", f"{many:,} routes"
         yield Contest(
-            "Growth, native",
+            "Growth, envoy",
             contestants,
             [
                 Row("growth.zipf", f"{second}, keys by Zipf's law", second, at_least(0.95), first),
@@ -70,7 +70,7 @@ def _server(stack: ExitStack, rig: Rig, count: int) -> Child:
     migrate(url)
     fill(url, count)
     engines = {"DATABASE_URL": url, "REDIS_URL": fresh_redis(rig.urls["REDIS_URL"])}
-    return stack.enter_context(rig.server("native", chosen=engines | LARGE_CACHE))
+    return stack.enter_context(rig.server("envoy", chosen=engines | LARGE_CACHE))
 
 
 def fill(url: str, count: int) -> None:

@@ -47,11 +47,11 @@ VALUES = (True, "bench", "", "", "", "", "", CHUNK)
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the native transport."""
+    """Measure the Envoy door."""
     with ExitStack() as stack:
         running = stack.enter_context(start_engines(None))
         rig = replace(rig, urls=running.urls, engines=pids(running), server_core=None, load_core=None)
-        server = stack.enter_context(rig.server("native"))
+        server = stack.enter_context(rig.server("envoy"))
         subject = _Imports(rig, server, QUICK_ROUTES if rig.quick else ROUTES)
         contestants: dict[str, Callable[[], Sample]] = {
             "floor": subject.floor,
@@ -60,7 +60,7 @@ def part(rig: Rig) -> Iterator[Contest]:
             "changed": subject.changed,
             "command": subject.command,
         }
-        yield Contest(f"Imports of {subject.count:,} routes, native", contestants, _rows(), rounds=3)
+        yield Contest(f"Imports of {subject.count:,} routes, envoy", contestants, _rows(), rounds=3)
 
 
 def _rows() -> list[Row]:

@@ -28,11 +28,11 @@ IN_FLIGHT = (1, PGBENCH_CLIENTS, CALLS_IN_FLIGHT)
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the native transport."""
+    """Measure the Envoy door."""
     with ExitStack() as stack:
         running = stack.enter_context(start_engines(None))
         rig = replace(rig, urls=running.urls, engines=pids(running), server_core=None, load_core=None)
-        server = stack.enter_context(rig.server("native"))
+        server = stack.enter_context(rig.server("envoy"))
         contestants: dict[str, Callable[[], Sample]] = {}
         for in_flight in IN_FLIGHT:
             contestants[f"Create, {in_flight}"] = _creates(rig, server, in_flight)
@@ -46,7 +46,7 @@ def part(rig: Rig) -> Iterator[Contest]:
             for in_flight in (1, CALLS_IN_FLIGHT):
                 contestants[f"etcd Put, {in_flight}"] = member.puts(rig, in_flight=in_flight, count=count)
             rows += _beside_etcd()
-        yield Contest("Writes, native, by calls in flight", contestants, rows)
+        yield Contest("Writes, envoy, by calls in flight", contestants, rows)
 
 
 def _beside_etcd() -> list[Row]:

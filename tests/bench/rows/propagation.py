@@ -37,15 +37,15 @@ ANNOUNCE = {"POINTSMAN_CACHE_LOCAL_SIZE": "100000"}
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the native transport."""
+    """Measure the Envoy door."""
     with ExitStack() as stack:
         # Not librdkafka's own broker: that answers who waits for messages when his time is up, not when there are any.
         if problem := kafka.available():
             raise ChildFailed(problem)
         broker = stack.enter_context(kafka.running_broker())
         chosen = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers} | ANNOUNCE
-        writer = stack.enter_context(rig.server("native", roles="api,relay", pinned=False, chosen=chosen))
-        reader = stack.enter_context(rig.server("native", pinned=False, chosen=chosen))
+        writer = stack.enter_context(rig.server("envoy", roles="api,relay", pinned=False, chosen=chosen))
+        reader = stack.enter_context(rig.server("envoy", pinned=False, chosen=chosen))
         what = f"at {CHANGES_PER_SECOND} changes/s"
         yield Contest(
             "From a commit to another server's local cache",

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tests.bench import requests
+from tests.bench import requests, tls
 from tests.bench.contests import Contest, Row, at_least, at_most
 from tests.bench.rig import Rig
 from tests.bench.rows.beside_etcd import Member
-from tests.bench.rows.calls import Call, by_h2load, warm
+from tests.bench.rows.calls import Call, by_h2load, over_tls, warm
 
 # The share of its floor that a transport keeps with everything on. grpcio itself costs ten times what we add.
-FLOORS = {"native": 0.75, "grpcio": 0.9}
+FLOORS = {"envoy": 0.75, "grpcio": 0.9}
 SLOWEST = 1.5
 
 
@@ -57,7 +57,7 @@ def part(rig: Rig, transport: str) -> Iterator[Contest]:
 def _beside_etcd(transport: str) -> list[Row]:
     what = "token and permissions checked"
     # On grpcio nothing can be as fast: its floor alone is a fraction of etcd.
-    targets = (at_least(1.5), None) if transport == "native" else (None, None)
+    targets = (at_least(1.2), None) if transport == "envoy" else (None, None)
     return [
         Row(f"local.{transport}.etcd-serializable", what, "token", targets[0], "etcd serializable"),
         Row(f"local.{transport}.etcd-linearizable", what, "token", targets[1], "etcd linearizable"),
@@ -66,3 +66,30 @@ def _beside_etcd(transport: str) -> list[Row]:
             f"local.{transport}.etcd-cpu", "the same by processor time", "token", None, "etcd serializable", "cpu", "µs"
         ),
     ]
+
+
+@contextmanager
+def tls_part(rig: Rig) -> Iterator[Contest]:
+    """Measure what users get: the Envoy door with TLS, everything on."""
+    with ExitStack() as stack:
+        pair = tls.write(rig.work)
+        frame = requests.write_frame(rig.work / "resolve-tls.bin")
+        call = Call("Resolve", frame, rig.guard.headers, "LOCAL")
+        floor = stack.enter_context(rig.noop("envoy", pair.settings))
+        ours = stack.enter_context(rig.server("envoy", chosen=pair.settings))
+        contestants = {
+            "floor": over_tls(rig, floor, Call("Resolve", frame, rig.guard.headers), pair.ca),
+            "token": over_tls(rig, ours, call, pair.ca),
+        }
+        what = "token and permissions checked"
+        rows = [
+            Row("tls.envoy.floor", what, "token", at_least(FLOORS["envoy"]), "floor"),
+            Row("tls.envoy.p99", "the slowest of a hundred", "token", at_most(SLOWEST), "floor", "p99", "ms"),
+        ]
+        if rig.has_etcd:
+            contestants["etcd serializable"] = Member.start(stack, rig).range(rig, serializable=True, tls=True)
+            rows.append(Row("tls.envoy.etcd-serializable", what, "token", at_least(2.0), "etcd serializable"))
+            rows.append(
+                Row("tls.envoy.etcd-cpu", "the same by processor time", "token", None, "etcd serializable", "cpu", "µs")
+            )
+        yield Contest("Resolve from the local cache over TLS, envoy", contestants, rows)

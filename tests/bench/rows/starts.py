@@ -23,7 +23,7 @@ ROUTE = ("team-a", "payments", "prod", "v2")
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
     """Measure starts, each in a process of its own, on one core; files are in the page cache."""
-    with rig.server("native", guarded=False) as server:
+    with rig.server("envoy", guarded=False) as server:
         resolve = [str(Path(sys.executable).parent / "pointsman"), "resolve", "/".join(ROUTE)]
         at = {"POINTSMAN_SERVER": server.address}
         yield Contest(
@@ -48,7 +48,7 @@ def _row(name: str, what: str, most: float) -> Row:
 def _serve(rig: Rig) -> Callable[[], Sample]:
     def run() -> Sample:
         before = time.perf_counter()
-        with rig.server("native"):
+        with rig.server("envoy"):
             return {"seconds": time.perf_counter() - before}
 
     return run

@@ -26,15 +26,15 @@ IN_FLIGHT = 128
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the native transport; nothing is measured where h2load or a second core is missing."""
+    """Measure the Envoy door; nothing is measured where h2load or a second core is missing."""
     frame = requests.write_frame(rig.work / "workers.bin")
     call = Call("Resolve", frame, rig.guard.headers)
     two = {"POINTSMAN_WORKERS": "2", "POINTSMAN_PIN_WORKERS": "true", "POINTSMAN_LISTEN": f"127.0.0.1:{free_port()}"}
-    with rig.server("native") as one_worker, rig.server("native", pinned=False, chosen=two) as two_workers:
+    with rig.server("envoy") as one_worker, rig.server("envoy", pinned=False, chosen=two) as two_workers:
         for server in (one_worker, two_workers):
             warm(server, call)
         yield Contest(
-            "Workers, native",
+            "Workers, envoy",
             {
                 "one": _capacity(rig, one_worker, call, 1),
                 "two": _capacity(replace(rig, load_core=None), two_workers, call, 2),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import grpc
@@ -12,8 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
-from pointsman_server.rpc.transport.asgi.context import AsgiContext
-from pointsman_server.rpc.transport.asgi.framing import Deframer, whole_message
+from pointsman_server.rpc.transport.asgi.context import AsgiContext, AsgiStreamContext
+from pointsman_server.rpc.transport.asgi.framing import Deframer, frame, whole_message
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 from pointsman_server.telemetry.logs import get_logger
 
@@ -49,9 +49,9 @@ class UnaryMethod:
 
     def __init__(self, handler: Any, most: int, patience: float) -> None:
         """``most``: bytes of a request. ``patience``: seconds that a request may take to arrive."""
-        self._handle = handler.unary_unary
-        self._parse = handler.request_deserializer or _same
-        self._encode = handler.response_serializer or _same
+        self._handle: Callable[[Any, Any], Coroutine[Any, Any, Any]] = handler.unary_unary
+        self._parse: Callable[[bytes], Any] = handler.request_deserializer or _same
+        self._encode: Callable[[Any], bytes] = handler.response_serializer or _same
         self._most = most
         self._patience = patience
 
@@ -63,8 +63,11 @@ class UnaryMethod:
             if isinstance(outcome, Refusal):
                 await responses.send_refusal(send, outcome)
                 return
-            await responses.send_start(send, context.initial_metadata)
-            await responses.send_response(send, outcome)
+            await send(responses.START if not context.initial_metadata else responses.start(context.initial_metadata))
+            if len(outcome) > responses.PART_BYTES:
+                await responses.send_parts(send, outcome)
+            else:
+                await send({"type": "http.response.body", "body": frame(outcome)})
             await responses.send_trailers(send, None, context.trailing_metadata())
         except (Gone, OSError):
             # Nobody is left to answer.
@@ -78,11 +81,19 @@ class UnaryMethod:
             request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
             if request is None:
                 request = await self._read(event, context, receive)
+            handling = self._handle(self._parse(request), context)
         except Rejected as error:
             return error.refusal
+        try:
+            # A call that is answered at once needs neither a timer nor a task that watches its client.
+            waiting_for = handling.send(None)
+        except StopIteration as done:
+            return self._encode(done.value)
+        except BaseException as error:  # noqa: BLE001 - the boundary: each ends this call alone
+            return refusal_of(error, context)
         watch = Watch(context, receive)
         try:
-            return self._encode(await self._handle(self._parse(request), context))  # type: ignore[no-any-return]
+            return self._encode(await Resumed(handling, waiting_for))
         except BaseException as error:  # noqa: BLE001 - the boundary: each ends this call alone
             return watch.refusal(error)
         finally:
@@ -121,33 +132,46 @@ def _same(message: Any) -> Any:
     return message
 
 
-class Watch:
-    """Cancels the task of a call at the deadline of the client, and when the client has gone.
+class Resumed:
+    """Awaits the rest of a coroutine that has been started, and waits for the future ``waiting_for``."""
 
-    It begins when the handler first waits: a call that is answered at once costs no timer and no task.
-    """
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waiting_for = waiting_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine, waiting_for = self._coroutine, self._waiting_for
+        try:
+            while True:
+                try:
+                    sent = yield waiting_for
+                except BaseException as error:  # noqa: BLE001 - a cancellation, for the coroutine to handle
+                    waiting_for = coroutine.throw(error)
+                else:
+                    waiting_for = coroutine.send(sent)
+        except StopIteration as done:
+            return done.value
+
+
+class Watch:
+    """Cancels the task of a call that waits: at the deadline of the client, and when the client has gone."""
 
     def __init__(self, context: AsgiContext, receive: Receive | None) -> None:
         """``receive`` is None for a call whose requests are still read: who reads them calls ``client_gone``."""
         self._context = context
-        self._receive = receive
         self._call = asyncio.current_task()
-        self._timer: asyncio.Handle | None = None
-        self._listener: asyncio.Task[None] | None = None
         self._gone = False
         self._expired = False
-        self._starting = asyncio.get_running_loop().call_soon(self._start)
-
-    def _start(self) -> None:
         loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        # Both hold on to the task of the call, to which the event loop itself refers weakly.
+        self._listener = None if receive is None else loop.create_task(self._listen(receive))
         try:
-            remaining = self._context.time_remaining()
+            remaining = context.time_remaining()
         except Rejected:
             remaining = None  # the handler refuses it
         if remaining is not None:
             self._timer = loop.call_later(max(0.0, remaining), self._expire)
-        if self._receive is not None:
-            self._listener = loop.create_task(self._listen(self._receive))
 
     async def _listen(self, receive: Receive) -> None:
         await until_gone(receive)
@@ -169,7 +193,6 @@ class Watch:
     def stop(self) -> None:
         """Stop watching: the handler has ended."""
         self._call = None
-        self._starting.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
@@ -179,16 +202,21 @@ class Watch:
         """Return how a call ends whose handler raised ``error``. Raises Gone when nobody waits."""
         if self._gone:
             raise Gone from error
-        if isinstance(error, grpc.aio.AbortError):
-            return _aborted(self._context)
-        if isinstance(error, Rejected):
-            return error.refusal
         if isinstance(error, asyncio.CancelledError) and self._expired:
             return DEADLINE_EXCEEDED
-        if not isinstance(error, Exception):
-            raise error
-        log.error("unexpected error outside of the interceptors", exc_info=error)
-        return Refusal(StatusCode.INTERNAL, statuses.INTERNAL_TEXT)
+        return refusal_of(error, self._context)
+
+
+def refusal_of(error: BaseException, context: AsgiContext) -> Refusal:
+    """Return how a call ends whose handler raised ``error``; raise what is no error of a call."""
+    if isinstance(error, grpc.aio.AbortError):
+        return _aborted(context)
+    if isinstance(error, Rejected):
+        return error.refusal
+    if not isinstance(error, Exception):
+        raise error
+    log.error("unexpected error outside of the interceptors", exc_info=error)
+    return Refusal(StatusCode.INTERNAL, statuses.INTERNAL_TEXT)
 
 
 def _aborted(context: AsgiContext) -> Refusal:
@@ -254,7 +282,7 @@ class _StreamCall:
         encode: Callable[[Any], bytes],
         most: int,
     ) -> None:
-        self.context = AsgiContext(scope, self.read, self.write)
+        self.context = AsgiStreamContext(scope, self.read, self.write)
         self.watch = Watch(self.context, None)
         self.begun = False
         self._send = send
@@ -300,7 +328,7 @@ class _StreamCall:
         """Send the headers, once."""
         if not self.begun:
             self.begun = True
-            await responses.send_start(self._send, self.context.initial_metadata)
+            await self._send(responses.start(self.context.initial_metadata))
 
     async def write(self, response: Any) -> None:
         """Send a response; waits until the server has taken it. Raises Gone when the client has gone."""

@@ -13,37 +13,25 @@ from pointsman_server.rpc.transport.asgi.client_certificate import auth_context_
 
 Read = Callable[[], Awaitable[Any]]
 Write = Callable[[Any], Awaitable[None]]
+# The timeout of a call before it was looked for; none is negative.
+UNREAD = -1.0
 
 
 class AsgiContext:
     """One call. What is read from headers is read at its first use: most calls need none of it."""
 
-    __slots__ = (
-        "_begun",
-        "_callbacks",
-        "_code",
-        "_details",
-        "_metadata",
-        "_read",
-        "_scope",
-        "_timeout",
-        "_trailers",
-        "_write",
-        "initial_metadata",
-    )
+    # Without slots: what no call changes is read from the class.
+    initial_metadata: wire.Metadata = ()
+    _callbacks: list[Callable[[Any], None]] | None = None
+    _metadata: wire.Metadata | None = None
+    _timeout: float | None = UNREAD
+    _code: Any = None
+    _details = ""
+    _trailers: tuple[tuple[str, str | bytes], ...] = ()
 
-    def __init__(self, scope: Scope, read: Read | None = None, write: Write | None = None) -> None:
+    def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._begun = time.monotonic()
-        self._read = read
-        self._write = write
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._metadata: wire.Metadata | None = None
-        self._timeout: float | None = -1.0
-        self._code: Any = None
-        self._details = ""
-        self._trailers: tuple[tuple[str, str | bytes], ...] = ()
-        self.initial_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
     # What the client sent
 
@@ -71,7 +59,7 @@ class AsgiContext:
 
     def time_remaining(self) -> float | None:
         """Return the seconds until the deadline of the client; None without one. Raises headers.Rejected."""
-        if self._timeout == -1.0:
+        if self._timeout == UNREAD:
             self._timeout = wire.timeout_of(self._scope["headers"])
         return None if self._timeout is None else self._timeout - (time.monotonic() - self._begun)
 
@@ -109,27 +97,32 @@ class AsgiContext:
             self._trailers = tuple(trailing_metadata)
         raise grpc.aio.AbortError(details)
 
-    # Streams
-
-    async def read(self) -> Any:
-        """Return the next request of a stream, or ``grpc.aio.EOF``."""
-        if self._read is None:
-            raise grpc.aio.UsageError("the call has no stream of requests")
-        return await self._read()
-
-    async def write(self, response: Any) -> None:
-        """Send a response of a stream; waits until the transport has taken it."""
-        if self._write is None:
-            raise grpc.aio.UsageError("the call has no stream of responses")
-        await self._write(response)
-
     # Its end
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call ``callback`` when the call is over: the transport has taken its response, or it was cancelled."""
+        if self._callbacks is None:
+            self._callbacks = []
         self._callbacks.append(callback)
 
     def end(self) -> None:
         """Call what waits for the end. Once."""
         while self._callbacks:
             self._callbacks.pop()(self)
+
+
+class AsgiStreamContext(AsgiContext):
+    """A call with a stream on either side; ``read`` and ``write`` are those of the call."""
+
+    def __init__(self, scope: Scope, read: Read, write: Write) -> None:
+        super().__init__(scope)
+        self._read = read
+        self._write = write
+
+    async def read(self) -> Any:
+        """Return the next request of a stream, or ``grpc.aio.EOF``."""
+        return await self._read()
+
+    async def write(self, response: Any) -> None:
+        """Send a response of a stream; waits until the transport has taken it."""
+        await self._write(response)

@@ -6,13 +6,14 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from grpc import StatusCode
 
 from pointsman_server.rpc.refusal import Refusal
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 # Written by Envoy, never by the client.
@@ -22,6 +23,10 @@ RESERVED = frozenset({b"host", b"content-type", b"content-length", b"te", b"conn
 RESERVED_PREFIX = b"grpc-"
 # A header counts 32 bytes besides its letters (RFC 9113, 6.5.2).
 HEADER_OVERHEAD = 32
+# What headers mean is remembered: a client sends most of them with every call. Bounded in number and length.
+MOST_KNOWN = 4096
+LONGEST_KNOWN = 2048
+_known: dict[tuple[bytes, bytes], Metadata] = {}
 
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -45,7 +50,7 @@ def first(headers: Headers, name: bytes) -> bytes | None:
 
 def size_of(headers: Headers) -> int:
     """Return the size of a header list as HTTP/2 counts it."""
-    return sum([len(name) + len(value) + HEADER_OVERHEAD for name, value in headers])
+    return sum(map(len, chain.from_iterable(headers))) + HEADER_OVERHEAD * len(headers)
 
 
 def exceeds(headers: Headers, most: int) -> bool:
@@ -67,23 +72,30 @@ def timeout_of(headers: Headers) -> float | None:
 
 def metadata_of(headers: Headers) -> Metadata:
     """Return the metadata: text, and bytes for names in ``-bin``, whose values are base64. Raises Rejected."""
-    return tuple(_metadata_of(headers))
+    found: list[tuple[str, str | bytes]] = []
+    for header in headers:
+        known = _known.get(header)
+        if known is None:
+            known = _pairs_of(*header)
+            if len(header[1]) <= LONGEST_KNOWN:
+                if len(_known) >= MOST_KNOWN:
+                    _known.clear()
+                _known[header] = known
+        found += known
+    return tuple(found)
 
 
-def _metadata_of(headers: Headers) -> Iterator[tuple[str, str | bytes]]:
-    for name, value in headers:
-        if name in RESERVED or name.startswith(RESERVED_PREFIX):
-            continue
-        text = name.decode("ascii", "replace")
-        if name.endswith(b"-bin"):
-            # Several values of one name may be joined by commas.
-            for part in value.split(b","):
-                yield text, _from_base64(text, part.strip())
-        elif name == b"authorization":
-            # Envoy joins several by commas, which no credential holds: how many there were must be seen.
-            yield from ((text, _text(part.strip())) for part in value.split(b","))
-        else:
-            yield text, _text(value)
+def _pairs_of(name: bytes, value: bytes) -> Metadata:
+    if name in RESERVED or name.startswith(RESERVED_PREFIX):
+        return ()
+    text = name.decode("ascii", "replace")
+    if name.endswith(b"-bin"):
+        # Several values of one name may be joined by commas.
+        return tuple((text, _from_base64(text, part.strip())) for part in value.split(b","))
+    if name == b"authorization":
+        # Envoy joins several by commas, which no credential holds: how many there were must be seen.
+        return tuple((text, _text(part.strip())) for part in value.split(b","))
+    return ((text, _text(value)),)
 
 
 def _text(value: bytes) -> str | bytes:

@@ -26,10 +26,10 @@ def is_grpc(content_type: bytes | None) -> bool:
     return content_type[16:17] in (b"", b"+", b";")
 
 
-async def send_start(send: Send, initial: Iterable[tuple[str, str | bytes]] = ()) -> None:
-    """Send the headers of a response, which go out with its first bytes."""
+def start(initial: Iterable[tuple[str, str | bytes]] = ()) -> Message:
+    """Make the headers of a response, which go out with its first bytes."""
     extra = headers_of(initial)
-    await send({**START, "headers": [*HEADERS, *extra]} if extra else START)
+    return {**START, "headers": [*HEADERS, *extra]} if extra else START
 
 
 async def send_message(send: Send, message: bytes) -> None:
@@ -37,14 +37,12 @@ async def send_message(send: Send, message: bytes) -> None:
     await send({"type": "http.response.body", "body": frame(message), "more_body": True})
 
 
-async def send_response(send: Send, message: bytes) -> None:
-    """Send the only message of a call."""
+async def send_parts(send: Send, message: bytes) -> None:
+    """Send the only message of a call, a large one."""
     body = frame(message)
-    if len(body) > PART_BYTES:
-        for begin in range(0, len(body), PART_BYTES):
-            await send({"type": "http.response.body", "body": body[begin : begin + PART_BYTES], "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body})
+    for begin in range(0, len(body), PART_BYTES):
+        await send({"type": "http.response.body", "body": body[begin : begin + PART_BYTES], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_trailers(send: Send, refusal: Refusal | None, extra: Iterable[tuple[str, str | bytes]] = ()) -> None:
