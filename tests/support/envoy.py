@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from pointsman_server.app import envoy
 from pointsman_server.app.background import start_task
+from pointsman_server.app.listening import bindable
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.rpc.transport.envoy import process
@@ -27,7 +28,7 @@ async def envoy_before(served: ASGIApp, settings: Settings) -> AsyncIterator[tup
     installation = process.Installation.find()
     with tempfile.TemporaryDirectory(prefix="pointsman-envoy-") as created:
         directory = Path(created)
-        door = envoy.make_door(settings, installation, directory, APPLICATION)
+        door = envoy.make_door(settings, installation, directory, APPLICATION, bindable(settings))
         socket = directory / "bridge.sock"
         environ = os.environ | process.environment(installation) | {asgi_bridge.SOCKET: str(socket)}
         environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"

@@ -6,16 +6,15 @@ from here on: Envoy would end at once; the server waits for them, and drains.
 
 import json
 import os
+import shutil
 import signal
-import socket
 import sys
-import tempfile
 from pathlib import Path
 
-from pointsman_server.app.listening import ListenError, call_limits, connection_limits, tls_files
+from pointsman_server.app import private_directory
+from pointsman_server.app.listening import Addresses, bindable, call_limits, connection_limits, tls_files
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import host_and_port
 from pointsman_server.rpc.transport.envoy import process, transcoding
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
 from pointsman_server.rpc.transport.envoy.secrets import Secrets
@@ -24,7 +23,9 @@ from pointsman_server.rpc.transport.envoy.secrets import Secrets
 DIRECTORY = "POINTSMAN_INTERNAL_ENVOY_DIRECTORY"
 WORKER = "pointsman_server.app.envoy_worker:application"
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
-LOG_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
+PREFIX = "pointsman-envoy-"
+# Below a warning, Envoy lists what it was built from.
+LOG_LEVELS = {"debug": "warning", "info": "warning", "warning": "warning", "error": "error"}
 
 
 def is_inside() -> bool:
@@ -35,23 +36,33 @@ def is_inside() -> bool:
 def become(settings: Settings) -> None:
     """Turn this process into Envoy. Does not return. Raises ListenError, EnvoyMissing and BadCertificates."""
     installation = process.Installation.find()
-    check_address(settings)
-    directory = Path(tempfile.mkdtemp(prefix="pointsman-envoy-"))
-    door = make_door(settings, installation, directory, WORKER)
-    environ = os.environ | as_environ(settings) | process.environment(installation) | {DIRECTORY: str(directory)}
-    command = process.command(installation, write(door), log_level=LOG_LEVELS[settings.log_level])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    os.execve(command[0], command, environ)  # noqa: S606 - becoming Envoy is the point
+    addresses = bindable(settings)
+    directory = private_directory.make(PREFIX)
+    try:
+        door = make_door(settings, installation, directory, WORKER, addresses)
+        environ = os.environ | as_environ(settings) | process.environment(installation) | {DIRECTORY: str(directory)}
+        command = process.command(
+            installation, write(door), log_level=LOG_LEVELS[settings.log_level], log_json=logs_json(settings)
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        os.execve(command[0], command, environ)  # noqa: S606 - becoming Envoy is the point
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_door(settings: Settings, installation: process.Installation, directory: Path, application: str) -> Door:
+def make_door(
+    settings: Settings,
+    installation: process.Installation,
+    directory: Path,
+    application: str,
+    addresses: Addresses,
+) -> Door:
     """Say what Envoy serves, and give it the certificates. Raises BadCertificates."""
-    host, port = host_and_port(settings.listen)
     door = Door(
-        host,
-        port,
+        addresses.hosts,
+        addresses.port,
         application,
         str(installation.module),
         directory,
@@ -62,11 +73,15 @@ def make_door(settings: Settings, installation: process.Installation, directory:
         filters=transcoding.filters(message_bytes=settings.max_message_bytes, cors_origins=settings.cors_origins),
         virtual_host=transcoding.virtual_host(settings.cors_origins),
         local_replies=transcoding.local_replies(),
-        log_json=settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty()),
     )
     if secrets := make_secrets(settings, directory):
         secrets.publish()
     return door
+
+
+def logs_json(settings: Settings) -> bool:
+    """Say whether the log is JSON, as ``telemetry.logs`` decides it."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
 
 
 def tls_of(settings: Settings) -> str:
@@ -91,17 +106,3 @@ def write(door: Door) -> Path:
     path = door.directory / "envoy.json"
     path.write_text(json.dumps(bootstrap(door)))
     return path
-
-
-def check_address(settings: Settings) -> None:
-    """Try the address, because Envoy's own error does not name the variable. Raises ListenError."""
-    host, port = host_and_port(settings.listen)
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if settings.workers > 1:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error

@@ -16,16 +16,18 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from pointsman_server.adapters.files.policy import PolicyError
 from pointsman_server.app import envoy
 from pointsman_server.app.background import start_task
-from pointsman_server.app.listening import ListenError
+from pointsman_server.app.listening import bindable, cannot_listen
 from pointsman_server.app.preload import preload
+from pointsman_server.app.start_errors import FAILED, START_ERRORS, exit_code
 from pointsman_server.config.environment import load
 from pointsman_server.config.settings import Settings
-from pointsman_server.rpc.transport.certificates import BadCertificates
 from pointsman_server.rpc.transport.envoy.admin import Admin
+from pointsman_server.runtime.immediate_exit import exit_now
 from pointsman_server.telemetry import logs
+
+log = logs.get_logger(__name__)
 
 T = TypeVar("T")
 Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -45,59 +47,68 @@ class Worker:
         return self._serve(scope, receive, send)
 
     async def _live(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the server, from the start of the process to its end."""
         await receive()
         settings = load()
         logs.configure(settings.log_level, settings.log_format)
-        preload(with_kafka=bool(settings.kafka_bootstrap_servers))
-        stopping = asyncio.Event()
-        _wait_for_signal(stopping)
         directory = Path(os.environ[envoy.DIRECTORY])
         try:
-            await self._run(settings, directory, stopping, receive, send)
-        except (ListenError, PolicyError, BadCertificates) as error:
-            for line in str(error).splitlines():
-                print(f"pointsman-server: {line}", file=sys.stderr)
-            await send({"type": "lifespan.startup.failed", "message": "its reason is above"})
+            stopping = asyncio.Event()
+            _wait_for_signal(stopping)
+            preload(with_kafka=bool(settings.kafka_bootstrap_servers))
+            code = await exit_code_of(self._run(settings, directory, stopping, receive, send))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+        # Nothing is left to do. Envoy would wait for every thread, and report an application that has not started.
+        exit_now(code)
 
     async def _run(
         self, settings: Settings, directory: Path, stopping: asyncio.Event, receive: Receive, send: Send
     ) -> None:
-        """Run the server until the process is told to stop; then drain it, and end Envoy."""
+        """Run the server until the process is told to stop; then drain it. Raises START_ERRORS."""
         from pointsman_server.app.application import App, announce
 
-        async with Admin(directory / "admin.sock") as admin:
-            async with App(settings) as app:
-                app.grpc_server.send_goaway = admin.drain
-                self._serve = app.grpc_server.application or self._serve
-                await send({"type": "lifespan.startup.complete"})
-                # Envoy ends by itself when it cannot listen.
-                ended = asyncio.ensure_future(receive())
-                ended.add_done_callback(lambda _: stopping.set())
-                async with AsyncExitStack() as stack:
-                    if secrets := envoy.make_secrets(settings, directory):
-                        start_task(stack, "certificates", secrets.watch())
-                    port = await _unless(stopping, admin.listening())
-                    if port is not None:
-                        await app.on_listening(port)
-                        announce(app)
-                    await stopping.wait()
-            if not ended.done():
-                await admin.quit()
-        await ended
-        await send({"type": "lifespan.shutdown.complete"})
+        async with Admin(directory / "admin.sock") as admin, App(settings) as app:
+            if stopping.is_set():
+                return
+            bindable(settings)
+            app.grpc_server.send_goaway = admin.drain
+            self._serve = app.grpc_server.application or self._serve
+            await send({"type": "lifespan.startup.complete"})
+            ended = asyncio.ensure_future(receive())
+            port = await _unless(ended, admin.listening())
+            if port is None:
+                raise cannot_listen(settings)
+            async with AsyncExitStack() as stack:
+                if secrets := envoy.make_secrets(settings, directory):
+                    start_task(stack, "certificates", secrets.watch())
+                await app.on_listening(port)
+                announce(app)
+                await _unless(ended, stopping.wait())
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what ``work`` returns, or None when the process is told to stop before."""
-    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+async def exit_code_of(work: Coroutine[Any, Any, None]) -> int:
+    """Do ``work``; say why it could not be done, and return the exit code."""
     try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except START_ERRORS as error:
+        for line in str(error).splitlines():
+            print(f"pointsman-server: {line}", file=sys.stderr)
+        return exit_code(error)
+    except Exception:
+        log.exception("the server failed")
+        return FAILED
+    return 0
+
+
+async def _unless(ended: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what ``work`` returns, or None when ``ended`` is done before."""
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
         working.cancel()
-        stopped.cancel()
 
 
 def _wait_for_signal(stopping: asyncio.Event) -> None:

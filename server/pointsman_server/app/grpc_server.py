@@ -9,7 +9,7 @@ from typing import Any
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Access
-from pointsman_server.app.listening import ListenError, call_limits, choose_transport, connection_limits, tls_files
+from pointsman_server.app.listening import call_limits, cannot_listen, choose_transport, connection_limits, tls_files
 from pointsman_server.config import rules
 from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
@@ -170,7 +170,7 @@ class GrpcServer:
                 return int(server.add_secure_port(settings.listen, credentials))
             return int(server.add_insecure_port(settings.listen))
         except (RuntimeError, OSError) as error:
-            raise ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?") from error
+            raise cannot_listen(settings) from error
 
     def _make_quota(self) -> RedisQuota | None:
         settings = self._settings

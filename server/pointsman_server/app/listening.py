@@ -3,15 +3,82 @@
 It loads neither grpc nor Envoy: a process that becomes Envoy, or that supervises workers, needs neither.
 """
 
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import host_and_port
 from pointsman_server.rpc.transport import choice
 from pointsman_server.rpc.transport.certificates import CONNECTION_SECONDS, Files
 from pointsman_server.rpc.transport.envoy.process import missing
 from pointsman_server.rpc.transport.limits import CallLimits, Connections
 
+# Of localhost, a machine without IPv6 has one address alone.
+ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 
 class ListenError(Exception):
     """An address cannot be listened on; the text names it and its variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The IP addresses of a host, and the port to listen on at each; port 0 is any, for one address alone."""
+
+    hosts: Sequence[str]
+    port: int
+
+
+def bindable(settings: Settings) -> Addresses:
+    """Resolve the address of gRPC, and bind each of its IP addresses for a moment.
+
+    For Envoy, which takes IP addresses alone, and whose own error does not name the setting. An address that this
+    machine does not have is left out, unless it is the only one. Raises ListenError.
+    """
+    host, port = host_and_port(settings.listen)
+    bound: dict[str, socket.socket] = {}
+    absent: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            try:
+                bound[str(address[0])] = probe = _bind(family, (address[0], port, *address[2:]), settings)
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+            else:
+                # Several addresses share one port, also where any will do.
+                port = port if len(found) == 1 else int(probe.getsockname()[1])
+        if not bound and absent:
+            raise absent
+    except OSError as error:
+        raise cannot_listen(settings) from error
+    finally:
+        for probe in bound.values():
+            probe.close()
+    return Addresses(list(bound), port)
+
+
+def cannot_listen(settings: Settings) -> ListenError:
+    """Make the error of a gRPC address that cannot be listened on."""
+    return ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?")
+
+
+def _bind(family: int, address: tuple[Any, ...], settings: Settings) -> socket.socket:
+    probe = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.workers > 1:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(address)
+    except OSError:
+        probe.close()
+        raise
+    return probe
 
 
 def choose_transport(settings: Settings) -> choice.Choice:

@@ -1,8 +1,5 @@
 """Run a server process: load what it needs, then serve, and end with an exit code that says what was wrong."""
 
-import logging
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,26 +20,18 @@ def launch(work: Callable[[], None], *, with_kafka: bool) -> None:
 @contextmanager
 def start_errors() -> Iterator[None]:
     """End the process with 1 or 2, and a sentence, when a server cannot start."""
-    from pointsman_server.adapters.files.policy import PolicyError
-    from pointsman_server.app.listening import ListenError
-    from pointsman_server.embedded import EngineError
-    from pointsman_server.rpc.transport.certificates import BadCertificates
-    from pointsman_server.rpc.transport.choice import TransportUnavailable
+    from pointsman_server.app.start_errors import START_ERRORS, exit_code
 
     try:
         yield
-    except (ListenError, EngineError) as error:
-        fail(str(error))
-    except (TransportUnavailable, PolicyError, BadCertificates) as error:
-        fail(str(error), code=2)
+    except START_ERRORS as error:
+        fail(str(error), code=exit_code(error))
 
 
 def _leave_stuck_threads() -> None:
     """Exit now if librdkafka keeps a thread, which the interpreter would wait for. Called when all work is done."""
     from pointsman_server.adapters.kafka.group_consumer import stuck_threads
+    from pointsman_server.runtime.immediate_exit import exit_now
 
     if stuck_threads():
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        exit_now(0)

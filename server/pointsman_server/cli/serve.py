@@ -21,6 +21,9 @@ from pointsman_server.cli.launch import launch, start_errors
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
 from pointsman_server.runtime import event_loop
+from pointsman_server.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 
 def serve(
@@ -67,10 +70,13 @@ def _become_envoy(settings: Settings) -> None:
     with start_errors():
         from pointsman_server.app.listening import choose_transport
 
-        if choose_transport(settings).transport == "envoy":
+        choice = choose_transport(settings)
+        if choice.transport == "envoy":
             from pointsman_server.app import envoy
 
             envoy.become(settings)
+        elif settings.transport == "auto":
+            log.warning("the transport envoy would be faster", transport=choice.transport, reason=choice.reason)
 
 
 def _serve(settings: Settings) -> None:

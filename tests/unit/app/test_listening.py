@@ -1,12 +1,21 @@
 """app.listening: what the settings say about listening for gRPC."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pointsman_server.app import listening
-from pointsman_server.app.listening import call_limits, choose_transport, connection_limits, tls_files
+from pointsman_server.app.listening import (
+    Addresses,
+    ListenError,
+    bindable,
+    call_limits,
+    choose_transport,
+    connection_limits,
+    tls_files,
+)
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.certificates import Files
 from pointsman_server.rpc.transport.choice import TransportUnavailable
@@ -62,3 +71,47 @@ def test_connections_are_pinged_as_the_settings_say() -> None:
 )
 def test_a_connection_ends_by_the_lower_of_its_ages(values: dict[str, Any], age: float) -> None:
     assert connection_limits(Settings(**values)).age == age
+
+
+def test_a_name_is_resolved_and_its_addresses_share_a_port() -> None:
+    found = bindable(Settings(listen="localhost:0"))
+
+    assert "127.0.0.1" in found.hosts
+    assert found.port or len(found.hosts) == 1
+
+
+def test_one_address_leaves_the_choice_of_the_port_to_who_listens() -> None:
+    assert bindable(Settings(listen="127.0.0.1:0")) == Addresses(["127.0.0.1"], 0)
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+
+        with pytest.raises(ListenError, match=rf"cannot listen on {address} \(POINTSMAN_LISTEN\)"):
+            bindable(Settings(listen=address))
+
+
+def test_workers_may_share_an_address() -> None:
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+
+        assert bindable(Settings(listen=f"127.0.0.1:{port}", workers=2)).port == port
+
+
+@pytest.mark.parametrize("listen", ["192.0.2.1:50051", "no.such.host.invalid:50051"])
+def test_an_address_that_is_not_of_this_machine_is_named(listen: str) -> None:
+    with pytest.raises(ListenError, match="POINTSMAN_LISTEN"):
+        bindable(Settings(listen=listen))
+
+
+def test_of_several_addresses_those_that_are_absent_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, 1, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    assert bindable(Settings(listen="both:0")).hosts == ["127.0.0.1"]

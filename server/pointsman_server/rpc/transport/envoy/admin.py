@@ -41,7 +41,3 @@ class Admin:
     async def drain(self) -> None:
         """Ask clients by GOAWAY to connect elsewhere; calls in progress go on, and new connections are taken still."""
         await self._client.post("/drain_listeners", params={"graceful": "", "skip_exit": ""})
-
-    async def quit(self) -> None:
-        """End Envoy: the application stops, and then the process, with exit code 0."""
-        await self._client.post("/quitquitquit")

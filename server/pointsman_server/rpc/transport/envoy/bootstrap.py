@@ -49,13 +49,14 @@ TRACKED_STREAM_POWER = 17
 class Door:
     """What Envoy serves, and where.
 
+    It listens on ``port`` of each of the IP addresses ``hosts``.
     ``application`` is the ASGI application, as ``module:attribute``. ``module`` is pyvoy's dynamic module.
     ``directory`` is private to this server: Envoy's administration socket and the certificates are in it.
     ``tls`` is "server" or "mutual", or empty for plaintext. ``filters`` come before the application.
     ``virtual_host`` is added to the only virtual host; ``local_replies`` is how Envoy's own answers are written.
     """
 
-    host: str
+    hosts: Sequence[str]
     port: int
     application: str
     module: str
@@ -67,7 +68,6 @@ class Door:
     filters: Sequence[Mapping[str, Any]] = ()
     virtual_host: Mapping[str, Any] = field(default_factory=dict)
     local_replies: Mapping[str, Any] = field(default_factory=dict)
-    log_json: bool = True
 
     @property
     def admin_socket(self) -> Path:
@@ -91,7 +91,6 @@ def bootstrap(door: Door) -> Config:
         "static_resources": {"listeners": [_listener(door)]},
         "overload_manager": _overload(door.connections),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
-        "application_log_config": _log_format() if door.log_json else {},
     }
 
 
@@ -149,25 +148,30 @@ def _overload(connections: Connections) -> Config:
     }
 
 
-def _log_format() -> Config:
-    fields = {"timestamp": "%Y-%m-%dT%T.%FZ", "level": "%l", "logger": "envoy.%n", "event": "%j"}
-    return {"log_format": {"json_format": fields}}
-
-
 def _listener(door: Door) -> Config:
     chain: Config = {"filters": [_connection_manager(door)]}
+    addresses = [_address(host, door.port) for host in door.hosts]
     if door.tls:
         chain["transport_socket"] = _tls(door)
         chain["transport_socket_connect_timeout"] = f"{HANDSHAKE_SECONDS}s"
     return {
         "name": "grpc",
-        "address": {"socket_address": {"address": door.host, "port_value": door.port}},
+        "address": addresses[0],
+        "additional_addresses": [{"address": address} for address in addresses[1:]],
         # Otherwise a second server on a taken port would start, and get some of its connections.
         "enable_reuse_port": door.share_port,
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "max_connections_to_accept_per_socket_event": ACCEPTS_AT_ONCE,
         "filter_chains": [chain],
     }
+
+
+def _address(host: str, port: int) -> Config:
+    address: Config = {"address": host, "port_value": port}
+    if host == "::":
+        # IPv4 too, as on grpcio.
+        address["ipv4_compat"] = True
+    return {"socket_address": address}
 
 
 def _connection_manager(door: Door) -> Config:

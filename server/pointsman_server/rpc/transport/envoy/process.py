@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+# The same fields as ours, for each way to log (spdlog's patterns).
+LOG_JSON = '{"timestamp": "%Y-%m-%dT%H:%M:%S.%fZ", "level": "%l", "logger": "envoy.%n", "event": "%j"}'
+LOG_CONSOLE = "%H:%M:%S.%f [%l] %v [envoy.%n]"
+
 
 class EnvoyMissing(Exception):
     """Envoy cannot run Python here; the text says what is missing."""
@@ -64,7 +68,7 @@ def environment(installation: Installation) -> dict[str, str]:
     }
 
 
-def command(installation: Installation, configuration: Path, *, log_level: str) -> list[str]:
+def command(installation: Installation, configuration: Path, *, log_level: str, log_json: bool = True) -> list[str]:
     """Return the command line. One thread of Envoy feeds one of Python: more would only wait for it."""
     return [
         str(installation.envoy),
@@ -77,4 +81,6 @@ def command(installation: Installation, configuration: Path, *, log_level: str) 
         "immediate",
         "--log-level",
         log_level,
+        "--log-format",
+        LOG_JSON if log_json else LOG_CONSOLE,
     ]

@@ -12,7 +12,7 @@ DIRECTORY = Path("/run/pointsman")
 
 
 def chain_of(tls: str) -> dict[str, Any]:
-    door = Door("0.0.0.0", 443, "a:b", "/lib/pyvoy.so", DIRECTORY, tls=tls)
+    door = Door(["0.0.0.0"], 443, "a:b", "/lib/pyvoy.so", DIRECTORY, tls=tls)
     (listener,) = bootstrap(door)["static_resources"]["listeners"]
     (chain,) = listener["filter_chains"]
     return dict(chain)
@@ -88,7 +88,7 @@ CONNECTIONS = Connections(most=123, unread=4, heap_bytes=300 << 20, keepalive=6,
 
 
 def limited() -> dict[str, Any]:
-    return bootstrap(Door("::", 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=LIMITS, connections=CONNECTIONS))
+    return bootstrap(Door(["::"], 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=LIMITS, connections=CONNECTIONS))
 
 
 def limited_manager() -> dict[str, Any]:
@@ -139,7 +139,16 @@ def test_metadata_that_the_application_takes_is_never_refused_by_envoy() -> None
 
 
 def test_the_largest_metadata_stays_within_what_envoy_accepts() -> None:
-    door = Door("::", 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=CallLimits(metadata_bytes=1 << 26))
+    door = Door(["::"], 1, "a:b", "/lib/pyvoy.so", DIRECTORY, limits=CallLimits(metadata_bytes=1 << 26))
     (listener,) = bootstrap(door)["static_resources"]["listeners"]
 
     assert listener["filter_chains"][0]["filters"][0]["typed_config"]["max_request_headers_kb"] == 8192
+
+
+def test_it_listens_on_each_address_and_on_ipv4_too_for_all_of_ipv6() -> None:
+    door = Door(["::", "127.0.0.1"], 443, "a:b", "/lib/pyvoy.so", DIRECTORY)
+    (listener,) = bootstrap(door)["static_resources"]["listeners"]
+
+    assert listener["address"]["socket_address"] == {"address": "::", "port_value": 443, "ipv4_compat": True}
+    others = [item["address"]["socket_address"] for item in listener["additional_addresses"]]
+    assert others == [{"address": "127.0.0.1", "port_value": 443}]
