@@ -17,12 +17,9 @@ Load = Callable[[Callback[Answer]], None]
 
 
 class PendingResolve:
-    """An admitted call. A transport either awaits ``wait``, or calls ``start`` and then once ``finish`` or ``cancel``.
+    """An admitted call, which ends with ``wait``. ``deadline`` in seconds is for callers that set none."""
 
-    ``deadline`` in seconds is for callers that set none.
-    """
-
-    __slots__ = ("_admission", "_begun", "_context", "_ends", "_load", "deadline")
+    __slots__ = ("_admission", "_begun", "_context", "_deadline", "_ends", "_load")
 
     def __init__(
         self,
@@ -39,42 +36,34 @@ class PendingResolve:
         self._begun = begun
         self._context = context
         remaining = context.time_remaining()
-        self.deadline = deadline if remaining is None or remaining >= NO_DEADLINE else None
+        self._deadline = deadline if remaining is None or remaining >= NO_DEADLINE else None
 
     async def wait(self) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Outcome] = loop.create_future()
         timer = None
-        if self.deadline is not None:
-            timer = loop.call_later(self.deadline, _set_once, result, DeadlinePassed(self.deadline))
-        self.start(partial(_set_once, result))
+        if self._deadline is not None:
+            timer = loop.call_later(self._deadline, _set_once, result, DeadlinePassed(self._deadline))
         try:
+            self._start(partial(_set_once, result))
             outcome = await result
         except asyncio.CancelledError:
-            self.cancel()
+            # The caller has gone, or its deadline is exceeded. The load goes on.
+            self._ends.cancelled("Resolve", self._begun, self._context)
             raise
         finally:
+            self._admission.leave()
             if timer:
                 timer.cancel()
-        return self.finish(outcome)
+        return self._ends.conclude(outcome, self._begun, self._context)
 
-    def start(self, on_result: Callback[Answer]) -> None:
-        """Load the key; ``on_result`` gets what ``finish`` takes, and may be called before this returns."""
+    def _start(self, on_result: Callback[Answer]) -> None:
+        """Load the key; ``on_result`` gets the outcome, perhaps before this returns."""
         try:
             self._load(on_result)
         except Exception as error:  # noqa: BLE001 - the boundary: a bug ends this call alone
             on_result(error)
-
-    def finish(self, outcome: Outcome) -> bytes | Refusal:
-        """End the call; return the response, or how it is refused."""
-        self._admission.leave()
-        return self._ends.conclude(outcome, self._begun, self._context)
-
-    def cancel(self) -> None:
-        """End the call without an answer: it was cancelled, or its deadline is exceeded. The load goes on."""
-        self._admission.leave()
-        self._ends.cancelled("Resolve", self._begun, self._context)
 
 
 def _set_once(result: asyncio.Future[Outcome], outcome: Outcome) -> None:

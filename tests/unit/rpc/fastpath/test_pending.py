@@ -10,7 +10,6 @@ import protovalidate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pointsman_server.rpc.transport.native_calls import NativeCalls
 from structlog.testing import capture_logs
 
 from pointsman.v1 import route_service_pb2 as pb
@@ -28,7 +27,7 @@ from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath import encoder, fast_path
 from pointsman_server.rpc.fastpath.call_ends import CallEnds
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
-from pointsman_server.rpc.fastpath.fast_path import FastPath
+from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.handler import RESOLVE, fast_methods
 from pointsman_server.rpc.interceptors import chain
@@ -59,25 +58,6 @@ class Door:
         assert metadata() == METADATA
         self.asked.append((list(tenants), list(scopes)))
         return self.open and not self.admission.closed
-
-
-class Transport:
-    """Stands for the native transport: how each call ended, by its number."""
-
-    def __init__(self) -> None:
-        self.ended: dict[int, list[Ended]] = {}
-
-    def respond(self, call_id: int, payload: bytes) -> bool:
-        self.ended.setdefault(call_id, []).append(("OK", pb.ResolveResponse.FromString(payload), None))
-        return True
-
-    def fail(self, call_id: int, code: int, message: str, trailing_metadata: Any = None) -> bool:
-        self.ended.setdefault(call_id, []).append((_name(code), message, tuple(trailing_metadata)))
-        return True
-
-
-def _name(code: int) -> str:
-    return next(known.name for known in grpc.StatusCode if known.value[0] == code)
 
 
 class EncodingCache(MemoryCache):
@@ -140,7 +120,6 @@ class World:
             self.store, self.cache, self.local, observer=self.metrics, bounds=bounds, patience=0, now=self.now
         )
         self.door = Door()
-        self.transport = Transport()
         self.path = FastPath(
             self.local,
             self.resolver,
@@ -150,8 +129,6 @@ class World:
             deadline=DEADLINE,
             now=self.now,
         )
-        self.native = NativeCalls(self.path)
-        self._numbers = iter(range(1, 10_000))
         self._chain: CallHandler = RouteServicer(
             self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(3)), metrics=self.metrics
         ).Resolve
@@ -159,40 +136,26 @@ class World:
             chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample)
         ):
             self._chain = stage(Method(SERVICE, "Resolve"), self._chain)
-        self._grpcio = fast_methods(self.path, Bulk())[RESOLVE].before(
+        self._fast = fast_methods(self.path, Bulk())[RESOLVE].before(
             self._chain, pb.ResolveRequest.FromString, pb.ResolveResponse.SerializeToString
         )
 
-    def take(self, key: RouteKey = K1, remaining: float | None = 60.0, **more: Any) -> int:
-        """Begin a native call, which must be taken."""
-        number = next(self._numbers)
-        assert self.offer(pb.ResolveRequest(key=key_to_message(key), **more).SerializeToString(), number, remaining)
-        return number
+    def take(self, key: RouteKey = K1, remaining: float | None = 60.0, **more: Any) -> "asyncio.Task[Ended]":
+        """Begin a call."""
+        return asyncio.create_task(self.by_fast_path(key, remaining, **more))
 
-    def offer(self, request: bytes, number: int = 0, remaining: float | None = 60.0) -> bool:
-        return self.native.take(number, request, (METADATA, "ipv4:127.0.0.1:1", remaining), self.transport)
+    def offer(self, request: bytes) -> bool:
+        """Say whether the fast path takes a call."""
+        return not isinstance(self.path.resolve(request, cast("Any", Context())), Declined)
 
-    async def by_native(self, key: RouteKey = K1, **more: Any) -> Ended:
-        number = next(self._numbers)
-        request = pb.ResolveRequest(key=key_to_message(key), **more).SerializeToString()
-        return await (self.end(number) if self.offer(request, number) else self.by_chain(key, **more))
-
-    async def by_grpcio(self, key: RouteKey = K1, remaining: float | None = 60.0, **more: Any) -> Ended:
+    async def by_fast_path(self, key: RouteKey = K1, remaining: float | None = 60.0, **more: Any) -> Ended:
         context = Context(remaining)
         try:
             request = pb.ResolveRequest(key=key_to_message(key), **more).SerializeToString()
-            response = await self._grpcio(request, cast("Any", context))
+            response = await self._fast(request, cast("Any", context))
             return "OK", pb.ResolveResponse.FromString(response), None
         except grpc.aio.AbortError:
             return context.ended
-
-    async def end(self, number: int) -> Ended:
-        """Wait until a call has ended, and say how; it ends once."""
-        async with asyncio.timeout(30):
-            while number not in self.transport.ended:  # noqa: ASYNC110 - turns of the loop are what passes
-                await asyncio.sleep(0)
-        (ended,) = self.transport.ended[number]
-        return ended
 
     async def by_chain(self, key: RouteKey = K1, **more: Any) -> Ended:
         context = Context()
@@ -226,7 +189,6 @@ def world() -> World:
 
 
 Way = Callable[..., Any]
-both = pytest.mark.parametrize("way", [World.by_native, World.by_grpcio])
 
 
 def end_of(error: PointsmanError) -> tuple[str, str]:
@@ -236,32 +198,29 @@ def end_of(error: PointsmanError) -> tuple[str, str]:
 # Answers
 
 
-@both
-async def test_a_call_is_answered_from_the_store_and_then_from_the_caches(world: World, way: Way) -> None:
+async def test_a_call_is_answered_from_the_store_and_then_from_the_caches(world: World) -> None:
     snapshot = Snapshot(K1, world.store.put(K1), 1, EPOCH)
-    assert await way(world) == ("OK", convert.resolve_response(Answer(snapshot, Source.POSTGRES)), None)
-    assert await way(world) == ("OK", convert.resolve_response(Answer(snapshot, Source.LOCAL)), None)
+    assert await world.by_fast_path() == ("OK", convert.resolve_response(Answer(snapshot, Source.POSTGRES)), None)
+    assert await world.by_fast_path() == ("OK", convert.resolve_response(Answer(snapshot, Source.LOCAL)), None)
     world.local.drop()
-    assert await way(world) == ("OK", convert.resolve_response(Answer(snapshot, Source.REDIS)), None)
+    assert await world.by_fast_path() == ("OK", convert.resolve_response(Answer(snapshot, Source.REDIS)), None)
     assert len(world.store.loads) == 1
 
 
-@both
-async def test_an_exact_call_is_answered_by_a_load_of_its_own_whatever_is_held(world: World, way: Way) -> None:
+async def test_an_exact_call_is_answered_by_a_load_of_its_own_whatever_is_held(world: World) -> None:
     world.store.put(K1)
-    await way(world)
+    await world.by_fast_path()
     newer = Snapshot(K1, world.store.put(K1, "https://new.internal"), 2, EPOCH)
-    ended = await way(world, consistency=EXACT)
+    ended = await world.by_fast_path(consistency=EXACT)
     assert ended == ("OK", convert.resolve_response(Answer(newer, Source.POSTGRES)), None)
     assert world.resolver.resolve_locally(K1) == Answer(newer, Source.LOCAL, 0.0)
 
 
-@both
-async def test_a_call_for_a_newer_revision_than_is_cached_is_answered_by_the_store(world: World, way: Way) -> None:
+async def test_a_call_for_a_newer_revision_than_is_cached_is_answered_by_the_store(world: World) -> None:
     world.store.put(K1)
-    await way(world)
+    await world.by_fast_path()
     newer = Snapshot(K1, world.store.put(K1, "https://new.internal"), 2, EPOCH)
-    ended = await way(world, min_revision=2, epoch=EPOCH)
+    ended = await world.by_fast_path(min_revision=2, epoch=EPOCH)
     assert ended == ("OK", convert.resolve_response(Answer(newer, Source.POSTGRES)), None)
     assert world.value("pointsman_cache_lookups_total", layer="local", outcome="stale") == 1
     assert world.value("pointsman_cache_lookups_total", layer="local", outcome="miss") == 1
@@ -271,7 +230,7 @@ async def test_a_newer_revision_than_is_cached_costs_one_cut_and_one_look_into_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.store.put(K1)
-    await world.by_grpcio()
+    await world.by_fast_path()
     world.store.put(K1, "https://new.internal")
     done: list[str] = []
     cut, find = fast_path.wire.cut, world.path._find
@@ -279,7 +238,7 @@ async def test_a_newer_revision_than_is_cached_costs_one_cut_and_one_look_into_t
     counting = lambda key, min_revision=0: (done.append("find"), find(key, min_revision))[1]  # noqa: E731
     monkeypatch.setattr(world.path, "_find", counting)
     monkeypatch.setattr(world.local, "find", counting)
-    assert (await world.by_grpcio(min_revision=2))[0] == "OK"
+    assert (await world.by_fast_path(min_revision=2))[0] == "OK"
     assert done == ["cut", "find"]
 
 
@@ -287,11 +246,11 @@ async def test_what_the_fast_path_declines_is_not_looked_up_again_by_the_chain(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.store.put(K1)
-    await world.by_grpcio()
+    await world.by_fast_path()
     world.door.open = False
     looks: list[bytes] = []
     monkeypatch.setattr(world.local, "find", looks.append)
-    assert (await world.by_grpcio())[1].provenance.source == pb.Provenance.SOURCE_LOCAL
+    assert (await world.by_fast_path())[1].provenance.source == pb.Provenance.SOURCE_LOCAL
     assert looks == []
     assert world.value("pointsman_cache_lookups_total", layer="local", outcome="hit") == 1
     assert world.value("grpc_server_started_total", **CALL) == 2
@@ -300,17 +259,16 @@ async def test_what_the_fast_path_declines_is_not_looked_up_again_by_the_chain(
 async def test_calls_for_one_key_share_a_load_on_every_way(world: World) -> None:
     world.store.put(K1)
     world.store.before_read.close()
-    native, waiting = world.take(), [asyncio.create_task(world.by_chain()), asyncio.create_task(world.by_grpcio())]
+    waiting = [asyncio.create_task(world.by_chain()), world.take(), world.take()]
     await world.store.before_read.arrivals()
     world.store.before_read.open()
-    first, second = await asyncio.gather(*waiting)
-    assert await world.end(native) == first == second
+    first, second, third = await asyncio.gather(*waiting)
+    assert first == second == third
     assert world.store.loads == [[K1]]
 
 
 async def test_calls_of_one_turn_go_to_the_shared_cache_together(world: World) -> None:
-    numbers = [world.take(key) for key in (K1, K2, K3)]
-    await asyncio.gather(*map(world.end, numbers))
+    await asyncio.gather(*[world.take(key) for key in (K1, K2, K3)])
     assert [keys for what, keys in world.cache.journal if what == "get"] == [[K1, K2, K3]]
 
 
@@ -325,8 +283,8 @@ async def test_a_call_that_began_after_a_write_does_not_join_a_load_from_before_
     after = world.take()
     await world.store.after_read.arrivals(2)
     world.store.after_read.open()
-    assert (await world.end(before))[1].provenance.as_of_revision == 1
-    assert (await world.end(after))[1].provenance.as_of_revision == 2
+    assert (await before)[1].provenance.as_of_revision == 1
+    assert (await after)[1].provenance.as_of_revision == 2
     assert world.resolver.resolve_locally(K1) == Answer(written, Source.LOCAL, 0.0)
 
 
@@ -407,10 +365,9 @@ async def test_calls_beyond_the_bound_are_declined_and_the_chain_refuses_them(wo
 # How calls end
 
 
-@both
-async def test_a_call_is_open_until_it_has_ended(world: World, way: Way) -> None:
+async def test_a_call_is_open_until_it_has_ended(world: World) -> None:
     world.store.before_read.close()
-    call = asyncio.create_task(way(world))
+    call = asyncio.create_task(world.by_fast_path())
     await world.store.before_read.arrivals()
     assert world.door.admission._open == 1
     world.store.before_read.open()
@@ -418,26 +375,16 @@ async def test_a_call_is_open_until_it_has_ended(world: World, way: Way) -> None
     assert world.door.admission._open == 0
 
 
-async def test_a_native_call_that_is_cancelled_is_not_answered_and_takes_nothing_from_the_others(world: World) -> None:
-    world.store.put(K1)
-    world.store.before_read.close()
-    gone, stays = world.take(), world.take()
-    assert world.native.cancel(gone)
-    assert not world.native.cancel(gone)
-    world.store.before_read.open()
-    assert (await world.end(stays))[0] == "OK"
-    assert gone not in world.transport.ended
-    assert world.door.admission._open == 0
-    assert world.value("grpc_server_handled_total", **CALL, grpc_code="Cancelled") == 1
-
-
 @pytest.mark.parametrize(("remaining", "code"), [(60.0, "Cancelled"), (None, "Cancelled"), (0.0, "DeadlineExceeded")])
-async def test_a_call_of_grpcio_that_is_cancelled_takes_nothing_from_the_others(
+async def test_a_call_that_is_cancelled_takes_nothing_from_the_others(
     world: World, remaining: float | None, code: str
 ) -> None:
     world.store.put(K1)
     world.store.before_read.close()
-    gone, stays = asyncio.create_task(world.by_grpcio(remaining=remaining)), asyncio.create_task(world.by_grpcio())
+    gone, stays = (
+        asyncio.create_task(world.by_fast_path(remaining=remaining)),
+        asyncio.create_task(world.by_fast_path()),
+    )
     await world.store.before_read.arrivals()
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -452,37 +399,25 @@ async def test_a_call_of_grpcio_that_is_cancelled_takes_nothing_from_the_others(
 CALL = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Resolve"}
 
 
-async def test_a_native_call_whose_deadline_passed_is_counted_as_that(world: World) -> None:
-    world.store.before_read.close()
-    assert world.native.cancel(world.take(remaining=0.0))
-    world.store.before_read.open()
-    assert world.value("grpc_server_handled_total", **CALL, grpc_code="DeadlineExceeded") == 1
-
-
-async def test_native_calls_without_a_deadline_have_ours_and_the_others_theirs(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_with_a_deadline_outlasts_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.path, "_deadline", 0.01)
     world.store.before_read.close()
-    dated = world.take(K1)
-    first, second = world.take(K1, remaining=None), world.take(K2, remaining=1e9)
-    refusal = Refusal.of_deadline(0.01)
-    assert await world.end(first) == await world.end(second) == ("DEADLINE_EXCEEDED", refusal.text, ())
-    assert dated not in world.transport.ended
+    dated, undated = world.take(K1), world.take(K2, remaining=None)
+    assert (await undated)[0] == "DEADLINE_EXCEEDED"
+    assert not dated.done()
     world.store.before_read.open()
-    await world.end(dated)
+    await dated
     assert world.door.admission._open == 0
-    assert world.native._without_deadline == world.native._waiting == {}
 
 
 @pytest.mark.parametrize("remaining", [None, 1e9])
-async def test_a_call_of_grpcio_without_a_deadline_has_ours(
+async def test_a_call_without_a_deadline_has_ours(
     world: World, monkeypatch: pytest.MonkeyPatch, remaining: float | None
 ) -> None:
     monkeypatch.setattr(world.path, "_deadline", 0.01)
     world.store.before_read.close()
     refusal = Refusal.of_deadline(0.01)
-    assert await world.by_grpcio(remaining=remaining) == ("DEADLINE_EXCEEDED", refusal.text, ())
+    assert await world.by_fast_path(remaining=remaining) == ("DEADLINE_EXCEEDED", refusal.text, ())
     assert world.door.admission._open == 0
     world.store.before_read.open()
     assert world.value("grpc_server_handled_total", **CALL, grpc_code="DeadlineExceeded") == 1
@@ -490,14 +425,12 @@ async def test_a_call_of_grpcio_without_a_deadline_has_ours(
 
 async def test_what_is_too_much_is_refused_at_once() -> None:
     world = World(Bounds(queue=1))
-    numbers = [world.take(RouteKey("a", "b", "c", f"v{number}")) for number in range(5)]
-    assert world.transport.ended[numbers[-1]][0][:2] == end_of(Overloaded("cache_loads"))
+    calls = [world.take(RouteKey("a", "b", "c", f"v{number}")) for number in range(5)]
+    assert (await calls[-1])[:2] == end_of(Overloaded("cache_loads"))
+    await asyncio.gather(*calls)
 
 
-@both
-async def test_a_bug_is_hidden_from_callers_and_the_others_go_on(
-    world: World, way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_is_hidden_from_callers_and_the_others_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.store.put(K1)
     world.store.put(K2)
     encode = encoder.response_of
@@ -508,26 +441,24 @@ async def test_a_bug_is_hidden_from_callers_and_the_others_go_on(
         return encode(answer)
 
     monkeypatch.setattr(encoder, "response_of", broken)
-    bad, good = await asyncio.gather(way(world, K1), way(world, K2))
+    bad, good = await asyncio.gather(world.by_fast_path(K1), world.by_fast_path(K2))
     assert bad[:2] == ("INTERNAL", statuses.INTERNAL_TEXT)
     assert "a secret" not in repr(bad[2])
     assert good[0] == "OK"
 
 
-@both
-async def test_a_bug_in_a_load_ends_its_call_alone(world: World, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_a_load_ends_its_call_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(world.resolver, "load", broken)
-    assert (await way(world))[0] == "INTERNAL"
+    assert (await world.by_fast_path())[0] == "INTERNAL"
     assert world.door.admission._open == 0
 
 
-@both
-async def test_calls_that_waited_are_in_the_access_log_as_the_chain_logs_them(way: Way) -> None:
+async def test_calls_that_waited_are_in_the_access_log_as_the_chain_logs_them() -> None:
     lines: list[list[Any]] = []
-    for serve in (way, World.by_chain):
+    for serve in (World.by_fast_path, World.by_chain):
         world = World(sample=1.0)
         world.store.put(K1)
         with capture_logs() as logged:
@@ -603,7 +534,7 @@ async def live(history: list[tuple[Any, ...]], way: Way) -> tuple[list[Ended], d
     for what, *details in history:
         if what == "ask":
             key, more = details
-            ends.append(await way(world, key, **more))
+            ends.append(await world.by_fast_path(key, **more))
         else:
             DEEDS[what](world, *details)
     return ends, world.counted()
@@ -613,5 +544,4 @@ async def live(history: list[tuple[Any, ...]], way: Way) -> tuple[list[Ended], d
 @given(deeds)
 def test_every_way_says_and_counts_the_same(history: list[tuple[Any, ...]]) -> None:
     expected = asyncio.run(live(history, World.by_chain))
-    assert asyncio.run(live(history, World.by_native)) == expected
-    assert asyncio.run(live(history, World.by_grpcio)) == expected
+    assert asyncio.run(live(history, World.by_fast_path)) == expected
