@@ -37,7 +37,7 @@ run: setup ## Run a server with everything it needs on this machine, and a table
 	@exec $(BIN)/pointsman-server dev --demo
 
 .PHONY: tools
-tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe.
+tools: setup ## Build what tests call from outside: Kafka's jars, grpcurl, grpc-health-probe, protoc-gen-openapi.
 	@$(BIN)/python -m tests.support.tools
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m tests.support.pgbouncer
@@ -102,8 +102,8 @@ lint-protos: image
 
 .PHONY: lint-stubs
 lint-stubs: protos
-	@git diff --exit-code -- clients/python/pointsman/v1 \
-		|| { echo 'the committed stubs are not those of protos/: run `make protos` and commit them' >&2; exit 1; }
+	@git diff --exit-code -- clients/python/pointsman/v1 server/pointsman_server/rpc/openapi.yaml \
+		|| { echo 'the committed stubs or OpenAPI document are not those of protos/: run `make protos` and commit them' >&2; exit 1; }
 
 .PHONY: lint-docs
 lint-docs: setup
@@ -119,8 +119,13 @@ image: setup .cache/protoc/.ready
 	@$(BIN)/python protos/build.py
 
 .PHONY: protos
-protos: image ## Generate the Python stubs from protos/.
+protos: image .cache/bin/protoc-gen-openapi ## Generate the Python stubs and the OpenAPI document from protos/.
 	@$(BUF) generate 2> >(grep -v '^Writing mypy' >&2)
+	@$(BUF) generate --template buf.openapi.yaml
+	@$(BIN)/python protos/openapi.py
+
+.cache/bin/protoc-gen-openapi: | setup
+	@$(BIN)/python -m tests.support.tools
 
 .cache/protoc/.ready: .venv/.ready | $(UV)
 	@test -x .cache/protoc/bin/python || $(UV) venv -q --python $(BIN)/python .cache/protoc

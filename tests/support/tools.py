@@ -1,4 +1,4 @@
-"""Programs that tests call: grpcurl and grpc-health-probe in the versions of ``go-tools.txt``, Java and Go.
+"""Programs that tests and make call: those in the versions of ``go-tools.txt``, Java and Go.
 
 ``python -m tests.support.tools`` (``make tools``) builds the clients. Installed programs are used; missing ones are
 installed as wheels into ``.cache/wheels``. A test names what it needs with ``require``.
