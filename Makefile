@@ -74,6 +74,10 @@ mutants: setup ## See whether tests notice small changes of the server, as in ma
 bench-abuse: setup ## Measure what abusers cost other callers, on each transport. About eight minutes.
 	@$(BIN)/python -m tests.bench.abuse $(ARGS)
 
+.PHONY: soak
+soak: setup ## Weigh 5,000 open streams, many calls and clients that restart. 11 minutes; ARGS='--seconds 60' for less.
+	@$(BIN)/python -m tests.bench.soak $(ARGS)
+
 .PHONY: faults
 faults: tools ## Break everything once under load, and check every promise: docs/promises.md. Under 5 minutes.
 	@# 2: the run says nothing, for instance because the machine was too busy. 1, a broken promise, is final.

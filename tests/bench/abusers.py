@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ BURST = 100
 MEGABYTE = 1 << 20
 SLOW_CONNECTIONS, SLOW_CALLS, SLOW_KEYS = 20, 50, 200
 TOKENS_PER_SECOND = 1000
+HELD_CONNECTIONS = 1000
 LATEST_SECONDS = 0.005
 
 
@@ -171,6 +173,21 @@ def bad_tokens(abuser: Abuser) -> None:
                 abuser.done += 1
 
 
+def connection_storm(abuser: Abuser) -> None:
+    """Connect, greet and hang up, as fast as the server takes connections; and hold 1,000 that say nothing."""
+    host, _, port = abuser.address.rpartition(":")
+    address = (host, int(port))
+    with ExitStack() as stack:
+        held: deque[socket.socket] = deque()
+        while not abuser.stopped:
+            with suppress(OSError), socket.create_connection(address, 5) as greeting:
+                greeting.sendall(http2.PREFACE + http2.frame(http2.SettingsFrame(0)))
+                abuser.done += 1
+            if len(held) < HELD_CONNECTIONS:
+                with suppress(OSError):
+                    held.append(stack.enter_context(socket.create_connection(address, 5)))
+
+
 def _token() -> str:
     def part(content: bytes) -> str:
         return base64.urlsafe_b64encode(content).decode().rstrip("=")
@@ -189,6 +206,7 @@ ABUSES: dict[str, Callable[[Abuser], None]] = {
     "oversized-bodies": oversized_bodies,
     "compressed-bombs": bombs,
     "bad-tokens": bad_tokens,
+    "connection-storm": connection_storm,
 }
 
 
