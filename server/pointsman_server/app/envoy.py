@@ -15,7 +15,7 @@ from pointsman_server.app import private_directory
 from pointsman_server.app.listening import Addresses, bindable, call_limits, connection_limits, tls_files
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
-from pointsman_server.rpc.transport.envoy import process, transcoding
+from pointsman_server.rpc.transport.envoy import goaway, process, transcoding
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
 from pointsman_server.rpc.transport.envoy.secrets import Secrets
 
@@ -103,6 +103,7 @@ def make_secrets(settings: Settings, directory: Path) -> Secrets | None:
 
 def write(door: Door) -> Path:
     """Write the configuration of Envoy; return its path."""
+    goaway.prepare(door.directory)
     path = door.directory / "envoy.json"
     path.write_text(json.dumps(bootstrap(door)))
     return path

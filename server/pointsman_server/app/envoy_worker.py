@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from pointsman_server.app.preload import preload
 from pointsman_server.app.start_errors import FAILED, START_ERRORS, exit_code
 from pointsman_server.config.environment import load
 from pointsman_server.config.settings import Settings
+from pointsman_server.rpc.transport.envoy import goaway
 from pointsman_server.rpc.transport.envoy.admin import Admin
 from pointsman_server.runtime.immediate_exit import exit_now
 from pointsman_server.telemetry import logs
@@ -72,7 +74,7 @@ class Worker:
             if stopping.is_set():
                 return
             bindable(settings)
-            app.grpc_server.send_goaway = admin.drain
+            app.grpc_server.send_goaway = partial(_send_goaway, admin, directory)
             self._serve = app.grpc_server.application or self._serve
             await send({"type": "lifespan.startup.complete"})
             ended = asyncio.ensure_future(receive())
@@ -85,6 +87,14 @@ class Worker:
                 await app.on_listening(port)
                 announce(app)
                 await _unless(ended, stopping.wait())
+
+
+async def _send_goaway(admin: Admin, directory: Path) -> None:
+    """Send GOAWAY with each response, and to each connection on which anything else arrives."""
+    goaway.ask(directory)
+    await admin.drain()
+    # Calls that are on their way are still answered until then.
+    await asyncio.sleep(goaway.IN_FORCE_SECONDS)
 
 
 async def exit_code_of(work: Coroutine[Any, Any, None]) -> int:

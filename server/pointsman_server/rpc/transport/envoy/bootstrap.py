@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pointsman_server.rpc.transport.envoy import goaway
 from pointsman_server.rpc.transport.envoy.secrets import CLIENT_CA, SERVER
 from pointsman_server.rpc.transport.limits import CallLimits, Connections
 
@@ -89,7 +90,7 @@ def bootstrap(door: Door) -> Config:
             "ignore_global_conn_limit": True,
         },
         "static_resources": {"listeners": [_listener(door)]},
-        "overload_manager": _overload(door.connections),
+        "overload_manager": _overload(door),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime()}]},
     }
 
@@ -103,7 +104,7 @@ def _runtime() -> Config:
     }
 
 
-def _overload(connections: Connections) -> Config:
+def _overload(door: Door) -> Config:
     """Bound connections and memory.
 
     The heap is that of Envoy's allocator, which Python's larger objects and native libraries use too.
@@ -117,19 +118,21 @@ def _overload(connections: Connections) -> Config:
 
     return {
         "refresh_interval": _seconds(OVERLOAD_SECONDS),
+        "loadshed_points": [goaway.shed_point()],
         "resource_monitors": [
+            goaway.monitor(door.directory),
             {
                 "name": f"{monitors}.global_downstream_max_connections",
                 "typed_config": {
                     "@type": f"{TYPES}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": connections.most,
+                    "max_active_downstream_connections": door.connections.most,
                 },
             },
             {
                 "name": heap,
                 "typed_config": {
                     "@type": f"{TYPES}.resource_monitors.fixed_heap.v3.FixedHeapConfig",
-                    "max_heap_size_bytes": connections.heap_bytes,
+                    "max_heap_size_bytes": door.connections.heap_bytes,
                 },
             },
         ],

@@ -1,0 +1,89 @@
+"""What a client with an open HTTP/2 connection sees of a stop."""
+
+import signal
+import socket
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from tests.support.processes import serve
+
+ENVIRON = {
+    "DATABASE_URL": "postgresql://u@127.0.0.1:1/d",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "POINTSMAN_DATABASE_TIMEOUT_SECONDS": "1",
+    "POINTSMAN_ROLES": "api",
+    "POINTSMAN_DRAIN_SECONDS": "30",
+}
+HEADERS = {
+    ":method": "POST",
+    ":scheme": "http",
+    ":path": "/grpc.health.v1.Health/Check",
+    ":authority": "localhost",
+    "content-type": "application/grpc",
+    "te": "trailers",
+}
+
+
+GOAWAY = 7
+DATA, HEADERS_FRAME = 0, 1
+END_STREAM = 1
+
+
+class Connection:
+    """One connection, on which health is asked for. It reads frames by hand: h2 takes none after GOAWAY."""
+
+    def __init__(self, port: int) -> None:
+        self._wire = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._frames = self._wire.makefile("rb")
+        self._h2 = H2Connection(H2Configuration(client_side=True))
+        self._h2.initiate_connection()
+
+    def ask(self) -> tuple[bool, bool]:
+        """Call. Returns whether the call was answered, and whether GOAWAY came before or with the answer."""
+        stream = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(stream, list(HEADERS.items()))
+        self._h2.send_data(stream, bytes(5), end_stream=True)
+        self._wire.sendall(self._h2.data_to_send())
+        went_away = False
+        while len(head := self._frames.read(9)) == 9:
+            self._frames.read(int.from_bytes(head[:3]))
+            kind, flags, of = head[3], head[4], int.from_bytes(head[5:])
+            went_away = went_away or kind == GOAWAY
+            if of == stream and kind in (DATA, HEADERS_FRAME) and flags & END_STREAM:
+                return True, went_away
+        return False, went_away
+
+    def close(self) -> None:
+        self._frames.close()
+        self._wire.close()
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_an_open_connection_gets_goaway_before_any_call_on_it_is_lost(name: signal.Signals) -> None:
+    with serve("--transport", "envoy", **ENVIRON, POINTSMAN_LAME_DUCK_SECONDS="1") as (process, address, _http):
+        connection = Connection(int(address.rpartition(":")[2]))
+        try:
+            assert connection.ask() == (True, False)
+            process.process.send_signal(name)
+            process.wait_for_log("draining")
+
+            outcomes = [connection.ask()]
+            while not outcomes[-1][1] and outcomes[-1][0]:
+                outcomes.append(connection.ask())
+
+            assert outcomes[-1][1], "the connection ended without GOAWAY"
+            assert all(answered for answered, _ in outcomes[:-1])
+        finally:
+            connection.close()
+        assert process.process.wait(30) == 0
+
+
+def test_a_second_signal_changes_nothing() -> None:
+    with serve("--transport", "envoy", **ENVIRON, POINTSMAN_LAME_DUCK_SECONDS="1") as (process, _, _http):
+        process.process.send_signal(signal.SIGTERM)
+        process.wait_for_log("draining")
+        process.process.send_signal(signal.SIGTERM)
+
+        assert process.process.wait(30) == 0
