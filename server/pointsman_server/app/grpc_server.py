@@ -92,6 +92,7 @@ class GrpcServer:
         """Take calls: on grpcio listen, and else give ``application`` to who listens. Raises ListenError."""
         interceptor = self._make_interceptor()
         report_insecurity(self._settings, self._metrics)
+        self._metrics.transport.labels(self.choice.transport, self.choice.reason).set(1)
         if self.choice.transport == "envoy":
             self.application = self._make_application(interceptor)
             self._register(self.application)

@@ -1,16 +1,17 @@
 """``pointsman-server check``: what the settings are, and whether the dependencies answer."""
 
-import asyncio
-
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from pointsman_server.app.dependencies import Dependencies, make_monitor
+from pointsman_server.app.listening import choose_transport
 from pointsman_server.cli.common import read_settings, require
+from pointsman_server.cli.launch import start_errors
 from pointsman_server.config.describe import effective
 from pointsman_server.config.settings import Settings
 from pointsman_server.ops.health_monitor import DependencyState
+from pointsman_server.runtime import event_loop
 from pointsman_server.telemetry.metrics import Metrics
 
 
@@ -20,7 +21,10 @@ def check() -> None:
     require(settings)
     console = Console()
     console.print(_settings_table(settings))
-    states = asyncio.run(_states(settings))
+    with start_errors():
+        choice = choose_transport(settings)
+    console.print(f"transport {choice.transport}: {choice.reason}", markup=False, highlight=False)
+    states = event_loop.run(_states(settings))
     for state in states:
         colour, word = ("green", "up  ") if state.up else ("red", "down")
         console.print(f"[{colour}]{word}[/] {state.name}: {state.detail}")

@@ -53,6 +53,13 @@ class Metrics:
             "livemax",
             "what",
         )
+        self.transport = self._gauge(
+            "pointsman_transport",
+            "1 for the transport that serves gRPC, with the reason why it was chosen.",
+            "livemax",
+            "transport",
+            "reason",
+        )
 
         self.resolves = self._counter(
             "pointsman_resolve_requests", "Keys resolved, by outcome: active, inactive, absent or failed.", "outcome"
