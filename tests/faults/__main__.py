@@ -1,4 +1,4 @@
-"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--operations N] [--injections N]``.
+"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--transport NAME]``.
 
 Exit code 0: every promise held. 1: one was broken. 2: the run says nothing, because the load was too thin or a row of
 the table was not exercised.
@@ -21,7 +21,7 @@ from tests.faults.comparing import compare
 from tests.faults.eras import check_eras
 from tests.faults.faulting import Fault, Injected, inject
 from tests.faults.load import Load
-from tests.faults.rig import TTL_LOCAL, TTL_SHARED, Rig, read_rows
+from tests.faults.rig import TRANSPORTS, TTL_LOCAL, TTL_SHARED, Rig, read_rows
 from tests.faults.strikes import accepted_is_answered, caught
 from tests.faults.table import FAULTS
 
@@ -52,6 +52,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=320.0, help="calls a second of all readers together")
     parser.add_argument("--only", default="", help="inject only faults whose name contains this")
     parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
+    names = "of every server (default: the first and the third serve by envoy, the second by grpcio)"
+    parser.add_argument("--transport", choices=TRANSPORTS, default="", help=names)
     given = parser.parse_args(arguments)
     if not chosen_by(given.only):
         parser.error(f"--only: no name contains it: {', '.join(fault.name for fault in FAULTS)}")
@@ -153,7 +155,7 @@ async def run_all(given: argparse.Namespace) -> int:
     assert this
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, this.cancel)
-    rig = Rig(given.server_path)
+    rig = Rig(given.server_path, given.transport)
     try:
         await rig.start()
         run = await attack(rig, given)

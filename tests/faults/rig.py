@@ -26,6 +26,7 @@ from tests.support import kafka
 from tests.support.processes import ServerProcess, free_port, run
 
 SERVERS = 3
+TRANSPORTS = ("envoy", "grpcio")
 TOPIC = "route-events"
 DATABASE = "pointsman"
 AUDIT_DATABASE = "audit"
@@ -172,10 +173,14 @@ class Server:
 
 
 class Rig:
-    """Everything that runs. ``close`` ends whatever was started, however far ``start`` came."""
+    """Everything that runs. ``close`` ends whatever was started, however far ``start`` came.
 
-    def __init__(self, server_path: str = "") -> None:
+    ``transport``: that of every server; without it they alternate.
+    """
+
+    def __init__(self, server_path: str = "", transport: str = "") -> None:
         self._server_path = server_path
+        self._transports = (transport,) if transport else TRANSPORTS
         self._directory = tempfile.TemporaryDirectory(prefix="pointsman-faults-", ignore_cleanup_errors=True)
         place = Path(self._directory.name)
         (place / "logs").mkdir()
@@ -204,7 +209,9 @@ class Rig:
         for number in range(SERVERS):
             redis_port = self.proxies.open(f"redis-{number}", self.redis.port)
             postgres_port = self.proxies.open(f"postgres-{number}", self.postgres.port)
-            self.servers.append(Server(number, self._environ(redis_port, postgres_port)))
+            transport = self._transports[number % len(self._transports)]
+            environ = self._environ(redis_port, postgres_port) | {"POINTSMAN_TRANSPORT": transport}
+            self.servers.append(Server(number, environ))
         await asyncio.gather(*(server.start() for server in self.servers))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:

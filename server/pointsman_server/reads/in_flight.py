@@ -1,19 +1,35 @@
 """Loads under way: which may still be joined, and whose results may still be cached."""
 
+import asyncio
+
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
-from pointsman_server.runtime.batcher import Callback
+from pointsman_server.runtime.batcher import settle
 
 
 class InFlightLoad:
-    """A load of a key that began at ``begun``, and the waiters that get its result."""
+    """A load of a key that began at ``begun``, and the waiters that get its result.
 
-    __slots__ = ("begun", "key", "waiters")
+    Each waiter has a future of its own, because any of them may be cancelled.
+    """
 
-    def __init__(self, key: RouteKey, begun: float, waiter: Callback[Answer]) -> None:
+    __slots__ = ("_waiters", "begun", "key")
+
+    def __init__(self, key: RouteKey, begun: float) -> None:
         self.key = key
         self.begun = begun
-        self.waiters = [waiter]
+        self._waiters: list[asyncio.Future[Answer]] = []
+
+    def result(self) -> asyncio.Future[Answer]:
+        """Add a waiter; return its future."""
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def end(self, outcome: Answer | BaseException) -> None:
+        """Give the outcome to the waiters."""
+        for waiter in self._waiters:
+            settle(waiter, outcome)
 
 
 class Reservation:

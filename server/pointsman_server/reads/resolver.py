@@ -4,10 +4,11 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError, RevisionNotReached
@@ -19,8 +20,10 @@ from pointsman_server.reads.cache_entry import CacheHit, snapshot_of
 from pointsman_server.reads.in_flight import InFlightLoad, Reservation, Reservations
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
-from pointsman_server.runtime.batcher import Batcher, Callback, settle
+from pointsman_server.runtime.batcher import Batcher
 from pointsman_server.runtime.fair_share import FairShare
+
+T = TypeVar("T")
 
 
 class ReadObserver(Protocol):
@@ -87,7 +90,7 @@ class Resolver:
         self._now = now
         self._loads: dict[RouteKey, InFlightLoad] = {}
         self._reservations = Reservations()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._process = secrets.token_hex(4)
         self._lookup_numbers = itertools.count()
 
@@ -109,12 +112,12 @@ class Resolver:
         RevisionNotReached when the store stays below ``min_revision`` for as long as this resolver's patience.
         """
         if fully_consistent:
-            return await self._from_store(key, min_revision)
+            return await self.load_from_store(key, min_revision)
         if lookup is not None and lookup.is_for(min_revision, self._now()):
             answer = self._answer(key, lookup.hits[0], min_revision)
         else:
             answer = self.resolve_locally(key, min_revision)
-        return answer or await self._load(key, min_revision)
+        return answer or await self.load(key, min_revision)
 
     async def resolve_many(
         self,
@@ -126,7 +129,7 @@ class Resolver:
     ) -> list[Answer | PointsmanError]:
         """Answer every key, in order; a key that cannot be answered has its error in its place."""
         distinct = list(dict.fromkeys(keys))
-        find = self._from_store if fully_consistent else self._load
+        find = self.load_from_store if fully_consistent else self.load
         results: dict[RouteKey, Answer | PointsmanError] = {}
         if not fully_consistent:
             local = await self._fair_share.map(self._lookup_of(keys, min_revision, lookup), distinct)
@@ -162,35 +165,33 @@ class Resolver:
             revoke(key)
             supersede(key, revision)
 
-    def load(self, key: RouteKey, on_result: Callback[Answer], min_revision: int = 0) -> None:
-        """Find ``key`` beyond the local cache; ``on_result`` gets the answer, or what ``resolve`` raises.
+    async def load(self, key: RouteKey, min_revision: int = 0) -> Answer:
+        """Answer ``key`` from beyond the local cache; raises what ``resolve`` raises.
 
-        A load of the same key that is under way is joined. ``on_result`` must raise nothing, and may be called before
-        this returns.
+        A load of the same key that is under way is joined. It continues when its waiters are cancelled.
         """
-        if min_revision:
-            on_result = partial(self._require, key, min_revision, on_result)
-        load = self._loads.get(key)
-        if load is None:
-            self._start_load(key, on_result)
-        elif self._now() - load.begun > self._join_seconds:
-            # A waiter gets what was read when the load began, and that must not be older than a local entry may be.
-            # A load older than that is waited for, then repeated: there is one load of a key at a time.
-            load.waiters.append(lambda _: self.load(key, on_result))
-        else:
-            load.waiters.append(on_result)
+        # A waiter gets what was read when the load began, and that must not be older than a local entry may be. A load
+        # older than that is waited for, then repeated: there is one load of a key at a time.
+        while (load := self._loads.get(key)) is not None and self._now() - load.begun > self._join_seconds:
+            with suppress(Exception):
+                await load.result()
+        answer = await (load.result() if load else self._start_load(key))
+        if answer.snapshot.as_of >= min_revision:
+            return answer
+        return await asyncio.shield(self._run(self._newer(key, min_revision)))
 
-    def load_from_store(self, key: RouteKey, on_result: Callback[Answer]) -> None:
-        """Read ``key`` in the store, by a load that begins after this call; ``on_result`` is called as by ``load``."""
-        reservation = self._reservations.reserve(key, self._now())
-
-        def read(found: Snapshot | BaseException) -> None:
-            if not isinstance(found, BaseException):
-                self._cache_if_reserved(reservation, found)
-            self._reservations.release(reservation)
-            on_result(found if isinstance(found, BaseException) else Answer(found, Source.POSTGRES))
-
-        self._store.ask(key, read)
+    async def load_from_store(self, key: RouteKey, min_revision: int = 0) -> Answer:
+        """Answer ``key`` from the store, by a read that begins after this call, until it is at ``min_revision``."""
+        give_up = self._now() + self._patience
+        pause = 0.005
+        while True:
+            snapshot = await self._read(key, min_revision)
+            if snapshot.as_of >= min_revision:
+                return Answer(snapshot, Source.POSTGRES)
+            if self._now() + pause > give_up:
+                raise RevisionNotReached(min_revision, snapshot.as_of)
+            await asyncio.sleep(pause)
+            pause *= 2
 
     def _answer(self, key: RouteKey, hit: CacheHit | None, min_revision: int) -> Answer | None:
         """Count a look into the local cache, and answer with what it found if that is new enough."""
@@ -209,24 +210,11 @@ class Resolver:
         hits = dict(zip(keys, lookup.hits, strict=True))
         return lambda key: self._answer(key, hits[key], min_revision)
 
-    async def _load(self, key: RouteKey, min_revision: int) -> Answer:
-        # Each waiter has a future of its own: the one that started the load may be cancelled.
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.load(key, partial(settle, future), min_revision)
-        return await future
-
-    def _require(
-        self, key: RouteKey, min_revision: int, on_result: Callback[Answer], outcome: Answer | BaseException
-    ) -> None:
-        """Give an outcome to a waiter that needs ``min_revision``: if it is older, read the store first."""
-        if isinstance(outcome, BaseException) or outcome.snapshot.as_of >= min_revision:
-            on_result(outcome)
-        else:
-            self._run(self._newer(key, min_revision), on_result)
-
-    def _start_load(self, key: RouteKey, on_result: Callback[Answer]) -> None:
-        load = self._loads[key] = InFlightLoad(key, self._now(), on_result)
-        self._shared.ask(key, partial(self._looked_up, load))
+    def _start_load(self, key: RouteKey) -> asyncio.Future[Answer]:
+        load = self._loads[key] = InFlightLoad(key, self._now())
+        result = load.result()
+        self._shared.ask(key, partial(self._looked_up, load))  # may end the load before it returns
+        return result
 
     def _looked_up(self, load: InFlightLoad, found: tuple[Lookup, str] | BaseException) -> None:
         """Go on with a load that was looked up in the shared cache."""
@@ -237,22 +225,31 @@ class Resolver:
         snapshot = lookup.snapshot
         if snapshot is None:
             self._observer.looked_up("redis", "miss")
-            self._run(self._fill(load.key, owner if lookup.leased else ""), partial(self._complete, load))
+            self._run(self._complete_by(load, self._fill(load.key, owner if lookup.leased else "")))
             return
         changed = self._local.changed(load.key)
         if snapshot.as_of < changed:
             # Redis missed the change, for instance because its writer could not reach it.
             self._observer.looked_up("redis", "stale")
-            self._run(self._newer(load.key, changed), partial(self._complete, load))
+            self._run(self._complete_by(load, self._newer(load.key, changed)))
             return
         self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
         self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
 
-    def _run(self, work: Awaitable[Answer], on_result: Callback[Answer]) -> None:
+    def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` in a task, which continues when no caller waits for its result any more."""
-        task = asyncio.get_running_loop().create_task(_deliver(work, on_result))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _complete_by(self, load: InFlightLoad, work: Awaitable[Answer]) -> None:
+        outcome: Answer | BaseException
+        try:
+            outcome = await work
+        except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
+            outcome = error
+        self._complete(load, outcome)
 
     def _complete(self, load: InFlightLoad, outcome: Answer | BaseException) -> None:
         """Cache the result of a load, unless it was cancelled, and give it to its waiters."""
@@ -260,8 +257,7 @@ class Resolver:
             del self._loads[load.key]
             if not isinstance(outcome, BaseException):
                 self._local.put(outcome.snapshot, load.begun)
-        for on_result in load.waiters:
-            on_result(outcome)
+        load.end(outcome)
 
     def _cache_if_reserved(self, reservation: Reservation, snapshot: Snapshot) -> None:
         if reservation in self._reservations:
@@ -280,22 +276,9 @@ class Resolver:
 
     async def _newer(self, key: RouteKey, min_revision: int) -> Answer:
         """Read the store until it is at ``min_revision``, and fill the caches, which are older."""
-        answer = await self._from_store(key, min_revision)
+        answer = await self.load_from_store(key, min_revision)
         await self._cache.fill([answer.snapshot], "")
         return answer
-
-    async def _from_store(self, key: RouteKey, min_revision: int) -> Answer:
-        """Read the store until it is at ``min_revision``."""
-        give_up = self._now() + self._patience
-        pause = 0.005
-        while True:
-            snapshot = await self._read(key, min_revision)
-            if snapshot.as_of >= min_revision:
-                return Answer(snapshot, Source.POSTGRES)
-            if self._now() + pause > give_up:
-                raise RevisionNotReached(min_revision, snapshot.as_of)
-            await asyncio.sleep(pause)
-            pause *= 2
 
     async def _read(self, key: RouteKey, min_revision: int) -> Snapshot:
         reservation = self._reservations.reserve(key, self._now())
@@ -306,15 +289,6 @@ class Resolver:
             return snapshot
         finally:
             self._reservations.release(reservation)
-
-
-async def _deliver(work: Awaitable[Answer], on_result: Callback[Answer]) -> None:
-    outcome: Answer | BaseException
-    try:
-        outcome = await work
-    except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
-        outcome = error
-    on_result(outcome)
 
 
 def _answer_or_error(result: Answer | BaseException) -> Answer | PointsmanError:

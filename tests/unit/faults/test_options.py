@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults.__main__ import chosen_by, options
+from tests.faults.rig import Rig
 from tests.faults.table import FAULTS
 
 
@@ -16,3 +17,13 @@ def test_a_choice_of_none_is_refused_and_the_names_are_said(capsys: pytest.Captu
         options(["--only", "valkey"])
     assert left.value.code == 2
     assert "Redis flushed" in capsys.readouterr().err
+
+
+def test_servers_alternate_between_the_transports_unless_one_is_named() -> None:
+    assert [options(arguments).transport for arguments in ([], ["--transport", "grpcio"])] == ["", "grpcio"]
+    for transport, expected in (("", ("envoy", "grpcio")), ("grpcio", ("grpcio",))):
+        rig = Rig(transport=transport)
+        try:
+            assert rig._transports == expected
+        finally:
+            rig.close()

@@ -359,15 +359,11 @@ async def test_different_misses_go_in_batches_and_never_exceed_the_bounds_and_th
 
 
 async def test_four_times_as_many_keys_may_wait_for_the_shared_cache_as_for_the_store() -> None:
-    world, results = World(Bounds(queue=3)), Results()
-    for key in keys(20):
-        world.resolver.load(key, results)
-    shed = list(results.got)
-    assert [error.metadata["limit"] for error in shed if isinstance(error, Overloaded)] == ["cache_loads"] * 8
-    assert len(shed) == 8
-    async with asyncio.timeout(30):
-        while len(results.got) < 20:  # noqa: ASYNC110 - iterations of the loop are what passes
-            await asyncio.sleep(0)
+    world = World(Bounds(queue=3))
+    results = await asyncio.gather(*map(world.resolver.load, keys(20)), return_exceptions=True)
+    limits = [result.metadata["limit"] if isinstance(result, Overloaded) else "" for result in results]
+    assert limits[12:] == ["cache_loads"] * 8
+    assert "cache_loads" not in limits[:12]
 
 
 async def test_after_shedding_the_same_keys_are_answered() -> None:
@@ -830,91 +826,78 @@ async def test_many_fully_consistent_keys_are_read_in_the_store_and_not_looked_u
     assert world.observed.counts == {}
 
 
-# Callbacks
+# Loads beyond the local cache
 
 
-class Results:
-    """The results that a callback got."""
-
-    def __init__(self) -> None:
-        self.got: list[Answer | BaseException] = []
-
-    def __call__(self, outcome: Answer | BaseException) -> None:
-        self.got.append(outcome)
-
-    async def one(self) -> Answer | BaseException:
-        async with asyncio.timeout(30):
-            while not self.got:  # noqa: ASYNC110 - iterations of the loop are what passes
-                await asyncio.sleep(0)
-        (outcome,) = self.got
-        return outcome
-
-
-async def test_a_load_from_the_store_is_told_and_cached_with_the_time_of_its_beginning(world: World) -> None:
+async def test_a_load_from_the_store_is_cached_with_the_time_of_its_beginning(world: World) -> None:
     snapshot = Snapshot(K1, world.store.put(K1), 1)
     world.store.after_read.close()
-    results = Results()
-    world.resolver.load_from_store(K1, results)
+    load = asyncio.create_task(world.resolver.load_from_store(K1))
     await world.store.after_read.arrivals()
     world.now.advance(2.0)
     world.store.after_read.open()
-    assert await results.one() == Answer(snapshot, Source.POSTGRES)
+    assert await load == Answer(snapshot, Source.POSTGRES)
     assert world.resolver.resolve_locally(K1) == Answer(snapshot, Source.LOCAL, 2.0)
     assert len(world.resolver._reservations) == 0
 
 
-async def test_a_load_from_the_store_that_fails_is_told_and_leaves_nothing(world: World) -> None:
+async def test_a_load_from_the_store_that_fails_leaves_nothing(world: World) -> None:
     world.store.failure = StoreUnavailable()
-    results = Results()
-    world.resolver.load_from_store(K1, results)
-    assert isinstance(await results.one(), StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        await world.resolver.load_from_store(K1)
     assert world.held() is None
     assert len(world.resolver._reservations) == 0
 
 
-async def test_a_load_from_the_store_that_began_before_a_write_is_told_but_not_cached(world: World) -> None:
+async def test_a_load_from_the_store_that_began_before_a_write_is_answered_but_not_cached(world: World) -> None:
     world.store.put(K1)
     world.store.after_read.close()
-    results = Results()
-    world.resolver.load_from_store(K1, results)
+    load = asyncio.create_task(world.resolver.load_from_store(K1))
     await world.store.after_read.arrivals()
     world.resolver.apply_local_write([Snapshot(K1, world.store.put(K1, NEW), 2)])
     world.drop_changes()
     world.store.after_read.open()
-    outcome = await results.one()
-    assert isinstance(outcome, Answer)
-    assert outcome.snapshot.as_of == 1
+    assert (await load).snapshot.as_of == 1
     assert world.held() is None
 
 
-async def test_a_callback_that_needs_a_revision_gets_it_and_the_others_what_was_loaded(world: World) -> None:
+async def test_a_waiter_that_needs_a_revision_gets_it_and_the_others_what_was_loaded(world: World) -> None:
     world.store.put(K1)
     await world.resolve()
     newer = Snapshot(K1, world.store.put(K1, NEW), 2)
     world.drop_local()
-    usual, needs = Results(), Results()
-    world.resolver.load(K1, usual)
-    world.resolver.load(K1, needs, min_revision=2)
-    first, second = await usual.one(), await needs.one()
-    assert isinstance(first, Answer)
+    first, second = await asyncio.gather(world.resolver.load(K1), world.resolver.load(K1, min_revision=2))
     assert (first.snapshot.as_of, first.source) == (1, Source.REDIS)
     assert second == Answer(newer, Source.POSTGRES)
     assert await world.shared() == newer
 
 
-async def test_a_callback_that_needs_a_revision_that_is_not_reached_gets_the_error(world: World) -> None:
+async def test_a_newer_read_continues_without_the_waiter_that_needed_it(world: World) -> None:
     world.store.put(K1)
-    results = Results()
-    impatient(world).load(K1, results, min_revision=9)
-    assert isinstance(await results.one(), RevisionNotReached)
+    await world.resolve()
+    newer = Snapshot(K1, world.store.put(K1, NEW), 2)
+    world.drop_local()
+    world.store.before_read.close()
+    gone = asyncio.create_task(world.resolver.load(K1, min_revision=2))
+    await world.store.before_read.arrivals()
+    gone.cancel()
+    await asyncio.wait([gone])
+    world.store.before_read.open()
+    await asyncio.gather(*world.resolver._tasks)
+    assert gone.cancelled()
+    assert await world.shared() == newer
+
+
+async def test_a_waiter_that_needs_a_revision_that_is_not_reached_gets_the_error(world: World) -> None:
+    world.store.put(K1)
+    with pytest.raises(RevisionNotReached):
+        await impatient(world).load(K1, min_revision=9)
 
 
 async def test_a_key_that_never_changed_is_answered_as_of_revision_nought(world: World) -> None:
     """No read asks for a revision unless it says so."""
-    results = Results()
     resolver = impatient(world)
-    resolver.load(K1, results)
-    assert await results.one() == Answer(Snapshot(K1, None, 0), Source.POSTGRES)
+    assert await resolver.load(K1) == Answer(Snapshot(K1, None, 0), Source.POSTGRES)
     world.drop_local()
     world.cache.flush()
     assert (await resolver.resolve(K1)).snapshot.as_of == 0
@@ -944,8 +927,8 @@ async def test_superseded_keys_are_dropped_and_their_loads_cancelled(world: Worl
         world.store.put(key)
     await world.resolve(K3)
     world.store.after_read.close()
-    load, from_store = asyncio.create_task(world.resolve(K1)), Results()
-    world.resolver.load_from_store(K2, from_store)
+    load = asyncio.create_task(world.resolve(K1))
+    from_store = asyncio.create_task(world.resolver.load_from_store(K2))
     await world.store.after_read.arrivals(2)
     world.store.put(K1, NEW)
     world.resolver.supersede([K2, K1, K3], [5, 4, 6])
@@ -958,7 +941,7 @@ async def test_superseded_keys_are_dropped_and_their_loads_cancelled(world: Worl
     world.store.after_read.open()
     assert (await load).snapshot.as_of == 3
     assert (await again).route().url == NEW
-    await from_store.one()
+    await from_store
     held = world.held(K1)
     assert held
     assert held.as_of == 4
@@ -974,15 +957,15 @@ async def test_a_forgotten_load_is_neither_joined_nor_cached(world: World) -> No
     world.store.put(K1)
     world.store.put(K2)
     world.store.after_read.close()
-    load, from_store = asyncio.create_task(world.resolve(K1)), Results()
-    world.resolver.load_from_store(K2, from_store)
+    load = asyncio.create_task(world.resolve(K1))
+    from_store = asyncio.create_task(world.resolver.load_from_store(K2))
     await world.store.after_read.arrivals(2)
     world.resolver.forget()
     again = asyncio.create_task(world.resolve(K1))
     await world.store.after_read.arrivals(3)
     assert len(world.store.loads) == 3
     world.store.after_read.open()
-    await asyncio.gather(load, again, from_store.one())
+    await asyncio.gather(load, again, from_store)
     assert world.held(K2) is None
 
 

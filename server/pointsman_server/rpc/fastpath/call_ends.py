@@ -1,6 +1,5 @@
 """How calls of the fast path end: encoded or refused, counted and logged as the interceptor chain would."""
 
-import asyncio
 from typing import Protocol, cast
 
 from grpc import StatusCode
@@ -89,8 +88,6 @@ class CallEnds:
             return Refusal.of_error(error, request_id)
         if isinstance(error, DeadlinePassed):
             return Refusal.of_deadline(error.seconds)
-        if isinstance(error, asyncio.CancelledError):
-            return Refusal(StatusCode.CANCELLED, "Cancelled")
         log.error("unexpected error", request_id=request_id, exc_info=error)
         return Refusal.of_bug(request_id)
 

@@ -7,9 +7,8 @@ for each of them: identity, permission, rate limits, drain, freshness and ``min_
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -28,7 +27,7 @@ from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.fastpath import encoder, wire
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
 from pointsman_server.rpc.fastpath.guards import Guards
-from pointsman_server.rpc.fastpath.pending import PendingResolve
+from pointsman_server.rpc.fastpath.misses import Misses
 from pointsman_server.rpc.fastpath.terms import Terms, TermsTable
 from pointsman_server.rpc.refusal import Refusal
 
@@ -50,6 +49,9 @@ def admit_all(_routes: int) -> None:
     """Bound nothing."""
 
 
+Outcome = bytes | Refusal | Declined
+
+
 class FastPath:
     """Serves requests from ``local`` and, beyond it, from ``resolver``.
 
@@ -69,20 +71,19 @@ class FastPath:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = local.find
-        self._resolver = resolver
+        self._misses = Misses(resolver, guards.admission, ends, deadline)
         self._admission = guards.admission
         self._let_in = guards.let_in
         self._ends = ends
         self._counters = ends.counters
         self._logs_answers = ends.logs_answers
         self._epoch = epoch
-        self._deadline = deadline
         self._now = now
         self._terms = TermsTable()
         self._known_terms = self._terms.get
 
-    def resolve(self, request: bytes, context: CallContext) -> bytes | Refusal | PendingResolve | Declined:
-        """Serve a Resolve: return the response, or how it is refused, or what to wait for, or decline."""
+    def resolve(self, request: bytes, context: CallContext) -> Outcome | Awaitable[bytes | Refusal]:
+        """Serve a Resolve: return the response, or how it is refused, or decline, or what to await for either."""
         begun = time.perf_counter()
         key, rest = wire.cut(request)
         terms = self._known_terms(rest) or self._terms.decode(rest)
@@ -108,9 +109,7 @@ class FastPath:
             self._ends.log_answer("Resolve", begun, context)
         return response
 
-    def batch_resolve(
-        self, request: bytes, context: CallContext, admit: Callable[[int], None] = admit_all
-    ) -> bytes | Refusal | Declined:
+    def batch_resolve(self, request: bytes, context: CallContext, admit: Callable[[int], None] = admit_all) -> Outcome:
         """Serve a BatchResolve: return the response if the local cache holds every key, or a refusal, or decline.
 
         ``admit`` is called with the number of keys before the call is answered; its Overloaded refuses the call.
@@ -166,8 +165,8 @@ class FastPath:
 
     def _wait(
         self, encoded: bytes, terms: Terms, hit: CacheHit | None, begun: float, context: CallContext
-    ) -> PendingResolve | Declined:
-        """Prepare to wait for a key that the local cache does not hold, or holds as of an older revision."""
+    ) -> Awaitable[bytes | Refusal] | Declined:
+        """Return what waits for a key that the local cache does not hold, or holds as of an older revision."""
         key = read_key(encoded)
         if key is None:
             return DECLINED
@@ -175,14 +174,8 @@ class FastPath:
         metadata = context.invocation_metadata
         if self._admission.full or not self._let_in(metadata, (key.tenant,), (Scope(key.tenant, key.env),)):
             return self._declined(terms.min_revision, hit) if looked_up else DECLINED
-        self._admission.enter()
         self._counters.began("Resolve", ("stale" if hit else "miss") if looked_up else "")
-        load = (
-            partial(self._resolver.load_from_store, key)
-            if terms.from_store
-            else partial(self._resolver.load, key, min_revision=terms.min_revision)
-        )
-        return PendingResolve(load, self._admission, self._ends, self._deadline, begun, context)
+        return self._misses.resolve(key, terms, begun, context)
 
 
 def read_key(encoded: bytes) -> RouteKey | None:

@@ -1,13 +1,12 @@
 """The fast path as handlers of grpcio, put before the interceptor chain of the methods that have one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath import declined
-from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath
-from pointsman_server.rpc.fastpath.pending import PendingResolve
+from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath, Outcome
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
@@ -18,7 +17,7 @@ BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
 # Bytes of a request above which it waits for its share of the event loop: some hundred keys, a third of a millisecond.
 LARGE_REQUEST = 4096
 
-Serve = Callable[[bytes, Context], bytes | Refusal | PendingResolve | Declined]
+Serve = Callable[[bytes, Context], Outcome | Awaitable[bytes | Refusal]]
 
 
 class FastMethod:
@@ -38,10 +37,12 @@ class FastMethod:
             if len(request) > LARGE_REQUEST:
                 await turn()
             outcome = serve(request, context)
-            if isinstance(outcome, PendingResolve):
-                outcome = await outcome.wait()
             if isinstance(outcome, bytes):
                 return outcome
+            if not isinstance(outcome, Refusal | Declined):
+                outcome = await outcome
+                if isinstance(outcome, bytes):
+                    return outcome
             if isinstance(outcome, Refusal):
                 await abort(context, outcome)
             else:
@@ -54,7 +55,7 @@ class FastMethod:
 def fast_methods(path: FastPath, bulk: Bulk) -> Mapping[Method, FastMethod]:
     """Return the methods that the fast path serves."""
 
-    def batch_resolve(request: bytes, context: Context) -> bytes | Refusal | Declined:
+    def batch_resolve(request: bytes, context: Context) -> Outcome:
         return path.batch_resolve(request, context, lambda routes: _admit(bulk, context, routes))
 
     return {RESOLVE: FastMethod(path.resolve, bulk), BATCH_RESOLVE: FastMethod(batch_resolve, bulk)}

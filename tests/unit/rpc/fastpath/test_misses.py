@@ -400,7 +400,7 @@ CALL = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Resolve"}
 
 
 async def test_a_call_with_a_deadline_outlasts_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.path, "_deadline", 0.01)
+    monkeypatch.setattr(world.path._misses, "_deadline", 0.01)
     world.store.before_read.close()
     dated, undated = world.take(K1), world.take(K2, remaining=None)
     assert (await undated)[0] == "DEADLINE_EXCEEDED"
@@ -414,7 +414,7 @@ async def test_a_call_with_a_deadline_outlasts_ours(world: World, monkeypatch: p
 async def test_a_call_without_a_deadline_has_ours(
     world: World, monkeypatch: pytest.MonkeyPatch, remaining: float | None
 ) -> None:
-    monkeypatch.setattr(world.path, "_deadline", 0.01)
+    monkeypatch.setattr(world.path._misses, "_deadline", 0.01)
     world.store.before_read.close()
     refusal = Refusal.of_deadline(0.01)
     assert await world.by_fast_path(remaining=remaining) == ("DEADLINE_EXCEEDED", refusal.text, ())

@@ -1,0 +1,53 @@
+"""Serves a Resolve that the local cache cannot answer: it waits for Redis or PostgreSQL."""
+
+import asyncio
+
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.reads.answer import Answer
+from pointsman_server.reads.resolver import Resolver
+from pointsman_server.rpc.call import NO_DEADLINE
+from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, DeadlinePassed
+from pointsman_server.rpc.fastpath.terms import Terms
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.refusal import Refusal
+
+
+class Misses:
+    """Loads keys for admitted calls. ``deadline`` in seconds is for callers that set none."""
+
+    def __init__(self, resolver: Resolver, admission: Admission, ends: CallEnds, deadline: float) -> None:
+        self._resolver = resolver
+        self._admission = admission
+        self._ends = ends
+        self._deadline = deadline
+
+    async def resolve(self, key: RouteKey, terms: Terms, begun: float, context: CallContext) -> bytes | Refusal:
+        """Load the key; return the response, or how the call is refused. The load goes on when this is cancelled."""
+        self._admission.enter()
+        remaining = context.time_remaining()
+        try:
+            if remaining is None or remaining >= NO_DEADLINE:
+                outcome = await self._load_within(self._deadline, key, terms)
+            else:
+                outcome = await self._load(key, terms)
+        except asyncio.CancelledError:
+            self._ends.cancelled("Resolve", begun, context)
+            raise
+        finally:
+            self._admission.leave()
+        return self._ends.conclude(outcome, begun, context)
+
+    async def _load_within(self, seconds: float, key: RouteKey, terms: Terms) -> Answer | Exception:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._load(key, terms)
+        except TimeoutError:
+            return DeadlinePassed(seconds)
+
+    async def _load(self, key: RouteKey, terms: Terms) -> Answer | Exception:
+        try:
+            if terms.from_store:
+                return await self._resolver.load_from_store(key)
+            return await self._resolver.load(key, terms.min_revision)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug ends this call alone
+            return error
