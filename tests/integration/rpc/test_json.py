@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pointsman.v1.route_pb2 import RouteKey
@@ -162,6 +163,11 @@ class TestRpcs:
         created = curl("POST", path_of(key), {"url": URL})
 
         assert (created.status, created.version, created.body["route"]["url"]) == (200, "2", URL)
+
+    def test_the_openapi_document_is_served(self, grpc_server: RunningServer) -> None:
+        answer = httpx.get(f"http://{grpc_server.address}/openapi.yaml")
+
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/yaml")
 
 
 class TestErrors:
