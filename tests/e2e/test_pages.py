@@ -32,6 +32,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/api.md",
+    "docs/json.md",
     "docs/architecture.md",
     "docs/operating.md",
     "docs/access.md",
