@@ -68,6 +68,7 @@ def test_check_shows_settings_and_dependencies_without_secrets(database_url, red
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("postgres", "redis", "kafka"):
         assert re.search(rf"up\s+{name}: ok", done.stdout)
+    assert "; it takes gRPC, " in done.stdout
     assert "canary" not in masked.stdout + masked.stderr
     assert "***" in masked.stdout
 

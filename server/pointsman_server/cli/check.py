@@ -23,7 +23,8 @@ def check() -> None:
     console.print(_settings_table(settings))
     with start_errors():
         choice = choose_transport(settings)
-    console.print(f"transport {choice.transport}: {choice.reason}", markup=False, highlight=False)
+    text = f"transport {choice.transport}: {choice.reason}; it takes {choice.protocols}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     states = event_loop.run(_states(settings))
     for state in states:
         colour, word = ("green", "up  ") if state.up else ("red", "down")

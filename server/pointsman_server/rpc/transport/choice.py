@@ -18,6 +18,11 @@ class Choice:
     transport: Transport
     reason: str
 
+    @property
+    def protocols(self) -> str:
+        """The protocols that it takes, in words."""
+        return "gRPC, gRPC-Web and JSON" if self.transport == "envoy" else "gRPC, but neither gRPC-Web nor JSON"
+
 
 def choose(wanted: Wanted, *, missing: str) -> Choice:
     """Choose the transport; ``missing`` says what Envoy lacks here, or is empty. Raises TransportUnavailable."""

@@ -28,3 +28,8 @@ def test_what_is_asked_for_is_the_reason(wanted: Wanted) -> None:
 def test_envoy_that_cannot_run_is_refused_with_what_is_missing() -> None:
     with pytest.raises(TransportUnavailable, match=MISSING):
         choose("envoy", missing=MISSING)
+
+
+def test_only_envoy_takes_json() -> None:
+    assert "JSON" in choose("envoy", missing="").protocols.split(", but")[0]
+    assert choose("grpcio", missing="").protocols == "gRPC, but neither gRPC-Web nor JSON"
