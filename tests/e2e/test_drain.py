@@ -3,11 +3,12 @@
 import signal
 import socket
 
+import psutil
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from tests.support.processes import serve
+from tests.support.processes import free_port, serve, server_process
 
 ENVIRON = {
     "DATABASE_URL": "postgresql://u@127.0.0.1:1/d",
@@ -87,3 +88,16 @@ def test_a_second_signal_changes_nothing() -> None:
         process.process.send_signal(signal.SIGTERM)
 
         assert process.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+def test_workers_end_with_a_supervisor_that_is_killed(transport: str) -> None:
+    ports = {"POINTSMAN_LISTEN": f"127.0.0.1:{free_port()}", "POINTSMAN_HTTP_LISTEN": f"127.0.0.1:{free_port()}"}
+    with server_process("serve", "--workers", "2", "--transport", transport, **ENVIRON, **ports) as process:
+        process.wait_for_log("serving", times=2)
+        workers = psutil.Process(process.process.pid).children()
+        assert len(workers) == 2
+
+        process.stop(signal.SIGKILL)
+
+        assert psutil.wait_procs(workers, timeout=30)[1] == []

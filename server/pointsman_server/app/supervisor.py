@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
+from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -77,7 +78,9 @@ class Supervisor:
             environment["POINTSMAN_ROLES"] = ServerRole.API
         # In its own process group: Ctrl-C then reaches it once, through this process.
         worker = self._workers[number] = subprocess.Popen(
-            [sys.executable, "-m", "pointsman_server", "serve"], env=environment, start_new_session=True
+            tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"]),
+            env=environment,
+            start_new_session=True,
         )
         if self._cores:
             with suppress(ProcessLookupError):

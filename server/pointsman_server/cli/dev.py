@@ -1,6 +1,5 @@
 """``pointsman-server dev``: the server with embedded engines; prints commands to try."""
 
-import asyncio
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ from pointsman_server.config.environment import as_environ, with_engines
 from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
+from pointsman_server.runtime import event_loop
 
 DEMO_ROUTES = 240
 
@@ -91,7 +91,7 @@ def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: b
         settings = with_engines(settings, {name.lower(): url for name, url in engines.urls.items()})
         migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
-        asyncio.run(_prepare(settings, rewind=rewind, with_demo=with_demo))
+        event_loop.run(_prepare(settings, rewind=rewind, with_demo=with_demo))
         _serve(settings)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 
 from pointsman_server.app import supervisor
 from pointsman_server.config.settings import Settings
+from pointsman_server.embedded.tied import tied_to_this_process
 from tests.support.fakes import ManualClock
 from tests.support.settings import DATABASE_URL
 
@@ -81,7 +83,7 @@ class Scene:
         self._handlers[name](name, None)
 
     def _start(self, command: list[str], *, env: dict[str, str], start_new_session: bool) -> FakeWorker:
-        assert command[1:] == ["-m", "pointsman_server", "serve"]
+        assert command == tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"])
         assert start_new_session
         self.metrics.append(env["PROMETHEUS_MULTIPROC_DIR"])
         assert Path(self.metrics[-1]).is_dir()
