@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
 from pointsman_server.auth.authenticator import Authenticator, Credentials, limit_of_failures
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.codec import key_from_message
@@ -13,16 +14,20 @@ from pointsman_server.domain.routes import Snapshot
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.rpc import SERVICE, convert
+from pointsman_server.rpc import SERVICE, convert, web
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.fastpath.call_ends import CallEnds
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.fastpath.guards import Guards
+from pointsman_server.rpc.fastpath.handler import fast_methods
 from pointsman_server.rpc.interceptors import authentication, chain
 from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.bulk_limit import Bulk
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.stage import Stage
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
+from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
@@ -97,9 +102,24 @@ class Parts:
 
     def fast_path(self, guards: Guards) -> Callable[[], object]:
         """Serve the request by the fast path."""
-        ends = CallEnds(FastPathCounters(self.metrics, SERVICE), AccessLog(0))
-        path = FastPath(self.resolver._local, self.resolver, guards, ends, epoch=str, deadline=5)
+        path = self._fast_path(guards)
         return lambda: path.resolve(self.wire, CONTEXT)
+
+    def _fast_path(self, guards: Guards) -> FastPath:
+        ends = CallEnds(FastPathCounters(self.metrics, SERVICE), AccessLog(0))
+        return FastPath(self.resolver._local, self.resolver, guards, ends, epoch=str, deadline=5)
+
+    def interceptor(self, guards: Guards) -> Interceptor:
+        """Make the chain of a server, with the fast path before it."""
+        return Interceptor(tuple(self.stages().values()), fast_methods(self._fast_path(guards), Bulk()))
+
+    def door(self, interceptor: Interceptor, servicer: RouteServiceServicer | None = None) -> AsgiServer:
+        """Make the application that Envoy serves."""
+        server = AsgiServer(
+            interceptor, message_bytes=4 << 20, metadata_bytes=16 << 10, patience=5, others=web.application()
+        )
+        add_RouteServiceServicer_to_server(servicer or self.servicer, server)
+        return server
 
     async def guards(self) -> Guards:
         """Make guards with everything on: a token, a policy that lets everybody do everything, and high limits."""

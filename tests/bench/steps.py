@@ -1,6 +1,5 @@
 """Where the time of one Resolve from the local cache goes: each step alone, in this process, without a transport."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
+from pointsman_server.runtime import event_loop
 from pointsman_server.telemetry import logs
+from tests.bench import door_steps
 from tests.bench.parts import METADATA, Parts
 
 CALLS = 1000
@@ -45,7 +46,7 @@ class Context:
 def table() -> list[str]:
     """Time it all, and render a Markdown table."""
     logs.configure("info", "json")  # as in production: what is not logged costs little, but not nothing
-    return asyncio.run(_table())
+    return event_loop.run(_table())
 
 
 async def _table() -> list[str]:
@@ -57,6 +58,7 @@ async def _table() -> list[str]:
         AUTHENTICATED: partial(_whole, parts, _chain(parts, who)),
         FAST: partial(_call, parts.fast_path(Guards(Admission()))),
         GUARDED: partial(_call, parts.fast_path(await parts.guards())),
+        **await door_steps.wholes(parts),
     }
     best = await _microseconds(wholes | {NOTHING: partial(_nothing, None, None)} | steps)
     # A stage was timed around a handler that does nothing, anything else as a coroutine: that much less it costs.
@@ -69,7 +71,7 @@ def _steps(parts: Parts, who: Mapping[str, Stage]) -> Iterator[tuple[str, Work]]
         yield f"stage `{name}`", partial(stage(METHOD, _nothing), parts.request, cast("Any", Context(20.0)))
     limit = parts.stages()["limit"](METHOD, _nothing)
     yield "(stage `limit`, for a caller without a deadline)", partial(limit, parts.request, cast("Any", Context(None)))
-    for name, work in _plain_steps(parts):
+    for name, work in [*_plain_steps(parts), *door_steps.steps(parts)]:
         yield name, partial(_call, work)
 
 
