@@ -16,7 +16,20 @@ from pathlib import Path
 from typing import NoReturn
 
 from pointsman_server.embedded import EngineError
-from tests.bench import against, cores, history, installing, machine, page, report, requests, running, steps, variants
+from tests.bench import (
+    against,
+    cores,
+    grpc_go,
+    history,
+    installing,
+    machine,
+    page,
+    report,
+    requests,
+    running,
+    steps,
+    variants,
+)
 from tests.bench.children import ChildFailed
 from tests.bench.contests import Part
 from tests.bench.figures import Report
@@ -38,8 +51,8 @@ from tests.bench.rows import (
 
 MISSING = 2
 PARTS: Mapping[str, Part] = {
-    "envoy": partial(reads.part, transport="envoy"),
     "tls": reads.tls_part,
+    "envoy": partial(reads.part, transport="envoy"),
     "grpcio": partial(reads.part, transport="grpcio"),
     "misses": misses.part,
     "batches": batches.part,
@@ -51,7 +64,7 @@ PARTS: Mapping[str, Part] = {
     "footprint": footprint.part,
     "starts": starts.part,
 }
-QUICK = ("envoy", "batches", "mutations", "starts")
+QUICK = ("tls", "batches", "mutations", "starts")
 
 
 def options(parts: Mapping[str, Part]) -> argparse.Namespace:
@@ -84,6 +97,10 @@ def selected(parts: Mapping[str, Part], chosen: argparse.Namespace) -> dict[str,
 def measure(work: Path, parts: Mapping[str, Part], chosen: argparse.Namespace) -> Report:
     """Start everything, measure it, and stop it again."""
     programs = installing.available(_say, install=not chosen.no_install)
+    problem = grpc_go.build() if not (chosen.quick or chosen.no_install) else ""
+    has_grpc_go = grpc_go.program().exists()
+    if has_grpc_go:
+        programs["grpc-go"] = grpc_go.version()
     available = cores.available()
     ours, theirs = (available[0], available[-1]) if len(available) > 1 else (None, None)
     about = machine.about(
@@ -95,7 +112,7 @@ def measure(work: Path, parts: Mapping[str, Part], chosen: argparse.Namespace) -
         programs=programs,
     )
     print(*report.environment(about), "", sep="\n", flush=True)
-    results = running.Results(left_out=installing.left_out(programs))
+    results = running.Results(left_out=[*installing.left_out(programs), *filter(None, [problem])])
     with engines(ours) as started:
         rig = Rig(
             work,
@@ -106,6 +123,7 @@ def measure(work: Path, parts: Mapping[str, Part], chosen: argparse.Namespace) -
             chosen.quick,
             h2load=Path(str(shutil.which("h2load"))) if "h2load" in programs else None,
             has_etcd="etcd" in programs,
+            has_grpc_go=has_grpc_go,
             server_core=ours,
             load_core=theirs,
         )

@@ -45,8 +45,10 @@ class Child:
 
 
 @contextmanager
-def child(command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run ``python -m`` a module, with arguments, until the block ends.
+def child(
+    command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None, *, module: bool = True
+) -> Iterator[Child]:
+    """Run ``python -m`` a module, with arguments, until the block ends; without ``module`` a program.
 
     Once it serves, it logs a line of JSON with its ports. Raises ChildFailed.
     """
@@ -55,7 +57,7 @@ def child(command: Sequence[str], log: Path, settings: Mapping[str, str] | None 
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*launcher, sys.executable, "-m", *command],
+            [*launcher, *((sys.executable, "-m") if module else ()), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,13 +1,12 @@
 """The floor of the Envoy door: an ASGI application that answers each call the same, in Envoy as we configure it."""
 
-import asyncio
 import os
 import tempfile
 from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from pointsman_server.app import envoy
+from pointsman_server.app import envoy, listening
 from pointsman_server.config.environment import load
 from pointsman_server.rpc.transport.asgi.framing import frame
 from pointsman_server.rpc.transport.asgi.responses import OK_TRAILERS, START
@@ -25,7 +24,8 @@ def become() -> None:
     settings = load(os.environ | {"POINTSMAN_LISTEN": "127.0.0.1:0"})
     installation = process.Installation.find()
     directory = Path(tempfile.mkdtemp(prefix="pointsman-floor-"))
-    door = envoy.make_door(settings, installation, directory, "tests.bench.noop_envoy:application")
+    addresses = listening.bindable(settings)
+    door = envoy.make_door(settings, installation, directory, "tests.bench.noop_envoy:application", addresses)
     command = process.command(installation, envoy.write(door), log_level="error")
     environ = os.environ | process.environment(installation) | {DIRECTORY: str(directory)}
     environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"
@@ -47,7 +47,6 @@ async def _live(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.startup.complete"})
     async with Admin(Path(os.environ[DIRECTORY]) / "admin.sock") as admin:
-        listening = asyncio.create_task(admin.listening())
-        noop.say_port(await listening)
+        noop.say_port(await admin.listening())
         await receive()
     await send({"type": "lifespan.shutdown.complete"})

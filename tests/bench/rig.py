@@ -14,10 +14,11 @@ from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.app.application import App
 from pointsman_server.cli import demo_routes
 from pointsman_server.telemetry import logs
-from tests.bench import cores, etcd, requests
+from tests.bench import cores, etcd, grpc_go, noop, requests
 from tests.bench.children import Child, child, cpu_seconds
 from tests.bench.contests import Sample
 from tests.bench.generators import Load
+from tests.bench.tls import Pair
 from tests.support import issuer
 from tests.support.servers import settings
 
@@ -91,6 +92,7 @@ class Rig:
     quick: bool = False
     h2load: Path | None = None
     has_etcd: bool = False
+    has_grpc_go: bool = False
     server_core: int | None = None
     load_core: int | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -118,6 +120,17 @@ class Rig:
         """Run the floor of a transport. Raises ChildFailed."""
         floor = child(["tests.bench.noop", transport], self.log("noop"), chosen)
         with _started(self.server_core, floor) as running:
+            yield running
+
+    @contextmanager
+    def grpc_go(self, pair: Pair | None = None) -> Iterator[Child]:
+        """Run the no-op of grpc-go, over TLS with ``pair``. Raises ChildFailed."""
+        answer = self.work / "answer.bin"
+        answer.write_bytes(noop.answer().SerializeToString())
+        files = [f"--cert={pair.cert}", f"--key={pair.key}"] if pair else []
+        command = [str(grpc_go.program()), f"--answer={answer}", *files]
+        starting = child(command, self.log("grpc-go"), {"GOMAXPROCS": "1"}, module=False)
+        with _started(self.server_core, starting) as running:
             yield running
 
     @contextmanager

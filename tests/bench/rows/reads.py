@@ -12,6 +12,7 @@ from tests.bench.rows.calls import Call, by_h2load, over_tls, warm
 # The share of its floor that a transport keeps with everything on. grpcio itself costs ten times what we add.
 FLOORS = {"envoy": 0.75, "grpcio": 0.9}
 SLOWEST = 1.5
+GRPC_GO = "beside an empty handler of grpc-go"
 
 
 @contextmanager
@@ -51,6 +52,10 @@ def part(rig: Rig, transport: str) -> Iterator[Contest]:
                 "etcd linearizable": member.range(rig, serializable=False),
             }
             rows += _beside_etcd(transport)
+        if rig.has_grpc_go and transport == "envoy":
+            go = stack.enter_context(rig.grpc_go())
+            contestants["grpc-go"] = by_h2load(rig, go, Call("Resolve", frame, rig.guard.headers))
+            rows.append(Row("local.envoy.grpc-go", GRPC_GO, "token", None, "grpc-go"))
         yield Contest(f"Resolve from the local cache, {transport}", contestants, rows)
 
 
@@ -77,15 +82,23 @@ def tls_part(rig: Rig) -> Iterator[Contest]:
         call = Call("Resolve", frame, rig.guard.headers, "LOCAL")
         floor = stack.enter_context(rig.noop("envoy", pair.settings))
         ours = stack.enter_context(rig.server("envoy", chosen=pair.settings))
+        grpcio = stack.enter_context(rig.server("grpcio", chosen=pair.settings))
         contestants = {
             "floor": over_tls(rig, floor, Call("Resolve", frame, rig.guard.headers), pair.ca),
             "token": over_tls(rig, ours, call, pair.ca),
+            "grpcio, token": over_tls(rig, grpcio, call, pair.ca),
         }
         what = "token and permissions checked"
         rows = [
             Row("tls.envoy.floor", what, "token", at_least(FLOORS["envoy"]), "floor"),
+            Row("tls.envoy.floor-cpu", "the same by processor time", "token", None, "floor", "cpu", "µs"),
             Row("tls.envoy.p99", "the slowest of a hundred", "token", at_most(SLOWEST), "floor", "p99", "ms"),
         ]
+        rows.append(Row("tls.envoy.grpcio", "beside the same server on grpcio", "token", None, "grpcio, token"))
+        if rig.has_grpc_go:
+            bare = Call("Resolve", frame, rig.guard.headers)
+            contestants["grpc-go"] = over_tls(rig, stack.enter_context(rig.grpc_go(pair)), bare, pair.ca)
+            rows.append(Row("tls.envoy.grpc-go", GRPC_GO, "token", None, "grpc-go"))
         if rig.has_etcd:
             contestants["etcd serializable"] = Member.start(stack, rig).range(rig, serializable=True, tls=True)
             rows.append(Row("tls.envoy.etcd-serializable", what, "token", at_least(2.0), "etcd serializable"))

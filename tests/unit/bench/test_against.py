@@ -48,7 +48,7 @@ def compare(monkeypatch: pytest.MonkeyPatch, old: Path, new: float | None, round
         return [line(part, 100.0 if tree == old else new)]
 
     monkeypatch.setattr(against, "measure", measure)
-    return against.run(old, ["native"], rounds, 1.0), order
+    return against.run(old, ["envoy"], rounds, 1.0), order
 
 
 def test_the_checkouts_go_first_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
