@@ -68,6 +68,24 @@ def test_the_committed_page_has_a_place_for_figures() -> None:
     assert page.BEGIN in page.render(page.PAGE.read_text(), RUN)
 
 
+def test_the_headline_is_that_of_envoy_with_tls_and_stays_where_that_was_not_measured() -> None:
+    text = f"a\n{page.HEADLINE_BEGIN}\nold\n{page.HEADLINE_END}\nb\n"
+    assert page.render_headline(text, RUN) == text
+    floor = replace(LOCAL, name="tls.envoy.floor", value=15_000.0, ratio=0.8)
+    etcd = replace(LOCAL, name="tls.envoy.etcd-serializable", ratio=2.1)
+    written = page.render_headline(text, replace(RUN, lines=[floor, etcd]))
+    assert "15,000 calls a second, 2.10 times" in written
+    assert "0.80 of Envoy" in written
+    assert "old" not in written
+    assert page.render_headline("no markers", replace(RUN, lines=[floor, etcd])) == "no markers"
+
+
+@pytest.mark.parametrize("path", [page.PAGE, page.README])
+def test_the_pages_have_a_place_for_the_headline(path: Path) -> None:
+    text = path.read_text()
+    assert text.index(page.HEADLINE_BEGIN) < text.index(page.HEADLINE_END)
+
+
 def drawn(*lines: Line) -> ET.Element:
     return ET.fromstring(chart.draw(lines, "a <title>"))  # noqa: S314 - it is ours
 
