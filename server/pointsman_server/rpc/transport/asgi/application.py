@@ -52,7 +52,7 @@ class AsgiServer:
 
     def _serve(self, handler: Any) -> Serve:
         if handler.request_streaming or handler.response_streaming:
-            return StreamMethod(handler, self._message_bytes)
+            return StreamMethod(handler, self._message_bytes, self._patience)
         return UnaryMethod(handler, self._message_bytes, self._patience)
 
     # A call returns a coroutine without being one, which spares one for each call; pyvoy else takes it for ASGI 2.

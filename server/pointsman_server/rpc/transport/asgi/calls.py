@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
+from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, late
 from pointsman_server.rpc.transport.asgi.context import AsgiContext, AsgiStreamContext
 from pointsman_server.rpc.transport.asgi.framing import Deframer, frame, whole_message
 from pointsman_server.rpc.transport.asgi.headers import Rejected
@@ -54,6 +55,7 @@ class UnaryMethod:
         self._encode: Callable[[Any], bytes] = handler.response_serializer or _same
         self._most = most
         self._patience = patience
+        self._arrivals = Arrivals(patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -77,7 +79,7 @@ class UnaryMethod:
 
     async def _outcome(self, context: AsgiContext, receive: Receive) -> bytes | Refusal:
         try:
-            event = await receive()
+            event = await self._arrivals.first(receive, context)
             request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
             if request is None:
                 request = await self._read(event, context, receive)
@@ -106,7 +108,7 @@ class UnaryMethod:
             async with asyncio.timeout(self._patience if remaining is None else min(remaining, self._patience)):
                 return await _read_one(event, Deframer(context.headers, self._most), receive)
         except TimeoutError:
-            raise Rejected(StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time") from None
+            raise late() from None
 
 
 async def _read_one(event: Message, deframer: Deframer, receive: Receive) -> bytes:
@@ -161,17 +163,18 @@ class Watch:
         self._context = context
         self._call = asyncio.current_task()
         self._gone = False
-        self._expired = False
+        self._ended_by: Refusal | None = None
         loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         # Both hold on to the task of the call, to which the event loop itself refers weakly.
         self._listener = None if receive is None else loop.create_task(self._listen(receive))
         try:
             remaining = context.time_remaining()
-        except Rejected:
-            remaining = None  # the handler refuses it
+        except Rejected as error:
+            self._end(error.refusal)
+            return
         if remaining is not None:
-            self._timer = loop.call_later(max(0.0, remaining), self._expire)
+            self._timer = loop.call_later(max(0.0, remaining), self._end, DEADLINE_EXCEEDED)
 
     async def _listen(self, receive: Receive) -> None:
         await until_gone(receive)
@@ -182,8 +185,8 @@ class Watch:
         self._gone = True
         self._cancel()
 
-    def _expire(self) -> None:
-        self._expired = True
+    def _end(self, refusal: Refusal) -> None:
+        self._ended_by = refusal
         self._cancel()
 
     def _cancel(self) -> None:
@@ -202,17 +205,17 @@ class Watch:
         """Return how a call ends whose handler raised ``error``. Raises Gone when nobody waits."""
         if self._gone:
             raise Gone from error
-        if isinstance(error, asyncio.CancelledError) and self._expired:
-            return DEADLINE_EXCEEDED
+        if isinstance(error, asyncio.CancelledError) and self._ended_by is not None:
+            return self._ended_by
         return refusal_of(error, self._context)
 
 
 def refusal_of(error: BaseException, context: AsgiContext) -> Refusal:
     """Return how a call ends whose handler raised ``error``; raise what is no error of a call."""
-    if isinstance(error, grpc.aio.AbortError):
-        return _aborted(context)
     if isinstance(error, Rejected):
         return error.refusal
+    if isinstance(error, grpc.aio.AbortError):
+        return _aborted(context)
     if not isinstance(error, Exception):
         raise error
     log.error("unexpected error outside of the interceptors", exc_info=error)
@@ -228,8 +231,8 @@ def _aborted(context: AsgiContext) -> Refusal:
 class StreamMethod:
     """Serves calls with a stream on either side."""
 
-    def __init__(self, handler: Any, most: int) -> None:
-        """``most``: bytes of one request."""
+    def __init__(self, handler: Any, most: int, patience: float) -> None:
+        """``most``: bytes of one request. ``patience``: seconds that the only one may take to arrive."""
         self._request_streaming = handler.request_streaming
         self._response_streaming = handler.response_streaming
         kinds = ("unary", "stream")
@@ -237,6 +240,7 @@ class StreamMethod:
         self._parse: Callable[[bytes], Any] = handler.request_deserializer or _same
         self._encode: Callable[[Any], bytes] = handler.response_serializer or _same
         self._most = most
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -259,7 +263,7 @@ class StreamMethod:
 
     async def _outcome(self, call: "_StreamCall") -> Refusal | None:
         try:
-            request: Any = call if self._request_streaming else await call.only_request()
+            request: Any = call if self._request_streaming else await self._only_request(call)
             response = await self._handle(request, call.context)
             if not self._response_streaming:
                 await call.write(response)
@@ -268,6 +272,13 @@ class StreamMethod:
         finally:
             call.watch.stop()
         return None
+
+    async def _only_request(self, call: "_StreamCall") -> Any:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await call.only_request()
+        except TimeoutError:
+            raise late() from None
 
 
 class _StreamCall:
@@ -355,6 +366,9 @@ class _StreamCall:
         except Rejected as error:
             self._problem = error
             self._changed.set()
+        except OSError:
+            self.watch.client_gone()
+            return
         await until_gone(receive)
         self.watch.client_gone()
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from grpc import StatusCode
@@ -11,6 +11,7 @@ from starlette.types import Scope
 from pointsman_server.rpc.transport.asgi import headers as wire
 from pointsman_server.rpc.transport.asgi.client_certificate import auth_context_of
 
+T = TypeVar("T")
 Read = Callable[[], Awaitable[Any]]
 Write = Callable[[Any], Awaitable[None]]
 # The timeout of a call before it was looked for; none is negative.
@@ -41,9 +42,10 @@ class AsgiContext:
         return self._scope["headers"]  # type: ignore[no-any-return]
 
     def invocation_metadata(self) -> wire.Metadata:
-        """Return the metadata. Raises headers.Rejected."""
+        """Return the metadata. Raises headers.Rejected, once: what logs the refusal gets no metadata."""
         if self._metadata is None:
-            self._metadata = wire.metadata_of(self._scope["headers"])
+            self._metadata = ()
+            self._metadata = self._checked(wire.metadata_of)
         return self._metadata
 
     def peer(self) -> str:
@@ -58,10 +60,22 @@ class AsgiContext:
         return auth_context_of(self._scope["headers"])
 
     def time_remaining(self) -> float | None:
-        """Return the seconds until the deadline of the client; None without one. Raises headers.Rejected."""
+        """Return the seconds until the deadline of the client; None without one. Raises headers.Rejected, once."""
         if self._timeout == UNREAD:
-            self._timeout = wire.timeout_of(self._scope["headers"])
+            self._timeout = None
+            self._timeout = self._checked(wire.timeout_of)
         return None if self._timeout is None else self._timeout - (time.monotonic() - self._begun)
+
+    def _checked(self, read: Callable[[list[tuple[bytes, bytes]]], T]) -> T:
+        try:
+            return read(self._scope["headers"])
+        except wire.Rejected as error:
+            self._code, self._details = error.refusal.code, error.refusal.text
+            raise
+
+    def elapsed(self) -> float:
+        """Return the seconds since the call began."""
+        return time.monotonic() - self._begun
 
     # What the call ends with
 

@@ -54,7 +54,7 @@ class Encoding:
             raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed") from None
         if len(message) > most:
             raise too_large(most)
-        if not unpacker.eof:
+        if not unpacker.eof or unpacker.unused_data:
             raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed")
         return message
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+import grpc
 from grpc import StatusCode
 
 from pointsman_server.rpc.refusal import Refusal
@@ -32,7 +33,7 @@ _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
-class Rejected(Exception):
+class Rejected(grpc.aio.AbortError):
     """A request that breaks the protocol or a limit; ``refusal`` is how the call ends."""
 
     def __init__(self, code: StatusCode, text: str) -> None:

@@ -56,7 +56,7 @@ async def send_trailers(send: Send, refusal: Refusal | None, extra: Iterable[tup
 
 async def send_refusal(send: Send, refusal: Refusal) -> None:
     """End a call that has sent nothing: by headers alone (Trailers-Only)."""
-    headers = [CONTENT_TYPE, *status_headers(refusal)]
+    headers = [*HEADERS, *status_headers(refusal)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 

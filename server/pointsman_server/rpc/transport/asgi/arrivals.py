@@ -1,0 +1,66 @@
+"""Bounds how long calls wait for the first bytes of their requests.
+
+A timer for each call would cost more than the rest of a cache hit: one timer serves all of them.
+"""
+
+import asyncio
+
+from grpc import StatusCode
+from starlette.types import Message, Receive
+
+from pointsman_server.rpc.transport.asgi.context import AsgiContext
+from pointsman_server.rpc.transport.asgi.headers import Rejected
+
+# How often calls are looked at, as a share of their patience.
+SHARE = 0.1
+
+
+def late() -> Rejected:
+    """Say that a request did not arrive in time."""
+    return Rejected(StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time")
+
+
+class Arrivals:
+    """Waits for requests: up to ``patience`` seconds each, and no longer than their deadlines."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._waiting: dict[asyncio.Task[None] | None, AsgiContext] = {}
+        self._late: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def first(self, receive: Receive, context: AsgiContext) -> Message:
+        """Receive the first event of a call. Raises Rejected."""
+        task = asyncio.current_task()
+        self._waiting[task] = context
+        if self._timer is None:
+            self._arm()
+        try:
+            return await receive()
+        except asyncio.CancelledError:
+            if task in self._late:
+                raise late() from None
+            raise
+        finally:
+            del self._waiting[task]
+            if self._late:
+                self._late.discard(task)
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SHARE * self._patience, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        for task, context in self._waiting.items():
+            if task is not None and task not in self._late and self._is_late(context):
+                self._late.add(task)
+                task.cancel()
+        if self._waiting:
+            self._arm()
+
+    def _is_late(self, context: AsgiContext) -> bool:
+        try:
+            remaining = context.time_remaining()
+        except Rejected:
+            return True
+        return context.elapsed() > self._patience or (remaining is not None and remaining <= 0)

@@ -1,0 +1,492 @@
+"""Calls as the specification of gRPC over HTTP/2 has them, each from its headers to its trailers.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md and statuscodes.md
+"""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from pointsman_server.rpc.transport.asgi import calls
+from pointsman_server.rpc.transport.asgi.calls import READ_AHEAD, StreamMethod, UnaryMethod
+from pointsman_server.rpc.transport.asgi.responses import PART_BYTES
+from tests.support.asgi_call import AsgiCall, Header, frame
+
+MOST = 1000
+OK = (0, b"")
+GZIP, DEFLATE = (b"grpc-encoding", b"gzip"), (b"grpc-encoding", b"deflate")
+
+
+@pytest.fixture(autouse=True)
+def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "FIRST_POLL_SECONDS", 0.001)
+
+
+async def echo(request: bytes, _context: Any) -> bytes:
+    return request
+
+
+async def no_end(_request: Any, _context: Any) -> bytes:
+    await asyncio.Event().wait()
+    return b""
+
+
+def unary(handle: Any = echo, patience: float = 10) -> UnaryMethod:
+    return UnaryMethod(grpc.unary_unary_rpc_method_handler(handle), MOST, patience)
+
+
+def stream(kind: str, handle: Any, patience: float = 10) -> StreamMethod:
+    return StreamMethod(getattr(grpc, f"{kind}_rpc_method_handler")(handle), MOST, patience)
+
+
+def code(status: StatusCode) -> int:
+    return int(status.value[0])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - on what another task does
+            await asyncio.sleep(0)
+
+
+# Unary calls
+
+
+async def test_a_unary_call_has_headers_a_message_and_trailers() -> None:
+    call = await AsgiCall(frame(b"hello")).made_to(unary())
+
+    start, body, trailers = call.sent
+    assert (start["status"], start["trailers"]) == (200, True)
+    assert dict(start["headers"]) == {
+        b"content-type": b"application/grpc",
+        b"grpc-accept-encoding": b"identity,gzip,deflate",
+    }
+    assert (body["body"], body.get("more_body", False)) == (frame(b"hello"), False)
+    assert trailers == {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[b"\0", b"\0\0\0\5he", b"llo"], [frame(b"hello"), b""], [b"", b"", frame(b"hello")]],
+    ids=["cut", "end apart", "empty first"],
+)
+async def test_a_request_may_arrive_in_parts(parts: list[bytes]) -> None:
+    call = await AsgiCall(*parts).made_to(unary())
+
+    assert (call.body, call.status) == (frame(b"hello"), OK)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", [], StatusCode.UNIMPLEMENTED),
+        (frame(b"1") + frame(b"2"), [], StatusCode.UNIMPLEMENTED),
+        (frame(b"hello")[:-1], [], StatusCode.INTERNAL),
+        (b"\0\0\0", [], StatusCode.INTERNAL),
+        (frame(b"hello", 2), [], StatusCode.INTERNAL),
+        (frame(b"hello", 1), [], StatusCode.INTERNAL),
+        (frame(b"hello", 1), [GZIP], StatusCode.INTERNAL),
+        (frame(gzip.compress(b"hello") + b"more", 1), [GZIP], StatusCode.INTERNAL),
+        (frame(b"hello", 1), [(b"grpc-encoding", b"snappy")], StatusCode.UNIMPLEMENTED),
+        (frame(b"x" * (MOST + 1)), [], StatusCode.RESOURCE_EXHAUSTED),
+        (frame(gzip.compress(b"\0" * 10_000_000), 1), [GZIP], StatusCode.RESOURCE_EXHAUSTED),
+        (frame(gzip.compress(b"\0" * (MOST + 1)), 1), [GZIP], StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_a_request_that_breaks_the_protocol_reaches_no_handler(
+    body: bytes, headers: list[Header], status: StatusCode
+) -> None:
+    reached: list[bytes] = []
+
+    async def handle(request: bytes, _context: Any) -> bytes:
+        reached.append(request)
+        return b""
+
+    call = await AsgiCall(body, headers=headers).made_to(unary(handle))
+
+    assert call.status[0] == code(status)
+    assert call.status[1]
+    # Trailers-Only, which also says what the server can unpack.
+    assert [event["type"] for event in call.sent] == ["http.response.start", "http.response.body"]
+    assert (call.body, call.headers[b"grpc-accept-encoding"]) == (b"", b"identity,gzip,deflate")
+    assert reached == []
+
+
+@pytest.mark.parametrize(
+    ("header", "packed"),
+    [
+        (GZIP, gzip.compress(b"x" * MOST)),
+        (DEFLATE, zlib.compress(b"x" * MOST)),
+    ],
+)
+async def test_a_compressed_request_is_unpacked(header: Header, packed: bytes) -> None:
+    call = await AsgiCall(frame(packed, 1), headers=[header]).made_to(unary())
+
+    assert (call.body, call.status) == (frame(b"x" * MOST), OK)
+
+
+async def test_a_message_that_is_not_compressed_is_taken_whatever_its_call_may_use() -> None:
+    call = await AsgiCall(frame(b"plain"), headers=[GZIP]).made_to(unary())
+
+    assert (call.body, call.status) == (frame(b"plain"), OK)
+
+
+async def test_a_request_that_is_too_large_is_refused_before_it_has_arrived() -> None:
+    call = await AsgiCall(frame(b"x" * (MOST + 1))[:50], is_open=True).made_to(unary())
+
+    assert call.status == (code(StatusCode.RESOURCE_EXHAUSTED), b"the message is larger than 1000 bytes")
+
+
+@pytest.mark.parametrize("first", [b"", None], ids=["a part", "nothing"])
+@pytest.mark.parametrize("headers", [[], [(b"grpc-timeout", b"20m")]], ids=["no deadline", "deadline"])
+async def test_a_request_that_does_not_arrive_ends_the_call(first: bytes | None, headers: list[Header]) -> None:
+    parts = [] if first is None else [first]
+    patience = 10 if headers and parts else 0.1
+    call = await AsgiCall(*parts, headers=headers, is_open=True).made_to(unary(patience=patience))
+
+    assert call.status == (code(StatusCode.DEADLINE_EXCEEDED), b"the request did not arrive in time")
+
+
+async def test_a_client_that_leaves_before_its_request_has_arrived_gets_no_answer() -> None:
+    client = AsgiCall(b"\0", is_open=True)
+    client.leave()
+    assert (await client.made_to(unary())).sent == []
+
+
+async def test_the_deadline_ends_a_handler() -> None:
+    cancelled = asyncio.Event()
+
+    async def handle(_request: bytes, _context: Any) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    call = await AsgiCall(frame(b""), headers=[(b"grpc-timeout", b"10m")]).made_to(unary(handle))
+
+    assert call.status == (code(StatusCode.DEADLINE_EXCEEDED), b"deadline exceeded")
+    assert cancelled.is_set()
+
+
+async def test_a_deadline_that_has_passed_ends_a_handler_when_it_first_waits() -> None:
+    call = await AsgiCall(frame(b""), headers=[(b"grpc-timeout", b"0n")]).made_to(unary(no_end))
+
+    assert call.status[0] == code(StatusCode.DEADLINE_EXCEEDED)
+
+
+async def test_a_handler_that_does_not_wait_answers_at_any_deadline() -> None:
+    assert (await AsgiCall(frame(b""), headers=[(b"grpc-timeout", b"0n")]).made_to(unary())).status == OK
+
+
+async def test_a_malformed_deadline_ends_a_handler_that_waits() -> None:
+    call = await AsgiCall(frame(b""), headers=[(b"grpc-timeout", b"10s")]).made_to(unary(no_end))
+
+    assert call.status[0] == code(StatusCode.INVALID_ARGUMENT)
+
+
+async def test_a_client_that_leaves_ends_the_handler_and_gets_no_answer() -> None:
+    over: list[object] = []
+    working = asyncio.Event()
+
+    async def handle(_request: bytes, context: Any) -> bytes:
+        context.add_done_callback(over.append)
+        working.set()
+        await asyncio.Event().wait()
+        return b""
+
+    client = AsgiCall(frame(b""))
+    serving = asyncio.create_task(client.made_to(unary(handle)))
+    await working.wait()
+    assert over == []
+    client.leave()
+
+    assert (await serving).sent == []
+    assert len(over) == 1
+
+
+async def test_a_client_that_leaves_before_its_answer_ends_the_call() -> None:
+    over: list[object] = []
+    client = AsgiCall(frame(b""))
+
+    async def handle(_request: bytes, context: Any) -> bytes:
+        context.add_done_callback(over.append)
+        client.leave()
+        return b""
+
+    assert (await client.made_to(unary(handle))).sent == []
+    assert len(over) == 1
+
+
+async def test_who_cancels_the_task_of_a_call_gets_it_back_cancelled() -> None:
+    working = asyncio.Event()
+
+    async def handle(_request: bytes, _context: Any) -> bytes:
+        working.set()
+        await asyncio.Event().wait()
+        return b""
+
+    serving = asyncio.create_task(AsgiCall(frame(b"")).made_to(unary(handle)))
+    await working.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_an_abort_ends_a_call_with_its_status_text_and_trailers() -> None:
+    async def handle(_request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("details-bin", b"\xff\xfe"), ("plain", "text")))
+        await context.abort(StatusCode.NOT_FOUND, "no 50 % Größe\n")
+
+    call = await AsgiCall(frame(b"")).made_to(unary(handle))
+
+    assert call.status == (code(StatusCode.NOT_FOUND), b"no 50 %25 Gr%C3%B6%C3%9Fe%0A")
+    assert (call.trailers[b"details-bin"], call.trailers[b"plain"]) == (b"//4", b"text")
+
+
+async def test_an_error_of_a_handler_shows_nothing_of_its_cause() -> None:
+    async def handle(_request: bytes, _context: Any) -> bytes:
+        raise RuntimeError("canary")
+
+    call = await AsgiCall(frame(b"")).made_to(unary(handle))
+
+    assert call.status[0] == code(StatusCode.INTERNAL)
+    assert b"canary" not in call.status[1]
+
+
+async def test_metadata_that_is_malformed_refuses_a_call_that_reads_it() -> None:
+    async def handle(_request: bytes, context: Any) -> bytes:
+        return repr(context.invocation_metadata()).encode()
+
+    call = await AsgiCall(frame(b""), headers=[(b"x-bin", b"!")]).made_to(unary(handle))
+
+    assert call.status == (code(StatusCode.INVALID_ARGUMENT), b"the value of x-bin is not base64")
+
+
+async def test_metadata_of_the_response_is_sent_before_and_after_it() -> None:
+    async def handle(_request: bytes, context: Any) -> bytes:
+        await context.send_initial_metadata((("before", "1"),))
+        context.set_trailing_metadata((("after", "2"),))
+        return b""
+
+    call = await AsgiCall(frame(b"")).made_to(unary(handle))
+
+    assert (call.headers[b"before"], call.trailers[b"after"], call.status) == (b"1", b"2", OK)
+
+
+async def test_a_call_is_over_when_all_of_a_large_response_is_taken() -> None:
+    over: list[object] = []
+    response = b"x" * (3 * PART_BYTES)
+
+    async def handle(_request: bytes, context: Any) -> bytes:
+        context.add_done_callback(over.append)
+        client.reads.clear()
+        return response
+
+    client = AsgiCall(frame(b""))
+    serving = asyncio.create_task(client.made_to(unary(handle)))
+    await until(lambda: not client.reads.is_set())
+    await asyncio.sleep(0)
+    assert over == []
+    client.reads.set()
+    await serving
+
+    assert client.body == frame(response)
+    assert max(len(event.get("body", b"")) for event in client.sent) == PART_BYTES
+    assert len(over) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 5, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
+async def test_a_response_is_whole_however_many_parts_it_is_sent_in(size: int) -> None:
+    async def handle(_request: bytes, _context: Any) -> bytes:
+        return b"x" * size
+
+    call = await AsgiCall(frame(b"")).made_to(unary(handle))
+
+    assert (call.body, call.status) == (frame(b"x" * size), OK)
+    bodies = [event for event in call.sent if event["type"] == "http.response.body"]
+    assert [event.get("more_body", False) for event in bodies] == [True] * (len(bodies) - 1) + [False]
+
+
+# Streams
+
+
+async def count(request: bytes, _context: Any) -> AsyncIterator[bytes]:
+    for number in range(int(request)):
+        yield b"%d" % number
+
+
+def by_writing(handle: Callable[..., AsyncIterator[bytes]]) -> Any:
+    """Make a behaviour that writes what ``handle`` yields, as the chain does."""
+
+    async def behaviour(request: Any, context: Any) -> None:
+        async for response in handle(request, context):
+            await context.write(response)
+
+    return behaviour
+
+
+async def double(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request * 2
+
+
+async def join(requests: AsyncIterator[bytes], _context: Any) -> bytes:
+    return b"+".join([request async for request in requests])
+
+
+async def test_a_stream_of_responses() -> None:
+    call = await AsgiCall(frame(b"3")).made_to(stream("unary_stream", by_writing(count)))
+
+    assert (call.body, call.status) == (frame(b"0") + frame(b"1") + frame(b"2"), OK)
+
+
+async def test_an_empty_stream_of_responses_has_headers_and_trailers() -> None:
+    call = await AsgiCall(frame(b"0")).made_to(stream("unary_stream", by_writing(count)))
+
+    assert (call.body, call.status) == (b"", OK)
+    assert call.sent[-1]["type"] == "http.response.trailers"
+
+
+async def test_a_stream_of_requests() -> None:
+    call = await AsgiCall(frame(b"1") + frame(b"2"), frame(b"3")).made_to(stream("stream_unary", join))
+
+    assert (call.body, call.status) == (frame(b"1+2+3"), OK)
+
+
+async def test_a_stream_of_both_answers_before_its_requests_have_ended() -> None:
+    client = AsgiCall(is_open=True)
+    serving = asyncio.create_task(client.made_to(stream("stream_stream", by_writing(double))))
+    client.feed(frame(b"a"))
+    await until(lambda: client.body == frame(b"aa"))
+    client.feed(frame(b"b"), more=False)
+    await serving
+
+    assert (client.body, client.status) == (frame(b"aa") + frame(b"bb"), OK)
+
+
+@pytest.mark.parametrize("body", [b"", frame(b"1") + frame(b"2")])
+async def test_a_stream_of_responses_has_one_request(body: bytes) -> None:
+    call = await AsgiCall(body).made_to(stream("unary_stream", by_writing(count)))
+
+    assert (call.status[0], call.body) == (code(StatusCode.UNIMPLEMENTED), b"")
+
+
+async def test_the_one_request_of_a_stream_arrives_in_time() -> None:
+    call = await AsgiCall(is_open=True).made_to(stream("unary_stream", by_writing(count), patience=0.01))
+
+    assert call.status == (code(StatusCode.DEADLINE_EXCEEDED), b"the request did not arrive in time")
+
+
+async def test_a_malformed_request_ends_a_stream_after_the_good_ones() -> None:
+    call = await AsgiCall(frame(b"a"), frame(b"b", 7)).made_to(stream("stream_stream", by_writing(double)))
+
+    assert (call.body, call.status[0]) == (frame(b"aa"), code(StatusCode.INTERNAL))
+
+
+async def test_an_abort_after_responses_is_in_the_trailers() -> None:
+    async def handle(_request: bytes, context: Any) -> None:
+        await context.write(b"1")
+        await context.abort(StatusCode.ABORTED, "so far")
+
+    call = await AsgiCall(frame(b"")).made_to(stream("unary_stream", handle))
+
+    assert (call.body, call.status) == (frame(b"1"), (code(StatusCode.ABORTED), b"so far"))
+    assert call.sent[-1]["type"] == "http.response.trailers"
+
+
+@pytest.mark.parametrize("kind", ["unary_stream", "stream_unary", "stream_stream"])
+async def test_the_deadline_ends_a_stream(kind: str) -> None:
+    call = await AsgiCall(frame(b""), headers=[(b"grpc-timeout", b"10m")]).made_to(stream(kind, no_end))
+
+    assert call.status == (code(StatusCode.DEADLINE_EXCEEDED), b"deadline exceeded")
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("kind", ["stream_unary", "stream_stream"])
+async def test_a_client_that_leaves_ends_a_stream(kind: str, is_open: bool) -> None:
+    over: list[object] = []
+    working = asyncio.Event()
+
+    async def handle(_request: Any, context: Any) -> None:
+        context.add_done_callback(over.append)
+        working.set()
+        await asyncio.Event().wait()
+
+    client = AsgiCall(frame(b""), is_open=is_open)
+    serving = asyncio.create_task(client.made_to(stream(kind, handle)))
+    await working.wait()
+    client.leave()
+
+    assert (await serving).sent == []
+    assert len(over) == 1
+
+
+async def test_a_client_that_leaves_ends_the_stream_that_writes_to_it() -> None:
+    cleaned = asyncio.Event()
+
+    async def handle(_request: Any, context: Any) -> None:
+        try:
+            while True:
+                await context.write(b"x")
+                client.leave()
+        finally:
+            cleaned.set()
+
+    client = AsgiCall(frame(b""))
+    call = await client.made_to(stream("unary_stream", handle))
+
+    assert call.body == frame(b"x")
+    assert cleaned.is_set()
+
+
+async def test_a_stream_of_responses_waits_for_a_client_that_does_not_read() -> None:
+    written: list[int] = []
+
+    async def handle(_request: Any, context: Any) -> None:
+        for number in range(3):
+            await context.write(b"x")
+            written.append(number)
+            client.reads.clear()
+
+    client = AsgiCall(frame(b""))
+    serving = asyncio.create_task(client.made_to(stream("unary_stream", handle)))
+    await until(lambda: written == [0])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert written == [0]
+    client.reads.set()
+    await until(lambda: written == [0, 1])
+    client.reads.set()
+    await until(lambda: written == [0, 1, 2])
+    client.reads.set()
+    await serving
+
+
+async def test_requests_are_read_no_further_ahead_than_a_bound() -> None:
+    go = asyncio.Event()
+
+    async def handle(requests: AsyncIterator[bytes], _context: Any) -> bytes:
+        await go.wait()
+        return b"%d" % len([request async for request in requests])
+
+    client = AsgiCall(is_open=True)
+    serving = asyncio.create_task(client.made_to(stream("stream_unary", handle)))
+    for _ in range(3 * READ_AHEAD):
+        client.feed(frame(b"x"))
+    await until(lambda: client.waiting < 2 * READ_AHEAD)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert client.waiting == 3 * READ_AHEAD - READ_AHEAD - 1
+    go.set()
+    client.feed(b"", more=False)
+    await serving
+
+    assert client.body == frame(b"%d" % (3 * READ_AHEAD))
