@@ -50,6 +50,7 @@ class Worker:
 
     async def _live(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Run the server, from the start of the process to its end."""
+        asyncio.get_running_loop().set_exception_handler(report)
         await receive()
         settings = load()
         logs.configure(settings.log_level, settings.log_format)
@@ -95,6 +96,16 @@ async def _send_goaway(admin: Admin, directory: Path) -> None:
     await admin.drain()
     # Calls that are on their way are still answered until then.
     await asyncio.sleep(goaway.IN_FORCE_SECONDS)
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report an error of the event loop, unless it is only that an event came for a call that has ended.
+
+    pyvoy sets the result of the future that ``receive`` returned even if that was cancelled.
+    """
+    is_late = isinstance(context.get("exception"), asyncio.InvalidStateError) and "_pyvoy." in str(context["message"])
+    if not is_late:
+        loop.default_exception_handler(context)
 
 
 async def exit_code_of(work: Coroutine[Any, Any, None]) -> int:

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from pointsman_server.app.envoy_worker import Worker, _unless, exit_code_of
+from pointsman_server.app.envoy_worker import Worker, _unless, exit_code_of, report
 from pointsman_server.app.listening import ListenError
 from pointsman_server.rpc.transport.certificates import BadCertificates
 
@@ -77,3 +78,23 @@ asyncio.run(main())
             assert process.wait(30) == 0
         finally:
             process.kill()
+
+
+PYVOY = "Exception in callback <_pyvoy.asgi.RecvFutureExecutor object at 0x7f7ba7c94ff0>"
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "reported"),
+    [
+        (PYVOY, asyncio.InvalidStateError("invalid state"), 0),
+        (PYVOY, ValueError("a bug"), 1),
+        ("Exception in callback ours()", asyncio.InvalidStateError("invalid state"), 1),
+        ("a task was destroyed", None, 1),
+    ],
+)
+async def test_errors_of_the_event_loop_are_reported_but_for_events_of_calls_that_have_ended(
+    message: str, error: Exception | None, reported: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    context: dict[str, Any] = {"message": message} | ({"exception": error} if error else {})
+    report(asyncio.get_running_loop(), context)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * reported
