@@ -46,7 +46,7 @@ class Bulk:
     A call is admitted, however large, when there is no other.
 
     A client that has not taken a response ``unread_seconds`` after it was ready is disconnected: ``disconnect`` gets
-    its address. pygrpc-native takes responses at once, into memory of its own: there only the work is bounded.
+    its address.
     """
 
     def __init__(

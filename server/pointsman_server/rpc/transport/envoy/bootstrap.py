@@ -38,8 +38,8 @@ PREMATURE_RESETS = 500
 CONTROL_FRAMES = 1000
 # Other frames that wait for a client to read them: with more it is disconnected.
 OUTBOUND_FRAMES = 10_000
-# New connections that are taken before other work goes on.
-ACCEPTS_AT_ONCE = 8
+# New connections that are taken before calls go on: with more, a storm of connections delays them.
+ACCEPTS_AT_ONCE = 1
 OVERLOAD_SECONDS = 0.25
 # Of the heap's bound. Envoy resets the streams with the largest buffers first, from these bytes (as a power of two) on.
 RESET_FROM, RESET_ALL, REFUSE_FROM = 0.8, 0.95, 0.9
