@@ -74,7 +74,7 @@ def running(**more: object) -> Iterator[int]:
 
     try:
         chosen = settings(transport="envoy", **more)
-        port, _ = run(stack.enter_async_context(envoy_before(echo, chosen)))
+        port, *_ = run(stack.enter_async_context(envoy_before(echo, chosen)))
         yield port
     finally:
         run(stack.aclose())
