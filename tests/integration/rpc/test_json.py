@@ -277,3 +277,20 @@ class TestAccess:
         assert (answers[0].version, answers[0].reasons) == ("2", ["ROUTE_NOT_FOUND"])
         assert answers[2].reasons == ["RATE_LIMITED"]
         assert answers[2].detail("RetryInfo")["retryDelay"].endswith("s")
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", None])
+def test_a_page_of_another_origin_cannot_change_anything_without_asking(grpc_server, content_type):
+    headers = {"origin": "https://evil.example"} | ({"content-type": content_type} if content_type else {})
+    key = {"tenant": "team-x", "service": "forged", "env": "prod", "version": "v1"}
+    body = json.dumps({"key": key, "url": URL})
+
+    refused = httpx.post(f"http://{grpc_server.address}/api/v1/routes", content=body.encode(), headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, 7)
+    asked = httpx.post(
+        f"http://{grpc_server.address}/api/v1/routes",
+        content=body.encode(),
+        headers=headers | {"content-type": "application/json"},
+    )
+    assert asked.status_code in (200, 409), asked.text

@@ -48,9 +48,31 @@ def filters(*, message_bytes: int, cors_origins: Sequence[str] = ()) -> list[Con
     cors = {"name": CORS, "typed_config": {"@type": f"{TYPES}.cors.v3.Cors"}}
     return [
         *([cors] if cors_origins else []),
+        _same_origin(),
         {"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": f"{TYPES}.grpc_web.v3.GrpcWeb"}},
         {"name": "envoy.filters.http.grpc_json_transcoder", "typed_config": _transcoder(message_bytes)},
     ]
+
+
+def _same_origin() -> Config:
+    """Refuse what a browser sends across origins without asking first, as a form does.
+
+    The transcoder reads a body as JSON whatever its type. For the types of JSON and gRPC a browser asks the server
+    first (a CORS preflight), and for the others it does not; it names the origin of the page in both cases.
+    """
+    browser = {"header": {"name": "origin", "present_match": True}}
+    changes = {"not_rule": _header(":method", "GET|HEAD|OPTIONS")}
+    unasked = {"not_rule": _header("content-type", r"application/(json|grpc).*")}
+    policy = {"permissions": [{"and_rules": {"rules": [browser, changes, unasked]}}], "principals": [{"any": True}]}
+    rules = {"action": "DENY", "policies": {"cross-origin": policy}}
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {"@type": f"{TYPES}.rbac.v3.RBAC", "rules": rules},
+    }
+
+
+def _header(name: str, pattern: str) -> Config:
+    return {"header": {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}}
 
 
 def virtual_host(cors_origins: Sequence[str]) -> Config:

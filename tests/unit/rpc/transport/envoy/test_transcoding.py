@@ -19,11 +19,11 @@ def _names(filters: list[transcoding.Config]) -> list[str]:
 
 
 def test_pages_of_other_origins_are_let_in_only_when_named() -> None:
-    assert _names(transcoding.filters(message_bytes=1)) == ["grpc_web", "grpc_json_transcoder"]
+    assert _names(transcoding.filters(message_bytes=1)) == ["rbac", "grpc_web", "grpc_json_transcoder"]
     assert transcoding.virtual_host([]) == {}
 
     with_cors = transcoding.filters(message_bytes=1, cors_origins=["https://a.example"])
-    assert _names(with_cors) == ["cors", "grpc_web", "grpc_json_transcoder"]
+    assert _names(with_cors) == ["cors", "rbac", "grpc_web", "grpc_json_transcoder"]
     policy = transcoding.virtual_host(["https://a.example", "*"])["typed_per_filter_config"][transcoding.CORS]
     assert policy["allow_origin_string_match"] == [{"exact": "https://a.example"}, {"prefix": ""}]
 
