@@ -51,6 +51,7 @@ BUDGETS = {
     "request_bytes": 20_000,
     "rule_bytes": 40_000,
     "file_rows": 1_500,
+    "asgi_calls": 1_000,
     "metadata": 1_000,
     "redis_scripts": 500,
     "requests": 1_500,

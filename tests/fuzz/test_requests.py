@@ -5,3 +5,7 @@ from tests.fuzz.conftest import Fuzz
 
 def test_any_bytes_end_as_documented(fuzz: Fuzz) -> None:
     fuzz("request_bytes")
+
+
+def test_any_call_over_asgi_ends_by_the_specification(fuzz: Fuzz) -> None:
+    fuzz("asgi_calls")
