@@ -9,16 +9,20 @@ import grpc
 from grpc import StatusCode
 from starlette.types import Message, Receive, Scope, Send
 
-from pointsman_server.rpc import statuses
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
 from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, late
 from pointsman_server.rpc.transport.asgi.context import AsgiContext, AsgiStreamContext
+from pointsman_server.rpc.transport.asgi.ending import (
+    BODY_SENT,
+    HEADERS_SENT,
+    NOTHING_SENT,
+    Gone,
+    end_failed,
+    refusal_of,
+)
 from pointsman_server.rpc.transport.asgi.framing import Deframer, frame, whole_message
 from pointsman_server.rpc.transport.asgi.headers import Rejected
-from pointsman_server.telemetry.logs import get_logger
-
-log = get_logger(__name__)
 
 # Messages of a stream that are read before the handler asks for them.
 READ_AHEAD = 16
@@ -29,10 +33,6 @@ LONGEST_POLL_SECONDS = 5.0
 
 DEADLINE_EXCEEDED = Refusal(StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 ONE_REQUEST = "the method takes exactly one request"
-
-
-class Gone(Exception):
-    """The client has cancelled the call, or its connection is lost."""
 
 
 async def until_gone(receive: Receive) -> None:
@@ -60,20 +60,25 @@ class UnaryMethod:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
         context = AsgiContext(scope)
+        progress = NOTHING_SENT
         try:
             outcome = await self._outcome(context, receive)
             if isinstance(outcome, Refusal):
                 await responses.send_refusal(send, outcome)
                 return
             await send(responses.START if not context.initial_metadata else responses.start(context.initial_metadata))
+            progress = HEADERS_SENT
             if len(outcome) > responses.PART_BYTES:
                 await responses.send_parts(send, outcome)
             else:
                 await send({"type": "http.response.body", "body": frame(outcome)})
+            progress = BODY_SENT
             await responses.send_trailers(send, None, context.trailing_metadata())
         except (Gone, OSError):
             # Nobody is left to answer.
             return
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the boundary: see end_failed
+            await end_failed(send, progress, error)
         finally:
             context.end()
 
@@ -90,9 +95,16 @@ class UnaryMethod:
             # A call that is answered at once needs neither a timer nor a task that watches its client.
             waiting_for = handling.send(None)
         except StopIteration as done:
-            return self._encode(done.value)
+            response = done.value
         except BaseException as error:  # noqa: BLE001 - the boundary: each ends this call alone
             return refusal_of(error, context)
+        else:
+            return await self._wait(handling, waiting_for, context, receive)
+        return self._encode(response)
+
+    async def _wait(
+        self, handling: Coroutine[Any, Any, Any], waiting_for: Any, context: AsgiContext, receive: Receive
+    ) -> bytes | Refusal:
         watch = Watch(context, receive)
         try:
             return self._encode(await Resumed(handling, waiting_for))
@@ -210,24 +222,6 @@ class Watch:
         return refusal_of(error, self._context)
 
 
-def refusal_of(error: BaseException, context: AsgiContext) -> Refusal:
-    """Return how a call ends whose handler raised ``error``; raise what is no error of a call."""
-    if isinstance(error, Rejected):
-        return error.refusal
-    if isinstance(error, grpc.aio.AbortError):
-        return _aborted(context)
-    if not isinstance(error, Exception):
-        raise error
-    log.error("unexpected error outside of the interceptors", exc_info=error)
-    return Refusal(StatusCode.INTERNAL, statuses.INTERNAL_TEXT)
-
-
-def _aborted(context: AsgiContext) -> Refusal:
-    code = context.code()
-    known = code if isinstance(code, StatusCode) else StatusCode.UNKNOWN
-    return Refusal(known, context.details(), context.trailing_metadata())
-
-
 class StreamMethod:
     """Serves calls with a stream on either side."""
 
@@ -249,6 +243,8 @@ class StreamMethod:
             await self._serve(call, send)
         except (Gone, OSError):
             return
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the boundary: see end_failed
+            await end_failed(send, HEADERS_SENT if call.begun else NOTHING_SENT, error)
         finally:
             await call.close()
 

@@ -225,21 +225,6 @@ async def test_a_client_that_leaves_before_its_answer_ends_the_call() -> None:
     assert len(over) == 1
 
 
-async def test_who_cancels_the_task_of_a_call_gets_it_back_cancelled() -> None:
-    working = asyncio.Event()
-
-    async def handle(_request: bytes, _context: Any) -> bytes:
-        working.set()
-        await asyncio.Event().wait()
-        return b""
-
-    serving = asyncio.create_task(AsgiCall(frame(b"")).made_to(unary(handle)))
-    await working.wait()
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
-
-
 async def test_an_abort_ends_a_call_with_its_status_text_and_trailers() -> None:
     async def handle(_request: bytes, context: Any) -> bytes:
         context.set_trailing_metadata((("details-bin", b"\xff\xfe"), ("plain", "text")))
