@@ -22,6 +22,7 @@ CLIENT_CERTIFICATE = b"x-forwarded-client-cert"
 # Headers of HTTP and of the protocol itself are no metadata. ``user-agent`` is, as in grpcio.
 RESERVED = frozenset({b"host", b"content-type", b"content-length", b"te", b"connection", CLIENT_CERTIFICATE})
 RESERVED_PREFIX = b"grpc-"
+AUTHORIZATION = b"authorization"
 # A header counts 32 bytes besides its letters (RFC 9113, 6.5.2).
 HEADER_OVERHEAD = 32
 # What headers mean is remembered: a client sends most of them with every call. Bounded in number and length.
@@ -78,7 +79,8 @@ def metadata_of(headers: Headers) -> Metadata:
         known = _known.get(header)
         if known is None:
             known = _pairs_of(*header)
-            if len(header[1]) <= LONGEST_KNOWN:
+            # Not credentials: they are kept by who verifies them alone.
+            if len(header[1]) <= LONGEST_KNOWN and header[0] != AUTHORIZATION:
                 if len(_known) >= MOST_KNOWN:
                     _known.clear()
                 _known[header] = known
@@ -93,7 +95,7 @@ def _pairs_of(name: bytes, value: bytes) -> Metadata:
     if name.endswith(b"-bin"):
         # Several values of one name may be joined by commas.
         return tuple((text, _from_base64(text, part.strip())) for part in value.split(b","))
-    if name == b"authorization":
+    if name == AUTHORIZATION:
         # Envoy joins several by commas, which no credential holds: how many there were must be seen.
         return tuple((text, _text(part.strip())) for part in value.split(b","))
     return ((text, _text(value)),)
