@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.support import curl
+
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 BIN = CACHE / "bin"
 UV = CACHE / "uv" / "bin" / "uv"
@@ -106,6 +108,7 @@ def _stamp(module: str) -> Path:
 def main() -> int:
     """Build all tools. Returns 1 when one could not be built."""
     BIN.mkdir(parents=True, exist_ok=True)
+    curl.provide(BIN)
     missing = [module for module in MODULES if not _stamp(module).exists()]
     go = provide("go") if missing else None
     problems = [problem for module in missing if go and (problem := build(module, go))]

@@ -1,7 +1,6 @@
 """JSON and REST on the gRPC port: each RPC by curl, and each kind of error, as ``google.rpc.Status``."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from tests.support.certificates import Authority, TlsFiles
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, jwks
 from tests.support.servers import RunningServer, serving, settings
-from tests.support.tools import require
+from tests.support.tools import require, tool
 
 URL = "https://payments.internal:8443"
 PATIENCE_SECONDS = 30
@@ -59,7 +58,13 @@ class Curl:
 
     def __init__(self, base: str, *options: str) -> None:
         self.base = base
-        self._command = [require("curl", shutil.which("curl")), "-s", "--max-time", str(PATIENCE_SECONDS), *options]
+        self._command = [
+            str(require("curl", tool("curl"), "run `make tools`")),
+            "-s",
+            "--max-time",
+            str(PATIENCE_SECONDS),
+            *options,
+        ]
 
     def __call__(self, method: str, path: str, body: object = None, *options: str) -> Answer:
         """``body`` is sent as it is when it is text, else as JSON."""
