@@ -40,6 +40,7 @@ def test_a_server_works_through_a_pooler_in_session_mode(pooled, redis_url, kafk
         "REDIS_URL": redis_url,
         "KAFKA_BOOTSTRAP_SERVERS": kafka_broker.bootstrap_servers,
         "POINTSMAN_KAFKA_TOPIC": f"pooled-{pooled.rpartition('/')[2]}",
+        "POINTSMAN_REDIS_TIMEOUT_SECONDS": "5",
     }
     migrated = run("pointsman-server", "migrate", DATABASE_URL=pooled)
     assert migrated.returncode == 0, migrated.stderr

@@ -13,6 +13,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.domain import routes
+from pointsman_server.reads.answer import Answer
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.fakes import Gate
 from tests.support.refusals import read
@@ -97,7 +98,11 @@ def store(grpc_server: RunningServer) -> Iterator[HeldStore]:
 def remedies_off(grpc_server: RunningServer, store: HeldStore, monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = grpc_server.app.resolver
     monkeypatch.setattr(resolver, "_store", NaiveLoader(store))
-    monkeypatch.setattr(resolver, "load", lambda key, on_result, **_: resolver._start_load(key, on_result))
+
+    async def load_alone(key: routes.RouteKey, *_: object, **__: object) -> Answer:
+        return await resolver._start_load(key)
+
+    monkeypatch.setattr(resolver, "load", load_alone)
 
 
 @pytest.fixture
