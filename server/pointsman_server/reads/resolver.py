@@ -240,8 +240,13 @@ class Resolver:
         """Run ``work`` in a task, which continues when no caller waits for its result any more."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
         return task
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved here: its caller may have been cancelled
 
     async def _complete_by(self, load: InFlightLoad, work: Awaitable[Answer]) -> None:
         outcome: Answer | BaseException

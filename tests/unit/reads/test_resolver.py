@@ -1,6 +1,7 @@
 """The read path: layers, provenance, races, bounds, failures."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -886,6 +887,22 @@ async def test_a_newer_read_continues_without_the_waiter_that_needed_it(world: W
     await asyncio.gather(*world.resolver._tasks)
     assert gone.cancelled()
     assert await world.shared() == newer
+
+
+async def test_a_newer_read_that_fails_without_its_waiter_is_no_error_of_the_event_loop(world: World) -> None:
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+
+    async def fail() -> Answer:
+        raise StoreUnavailable
+
+    failing = world.resolver._run(fail())  # type: ignore[arg-type]
+    await asyncio.wait({failing})
+    del failing
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert problems == []
 
 
 async def test_a_waiter_that_needs_a_revision_that_is_not_reached_gets_the_error(world: World) -> None:
