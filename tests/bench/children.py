@@ -13,7 +13,7 @@ from signal import SIGTERM
 
 import psutil
 
-from pointsman_server.embedded import launch
+from pointsman_server.embedded.tied import tied_to_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -52,12 +52,10 @@ def child(
 
     Once it serves, it logs a line of JSON with its ports. Raises ChildFailed.
     """
-    # The kernel ends it with us, SIGKILL included: see the launcher.
-    launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(SIGTERM)), "-"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*launcher, *((sys.executable, "-m") if module else ()), *command],
+            tied_to_this_process([*((sys.executable, "-m") if module else ()), *command], death=SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

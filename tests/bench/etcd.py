@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
 
-from pointsman_server.embedded import launch
+from pointsman_server.embedded.tied import tied_to_this_process
 from tests.bench import protobuf, tls
 from tests.bench.children import ChildFailed
 from tests.bench.driver import Job
@@ -59,11 +58,11 @@ def running(directory: Path) -> Iterator[Etcd]:
         "initial-cluster": f"bench={peer}",
         "log-level": "error",
     }
-    launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(SIGTERM)), "-"]
+    command = [str(shutil.which("etcd")), *(f"--{name}={value}" for name, value in options.items())]
     log = directory / "etcd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*launcher, str(shutil.which("etcd")), *(f"--{name}={value}" for name, value in options.items())],
+            tied_to_this_process(command, death=SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

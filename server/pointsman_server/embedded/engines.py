@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pointsman_server.embedded import launch
+from pointsman_server.embedded.tied import tied_to_this_process
 
 LOG_LINES = 15
 
@@ -114,10 +114,9 @@ class Engine:
     ) -> subprocess.Popen[bytes]:
         # PG* variables of the user's shell mean other servers; a fixed time zone spares initdb a search.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        prefix = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(death)), user]
         with self.site.log(self.name).open("ab") as log:
             return subprocess.Popen(
-                [*prefix, *map(str, command)],
+                tied_to_this_process(list(map(str, command)), death=death, user=user),
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
