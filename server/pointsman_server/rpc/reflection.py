@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -20,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from pointsman.v1 import error_reason_pb2, route_service_pb2
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
+from pointsman_server.rpc.descriptors import with_imports
 
 
 class FileIndex:
@@ -66,7 +66,7 @@ class Reflection:
         # No service names the details of its errors, but clients look them up.
         errors = (error_details_pb2.DESCRIPTOR, error_reason_pb2.DESCRIPTOR)
         roots = (route_service_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR, *errors)
-        self._index = FileIndex([*_with_imports(roots), _version_one()])
+        self._index = FileIndex([*with_imports(roots), _version_one()])
 
     def register(self, server: Any) -> None:
         """Add both services to a gRPC server."""
@@ -119,18 +119,6 @@ def _refuse(response: pb.ServerReflectionResponse, code: grpc.StatusCode, messag
     response.error_response.error_code = code.value[0]
     response.error_response.error_message = message
     return response
-
-
-def _with_imports(roots: Iterable[FileDescriptor]) -> list[FileDescriptorProto]:
-    found: dict[str, FileDescriptorProto] = {}
-    waiting = list(roots)
-    while waiting:
-        descriptor = waiting.pop()
-        if descriptor.name not in found:
-            file = found[descriptor.name] = FileDescriptorProto()
-            descriptor.CopyToProto(file)
-            waiting += descriptor.dependencies
-    return list(found.values())
 
 
 def _version_one() -> FileDescriptorProto:

@@ -5,15 +5,15 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/grpc
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import code_pb2, error_details_pb2
 
 from pointsman.v1 import route_service_pb2
 from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc.descriptors import with_imports
 
 Config = dict[str, Any]
 
@@ -149,16 +149,4 @@ def _transcoder(message_bytes: int) -> Config:
 
 def descriptors() -> FileDescriptorSet:
     """Return the files of the service, and of the details of its errors, each after those that it imports."""
-    found: dict[str, FileDescriptor] = {}
-    _collect((route_service_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR), found)
-    files = FileDescriptorSet()
-    for descriptor in found.values():
-        descriptor.CopyToProto(files.file.add())
-    return files
-
-
-def _collect(descriptors: Iterable[FileDescriptor], found: dict[str, FileDescriptor]) -> None:
-    for descriptor in descriptors:
-        if descriptor.name not in found:
-            _collect(descriptor.dependencies, found)
-            found[descriptor.name] = descriptor
+    return FileDescriptorSet(file=with_imports((route_service_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)))
