@@ -66,7 +66,7 @@ class UnaryMethod:
             if isinstance(outcome, Refusal):
                 await responses.send_refusal(send, outcome)
                 return
-            await send(responses.START if not context.initial_metadata else responses.start(context.initial_metadata))
+            await send(responses.start(context.initial_metadata))
             progress = HEADERS_SENT
             if len(outcome) > responses.PART_BYTES:
                 await responses.send_parts(send, outcome)

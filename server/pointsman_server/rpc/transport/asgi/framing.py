@@ -1,7 +1,6 @@
 """Length-prefixed messages: a byte that says whether the message is compressed, four bytes of its length, its bytes."""
 
 import zlib
-from dataclasses import dataclass
 
 from grpc import StatusCode
 
@@ -27,36 +26,25 @@ def whole_message(body: bytes, most: int) -> bytes | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How the compressed messages of a call are compressed; ``name`` is empty where no header says so."""
-
-    name: bytes = b""
-
-    @classmethod
-    def of(cls, headers: Headers) -> "Encoding":
-        """Read ``grpc-encoding``. Raises Rejected for one that is not supported."""
-        name = first(headers, b"grpc-encoding") or b""
-        if name and name not in ENCODINGS:
-            text = f"grpc-encoding {name.decode('ascii', 'replace')} is not supported: use gzip, deflate or identity"
-            raise Rejected(StatusCode.UNIMPLEMENTED, text)
-        return cls(name)
-
-    def unpack(self, compressed: bytes, most: int) -> bytes:
-        """Decompress a message of at most ``most`` bytes; no more than that is unpacked. Raises Rejected."""
-        bits = _WINDOW_BITS.get(self.name)
-        if bits is None:
-            raise Rejected(StatusCode.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
-        unpacker = zlib.decompressobj(bits)
-        try:
-            message = unpacker.decompress(compressed, most + 1)
-        except zlib.error:
-            raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed") from None
-        if len(message) > most:
-            raise too_large(most)
-        if not unpacker.eof or unpacker.unused_data:
-            raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed")
-        return message
+def unpack(compressed: bytes, headers: Headers, most: int) -> bytes:
+    """Decompress a message by ``grpc-encoding``; of more than ``most`` bytes no more is unpacked. Raises Rejected."""
+    name = first(headers, b"grpc-encoding") or b""
+    if name and name not in ENCODINGS:
+        text = f"grpc-encoding {name.decode('ascii', 'replace')} is not supported: use gzip, deflate or identity"
+        raise Rejected(StatusCode.UNIMPLEMENTED, text)
+    bits = _WINDOW_BITS.get(name)
+    if bits is None:
+        raise Rejected(StatusCode.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
+    unpacker = zlib.decompressobj(bits)
+    try:
+        message = unpacker.decompress(compressed, most + 1)
+    except zlib.error:
+        raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed") from None
+    if len(message) > most:
+        raise too_large(most)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Rejected(StatusCode.INTERNAL, "a compressed message is malformed")
+    return message
 
 
 class Deframer:
@@ -87,7 +75,7 @@ class Deframer:
         if flag == 0:
             return message
         if flag == 1:
-            return Encoding.of(self._headers).unpack(message, self._most)
+            return unpack(message, self._headers, self._most)
         raise Rejected(StatusCode.INTERNAL, "the prefix of a message is malformed")
 
     def end(self) -> None:

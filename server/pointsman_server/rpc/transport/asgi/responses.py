@@ -1,6 +1,6 @@
 """Sends responses of calls as ASGI messages."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from grpc import StatusCode
 from starlette.types import Message, Send
@@ -26,10 +26,11 @@ def is_grpc(content_type: bytes | None) -> bool:
     return content_type[16:17] in (b"", b"+", b";")
 
 
-def start(initial: Iterable[tuple[str, str | bytes]] = ()) -> Message:
+def start(initial: Sequence[tuple[str, str | bytes]] = ()) -> Message:
     """Make the headers of a response, which go out with its first bytes."""
-    extra = headers_of(initial)
-    return {**START, "headers": [*HEADERS, *extra]} if extra else START
+    if not initial:
+        return START
+    return {**START, "headers": [*HEADERS, *headers_of(initial)]}
 
 
 async def send_message(send: Send, message: bytes) -> None:
@@ -45,13 +46,14 @@ async def send_parts(send: Send, message: bytes) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def send_trailers(send: Send, refusal: Refusal | None, extra: Iterable[tuple[str, str | bytes]] = ()) -> None:
+async def send_trailers(send: Send, refusal: Refusal | None, extra: Sequence[tuple[str, str | bytes]] = ()) -> None:
     """End a call that has sent headers: by OK without ``refusal``."""
-    if refusal is None:
-        trailers = headers_of(extra)
-        await send({**OK_TRAILERS, "headers": [*OK_TRAILERS["headers"], *trailers]} if trailers else OK_TRAILERS)
-    else:
+    if refusal is not None:
         await send({"type": "http.response.trailers", "headers": status_headers(refusal)})
+    elif extra:
+        await send({**OK_TRAILERS, "headers": [*OK_TRAILERS["headers"], *headers_of(extra)]})
+    else:
+        await send(OK_TRAILERS)
 
 
 async def send_refusal(send: Send, refusal: Refusal) -> None:
