@@ -12,9 +12,9 @@ from pointsman_server.rpc.transport.asgi.framing import frame
 from pointsman_server.rpc.transport.asgi.responses import OK_TRAILERS, START
 from pointsman_server.rpc.transport.envoy import process
 from pointsman_server.rpc.transport.envoy.admin import Admin
+from pointsman_server.rpc.transport.envoy.bootstrap import admin_socket
 from tests.bench import noop
 
-DIRECTORY = "POINTSMAN_INTERNAL_ENVOY_DIRECTORY"
 ROOT = Path(__file__).resolve().parents[2]
 BODY = {"type": "http.response.body", "body": frame(noop.answer().SerializeToString())}
 
@@ -27,7 +27,7 @@ def become() -> None:
     addresses = listening.bindable(settings)
     door = envoy.make_door(settings, installation, directory, "tests.bench.noop_envoy:application", addresses)
     command = process.command(installation, envoy.write(door), log_level="error")
-    environ = os.environ | process.environment(installation) | {DIRECTORY: str(directory)}
+    environ = os.environ | process.environment(installation) | {envoy.DIRECTORY: str(directory)}
     environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environ['PYTHONPATH']}"
     os.execve(command[0], command, environ)  # noqa: S606 - becoming Envoy is the point
 
@@ -46,7 +46,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _live(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.startup.complete"})
-    async with Admin(Path(os.environ[DIRECTORY]) / "admin.sock") as admin:
+    async with Admin(admin_socket(Path(os.environ[envoy.DIRECTORY]))) as admin:
         noop.say_port(await admin.listening())
         await receive()
     await send({"type": "lifespan.shutdown.complete"})

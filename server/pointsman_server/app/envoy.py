@@ -17,7 +17,8 @@ from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.envoy import goaway, process, transcoding
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
-from pointsman_server.rpc.transport.envoy.secrets import Secrets
+from pointsman_server.rpc.transport.envoy.secrets import Secrets, directory_in
+from pointsman_server.telemetry import logs
 
 # Where the worker finds what this module made; set only inside of Envoy.
 DIRECTORY = "POINTSMAN_INTERNAL_ENVOY_DIRECTORY"
@@ -26,11 +27,6 @@ SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 PREFIX = "pointsman-envoy-"
 # Below a warning, Envoy lists what it was built from.
 LOG_LEVELS = {"debug": "warning", "info": "warning", "warning": "warning", "error": "error"}
-
-
-def is_inside() -> bool:
-    """Say whether this process is Envoy."""
-    return DIRECTORY in os.environ
 
 
 def become(settings: Settings) -> None:
@@ -80,8 +76,8 @@ def make_door(
 
 
 def logs_json(settings: Settings) -> bool:
-    """Say whether the log is JSON, as ``telemetry.logs`` decides it."""
-    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    """Say whether the log is JSON, and not for people."""
+    return not logs.is_console(settings.log_format)
 
 
 def tls_of(settings: Settings) -> str:
@@ -98,7 +94,7 @@ def make_secrets(settings: Settings, directory: Path) -> Secrets | None:
         return None
     from pointsman_server.adapters.files import certificates
 
-    return Secrets(files, directory / "tls", certificates.check)
+    return Secrets(files, directory_in(directory), certificates.check)
 
 
 def write(door: Door) -> Path:

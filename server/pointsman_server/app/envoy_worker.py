@@ -26,6 +26,7 @@ from pointsman_server.config.environment import load
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.envoy import goaway
 from pointsman_server.rpc.transport.envoy.admin import Admin
+from pointsman_server.rpc.transport.envoy.bootstrap import admin_socket
 from pointsman_server.runtime.immediate_exit import exit_now
 from pointsman_server.telemetry import logs
 
@@ -71,7 +72,7 @@ class Worker:
         """Run the server until the process is told to stop; then drain it. Raises START_ERRORS."""
         from pointsman_server.app.application import App, announce
 
-        async with Admin(directory / "admin.sock") as admin, App(settings) as app:
+        async with Admin(admin_socket(directory)) as admin, App(settings) as app:
             if stopping.is_set():
                 return
             bindable(settings)

@@ -33,8 +33,7 @@ def configure(level: Level = "info", log_format: Format = "auto") -> None:
     Call it at the start of the process. Loggers made before follow; those that were bound to values do not.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    chain = _console_chain() if console else _json_chain()
+    chain = _console_chain() if is_console(log_format) else _json_chain()
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, add_log_level, _name, *chain],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -44,6 +43,11 @@ def configure(level: Level = "info", log_format: Format = "auto") -> None:
     for logger in _loggers.values():
         logger.forget()
     _configure_stdlib(threshold, chain)
+
+
+def is_console(log_format: Format) -> bool:
+    """Say whether lines are written for people, and not as JSON."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from structlog.typing import FilteringBoundLogger
+
 # How often one looks whether the files have changed, in seconds.
 CHECK_SECONDS = 1.0
 # How long a connection can outlive the expiry of its client certificate, or the removal of the authority.
@@ -28,6 +30,26 @@ class Files:
     def all(self) -> tuple[Path, ...]:
         """The paths that are set."""
         return (self.cert, self.key, *([self.client_ca] if self.client_ca else []))
+
+
+class RenewalLog:
+    """Writes to ``log`` what became of new files: each problem once, until another one or none."""
+
+    def __init__(self, log: FilteringBoundLogger, files: Files) -> None:
+        self._log = log
+        self._cert = str(files.cert)
+        self._problem = ""
+
+    def refused(self, error: Exception) -> None:
+        """Say that the new files cannot be used."""
+        if str(error) != self._problem:
+            self._log.error("new certificates cannot be used, the old ones stay", problem=str(error))
+        self._problem = str(error)
+
+    def renewed(self) -> None:
+        """Say that the new files are in force."""
+        self._problem = ""
+        self._log.info("new certificates are in force", cert=self._cert)
 
 
 # Takes the PEM bytes of the certificate chain, the private key and the client authorities (or None). Raises ValueError.

@@ -15,6 +15,7 @@ from pointsman_server.rpc.transport.certificates import (
     BadCertificates,
     CertificateCheck,
     Files,
+    RenewalLog,
     Stamp,
     read,
     stamp_of,
@@ -37,7 +38,7 @@ class Certificates:
         self._lock = threading.Lock()
         self._checked = now()
         self._stamp: Stamp = ()
-        self._problem = ""
+        self._renewals = RenewalLog(log, files)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Read the files, for a server that starts. Raises BadCertificates."""
@@ -60,12 +61,10 @@ class Certificates:
             configuration = self._read()
         except BadCertificates as error:
             # Keep the old stamp, so that the files are read again: they may be half written.
-            if str(error) != self._problem:
-                log.error("new certificates cannot be used, the old ones stay", problem=str(error))  # noqa: TRY400 - says all
-            self._problem = str(error)
+            self._renewals.refused(error)
             return None
-        self._stamp, self._problem = stamp, ""
-        log.info("new certificates are in force", cert=str(self._files.cert))
+        self._stamp = stamp
+        self._renewals.renewed()
         return configuration
 
     def _read(self) -> grpc.ServerCertificateConfiguration:

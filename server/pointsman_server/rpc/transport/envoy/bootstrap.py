@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointsman_server.rpc.transport.envoy import goaway
+from pointsman_server.rpc.transport.envoy import goaway, secrets
 from pointsman_server.rpc.transport.envoy.secrets import CLIENT_CA, SERVER
 from pointsman_server.rpc.transport.limits import CallLimits, Connections
 
@@ -46,6 +46,11 @@ RESET_FROM, RESET_ALL, REFUSE_FROM = 0.8, 0.95, 0.9
 TRACKED_STREAM_POWER = 17
 
 
+def admin_socket(directory: Path) -> Path:
+    """Return where Envoy's administration listens, in the directory that is private to this server."""
+    return directory / "admin.sock"
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What Envoy serves, and where.
@@ -73,12 +78,12 @@ class Door:
     @property
     def admin_socket(self) -> Path:
         """Where Envoy's administration listens."""
-        return self.directory / "admin.sock"
+        return admin_socket(self.directory)
 
     @property
     def secrets(self) -> Path:
         """Where Envoy gets the certificates (``secrets.Secrets``)."""
-        return self.directory / "tls"
+        return secrets.directory_in(self.directory)
 
 
 def bootstrap(door: Door) -> Config:

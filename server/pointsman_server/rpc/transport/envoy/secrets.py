@@ -17,6 +17,7 @@ from pointsman_server.rpc.transport.certificates import (
     BadCertificates,
     CertificateCheck,
     Files,
+    RenewalLog,
     Stamp,
     read,
     stamp_of,
@@ -29,6 +30,11 @@ RESOURCE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
 SERVER, CLIENT_CA = "server", "client-ca"
 
 
+def directory_in(private: Path) -> Path:
+    """Return where the resources are, in the directory that is private to this server."""
+    return private / "tls"
+
+
 class Secrets:
     """Writes the resources into ``directory``, which is private to this server. ``check`` refuses broken files."""
 
@@ -36,7 +42,7 @@ class Secrets:
         self._files = files
         self._directory = directory
         self._check = check
-        self._problem = ""
+        self._renewals = RenewalLog(log, files)
 
     def publish(self) -> None:
         """Check the files, and give them to Envoy. Raises BadCertificates and OSError."""
@@ -69,12 +75,9 @@ class Secrets:
             self.publish()
         except (BadCertificates, OSError) as error:
             # The next call tries again: the files may be half written.
-            if str(error) != self._problem:
-                log.error("new certificates cannot be used, the old ones stay", problem=str(error))  # noqa: TRY400 - says all
-            self._problem = str(error)
+            self._renewals.refused(error)
             return
-        self._problem = ""
-        log.info("new certificates are in force", cert=str(self._files.cert))
+        self._renewals.renewed()
 
     @property
     def _published(self) -> Path:
