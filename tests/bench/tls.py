@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import trustme
+from tests.support.certificates import Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Pair:
 
 def write(directory: Path) -> Pair:
     """Write a certificate into ``directory``."""
-    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-    issued = authority.issue_cert("127.0.0.1", "localhost", key_type=trustme.KeyType.ECDSA)
+    authority = Authority()
+    issued = authority.server()
     pair = Pair(directory / "cert.pem", directory / "key.pem", directory / "ca.pem")
-    issued.cert_chain_pems[0].write_to_path(pair.cert)
-    issued.private_key_pem.write_to_path(pair.key)
-    authority.cert_pem.write_to_path(pair.ca)
+    pair.cert.write_bytes(issued.cert)
+    pair.key.write_bytes(issued.key)
+    pair.ca.write_bytes(authority.pem)
     return pair
