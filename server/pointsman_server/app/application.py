@@ -180,7 +180,7 @@ class App:
 
     def _forget_epoch(self) -> None:
         """Drop what was known of another epoch. Redis keeps it under other names, so it is not read there."""
-        self.cache_updater.start_over(Clock(self.epochs.epoch, 0))
+        self.cache_updater.forget_epoch()
         self._on_clock(self.epochs.seen)
 
     async def _on_checked(self, monitor: HealthMonitor) -> None:

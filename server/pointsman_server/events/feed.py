@@ -115,7 +115,10 @@ class Feed:
         """Wait for changes and hand them over. Raises StoreUnavailable and Overloaded."""
         if not self._epoch:
             await self._begin()
-        self._hold(await self._receive())
+        changes = await self._receive()
+        if not self._epoch:
+            return  # it ended meanwhile: nothing may be confirmed before the next step starts over
+        self._hold(changes)
         progress = self._hand_over_ready()
         has_gap = bool(self._pending) or self.revision + 1 in self._local
         if has_gap or not progress or self._now() - self._read_at > self._poll_seconds / 2:

@@ -28,7 +28,6 @@ class KnownChanges:
                 self.complete_from = max(self.complete_from, revisions.pop(dropped))
         revisions[key] = revision
 
-    def start_over(self, revision: int) -> None:
-        """Drop everything; the changes to come are after ``revision``."""
-        self._revisions.clear()
-        self.complete_from = revision
+    def resume(self, revision: int) -> None:
+        """Note that changes up to ``revision`` may have been missed; those noted before remain true."""
+        self.complete_from = max(self.complete_from, revision)

@@ -45,6 +45,7 @@ class LocalCache:
         self._scope_of: list[EntryScope] = []
         self._scopes: dict[EntryScope, EntryScope] = {}
         # Kept longer than entries: it rejects old values from the shared cache.
+        self._size = size
         self._changes = KnownChanges(size)
         self._ttl = ttl
         self._negative_ttl = min(ttl, negative_ttl)
@@ -132,11 +133,19 @@ class LocalCache:
         self._scopes.clear()
 
     def start_over(self, revision: int) -> None:
-        """Drop everything; the feed begins after ``revision``."""
+        """Drop every entry; the feed begins after ``revision``, in the same epoch.
+
+        Known changes stay: a write of this process may be above ``revision``, and the feed does not bring it again.
+        """
         self.drop()
-        self._changes.start_over(revision)
+        self._changes.resume(revision)
         self._fed = revision
         self._confirmed_at = float("-inf")
+
+    def forget(self) -> None:
+        """Drop everything, known changes too: revisions of the epoch before mean nothing in this one."""
+        self._changes = KnownChanges(self._size)
+        self.start_over(0)
 
     def _note(self, encoded: bytes, revision: int) -> bytes | None:
         """Note a change, and return the record that it makes old, if there is one."""

@@ -15,6 +15,11 @@ class LocalCacheUpdater:
         self._resolver = resolver
         self._local = local
 
+    def forget_epoch(self) -> None:
+        """Drop what is known of the epoch before. Called before the feed starts over in the new one."""
+        self._resolver.forget()
+        self._local.forget()
+
     def start_over(self, clock: Clock) -> None:
         """Drop the cache, and do not cache the results of loads that have begun."""
         self._resolver.forget()

@@ -378,6 +378,23 @@ async def test_a_history_that_became_another_while_it_was_read_confirms_nothing(
     assert fed.confirmed == []
 
 
+async def test_an_epoch_that_ended_while_it_waited_for_kafka_confirms_nothing() -> None:
+    """The revision it has reached is of the old epoch: the history after it may be empty, and prove nothing."""
+    store = MemoryStore()
+    await write(store, 3)
+
+    class Ending(Stream):
+        async def receive(self, seconds: float) -> Sequence[Change]:
+            feed.on_clock(Clock("another", 1))
+            return await super().receive(seconds)
+
+    feed, recorder = Feed(store, Ending(), poll_seconds=0), Recorder()
+    feed.subscribe(recorder)
+    await feed.step()
+
+    assert (recorder.confirmed, recorder.starts) == ([], [Clock(store.epoch, 3)])
+
+
 def not_due(store: MemoryStore, *script: Sequence[Change] | Exception) -> tuple[Feed, Recorder]:
     """A feed that need not read the history for a long time after the first read."""
     feed, recorder = Feed(store, Stream(*script), poll_seconds=100, now=ManualClock()), Recorder()

@@ -41,11 +41,13 @@ def test_a_sixteenth_of_the_keys_is_dropped_at_once_and_at_least_one(size: int, 
     assert known == list(range(dropped + 1, size + 1))
 
 
-def test_starting_over_drops_every_change() -> None:
-    changes = KnownChanges(2)
+@pytest.mark.parametrize(("revision", "complete_from"), [(40, 40), (10, 20)])
+def test_what_was_noted_stays_true_where_changes_were_missed(revision: int, complete_from: int) -> None:
+    changes = KnownChanges(1)
+    changes.note(b"dropped", 20)
     changes.note(b"a", 30)
-    changes.start_over(10)
-    assert (changes.last(b"a"), changes.complete_from) == (0, 10)
+    changes.resume(revision)
+    assert (changes.last(b"a"), changes.complete_from) == (30, complete_from)
 
 
 @settings(deadline=None)

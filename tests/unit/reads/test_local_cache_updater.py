@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from pointsman_server.domain.routes import Change, ChangeKind, RouteKey
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.answer import Source
 from pointsman_server.reads.local_cache import LocalCache
@@ -60,6 +60,31 @@ async def test_what_is_held_stays_fresh_while_the_feed_confirms() -> None:
     fixture.updater.confirm(fixture.now())
     fixture.now.advance(5)
     assert (await fixture.resolver.resolve(V1)).source is Source.LOCAL
+
+
+async def test_a_write_above_the_clock_that_the_feed_starts_over_from_stays_known() -> None:
+    """The feed read the clock before the write was committed, and does not bring this process's own writes again."""
+    fixture = Fixture()
+    old = fixture.store.put(V1)
+    written = fixture.change(V1, "https://new.internal").snapshot
+    fixture.resolver.apply_local_write([written])
+
+    fixture.updater.start_over(Clock("epoch", old.revision))
+    fixture.updater.advance(written.as_of)
+    fixture.local.put(Snapshot(V1, old, old.revision), fixture.now())  # from a shared cache that missed the write
+
+    assert fixture.resolver.resolve_locally(V1) is None
+    assert fixture.local.changed(V1) == written.as_of
+
+
+async def test_nothing_is_known_of_the_epoch_before() -> None:
+    fixture = Fixture()
+    fixture.store.put(V1)
+    fixture.resolver.apply_local_write([fixture.change(V1, "https://new.internal").snapshot])
+
+    fixture.updater.forget_epoch()
+
+    assert (len(fixture.local), fixture.local.changed(V1), fixture.local.fed) == (0, 0, 0)
 
 
 async def test_starting_over_drops_the_cache_and_the_loads_in_flight() -> None:
