@@ -13,7 +13,8 @@ from pointsman.rules import KEY_PARTS, LABELS_MAX_COUNT, label_problem, url_prob
 T = TypeVar("T")
 
 _NO_TEXT = "must be text, in quotes"
-_FIELDS = frozenset({"key", *KEY_PARTS, "url", "active", "labels"})
+_PARTS = frozenset(KEY_PARTS)
+_FIELDS = _PARTS | {"key", "url", "active", "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,10 @@ def _refuse_unknown(fields: Mapping[str, object]) -> None:
 
 def _key(fields: Mapping[str, object]) -> RouteKey:
     text = fields.get("key")
-    parts = [part for part in KEY_PARTS if part in fields]
-    if text is not None and parts:
+    has_parts = not _PARTS.isdisjoint(fields)
+    if text is not None and has_parts:
         raise _FieldError("key", "give it whole or in its four parts, not both")
-    if parts:
+    if has_parts:
         text = "/".join(_text(part, fields.get(part, "")) for part in KEY_PARTS)
     if text is None:
         raise _FieldError("key", "must be given, as tenant/service/env/version")

@@ -1,7 +1,7 @@
 """Read JSON lines: one object a line, strict where ``json`` is not."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from pointsman.cli.files.entries import RawEntry
@@ -36,12 +36,12 @@ def _row(number: int, line: str) -> RawEntry | Problem:
     return RawEntry(number, value) if isinstance(value, dict) else Problem(number, "must be a JSON object")
 
 
-def _object(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise _NameTwice(f"{name.encode(errors='replace').decode()}: is given twice")
-        fields[name] = value
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise _NameTwice(f"{twice.encode(errors='replace').decode()}: is given twice")
     return fields
 
 
