@@ -1,7 +1,7 @@
 """One request to an ASGI application, and what the application answers, without a server."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Message
@@ -100,3 +100,10 @@ class AsgiCall:
     def status(self) -> tuple[int, bytes]:
         """The number and the text of the status."""
         return int(self.trailers[b"grpc-status"]), self.trailers.get(b"grpc-message", b"")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until ``holds`` is true. Raises TimeoutError after 10 seconds."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - on what another task does
+            await asyncio.sleep(0)

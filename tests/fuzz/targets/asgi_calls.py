@@ -9,7 +9,7 @@ import grpc
 from hypothesis import strategies as st
 
 from pointsman_server.rpc import statuses
-from pointsman_server.rpc.transport.asgi.calls import UnaryMethod
+from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 from tests.support.asgi_call import AsgiCall, Header, frame
 
 MOST = 64

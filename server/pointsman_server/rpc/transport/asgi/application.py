@@ -1,6 +1,6 @@
 """The ASGI application that serves RPC methods, and passes other requests on."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from grpc import StatusCode
@@ -8,9 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.refusal import Refusal
-from pointsman_server.rpc.transport.asgi.calls import Serve, StreamMethod, UnaryMethod
 from pointsman_server.rpc.transport.asgi.headers import exceeds, first
 from pointsman_server.rpc.transport.asgi.responses import is_grpc, send_refusal
+from pointsman_server.rpc.transport.asgi.stream_calls import StreamMethod
+from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
+
+Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UNKNOWN_METHOD = Refusal(StatusCode.UNIMPLEMENTED, "unknown method")
 

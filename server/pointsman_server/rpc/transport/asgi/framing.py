@@ -1,6 +1,7 @@
 """Length-prefixed messages: a byte that says whether the message is compressed, four bytes of its length, its bytes."""
 
 import zlib
+from typing import Any
 
 from grpc import StatusCode
 
@@ -9,6 +10,7 @@ from pointsman_server.rpc.transport.asgi.headers import Headers, Rejected, first
 PREFIX = 5
 ENCODINGS = (b"identity", b"gzip", b"deflate")
 ACCEPTED = b",".join(ENCODINGS)
+ONE_REQUEST = "the method takes exactly one request"
 # What zlib is told: gzip has a header of its own.
 _WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
@@ -87,3 +89,8 @@ class Deframer:
 def too_large(most: int) -> Rejected:
     """Say that a message is larger than the limit."""
     return Rejected(StatusCode.RESOURCE_EXHAUSTED, f"the message is larger than {most} bytes")
+
+
+def as_it_is(message: Any) -> Any:
+    """Parse and encode for handlers that exchange bytes."""
+    return message

@@ -7,7 +7,6 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from pointsman_server.rpc.transport.asgi.calls import StreamMethod, UnaryMethod
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from pointsman_server.rpc.transport.asgi.ending import (
     BODY_SENT,
@@ -17,6 +16,8 @@ from pointsman_server.rpc.transport.asgi.ending import (
     refusal_of,
 )
 from pointsman_server.rpc.transport.asgi.headers import Rejected
+from pointsman_server.rpc.transport.asgi.stream_calls import StreamMethod
+from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 from tests.support.asgi_call import AsgiCall, frame
 
 INTERNAL, UNAVAILABLE = b"13", b"14"
