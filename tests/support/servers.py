@@ -82,6 +82,7 @@ async def _start(app: App, stack: AsyncExitStack) -> None:
         if served := app.grpc_server.application:
             port, admin, disconnect = await stack.enter_async_context(envoy_before(served, app.settings))
             app.grpc_server.send_goaway = admin.drain
+            app.grpc_server.flush = admin.flush
             app.grpc_server.disconnect = disconnect
             await app.on_listening(port)
     finally:

@@ -77,6 +77,7 @@ class Worker:
                 return
             bindable(settings)
             app.grpc_server.send_goaway = partial(_send_goaway, admin, directory)
+            app.grpc_server.flush = admin.flush
             self._serve = app.grpc_server.application or self._serve
             await send({"type": "lifespan.startup.complete"})
             ended = asyncio.ensure_future(receive())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class ReadPath:
 
 
 async def _nothing() -> None:
-    """Say nothing: grpcio itself sends GOAWAY when it stops."""
+    """Do nothing: grpcio itself sends GOAWAY when it stops."""
 
 
 class GrpcServer:
@@ -83,6 +83,7 @@ class GrpcServer:
         # Set by start, where the transport is one that has to be served by another: Envoy.
         self.application: AsgiServer | None = None
         self.send_goaway: Callable[[], Awaitable[None]] = _nothing
+        self.flush: Callable[[], Awaitable[None]] = _nothing
         # Another one where the sockets are in another process.
         self.disconnect: Callable[[str], bool] = disconnect
         self.admission = Admission(settings.max_concurrent_calls)
@@ -113,10 +114,23 @@ class GrpcServer:
         await self._health.drain()
         await asyncio.sleep(self._settings.lame_duck_seconds)
         await self.send_goaway()
-        await self.admission.close(self._settings.drain_seconds)
+        patience = self._settings.drain_seconds
+        give_up = asyncio.get_running_loop().time() + patience
+        await self.admission.close(patience)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(give_up):
+                await self._write_responses()
         if self._server is not None:
             await self._server.stop(None)
         await self._stack.aclose()
+
+    async def _write_responses(self) -> None:
+        """Wait until the responses of the calls that have ended are written."""
+        if self.application is None:
+            await asyncio.sleep(grpcio.SETTLE_SECONDS)
+            return
+        await self.application.finished()
+        await self.flush()
 
     def _register(self, server: Any) -> None:
         add_RouteServiceServicer_to_server(self._servicer, server)

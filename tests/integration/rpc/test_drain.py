@@ -2,6 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
+import socket
 import threading
 
 import grpc
@@ -12,6 +14,7 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.domain.errors import ShuttingDown
 from pointsman_server.rpc.interceptors.admission import Admission
+from tests.support import http2
 from tests.support.engines import fresh_redis
 from tests.support.refusals import refused
 from tests.support.servers import serving, settings
@@ -19,6 +22,7 @@ from tests.support.waiting import eventually
 
 CALLS = 20
 ROUNDS = 5
+URL = "https://payments.internal:8443"
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 
 
@@ -58,6 +62,38 @@ def test_every_call_that_was_let_in_is_answered(engines, database_url, transport
             failures = [call.exception() for call in calls if call.exception()]
             channel.close()
         assert failures == []
+
+
+def test_an_answer_that_its_client_has_yet_to_read_arrives_whole_on_envoy(engines, database_url):
+    redis_url = fresh_redis(engines.urls["REDIS_URL"])
+    engine_urls = {"database_url": database_url, "redis_url": redis_url}
+    chosen = settings(transport="envoy", drain_seconds=60, unread_seconds=60, **engine_urls)
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        server = stack.enter_context(serving(chosen))
+        with grpc.insecure_channel(server.address) as channel:
+            RouteServiceStub(channel).Create(pb.CreateRequest(key=KEY, url=URL))
+        slow = stack.enter_context(http2.connected(server.address, {http2.INITIAL_WINDOW: 0}))
+        call = slow.call(pb.ResolveRequest(key=KEY).SerializeToString())
+        # The headers are there, so the whole answer waits in Envoy.
+        assert slow.until(lambda: call in slow.headers)
+        stopped = pool.submit(server.run, server.app.grpc_server.drain())
+        assert eventually(lambda: not listens(server.address))
+        assert not stopped.done()
+
+        slow.send(http2.open_window(call, http2.FIRST_WINDOW))
+
+        assert slow.until(lambda: slow.ended(call))
+        assert (slow.status(call), slow.data[call] > 0) == (0, True)
+        stopped.result(60)
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])

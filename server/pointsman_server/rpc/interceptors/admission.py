@@ -1,12 +1,11 @@
-"""Admits or refuses calls. A drain refuses new calls, ends streams, and waits for open calls.
+"""Admits or refuses calls. A drain refuses new calls, ends streams, and waits for the handlers of open calls.
 
-The transports' own ``stop`` is not enough: both can close before the last responses are written, so that finished
-calls fail.
+The responses of the last calls may still have to be written then: each transport waits for that in its own way.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pointsman_server.domain.errors import Overloaded, ShuttingDown
@@ -14,7 +13,6 @@ from pointsman_server.rpc import HEALTH
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 
-SETTLE_SECONDS = 0.1
 # A drain ends streams one after another, so that their clients do not all reconnect at once: within this share of the
 # time it has, and no further apart than this many seconds.
 STREAMS_SHARE = 0.8
@@ -87,13 +85,9 @@ class Admission:
         self._closed = True
         self._end_streams(patience)
         if self._open:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await self._idle.wait()
-            except TimeoutError:
-                return
-        # The transports have the last responses, and need a moment to write them.
-        await asyncio.sleep(SETTLE_SECONDS)
 
     def _end_streams(self, patience: float) -> None:
         streams, now = list(self._streams), asyncio.get_running_loop().time()

@@ -15,6 +15,9 @@ AGE_GRACE_SECONDS = 60.0
 # higher bound lets more calls get the server's own refusal, which has one; but calls that their clients have cancelled
 # (rapid reset) wait there too, and each delays those behind it by about 0.1 ms.
 PENDING_CALLS = 4000
+# After the last handler has ended: grpcio closes connections before it has written everything, also in its own
+# ``stop``, and does not say when it has.
+SETTLE_SECONDS = 0.1
 
 
 def make_server(interceptor: Interceptor, limits: CallLimits, *, share_port: bool, connections: Connections) -> Any:

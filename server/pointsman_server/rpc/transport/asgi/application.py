@@ -1,5 +1,6 @@
 """The ASGI application that serves RPC methods, and passes other requests on."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,30 @@ from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UNKNOWN_METHOD = Refusal(StatusCode.UNIMPLEMENTED, "unknown method")
+
+
+class OpenCalls:
+    """Counts the calls that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._ended = asyncio.Event()
+
+    async def counted(self, call: Awaitable[None]) -> None:
+        """Serve a call, and count it as open meanwhile."""
+        self._open += 1
+        try:
+            await call
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._ended.set()
+
+    async def wait(self) -> None:
+        """Wait until no call is open."""
+        while self._open:
+            self._ended.clear()
+            await self._ended.wait()
 
 
 class AsgiServer:
@@ -43,6 +68,7 @@ class AsgiServer:
             StatusCode.RESOURCE_EXHAUSTED, f"the metadata is larger than {metadata_bytes} bytes"
         )
         self._methods: dict[str, Serve] = {}
+        self._open = OpenCalls()
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignore what ``add_registered_method_handlers`` gets too."""
@@ -63,6 +89,17 @@ class AsgiServer:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
+        return self._open.counted(self._response(scope, receive, send))
+
+    async def finished(self) -> None:
+        """Wait until the calls that are open now have given their responses to the transport.
+
+        Calls that begin later are not waited for: under load there would always be one.
+        """
+        begun, self._open = self._open, OpenCalls()
+        await begun.wait()
+
+    def _response(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         headers = scope["headers"]
         if not is_grpc(first(headers, b"content-type")):
             return self._others(scope, receive, send)

@@ -7,6 +7,8 @@ from typing import Any, Self
 import httpx
 
 POLL_SECONDS = 0.02
+# Gauges of the listener for gRPC.
+UNWRITTEN = r"^http\.grpc\.(downstream_rq_active|downstream_cx_tx_bytes_buffered)$"
 
 
 class Admin:
@@ -37,6 +39,19 @@ class Admin:
         listeners = (await self._client.get("/listeners", params={"format": "json"})).json()
         address: dict[str, Any] = listeners["listener_statuses"][0]["local_address"]["socket_address"]
         return int(address["port_value"])
+
+    async def flush(self) -> None:
+        """Take no more connections, and wait until Envoy has written every response."""
+        await self._client.post("/drain_listeners")
+        while True:
+            if not any((await self._unwritten()).values()):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _unwritten(self) -> dict[str, int]:
+        """Read how many requests are open, and how many bytes wait for clients to read them."""
+        stats = (await self._client.get("/stats", params={"format": "json", "filter": UNWRITTEN})).json()["stats"]
+        return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
 
     async def drain(self) -> None:
         """Ask clients by GOAWAY to connect elsewhere; calls in progress go on, and new connections are taken still."""

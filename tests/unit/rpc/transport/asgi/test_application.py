@@ -1,5 +1,6 @@
 """Requests reach their methods, or are refused before; the chain is around each method."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from pointsman_server.rpc.interceptors.chain import stages
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.telemetry.metrics import Metrics
-from tests.support.asgi_call import AsgiCall, Header, frame
+from tests.support.asgi_call import AsgiCall, Header, frame, until
 
 SERVICE = "grpc.health.v1.Health"
 HELLO = HealthCheckRequest(service="hello").SerializeToString()
@@ -106,3 +107,57 @@ async def test_a_malformed_deadline_is_no_bug_of_ours(served: Served) -> None:
     assert b"grpc-timeout" in call.status[1]
     labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "Check", "grpc_code": "InvalidArgument"}
     assert served.metrics.registry.get_sample_value("grpc_server_handled_total", labels) == 1
+
+
+def unread(served: Served) -> "tuple[AsgiCall, asyncio.Task[AsgiCall]]":
+    """Make a call whose handler ends, and whose response the client does not take."""
+    call = AsgiCall(frame(HELLO), path=PATH)
+    call.reads.clear()
+    return call, asyncio.create_task(call.made_to(served.application))
+
+
+async def test_a_call_is_finished_when_its_response_is_taken_and_not_when_its_handler_has_ended(
+    served: Served,
+) -> None:
+    call, making = unread(served)
+    await until(lambda: served.application._open._open == 1 and served.admission._open == 0 and not call.waiting)
+    finished = asyncio.create_task(served.application.finished())
+    await served.admission.close(30)
+    await asyncio.sleep(0)
+    assert not finished.done()
+
+    call.reads.set()
+    await asyncio.wait_for(finished, 10)
+
+    assert making.done() or call.status == (0, b"")
+
+
+async def test_a_call_that_begins_later_is_not_waited_for(served: Served) -> None:
+    first, _ = unread(served)
+    await until(lambda: not first.waiting)
+    finished = asyncio.create_task(served.application.finished())
+    await asyncio.sleep(0)
+    later, making = unread(served)
+    await until(lambda: not later.waiting)
+    assert not finished.done()
+
+    first.reads.set()
+    await asyncio.wait_for(finished, 10)
+
+    assert not making.done()
+    later.reads.set()
+    await making
+
+
+async def test_a_server_without_calls_is_finished(served: Served) -> None:
+    await served.call()
+    await asyncio.wait_for(served.application.finished(), 10)
+
+
+async def test_a_call_that_is_cancelled_is_finished(served: Served) -> None:
+    call, making = unread(served)
+    await until(lambda: not call.waiting)
+    making.cancel()
+    call.reads.set()
+
+    await asyncio.wait_for(served.application.finished(), 10)
