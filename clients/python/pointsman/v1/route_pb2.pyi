@@ -180,6 +180,7 @@ class RouteChange(google.protobuf.message.Message):
     OCCUR_TIME_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    CHANGE_SET_END_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision that this change made."""
     event_id: builtins.str
@@ -196,6 +197,10 @@ class RouteChange(google.protobuf.message.Message):
     """The epoch of the database that made the change. It differs after the database was restored or replaced."""
     traceparent: builtins.str
     """The W3C `traceparent` of the call that made the change, if it had one."""
+    change_set_end: builtins.int
+    """The revision of the last change of the same change set: the consecutive changes of one mutation or import, of which
+    no reader may see only a part. 0 in changes of servers that did not record it; then each change is a set.
+    """
     @property
     def key(self) -> Global___RouteKey:
         """The key of the route that was changed."""
@@ -227,8 +232,9 @@ class RouteChange(google.protobuf.message.Message):
         occur_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         epoch: builtins.str = ...,
         traceparent: builtins.str = ...,
+        change_set_end: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["after", b"after", "before", b"before", "key", b"key", "occur_time", b"occur_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "change_set_end", b"change_set_end", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent"]) -> None: ...
 
 Global___RouteChange: typing_extensions.TypeAlias = RouteChange

@@ -3,7 +3,10 @@
 import grpc
 import warnings
 
+from pointsman.v1 import propagation_pb2 as pointsman_dot_v1_dot_propagation__pb2
 from pointsman.v1 import route_service_pb2 as pointsman_dot_v1_dot_route__service__pb2
+from pointsman.v1 import usage_pb2 as pointsman_dot_v1_dot_usage__pb2
+from pointsman.v1 import watch_pb2 as pointsman_dot_v1_dot_watch__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
 GRPC_VERSION = grpc.__version__
@@ -92,6 +95,26 @@ class RouteServiceStub(object):
                 '/pointsman.v1.RouteService/ListChanges',
                 request_serializer=pointsman_dot_v1_dot_route__service__pb2.ListChangesRequest.SerializeToString,
                 response_deserializer=pointsman_dot_v1_dot_route__service__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/pointsman.v1.RouteService/Watch',
+                request_serializer=pointsman_dot_v1_dot_watch__pb2.WatchRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_watch__pb2.WatchResponse.FromString,
+                _registered_method=True)
+        self.ReportProgress = channel.unary_unary(
+                '/pointsman.v1.RouteService/ReportProgress',
+                request_serializer=pointsman_dot_v1_dot_propagation__pb2.ReportProgressRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_propagation__pb2.ReportProgressResponse.FromString,
+                _registered_method=True)
+        self.GetPropagation = channel.unary_unary(
+                '/pointsman.v1.RouteService/GetPropagation',
+                request_serializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/pointsman.v1.RouteService/GetUsage',
+                request_serializer=pointsman_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
 
 
@@ -197,6 +220,46 @@ class RouteServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Watch streams a table of routes and every change of it: a resolver for the memory of the client.
+
+        Without `resume`: batches of routes, all as of one revision, then `end_of_snapshot`. With it: the changes after that
+        revision. From then on `changes`, in the order of revisions, each change set whole; and a `checkpoint` at least
+        every 5 seconds: the client has missed nothing up to its revision. A client that receives nothing for 15 seconds
+        must close the stream and resume. After a `reset` a new snapshot follows in the same stream; until its end the client
+        keeps what it has. The stream ends when a policy or credential no longer permits it. docs/watch.md has the protocol.
+
+        Errors: OUT_OF_RANGE with REVISION_COMPACTED when `resume` is older than the history that is kept, and ABORTED with
+        EPOCH_CHANGED when it is of another epoch: watch again without it. RESOURCE_EXHAUSTED with OVERLOADED when the client
+        reads too slowly (resume) or when too many snapshots are being made (wait as RetryInfo says).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportProgress(self, request, context):
+        """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
+
+        A watcher calls it once it has applied a checkpoint with `report_progress`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPropagation(self, request, context):
+        """GetPropagation says which watchers have applied a revision, and which have not, across all servers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -254,6 +317,26 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.ListChanges,
                     request_deserializer=pointsman_dot_v1_dot_route__service__pb2.ListChangesRequest.FromString,
                     response_serializer=pointsman_dot_v1_dot_route__service__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=pointsman_dot_v1_dot_watch__pb2.WatchRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_watch__pb2.WatchResponse.SerializeToString,
+            ),
+            'ReportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportProgress,
+                    request_deserializer=pointsman_dot_v1_dot_propagation__pb2.ReportProgressRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_propagation__pb2.ReportProgressResponse.SerializeToString,
+            ),
+            'GetPropagation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPropagation,
+                    request_deserializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=pointsman_dot_v1_dot_usage__pb2.GetUsageRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_usage__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -557,6 +640,114 @@ class RouteService(object):
             '/pointsman.v1.RouteService/ListChanges',
             pointsman_dot_v1_dot_route__service__pb2.ListChangesRequest.SerializeToString,
             pointsman_dot_v1_dot_route__service__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Watch',
+            pointsman_dot_v1_dot_watch__pb2.WatchRequest.SerializeToString,
+            pointsman_dot_v1_dot_watch__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/ReportProgress',
+            pointsman_dot_v1_dot_propagation__pb2.ReportProgressRequest.SerializeToString,
+            pointsman_dot_v1_dot_propagation__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPropagation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/GetPropagation',
+            pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.SerializeToString,
+            pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/GetUsage',
+            pointsman_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
+            pointsman_dot_v1_dot_usage__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

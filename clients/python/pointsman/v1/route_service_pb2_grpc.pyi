@@ -7,7 +7,10 @@ import abc
 import collections.abc
 import grpc
 import grpc.aio
+import pointsman.v1.propagation_pb2
 import pointsman.v1.route_service_pb2
+import pointsman.v1.usage_pb2
+import pointsman.v1.watch_pb2
 import sys
 import typing
 
@@ -201,7 +204,71 @@ _RouteServiceListChangesType = typing_extensions.TypeVar(
     ],
 )
 
-class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType]):
+_RouteServiceWatchType = typing_extensions.TypeVar(
+    '_RouteServiceWatchType',
+    grpc.UnaryStreamMultiCallable[
+        pointsman.v1.watch_pb2.WatchRequest,
+        pointsman.v1.watch_pb2.WatchResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        pointsman.v1.watch_pb2.WatchRequest,
+        pointsman.v1.watch_pb2.WatchResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        pointsman.v1.watch_pb2.WatchRequest,
+        pointsman.v1.watch_pb2.WatchResponse,
+    ],
+)
+
+_RouteServiceReportProgressType = typing_extensions.TypeVar(
+    '_RouteServiceReportProgressType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.ReportProgressRequest,
+        pointsman.v1.propagation_pb2.ReportProgressResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.ReportProgressRequest,
+        pointsman.v1.propagation_pb2.ReportProgressResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.ReportProgressRequest,
+        pointsman.v1.propagation_pb2.ReportProgressResponse,
+    ],
+)
+
+_RouteServiceGetPropagationType = typing_extensions.TypeVar(
+    '_RouteServiceGetPropagationType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.GetPropagationRequest,
+        pointsman.v1.propagation_pb2.GetPropagationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.GetPropagationRequest,
+        pointsman.v1.propagation_pb2.GetPropagationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.GetPropagationRequest,
+        pointsman.v1.propagation_pb2.GetPropagationResponse,
+    ],
+)
+
+_RouteServiceGetUsageType = typing_extensions.TypeVar(
+    '_RouteServiceGetUsageType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.GetUsageRequest,
+        pointsman.v1.usage_pb2.GetUsageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.GetUsageRequest,
+        pointsman.v1.usage_pb2.GetUsageResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.GetUsageRequest,
+        pointsman.v1.usage_pb2.GetUsageResponse,
+    ],
+)
+
+class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType, _RouteServiceWatchType, _RouteServiceReportProgressType, _RouteServiceGetPropagationType, _RouteServiceGetUsageType]):
     """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
@@ -254,6 +321,22 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
             pointsman.v1.route_service_pb2.ListChangesRequest,
             pointsman.v1.route_service_pb2.ListChangesResponse,
         ],
+        grpc.UnaryStreamMultiCallable[
+            pointsman.v1.watch_pb2.WatchRequest,
+            pointsman.v1.watch_pb2.WatchResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.propagation_pb2.ReportProgressRequest,
+            pointsman.v1.propagation_pb2.ReportProgressResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.propagation_pb2.GetPropagationRequest,
+            pointsman.v1.propagation_pb2.GetPropagationResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.usage_pb2.GetUsageRequest,
+            pointsman.v1.usage_pb2.GetUsageResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -301,6 +384,22 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
         grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.ListChangesRequest,
             pointsman.v1.route_service_pb2.ListChangesResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            pointsman.v1.watch_pb2.WatchRequest,
+            pointsman.v1.watch_pb2.WatchResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.propagation_pb2.ReportProgressRequest,
+            pointsman.v1.propagation_pb2.ReportProgressResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.propagation_pb2.GetPropagationRequest,
+            pointsman.v1.propagation_pb2.GetPropagationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.usage_pb2.GetUsageRequest,
+            pointsman.v1.usage_pb2.GetUsageResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -360,6 +459,32 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     ListChanges: _RouteServiceListChangesType
     """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
 
+    Watch: _RouteServiceWatchType
+    """Watch streams a table of routes and every change of it: a resolver for the memory of the client.
+
+    Without `resume`: batches of routes, all as of one revision, then `end_of_snapshot`. With it: the changes after that
+    revision. From then on `changes`, in the order of revisions, each change set whole; and a `checkpoint` at least
+    every 5 seconds: the client has missed nothing up to its revision. A client that receives nothing for 15 seconds
+    must close the stream and resume. After a `reset` a new snapshot follows in the same stream; until its end the client
+    keeps what it has. The stream ends when a policy or credential no longer permits it. docs/watch.md has the protocol.
+
+    Errors: OUT_OF_RANGE with REVISION_COMPACTED when `resume` is older than the history that is kept, and ABORTED with
+    EPOCH_CHANGED when it is of another epoch: watch again without it. RESOURCE_EXHAUSTED with OVERLOADED when the client
+    reads too slowly (resume) or when too many snapshots are being made (wait as RetryInfo says).
+    """
+
+    ReportProgress: _RouteServiceReportProgressType
+    """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
+
+    A watcher calls it once it has applied a checkpoint with `report_progress`.
+    """
+
+    GetPropagation: _RouteServiceGetPropagationType
+    """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
+
+    GetUsage: _RouteServiceGetUsageType
+    """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches."""
+
 RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.ResolveRequest,
@@ -404,6 +529,22 @@ RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.ListChangesRequest,
         pointsman.v1.route_service_pb2.ListChangesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        pointsman.v1.watch_pb2.WatchRequest,
+        pointsman.v1.watch_pb2.WatchResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.ReportProgressRequest,
+        pointsman.v1.propagation_pb2.ReportProgressResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.propagation_pb2.GetPropagationRequest,
+        pointsman.v1.propagation_pb2.GetPropagationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.GetUsageRequest,
+        pointsman.v1.usage_pb2.GetUsageResponse,
     ],
 ]
 
@@ -524,5 +665,51 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ListChangesResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ListChangesResponse]]:
         """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: pointsman.v1.watch_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[pointsman.v1.watch_pb2.WatchResponse], collections.abc.AsyncIterator[pointsman.v1.watch_pb2.WatchResponse]]:
+        """Watch streams a table of routes and every change of it: a resolver for the memory of the client.
+
+        Without `resume`: batches of routes, all as of one revision, then `end_of_snapshot`. With it: the changes after that
+        revision. From then on `changes`, in the order of revisions, each change set whole; and a `checkpoint` at least
+        every 5 seconds: the client has missed nothing up to its revision. A client that receives nothing for 15 seconds
+        must close the stream and resume. After a `reset` a new snapshot follows in the same stream; until its end the client
+        keeps what it has. The stream ends when a policy or credential no longer permits it. docs/watch.md has the protocol.
+
+        Errors: OUT_OF_RANGE with REVISION_COMPACTED when `resume` is older than the history that is kept, and ABORTED with
+        EPOCH_CHANGED when it is of another epoch: watch again without it. RESOURCE_EXHAUSTED with OVERLOADED when the client
+        reads too slowly (resume) or when too many snapshots are being made (wait as RetryInfo says).
+        """
+
+    @abc.abstractmethod
+    def ReportProgress(
+        self,
+        request: pointsman.v1.propagation_pb2.ReportProgressRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.propagation_pb2.ReportProgressResponse, collections.abc.Awaitable[pointsman.v1.propagation_pb2.ReportProgressResponse]]:
+        """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
+
+        A watcher calls it once it has applied a checkpoint with `report_progress`.
+        """
+
+    @abc.abstractmethod
+    def GetPropagation(
+        self,
+        request: pointsman.v1.propagation_pb2.GetPropagationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.propagation_pb2.GetPropagationResponse, collections.abc.Awaitable[pointsman.v1.propagation_pb2.GetPropagationResponse]]:
+        """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
+
+    @abc.abstractmethod
+    def GetUsage(
+        self,
+        request: pointsman.v1.usage_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.usage_pb2.GetUsageResponse, collections.abc.Awaitable[pointsman.v1.usage_pb2.GetUsageResponse]]:
+        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches."""
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
