@@ -118,6 +118,7 @@ def change_to_message(change: Change) -> route_pb2.RouteChange:
         occur_time=timestamp(change.occur_time),
         epoch=change.epoch,
         traceparent=change.traceparent,
+        change_set_end=change.change_set_end,
     )
 
 
@@ -138,6 +139,7 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
         occur_time=moment(message.occur_time),
         epoch=message.epoch,
         traceparent=message.traceparent,
+        change_set_end=message.change_set_end,
     )
 
 

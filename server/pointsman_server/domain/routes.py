@@ -91,6 +91,13 @@ class Change:
     occur_time: datetime
     epoch: str
     traceparent: str = ""
+    # The revision of the last change of the same change set; 0 if that was not recorded.
+    change_set_end: int = 0
+
+    @property
+    def ends_set(self) -> bool:
+        """Whether this is the last change of its set; one of which that was not recorded is a set of its own."""
+        return self.change_set_end <= self.revision
 
     @property
     def snapshot(self) -> Snapshot:

@@ -47,8 +47,9 @@ class Ledger:
         return State(routes.get(key), siblings, self.revision, self.epoch)
 
     def apply(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
-        """Make each draft a change with the next revision, in order."""
-        changes = [self._change(draft, intent, revision) for revision, draft in enumerate(drafts, self.revision + 1)]
+        """Make each draft a change with the next revision, in order; together they are a change set."""
+        first, end = self.revision + 1, self.revision + len(drafts)
+        changes = [self._change(draft, intent, revision, end) for revision, draft in enumerate(drafts, first)]
         for change in changes:
             if change.after:
                 self._family(change.key)[change.key] = change.after
@@ -83,7 +84,7 @@ class Ledger:
     def _family(self, key: RouteKey) -> dict[RouteKey, Route]:
         return self._families.setdefault(key.family, {})
 
-    def _change(self, draft: Draft, intent: Intent, revision: int) -> Change:
+    def _change(self, draft: Draft, intent: Intent, revision: int, change_set_end: int) -> Change:
         create_time = draft.before.create_time if draft.before else self._moment
         after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, create_time, self._moment)
         return Change(
@@ -99,4 +100,5 @@ class Ledger:
             occur_time=self._moment,
             epoch=self.epoch,
             traceparent=intent.traceparent,
+            change_set_end=change_set_end,
         )

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any
 
+from psycopg import AsyncServerCursor
+
 from pointsman_server.adapters.postgres.connection import BEGIN, COMMIT, ROLLBACK, Connection, Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import (
@@ -26,9 +28,12 @@ from pointsman_server.ports.store import (
     Outcome,
     RouteQuery,
     StoredOutcome,
+    Table,
 )
 
 NOTIFY_CHANNEL = "route_changes"
+# A scan may take as long as so many statements; each of its batches is one.
+SCAN_STATEMENTS = 20
 
 LOAD = Statement(
     "load",
@@ -92,7 +97,8 @@ RECORD = Statement(
 WITH change AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS c (
         revision bigint, event_id uuid, kind text, tenant text, service text, env text, version text,
-        before jsonb, after jsonb, actor text, reason text, request_id text, traceparent text, last boolean
+        before jsonb, after jsonb, actor text, reason text, request_id text, traceparent text,
+        change_set_end bigint, last boolean
     )
 ), tick AS (
     UPDATE clock SET revision = $2::bigint
@@ -110,9 +116,9 @@ WITH change AS MATERIALIZED (
            create_time = excluded.create_time, update_time = excluded.update_time
 ), history AS (
     INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
-                               actor, reason, request_id, occurred_at, epoch, traceparent)
+                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end)
     SELECT revision, event_id, kind, tenant, service, env, version, before, after,
-           actor, reason, request_id, $3::timestamptz, $4::uuid, traceparent
+           actor, reason, request_id, $3::timestamptz, $4::uuid, traceparent, change_set_end
       FROM change
 )
 SELECT pg_notify('{NOTIFY_CHANNEL}', '')
@@ -168,6 +174,19 @@ class PostgresStore:
         sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version LIMIT %s"
         async with self._database.connection() as connection:
             return [route_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
+
+    @asynccontextmanager
+    async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
+        self._queried("scan")
+        where = _Where()
+        where.equal(tenant=query.tenant, service=query.service, env=query.env)
+        sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version"
+        async with self._database.connection(statements=SCAN_STATEMENTS) as connection:
+            await connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            ((epoch, revision),) = await _all(connection, "SELECT epoch, revision FROM clock", [])
+            async with connection.cursor("scan") as cursor:
+                await cursor.execute(sql, where.values)
+                yield Table(Clock(str(epoch), revision), _batches(cursor, query.limit))
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         self._queried("list_changes")
@@ -288,6 +307,7 @@ def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
         "reason": change.reason,
         "request_id": change.request_id,
         "traceparent": change.traceparent,
+        "change_set_end": change.change_set_end,
         "last": last,
     }
 
@@ -310,6 +330,11 @@ def _remembered(scope: MutationScope, row: Sequence[Any] | None) -> StoredOutcom
     same = bytes(fingerprint) == scope.intent.fingerprint
     outcome = Outcome(route_from_json(scope.key, route) if same else None, revision)
     return StoredOutcome(scope.key.tenant, scope.intent.request_id, bytes(fingerprint), outcome)
+
+
+async def _batches(cursor: AsyncServerCursor[Any], size: int) -> AsyncIterator[Sequence[Route]]:
+    while rows := await cursor.fetchmany(size):
+        yield list(map(route_from_row, rows))
 
 
 async def _all(connection: Connection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

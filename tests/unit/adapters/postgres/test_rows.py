@@ -37,7 +37,8 @@ def test_the_json_that_sql_writes_is_read_in_utc() -> None:
 
 def test_a_change_is_read_from_its_columns() -> None:
     after = route_to_json(ROUTE)
-    row = (7, "e-7", "UPDATED", *KEY, None, after, "ann", "why", "r-1", UPDATED.astimezone(ELSEWHERE), "epoch", "00-t")
+    moment = UPDATED.astimezone(ELSEWHERE)
+    row = (7, "e-7", "UPDATED", *KEY, None, after, "ann", "why", "r-1", moment, "epoch", "00-t", 8)
     assert change_from_row(row) == Change(
         revision=7,
         event_id="e-7",
@@ -51,4 +52,5 @@ def test_a_change_is_read_from_its_columns() -> None:
         occur_time=UPDATED,
         epoch="epoch",
         traceparent="00-t",
+        change_set_end=8,
     )
