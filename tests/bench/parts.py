@@ -67,7 +67,7 @@ class Parts:
         self.key = key_from_message(self.request.key)
         self.answer = cast("Answer", self.resolver.resolve_locally(self.key))
         self.response = convert.resolve_response(self.answer)
-        self.servicer = RouteServicer(self.resolver, *(cast("Any", None) for _ in range(4)), metrics=self.metrics)
+        self.servicer = RouteServicer(self.resolver, *(cast("Any", None) for _ in range(5)), metrics=self.metrics)
 
     def _resolver(self) -> Resolver:
         local = LocalCache(size=1000, ttl=3600, negative_ttl=30)

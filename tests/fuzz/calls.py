@@ -51,6 +51,7 @@ from tests.fuzz.hostile import CANARY
 from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport
 from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
 from tests.support.refusals import read_status
+from tests.support.watches import watch_method
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -239,7 +240,13 @@ class Rig:
         epochs = EpochTracker(lambda: None)
         epochs.read(Clock(EPOCH, 1), epochs.seen)
         servicer = RouteServicer(
-            resolver, RevisionTokens(epochs, self._store), committer, self._importer(), self._store, metrics
+            resolver,
+            RevisionTokens(epochs, self._store),
+            committer,
+            self._importer(),
+            self._store,
+            watch_method(self._store),
+            metrics,
         )
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
         who = authenticate(authenticator(key_verifier(*KEYS.values())))

@@ -16,7 +16,15 @@ from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
-from pointsman_server.ports.store import ChangeQuery, Clock, LockedState, MutationScope, RouteQuery, StoredOutcome
+from pointsman_server.ports.store import (
+    ChangeQuery,
+    Clock,
+    LockedState,
+    MutationScope,
+    RouteQuery,
+    StoredOutcome,
+    Table,
+)
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
 BIRTH = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -77,7 +85,8 @@ class MemoryStore:
 
     ``failure`` is raised by every method, ``commit_failure`` by the end of a transaction, which then rolls back unless
     ``commits_anyway``. Gates: ``before_read`` and ``after_read`` stop a load before and after it reads,
-    ``before_commit`` stops a transaction before its commit, ``before_list`` a read of the history. ``refuses`` is
+    ``before_commit`` stops a transaction before its commit, ``before_list`` a read of the history, ``before_scan`` a
+    scan once it has read. ``refuses`` is
     called with the recorded changes, and may raise. ``groups`` has the number of mutations of each transaction.
     """
 
@@ -94,6 +103,7 @@ class MemoryStore:
         self.after_read = Gate()
         self.before_commit = Gate()
         self.before_list = Gate()
+        self.before_scan = Gate()
         self.loads: list[list[RouteKey]] = []
         self.journal: list[str] = []
         self.groups: list[int] = []
@@ -133,6 +143,19 @@ class MemoryStore:
             and (query.after is None or key > query.after)
         ]
         return [route for route in found if query.active in (None, route.active)][: query.limit]
+
+    @asynccontextmanager
+    async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
+        self._check()
+        clock, routes = Clock(self.epoch, self.revision), await self.list_routes(replace(query, limit=len(self.routes)))
+        await self.before_scan.passing()
+
+        async def batches() -> AsyncIterator[Sequence[Route]]:
+            for start in range(0, len(routes), query.limit):
+                self._check()
+                yield routes[start : start + query.limit]
+
+        yield Table(clock, batches())
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         await self.before_list.passing()

@@ -64,6 +64,7 @@ class App:
         self.importer = BulkImporter(self.dependencies.bulk_store, cache, resolver.supersede, self._on_imported)
         self.access = Access(settings, self.database, self.metrics)
         self.health = Health()
+        self.watch = roles.Watch(settings, self.store, self.fair_share)
         self.grpc_server = self._make_grpc_server()
         self.monitor = make_monitor(self.dependencies, self._on_checked)
         self.readiness = self._make_readiness()
@@ -115,6 +116,7 @@ class App:
             start_task(stack, "tail", roles.witness_last_changes(settings, dependencies))
         if ServerRole.API in settings.roles:
             running.feed = roles.start_feed(stack, settings, dependencies, self.cache_updater)
+            self.watch.start(stack, running.feed)
         if ServerRole.RELAY in settings.roles:
             running.relay = roles.start_relay(stack, settings, dependencies, self.metrics)
         if ServerRole.CACHE in settings.roles:
@@ -159,7 +161,14 @@ class App:
     def _make_grpc_server(self) -> GrpcServer:
         tokens = RevisionTokens(self.epochs, self.store)
         servicer = RouteServicer(
-            self.resolver, tokens, self.committer, self.importer, self.store, self.metrics, fair_share=self.fair_share
+            self.resolver,
+            tokens,
+            self.committer,
+            self.importer,
+            self.store,
+            self.watch.method,
+            self.metrics,
+            fair_share=self.fair_share,
         )
         read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver)
         return GrpcServer(self.settings, servicer, read_path, self.access, self.health, self.metrics, self.fair_share)

@@ -20,10 +20,16 @@ from pointsman_server.events.cache_invalidation import CacheHandler
 from pointsman_server.events.consumer import Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
+from pointsman_server.events.watch.hub import WatchHub
+from pointsman_server.events.watch.snapshots import Snapshots
+from pointsman_server.events.watch.streams import Retention, WatchStreams
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.broker import BrokerUnavailable, ChangeSource, Poison
+from pointsman_server.ports.store import RouteStore
 from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Resolver
+from pointsman_server.rpc.watch import WatchMethod
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.writes.group_commit import GroupCommitter
@@ -47,6 +53,22 @@ class RunningRoles:
     relay: Relay | None = None
     audit_backfill: AuditBackfill | None = None
     consumers: dict[str, ChangeSource] = field(default_factory=dict)
+
+
+class Watch:
+    """Watch of one server process."""
+
+    def __init__(self, settings: Settings, store: RouteStore, fair_share: FairShare) -> None:
+        self.hub = WatchHub(fair_share, recent_changes=settings.watch_recent_changes)
+        self.snapshots = Snapshots(store, fair_share, self.hub.covers, concurrency=settings.watch_snapshots)
+        retention = Retention(settings.watch_history_changes, settings.watch_history_hours)
+        self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, store, retention))
+
+    def start(self, stack: AsyncExitStack, feed: Feed) -> None:
+        """Begin to take changes from the feed."""
+        self.hub.use(feed)
+        start_task(stack, "watch changes", self.hub.send_changes())
+        start_task(stack, "watch checkpoints", self.hub.send_checkpoints())
 
 
 def start_feed(

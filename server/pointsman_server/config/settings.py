@@ -297,6 +297,30 @@ class Settings(BaseModel):
         description="Most routes that wait to be loaded; more are refused as overload. A whole BatchResolve fits.",
     )
 
+    # Watches.
+    watch_recent_changes: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="Changes kept in the memory of each worker, for watches that were away for a moment.",
+    )
+    watch_history_changes: int = Field(
+        default=1_000_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Changes after which a watch cannot resume, and begins with a snapshot; 0 is without a limit.",
+    )
+    watch_history_hours: float = Field(
+        default=72,
+        ge=0,
+        le=87_600,
+        allow_inf_nan=False,
+        description="Hours after which a watch cannot resume, and begins with a snapshot; 0 is without a limit.",
+    )
+    watch_snapshots: int = Field(
+        default=16, ge=1, le=10_000, description="Watches that each worker sends a snapshot at once; others wait."
+    )
+
     # Kafka.
     kafka_topic: Topic = Field(default="route-events", description="Topic of the changes.")
     kafka_partitions: int = Field(

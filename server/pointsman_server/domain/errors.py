@@ -203,6 +203,26 @@ class StoreRestored(StoreUnavailable):
         RetryLater.__init__(self, "the store was restored to an older state: its operator must give it a new epoch")
 
 
+class RevisionCompacted(PointsmanError):
+    """What follows ``revision`` is not in the history that is kept for watches."""
+
+    reason = "REVISION_COMPACTED"
+
+    def __init__(self, revision: int) -> None:
+        message = f"the history after revision {revision} is no longer kept: watch again without resume"
+        super().__init__(message, {"revision": str(revision)})
+
+
+class EpochChanged(PointsmanError):
+    """A revision counts in the epoch ``given``, and the store is in another one."""
+
+    reason = "EPOCH_CHANGED"
+
+    def __init__(self, given: str, epoch: str) -> None:
+        message = "the database was restored or replaced since: watch again without resume"
+        super().__init__(message, {"epoch": epoch, "resume_epoch": _decent(given)})
+
+
 class ShuttingDown(RetryLater):
     """This server is shutting down and accepts no new calls; other servers do."""
 

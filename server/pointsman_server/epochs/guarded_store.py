@@ -18,6 +18,7 @@ from pointsman_server.ports.store import (
     RouteStore,
     RouteTransaction,
     StoredOutcome,
+    Table,
 )
 
 
@@ -56,6 +57,15 @@ class GuardedStore:
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         self._epochs.check()
         return await self._store.list_routes(query)
+
+    @asynccontextmanager
+    async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
+        self._epochs.check()
+        before = self._epochs.seen
+        async with self._store.scan(query) as table:
+            self._epochs.read(table.clock, before)
+            self._epochs.check()
+            yield table
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         self._epochs.check()

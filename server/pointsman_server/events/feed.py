@@ -83,6 +83,10 @@ class Feed:
         clock = Clock(self._epoch, self.revision) if self._epoch else None
         self._subscribers.add(subscriber, clock, local_writes=local_writes)
 
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber: it is not called any more."""
+        self._subscribers.remove(subscriber)
+
     def on_clock(self, clock: Clock) -> None:
         """Receive the clock of the store. On another epoch, the next step starts over."""
         if clock.epoch != self._epoch:

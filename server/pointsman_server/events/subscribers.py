@@ -40,15 +40,15 @@ class _Subscription:
 
     def __init__(self, subscriber: Subscriber, *, local_writes: bool) -> None:
         self.local_writes = local_writes
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._must_start_over = False
 
     def start_over(self, clock: Clock) -> None:
         self._must_start_over = False
         try:
-            self._subscriber.start_over(clock)
+            self.subscriber.start_over(clock)
         except Exception:
-            logger.exception("the subscriber %s failed to start over", _name(self._subscriber))
+            logger.exception("the subscriber %s failed to start over", _name(self.subscriber))
             self._must_start_over = True
 
     def hand_over(self, changes: Sequence[Change], clock: Clock) -> None:
@@ -57,10 +57,10 @@ class _Subscription:
             return
         try:
             if changes:
-                self._subscriber.apply(changes)
-            self._subscriber.advance(clock.revision)
+                self.subscriber.apply(changes)
+            self.subscriber.advance(clock.revision)
         except Exception:
-            logger.exception(FAILED, _name(self._subscriber))
+            logger.exception(FAILED, _name(self.subscriber))
             self.start_over(clock)
 
     def confirm(self, moment: float, clock: Clock) -> None:
@@ -68,9 +68,9 @@ class _Subscription:
             self.start_over(clock)
             return
         try:
-            self._subscriber.confirm(moment)
+            self.subscriber.confirm(moment)
         except Exception:
-            logger.exception(FAILED, _name(self._subscriber))
+            logger.exception(FAILED, _name(self.subscriber))
             self.start_over(clock)
 
 
@@ -91,6 +91,10 @@ class Subscribers:
         self._subscriptions.append(subscription)
         if clock:
             subscription.start_over(clock)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber, if it is there."""
+        self._subscriptions = [each for each in self._subscriptions if each.subscriber is not subscriber]
 
     def start_over(self, clock: Clock) -> None:
         """Call ``start_over`` of all."""

@@ -4,7 +4,7 @@ The docstrings of the ports are their contracts. One suite (``tests/contract``) 
 them, including the fakes of the unit tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,6 +123,14 @@ class RouteTransaction(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Routes as of ``clock``, in the order of their keys, in ``batches`` that are read one after the other."""
+
+    clock: Clock
+    batches: AsyncIterator[Sequence[Route]]
+
+
 class RouteStore(Protocol):
     """The source of truth: routes, their history, and the clock.
 
@@ -142,6 +150,12 @@ class RouteStore(Protocol):
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         """Read routes in the order of their keys, compared by code point."""
+
+    def scan(self, query: RouteQuery) -> AbstractAsyncContextManager[Table]:
+        """Read every route that matches in one snapshot of the database; the ``limit`` bounds a batch.
+
+        It holds a connection until the block ends. Each batch must be read in the time of a statement.
+        """
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         """Read history in the order of revisions."""

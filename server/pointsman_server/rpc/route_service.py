@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, watch_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
@@ -17,6 +17,8 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
+from pointsman_server.rpc.refusal import Refusal, abort
+from pointsman_server.rpc.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.metrics import Metrics
@@ -39,6 +41,7 @@ class RouteServicer(RouteServiceServicer):
         committer: GroupCommitter,
         importer: BulkImporter,
         store: RouteStore,
+        watch: WatchMethod,
         metrics: Metrics,
         *,
         fair_share: FairShare | None = None,
@@ -48,6 +51,7 @@ class RouteServicer(RouteServiceServicer):
         self._committer = committer
         self._importer = importer
         self._store = store
+        self._watch = watch
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
         self._fair_share = fair_share or FairShare()
@@ -133,6 +137,20 @@ class RouteServicer(RouteServiceServicer):
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
         changes = await self._store.list_changes(pages.change_query(request))
         return await pages.list_changes_response(request, changes, self._fair_share)
+
+    async def Watch(  # type: ignore[override]  # it writes to the context
+        self, request: watch_pb2.WatchRequest, context: Context
+    ) -> None:
+        await self._watch.watch(request, context)
+
+    async def ReportProgress(self, request: Any, context: Context) -> Any:
+        await abort(context, Refusal.of_unimplemented())
+
+    async def GetPropagation(self, request: Any, context: Context) -> Any:
+        await abort(context, Refusal.of_unimplemented())
+
+    async def GetUsage(self, request: Any, context: Context) -> Any:
+        await abort(context, Refusal.of_unimplemented())
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

@@ -33,6 +33,8 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.StoreRestored: StatusCode.UNAVAILABLE,
     errors.RevisionNotReached: StatusCode.UNAVAILABLE,
     errors.ShuttingDown: StatusCode.UNAVAILABLE,
+    errors.RevisionCompacted: StatusCode.OUT_OF_RANGE,
+    errors.EpochChanged: StatusCode.ABORTED,
 }
 
 INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call"

@@ -60,6 +60,7 @@ class Service:
             cast("Any", committer),
             cast("Any", SimpleNamespace(import_=self.import_)),
             self.store,
+            cast("Any", None),
             self.metrics,
         )
 

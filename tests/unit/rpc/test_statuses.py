@@ -52,6 +52,8 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StoreRestored(), grpc.StatusCode.UNAVAILABLE, {}),
+    (errors.RevisionCompacted(7), grpc.StatusCode.OUT_OF_RANGE, {"revision": "7"}),
+    (errors.EpochChanged("0b7e", "1c8f"), grpc.StatusCode.ABORTED, {"resume_epoch": "0b7e", "epoch": "1c8f"}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),
 ]
 examples = pytest.mark.parametrize(("error", "code", "metadata"), EXAMPLES, ids=lambda value: type(value).__name__)

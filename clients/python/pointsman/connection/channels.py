@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.rpc.operations import MUTATIONS, READS
+from pointsman.rpc.operations import MUTATIONS, READS, WATCHERS
 from pointsman.version import client_version
 
 ChannelOptions = Sequence[tuple[str, Any]]
@@ -69,7 +69,8 @@ def service_config(max_attempts: int) -> str:
     """
     if not 1 <= max_attempts <= MAX_ATTEMPTS_LIMIT:
         raise ValueError(f"max_attempts must be 1 to {MAX_ATTEMPTS_LIMIT}, not {max_attempts}")
-    method: dict[str, Any] = {"name": [{"service": SERVICE, "method": name} for name in (*READS, *MUTATIONS)]}
+    names = (*READS, *MUTATIONS, *WATCHERS)
+    method: dict[str, Any] = {"name": [{"service": SERVICE, "method": name} for name in names]}
     if max_attempts > 1:
         method["retryPolicy"] = {
             "maxAttempts": max_attempts,

@@ -1,13 +1,13 @@
 """Authenticates callers: reads the credentials of a call, and has ``auth.authenticator`` verify them."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import unquote
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials
 from pointsman_server.rpc import HEALTH
-from pointsman_server.rpc.call import Context, current_call
+from pointsman_server.rpc.call import Call, Context, current_call
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 
 AUTHORIZATION = "authorization"
@@ -26,12 +26,27 @@ def authenticate(authenticator: Authenticator) -> Stage:
             identity = authenticator.recall(authorization[0]) if len(authorization) == 1 else None
             if identity is None:
                 identity = await authenticator.authenticate(credentials_of(context, authorization))
-            current_call().identity = identity
+            call = current_call()
+            call.identity = identity
+            if method.response_streaming:
+                _recheck(authenticator, authorization, call, context)
             return await proceed(request, context)
 
         return handle
 
     return stage
+
+
+def _recheck(authenticator: Authenticator, authorization: tuple[str, ...], call: Call, context: Any) -> None:
+    """Verify the credential again before each response: a stream may outlive it."""
+
+    async def verify() -> None:
+        call.identity = await authenticator.authenticate(credentials_of(context, authorization))
+
+    def recall() -> Awaitable[None] | None:
+        return None if authorization and authenticator.recall(authorization[0]) else verify()
+
+    context.sending.append(recall)
 
 
 def credentials_of(context: Context, authorization: tuple[str, ...]) -> Credentials:

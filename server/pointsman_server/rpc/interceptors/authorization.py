@@ -10,7 +10,7 @@ from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
 from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
-from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
+from pointsman_server.rpc.interceptors.stage import CallHandler, Method, RequestCheck, Stage, check_requests
 
 # Services whose responses are about the server, not about routes.
 UNRESTRICTED = frozenset({HEALTH, *REFLECTION})
@@ -41,9 +41,21 @@ def authorize(permissions: Permissions, denied: Counter) -> Stage:
                 count.inc()
                 raise
 
+        if method.response_streaming and not method.request_streaming:
+            return check_requests(method, _rechecked(proceed, check), check)
         return check_requests(method, proceed, check)
 
     return stage
+
+
+def _rechecked(proceed: CallHandler, check: RequestCheck) -> CallHandler:
+    """Check again before each response: the policy may change while a stream is open."""
+
+    async def handle(request: Any, context: Any) -> Any:
+        context.sending.append(lambda: check(request, context))
+        return await proceed(request, context)
+
+    return handle
 
 
 def _refuse_anonymous(identity: Identity, permission: str) -> None:

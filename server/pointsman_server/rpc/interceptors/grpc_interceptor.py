@@ -1,6 +1,6 @@
 """Applies the chain to the handlers of a gRPC server."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -42,12 +42,17 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if method.streaming:
             kind = f"{_cardinality(method.request_streaming)}_{_cardinality(method.response_streaming)}"
             behaviour = stream_through(self._stages, method, getattr(handler, kind))
-            return getattr(grpc, f"{kind}_rpc_method_handler")(behaviour, parse, encode)
+            return getattr(grpc, f"{kind}_rpc_method_handler")(behaviour, parse, _or_encoded(encode))
         unary = through(self._stages, method, handler.unary_unary)
         fast = self._fast_methods.get(method)
         if fast:
             return grpc.unary_unary_rpc_method_handler(fast.before(unary, parse, encode))
         return grpc.unary_unary_rpc_method_handler(unary, parse, encode)
+
+
+def _or_encoded(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Pass bytes on: a response that many streams send is encoded once."""
+    return lambda response: response if isinstance(response, bytes) else encode(response)
 
 
 def _cardinality(streaming: bool) -> str:

@@ -59,13 +59,13 @@ class StreamContext:
     """Wraps the transport's context of a streaming call; stages add functions to its lists before they proceed.
 
     Each request passes ``received`` before the handler gets it. Each response passes ``sending`` before it is written,
-    and ``sent`` once the transport has taken it.
+    which may refuse the rest of the call by raising, and ``sent`` once the transport has taken it.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.received: list[RequestCheck] = []
-        self.sending: list[Callable[[], None]] = []
+        self.sending: list[Callable[[], Awaitable[None] | None]] = []
         self.sent: list[Callable[[], None]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -81,7 +81,9 @@ class StreamContext:
     async def write(self, response: Any) -> None:
         """Send a response; waits until the transport has taken it."""
         for do in self.sending:
-            do()
+            waiting = do()
+            if waiting is not None:
+                await waiting
         await self._context.write(response)
         for do in self.sent:
             do()

@@ -130,7 +130,7 @@ class World:
             now=self.now,
         )
         self._chain: CallHandler = RouteServicer(
-            self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(3)), metrics=self.metrics
+            self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(4)), metrics=self.metrics
         ).Resolve
         for stage in reversed(
             chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample)

@@ -19,10 +19,13 @@ def test_every_method_of_the_service_is_listed_and_no_other() -> None:
     assert set(METHODS) == {method.name for method in DESCRIPTOR.methods}
 
 
+READS = {"Resolve", "BatchResolve", "Get", "List", "Watch", "ReportProgress", "GetPropagation", "GetUsage"}
+
+
 @pytest.mark.parametrize(
     ("role", "methods"),
     [
-        (AccessRole.READER, {"Resolve", "BatchResolve", "Get", "List"}),
+        (AccessRole.READER, READS),
         (AccessRole.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete", "Import"}),
         (AccessRole.AUDITOR, {"ListChanges"}),
         (AccessRole.ADMIN, set(METHODS)),

@@ -1,0 +1,54 @@
+"""Filters of watches, and an index that finds those that a key matches."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pointsman_server.domain.routes import RouteKey
+
+
+class Filter(NamedTuple):
+    """Routes of a tenant, service and env; an empty part matches all."""
+
+    tenant: str = ""
+    service: str = ""
+    env: str = ""
+
+    def matches(self, key: RouteKey) -> bool:
+        return self.tenant in ("", key.tenant) and self.service in ("", key.service) and self.env in ("", key.env)
+
+    def overlaps(self, other: "Filter") -> bool:
+        """Return whether a key can match both."""
+        return all(not mine or not theirs or mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+
+class FilterIndex:
+    """The filters in use. Finding those of a key takes one look-up for each shape: which parts are empty, at most 8."""
+
+    def __init__(self) -> None:
+        self._filters: set[Filter] = set()
+        self._shapes: dict[tuple[bool, bool, bool], int] = {}
+
+    def add(self, wanted: Filter) -> None:
+        if wanted not in self._filters:
+            self._filters.add(wanted)
+            shape = _shape(wanted)
+            self._shapes[shape] = self._shapes.get(shape, 0) + 1
+
+    def discard(self, wanted: Filter) -> None:
+        if wanted in self._filters:
+            self._filters.discard(wanted)
+            shape = _shape(wanted)
+            self._shapes[shape] -= 1
+            if not self._shapes[shape]:
+                del self._shapes[shape]
+
+    def matching(self, key: RouteKey) -> Iterator[Filter]:
+        """Return every filter in use that ``key`` matches."""
+        for tenant, service, env in self._shapes:
+            candidate = Filter(key.tenant if tenant else "", key.service if service else "", key.env if env else "")
+            if candidate in self._filters:
+                yield candidate
+
+
+def _shape(wanted: Filter) -> tuple[bool, bool, bool]:
+    return bool(wanted.tenant), bool(wanted.service), bool(wanted.env)
