@@ -11,13 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-from pointsman_server.app import private_directory
 from pointsman_server.app.listening import Addresses, bindable, call_limits, connection_limits, tls_files
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.envoy import goaway, process, transcoding
-from pointsman_server.rpc.transport.envoy.bootstrap import Door, bootstrap
+from pointsman_server.rpc.transport.envoy.bootstrap import Door, admin_socket, bootstrap
 from pointsman_server.rpc.transport.envoy.secrets import Secrets, directory_in
+from pointsman_server.runtime import private_directory
 from pointsman_server.telemetry import logs
 
 # Where the worker finds what this module made; set only inside of Envoy.
@@ -30,8 +30,9 @@ LOG_LEVELS = {"debug": "warning", "info": "warning", "warning": "warning", "erro
 
 
 def become(settings: Settings) -> None:
-    """Turn this process into Envoy. Does not return. Raises ListenError, EnvoyMissing and BadCertificates."""
+    """Turn this process into Envoy. Does not return. Raises START_ERRORS, and EnvoyMissing."""
     installation = process.Installation.find()
+    require_directory()
     addresses = bindable(settings)
     directory = private_directory.make(PREFIX)
     try:
@@ -46,6 +47,11 @@ def become(settings: Settings) -> None:
         os.execve(command[0], command, environ)  # noqa: S606 - becoming Envoy is the point
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def require_directory() -> None:
+    """Raise UnusableDirectory where Envoy's administration has no place to listen."""
+    private_directory.require_room(PREFIX, admin_socket(Path()).name)
 
 
 def make_door(

@@ -15,9 +15,12 @@ from pointsman_server.rpc.transport import choice
 from pointsman_server.rpc.transport.certificates import CONNECTION_SECONDS, Files
 from pointsman_server.rpc.transport.envoy.process import missing
 from pointsman_server.rpc.transport.limits import CallLimits, Connections
+from pointsman_server.runtime import descriptors
 
 # Of localhost, a machine without IPv6 has one address alone.
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+# File descriptors for everything but clients of gRPC and PostgreSQL: files, Redis, Kafka, operations.
+OTHER_DESCRIPTORS = 256
 
 
 class ListenError(Exception):
@@ -105,7 +108,7 @@ def connection_limits(settings: Settings) -> Connections:
     """
     ages = [settings.connection_age_seconds, CONNECTION_SECONDS if settings.tls_client_ca_file else 0]
     return Connections(
-        most=settings.max_connections,
+        most=most_connections(settings),
         unread=settings.unread_seconds,
         heap_bytes=settings.max_heap_megabytes << 20,
         keepalive=settings.keepalive_seconds,
@@ -114,3 +117,18 @@ def connection_limits(settings: Settings) -> Connections:
         idle=settings.connection_idle_seconds,
         age=min(filter(None, ages), default=0),
     )
+
+
+def descriptors_for(settings: Settings) -> int:
+    """Count the file descriptors of a process that has all the connections of the settings."""
+    return settings.max_connections + settings.database_pool_max + OTHER_DESCRIPTORS
+
+
+def most_connections(settings: Settings) -> int:
+    """Return how many connections of clients are taken: fewer than the settings say where descriptors are short.
+
+    Without a bound below the limit of descriptors, clients could take those that PostgreSQL and Redis need.
+    """
+    reachable = descriptors.within_reach()
+    spare = max(reachable - settings.database_pool_max - OTHER_DESCRIPTORS, reachable // 2)
+    return min(settings.max_connections, spare)

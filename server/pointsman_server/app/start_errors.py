@@ -5,6 +5,7 @@ from pointsman_server.app.listening import ListenError
 from pointsman_server.embedded import EngineError
 from pointsman_server.rpc.transport.certificates import BadCertificates
 from pointsman_server.rpc.transport.choice import TransportUnavailable
+from pointsman_server.runtime.private_directory import UnusableDirectory
 
 FAILED, WRONG_SETTINGS = 1, 2
 
@@ -14,6 +15,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     TransportUnavailable: WRONG_SETTINGS,
     PolicyError: WRONG_SETTINGS,
     BadCertificates: WRONG_SETTINGS,
+    UnusableDirectory: WRONG_SETTINGS,
 }
 # Their text says what to do, so it is shown without a traceback.
 START_ERRORS = tuple(EXIT_CODES)

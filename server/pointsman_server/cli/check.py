@@ -4,8 +4,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pointsman_server.app import envoy
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.listening import choose_transport
+from pointsman_server.app.start_warnings import start_warnings
 from pointsman_server.cli.common import read_settings, require
 from pointsman_server.cli.launch import start_errors
 from pointsman_server.config.describe import effective
@@ -23,8 +25,12 @@ def check() -> None:
     console.print(_settings_table(settings))
     with start_errors():
         choice = choose_transport(settings)
+        if choice.transport == "envoy":
+            envoy.require_directory()
     text = f"transport {choice.transport}: {choice.reason}; it takes {choice.protocols}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for warning in start_warnings(settings, choice):
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     states = event_loop.run(_states(settings))
     for state in states:
         colour, word = ("green", "up  ") if state.up else ("red", "down")

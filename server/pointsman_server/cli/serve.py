@@ -61,22 +61,25 @@ def serve(
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings))
     if ServerRole.API in settings.roles:
-        _become_envoy(settings)
+        _listen_by_envoy(settings)
     launch(partial(_serve, settings), with_kafka=bool(settings.kafka_bootstrap_servers))
 
 
-def _become_envoy(settings: Settings) -> None:
+def _listen_by_envoy(settings: Settings) -> None:
     """Turn into Envoy where that is the transport; return where it is not."""
     with start_errors():
-        from pointsman_server.app.listening import choose_transport
+        from pointsman_server.app.listening import choose_transport, descriptors_for
+        from pointsman_server.app.start_warnings import start_warnings
+        from pointsman_server.runtime import descriptors
 
+        descriptors.raise_limit(descriptors_for(settings))
         choice = choose_transport(settings)
+        for text in start_warnings(settings, choice):
+            log.warning(text)
         if choice.transport == "envoy":
             from pointsman_server.app import envoy
 
             envoy.become(settings)
-        elif settings.transport == "auto":
-            log.warning("the transport envoy would be faster", transport=choice.transport, reason=choice.reason)
 
 
 def _serve(settings: Settings) -> None:

@@ -57,6 +57,13 @@ _SECURITY: tuple[tuple[str, str, str], ...] = (
     ),
 )
 
+# transport · attribute that has an effect on it alone · what to do on the other
+_OF_ONE_TRANSPORT: tuple[tuple[str, str, str], ...] = (
+    ("envoy", "cors_origins", "browsers need the transport envoy"),
+    ("envoy", "max_heap_megabytes", "bound the memory of the process from outside"),
+    ("grpcio", "client_ping_seconds", "pings are bounded by what a client leaves unread"),
+)
+
 
 def require(settings: "Settings", roles: Collection[str] | None = None) -> None:
     """Raise SettingsError unless every engine that ``roles`` need is set; by default, the roles of the process.
@@ -90,6 +97,15 @@ def require_secure(settings: "Settings") -> None:
     ]
     if problems:
         raise SettingsError(problems)
+
+
+def ignored(settings: "Settings", transport: str) -> dict[str, str]:
+    """Return the variables that are set and without effect on ``transport``, and what to do."""
+    return {
+        variable(name): remedy
+        for only_on, name, remedy in _OF_ONE_TRANSPORT
+        if only_on != transport and name in settings.sources and getattr(settings, name)
+    }
 
 
 def contradictions(settings: "Settings") -> list[str]:

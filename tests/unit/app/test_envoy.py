@@ -14,6 +14,7 @@ from pointsman_server.app.listening import Addresses, ListenError
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.certificates import BadCertificates
 from pointsman_server.rpc.transport.envoy.process import Installation
+from pointsman_server.runtime import private_directory
 
 INSTALLATION = Installation(Path("/bin/envoy"), Path("/lib/_pyvoy.so"), Path("/lib/libpython.so"))
 
@@ -22,6 +23,8 @@ INSTALLATION = Installation(Path("/bin/envoy"), Path("/lib/_pyvoy.so"), Path("/l
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Installation, "find", lambda: INSTALLATION)
+    # The directories of pytest are too long for a socket.
+    monkeypatch.setattr(private_directory, "LONGEST_SOCKET_PATH", 4096)
     return tmp_path
 
 
@@ -76,6 +79,17 @@ def test_a_taken_address_is_named_before_anything_is_made(
 
     monkeypatch.setattr(envoy, "bindable", taken)
     with pytest.raises(ListenError):
+        envoy.become(Settings())
+
+    assert became == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_tmpdir_that_is_too_long_is_refused_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, became: list[Any], temporary: Path
+) -> None:
+    monkeypatch.setattr(private_directory, "LONGEST_SOCKET_PATH", len(str(temporary)))
+    with pytest.raises(private_directory.UnusableDirectory, match="set TMPDIR"):
         envoy.become(Settings())
 
     assert became == []

@@ -14,11 +14,14 @@ from pointsman_server.app.listening import (
     call_limits,
     choose_transport,
     connection_limits,
+    descriptors_for,
+    most_connections,
     tls_files,
 )
 from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.certificates import Files
 from pointsman_server.rpc.transport.choice import TransportUnavailable
+from pointsman_server.runtime import descriptors
 
 TLS = {"tls_cert_file": "c", "tls_key_file": "k"}
 CLIENT_CA = {**TLS, "tls_client_ca_file": "a"}
@@ -115,3 +118,16 @@ def test_of_several_addresses_those_that_are_absent_are_left_out(monkeypatch: py
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
     assert bindable(Settings(listen="both:0")).hosts == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("reachable", "taken"), [(20_000, 10_000), (10_266, 10_000), (10_265, 9_999), (4096, 3830), (256, 128)]
+)
+def test_connections_leave_descriptors_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch, reachable: int, taken: int
+) -> None:
+    monkeypatch.setattr(descriptors, "within_reach", lambda: reachable)
+
+    assert most_connections(Settings()) == taken
+    assert connection_limits(Settings()).most == taken
+    assert descriptors_for(Settings()) == 10_266

@@ -1,7 +1,8 @@
-"""app.private_directory: a directory of one process, and what is left of those that were killed."""
+"""runtime.private_directory: a directory of one process, and what is left of those that were killed."""
 
 import fcntl
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman_server.app import private_directory
+from pointsman_server.runtime import private_directory
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_it_is_open_to_its_user_alone(temporary: Path) -> None:
 def test_that_of_a_process_that_runs_stays_and_that_of_one_that_was_killed_goes(temporary: Path) -> None:
     # It becomes another program, which keeps the lock.
     code = (
-        "import os; from pointsman_server.app import private_directory as d;"
+        "import os; from pointsman_server.runtime import private_directory as d;"
         f"d.tempfile.tempdir = {str(temporary)!r}; print(d.make('kept-'), flush=True);"
         "os.execv('/bin/cat', ['cat'])"
     )
@@ -81,3 +82,31 @@ def test_it_is_locked_before_it_gets_its_name(temporary: Path, monkeypatch: pyte
     private_directory.make("kept-")
 
     assert seen == [[]]
+
+
+@pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
+def test_a_unix_socket_has_room_in_it_or_tmpdir_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spare: int, fits: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        parent = Path(short)
+        longest = private_directory.LONGEST_SOCKET_PATH - len("/kept-12345678/admin.sock") - spare
+        parent = parent / ("x" * (longest - len(str(parent)) - 1))
+        parent.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(parent))
+        if not fits:
+            with pytest.raises(private_directory.UnusableDirectory, match=r"set TMPDIR to .* most \d+ bytes"):
+                private_directory.require_room("kept-", "admin.sock")
+            return
+        private_directory.require_room("kept-", "admin.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(private_directory.make("kept-") / "admin.sock"))
+
+
+def test_no_directory_at_all_is_an_error_that_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", absent)
+    with pytest.raises(private_directory.UnusableDirectory, match="set TMPDIR"):
+        private_directory.make("kept-")
