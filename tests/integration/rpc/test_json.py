@@ -215,7 +215,12 @@ class TestErrors:
         assert (answer.status, answer.body["code"]) == (400, 3)
         assert '"minRevison"' in answer.body["message"]
 
-    @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v2/routes"), ("PUT", "/v1/routes")])
+    def test_a_method_that_a_path_does_not_have(self, curl: Curl) -> None:
+        answer = curl("PUT", "/v1/routes")
+
+        assert (answer.status, answer.body["code"], answer.content_type) == (405, 12, "application/json")
+
+    @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v2/routes")])
     def test_no_such_path(self, curl: Curl, method: str, path: str) -> None:
         answer = curl(method, path)
 
@@ -223,8 +228,16 @@ class TestErrors:
 
     def test_a_body_that_is_too_large(self, curl: Curl, key: RouteKey) -> None:
         answer = curl("POST", path_of(key), {"url": "x" * (1 << 21)}, "-H", "expect:")
-
         assert (answer.status, answer.body["code"]) == (429, 8)
+
+    def test_a_body_that_envoy_reads_at_once_and_is_too_large(self, engines, database_url: str, key: RouteKey) -> None:
+        redis_url = fresh_redis(engines.urls["REDIS_URL"])
+        with serving(
+            settings(transport="envoy", database_url=database_url, redis_url=redis_url, max_message_bytes=2048)
+        ) as server:
+            answer = Curl(f"http://{server.address}", "--http1.1")("POST", path_of(key), {"url": "x" * 5000})
+
+        assert (answer.status, answer.body["code"], answer.content_type) == (413, 8, "application/json")
 
     def test_headers_that_are_too_large(self, curl: Curl, key: RouteKey) -> None:
         answer = curl("GET", path_of(key), None, *("-H", f"x-large: {'x' * 90_000}"))

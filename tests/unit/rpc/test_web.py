@@ -27,6 +27,16 @@ def test_a_wrong_method_is_answered_by_the_right_ones(client: TestClient) -> Non
     assert "GET" in answer.headers["allow"]
 
 
+def test_a_path_of_an_rpc_names_its_methods(client: TestClient) -> None:
+    answer = client.put("/api/v1/routes")
+
+    assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, 12, "POST")
+
+
+def test_a_request_that_is_none_of_json_is_not_found(client: TestClient) -> None:
+    assert client.post("/api/v1/routes").status_code == 404
+
+
 def test_the_openapi_document_has_each_rpc_and_how_to_authenticate(client: TestClient) -> None:
     answer = client.get("/openapi.yaml")
 
