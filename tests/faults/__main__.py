@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,9 +22,11 @@ from tests.faults.comparing import compare
 from tests.faults.eras import check_eras
 from tests.faults.faulting import Fault, Injected, inject
 from tests.faults.load import Load
-from tests.faults.rig import TRANSPORTS, TTL_LOCAL, TTL_SHARED, Rig, read_rows
+from tests.faults.rig import TRANSPORTS, TTL_LOCAL, TTL_SHARED, Rig, read_clock, read_rows
 from tests.faults.strikes import accepted_is_answered, caught
 from tests.faults.table import FAULTS
+from tests.faults.watch_checking import check_watchers
+from tests.faults.watchers import Watchers
 
 LEAST_RATE = 100.0
 READS_AVAILABLE = 0.999
@@ -37,6 +40,7 @@ class Run:
     """What a run did."""
 
     load: Load
+    watchers: Watchers
     injected: list[Injected]
     begin: float
     end: float
@@ -76,7 +80,9 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     dice = random.Random(given.seed)
     load = Load(rig.servers, given.seed, given.rate)
     await load.start()
-    run = Run(load, [], time.monotonic(), 0.0)
+    watchers = Watchers(rig.servers, given.seed)
+    watchers.start()
+    run = Run(load, watchers, [], time.monotonic(), 0.0)
     rows = chosen_by(given.only)
     wanted = max(given.injections, len(rows))
     try:
@@ -91,7 +97,13 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
         run.end = time.monotonic()
     finally:
         await load.stop()
+        await watchers.stop(await asyncio.to_thread(_revision, rig))
     return run
+
+
+def _revision(rig: Rig) -> int:
+    with rig.connect() as connection:
+        return read_clock(connection).revision
 
 
 def judge(rig: Rig, run: Run) -> Verdict:
@@ -103,6 +115,7 @@ def judge(rig: Rig, run: Run) -> Verdict:
     strikes, wall = [strike for each in run.injected for strike in each.strikes], time.time() - time.monotonic()
     verdict.violations += accepted_is_answered(history, rig.eras, strikes, wall)
     verdict.violations += compare(rig, last)
+    verdict.violations += check_watchers(run.watchers.views, rig.eras)
     lost = sum(len(era.rows) - following.base for era, following in pairwise(rig.eras))
     found = caught(history, rig.eras, strikes, wall)
     print(
@@ -132,6 +145,10 @@ def tell(run: Run, verdict: Verdict) -> int:
     print(f"{history.operations} operations, {verdict.checked} answers checked")
     print(f"{len(run.injected)} injections in {seconds:.0f} s")
     print(f"calls a second: {len(history.calls) / seconds:.0f}, at least {rate:.0f} in every {report.WINDOW_SECONDS} s")
+    views = [view for views in run.watchers.views for view in views]
+    sets = sum(len(view.received) for view in views)
+    ends = ", ".join(f"{end} {count}" for end, count in sorted(Counter(run.watchers.ends).items()))
+    print(f"watchers: {len(run.watchers.views)}, with {len(views)} views and {sets} change sets; streams ended: {ends}")
     print(f"failed attempts: {report.failures(history)}")
     print(f"violations: {len(verdict.violations)}")
     if verdict.violations:

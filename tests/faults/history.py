@@ -62,6 +62,7 @@ class Row:
     active: bool = False
     epoch: str = ""
     made: float = 0.0
+    change_set_end: int = 0
 
     @property
     def state(self) -> str:

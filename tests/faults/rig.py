@@ -38,7 +38,7 @@ READY_SECONDS = 60.0
 KEY = "tenant || '/' || service || '/' || env || '/' || version"
 CHANGES = f"""
     SELECT revision, {KEY}, kind, request_id, coalesce(after->>'url', ''), coalesce((after->>'active')::boolean, false),
-           epoch::text, extract(epoch FROM occurred_at)::float8
+           epoch::text, extract(epoch FROM occurred_at)::float8, change_set_end
     FROM route_changes ORDER BY revision
 """  # noqa: S608 - put together from constants of ours
 
@@ -223,6 +223,9 @@ class Rig:
         return path | {
             "DATABASE_URL": _database_url(postgres_port, DATABASE),
             "POINTSMAN_AUDIT_DATABASE_URL": _database_url(postgres_port, AUDIT_DATABASE),
+            # Small, so that watchers resume from memory, from the history, and from beyond what is kept.
+            "POINTSMAN_WATCH_RECENT_CHANGES": "30",
+            "POINTSMAN_WATCH_HISTORY_CHANGES": "120",
             # Few, so that they can all be stuck.
             "POINTSMAN_DATABASE_POOL_MAX": "6",
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",

@@ -138,12 +138,14 @@ class _StreamCall:
             await self._send(responses.start(self.context.initial_metadata))
 
     async def write(self, response: Any) -> None:
-        """Send a response; waits until the server has taken it. Raises Gone when the client has gone."""
-        await self.begin()
+        """Send a response; waits until the server has taken it. Raises CancelledError when the client has gone."""
         try:
+            await self.begin()
             await responses.send_message(self._send, self._encode(response))
         except OSError:
-            raise Gone from None
+            # As grpcio does: who waits for a write learns it by a cancellation, not by an error that would be logged.
+            self.watch.note_gone()
+            raise asyncio.CancelledError from None
 
     async def close(self) -> None:
         """End the call."""

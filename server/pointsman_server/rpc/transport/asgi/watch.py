@@ -55,8 +55,12 @@ class Watch:
 
     def client_gone(self) -> None:
         """Cancel the call: nobody waits for it."""
-        self._gone = True
+        self.note_gone()
         self._cancel()
+
+    def note_gone(self) -> None:
+        """Note that nobody waits for the call, which ends by itself."""
+        self._gone = True
 
     def _end(self, refusal: Refusal) -> None:
         self._ended_by = refusal
