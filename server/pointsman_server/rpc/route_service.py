@@ -152,6 +152,9 @@ class RouteServicer(RouteServiceServicer):
     async def GetUsage(self, request: Any, context: Context) -> Any:
         await abort(context, Refusal.of_unimplemented())
 
+    async def ReportUsage(self, request: Any, context: Context) -> Any:
+        await abort(context, Refusal.of_unimplemented())
+
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:
             return await self._tokens.floor(request.min_revision, request.epoch)

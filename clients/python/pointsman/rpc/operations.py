@@ -114,5 +114,5 @@ LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Chan
 )
 
 READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
-WATCHERS = ("ReportProgress", "GetPropagation", "GetUsage")
+WATCHERS = ("ReportProgress", "GetPropagation", "GetUsage", "ReportUsage")
 MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name, IMPORT.name)

@@ -111,6 +111,11 @@ class RouteServiceStub(object):
                 request_serializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.SerializeToString,
                 response_deserializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.FromString,
                 _registered_method=True)
+        self.ReportUsage = channel.unary_unary(
+                '/pointsman.v1.RouteService/ReportUsage',
+                request_serializer=pointsman_dot_v1_dot_usage__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_usage__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/pointsman.v1.RouteService/GetUsage',
                 request_serializer=pointsman_dot_v1_dot_usage__pb2.GetUsageRequest.SerializeToString,
@@ -253,6 +258,16 @@ class RouteServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUsage(self, request, context):
+        """ReportUsage adds the reads that a near-cache has answered to those that GetUsage tells, as reads of the caller.
+
+        A near-cache calls it every `interval` of the response, with the keys that were read since, and once when it closes.
+        It is best effort: do not retry it at once, and never make a read wait for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUsage(self, request, context):
         """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches.
         """
@@ -332,6 +347,11 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.GetPropagation,
                     request_deserializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.FromString,
                     response_serializer=pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.SerializeToString,
+            ),
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=pointsman_dot_v1_dot_usage__pb2.ReportUsageRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_usage__pb2.ReportUsageResponse.SerializeToString,
             ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
@@ -721,6 +741,33 @@ class RouteService(object):
             '/pointsman.v1.RouteService/GetPropagation',
             pointsman_dot_v1_dot_propagation__pb2.GetPropagationRequest.SerializeToString,
             pointsman_dot_v1_dot_propagation__pb2.GetPropagationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/ReportUsage',
+            pointsman_dot_v1_dot_usage__pb2.ReportUsageRequest.SerializeToString,
+            pointsman_dot_v1_dot_usage__pb2.ReportUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -252,6 +252,22 @@ _RouteServiceGetPropagationType = typing_extensions.TypeVar(
     ],
 )
 
+_RouteServiceReportUsageType = typing_extensions.TypeVar(
+    '_RouteServiceReportUsageType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.ReportUsageRequest,
+        pointsman.v1.usage_pb2.ReportUsageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.ReportUsageRequest,
+        pointsman.v1.usage_pb2.ReportUsageResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.ReportUsageRequest,
+        pointsman.v1.usage_pb2.ReportUsageResponse,
+    ],
+)
+
 _RouteServiceGetUsageType = typing_extensions.TypeVar(
     '_RouteServiceGetUsageType',
     grpc.UnaryUnaryMultiCallable[
@@ -268,7 +284,7 @@ _RouteServiceGetUsageType = typing_extensions.TypeVar(
     ],
 )
 
-class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType, _RouteServiceWatchType, _RouteServiceReportProgressType, _RouteServiceGetPropagationType, _RouteServiceGetUsageType]):
+class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType, _RouteServiceWatchType, _RouteServiceReportProgressType, _RouteServiceGetPropagationType, _RouteServiceReportUsageType, _RouteServiceGetUsageType]):
     """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
@@ -334,6 +350,10 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
             pointsman.v1.propagation_pb2.GetPropagationResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.usage_pb2.ReportUsageRequest,
+            pointsman.v1.usage_pb2.ReportUsageResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             pointsman.v1.usage_pb2.GetUsageRequest,
             pointsman.v1.usage_pb2.GetUsageResponse,
         ],
@@ -396,6 +416,10 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
         grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.propagation_pb2.GetPropagationRequest,
             pointsman.v1.propagation_pb2.GetPropagationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.usage_pb2.ReportUsageRequest,
+            pointsman.v1.usage_pb2.ReportUsageResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.usage_pb2.GetUsageRequest,
@@ -482,6 +506,13 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     GetPropagation: _RouteServiceGetPropagationType
     """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
 
+    ReportUsage: _RouteServiceReportUsageType
+    """ReportUsage adds the reads that a near-cache has answered to those that GetUsage tells, as reads of the caller.
+
+    A near-cache calls it every `interval` of the response, with the keys that were read since, and once when it closes.
+    It is best effort: do not retry it at once, and never make a read wait for it.
+    """
+
     GetUsage: _RouteServiceGetUsageType
     """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches."""
 
@@ -541,6 +572,10 @@ RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.propagation_pb2.GetPropagationRequest,
         pointsman.v1.propagation_pb2.GetPropagationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.usage_pb2.ReportUsageRequest,
+        pointsman.v1.usage_pb2.ReportUsageResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.usage_pb2.GetUsageRequest,
@@ -703,6 +738,18 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.propagation_pb2.GetPropagationResponse, collections.abc.Awaitable[pointsman.v1.propagation_pb2.GetPropagationResponse]]:
         """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
+
+    @abc.abstractmethod
+    def ReportUsage(
+        self,
+        request: pointsman.v1.usage_pb2.ReportUsageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.usage_pb2.ReportUsageResponse, collections.abc.Awaitable[pointsman.v1.usage_pb2.ReportUsageResponse]]:
+        """ReportUsage adds the reads that a near-cache has answered to those that GetUsage tells, as reads of the caller.
+
+        A near-cache calls it every `interval` of the response, with the keys that were read since, and once when it closes.
+        It is best effort: do not retry it at once, and never make a read wait for it.
+        """
 
     @abc.abstractmethod
     def GetUsage(

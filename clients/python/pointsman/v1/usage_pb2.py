@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pointsman.v1 import route_pb2 as pointsman_dot_v1_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/usage.proto\x12\x0cpointsman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pointsman/v1/route.proto\"C\n\x0fGetUsageRequest\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyB\x06\xbaH\x03\xc8\x01\x01R\x03key\"\x83\x01\n\x06Reader\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nread_count\x18\x02 \x01(\x03R\treadCount\x12@\n\x0elast_read_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastReadTime\"\x96\x01\n\x10GetUsageResponse\x12.\n\x07readers\x18\x01 \x03(\x0b\x32\x14.pointsman.v1.ReaderR\x07readers\x12\x31\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06window\x12\x1f\n\x0b\x61ll_servers\x18\x03 \x01(\x08R\nallServersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/usage.proto\x12\x0cpointsman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pointsman/v1/route.proto\"C\n\x0fGetUsageRequest\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyB\x06\xbaH\x03\xc8\x01\x01R\x03key\"\x83\x01\n\x06Reader\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nread_count\x18\x02 \x01(\x03R\treadCount\x12@\n\x0elast_read_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastReadTime\"\x96\x01\n\x10GetUsageResponse\x12.\n\x07readers\x18\x01 \x03(\x0b\x32\x14.pointsman.v1.ReaderR\x07readers\x12\x31\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06window\x12\x1f\n\x0b\x61ll_servers\x18\x03 \x01(\x08R\nallServers\"\xbe\x01\n\x12ReportUsageRequest\x12H\n\x05reads\x18\x01 \x03(\x0b\x32%.pointsman.v1.ReportUsageRequest.ReadB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x05reads\x1a^\n\x04Read\x12\x30\n\x03key\x18\x01 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyB\x06\xbaH\x03\xc8\x01\x01R\x03key\x12$\n\x05\x63ount\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00R\x05\x63ount\"L\n\x13ReportUsageResponse\x12\x35\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08intervalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETUSAGEREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_GETUSAGEREQUEST'].fields_by_name['key']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REPORTUSAGEREQUEST_READ'].fields_by_name['key']._loaded_options = None
+  _globals['_REPORTUSAGEREQUEST_READ'].fields_by_name['key']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REPORTUSAGEREQUEST_READ'].fields_by_name['count']._loaded_options = None
+  _globals['_REPORTUSAGEREQUEST_READ'].fields_by_name['count']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035 \000'
+  _globals['_REPORTUSAGEREQUEST'].fields_by_name['reads']._loaded_options = None
+  _globals['_REPORTUSAGEREQUEST'].fields_by_name['reads']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_GETUSAGEREQUEST']._serialized_start=133
   _globals['_GETUSAGEREQUEST']._serialized_end=200
   _globals['_READER']._serialized_start=203
   _globals['_READER']._serialized_end=334
   _globals['_GETUSAGERESPONSE']._serialized_start=337
   _globals['_GETUSAGERESPONSE']._serialized_end=487
+  _globals['_REPORTUSAGEREQUEST']._serialized_start=490
+  _globals['_REPORTUSAGEREQUEST']._serialized_end=680
+  _globals['_REPORTUSAGEREQUEST_READ']._serialized_start=586
+  _globals['_REPORTUSAGEREQUEST_READ']._serialized_end=680
+  _globals['_REPORTUSAGERESPONSE']._serialized_start=682
+  _globals['_REPORTUSAGERESPONSE']._serialized_end=758
 # @@protoc_insertion_point(module_scope)

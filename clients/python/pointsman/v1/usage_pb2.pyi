@@ -101,3 +101,67 @@ class GetUsageResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["all_servers", b"all_servers", "readers", b"readers", "window", b"window"]) -> None: ...
 
 Global___GetUsageResponse: typing_extensions.TypeAlias = GetUsageResponse
+
+@typing.final
+class ReportUsageRequest(google.protobuf.message.Message):
+    """ReportUsageRequest says how often a near-cache has answered by itself."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Read(google.protobuf.message.Message):
+        """Read is how often one route was read."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        COUNT_FIELD_NUMBER: builtins.int
+        count: builtins.int
+        """How many reads there were since they were last reported."""
+        @property
+        def key(self) -> pointsman.v1.route_pb2.RouteKey:
+            """The key of the route, or of the route that was not there."""
+
+        def __init__(
+            self,
+            *,
+            key: pointsman.v1.route_pb2.RouteKey | None = ...,
+            count: builtins.int = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["count", b"count", "key", b"key"]) -> None: ...
+
+    READS_FIELD_NUMBER: builtins.int
+    @property
+    def reads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ReportUsageRequest.Read]:
+        """The reads, of 1 to 1,000 keys. A client that has more keys reports them in several calls."""
+
+    def __init__(
+        self,
+        *,
+        reads: collections.abc.Iterable[Global___ReportUsageRequest.Read] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reads", b"reads"]) -> None: ...
+
+Global___ReportUsageRequest: typing_extensions.TypeAlias = ReportUsageRequest
+
+@typing.final
+class ReportUsageResponse(google.protobuf.message.Message):
+    """ReportUsageResponse says whether servers count reads."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INTERVAL_FIELD_NUMBER: builtins.int
+    @property
+    def interval(self) -> google.protobuf.duration_pb2.Duration:
+        """Report again no sooner than this. Absent where reads are not counted: then do not report."""
+
+    def __init__(
+        self,
+        *,
+        interval: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["interval", b"interval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["interval", b"interval"]) -> None: ...
+
+Global___ReportUsageResponse: typing_extensions.TypeAlias = ReportUsageResponse

@@ -21,12 +21,19 @@ def _of_key(request: Any) -> Iterable[Scope]:
 
 
 def _of_keys(request: Any) -> Iterable[Scope]:
-    # Each scope once: a batch has up to 1,000 keys, and rarely more than a few tenants.
-    return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in request.keys)]
+    return _scopes(request.keys)
 
 
 def _of_routes(request: Any) -> Iterable[Scope]:
-    keys = (route.key for route in request.routes)
+    return _scopes(route.key for route in request.routes)
+
+
+def _of_reads(request: Any) -> Iterable[Scope]:
+    return _scopes(read.key for read in request.reads)
+
+
+def _scopes(keys: Iterable[Any]) -> Iterable[Scope]:
+    # Each scope once: a batch has up to 1,000 keys, and rarely more than a few tenants.
     return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in keys)]
 
 
@@ -43,6 +50,7 @@ METHODS: Mapping[str, Need] = {
     "ReportProgress": Need(Permission.READ, _of_filter),
     "GetPropagation": Need(Permission.READ, _of_filter),
     "GetUsage": Need(Permission.READ, _of_key),
+    "ReportUsage": Need(Permission.READ, _of_reads),
     "Create": Need(Permission.WRITE, _of_key),
     "Update": Need(Permission.WRITE, _of_key),
     "Activate": Need(Permission.WRITE, _of_key),

@@ -5,6 +5,7 @@ from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.usage_pb2 import ReportUsageRequest
 from pointsman_server.domain.identity import PERMISSIONS, AccessRole, Permission, Scope
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.interceptors.method_permissions import METHODS
@@ -19,7 +20,17 @@ def test_every_method_of_the_service_is_listed_and_no_other() -> None:
     assert set(METHODS) == {method.name for method in DESCRIPTOR.methods}
 
 
-READS = {"Resolve", "BatchResolve", "Get", "List", "Watch", "ReportProgress", "GetPropagation", "GetUsage"}
+READS = {
+    "Resolve",
+    "BatchResolve",
+    "Get",
+    "List",
+    "Watch",
+    "ReportProgress",
+    "GetPropagation",
+    "GetUsage",
+    "ReportUsage",
+}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,17 @@ def test_each_role_may_call_its_methods(role: AccessRole, methods: set[str]) -> 
                 ]
             ),
             [Scope("b", "x"), Scope("a", "x"), Scope("b", "y")],
+        ),
+        (
+            "ReportUsage",
+            ReportUsageRequest(
+                reads=[
+                    ReportUsageRequest.Read(key=RouteKey(tenant=tenant, service="s", env="x", version=version))
+                    for tenant in ("b", "a")
+                    for version in ("v1", "v2")
+                ]
+            ),
+            [Scope("b", "x"), Scope("a", "x")],
         ),
         (
             "BatchResolve",
