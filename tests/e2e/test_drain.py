@@ -2,12 +2,15 @@
 
 import signal
 import socket
+import time
+from pathlib import Path
 
 import psutil
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from pointsman_server.adapters.kafka.group_consumer import THREADS
 from tests.support.processes import free_port, serve, server_process
 
 ENVIRON = {
@@ -88,6 +91,29 @@ def test_a_second_signal_changes_nothing() -> None:
         process.process.send_signal(signal.SIGTERM)
 
         assert process.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+def test_a_thread_that_librdkafka_never_gives_back_does_not_keep_the_process(transport: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    # Each interpreter runs it at its start: also the one inside of Envoy.
+    code = f"""
+import os, sys, threading
+if not hasattr(sys, "argv") or sys.argv[0] != "-c":
+    threading.Thread(target=threading.Event().wait, name="{THREADS}stuck").start()
+    open({str(begun)!r}, "a").write(f"{{os.getpid()}} ")
+"""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    environ = ENVIRON | {"PYTHONPATH": str(tmp_path)}
+    kafka = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    with serve("--transport", transport, **(environ | kafka)) as (process, _, _http):
+        interpreters = 2 if transport == "envoy" else 1
+        assert begun.read_text().split() == [str(process.process.pid)] * interpreters
+        told = time.monotonic()
+
+        assert process.stop() == 0
+        # A second for the thread, and what the rest of a stop takes; for calls there are 30 seconds.
+        assert time.monotonic() - told < 20
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])

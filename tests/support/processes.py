@@ -48,8 +48,11 @@ class ServerProcess:
 
     def log(self, event: str) -> list[dict[str, Any]]:
         """The log lines of ``event`` so far."""
-        lines = (json.loads(line) for line in self.errors.splitlines() if line.startswith("{") and line.endswith("}"))
-        return [line for line in lines if line["event"] == event]
+        return [line for line in self.log_lines() if line["event"] == event]
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Every log line so far."""
+        return [json.loads(line) for line in self.errors.splitlines() if line.startswith("{") and line.endswith("}")]
 
     def wait_for_log(self, event: str, times: int = 1) -> dict[str, Any]:
         """Wait for the ``times``-th log line of ``event``, and return the last one."""

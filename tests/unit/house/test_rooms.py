@@ -27,7 +27,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
 # The same for single modules.
 MODULES_TESTED_ELSEWHERE: Mapping[str, str] = {
     "app/application.py": "tests/e2e/test_serve.py",
-    "app/preload.py": "tests/e2e/test_serve.py",
     "config/names.py": "tests/unit/config/test_environment.py",
     "rpc/transport/limits.py": "tests/unit/app/test_listening.py",
 }

@@ -1,0 +1,26 @@
+"""app.preload: what a server process has loaded before it starts, in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+SHOW = """
+import gc, sys
+from pointsman_server.app.preload import preload
+preload(with_kafka={with_kafka})
+modules = ("pointsman_server.app.application", "psycopg", "confluent_kafka", "alembic")
+print([name in sys.modules for name in modules], gc.get_freeze_count() > 10_000, gc.isenabled())
+"""
+
+
+@pytest.mark.parametrize("with_kafka", [True, False])
+def test_the_server_is_loaded_and_frozen_and_kafka_and_alembic_only_where_they_are_used(with_kafka: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW.format(with_kafka=with_kafka)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == f"{[True, True, with_kafka, False]} True True\n"
