@@ -27,6 +27,8 @@ LONGEST = (
     "tests/integration/test_kafka.py",
     "tests/e2e/test_access_commands.py",
     "tests/e2e/test_migrate.py",
+    "tests/e2e/clients/test_grpc_go.py",
+    "tests/e2e/clients/test_grpc_js.py",
     "tests/e2e/test_dev.py",
     "tests/integration/test_relay.py",
     "tests/e2e/test_pooler.py",

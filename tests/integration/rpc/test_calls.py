@@ -7,6 +7,8 @@ import grpc
 import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.rpc import call
+from tests.support.grpc_js import GrpcJs
 from tests.support.refusals import refused
 from tests.support.waiting import eventually
 
@@ -73,6 +75,34 @@ def test_the_deadline_of_the_caller_ends_the_work(grpc_server, grpc_stub, stuck)
 
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert eventually(lambda: stuck == ["cancelled"])
+
+
+@pytest.fixture
+def metadata_seen(monkeypatch) -> list[tuple[str, str | bytes]]:
+    """The metadata of the calls that the server began."""
+    seen: list[tuple[str, str | bytes]] = []
+
+    class Seen(call.Call):
+        def __init__(self, context: call.Context) -> None:
+            super().__init__(context)
+            seen.extend(tuple(pair) for pair in context.invocation_metadata() or ())
+
+    monkeypatch.setattr(call, "Call", Seen)
+    return seen
+
+
+@pytest.mark.node
+def test_metadata_of_grpc_js_arrives_as_it_was_sent(grpc_server, metadata_seen):
+    sent = [
+        ("x-one-bin", bytes(range(256))),
+        ("x-two-bin", b"\xff\xfe,\n"),
+        ("x-two-bin", b"\0"),
+        ("x-text", "a, b"),
+    ]
+    GrpcJs(grpc_server.address).call("pointsman.v1.RouteService/List", {}, metadata=sent)
+
+    names = {name for name, _ in sent}
+    assert [pair for pair in metadata_seen if pair[0] in names] == sent
 
 
 def test_metrics_count_calls_by_method_and_code(grpc_server, grpc_stub, key):
