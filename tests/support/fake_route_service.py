@@ -2,7 +2,6 @@
 
 # ruff: noqa: N802 - the methods are named as in the API.
 
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
+from tests.support.fake_watch import FakeWatchers, matches
 
 REQUEST_ID = "4bf92f35"
 T0 = 1_700_000_000
@@ -73,13 +73,14 @@ class View:
     epoch: str
 
 
-class FakeServer(RouteServiceServicer):
+class FakeServer(FakeWatchers, RouteServiceServicer):
     """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn.
 
     ``stale`` is what its caches hold: it is answered where a call does not ask for more.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.target = ""
         self.calls: list[Call] = []
         self.routes: dict[tuple[str, ...], route_pb2.Route] = {}
@@ -91,7 +92,7 @@ class FakeServer(RouteServiceServicer):
         self.imports: dict[str, pb.ImportResponse] = {}
         self.refused_urls: set[str] = set()
         self._failures: dict[str, deque[Failure]] = {}
-        self._lock = threading.RLock()
+        self._lock = self._changed
 
     # For the tests
 
@@ -243,6 +244,10 @@ class FakeServer(RouteServiceServicer):
                 abort(context, failures.popleft())
             yield
 
+    def _refuse(self, context: Any, failure: Any) -> None:
+        """End a call with a ``Failure``, or one that has this code, message and reason."""
+        abort(context, failure if isinstance(failure, Failure) else Failure(*failure))
+
     def _seen_by(self, request: Any, context: Any) -> View:
         """What a resolve is answered from: see ``RevisionTokens`` and ``Resolver`` of the real server."""
         view = self.stale or self.view
@@ -346,6 +351,7 @@ class FakeServer(RouteServiceServicer):
         change.occur_time.seconds = T0 + revision
         change.epoch = self.epoch
         self.changes.append(change)
+        self._changed.notify_all()
 
     def _page(self, found: list[Any], request: Any) -> tuple[list[Any], str]:
         start = int(request.page_token or 0)
@@ -367,10 +373,6 @@ def parts_of(key: Any) -> tuple[str, ...]:
 
 def text_of(key: Any) -> str:
     return "/".join(parts_of(key))
-
-
-def matches(request: Any, key: Any) -> bool:
-    return all(getattr(request, name) in {"", getattr(key, name)} for name in ("tenant", "service", "env"))
 
 
 @contextmanager

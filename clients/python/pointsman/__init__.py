@@ -40,9 +40,13 @@ if TYPE_CHECKING:
         Consistency,
         Existing,
         ImportResult,
+        Propagation,
+        Reader,
         Resolution,
         Route,
         Source,
+        Usage,
+        WatcherProgress,
     )
 
 __all__ = [
@@ -64,6 +68,8 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "PointsmanError",
+    "Propagation",
+    "Reader",
     "RequestIdReused",
     "Resolution",
     "ResourceExhausted",
@@ -78,6 +84,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Usage",
+    "WatcherProgress",
 ]
 
 _RESULTS = {
@@ -88,9 +96,13 @@ _RESULTS = {
     "Consistency",
     "Existing",
     "ImportResult",
+    "Propagation",
+    "Reader",
     "Resolution",
     "Route",
     "Source",
+    "Usage",
+    "WatcherProgress",
 }
 _HOMES = {
     "AsyncClient": "pointsman.aio",

@@ -17,7 +17,18 @@ from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
 from pointsman.connection.bearer import AsyncToken
 from pointsman.keys import RouteKey, as_key
-from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
+from pointsman.results import (
+    Activation,
+    BatchResult,
+    Change,
+    Consistency,
+    Existing,
+    ImportResult,
+    Propagation,
+    Resolution,
+    Route,
+    Usage,
+)
 from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
@@ -233,6 +244,17 @@ class AsyncClient(BaseClient[AsyncToken]):
             tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
         )
         return self._pages(operations.LIST_CHANGES, request, timeout)
+
+    async def get_propagation(
+        self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None
+    ) -> Propagation:
+        """See ``Client.get_propagation``."""
+        request = requests.get_propagation(revision, tenant, service, env)
+        return await self._call(operations.GET_PROPAGATION, request, timeout)
+
+    async def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
+        """See ``Client.get_usage``."""
+        return await self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:

@@ -14,7 +14,18 @@ from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
 from pointsman.connection.bearer import Token
 from pointsman.keys import RouteKey, as_key
-from pointsman.results import Activation, BatchResult, Change, Consistency, Existing, ImportResult, Resolution, Route
+from pointsman.results import (
+    Activation,
+    BatchResult,
+    Change,
+    Consistency,
+    Existing,
+    ImportResult,
+    Propagation,
+    Resolution,
+    Route,
+    Usage,
+)
 from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
@@ -291,6 +302,17 @@ class Client(BaseClient[Token]):
             tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
         )
         return self._pages(operations.LIST_CHANGES, request, timeout)
+
+    def get_propagation(
+        self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None
+    ) -> Propagation:
+        """Return which watchers have applied ``revision``, of those that watch what matches; empty matches any."""
+        request = requests.get_propagation(revision, tenant, service, env)
+        return self._call(operations.GET_PROPAGATION, request, timeout)
+
+    def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
+        """Return who has read ``key`` lately: callers of resolve, and near-caches."""
+        return self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
         method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))

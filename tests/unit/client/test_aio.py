@@ -110,3 +110,9 @@ async def test_every_call_has_a_deadline(async_client: AsyncClient, server: Fake
     server.add(KEY, URL)
     await async_client.get(KEY)
     assert server.calls[0].seconds_left == pytest.approx(5, abs=1)
+
+
+async def test_says_who_has_a_revision_and_who_reads(async_client: AsyncClient, server: FakeServer) -> None:
+    server.usage.readers.add(subject="cart")
+    assert (await async_client.get_propagation(1)).complete
+    assert [reader.subject for reader in (await async_client.get_usage(KEY)).readers] == ["cart"]

@@ -17,6 +17,8 @@ from pointsman import (
     ImportedRoute,
     ImportResult,
     InvalidArgument,
+    Propagation,
+    Reader,
     Resolution,
     RevisionMismatch,
     RouteExists,
@@ -25,8 +27,11 @@ from pointsman import (
     RouteNotFound,
     Source,
     Unavailable,
+    Usage,
+    WatcherProgress,
     chunks,
 )
+from pointsman.v1 import propagation_pb2
 from tests.support.fake_route_service import T0, Failure, FakeServer
 
 KEY = "team-a/payments/prod/v2"
@@ -400,3 +405,40 @@ class TestConnection:
         server.add(KEY, URL)
         client.get(KEY)
         assert str(server.calls[0].metadata["user-agent"]).startswith("pointsman-python/")
+
+
+class TestWatchers:
+    def test_propagation_says_who_has_a_revision_and_who_has_not(self, client: Client, server: FakeServer) -> None:
+        response = propagation_pb2.GetPropagationResponse(watcher_count=3, applied_count=2, all_servers=True)
+        behind = response.behind.add(watcher_id="w" * 16, name="cart@h1", address="ipv4:10.0.0.1:1", subject="cart")
+        behind.applied_revision, behind.watch_time.seconds = 6, T0
+        server.propagation = [response]
+
+        found = client.get_propagation(7, tenant="a", service="b", env="c")
+
+        since = datetime.fromtimestamp(T0, UTC)
+        watcher = WatcherProgress("w" * 16, "cart@h1", "ipv4:10.0.0.1:1", "cart", 6, since)
+        assert found == Propagation(3, 2, (watcher,), all_servers=True)
+        assert not found.complete
+        sent = server.calls[0].request
+        assert (sent.revision, sent.tenant, sent.service, sent.env) == (7, "a", "b", "c")
+
+    def test_nobody_who_watches_is_nobody_behind(self, client: Client) -> None:
+        assert client.get_propagation(1).complete
+
+    def test_usage_says_who_reads_a_key(self, client: Client, server: FakeServer) -> None:
+        reader = server.usage.readers.add(subject="cart", read_count=12)
+        reader.last_read_time.seconds = T0
+        server.usage.window.seconds = 3600
+
+        found = client.get_usage(KEY)
+
+        read = Reader("cart", 12, datetime.fromtimestamp(T0, UTC))
+        assert found == Usage((read,), timedelta(hours=1), all_servers=False)
+        assert server.calls[0].request.key.version == "v2"
+
+    @pytest.mark.parametrize("method", ["GetPropagation", "GetUsage"])
+    def test_both_are_retried_while_the_server_is_away(self, client: Client, server: FakeServer, method: str) -> None:
+        server.fail(method, UNAVAILABLE)
+        _ = client.get_propagation(1) if method == "GetPropagation" else client.get_usage(KEY)
+        assert len(server.called(method)) == 2

@@ -6,8 +6,17 @@ from typing import Generic, TypeVar
 
 from pointsman.errors import NotFound, PointsmanError
 from pointsman.memory import Sighting
-from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
-from pointsman.rpc.convert import batch_result_of, change_of, import_result_of, resolution_of, route_of
+from pointsman.results import Activation, BatchResult, Change, ImportResult, Propagation, Resolution, Route, Usage
+from pointsman.rpc.convert import (
+    batch_result_of,
+    change_of,
+    import_result_of,
+    propagation_of,
+    resolution_of,
+    route_of,
+    usage_of,
+)
+from pointsman.v1 import propagation_pb2, usage_pb2
 from pointsman.v1 import route_service_pb2 as pb
 
 Request = TypeVar("Request")
@@ -112,7 +121,10 @@ LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List"
 LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]] = Operation(
     "ListChanges", _changes
 )
+GET_PROPAGATION: Operation[propagation_pb2.GetPropagationRequest, propagation_pb2.GetPropagationResponse, Propagation]
+GET_PROPAGATION = Operation("GetPropagation", propagation_of)
+GET_USAGE: Operation[usage_pb2.GetUsageRequest, usage_pb2.GetUsageResponse, Usage] = Operation("GetUsage", usage_of)
 
 READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
-WATCHERS = ("ReportProgress", "GetPropagation", "GetUsage", "ReportUsage")
+WATCHERS = ("ReportProgress", GET_PROPAGATION.name, GET_USAGE.name, "ReportUsage")
 MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name, IMPORT.name)

@@ -13,7 +13,7 @@ from pointsman.errors import FieldViolation, InvalidArgument
 from pointsman.keys import RouteKey, as_key
 from pointsman.memory import Floor
 from pointsman.results import Consistency
-from pointsman.v1 import route_pb2, route_service_pb2
+from pointsman.v1 import propagation_pb2, route_pb2, route_service_pb2, usage_pb2
 
 BATCH_LIMIT = 1000
 """The most keys that one BatchResolve takes."""
@@ -191,6 +191,16 @@ def list_changes(
         newest_first=newest_first,
         page_size=page_size,
     )
+
+
+def get_propagation(revision: int, tenant: str, service: str, env: str) -> propagation_pb2.GetPropagationRequest:
+    """Build a GetPropagation; empty means any."""
+    return build(propagation_pb2.GetPropagationRequest, revision=revision, tenant=tenant, service=service, env=env)
+
+
+def get_usage(key: RouteKey | str) -> usage_pb2.GetUsageRequest:
+    """Build a GetUsage."""
+    return build(usage_pb2.GetUsageRequest, key=key_message(key))
 
 
 def key_message(key: RouteKey | str) -> route_pb2.RouteKey:
