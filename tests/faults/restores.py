@@ -13,6 +13,7 @@ from tests.faults.rig import DATABASE, Rig, read_clock, read_rows
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.processes import run
 
+QUIET_LOOKS, QUIET_SECONDS = 5, 0.05
 THROW_OUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE datname = %s AND pid <> %s AND backend_type = 'client backend'
@@ -59,5 +60,9 @@ def _seal(rig: Rig, last: "psycopg.Connection[tuple[object, ...]]") -> None:
     """Let nobody in any more, and throw everybody out but ``last``: what is committed now is all there will be."""
     with rig.connect("postgres") as connection:
         connection.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
-        while connection.execute(THROW_OUT, [DATABASE, last.info.backend_pid]).fetchall():
-            pass
+        # A session that was let in just before shows in pg_stat_activity only a moment later.
+        quiet = 0
+        while quiet < QUIET_LOOKS:
+            thrown_out = connection.execute(THROW_OUT, [DATABASE, last.info.backend_pid]).fetchall()
+            quiet = 0 if thrown_out else quiet + 1
+            time.sleep(QUIET_SECONDS)

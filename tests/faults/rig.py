@@ -224,8 +224,8 @@ class Rig:
             "DATABASE_URL": _database_url(postgres_port, DATABASE),
             "POINTSMAN_AUDIT_DATABASE_URL": _database_url(postgres_port, AUDIT_DATABASE),
             # Small, so that watchers resume from memory, from the history, and from beyond what is kept.
-            "POINTSMAN_WATCH_RECENT_CHANGES": "30",
-            "POINTSMAN_WATCH_HISTORY_CHANGES": "120",
+            "POINTSMAN_WATCH_RECENT_CHANGES": "10",
+            "POINTSMAN_WATCH_HISTORY_CHANGES": "40",
             # Few, so that they can all be stuck.
             "POINTSMAN_DATABASE_POOL_MAX": "6",
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",

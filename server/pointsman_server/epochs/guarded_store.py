@@ -134,8 +134,7 @@ class _GuardedTransaction:
         return locked
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
-        """A revision seen since the lock must be committed before it, too."""
-        self._epochs.held(self._locked, self._epochs.seen)
+        self._epochs.check_lock(self._locked)
         await self._transaction.record(changes, remembered)
         self.changes = changes
 
@@ -168,7 +167,6 @@ class _GuardedImport:
         return locked
 
     async def merge(self) -> Merged:
-        """A revision seen since the lock must be committed before it, too."""
-        self._epochs.held(self._clock, self._epochs.seen)
+        self._epochs.check_lock(self._clock)
         self.merged = await self._transaction.merge()
         return self.merged

@@ -15,7 +15,7 @@ highest revision that was known *before the read began*.
 import logging
 from collections.abc import Callable
 
-from pointsman_server.domain.errors import StoreRestored
+from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
 from pointsman_server.ports.store import Clock
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,16 @@ class EpochTracker:
         if clock.epoch != self.epoch:
             # The epoch changed during the read, and this clock is of the one before.
             raise StoreRestored
+
+    def check_lock(self, locked: Clock) -> None:
+        """Raise StoreUnavailable if a transaction that locked the clock must roll back: changes beyond it were seen.
+
+        Either the lock was lost, as that of a session that ended while this process was stopped, and others went on;
+        or the store was restored, which the next read of the clock shows.
+        """
+        self.check()
+        if self.seen != locked:
+            raise StoreUnavailable
 
     def read(self, clock: Clock, before: Clock) -> None:
         """Compare the clock that a read returned with ``before``, which is ``seen`` when the read began."""

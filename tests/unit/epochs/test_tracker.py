@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pointsman_server.domain.errors import StoreRestored
+from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.epochs.guarded_store import GuardedStore, WitnessedStream
 from pointsman_server.epochs.tracker import EpochTracker
@@ -92,6 +92,8 @@ async def test_what_is_known_while_the_key_is_locked_counts_too(scene: Scene) ->
 
     cache.mark = telling  # type: ignore[method-assign]
     committer = GroupCommitter(scene.store, cache, lambda _: None)
+    with pytest.raises(StoreUnavailable):
+        await committer.create(Create(KEY, "https://a", {}), INTENT)
     with pytest.raises(StoreRestored):
         await committer.create(Create(KEY, "https://a", {}), INTENT)
     assert (scene.memory.revision, scene.memory.routes) == (10, {})
