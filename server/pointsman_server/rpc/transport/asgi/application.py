@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi.headers import exceeds, first
+from pointsman_server.rpc.transport.asgi.request_streams import RequestStreamMethod
+from pointsman_server.rpc.transport.asgi.response_streams import ResponseStreamMethod
 from pointsman_server.rpc.transport.asgi.responses import is_grpc, send_refusal
-from pointsman_server.rpc.transport.asgi.stream_calls import StreamMethod
 from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 
 Serve = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -80,8 +81,10 @@ class AsgiServer:
             self._methods[path] = self._serve(self._interceptor.wrap(path, handler))
 
     def _serve(self, handler: Any) -> Serve:
-        if handler.request_streaming or handler.response_streaming:
-            return StreamMethod(handler, self._message_bytes, self._patience)
+        if handler.request_streaming:
+            return RequestStreamMethod(handler, self._message_bytes)
+        if handler.response_streaming:
+            return ResponseStreamMethod(handler, self._message_bytes, self._patience)
         return UnaryMethod(handler, self._message_bytes, self._patience)
 
     # A call returns a coroutine without being one, which spares one for each call; pyvoy else takes it for ASGI 2.

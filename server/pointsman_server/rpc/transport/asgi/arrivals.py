@@ -1,18 +1,19 @@
-"""Bounds how long calls wait for the first bytes of their requests.
-
-A timer for each call would cost more than the rest of a cache hit: one timer serves all of them.
-"""
+"""Reads the only request of a call, and bounds how long it may take to arrive."""
 
 import asyncio
 
 from grpc import StatusCode
 from starlette.types import Message, Receive
 
+from pointsman_server.rpc.transport.asgi.compression import Unpacker
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
+from pointsman_server.rpc.transport.asgi.ending import Gone
+from pointsman_server.rpc.transport.asgi.framing import Deframer
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 
 # How often calls are looked at, as a share of their patience.
 SHARE = 0.1
+ONE_REQUEST = "the method takes exactly one request"
 
 
 def late() -> Rejected:
@@ -21,7 +22,10 @@ def late() -> Rejected:
 
 
 class Arrivals:
-    """Waits for requests: up to ``patience`` seconds each, and no longer than their deadlines."""
+    """Waits for the first bytes of requests: up to ``patience`` seconds each, and no longer than their deadlines.
+
+    A timer for each call would cost more than the rest of a cache hit: one timer serves all of them.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -64,3 +68,37 @@ class Arrivals:
         except Rejected:
             return True
         return context.elapsed() > self._patience or (remaining is not None and remaining <= 0)
+
+
+async def read_rest(
+    event: Message, context: AsgiContext, receive: Receive, unpacker: Unpacker, patience: float
+) -> bytes:
+    """Read a request that did not arrive whole with its first ``event``, or is compressed. Raises Rejected and Gone.
+
+    ``patience`` is how many seconds it may take, if the deadline is not before.
+    """
+    remaining = context.time_remaining()
+    try:
+        async with asyncio.timeout(patience if remaining is None else min(remaining, patience)):
+            return await _read_one(event, Deframer(context.headers, unpacker), receive)
+    except TimeoutError:
+        raise late() from None
+
+
+async def _read_one(event: Message, deframer: Deframer, receive: Receive) -> bytes:
+    request = None
+    while True:
+        if event["type"] == "http.disconnect":
+            raise Gone
+        deframer.feed(event["body"])
+        while (message := await deframer.next()) is not None:
+            if request is not None:
+                raise Rejected(StatusCode.UNIMPLEMENTED, ONE_REQUEST)
+            request = message
+        if not event.get("more_body", False):
+            break
+        event = await receive()
+    deframer.end()
+    if request is None:
+        raise Rejected(StatusCode.UNIMPLEMENTED, ONE_REQUEST)
+    return request

@@ -6,7 +6,8 @@ from grpc import StatusCode
 from starlette.types import Message, Send
 
 from pointsman_server.rpc.refusal import Refusal
-from pointsman_server.rpc.transport.asgi.framing import ACCEPTED, frame
+from pointsman_server.rpc.transport.asgi.compression import ACCEPTED
+from pointsman_server.rpc.transport.asgi.framing import frame
 from pointsman_server.rpc.transport.asgi.headers import headers_of, percent_encoded
 
 CONTENT_TYPE = (b"content-type", b"application/grpc")

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from grpc import StatusCode
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
-from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, late
+from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, read_rest
+from pointsman_server.rpc.transport.asgi.compression import Unpacker
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
+from pointsman_server.rpc.transport.asgi.departures import Departures
 from pointsman_server.rpc.transport.asgi.ending import (
     BODY_SENT,
     HEADERS_SENT,
@@ -19,7 +20,7 @@ from pointsman_server.rpc.transport.asgi.ending import (
     end_failed,
     refusal_of,
 )
-from pointsman_server.rpc.transport.asgi.framing import ONE_REQUEST, Deframer, as_it_is, frame, whole_message
+from pointsman_server.rpc.transport.asgi.framing import as_it_is, frame, whole_message
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 from pointsman_server.rpc.transport.asgi.watch import Watch
 
@@ -35,6 +36,8 @@ class UnaryMethod:
         self._most = most
         self._patience = patience
         self._arrivals = Arrivals(patience)
+        self._departures = Departures()
+        self._unpacker = Unpacker(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -66,7 +69,7 @@ class UnaryMethod:
             event = await self._arrivals.first(receive, context)
             request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
             if request is None:
-                request = await self._read(event, context, receive)
+                request = await read_rest(event, context, receive, self._unpacker, self._patience)
             handling = self._handle(self._parse(request), context)
         except Rejected as error:
             return error.refusal
@@ -84,41 +87,14 @@ class UnaryMethod:
     async def _wait(
         self, handling: Coroutine[Any, Any, Any], waiting_for: Any, context: AsgiContext, receive: Receive
     ) -> bytes | Refusal:
-        watch = Watch(context, receive)
+        watch = Watch(context)
+        watch.until_gone(self._departures, receive)
         try:
             return self._encode(await Resumed(handling, waiting_for))
         except BaseException as error:  # noqa: BLE001 - the boundary: each ends this call alone
             return watch.refusal(error)
         finally:
             watch.stop()
-
-    async def _read(self, event: Message, context: AsgiContext, receive: Receive) -> bytes:
-        """Read a request that did not arrive whole, or is compressed. Raises Rejected and Gone."""
-        remaining = context.time_remaining()
-        try:
-            async with asyncio.timeout(self._patience if remaining is None else min(remaining, self._patience)):
-                return await _read_one(event, Deframer(context.headers, self._most), receive)
-        except TimeoutError:
-            raise late() from None
-
-
-async def _read_one(event: Message, deframer: Deframer, receive: Receive) -> bytes:
-    request = None
-    while True:
-        if event["type"] == "http.disconnect":
-            raise Gone
-        deframer.feed(event["body"])
-        while (message := deframer.next()) is not None:
-            if request is not None:
-                raise Rejected(StatusCode.UNIMPLEMENTED, ONE_REQUEST)
-            request = message
-        if not event.get("more_body", False):
-            break
-        event = await receive()
-    deframer.end()
-    if request is None:
-        raise Rejected(StatusCode.UNIMPLEMENTED, ONE_REQUEST)
-    return request
 
 
 class Resumed:

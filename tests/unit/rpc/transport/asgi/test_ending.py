@@ -16,7 +16,7 @@ from pointsman_server.rpc.transport.asgi.ending import (
     refusal_of,
 )
 from pointsman_server.rpc.transport.asgi.headers import Rejected
-from pointsman_server.rpc.transport.asgi.stream_calls import StreamMethod
+from pointsman_server.rpc.transport.asgi.response_streams import ResponseStreamMethod
 from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 from tests.support.asgi_call import AsgiCall, frame
 
@@ -102,7 +102,7 @@ async def test_a_stream_whose_response_cannot_be_encoded_is_internal() -> None:
     handler = grpc.unary_stream_rpc_method_handler(responses, None, cannot_encode)
     call, sent = AsgiCall(frame(b"x")), Sent()
 
-    await StreamMethod(handler, 1000, 10)(call.scope, call.receive, sent)
+    await ResponseStreamMethod(handler, 1000, 10)(call.scope, call.receive, sent)
 
     assert sent.status == INTERNAL
 

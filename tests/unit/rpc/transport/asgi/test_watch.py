@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from pointsman_server.rpc.transport.asgi import watch
+from pointsman_server.rpc.transport.asgi import departures
 from pointsman_server.rpc.transport.asgi.unary_calls import UnaryMethod
 from tests.support.asgi_call import AsgiCall, frame
 
@@ -16,7 +16,7 @@ OK = (0, b"")
 
 @pytest.fixture(autouse=True)
 def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FIRST_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(departures, "TICK_SECONDS", 0.001)
 
 
 async def echo(request: bytes, _context: Any) -> bytes:

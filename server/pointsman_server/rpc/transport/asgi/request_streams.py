@@ -1,4 +1,4 @@
-"""Calls with a stream on either side over ASGI."""
+"""Calls with a stream of requests over ASGI."""
 
 import asyncio
 from collections import deque
@@ -6,39 +6,38 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc import StatusCode
 from starlette.types import Message, Receive, Scope, Send
 
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
-from pointsman_server.rpc.transport.asgi.arrivals import late
+from pointsman_server.rpc.transport.asgi.compression import Unpacker
 from pointsman_server.rpc.transport.asgi.context import AsgiStreamContext
+from pointsman_server.rpc.transport.asgi.departures import Departures
 from pointsman_server.rpc.transport.asgi.ending import HEADERS_SENT, NOTHING_SENT, Gone, end_failed
-from pointsman_server.rpc.transport.asgi.framing import ONE_REQUEST, Deframer, as_it_is
+from pointsman_server.rpc.transport.asgi.framing import Deframer, as_it_is
 from pointsman_server.rpc.transport.asgi.headers import Rejected
-from pointsman_server.rpc.transport.asgi.watch import Watch, until_gone
+from pointsman_server.rpc.transport.asgi.watch import Watch
 
 # Messages of a stream that are read before the handler asks for them.
 READ_AHEAD = 16
 
 
-class StreamMethod:
-    """Serves calls with a stream on either side."""
+class RequestStreamMethod:
+    """Serves calls with a stream of requests."""
 
-    def __init__(self, handler: Any, most: int, patience: float) -> None:
-        """``most``: bytes of one request. ``patience``: seconds that the only one may take to arrive."""
-        self._request_streaming = handler.request_streaming
+    def __init__(self, handler: Any, most: int) -> None:
+        """``most``: bytes of one request."""
         self._response_streaming = handler.response_streaming
-        kinds = ("unary", "stream")
-        self._handle = getattr(handler, f"{kinds[self._request_streaming]}_{kinds[self._response_streaming]}")
+        self._handle = handler.stream_stream if self._response_streaming else handler.stream_unary
         self._parse: Callable[[bytes], Any] = handler.request_deserializer or as_it_is
         self._encode: Callable[[Any], bytes] = handler.response_serializer or as_it_is
-        self._most = most
-        self._patience = patience
+        self._departures = Departures()
+        self._unpacker = Unpacker(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
-        call = _StreamCall(scope, receive, send, self._parse, self._encode, self._most)
+        call = _StreamCall(scope, send, self._parse, self._encode)
+        call.start(receive, self._unpacker, self._departures)
         try:
             await self._serve(call, send)
         except (Gone, OSError):
@@ -59,8 +58,7 @@ class StreamMethod:
 
     async def _outcome(self, call: "_StreamCall") -> Refusal | None:
         try:
-            request: Any = call if self._request_streaming else await self._only_request(call)
-            response = await self._handle(request, call.context)
+            response = await self._handle(call, call.context)
             if not self._response_streaming:
                 await call.write(response)
         except BaseException as error:  # noqa: BLE001 - the boundary: each ends this call alone
@@ -69,13 +67,6 @@ class StreamMethod:
             call.watch.stop()
         return None
 
-    async def _only_request(self, call: "_StreamCall") -> Any:
-        try:
-            async with asyncio.timeout(self._patience):
-                return await call.only_request()
-        except TimeoutError:
-            raise late() from None
-
 
 class _StreamCall:
     """The requests and responses of one call. As an async iterator it gives the requests."""
@@ -83,14 +74,12 @@ class _StreamCall:
     def __init__(
         self,
         scope: Scope,
-        receive: Receive,
         send: Send,
         parse: Callable[[bytes], Any],
         encode: Callable[[Any], bytes],
-        most: int,
     ) -> None:
         self.context = AsgiStreamContext(scope, self.read, self.write)
-        self.watch = Watch(self.context, None)
+        self.watch = Watch(self.context)
         self.begun = False
         self._send = send
         self._parse = parse
@@ -100,7 +89,12 @@ class _StreamCall:
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._reader = asyncio.create_task(self._receive_all(receive, Deframer(self.context.headers, most)))
+        self._reader: asyncio.Task[None] | None = None
+
+    def start(self, receive: Receive, unpacker: Unpacker, departures: Departures) -> None:
+        """Read requests from now on."""
+        deframer = Deframer(self.context.headers, unpacker)
+        self._reader = asyncio.create_task(self._receive_all(receive, deframer, departures))
 
     def __aiter__(self) -> "_StreamCall":
         return self
@@ -124,13 +118,6 @@ class _StreamCall:
         self._room.set()
         return self._parse(request)
 
-    async def only_request(self) -> Any:
-        """Return the one request of a call that has no stream of them. Raises Rejected."""
-        request = await self.read()
-        if request is grpc.aio.EOF or await self.read() is not grpc.aio.EOF:
-            raise Rejected(StatusCode.UNIMPLEMENTED, ONE_REQUEST)
-        return request
-
     async def begin(self) -> None:
         """Send the headers, once."""
         if not self.begun:
@@ -149,10 +136,11 @@ class _StreamCall:
 
     async def close(self) -> None:
         """End the call."""
-        self._reader.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
         self.context.end()
 
-    async def _receive_all(self, receive: Receive, deframer: Deframer) -> None:
+    async def _receive_all(self, receive: Receive, deframer: Deframer, departures: Departures) -> None:
         """Read requests as they arrive, and then wait until the client has gone."""
         try:
             while not self._ended:
@@ -167,12 +155,11 @@ class _StreamCall:
         except OSError:
             self.watch.client_gone()
             return
-        await until_gone(receive)
-        self.watch.client_gone()
+        self.watch.until_gone(departures, receive)
 
     async def _take(self, event: Message, deframer: Deframer) -> None:
         deframer.feed(event["body"])
-        while (message := deframer.next()) is not None:
+        while (message := await deframer.next()) is not None:
             while len(self._requests) >= READ_AHEAD:
                 self._room.clear()
                 await self._room.wait()
