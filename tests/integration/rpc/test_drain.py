@@ -5,23 +5,26 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
+import time
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.domain.errors import ShuttingDown
-from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.admission import STREAM_PAUSE_SECONDS, Admission
 from tests.support import http2
 from tests.support.engines import fresh_redis
-from tests.support.refusals import refused
+from tests.support.refusals import read, refused
 from tests.support.servers import serving, settings
 from tests.support.waiting import eventually
 
 CALLS = 20
 ROUNDS = 5
+STREAMS = 20
 URL = "https://payments.internal:8443"
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 
@@ -64,6 +67,41 @@ def test_every_call_that_was_let_in_is_answered(engines, database_url, transport
         assert failures == []
 
 
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+def test_streams_end_one_after_another_and_each_says_why(engines, database_url, transport):
+    redis_url = fresh_redis(engines.urls["REDIS_URL"])
+    engine_urls = {"database_url": database_url, "redis_url": redis_url}
+    chosen = settings(transport=transport, drain_seconds=60, **engine_urls)
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
+        server = stack.enter_context(serving(chosen))
+        channel = stack.enter_context(grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)]))
+        stub = health_pb2_grpc.HealthStub(channel)
+        streams = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=120) for _ in range(STREAMS)]
+        for stream in streams:
+            next(stream)
+        ends = [pool.submit(end_of, stream) for stream in streams]
+        begun = time.monotonic()
+        server.run(server.app.grpc_server.drain())
+
+        times, codes, details = zip(*[end.result(60) for end in ends], strict=True)
+
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+    assert set(details) == {"SHUTTING_DOWN"}
+    # A busy machine may end them later, never sooner.
+    earliest = [begun + number * STREAM_PAUSE_SECONDS for number in range(STREAMS)]
+    assert all(end > soonest for end, soonest in zip(sorted(times), earliest, strict=True))
+
+
+def end_of(stream: grpc.Call) -> tuple[float, grpc.StatusCode, str]:
+    """Wait for the end of a stream; return when it was, and the code and the reason."""
+    try:
+        for _ in stream:
+            pass
+    except grpc.RpcError as error:
+        return time.monotonic(), error.code(), read(error).reason
+    raise AssertionError("the stream ended without a reason")
+
+
 def test_an_answer_that_its_client_has_yet_to_read_arrives_whole_on_envoy(engines, database_url):
     redis_url = fresh_redis(engines.urls["REDIS_URL"])
     engine_urls = {"database_url": database_url, "redis_url": redis_url}
@@ -98,8 +136,6 @@ def listens(address: str) -> bool:
 
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_a_new_call_is_refused_and_health_still_answers(engines, database_url, transport):
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     redis_url = fresh_redis(engines.urls["REDIS_URL"])
     chosen = settings(transport=transport, database_url=database_url, redis_url=redis_url)
     with serving(chosen) as server, grpc.insecure_channel(server.address) as channel:
