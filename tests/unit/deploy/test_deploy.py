@@ -253,6 +253,11 @@ class TestKubernetes:
         settings = load(container_environment(spec["containers"][0]))
         assert spec["terminationGracePeriodSeconds"] >= settings.drain_seconds + 10
 
+    def test_calls_are_refused_before_the_memory_of_the_pod_is_used_up(self) -> None:
+        container = pod("Deployment")["containers"][0]
+        assert container["resources"]["limits"]["memory"] == "1Gi"
+        assert load(container_environment(container)).max_heap_megabytes <= 0.75 * 1024
+
     def test_services_and_the_disruption_budget_select_the_pods_of_the_server(self) -> None:
         labels = manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
         assert manifest("Deployment")["spec"]["selector"]["matchLabels"] == labels
