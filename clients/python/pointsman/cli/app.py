@@ -23,6 +23,7 @@ class Commands(ReportingGroup):
         "get": "pointsman.cli.commands.read:get",
         "list": "pointsman.cli.commands.read:list_routes",
         "history": "pointsman.cli.commands.read:history",
+        "who": "pointsman.cli.commands.who:who",
         "create": "pointsman.cli.commands.write:create",
         "update": "pointsman.cli.commands.write:update",
         "activate": "pointsman.cli.commands.write:activate",

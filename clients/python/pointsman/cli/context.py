@@ -1,6 +1,9 @@
 """What every command is given: the global options, and from them the client and the terminal."""
 
+import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -73,6 +76,15 @@ class Settings:
         has_token = self.token is not None or self.token_file is not None
         has_tls = self.tls is not None or self.ca_file is not None or self.cert_file is not None
         return has_token and not has_tls and not is_local(self.server)
+
+
+@contextmanager
+def closing(client: "AsyncClient", loop: asyncio.Runner) -> Iterator["AsyncClient"]:
+    """Close the client at the end, in its loop."""
+    try:
+        yield client
+    finally:
+        loop.run(client.close())
 
 
 def is_local(target: str) -> bool:
@@ -158,6 +170,9 @@ Label = Annotated[list[str], typer.Option("--label", metavar="NAME=VALUE", help=
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Only if the route is at it; 0: any.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="The same id has its effect once, however often sent.")]
+Wait = Annotated[
+    str, typer.Option("--wait", metavar="[=5s]", help="Then wait so long for every watcher to have it; else exit 5.")
+]
 Tenant = Annotated[str, typer.Option("--tenant", help="Only this tenant.")]
 Service = Annotated[str, typer.Option("--service", help="Only this service.")]
 Env = Annotated[str, typer.Option("--env", help="Only this environment.")]

@@ -4,7 +4,7 @@ Typer has pydantic coerce the value of every parameter, also an absent one or a 
 fifth of a start, so a value that already has its type passes without it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -15,12 +15,18 @@ from pointsman.cli.output.exit_codes import HELP
 
 FILE = "FILE"
 """The metavar of a parameter that names a file, which may be of any bytes."""
+ALONE: Mapping[str, str] = {"--wait": "5s"}
+"""Options that may stand alone, and what they say then. A value comes after ``=``, never after a space."""
 MAX_INTEGER = 2**63 - 1
 """What the API can hold: revisions are int64."""
 
 
 class LazyCommand(TyperCommand):
-    """A command that coerces and checks its parameters as ``with_checks`` says."""
+    """A command that coerces and checks its parameters as ``with_checks`` says, and completes those of ``ALONE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the arguments; as the base class does."""
+        return super().parse_args(ctx, list(completed(args, self.params)))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, help included; as the base class does."""
@@ -54,6 +60,21 @@ def _load(name: str, home: str) -> Any:
     alone = typer.Typer(add_completion=False)
     alone.command(name, cls=LazyCommand, epilog=HELP)(getattr(import_module(module), function))
     return typer.main.get_command(alone)
+
+
+def completed(arguments: Sequence[str], parameters: Sequence[Any]) -> Iterator[str]:
+    """Yield the arguments; an option of ``ALONE`` that has no value gets its own."""
+    options = [parameter for parameter in parameters if isinstance(parameter, TyperOption)]
+    alone = ALONE.keys() & {name for option in options for name in option.opts}
+    takes_value = {name for option in options if not (option.is_flag or option.count) for name in option.opts} - alone
+    before = ""
+    for number, argument in enumerate(arguments):
+        if argument == "--" and before not in takes_value:
+            yield from arguments[number:]
+            return
+        yield f"{argument}={ALONE[argument]}" if argument in alone and before not in takes_value else argument
+        # What follows an option is its value, whatever it looks like; but not the value of a value.
+        before = "" if before in takes_value else argument
 
 
 def with_checks(parameters: Iterable[Any]) -> list[Any]:

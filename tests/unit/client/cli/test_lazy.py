@@ -86,8 +86,10 @@ def took(*arguments: str, **environment: str) -> Any:
         shout: Annotated[str, typer.Option(parser=str.upper)] = "quiet",
         switch: Annotated[bool | None, typer.Option("--on/--off")] = None,
         place: Annotated[str, typer.Option(metavar="FILE")] = "-",
+        wait: str = "",
     ) -> None:
         given.update(text=text, count=count, size=size, file=file, name=name, shout=shout, switch=switch, place=place)
+        given.update(wait=wait)
 
     done = CliRunner().invoke(app, list(arguments), env=environment)
     return given if done.exit_code == 0 else done.output
@@ -152,3 +154,26 @@ def test_the_name_of_a_file_may_be_of_any_bytes() -> None:
 def test_no_number_is_larger_than_the_api_can_hold() -> None:
     assert took("x", "--count", str(MAX_INTEGER))["count"] == MAX_INTEGER
     assert str(MAX_INTEGER) in took("x", "--count", str(MAX_INTEGER + 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wait"),
+    [
+        (("x",), ""),
+        (("--wait", "x"), "5s"),
+        (("x", "--wait"), "5s"),
+        (("--wait=2m", "x"), "2m"),
+        (("--count", "4", "--wait", "--on", "x"), "5s"),
+        (("--place=--wait", "x"), ""),
+        (("--place", "--wait", "x"), ""),
+        (("--place", "--", "--wait", "x"), "5s"),
+    ],
+)
+def test_an_option_that_may_stand_alone_takes_no_argument_for_its_value(arguments: tuple[str, ...], wait: str) -> None:
+    given = took(*arguments)
+    assert (given["text"], given["wait"]) == ("x", wait)
+
+
+def test_after_two_dashes_nothing_is_an_option() -> None:
+    given = took("--", "--wait")
+    assert (given["text"], given["wait"]) == ("--wait", "")

@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from pointsman.aio import AsyncClient
 from pointsman.cli.bulk.apply import perform
 from pointsman.cli.bulk.difference import Difference, differences
 from pointsman.cli.commands.read import LARGEST_PAGE
-from pointsman.cli.context import Json, Reason, settings
+from pointsman.cli.context import Json, Reason, Wait, closing, settings
 from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.route_file import read_route_file
@@ -20,8 +19,9 @@ from pointsman.cli.files.source import read_text
 from pointsman.cli.output.documents import route_document
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
+from pointsman.cli.propagation import Waiting, duration
 from pointsman.keys import RouteKey
-from pointsman.results import Route
+from pointsman.results import Propagation, Route
 
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
@@ -38,6 +38,7 @@ def apply(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Prune without asking.")] = False,
     reason: Reason = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Make the routes be what a file says: `routes: [{key: a/b/c/d, url: …, active: true, labels: {…}}]`.
@@ -48,17 +49,25 @@ def apply(
     """
     if detailed and not dry_run:
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
+    if wait and dry_run:
+        raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
+    seconds = duration(wait)
     terminal = settings(context).terminal(as_json)
     entries, tenants = _read(file)
     # Outside of the event loop, which a question would block, Ctrl-C included.
-    with asyncio.Runner() as loop, _closing(settings(context).async_client(as_json), loop) as client:
+    with asyncio.Runner() as loop, closing(settings(context).async_client(as_json), loop) as client:
         found = differences(entries, loop.run(_current(client, tenants)), prune=prune)
         if not terminal.as_json:
             _show(terminal, found)
         if not dry_run:
             _confirm(found, yes)
             loop.run(perform(client, found, reason))
-    _summarize(terminal, found, dry_run)
+        waiting = Waiting(
+            terminal, seconds, lambda revision, left: loop.run(_propagation(client, found, revision, left))
+        )
+        _summarize(terminal, found, dry_run)
+        # Without a change there is no revision to wait for.
+        waiting.conclude(_document(found, dry_run), "", client.last_revision)
     if detailed and found:
         raise typer.Exit(ExitCode.DIFFERENT)
 
@@ -82,18 +91,19 @@ def _read(file: str) -> tuple[list[Entry], Sequence[str]]:
     return entries, tenants if tenants is not None else list(dict.fromkeys(entry.key.tenant for entry in entries))
 
 
-@contextmanager
-def _closing(client: AsyncClient, loop: asyncio.Runner) -> Iterator[AsyncClient]:
-    try:
-        yield client
-    finally:
-        loop.run(client.close())
-
-
 async def _current(client: AsyncClient, tenants: Sequence[str]) -> dict[RouteKey, Route]:
     return {
         route.key: route for tenant in tenants async for route in client.list(tenant=tenant, page_size=LARGEST_PAGE)
     }
+
+
+async def _propagation(
+    client: AsyncClient, found: Sequence[Difference], revision: int, seconds_left: float
+) -> Propagation:
+    """Ask who has the revision, among those who watch what the file is about."""
+    tenants = {each.key.tenant for each in found}
+    tenant = tenants.pop() if len(tenants) == 1 else ""
+    return await client.get_propagation(revision, tenant=tenant, timeout=seconds_left)
 
 
 def _show(terminal: Terminal, found: Sequence[Difference]) -> None:
@@ -117,17 +127,21 @@ def can_ask() -> bool:
 
 
 def _summarize(terminal: Terminal, found: Sequence[Difference], dry_run: bool) -> None:
-    signs = [each.sign for each in found]
-    counts = {"create": signs.count("+"), "change": signs.count("~"), "delete": signs.count("-")}
-    if terminal.as_json:
-        terminal.document(
-            {"dry_run": dry_run, "summary": counts, "differences": [_difference_document(each) for each in found]}
-        )
-    elif not found:
+    if not found:
         terminal.note("nothing to do: all is as the file says")
     else:
         verb = "to do" if dry_run else "done"
-        terminal.note(f"{verb}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        terminal.note(f"{verb}: " + ", ".join(f"{name} {count}" for name, count in _counts(found).items()))
+
+
+def _counts(found: Sequence[Difference]) -> dict[str, int]:
+    signs = [each.sign for each in found]
+    return {"create": signs.count("+"), "change": signs.count("~"), "delete": signs.count("-")}
+
+
+def _document(found: Sequence[Difference], dry_run: bool) -> dict[str, Any]:
+    differences = [_difference_document(each) for each in found]
+    return {"dry_run": dry_run, "summary": _counts(found), "differences": differences}
 
 
 def _difference_document(each: Difference) -> dict[str, Any]:

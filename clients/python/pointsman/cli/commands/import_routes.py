@@ -4,21 +4,23 @@ import asyncio
 import re
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pointsman import chunks
+from pointsman.aio import AsyncClient
 from pointsman.cli.bulk.import_rows import FailedRow, Plan, Report, import_rows
-from pointsman.cli.context import Json, Reason, Settings, settings
+from pointsman.cli.context import Json, Reason, Wait, closing, settings
 from pointsman.cli.files.entries import checked
 from pointsman.cli.files.formats import Format, format_of, read_rows
 from pointsman.cli.files.problems import place
 from pointsman.cli.files.source import open_text
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
+from pointsman.cli.propagation import Waiting, duration
 from pointsman.results import Existing
 
 RUN = r"[A-Za-z0-9._-]{1,39}"
@@ -38,6 +40,7 @@ def import_routes(
         str, typer.Option(metavar="RUN", help="Go on with a run of the same file, named by what it printed.")
     ] = "",
     reason: Reason = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Create many routes, and change those that exist; safe to run again.
@@ -51,22 +54,31 @@ def import_routes(
         raise typer.BadParameter("the name does not tell the format: give yaml, jsonl or csv", param_hint="--format")
     if resume and not re.fullmatch(RUN, resume):
         raise typer.BadParameter("must be 1 to 39 characters of A-Z a-z 0-9 . _ -", param_hint="--resume")
+    seconds = duration(wait)
     terminal = settings(context).terminal(as_json)
     plan = Plan(resume or uuid4().hex, existing, reason, concurrency)
     terminal.note(f"run {plan.run}")
     begun = time.monotonic()
-    report = asyncio.run(_import(settings(context), terminal, file, found, plan))
-    _summarize(terminal, file, plan.run, report, time.monotonic() - begun)
+    with asyncio.Runner() as loop, closing(settings(context).async_client(as_json), loop) as client:
+        report = loop.run(_import(client, terminal, file, found, plan))
+        _summarize(terminal, file, plan.run, report, time.monotonic() - begun)
+        waiting = Waiting(
+            terminal, seconds, lambda number, left: loop.run(client.get_propagation(number, timeout=left))
+        )
+        try:
+            waiting.conclude(_document(plan, report), "", report.result.revision)
+        except typer.Exit:
+            if not report.failed:
+                raise
     if report.failed:
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _import(options: Settings, terminal: Terminal, file: str, kind: Format, plan: Plan) -> Report:
+async def _import(client: AsyncClient, terminal: Terminal, file: str, kind: Format, plan: Plan) -> Report:
     with _bar(terminal) as bar, open_text(file) as text:
         task = bar.add_task("import", total=None)
         rows = checked(read_rows(file, text, kind))
-        async with options.async_client(terminal.as_json) as client:
-            return await import_rows(client, rows, plan, lambda count: bar.advance(task, count))
+        return await import_rows(client, rows, plan, lambda count: bar.advance(task, count))
 
 
 def _bar(terminal: Terminal) -> Progress:
@@ -75,20 +87,27 @@ def _bar(terminal: Terminal) -> Progress:
 
 
 def _summarize(terminal: Terminal, file: str, run: str, report: Report, seconds: float) -> None:
-    result, failures = report.result, report.failures
-    total = result.total + failures
-    counts = {"created": result.created, "updated": result.updated, "unchanged": result.unchanged}
-    if terminal.as_json:
-        rest = {"failed": [asdict(row) for row in report.failed], "run": run, "revision": result.revision}
-        terminal.document({"total": total, **counts, **rest})
-        return
+    total = report.result.total + report.failures
     for row in report.failed:
         terminal.note(_failure_text(file, row))
     if report.failed:
         terminal.note(f"to go on with what has failed, once it is mended: --resume {run}")
-    parts = [*counts.items(), ("failed", failures)]
+    if terminal.as_json:
+        return
+    parts = [*_counts(report).items(), ("failed", report.failures)]
     terminal.line(f"{total} rows: " + ", ".join(f"{count} {name}" for name, count in parts))
     terminal.note(f"{seconds:.1f} s, {total / max(seconds, 0.001):,.0f} rows a second")
+
+
+def _document(plan: Plan, report: Report) -> dict[str, Any]:
+    result = report.result
+    rest = {"failed": [asdict(row) for row in report.failed], "run": plan.run, "revision": result.revision}
+    return {"total": result.total + report.failures, **_counts(report), **rest}
+
+
+def _counts(report: Report) -> dict[str, int]:
+    result = report.result
+    return {"created": result.created, "updated": result.updated, "unchanged": result.unchanged}
 
 
 def _failure_text(file: str, row: FailedRow) -> str:

@@ -1,12 +1,18 @@
 """The commands that change one route: create, update, activate, deactivate, delete."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from pointsman.cli.context import Expected, Json, Key, Label, Reason, RequestId, labels_of, settings
+from pointsman.cli.context import Expected, Json, Key, Label, Reason, RequestId, Wait, labels_of, settings
 from pointsman.cli.output.documents import route_document
 from pointsman.cli.output.text import content_text
+from pointsman.cli.propagation import Waiting, duration
+from pointsman.client import Client
+from pointsman.keys import as_key
 from pointsman.results import Route
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="Absolute: scheme and host.", show_default=False)]
@@ -20,14 +26,15 @@ def create(
     inactive: Annotated[bool, typer.Option("--inactive", help="Known, but not live yet.")] = False,
     reason: Reason = "",
     request_id: RequestId = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Make a new route, live at once unless --inactive."""
-    with settings(context).client(as_json) as client:
+    with _changing(context, as_json, key, wait) as (client, waiting):
         route = client.create(
             key, url, labels=labels_of(label), active=not inactive, reason=reason, request_id=request_id
         )
-    _done(context, as_json, "created", route)
+        _done(waiting, "created", route)
 
 
 def update(
@@ -40,6 +47,7 @@ def update(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Create it, active, if absent.")] = False,
     reason: Reason = "",
     request_id: RequestId = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Change the URL or the labels of a route. The labels given replace all it has."""
@@ -47,7 +55,7 @@ def update(
         raise typer.BadParameter("not together with --label", param_hint="--no-labels")
     if url is None and not label and not no_labels:
         raise typer.BadParameter("nothing to update: give --url, --label or --no-labels", param_hint="--url")
-    with settings(context).client(as_json) as client:
+    with _changing(context, as_json, key, wait) as (client, waiting):
         route = client.update(
             key,
             url=url,
@@ -57,7 +65,7 @@ def update(
             reason=reason,
             request_id=request_id,
         )
-    _done(context, as_json, "updated", route)
+        _done(waiting, "updated", route)
 
 
 def activate(
@@ -69,18 +77,17 @@ def activate(
     expected_revision: Expected = 0,
     reason: Reason = "",
     request_id: RequestId = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Make a route live; no error if it is."""
-    with settings(context).client(as_json) as client:
+    with _changing(context, as_json, key, wait) as (client, waiting):
         activation = client.activate(
             key, exclusive=exclusive, expected_revision=expected_revision, reason=reason, request_id=request_id
         )
-    terminal = settings(context).terminal(as_json)
-    if terminal.as_json:
-        terminal.document({"route": route_document(activation.route), "revision": activation.revision})
-    else:
-        terminal.line(f"activated {key} at revision {activation.revision}: {content_text(activation.route)}")
+        route, revision = activation.route, activation.revision
+        line = f"activated {key} at revision {revision}: {content_text(route)}"
+        waiting.conclude({"route": route_document(route), "revision": revision}, line, revision)
 
 
 def deactivate(
@@ -89,12 +96,13 @@ def deactivate(
     expected_revision: Expected = 0,
     reason: Reason = "",
     request_id: RequestId = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Take a route out of service; it stays known. No error if it is out already."""
-    with settings(context).client(as_json) as client:
+    with _changing(context, as_json, key, wait) as (client, waiting):
         route = client.deactivate(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
-    _done(context, as_json, "deactivated", route)
+        _done(waiting, "deactivated", route)
 
 
 def delete(
@@ -103,21 +111,26 @@ def delete(
     expected_revision: Expected = 0,
     reason: Reason = "",
     request_id: RequestId = "",
+    wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Remove a route; its history stays."""
-    with settings(context).client(as_json) as client:
+    with _changing(context, as_json, key, wait) as (client, waiting):
         revision = client.delete(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
-    terminal = settings(context).terminal(as_json)
-    if terminal.as_json:
-        terminal.document({"key": key, "revision": revision})
-    else:
-        terminal.line(f"deleted {key} at revision {revision}")
+        line = f"deleted {key} at revision {revision}"
+        waiting.conclude({"key": key, "revision": revision}, line, revision)
 
 
-def _done(context: typer.Context, as_json: bool, verb: str, route: Route) -> None:
-    terminal = settings(context).terminal(as_json)
-    if terminal.as_json:
-        terminal.document(route_document(route))
-    else:
-        terminal.line(f"{verb} {route.key} at revision {route.revision}: {content_text(route)}")
+@contextmanager
+def _changing(context: typer.Context, as_json: bool, key: str, wait: str) -> Iterator[tuple[Client, Waiting]]:
+    """Connect, for a change of ``key``. An option that cannot be used is refused before anything is sent."""
+    seconds, name = duration(wait), as_key(key)
+    with settings(context).client(as_json) as client:
+        ask = partial(client.get_propagation, tenant=name.tenant, service=name.service, env=name.env)
+        terminal = settings(context).terminal(as_json)
+        yield client, Waiting(terminal, seconds, lambda revision, timeout: ask(revision, timeout=timeout))
+
+
+def _done(waiting: Waiting, verb: str, route: Route) -> None:
+    line = f"{verb} {route.key} at revision {route.revision}: {content_text(route)}"
+    waiting.conclude(route_document(route), line, route.revision)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pointsman.errors import PointsmanError
-from pointsman.results import Change, Resolution, Route
+from pointsman.results import Change, Propagation, Resolution, Route, Usage
 
 
 def route_document(route: Route) -> dict[str, Any]:
@@ -47,6 +47,43 @@ def change_document(change: Change) -> dict[str, Any]:
         "occur_time": change.occur_time.isoformat(),
         "epoch": change.epoch,
         "traceparent": change.traceparent,
+    }
+
+
+def propagation_document(propagation: Propagation) -> dict[str, Any]:
+    """Return who has a revision."""
+    return {
+        "complete": propagation.complete,
+        "watcher_count": propagation.watcher_count,
+        "applied_count": propagation.applied_count,
+        "behind": [
+            {
+                "watcher_id": watcher.watcher_id,
+                "name": watcher.name,
+                "address": watcher.address,
+                "subject": watcher.subject,
+                "applied_revision": watcher.applied_revision,
+                "watch_time": watcher.watch_time.isoformat(),
+            }
+            for watcher in propagation.behind
+        ],
+        "all_servers": propagation.all_servers,
+    }
+
+
+def usage_document(usage: Usage) -> dict[str, Any]:
+    """Return who reads a route; the window is in seconds."""
+    return {
+        "readers": [
+            {
+                "subject": reader.subject,
+                "read_count": reader.read_count,
+                "last_read_time": reader.last_read_time.isoformat(),
+            }
+            for reader in usage.readers
+        ],
+        "window_seconds": usage.window.total_seconds(),
+        "all_servers": usage.all_servers,
     }
 
 

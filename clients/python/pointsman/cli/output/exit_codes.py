@@ -20,7 +20,8 @@ class ExitCode(IntEnum):
 
 HELP = (
     "Exit codes: 0 ok · 1 failed · 2 usage or invalid argument · 3 not found or inactive · "
-    "4 conflict (exists, other revision, request id reused) · 5 unavailable or out of time · "
+    "4 conflict (exists, other revision, request id reused) · "
+    "5 unavailable or out of time, also of --wait · "
     "6 not authenticated or not permitted · 10 apply --dry-run --exit-code found a difference"
 )
 
