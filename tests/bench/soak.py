@@ -2,7 +2,8 @@
 
 Three parts, each with the resident memory of the server before and after:
 
-- streams: 5,000 streams of Health.Watch, opened by a few processes. Target: at most 30 kB each.
+- streams: 5,000 streams of Health.Watch, opened by a few processes. Target: at most 30 kB each. Also the time of the
+  processor while they wait.
 - calls: calls of Resolve for some seconds, which stop and go on. Target: no growth after the first tenth.
 - restarts: clients that connect, make a hundred calls and end, one after another, some rudely. Target: as for calls.
 """
@@ -26,7 +27,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server import embedded
 from pointsman_server.telemetry import logs
 from tests.bench import requests
-from tests.bench.children import ROOT, Child, child
+from tests.bench.children import ROOT, Child, child, cpu_seconds
 from tests.bench.rig import COMMON, TRANSPORTS, load_routes
 from tests.support.memory import MEGABYTE, resident
 
@@ -37,6 +38,8 @@ GROWTH_TARGET = 8 * MEGABYTE
 IN_FLIGHT = 32
 CALLS_OF_CLIENT = 100
 SETTLE_SECONDS = 2.0
+# Until streams that wait are looked after as rarely as they ever are; and how long they are watched from then on.
+QUIET_SECONDS, WATCHED_SECONDS = 8.0, 10.0
 
 
 async def hold_streams(address: str, count: int) -> None:
@@ -125,10 +128,22 @@ def measure_streams(server: Child, count: int) -> Iterator[tuple[str, bool]]:
         with streams(server.address, count):
             time.sleep(SETTLE_SECONDS)
             each = (resident(server.process.pid) - before) / count
+            share = busy(server)
         time.sleep(SETTLE_SECONDS)
         after = (resident(server.process.pid) - before) / MEGABYTE
-        text = f"| {what} | {count:,} | {each / 1024:.1f} kB each | {after:+.1f} MB when they have ended |"
+        text = (
+            f"| {what} | {count:,} | {each / 1024:.1f} kB each, {share:.1%} of a core while they wait "
+            f"| {after:+.1f} MB when they have ended |"
+        )
         yield text, each <= STREAM_TARGET
+
+
+def busy(server: Child) -> float:
+    """Return how much of a core the server takes while nothing happens."""
+    time.sleep(QUIET_SECONDS)
+    before = cpu_seconds([server.process.pid])
+    time.sleep(WATCHED_SECONDS)
+    return (cpu_seconds([server.process.pid]) - before) / WATCHED_SECONDS
 
 
 def measure_growth(server: Child, name: str, seconds: float) -> tuple[str, bool]:

@@ -36,6 +36,9 @@ LOCAL_CODES = {
     504: code_pb2.DEADLINE_EXCEEDED,
 }
 CORS = "envoy.filters.http.cors"
+SAME_ORIGIN = "envoy.filters.http.rbac"
+GRPC_WEB = "envoy.filters.http.grpc_web"
+TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 # What browsers send with gRPC-Web and JSON, and what their scripts may read.
 CORS_METHODS = "GET, POST, PATCH, DELETE, OPTIONS"
 CORS_HEADERS = "authorization, content-type, grpc-timeout, x-grpc-web, x-request-id, x-user-agent"
@@ -44,14 +47,19 @@ CORS_MAX_AGE_SECONDS = 600
 
 
 def filters(*, message_bytes: int, cors_origins: Sequence[str] = ()) -> list[Config]:
-    """Return the filters, in their order. ``message_bytes``: the largest body of a request in JSON."""
+    """Return the filters, in their order. ``message_bytes``: the largest body of a request in JSON.
+
+    They are off, and ``virtual_host`` turns them on for requests that may be of another protocol than gRPC. A call of
+    gRPC passes none of them: they would take a third of Envoy's memory for each open stream.
+    """
     cors = {"name": CORS, "typed_config": {"@type": f"{TYPES}.cors.v3.Cors"}}
-    return [
+    chain = [
         *([cors] if cors_origins else []),
         _same_origin(),
-        {"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": f"{TYPES}.grpc_web.v3.GrpcWeb"}},
-        {"name": "envoy.filters.http.grpc_json_transcoder", "typed_config": _transcoder(message_bytes)},
+        {"name": GRPC_WEB, "typed_config": {"@type": f"{TYPES}.grpc_web.v3.GrpcWeb"}},
+        {"name": TRANSCODER, "typed_config": _transcoder(message_bytes)},
     ]
+    return [{**each, "disabled": True} for each in chain]
 
 
 def _same_origin() -> Config:
@@ -66,7 +74,7 @@ def _same_origin() -> Config:
     policy = {"permissions": [{"and_rules": {"rules": [browser, changes, unasked]}}], "principals": [{"any": True}]}
     rules = {"action": "DENY", "policies": {"cross-origin": policy}}
     return {
-        "name": "envoy.filters.http.rbac",
+        "name": SAME_ORIGIN,
         "typed_config": {"@type": f"{TYPES}.rbac.v3.RBAC", "rules": rules},
     }
 
@@ -76,20 +84,41 @@ def _header(name: str, pattern: str) -> Config:
 
 
 def virtual_host(cors_origins: Sequence[str]) -> Config:
-    """Return what the virtual host says of pages of ``cors_origins``; nothing without any."""
-    if not cors_origins:
-        return {}
-    policy = {
+    """Return which requests pass the filters: all but those of gRPC clients that are no pages in a browser."""
+    on = {name: _on({}) for name in (SAME_ORIGIN, GRPC_WEB, TRANSCODER)}
+    if cors_origins:
+        on[CORS] = _on(_cors(cors_origins))
+    grpc = [
+        _header("content-type", r"application/grpc(\+.*)?"),
+        {"header": {"name": "origin", "present_match": True, "invert_match": True}},
+    ]
+    return {
+        "routes": [
+            {"match": {"prefix": "/", "headers": [each["header"] for each in grpc]}, **_UNUSED},
+            {"match": {"prefix": "/"}, "typed_per_filter_config": on, **_UNUSED},
+        ]
+    }
+
+
+# The application answers before Envoy looks for a cluster; but CORS is applied only on a route to one.
+_UNUSED: Config = {"route": {"cluster_header": "x-pointsman-unused"}}
+
+
+def _on(config: Config) -> Config:
+    """Turn a filter on for a route."""
+    return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": config}
+
+
+def _cors(origins: Sequence[str]) -> Config:
+    """Return what Envoy tells pages of ``origins``."""
+    return {
         "@type": f"{TYPES}.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [_origin(origin) for origin in cors_origins],
+        "allow_origin_string_match": [_origin(origin) for origin in origins],
         "allow_methods": CORS_METHODS,
         "allow_headers": CORS_HEADERS,
         "expose_headers": CORS_EXPOSED,
         "max_age": str(CORS_MAX_AGE_SECONDS),
     }
-    # The filter finds its policy only for a route to a cluster; the application answers before Envoy looks for one.
-    route = {"match": {"prefix": "/"}, "route": {"cluster_header": "x-pointsman-unused"}}
-    return {"routes": [route], "typed_per_filter_config": {CORS: policy}}
 
 
 def _origin(origin: str) -> Config:

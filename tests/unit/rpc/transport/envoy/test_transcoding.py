@@ -1,6 +1,8 @@
 """What Envoy is told about JSON, gRPC-Web and pages of other origins."""
 
 import base64
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from google.api import annotations_pb2
@@ -14,18 +16,33 @@ from pointsman_server.rpc.transport.envoy import transcoding
 SERVICE_METHODS = list(route_service_pb2.DESCRIPTOR.services_by_name["RouteService"].methods)
 
 
-def _names(filters: list[transcoding.Config]) -> list[str]:
-    return [each["name"].rpartition(".")[2] for each in filters]
+def _names(filters: Iterable[Any]) -> list[str]:
+    return [(each if isinstance(each, str) else each["name"]).rpartition(".")[2] for each in filters]
 
 
 def test_pages_of_other_origins_are_let_in_only_when_named() -> None:
     assert _names(transcoding.filters(message_bytes=1)) == ["rbac", "grpc_web", "grpc_json_transcoder"]
-    assert transcoding.virtual_host([]) == {}
+    assert _names(transcoding.virtual_host([])["routes"][1]["typed_per_filter_config"]) == [
+        "rbac",
+        "grpc_web",
+        "grpc_json_transcoder",
+    ]
 
     with_cors = transcoding.filters(message_bytes=1, cors_origins=["https://a.example"])
     assert _names(with_cors) == ["cors", "rbac", "grpc_web", "grpc_json_transcoder"]
-    policy = transcoding.virtual_host(["https://a.example", "*"])["typed_per_filter_config"][transcoding.CORS]
+    _, others = transcoding.virtual_host(["https://a.example", "*"])["routes"]
+    policy = others["typed_per_filter_config"][transcoding.CORS]["config"]
     assert policy["allow_origin_string_match"] == [{"exact": "https://a.example"}, {"prefix": ""}]
+
+
+def test_filters_are_on_for_other_protocols_alone() -> None:
+    filters = transcoding.filters(message_bytes=1, cors_origins=["*"])
+    grpc, others = transcoding.virtual_host(["*"])["routes"]
+
+    assert all(each["disabled"] for each in filters)
+    assert {each["name"] for each in filters} == set(others["typed_per_filter_config"])
+    assert [header["name"] for header in grpc["match"]["headers"]] == ["content-type", "origin"]
+    assert "typed_per_filter_config" not in grpc
 
 
 def test_bodies_are_bounded_and_what_is_unknown_in_a_query_is_refused() -> None:
