@@ -118,6 +118,7 @@ lint-docs: setup
 lint-pins: setup | $(UV)
 	@$(UV) pip install -q --dry-run --python $(BIN)/python --require-hashes -r requirements.lock
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
+	@! grep -n '"resolved"' tests/support/grpc_js/package-lock.json
 
 .PHONY: image
 image: setup .cache/protoc/.ready
