@@ -1,0 +1,161 @@
+"""``ports.UsageLog`` on Redis."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+
+from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
+from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.ports.usage_log import Reader, Reads, UsageUnavailable
+
+# Entries in one script, so that no other command waits for more than about a millisecond.
+PART = 100
+MOST_KEYS = 200_000
+MOST_SUBJECTS = 1_000
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local window = tonumber(ARGV[1])
+local period = math.floor(now / window)
+"""
+
+# A value is four numbers: in which period the last read was, how many reads that period and the one before it had, and
+# when the last read was. A period is as long as the window.
+#
+# KEYS: all keys by their last read, and one for each route. ARGV: the window in milliseconds, the most keys, the most
+# subjects of a key; then for each route the number of its subjects, and subject and count of each. Returns how many
+# entries were dropped.
+ADD = (
+    _NOW
+    + """
+local most_keys, most_subjects, dropped, at = tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 4
+local function drop_old(key)
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local last = tonumber(string.match(fields[i + 1], ' (%d+)$') or 0)
+    if last <= now - window then redis.call('HDEL', key, fields[i]) end
+  end
+  return redis.call('HLEN', key)
+end
+for i = 2, #KEYS do
+  local key, subjects = KEYS[i], tonumber(ARGV[at])
+  local size = redis.call('HLEN', key)
+  if size >= most_subjects then size = drop_old(key) end
+  for j = at + 1, at + 2 * subjects, 2 do
+    local subject, current, previous = ARGV[j], tonumber(ARGV[j + 1]), 0
+    local known = redis.call('HGET', key, subject)
+    if known then
+      local p, c, b = string.match(known, '^(%d+) (%d+) (%d+) ')
+      if tonumber(p) == period then
+        current, previous = current + c, tonumber(b)
+      elseif tonumber(p) == period - 1 then
+        previous = tonumber(c)
+      end
+    else
+      size = size + 1
+    end
+    if known or size <= most_subjects then
+      redis.call('HSET', key, subject, string.format('%.0f %.0f %.0f %.0f', period, current, previous, now))
+    else
+      size, dropped = size - 1, dropped + 1
+    end
+  end
+  at = at + 1 + 2 * subjects
+  redis.call('PEXPIRE', key, window)
+  redis.call('ZADD', KEYS[1], now, key)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+redis.call('PEXPIRE', KEYS[1], window)
+local excess = redis.call('ZCARD', KEYS[1]) - most_keys
+if excess > 0 then
+  local oldest = redis.call('ZPOPMIN', KEYS[1], excess)
+  for i = 1, #oldest, 2 do redis.call('DEL', oldest[i]) end
+  dropped = dropped + excess
+end
+return dropped
+"""
+)
+
+# KEYS: that of a route. ARGV: the window in milliseconds. Returns the time, and all fields with their values.
+READ = _NOW + "return {string.format('%.0f', now), redis.call('HGETALL', KEYS[1])}"
+
+
+class RedisUsageLog:
+    """The readers of a route are the hash ``<prefix>:usage:<key>``; ``<prefix>:usage`` has when each was last read.
+
+    All expire after a window. Not for Redis Cluster: scripts use keys of several slots.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "pointsman",
+        window: float = 86_400.0,
+        most_keys: int = MOST_KEYS,
+        most_subjects: int = MOST_SUBJECTS,
+        timeout: float = 1.0,
+        breaker: Breaker | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``window`` and ``timeout`` are in seconds; ``failed`` is called for each failure."""
+        self._scripts = BoundedScripts(url, UsageUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._add, self._read = map(self._scripts.register, (ADD, READ))
+        self._all = f"{prefix}:usage"
+        self._window = int(window * 1000)
+        self._bounds = (most_keys, most_subjects)
+
+    async def add(self, reads: Sequence[Reads]) -> int:
+        dropped = 0
+        for start in range(0, len(reads), PART):
+            keys, args = [self._all], [str(self._window), *map(str, self._bounds)]
+            part = sorted(reads[start : start + PART], key=attrgetter("key"))
+            for key, of_key in groupby(part, attrgetter("key")):
+                subjects = list(of_key)
+                keys.append(self._name(key))
+                args.append(str(len(subjects)))
+                args += [text for _, subject, times in subjects for text in (subject, str(times))]
+            dropped += await self._scripts.run(self._add, keys, args)
+        return dropped
+
+    async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
+        now, fields = await self._scripts.run(self._read, [self._name(key)], [self._window])
+        found = [
+            reader
+            for subject, value in zip(fields[::2], fields[1::2], strict=True)
+            if (reader := _reader(subject, value, int(now), self._window))
+        ]
+        return sorted(found, key=attrgetter("last"), reverse=True)[:limit]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._scripts.close()
+
+    def _name(self, key: RouteKey) -> str:
+        return f"{self._all}:{key}"
+
+
+def _reader(subject: bytes, value: bytes, now: int, window: int) -> Reader | None:
+    """Decode an entry; None for one that is not ours, or whose last read is a window ago."""
+    try:
+        period, current, previous, last = map(int, value.split())
+    except ValueError:
+        return None
+    if last <= now - window:
+        return None
+    count = estimate(now / window - period, current, previous)
+    return Reader(subject.decode("utf-8", "replace"), count, datetime.fromtimestamp(last / 1000, UTC))
+
+
+def estimate(periods: float, current: int, previous: int) -> int:
+    """Return how many reads were within the last window, at least 1.
+
+    ``current`` reads were in a period that began ``periods`` ago, in units of the window, and ``previous`` in the one
+    before.
+    """
+    if periods < 1:
+        return max(1, round(current + previous * (1 - periods)))
+    return max(1, round(current * (2 - periods)))
