@@ -27,7 +27,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
 
     def __init__(self) -> None:
         self._statuses = {LIVE: SERVING} | dict.fromkeys(READY, NOT_SERVING)
-        self._changed = asyncio.Condition()
+        # Set at a change, and replaced by another for the next one.
+        self._changed = asyncio.Event()
         self._draining = False
 
     def register(self, server: Any) -> None:
@@ -37,12 +38,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
     async def ready(self, is_ready: bool) -> None:
         """Set whether reads can be answered; without effect once draining."""
         if not self._draining:
-            await self._set_ready(is_ready)
+            self._set_ready(is_ready)
 
     async def drain(self) -> None:
         """Set NOT_SERVING for everything but liveness; ``ready`` has no effect from then on."""
         self._draining = True
-        await self._set_ready(False)
+        self._set_ready(False)
 
     async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:
         """Return the status of one service; NOT_FOUND for an unknown one."""
@@ -60,16 +61,18 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
         """Send the status of one service, and again when it has changed; SERVICE_UNKNOWN for an unknown one."""
         sent = None
         while True:
-            async with self._changed:
-                while (status := self._status(request.service)) == sent:
-                    await self._changed.wait()
+            while (status := self._status(request.service)) == sent:
+                await self._changed.wait()
             sent = status
             yield pb.HealthCheckResponse(status=status)
 
     def _status(self, service: str) -> Any:
         return self._statuses.get(service, SERVICE_UNKNOWN)
 
-    async def _set_ready(self, is_ready: bool) -> None:
-        async with self._changed:
-            self._statuses |= dict.fromkeys(READY, SERVING if is_ready else NOT_SERVING)
-            self._changed.notify_all()
+    def _set_ready(self, is_ready: bool) -> None:
+        statuses = self._statuses | dict.fromkeys(READY, SERVING if is_ready else NOT_SERVING)
+        # Set every second: thousands of watchers must not wake for nothing.
+        if statuses != self._statuses:
+            self._statuses = statuses
+            self._changed.set()
+            self._changed = asyncio.Event()

@@ -68,3 +68,28 @@ async def test_a_watcher_is_told_of_each_change_and_of_nothing_else() -> None:
     await health.drain()
 
     assert (await following).status == NOT_SERVING
+
+
+async def test_a_watcher_does_not_wake_for_what_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    health, looked = Health(), 0
+    await health.ready(True)
+    status = health._status
+
+    def counted(service: str) -> Any:
+        nonlocal looked
+        looked += 1
+        return status(service)
+
+    monkeypatch.setattr(health, "_status", counted)
+    watch = aiter(health.Watch(pb.HealthCheckRequest(service=""), CONTEXT))
+    await anext(watch)
+    following = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    before = looked
+    for _ in range(3):
+        await health.ready(True)
+        await asyncio.sleep(0)
+    assert looked == before
+
+    await health.ready(False)
+    assert (await following).status == NOT_SERVING
