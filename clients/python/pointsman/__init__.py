@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         FieldViolation,
         Internal,
         InvalidArgument,
+        NearCacheStale,
         NotFound,
         PermissionDenied,
         PointsmanError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
         Unimplemented,
     )
     from pointsman.keys import RouteKey
+    from pointsman.near_cache.async_near_cache import AsyncNearCache
+    from pointsman.near_cache.near_cache import NearCache
+    from pointsman.near_cache.table.entries import CachedResolution
     from pointsman.results import (
         Activation,
         BatchResult,
@@ -52,7 +56,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "AsyncClient",
+    "AsyncNearCache",
     "BatchResult",
+    "CachedResolution",
     "Change",
     "ChangeKind",
     "Client",
@@ -65,6 +71,8 @@ __all__ = [
     "ImportedRoute",
     "Internal",
     "InvalidArgument",
+    "NearCache",
+    "NearCacheStale",
     "NotFound",
     "PermissionDenied",
     "PointsmanError",
@@ -106,6 +114,9 @@ _RESULTS = {
 }
 _HOMES = {
     "AsyncClient": "pointsman.aio",
+    "AsyncNearCache": "pointsman.near_cache.async_near_cache",
+    "CachedResolution": "pointsman.near_cache.table.entries",
+    "NearCache": "pointsman.near_cache.near_cache",
     "Client": "pointsman.client",
     "ImportedRoute": "pointsman.chunks",
     "RouteKey": "pointsman.keys",

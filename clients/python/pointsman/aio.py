@@ -16,6 +16,7 @@ from pointsman import chunks
 from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
 from pointsman.connection.bearer import AsyncToken
+from pointsman.connection.tls import PathLike
 from pointsman.keys import RouteKey, as_key
 from pointsman.results import (
     Activation,
@@ -37,6 +38,8 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 
 if TYPE_CHECKING:
+    from pointsman.near_cache.async_near_cache import AsyncNearCache
+    from pointsman.near_cache.options import OnStale
     from pointsman.v1.route_service_pb2_grpc import RouteServiceAsyncStub  # the stubs know it, the module does not
 
 Request = TypeVar("Request")
@@ -63,7 +66,9 @@ class AsyncClient(BaseClient[AsyncToken]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection. Calls under way end as cancelled."""
+        """Close the connection and the near-caches. Calls under way end as cancelled."""
+        for near_cache in self._session.near_caches:
+            await asyncio.to_thread(near_cache.shut_down)
         await self._channel.close()
 
     async def resolve(
@@ -102,6 +107,26 @@ class AsyncClient(BaseClient[AsyncToken]):
                 found = newer(found, await self._call(operations.BATCH_RESOLVE, late, seconds_left()))
             results += found
         return results
+
+    def cached(
+        self,
+        *,
+        tenants: Iterable[str] | None = None,
+        service: str = "",
+        env: str = "",
+        path: PathLike | None = None,
+        max_stale: float = 30.0,
+        on_stale: "OnStale" = "call",
+        name: str = "",
+    ) -> "AsyncNearCache":
+        """See ``Client.cached``. Call it in the event loop if the function that returns the token is asynchronous."""
+        from pointsman.near_cache.async_near_cache import AsyncNearCache
+        from pointsman.near_cache.options import options
+
+        chosen = options(tenants, service, env, path, max_stale, on_stale, name)
+        near_cache = AsyncNearCache(chosen, self._near_cache_service(), self._leave, self.resolve)
+        self._session.near_caches += (near_cache,)
+        return near_cache
 
     async def create(
         self,

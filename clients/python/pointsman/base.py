@@ -1,7 +1,8 @@
 """What the sync and the asyncio client share: their parameters, and what they remember."""
 
 import os
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import grpc
 
@@ -10,7 +11,10 @@ from pointsman.connection.bearer import AsyncToken, Bearer
 from pointsman.connection.channels import MAX_ATTEMPTS, ChannelOptions, channel_options
 from pointsman.connection.tls import PathLike, channel_credentials
 from pointsman.memory import DEFAULT_KEYS
-from pointsman.rpc.session import DEFAULT_TIMEOUT, Session
+from pointsman.rpc.session import DEFAULT_TIMEOUT, NearCacheMemory, Session
+
+if TYPE_CHECKING:
+    from pointsman.near_cache.watch.service import RemoteService
 
 TokenT = TypeVar("TokenT", bound=AsyncToken)
 
@@ -66,6 +70,23 @@ class BaseClient(Generic[TokenT]):
     def last_epoch(self) -> str:
         """The epoch that ``last_revision`` counts in; empty until an answer of a resolve has said it."""
         return self._session.memory.epoch
+
+    def _near_cache_service(self) -> "Callable[[], RemoteService]":
+        """Return what connects a near-cache: by the synchronous API, in the process that calls it."""
+        from pointsman.near_cache.watch.service import RemoteService, token_source
+
+        token = token_source(self._session.bearer)
+
+        def open_channel() -> grpc.Channel:
+            options = [*self._options, ("grpc.use_local_subchannel_pool", 1)]
+            if self._credentials is None:
+                return grpc.insecure_channel(self._target, options=options)
+            return grpc.secure_channel(self._target, self._credentials, options=options)
+
+        return lambda: RemoteService(open_channel, token)
+
+    def _leave(self, near_cache: NearCacheMemory) -> None:
+        self._session.near_caches = tuple(each for each in self._session.near_caches if each is not near_cache)
 
     def forget_writes(self) -> None:
         """Forget what this client wrote and saw. A restored database is noticed without: its epoch is another."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import grpc
 
@@ -13,6 +13,7 @@ from pointsman import chunks
 from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
 from pointsman.connection.bearer import Token
+from pointsman.connection.tls import PathLike
 from pointsman.keys import RouteKey, as_key
 from pointsman.results import (
     Activation,
@@ -32,6 +33,10 @@ from pointsman.rpc.operations import Operation, Page
 from pointsman.rpc.session import left_out, newer
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+
+if TYPE_CHECKING:
+    from pointsman.near_cache.near_cache import NearCache
+    from pointsman.near_cache.options import OnStale
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -85,7 +90,9 @@ class Client(BaseClient[Token]):
         self.close()
 
     def close(self) -> None:
-        """Close the connection. Calls under way end as cancelled."""
+        """Close the connection and the near-caches. Calls under way end as cancelled."""
+        for near_cache in self._session.near_caches:
+            near_cache.shut_down()
         self._channel.close()
 
     def resolve(
@@ -132,6 +139,40 @@ class Client(BaseClient[Token]):
                 found = newer(found, self._call(operations.BATCH_RESOLVE, late, seconds_left()))
             results += found
         return results
+
+    def cached(
+        self,
+        *,
+        tenants: Iterable[str] | None = None,
+        service: str = "",
+        env: str = "",
+        path: PathLike | None = None,
+        max_stale: float = 30.0,
+        on_stale: "OnStale" = "call",
+        name: str = "",
+    ) -> "NearCache":
+        """Return a near-cache: the routes of ``tenants`` (None: of all) in this process, kept current by Watch.
+
+        It begins when it is entered (``with``), read or waited for; until it is loaded, reads go to the server.
+
+        Args:
+            tenants: the tenants whose routes it has; reads of other keys go to the server.
+            service: only routes of this service.
+            env: only routes of this env.
+            path: a file to start from when no server can be reached. One near-cache writes it; others may read it.
+            max_stale: for how many seconds routes are served without hearing from a server that they are current.
+            on_stale: what then: "call" asks the server, "serve" serves what there is, "raise" raises NearCacheStale.
+            name: what watchers are listed as; by default the program and the host.
+
+        Raises ValueError for arguments that make no sense.
+        """
+        from pointsman.near_cache.near_cache import NearCache
+        from pointsman.near_cache.options import options
+
+        chosen = options(tenants, service, env, path, max_stale, on_stale, name)
+        near_cache = NearCache(chosen, self._near_cache_service(), self._leave, self.resolve)
+        self._session.near_caches += (near_cache,)
+        return near_cache
 
     def create(
         self,

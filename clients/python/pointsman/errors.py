@@ -13,7 +13,8 @@
     │   └── RevisionMismatch
     ├── Unauthenticated · PermissionDenied · ResourceExhausted
     ├── Unavailable
-    │   └── RevisionNotReached
+    │   ├── RevisionNotReached
+    │   └── NearCacheStale
     └── DeadlineExceeded · Unimplemented · Internal
 """
 
@@ -157,6 +158,10 @@ class Unavailable(PointsmanError):
 
 class RevisionNotReached(Unavailable):
     """The server did not reach ``min_revision`` in time."""
+
+
+class NearCacheStale(Unavailable):
+    """The near-cache has not heard from a server for longer than ``max_stale``, and was told to raise then."""
 
 
 class DeadlineExceeded(PointsmanError):

@@ -19,11 +19,13 @@ class Consistency(StrEnum):
 
 
 class Source(StrEnum):
-    """The layer of the server that answered."""
+    """The layer that answered: of the server, or the near-cache in this process."""
 
     LOCAL = "LOCAL"
     REDIS = "REDIS"
     POSTGRES = "POSTGRES"
+    NEAR_CACHE = "NEAR_CACHE"
+    """No server: the near-cache of this process."""
     UNKNOWN = "UNKNOWN"
     """One that this release of the client does not know."""
 
@@ -83,6 +85,16 @@ class Resolution:
     def url(self) -> str:
         """The URL of the route."""
         return self.route.url
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change of the route."""
+        return self.route.revision
+
+    @property
+    def live(self) -> bool:
+        """True: a server has just answered. Results of a near-cache may not be live."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from pointsman.connection.bearer import Bearer
 from pointsman.errors import PointsmanError
 from pointsman.keys import RouteKey
-from pointsman.memory import DEFAULT_KEYS, Floor, Memory
+from pointsman.memory import DEFAULT_KEYS, Floor, Memory, Sighting
 from pointsman.results import BatchResult
+from pointsman.rpc.convert import key_of
 from pointsman.rpc.operations import Operation, absence, all_resolved
 
 Request = TypeVar("Request")
@@ -22,6 +23,18 @@ NO_TIME = 0.001
 """Seconds."""
 
 
+class NearCacheMemory(Protocol):
+    """A near-cache of the client, as the session sees it: what one of them shows, the other one must not go back of."""
+
+    def floor(self, key: RouteKey) -> Floor: ...
+
+    def saw(self, key: str, revision: int, epoch: str) -> None: ...
+
+    def wrote(self, keys: Sequence[RouteKey], revision: int, *, siblings: bool) -> None: ...
+
+    def shut_down(self) -> None: ...
+
+
 class Session:
     """The defaults of every call of one client, and what the client has learned from the answers."""
 
@@ -30,6 +43,7 @@ class Session:
         self.bearer = bearer
         self.max_attempts = max_attempts
         self.memory = Memory(remembered_keys)
+        self.near_caches: tuple[NearCacheMemory, ...] = ()
 
     def countdown(self, timeout: float | None) -> Callable[[], float]:
         """Return a function that says how many seconds are left, for what takes several attempts or calls.
@@ -45,7 +59,7 @@ class Session:
 
         Raises ValueError for an epoch without a revision.
         """
-        return _explicit(min_revision, epoch) or self.memory.floor(str(key))
+        return _explicit(min_revision, epoch) or self._floor(key, self.memory.floor(str(key)))
 
     def floor_of_all(self, min_revision: int | None, epoch: str) -> Floor:
         """Return what every answer of a batch must have reached. What was seen of each key is looked at in ``again``.
@@ -59,7 +73,10 @@ class Session:
 
         Usually there are none. A ``min_revision`` of the caller is used as it is.
         """
-        behind = self.memory.behind(all_resolved(results)) if min_revision is None else {}
+        behind: dict[str, Floor] = {}
+        if min_revision is None:
+            sightings = all_resolved(results)
+            behind = self.memory.behind(sightings) | self._behind_near_caches(sightings)
         return [RouteKey.parse(key) for key in behind], max(behind.values(), default=Floor())
 
     def accepted(
@@ -67,10 +84,12 @@ class Session:
     ) -> Result:
         """Remember what an answer tells, and return its result; ``began`` is the epoch when the call began."""
         if operation.written is not None:
-            self.memory.wrote(operation.written(response), began)
+            revision = operation.written(response)
+            self.memory.wrote(revision, began)
+            self._tell_written(request, revision)
         result = operation.read(response)
         if operation.shown is not None:
-            self.memory.saw(operation.shown(result), _asked(request), began)
+            self._saw(operation.shown(result), _asked(request), began)
         return result
 
     def refused(
@@ -78,8 +97,34 @@ class Session:
     ) -> PointsmanError:
         """Remember what an error tells, and return it."""
         if operation.shown is not None:
-            self.memory.saw(absence(error), _asked(request), began)
+            self._saw(absence(error), _asked(request), began)
         return error
+
+    def _saw(self, sightings: Iterable[Sighting], asked: Floor, began: str) -> None:
+        seen = list(sightings)
+        self.memory.saw(seen, asked, began)
+        for cache in self.near_caches:
+            for sighting in seen:
+                cache.saw(sighting.key, sighting.revision, sighting.epoch)
+
+    def _tell_written(self, request: object, revision: int) -> None:
+        if self.near_caches:
+            keys = [key_of(each.key) for each in getattr(request, "routes", [request])]
+            for cache in self.near_caches:
+                cache.wrote(keys, revision, siblings=getattr(request, "exclusive", False))
+
+    def _floor(self, key: RouteKey, floor: Floor) -> Floor:
+        for cache in self.near_caches:
+            shown = cache.floor(key)
+            if shown.revision > floor.revision and floor.epoch in {"", shown.epoch}:
+                floor = shown
+        return floor
+
+    def _behind_near_caches(self, sightings: Iterable[Sighting]) -> dict[str, Floor]:
+        if not self.near_caches:
+            return {}
+        floors = ((each, self._floor(RouteKey.parse(each.key), Floor(each.as_of, each.epoch))) for each in sightings)
+        return {each.key: floor for each, floor in floors if floor.revision > each.as_of}
 
 
 def left_out(results: Iterable[BatchResult]) -> list[RouteKey]:

@@ -1,0 +1,1 @@
+"""The snapshot from which a near-cache starts without a server."""

@@ -1,0 +1,54 @@
+"""NearCache: the table for threads."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from pointsman.keys import RouteKey
+from pointsman.near_cache.base import BaseNearCache
+from pointsman.near_cache.options import Options
+from pointsman.near_cache.table.entries import Resolved
+from pointsman.near_cache.watch.service import RemoteService
+from pointsman.results import Resolution
+
+
+class NearCache(BaseNearCache[Resolution]):
+    """Made by ``Client.cached``. Make one, share it between threads, close it at the end (or use ``with``)."""
+
+    resolve: Callable[[RouteKey | str], Resolved]
+    """Return the live route of a key: from the table, or from the server where the table cannot answer.
+
+    Raises what ``Client.resolve`` raises, and NearCacheStale where ``on_stale`` is ``"raise"``.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        connect: Callable[[], RemoteService],
+        on_close: Callable[[BaseNearCache[Resolution]], None],
+        call: Callable[[str], Resolution],
+    ) -> None:
+        """``call``: asks the server."""
+        super().__init__(options, connect, on_close)
+        self._call = call
+        self.resolve = self._fast.resolve
+
+    def _ask(self, key: str) -> Resolution:
+        return self._call(key)
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until every watch has brought everything, for ``timeout`` seconds at most. Returns whether it has."""
+        return self._wait_ready(timeout)
+
+    def close(self) -> None:
+        """End every thread and the connection, and write the disk once more."""
+        self.shut_down()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The routes in memory, and how reads find them."""

@@ -1,0 +1,246 @@
+"""The routes of a near-cache: read without a lock, written by one thread at a time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+
+from pointsman.keys import RouteKey
+from pointsman.memory import Floor
+from pointsman.near_cache.table.entries import DELETED, Behind, Entry, Known, entry_of, key_text
+from pointsman.near_cache.table.view import View
+from pointsman.near_cache.watch.protocol import Position
+from pointsman.v1.route_pb2 import RouteChange
+
+# Of so many keys the table knows that the client has seen something newer. Of more, the whole view waits.
+MOST_BEHIND = 10_000
+
+Positioned = tuple[View, Position, float]
+"""A view, its position, and when it was confirmed."""
+
+
+class Table:
+    """The routes of all views.
+
+    Invariants:
+
+    - Readers see all of a change set, or nothing of it; and all of a snapshot, or nothing: each is one operation on
+      the dict, or one other dict.
+    - No key goes back: an entry is used only if the client has not seen or written anything newer of its key.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        max_stale: float,
+        use: Callable[[dict[str, Entry]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``use``: called with another dict when readers must use that."""
+        self.views = views
+        self._by_tenant = {view.filter.tenant: view for view in views}
+        self._max_stale = max_stale
+        self._use = use
+        self._clock = clock
+        self._routes: dict[str, Entry] = {}
+        self._behind: dict[str, Behind] = {}
+        self.version = 0
+        """How often the routes have changed."""
+        self.lock = threading.RLock()
+        use(self._routes)
+
+    def view_of(self, key: RouteKey) -> View | None:
+        """Return the view that has ``key``, or None if it is of none."""
+        view = self._by_tenant.get(key.tenant) or self._by_tenant.get("")
+        return view if view is not None and view.filter.matches(key.tenant, key.service, key.env) else None
+
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of a key. Hold ``lock`` when it matters as of which revision there is none."""
+        return self._routes.get(key)
+
+    def floor(self, key: RouteKey) -> Floor:
+        """Return what readers may have seen of a key: no answer from elsewhere may be older."""
+        with self.lock:
+            view = self.view_of(key)
+            if view is None or not view.loaded:
+                return Floor()
+            entry = self._routes.get(str(key))
+            if isinstance(entry, Behind):
+                known = entry.entry.revision if entry.entry else view.revision
+                return Floor(max(known, entry.revision if entry.epoch == view.epoch else 0), view.epoch)
+            return Floor(entry.revision if isinstance(entry, Known) else view.revision, view.epoch)
+
+    # Watches call these.
+
+    def replace(self, view: View, as_of: Position, routes: Iterable[tuple[str, Known]]) -> None:
+        """Make the routes of a view exactly ``routes``."""
+        fresh: dict[str, Entry] = dict(routes)
+        with self.lock:
+            old = [entry for entry in self._routes.values() if _owner(entry) is view]
+            _supersede(old, view)
+            size = len(fresh)
+            if len(self.views) > 1:
+                others = {key: entry for key, entry in self._routes.items() if not self._belongs(key, entry, view)}
+                fresh = others | fresh
+            if view.loaded and view.epoch != as_of.epoch:
+                view.left.add(view.epoch)
+                view.needed = 0
+            view.left.discard(as_of.epoch)
+            self._keep_behind(fresh, view, as_of)
+            view.loaded, view.size = True, size
+            self.version += 1
+            view.epoch, view.revision = as_of.epoch, as_of.revision
+            self._routes = fresh
+            self._use(fresh)
+
+    def apply(self, view: View, as_of: Position, changes: Sequence[RouteChange]) -> None:
+        """Apply a change set."""
+        with self.lock:
+            news: dict[str, Entry] = {}
+            for change in changes:
+                key = key_text(change.key)
+                news[key] = entry_of(view, change.after)[1] if change.HasField("after") else DELETED
+            old = [entry for key in news if (entry := self._routes.get(key))]
+            _supersede(old, view)
+            view.size += sum(map(_exists, news.values())) - sum(map(_exists, old))
+            self._put_behind(news, as_of.revision)
+            # One operation, so that no reader sees half of it.
+            self._routes.update(news)
+            for key, entry in news.items():
+                if entry is DELETED:
+                    del self._routes[key]
+            self.version += bool(news)
+            self._advance(view, as_of.revision)
+
+    def confirm(self, view: View, as_of: Position, age: float) -> None:
+        """Take note that ``age`` seconds ago nothing was missing."""
+        with self.lock:
+            self._advance(view, as_of.revision)
+            view.confirmed_at = max(view.confirmed_at, self._clock() - age)
+            view.live = True
+            self.refresh(view)
+
+    def refresh(self, view: View, *, at_least_until: float = -inf) -> None:
+        """Let readers take the entries for as long as they are not stale, or until the given moment."""
+        until = max(view.confirmed_at + self._max_stale, at_least_until)
+        view.fresh_until = until if view.usable else -inf
+
+    def suspend(self) -> None:
+        """Send all readers to the slow path, until ``refresh``."""
+        for view in self.views:
+            view.live, view.fresh_until = False, -inf
+
+    # The client calls these.
+
+    def saw(self, key: RouteKey, revision: int, epoch: str) -> None:
+        """Take note that the client has seen ``key`` at ``revision`` elsewhere, or has written it."""
+        with self.lock:
+            view = self.view_of(key)
+            if view is None or epoch in view.left:
+                return
+            if not view.loaded or epoch not in {"", view.epoch}:
+                self._hold_back(view, str(key), epoch, revision)
+            elif revision > view.revision:
+                entry = self._routes.get(str(key))
+                if not (isinstance(entry, Known) and entry.revision >= revision):
+                    self._hold_back(view, str(key), view.epoch, revision)
+
+    def siblings(self, key: RouteKey) -> list[RouteKey]:
+        """Return the other versions of the tenant, service and env of ``key``."""
+        prefix = f"{key.tenant}/{key.service}/{key.env}/"
+        with self.lock:
+            return [RouteKey(*other.split("/")) for other in self._routes if other.startswith(prefix)]
+
+    def positions(self) -> tuple[int, list[Positioned]]:
+        """Return how often the routes have changed, and where each loaded view is."""
+        with self.lock:
+            views = [(view, view.position, view.confirmed_at) for view in self.views]
+            return self.version, [(view, position, at) for view, position, at in views if position is not None]
+
+    def entries(self) -> tuple[int, list[Positioned], list[Known]]:
+        """Return the same, and all routes."""
+        with self.lock:
+            every = [entry.entry if isinstance(entry, Behind) else entry for entry in self._routes.values()]
+            version, positions = self.positions()
+        return version, positions, [entry for entry in every if isinstance(entry, Known)]
+
+    def _hold_back(self, view: View, key: str, epoch: str, revision: int) -> None:
+        there = self._routes.get(key)
+        if isinstance(there, Behind):
+            if there.epoch != epoch or there.revision < revision:
+                there.epoch, there.revision = epoch, revision
+            return
+        if len(self._behind) >= MOST_BEHIND:
+            if epoch == view.epoch:
+                view.needed = max(view.needed, revision)
+                view.fresh_until = -inf
+            return
+        entry = there if isinstance(there, Known) else None
+        self._routes[key] = self._behind[key] = Behind(entry, epoch, revision)
+
+    def _put_behind(self, news: dict[str, Entry], revision: int) -> None:
+        """Leave those in place that wait for more than this change set."""
+        for key in news.keys() & self._behind.keys():
+            waiting, entry = self._behind[key], news[key]
+            if waiting.revision > revision:
+                waiting.entry = entry if isinstance(entry, Known) else None
+                news[key] = waiting
+            else:
+                del self._behind[key]
+
+    def _advance(self, view: View, revision: int) -> None:
+        view.revision = max(view.revision, revision)
+        if self._behind:
+            self._release(view)
+
+    def _release(self, view: View) -> None:
+        """Use the entries again that have reached what the client has seen."""
+        reached = [
+            key
+            for key, waiting in self._behind.items()
+            if waiting.epoch == view.epoch and waiting.revision <= view.revision and self._in_view(key, view)
+        ]
+        back: dict[str, Entry] = {key: self._behind.pop(key).entry or DELETED for key in reached}
+        self._routes.update(back)
+        for key, entry in back.items():
+            if entry is DELETED:
+                del self._routes[key]
+
+    def _keep_behind(self, fresh: dict[str, Entry], view: View, as_of: Position) -> None:
+        """Put those before the entries of a snapshot that have seen more of the same epoch than it has."""
+        for key in [key for key in self._behind if self._in_view(key, view)]:
+            waiting = self._behind[key]
+            if waiting.epoch in {"", as_of.epoch} and waiting.revision > as_of.revision:
+                entry = fresh.get(key)
+                fresh[key] = self._behind[key] = Behind(
+                    entry if isinstance(entry, Known) else None, as_of.epoch, waiting.revision
+                )
+            else:
+                del self._behind[key]
+
+    def _belongs(self, key: str, entry: Entry, view: View) -> bool:
+        return self._in_view(key, view) if isinstance(entry, Behind) else _owner(entry) is view
+
+    def _in_view(self, key: str, view: View) -> bool:
+        return self.view_of(RouteKey(*key.split("/"))) is view
+
+
+def _owner(entry: Entry) -> View | None:
+    if isinstance(entry, Behind):
+        return _owner(entry.entry) if entry.entry else None
+    return getattr(entry, "owner", entry.view)
+
+
+def _exists(entry: Entry) -> bool:
+    return isinstance(entry, Known) or (isinstance(entry, Behind) and entry.entry is not None)
+
+
+def _supersede(entries: Iterable[Entry], view: View) -> None:
+    """Say of results that readers may still hold how long they were current."""
+    known = (view.confirmed_at, view.revision, view.epoch)
+    for entry in entries:
+        current = entry.entry if isinstance(entry, Behind) else entry
+        supersede = getattr(current, "supersede", None)
+        if supersede:
+            supersede(known)
