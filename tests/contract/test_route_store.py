@@ -735,6 +735,63 @@ async def test_changes_are_listed_that_match_between_exclusive_bounds(
     assert [change.revision for change in await store.list_changes(query)] == expected
 
 
+# Scans
+
+
+async def scanned(store: RouteStore, query: RouteQuery) -> tuple[Clock, list[list[Route]]]:
+    async with store.scan(query) as table:
+        return table.clock, [list(batch) async for batch in table.batches]
+
+
+async def test_a_scan_reads_all_that_matches_in_the_order_of_keys(store: RouteStore) -> None:
+    others = [RouteKey("team-b", "payments", "prod", "v1"), RouteKey("team-a", "payments", "Test", "v1")]
+    routes = {key: await create(store, key, active=key != V2) for key in (V3, ORDERS, *others, V1, V2)}
+    clock, batches = await scanned(store, RouteQuery(limit=2))
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+    assert [route for batch in batches for route in batch] == [routes[key] for key in sorted(routes)]
+    assert clock == await store.clock()
+    for query, keys in (
+        (RouteQuery("team-a", limit=100), sorted({V1, V2, V3, ORDERS, others[1]})),
+        (RouteQuery("", "payments", limit=100), sorted({V1, V2, V3, *others})),
+        (RouteQuery("", "", "Test", limit=100), [others[1]]),
+        (RouteQuery("team-a", "payments", "prod", limit=100), [V1, V2, V3]),
+        (RouteQuery("nobody", limit=100), []),
+    ):
+        _, batches = await scanned(store, query)
+        assert [route.key for batch in batches for route in batch] == keys
+
+
+async def test_an_empty_scan_has_a_clock(store: RouteStore) -> None:
+    clock, batches = await scanned(store, RouteQuery())
+    assert (clock, batches) == (await store.clock(), [])
+
+
+async def test_a_scan_sees_no_change_that_is_made_meanwhile(store: RouteStore) -> None:
+    before = [await create(store, key) for key in (V1, V2, V3)]
+    async with store.scan(RouteQuery(limit=1)) as table:
+        batches = aiter(table.batches)
+        found = list(await anext(batches))
+        await delete(store, before[1])
+        await create(store, ORDERS)
+        found += [route async for batch in batches for route in batch]
+    assert found == before
+    assert table.clock.revision == 3
+    assert (await scanned(store, RouteQuery()))[0].revision == 5
+
+
+async def test_a_scan_that_is_left_early_holds_nothing(store: RouteStore) -> None:
+    for key in (V1, V2, V3):
+        await create(store, key)
+    for _ in range(12):
+        # More than there are connections.
+        with suppress(Rollback):
+            async with store.scan(RouteQuery(limit=1)) as table:
+                await anext(aiter(table.batches))
+                raise Rollback
+    assert len((await scanned(store, RouteQuery()))[1]) == 1
+    await create(store, ORDERS)
+
+
 # PostgreSQL alone
 
 

@@ -20,9 +20,10 @@ from pointsman_server.events.cache_invalidation import CacheHandler
 from pointsman_server.events.consumer import Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.relay import Relay
+from pointsman_server.events.watch.history import History, Retention
 from pointsman_server.events.watch.hub import WatchHub
 from pointsman_server.events.watch.snapshots import Snapshots
-from pointsman_server.events.watch.streams import Retention, WatchStreams
+from pointsman_server.events.watch.streams import WatchStreams
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.broker import BrokerUnavailable, ChangeSource, Poison
 from pointsman_server.ports.store import RouteStore
@@ -62,7 +63,8 @@ class Watch:
         self.hub = WatchHub(fair_share, recent_changes=settings.watch_recent_changes)
         self.snapshots = Snapshots(store, fair_share, self.hub.covers, concurrency=settings.watch_snapshots)
         retention = Retention(settings.watch_history_changes, settings.watch_history_hours)
-        self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, store, retention))
+        history = History(store, fair_share, retention)
+        self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, history, store, fair_share))
 
     def start(self, stack: AsyncExitStack, feed: Feed) -> None:
         """Begin to take changes from the feed."""

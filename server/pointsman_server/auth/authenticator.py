@@ -97,8 +97,11 @@ class Authenticator:
         del self._remembered[authorization]
         return None
 
-    async def authenticate(self, shown: Credentials) -> Identity:
+    async def authenticate(self, shown: Credentials, *, again: bool = False) -> Identity:
         """Return the identity of the caller.
+
+        ``again``: the credential was valid earlier in the same call, so it is no guess, and the limit of bad ones does
+        not apply.
 
         Raises Unauthenticated; AccessUnavailable while keys have not been loaded; RateLimited when the host has sent
         too many bad credentials.
@@ -111,7 +114,7 @@ class Authenticator:
             return self._of_certificates[shown.certificate]
         kind = _kind_of(shown)
         try:
-            identity = await self._identify(kind, shown)
+            identity = await self._identify(kind, shown, again=again)
         except Unauthenticated as error:
             self._checked(kind, error.problem)
             raise
@@ -124,14 +127,14 @@ class Authenticator:
         self._checked(kind, "ok")
         return identity
 
-    async def _identify(self, kind: Credential, shown: Credentials) -> Identity:
+    async def _identify(self, kind: Credential, shown: Credentials, *, again: bool) -> Identity:
         if shown.authorization:
-            return await self._by_header(kind, shown)
+            return await self._by_header(kind, shown, again=again)
         if shown.certificate is not None:
             return self._by_certificate(shown.certificate)
         raise Unauthenticated(Credential.NONE, "missing", f"the call has no credential: send {self._wanted()}")
 
-    async def _by_header(self, kind: Credential, shown: Credentials) -> Identity:
+    async def _by_header(self, kind: Credential, shown: Credentials, *, again: bool) -> Identity:
         if len(shown.authorization) > 1:
             raise Unauthenticated(kind, "ambiguous", "the call has more than one authorization header: send one")
         header = shown.authorization[0]
@@ -139,19 +142,23 @@ class Authenticator:
         verifier = self._verifiers.get(kind)
         if verifier is None:
             raise Unauthenticated(kind, "not enabled", f"this server takes no {kind}: send {self._wanted()}")
-        # Before the verification: it may wait for keys, and more bad credentials would pass meanwhile.
-        self._failures.take(shown.peer)
         # Read before the verification: the keys may change while it runs, and then its result must not be cached.
         version = verifier.version
-        try:
-            identity = await verifier.verify(credential)
-        except AccessUnavailable:
-            self._failures.give_back(shown.peer)
-            raise
-        self._failures.give_back(shown.peer)
+        identity = await (verifier.verify(credential) if again else self._verify(verifier, credential, shown.peer))
         # Not with extra spaces: one credential would fill the cache in many spellings.
         if len(header) == len(_SCHEME) + len(credential):
             put_bounded(self._remembered, header, KnownIdentity(identity, verifier, version), self._most)
+        return identity
+
+    async def _verify(self, verifier: CredentialVerifier, credential: str, peer: str) -> Identity:
+        # Before the verification: it may wait for keys, and more bad credentials would pass meanwhile.
+        self._failures.take(peer)
+        try:
+            identity = await verifier.verify(credential)
+        except AccessUnavailable:
+            self._failures.give_back(peer)
+            raise
+        self._failures.give_back(peer)
         return identity
 
     def _by_certificate(self, names: CertificateNames) -> Identity:

@@ -1,6 +1,5 @@
-"""Watch of RouteService: decodes the request, and writes the events of the stream, which are encoded already."""
+"""Watch of RouteService: decodes the request; the events of the stream are encoded already."""
 
-from contextlib import aclosing
 from typing import Any
 
 from pointsman.v1 import watch_pb2 as pb
@@ -16,9 +15,6 @@ class WatchMethod:
         self._streams = streams
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
-        """Write events until the stream ends. Raises what ``WatchStreams.open`` raises."""
+        """Write events until the stream ends. Raises what ``WatchStreams.serve`` raises."""
         resume = Clock(request.resume.epoch, request.resume.revision) if request.HasField("resume") else None
-        wanted = Filter(request.tenant, request.service, request.env)
-        async with aclosing(self._streams.open(wanted, resume)) as events:
-            async for event in events:
-                await context.write(event)
+        await self._streams.serve(Filter(request.tenant, request.service, request.env), resume, context.write)

@@ -895,3 +895,21 @@ async def test_a_history_with_a_hole_starts_over_and_confirms_nothing(caplog: py
 
     assert [clock.revision for clock in fed.starts] == [0, 4]
     assert fed.received == [1]
+
+
+async def test_local_changes_are_not_read_or_held_once_nobody_needs_them() -> None:
+    store = MemoryStore()
+    fed = Fed(store)
+    watching = Recorder()
+    await fed.feed.step()
+    fed.feed.subscribe(watching)
+    (first,) = await write(store, 1)
+    fed.feed.on_committed([first])
+    fed.feed.unsubscribe(watching)
+    _, second = await write(store, 1)
+    fed.feed.on_committed([second])
+    fed.feed.on_imported(store.epoch, 3, 10_000)
+    assert (watching.received, fed.received) == ([1], [])
+    assert fed.advanced[-1] == 10_000
+    # The import was not read from the history.
+    assert fed.feed.revision == 10_000

@@ -166,3 +166,17 @@ def test_starting_all_over_is_enough(log: list[tuple[object, ...]]) -> None:
     subscribers.start_over(clock(0))
     subscribers.confirm(1.0, clock(0))
     assert log == [("one", "start_over", 0), ("one", "confirm", 1.0)]
+
+
+def test_one_that_was_removed_is_not_called(log: list[tuple[object, ...]]) -> None:
+    one, two = Recorder(log, "one"), Recorder(log, "two")
+    subscribers = Subscribers()
+    subscribers.add(one, None, local_writes=True)
+    subscribers.add(two, None, local_writes=False)
+    subscribers.remove(one)
+    subscribers.remove(one)
+    assert not subscribers.need_local_writes
+    subscribers.hand_over([make_change(1)], clock(1), local=False)
+    subscribers.confirm(1.0, clock(1))
+    subscribers.start_over(clock(2))
+    assert log == [("two", "apply", 1), ("two", "advance", 1), ("two", "confirm", 1.0), ("two", "start_over", 2)]

@@ -1,25 +1,47 @@
-"""Events of a watch as bytes: each is encoded once, however many streams send it."""
+"""Events of a watch as bytes: each is encoded once, however many streams send it.
+
+A route or a change is encoded once for all events that it is in: an event is these parts, joined as protobuf joins the
+elements of a repeated field (protobuf.dev/programming-guides/encoding).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from pointsman.v1 import watch_pb2 as pb
-from pointsman.v1.route_pb2 import RouteChange
-from pointsman_server.domain.codec import route_to_message, timestamp
-from pointsman_server.domain.routes import Route
+from pointsman_server.domain.codec import change_to_message, route_to_message, timestamp
+from pointsman_server.domain.routes import Change, Route
 from pointsman_server.ports.store import Clock
 
-# Bytes of one event. Far below the 4 MiB that gRPC clients accept by default; one route may have 70 kB of labels.
-EVENT_BYTES = 256 * 1024
+# Bytes of one event, before one part more. Far below the 4 MiB that gRPC clients accept by default; the routes before
+# and after a change may have 70 kB of labels each.
+SNAPSHOT_BYTES = 64 * 1024
+CHANGE_SET_BYTES = 256 * 1024
+
+_CHANGES_IN_SET = pb.ChangeSet.CHANGES_FIELD_NUMBER
+_SET_IN_RESPONSE = pb.WatchResponse.CHANGES_FIELD_NUMBER
+_ROUTES_IN_BATCH = pb.SnapshotBatch.ROUTES_FIELD_NUMBER
+_BATCH_IN_RESPONSE = pb.WatchResponse.SNAPSHOT_FIELD_NUMBER
+_PARTIAL = pb.ChangeSet(partial=True).SerializeToString()
 
 
 def token_of(clock: Clock) -> pb.ResumeToken:
     return pb.ResumeToken(epoch=clock.epoch, revision=clock.revision)
 
 
-def snapshot_batch(clock: Clock, routes: Iterable[Route]) -> bytes:
-    batch = pb.SnapshotBatch(as_of=token_of(clock), routes=map(route_to_message, routes))
-    return pb.WatchResponse(snapshot=batch).SerializeToString()
+def route(one: Route) -> bytes:
+    """Encode a route as a part of ``snapshot_batch``."""
+    return _field(_ROUTES_IN_BATCH, route_to_message(one).SerializeToString())
+
+
+def change(one: Change) -> bytes:
+    """Encode a change as a part of ``change_set``."""
+    return _field(_CHANGES_IN_SET, change_to_message(one).SerializeToString())
+
+
+def snapshot_batch(clock: Clock, routes: Iterable[bytes]) -> bytes:
+    """Join the results of ``route``."""
+    as_of = pb.SnapshotBatch(as_of=token_of(clock)).SerializeToString()
+    return _field(_BATCH_IN_RESPONSE, b"".join((as_of, *routes)))
 
 
 def end_of_snapshot(clock: Clock, route_count: int) -> bytes:
@@ -27,15 +49,15 @@ def end_of_snapshot(clock: Clock, route_count: int) -> bytes:
     return pb.WatchResponse(end_of_snapshot=end).SerializeToString()
 
 
-def change_set(clock: Clock, changes: Sequence[RouteChange]) -> list[bytes]:
-    """Encode the changes of one set, which is complete as of ``clock``.
+def change_set(clock: Clock, changes: Sequence[bytes]) -> list[bytes]:
+    """Join the results of ``change`` for the changes of one set, which is complete as of ``clock``.
 
-    One event, or several if they are many: all but the last are partial, and have no token to resume from.
+    One event, or several if they are large: all but the last are partial, and have no token to resume from.
     """
     parts = list(_parts(changes))
-    events = [pb.ChangeSet(changes=part, partial=True) for part in parts[:-1]]
-    events.append(pb.ChangeSet(changes=parts[-1], as_of=token_of(clock)))
-    return [pb.WatchResponse(changes=event).SerializeToString() for event in events]
+    as_of = pb.ChangeSet(as_of=token_of(clock)).SerializeToString()
+    events = [_field(_SET_IN_RESPONSE, b"".join((*part, _PARTIAL))) for part in parts[:-1]]
+    return [*events, _field(_SET_IN_RESPONSE, b"".join((*parts[-1], as_of)))]
 
 
 def checkpoint(clock: Clock, moment: datetime, age: float, *, report_progress: bool = False) -> bytes:
@@ -49,14 +71,22 @@ def reset(reason: pb.Reset.Reason.ValueType) -> bytes:
     return pb.WatchResponse(reset=pb.Reset(reason=reason)).SerializeToString()
 
 
-def _parts(changes: Sequence[RouteChange]) -> Iterator[list[RouteChange]]:
-    part: list[RouteChange] = []
-    size = 0
-    for change in changes:
-        length = change.ByteSize()
-        if part and size + length > EVENT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(change)
-        size += length
-    yield part
+def _parts(encoded: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    begin = size = 0
+    for number, one in enumerate(encoded):
+        if number > begin and size + len(one) > CHANGE_SET_BYTES:
+            yield encoded[begin:number]
+            begin, size = number, 0
+        size += len(one)
+    yield encoded[begin:]
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Encode a message as field ``number``, 1 to 15: tag, length, content."""
+    head = bytearray((number << 3 | 2,))
+    length = len(content)
+    while length > 127:
+        head.append(length & 127 | 128)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + content

@@ -14,11 +14,11 @@ class Filter(NamedTuple):
     env: str = ""
 
     def matches(self, key: RouteKey) -> bool:
-        return self.tenant in ("", key.tenant) and self.service in ("", key.service) and self.env in ("", key.env)
-
-    def overlaps(self, other: "Filter") -> bool:
-        """Return whether a key can match both."""
-        return all(not mine or not theirs or mine == theirs for mine, theirs in zip(self, other, strict=True))
+        return (
+            (not self.tenant or self.tenant == key.tenant)
+            and (not self.service or self.service == key.service)
+            and (not self.env or self.env == key.env)
+        )
 
 
 class FilterIndex:
@@ -48,6 +48,12 @@ class FilterIndex:
             candidate = Filter(key.tenant if tenant else "", key.service if service else "", key.env if env else "")
             if candidate in self._filters:
                 yield candidate
+
+    def copy(self) -> "FilterIndex":
+        """Return the filters as they are now, for work that takes turns with the tasks that change them."""
+        same = FilterIndex()
+        same._filters, same._shapes = self._filters.copy(), self._shapes.copy()
+        return same
 
 
 def _shape(wanted: Filter) -> tuple[bool, bool, bool]:

@@ -1,26 +1,28 @@
 """Fans the changes of the feed out to the streams of this process."""
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Protocol
 
-from pointsman_server.domain.errors import EpochChanged, StoreUnavailable
+from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.subscribers import Subscriber
 from pointsman_server.events.watch import encoding
+from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter, FilterIndex
-from pointsman_server.events.watch.recent import ChangeSet, RecentChanges
+from pointsman_server.events.watch.recent import RecentChanges
 from pointsman_server.events.watch.watcher import Watcher
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
 
-# Changes that are encoded, and streams that are woken, before other work gets its turn: some two milliseconds.
-ENCODED_IN_A_TURN = 100
-WOKEN_IN_A_TURN = 100
+logger = logging.getLogger(__name__)
+
+# Streams that are woken before other work gets its turn; each then writes to its client.
+WOKEN_IN_A_TURN = 50
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
 CHECKPOINT_SECONDS = 4.0
@@ -28,12 +30,12 @@ BEATS = 20
 # The hub stays with the feed for so many seconds after its last stream: clients that come back resume from memory.
 LINGER_SECONDS = 300.0
 START_SECONDS = 2.0
+# Confirmations of the feed that wait until streams have been handed what they are about.
+MOST_CONFIRMING = 1_000
 
 
 class Source(Protocol):
     """The feed."""
-
-    revision: int
 
     def subscribe(self, subscriber: Subscriber) -> None: ...
 
@@ -58,48 +60,67 @@ class WatchHub:
         fair_share: FairShare,
         *,
         recent_changes: int = 10_000,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``recent_changes``: how many are kept in memory for streams that resume."""
         self._fair_share = fair_share
+        self._checkpoint_seconds = checkpoint_seconds
         self._now = now
         self._source: Source | None = None
         self._subscribed = False
+        self._streams = 0
         self._idle_since = now()
         self._started = asyncio.Event()
-        self._recent = RecentChanges(recent_changes)
-        self._index = FilterIndex()
-        self._groups: dict[Filter, dict[Watcher, None]] = {}
-        self._beats: list[dict[Watcher, None]] = [{} for _ in range(BEATS)]
+        self.recent = RecentChanges(recent_changes)
         self._beat = 0
         # The changes of a set that is not complete, and the complete sets that wait to be sent.
         self._open: list[Change] = []
         self._sets: deque[ChangeSet] = deque()
+        self._received = 0
         self._work = asyncio.Event()
-        # At this moment, in monotonic seconds, the store had no change beyond what streams have been given.
+        # Held while streams are handed a set or a checkpoint: between the two, a checkpoint would overtake the set.
+        self._handing_over = asyncio.Lock()
+        # Every stream has been handed what there is up to this revision.
+        self._handed_over = 0
+        # At this moment, in monotonic seconds, the store had no change beyond what streams have been handed. Before
+        # that: moments at which it had none beyond a revision that they have not been handed yet.
         self._confirmed_at = float("-inf")
+        self._confirming: deque[tuple[int, float]] = deque(maxlen=MOST_CONFIRMING)
         self._report_from = 0
         self.epoch = ""
+        self._forget_watchers()
 
     @property
     def clock(self) -> Clock:
-        """What streams have been given."""
-        return Clock(self.epoch, self._recent.revision)
+        """What a stream that begins now is given."""
+        return Clock(self.epoch, self.recent.revision)
 
     @property
     def watchers(self) -> int:
-        """How many streams there are."""
+        """How many streams receive changes."""
         return sum(map(len, self._groups.values()))
 
     def use(self, source: Source | None) -> None:
         """Set the feed; None before it begins."""
         self._source = source
 
-    async def ready(self) -> None:
-        """Wait until changes arrive here. Raises StoreUnavailable when the feed cannot begin in time."""
+    def enter(self) -> None:
+        """Count a stream, and subscribe to the feed with the first one."""
+        self._streams += 1
         if not self._subscribed and self._source is not None:
             self._subscribed = True
             self._source.subscribe(self)
+
+    def leave(self) -> None:
+        """Count a stream that has ended."""
+        self._streams -= 1
+        self._idle_since = self._now()
+
+    async def ready(self) -> None:
+        """Wait until changes arrive here. Raises StoreUnavailable when the feed does not begin in time."""
+        if self._started.is_set():
+            return
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._started.wait()
@@ -109,27 +130,18 @@ class WatchHub:
     # The feed calls these.
 
     def start_over(self, clock: Clock) -> None:
-        """Interrupt every stream that may have missed something."""
-        if clock == self.clock and not self._sets and not self._open:
+        """Interrupt every stream, unless nothing was missed."""
+        if clock == Clock(self.epoch, self._received):
             return
-        self._sets.clear()
-        self._open.clear()
-        self.epoch = clock.epoch
-        self._recent.start_over(clock.revision)
-        self._started.clear()
-        for watcher in self._all():
-            watcher.interrupt()
-        self._groups.clear()
-        self._index = FilterIndex()
-        self._beats = [{} for _ in range(BEATS)]
+        self._forget(clock)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Queue the change sets that are complete."""
         for change in changes:
             self._open.append(change)
+            self._received = change.revision
             if change.ends_set:
-                clock = Clock(change.epoch, change.revision)
-                self._sets.append(ChangeSet(clock, self._open))
+                self._sets.append(ChangeSet(Clock(change.epoch, change.revision), self._open))
                 self._open = []
         self._work.set()
 
@@ -137,44 +149,37 @@ class WatchHub:
         """Do nothing: ``apply`` brought every change."""
 
     def confirm(self, moment: float) -> None:
-        """Note when the feed last knew that it had everything, if streams have been given it."""
-        if not self._open and not self._sets:
-            self._confirmed_at = moment
-            self._started.set()
+        """Note when the feed last knew that it had everything; it counts once streams have been handed that."""
+        self._confirming.append((self._received, moment))
+        self._settle_confirmed()
 
     # Streams call these.
 
-    def attach(self, watcher: Watcher) -> bool:
-        """Queue what follows the watcher's revision, now and from now on.
+    def covers(self, clock: Clock) -> bool:
+        """Return whether a stream can go on from ``clock`` without the store."""
+        return clock.epoch == self.epoch and clock.revision >= self.recent.complete_from
 
-        Returns False, and does nothing, when that must be read from the store first. Raises EpochChanged.
-        """
-        if watcher.epoch != self.epoch:
-            raise EpochChanged(watcher.epoch, self.epoch)
-        if watcher.revision < self._recent.complete_from:
-            return False
-        for changes in self._recent.after(watcher.revision):
+    def attach(self, watcher: Watcher) -> None:
+        """Queue what follows the watcher's position, which must be covered; then a checkpoint, and what comes later."""
+        for changes in self.recent.after(watcher.queued):
             watcher.put_changes(changes.events_of(watcher.filter), changes.clock.revision)
-        self._groups.setdefault(watcher.filter, {})[watcher] = None
+        group = self._groups.setdefault(watcher.filter, {})
+        group[watcher] = None
         self._index.add(watcher.filter)
-        min(self._beats, key=len)[watcher] = None
-        watcher.put_checkpoint(self._checkpoint(), self._recent.revision)
-        return True
+        watcher.beat = min(range(BEATS), key=lambda beat: len(self._beats[beat]))
+        self._beats[watcher.beat][watcher] = None
+        watcher.put_checkpoint(self._checkpoint(), self.recent.revision)
 
     def detach(self, watcher: Watcher) -> None:
         """Forget a stream that has ended."""
-        group = self._groups.get(watcher.filter, {})
-        group.pop(watcher, None)
-        if not group and self._groups.pop(watcher.filter, None) is not None:
+        watcher.interrupt()
+        group = self._groups.get(watcher.filter)
+        if group is None or watcher not in group:
+            return
+        del group[watcher], self._beats[watcher.beat][watcher]
+        if not group:
+            del self._groups[watcher.filter]
             self._index.discard(watcher.filter)
-        for beat in self._beats:
-            beat.pop(watcher, None)
-        if not self._groups:
-            self._idle_since = self._now()
-
-    def covers(self, clock: Clock) -> bool:
-        """Return whether a stream can go on from ``clock`` without the store."""
-        return clock.epoch == self.epoch and clock.revision >= self._recent.complete_from
 
     def request_progress(self, revision: int) -> None:
         """Ask every stream to report its progress once it has ``revision``."""
@@ -188,65 +193,102 @@ class WatchHub:
         while True:
             await self._work.wait()
             self._work.clear()
-            while self._sets:
-                await self._send(self._sets[0])
-            if 0 < self._report_from <= self._recent.revision:
-                self._report_from = 0
-                await self._wake(self._all(), self._checkpoint(report_progress=True))
+            try:
+                await self.step()
+            except Exception:
+                # Streams read from the store what they have not been handed.
+                logger.exception("watch failed to send changes: every stream resumes")
+                self._forget(Clock(self.epoch, self._received))
+
+    async def step(self) -> None:
+        """Hand over the change sets that wait, and then the request for progress."""
+        while self._sets:
+            await self._send(self._sets[0])
+        if 0 < self._report_from <= self._handed_over:
+            self._report_from = 0
+            async with self._handing_over:
+                await self._put_checkpoints(self._all(), report_progress=True)
 
     async def send_checkpoints(self) -> None:
         """Send checkpoints, a share of the streams at a time, until cancelled."""
         while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS / BEATS)
+            await asyncio.sleep(self._checkpoint_seconds / BEATS)
             await self.beat()
 
     async def beat(self) -> None:
         """Send a checkpoint to the next share of the streams; leave the feed when there have been none for long."""
         self._beat = (self._beat + 1) % BEATS
         if self._beats[self._beat]:
-            await self._wake(self._beats[self._beat], self._checkpoint())
-        if self._subscribed and not self._groups and self._now() - self._idle_since > LINGER_SECONDS:
+            async with self._handing_over:
+                await self._put_checkpoints(self._beats[self._beat])
+        if self._subscribed and not self._streams and self._now() - self._idle_since > LINGER_SECONDS:
             self._leave_feed()
 
     def _leave_feed(self) -> None:
         if self._source is not None:
             self._source.unsubscribe(self)
         self._subscribed = False
-        self._started.clear()
+        self._forget(Clock("", 0))
+
+    def _forget(self, clock: Clock) -> None:
+        """Go on after ``clock``, with nothing from before; streams go on from the store."""
+        self.epoch, self._received, self._handed_over = clock.epoch, clock.revision, clock.revision
+        self.recent.start_over(clock.revision)
         self._sets.clear()
-        self._open.clear()
-        self._recent.start_over(0)
-        self.epoch = ""
+        self._open = []
+        self._confirming.clear()
+        self._started.clear()
+        for watcher in self._all():
+            watcher.interrupt()
+        self._forget_watchers()
+
+    def _forget_watchers(self) -> None:
+        self._groups: dict[Filter, dict[Watcher, None]] = {}
+        self._index = FilterIndex()
+        self._beats: list[dict[Watcher, None]] = [{} for _ in range(BEATS)]
+
+    def _settle_confirmed(self) -> None:
+        while self._confirming and self._confirming[0][0] <= self._handed_over:
+            _, self._confirmed_at = self._confirming.popleft()
+            self._started.set()
 
     async def _send(self, changes: ChangeSet) -> None:
-        await changes.encode(self._fair_share, ENCODED_IN_A_TURN)
-        if not self._sets or self._sets[0] is not changes:
-            return  # the feed started over meanwhile
-        self._sets.popleft()
-        self._recent.append(changes)
-        revision = changes.clock.revision
-        for wanted in self._matching(changes):
-            events = changes.events_of(wanted)
-            put = partial(Watcher.put_changes, events=events, revision=revision)
-            await self._in_turns(self._groups.get(wanted, ()), put)
+        await changes.encode(self._fair_share)
+        async with self._handing_over:
+            # After each pause the feed may have started over: then the set is of no use, and another may be the first.
+            if not self._is_next(changes):
+                return
+            self.recent.append(changes)
+            index, groups = self._index, self._groups
+            events = await changes.pick(index, self._fair_share)
+            if not self._is_next(changes):
+                return
+            revision = changes.clock.revision
+            puts = [(watcher, events[wanted]) for wanted in events for watcher in groups.get(wanted, ())]
+            for start in range(0, len(puts), WOKEN_IN_A_TURN):
+                if start:
+                    await self._fair_share.take()
+                for watcher, its in puts[start : start + WOKEN_IN_A_TURN]:
+                    watcher.put_changes(its, revision)
+            if self._is_next(changes):
+                self._sets.popleft()
+                self._handed_over = revision
+                self._settle_confirmed()
 
-    def _matching(self, changes: ChangeSet) -> Iterable[Filter]:
-        return dict.fromkeys(wanted for change in changes.changes for wanted in self._index.matching(change.key))
+    def _is_next(self, changes: ChangeSet) -> bool:
+        return bool(self._sets) and self._sets[0] is changes
 
-    async def _wake(self, watchers: Iterable[Watcher], checkpoint: bytes) -> None:
-        put = partial(Watcher.put_checkpoint, event=checkpoint, revision=self._recent.revision)
-        await self._in_turns(watchers, put)
-
-    async def _in_turns(self, watchers: Iterable[Watcher], do: Callable[[Watcher], None]) -> None:
-        everyone = list(watchers)
+    async def _put_checkpoints(self, watchers: Iterable[Watcher], *, report_progress: bool = False) -> None:
+        everyone, revision = list(watchers), self.recent.revision
+        event = self._checkpoint(report_progress=report_progress)
         for start in range(0, len(everyone), WOKEN_IN_A_TURN):
             if start:
                 await self._fair_share.take()
             for watcher in everyone[start : start + WOKEN_IN_A_TURN]:
-                do(watcher)
+                watcher.put_checkpoint(event, revision)
 
-    def _all(self) -> Iterator[Watcher]:
-        return (watcher for group in list(self._groups.values()) for watcher in group)
+    def _all(self) -> list[Watcher]:
+        return [watcher for group in self._groups.values() for watcher in group]
 
     def _checkpoint(self, *, report_progress: bool = False) -> bytes:
         age = max(0.0, self._now() - self._confirmed_at)

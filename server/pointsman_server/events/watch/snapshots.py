@@ -1,6 +1,7 @@
 """Snapshots of the table as events of a watch: made once, and shared by all streams of the same filter."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -8,36 +9,37 @@ from dataclasses import dataclass
 from functools import partial
 
 from pointsman_server.domain.errors import Overloaded
-from pointsman_server.domain.routes import Route
 from pointsman_server.events.watch import encoding
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.ports.store import Clock, RouteQuery, RouteStore
 from pointsman_server.runtime.fair_share import FairShare
 
-# Routes in one event, and routes that are encoded before other work gets its turn: about a millisecond.
-BATCH = 500
+# Routes that are read at once, and routes that are encoded before other work gets its turn: about half a millisecond.
+PAGE = 1_000
 ENCODED_IN_A_TURN = 100
-# A snapshot that nobody has asked for during these seconds is dropped.
+# A snapshot is given to later streams for so many seconds.
 KEPT_SECONDS = 10.0
-# How long a stream waits for its turn; then its client is told to come back.
+# How long a stream waits for its turn; then its client is told to come back after RETRY_SECONDS.
 PATIENCE_SECONDS = 5.0
+RETRY_SECONDS = (1.0, 3.0)
 # A client that reads its snapshot more slowly than this gives its turn to the next one, and goes on reading.
 TURN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSnapshot:
-    """The routes of a filter as of ``clock``, as events."""
+    """The routes of a filter as of ``clock``, as events, made at ``moment`` in monotonic seconds."""
 
     clock: Clock
     events: Sequence[bytes]
+    moment: float
 
 
 class Snapshots:
     """Makes snapshots, each once, and admits a few streams at a time.
 
-    A snapshot is given to later streams too, as long as they can go on from it without the store (``usable``): so a
-    thousand streams that begin at once cost one scan of the table.
+    A snapshot is given to later streams too, for KEPT_SECONDS and as long as they can go on from it without the store
+    (``usable``): so a thousand streams that begin at once cost one scan of the table.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class Snapshots:
         self._scans = asyncio.Semaphore(scans)
         self._now = now
         self._making: dict[Filter, asyncio.Task[EncodedSnapshot]] = {}
-        self._kept: dict[Filter, tuple[EncodedSnapshot, float]] = {}
+        self._kept: dict[Filter, EncodedSnapshot] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -67,7 +70,9 @@ class Snapshots:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._turns.acquire()
         except TimeoutError:
-            raise Overloaded("watch_snapshots") from None
+            error = Overloaded("watch_snapshots")
+            error.retry_delay = random.uniform(*RETRY_SECONDS)  # noqa: S311 - spreads load
+            raise error from None
         turn = _Turn(self._turns.release)
         try:
             yield
@@ -76,38 +81,63 @@ class Snapshots:
 
     async def get(self, wanted: Filter) -> EncodedSnapshot:
         """Return the snapshot of a filter. Raises StoreUnavailable and Overloaded."""
-        self.drop_unused()
         kept = self._kept.get(wanted)
-        if kept and self._usable(kept[0].clock):
-            self._kept[wanted] = kept[0], self._now()
-            return kept[0]
+        if kept and self._now() - kept.moment < KEPT_SECONDS and self._usable(kept.clock):
+            return kept
         making = self._making.get(wanted)
         if making is None:
             making = self._making[wanted] = asyncio.create_task(self._make(wanted))
             making.add_done_callback(partial(self._made, wanted))
-        snapshot = await asyncio.shield(making)
-        self._kept[wanted] = snapshot, self._now()
-        return snapshot
+        return await asyncio.shield(making)
 
-    def drop_unused(self) -> None:
-        """Drop what nobody has asked for lately."""
+    def drop_old(self) -> None:
+        """Drop what is given to no stream any more."""
         oldest = self._now() - KEPT_SECONDS
-        for wanted in [wanted for wanted, (_, used_at) in self._kept.items() if used_at < oldest]:
-            del self._kept[wanted]
+        self._kept = {wanted: kept for wanted, kept in self._kept.items() if kept.moment > oldest}
+        self._timer = asyncio.get_running_loop().call_later(KEPT_SECONDS, self.drop_old) if self._kept else None
 
     def _made(self, wanted: Filter, making: asyncio.Task[EncodedSnapshot]) -> None:
         del self._making[wanted]
-        if not making.cancelled():
-            making.exception()  # retrieved here: every stream that waited may have been cancelled
+        # The exception is retrieved here, too: every stream that waited may have been cancelled.
+        if not making.cancelled() and making.exception() is None:
+            self._kept[wanted] = making.result()
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(KEPT_SECONDS, self.drop_old)
 
     async def _make(self, wanted: Filter) -> EncodedSnapshot:
-        async with self._scans, self._store.scan(RouteQuery(*wanted, limit=BATCH)) as table:
-            events, count = [], 0
-            async for routes in table.batches:
-                events += await self._fair_share.map(_encoder(table.clock), _slices(routes), size=1)
-                count += len(routes)
-            events.append(encoding.end_of_snapshot(table.clock, count))
-            return EncodedSnapshot(table.clock, events)
+        async with self._scans:
+            moment = self._now()
+            async with self._store.scan(RouteQuery(*wanted, limit=PAGE)) as table:
+                batches, count = _Batches(table.clock), 0
+                async for routes in table.batches:
+                    batches.add(await self._fair_share.map(encoding.route, routes, size=ENCODED_IN_A_TURN))
+                    count += len(routes)
+            batches.end()
+            end = encoding.end_of_snapshot(table.clock, count)
+            return EncodedSnapshot(table.clock, [*batches.events, end], moment)
+
+
+class _Batches:
+    """Joins encoded routes to events of SNAPSHOT_BYTES."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.events: list[bytes] = []
+        self._clock = clock
+        self._routes: list[bytes] = []
+        self._size = 0
+
+    def add(self, routes: Sequence[bytes]) -> None:
+        for route in routes:
+            if self._size + len(route) > encoding.SNAPSHOT_BYTES:
+                self.end()
+            self._routes.append(route)
+            self._size += len(route)
+
+    def end(self) -> None:
+        """Make an event of what is left, if there is any."""
+        if self._routes:
+            self.events.append(encoding.snapshot_batch(self._clock, self._routes))
+            self._routes, self._size = [], 0
 
 
 class _Turn:
@@ -123,11 +153,3 @@ class _Turn:
         release, self._release = self._release, None
         if release:
             release()
-
-
-def _slices(routes: Sequence[Route]) -> list[Sequence[Route]]:
-    return [routes[start : start + ENCODED_IN_A_TURN] for start in range(0, len(routes), ENCODED_IN_A_TURN)]
-
-
-def _encoder(clock: Clock) -> Callable[[Sequence[Route]], bytes]:
-    return lambda routes: encoding.snapshot_batch(clock, routes)

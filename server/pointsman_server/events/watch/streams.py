@@ -1,146 +1,135 @@
 """What one stream of a watch sends: a snapshot or what it missed, and then every change."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from pointsman.v1.watch_pb2 import Reset
-from pointsman_server.domain.codec import change_to_message
-from pointsman_server.domain.errors import EpochChanged, RevisionCompacted, RevisionNotReached
-from pointsman_server.domain.routes import Change
+from pointsman_server.domain.errors import EpochChanged, Overloaded, RevisionCompacted, RevisionNotReached
 from pointsman_server.events.watch import encoding
+from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter
+from pointsman_server.events.watch.history import History
 from pointsman_server.events.watch.hub import WatchHub
 from pointsman_server.events.watch.snapshots import Snapshots
 from pointsman_server.events.watch.watcher import Interrupted, Watcher
-from pointsman_server.ports.store import ChangeQuery, Clock, RouteStore
+from pointsman_server.ports.store import Clock, RouteStore
+from pointsman_server.runtime.fair_share import FairShare
 
-PAGE = 500
+# Changes in memory that a stream missed and that are sent at once when it attaches; more are sent before.
+ATTACHED_AT_ONCE = 100
+# How often a stream whose snapshot is of an epoch that the feed has not found yet looks again.
+POLL_SECONDS = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How much history streams may resume from; what is older is compacted. 0 is without a limit.
-
-    The history in the store stays whole: it is the audit trail.
-    """
-
-    changes: int = 1_000_000
-    hours: float = 72.0
-
-    def keeps(self, change: Change, revision: int, now: datetime) -> bool:
-        """Return whether ``change`` is kept when the store is at ``revision``."""
-        if self.changes and change.revision <= revision - self.changes:
-            return False
-        return not self.hours or change.occur_time > now - timedelta(hours=self.hours)
+Write = Callable[[bytes], Awaitable[None]]
 
 
 class WatchStreams:
-    """Makes the events of streams."""
+    """Serves streams."""
 
     def __init__(
-        self,
-        hub: WatchHub,
-        snapshots: Snapshots,
-        store: RouteStore,
-        retention: Retention = Retention(),
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, hub: WatchHub, snapshots: Snapshots, history: History, store: RouteStore, fair_share: FairShare
     ) -> None:
         self._hub = hub
         self._snapshots = snapshots
+        self._history = history
         self._store = store
-        self._retention = retention
-        self._now = now
+        self._fair_share = fair_share
 
-    async def open(self, wanted: Filter, resume: Clock | None = None) -> AsyncGenerator[bytes]:
-        """Send a snapshot, or what follows ``resume``, and then every change until the stream is closed.
+    async def serve(self, wanted: Filter, resume: Clock | None, write: Write) -> None:
+        """Write a snapshot, or what follows ``resume``, and then every change, until cancelled.
 
         Raises EpochChanged and RevisionCompacted when ``resume`` cannot be continued, RevisionNotReached when the store
         is behind it, Overloaded when the stream is too slow or too many begin, and StoreUnavailable.
         """
+        self._hub.enter()
+        try:
+            async with asyncio.timeout(None) as end:
+                await self._serve(_Stream(wanted, write, end), resume)
+        except TimeoutError:
+            if not end.expired():
+                raise
+            raise Overloaded("watch_queue") from None
+        finally:
+            self._hub.leave()
+
+    async def _serve(self, stream: "_Stream", resume: Clock | None) -> None:
         await self._hub.ready()
-        stream = _Stream(wanted)
         if resume is not None:
             await self._check_reached(resume)
             stream.position = resume
         while True:
-            work = self._follow(stream, stream.position) if stream.position else self._snapshot(stream)
             try:
-                async with aclosing(work) as events:
-                    async for event in events:
-                        yield event
-                        stream.live = True
+                await (self._follow(stream, stream.position) if stream.position else self._snapshot(stream))
             except (EpochChanged, RevisionCompacted) as error:
                 if not stream.live:
                     raise
                 # The view of the client is void: it is replaced, in the same stream.
-                yield encoding.reset(_REASONS[type(error)])
+                await stream.send((encoding.reset(_REASONS[type(error)]),))
                 stream.position = None
             await self._hub.ready()
 
     async def _check_reached(self, resume: Clock) -> None:
         clock = self._hub.clock
-        if resume.epoch == clock.epoch and resume.revision > clock.revision:
+        if resume.epoch != clock.epoch or resume.revision > clock.revision:
             clock = await self._store.clock()
         if resume.epoch != clock.epoch:
             raise EpochChanged(resume.epoch, clock.epoch)
         if resume.revision > clock.revision:
             raise RevisionNotReached(resume.revision, clock.revision)
 
-    async def _snapshot(self, stream: "_Stream") -> AsyncGenerator[bytes]:
+    async def _snapshot(self, stream: "_Stream") -> None:
         async with self._snapshots.turn():
             snapshot = await self._snapshots.get(stream.filter)
-            for event in snapshot.events:
-                yield event
+            await stream.send(snapshot.events)
         stream.position = snapshot.clock
 
-    async def _follow(self, stream: "_Stream", position: Clock) -> AsyncGenerator[bytes]:
+    async def _follow(self, stream: "_Stream", position: Clock) -> None:
         """Send what follows ``position``, until the hub interrupts the stream."""
-        while not self._hub.covers(position):
-            async with aclosing(self._missed(stream, position)) as events:
-                async for event in events:
-                    yield event
-            position = stream.position or position
-        watcher = Watcher(stream.filter, position.epoch, position.revision)
+        if not self._hub.covers(position):
+            await self._catch_up(stream, position)
+            return
+        missed = self._hub.recent.after(position.revision)
+        if sum(map(len, missed)) > ATTACHED_AT_ONCE:
+            await self._replay(stream, missed)
+            return
+        watcher = Watcher(stream.filter, position, stream.end_now)
         self._hub.attach(watcher)
         try:
             while True:
-                for event in await watcher.take():
-                    yield event
-                stream.position = Clock(watcher.epoch, watcher.revision)
+                await stream.send(await watcher.take())
         except Interrupted:
-            return
+            stream.position = watcher.position
         finally:
             self._hub.detach(watcher)
 
-    async def _missed(self, stream: "_Stream", position: Clock) -> AsyncGenerator[bytes]:
-        """Send from the history what follows ``position``, up to where the store is now."""
+    async def _replay(self, stream: "_Stream", missed: Sequence[ChangeSet]) -> None:
+        """Send sets that are in memory."""
+        waiting = ATTACHED_AT_ONCE
+        for changes in missed:
+            waiting += len(changes)
+            if waiting > ATTACHED_AT_ONCE:
+                await self._fair_share.take()
+                waiting = 0
+            await stream.send_set(changes.clock, changes.events_of(stream.filter))
+
+    async def _catch_up(self, stream: "_Stream", position: Clock) -> None:
+        """Send from the history what follows ``position``, or read it into memory, where all streams find it."""
         clock = await self._store.clock()
         if clock.epoch != position.epoch:
             raise EpochChanged(position.epoch, clock.epoch)
-        sets, after, full = _Sets(clock), position.revision, True
-        while full:
-            await self._check_kept(after, clock)
-            changes = await self._store.list_changes(ChangeQuery(*stream.filter, after_revision=after, limit=PAGE))
-            full = len(changes) == PAGE
-            for event in sets.take(changes, whole=not full):
-                yield event
-            after = changes[-1].revision if full else max(clock.revision, sets.sent_to)
-            stream.position = Clock(clock.epoch, after if not full else max(position.revision, sets.sent_to))
-
-    async def _check_kept(self, revision: int, clock: Clock) -> None:
-        """Raise RevisionCompacted unless the change after ``revision`` is kept."""
-        if revision >= clock.revision:
+        if clock.epoch != self._hub.epoch:
+            await asyncio.sleep(POLL_SECONDS)
             return
-        following = await self._store.list_changes(ChangeQuery(after_revision=revision, limit=1))
-        if (
-            not following
-            or following[0].revision != revision + 1
-            or not self._retention.keeps(following[0], clock.revision, self._now())
-        ):
-            raise RevisionCompacted(revision)
+        await self._history.check_kept(position.revision, clock)
+        if await self._history.recall(self._hub.recent, position.revision):
+            return
+        async with aclosing(self._history.missed(stream.filter, position.revision)) as sets:
+            async for changes in sets:
+                await stream.send_set(changes.clock, changes.events_of(stream.filter))
+        reached = stream.position or position
+        if reached.revision < clock.revision:
+            stream.position = clock
 
 
 _REASONS = {
@@ -149,37 +138,27 @@ _REASONS = {
 }
 
 
-@dataclass(slots=True)
 class _Stream:
     """``position``: what has been sent; None before a snapshot. ``live``: whether anything has been."""
 
-    filter: Filter
-    position: Clock | None = None
-    live: bool = False
+    __slots__ = ("_end", "_write", "filter", "live", "position")
 
+    def __init__(self, wanted: Filter, write: Write, end: asyncio.Timeout) -> None:
+        self.filter = wanted
+        self.position: Clock | None = None
+        self.live = False
+        self._write = write
+        self._end = end
 
-class _Sets:
-    """Puts pages of the history together to change sets: a page may end within one."""
+    async def send(self, events: Sequence[bytes]) -> None:
+        for event in events:
+            await self._write(event)
+            self.live = True
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._open: list[Change] = []
-        self.sent_to = 0
+    async def send_set(self, clock: Clock, events: Sequence[bytes]) -> None:
+        await self.send(events)
+        self.position = clock
 
-    def take(self, changes: Sequence[Change], *, whole: bool) -> Iterator[bytes]:
-        """Return the events of the sets that are complete; ``whole``: no change follows."""
-        for change in changes:
-            if self._open and _set_of(change) != _set_of(self._open[0]):
-                yield from self._close()
-            self._open.append(change)
-        if self._open and (whole or self._open[-1].ends_set):
-            yield from self._close()
-
-    def _close(self) -> Iterator[bytes]:
-        end = _set_of(self._open[-1])
-        yield from encoding.change_set(Clock(self._clock.epoch, end), list(map(change_to_message, self._open)))
-        self._open, self.sent_to = [], end
-
-
-def _set_of(change: Change) -> int:
-    return change.change_set_end or change.revision
+    def end_now(self) -> None:
+        """End the stream also where it waits for its client."""
+        self._end.reschedule(0)

@@ -41,7 +41,7 @@ def _recheck(authenticator: Authenticator, authorization: tuple[str, ...], call:
     """Verify the credential again before each response: a stream may outlive it."""
 
     async def verify() -> None:
-        call.identity = await authenticator.authenticate(credentials_of(context, authorization))
+        call.identity = await authenticator.authenticate(credentials_of(context, authorization), again=True)
 
     def recall() -> Awaitable[None] | None:
         return None if authorization and authenticator.recall(authorization[0]) else verify()

@@ -10,7 +10,7 @@ from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc.call import Call, current_call
 from pointsman_server.rpc.interceptors import authentication
 from pointsman_server.rpc.interceptors.chain import identify
-from pointsman_server.rpc.interceptors.stage import Method
+from pointsman_server.rpc.interceptors.stage import Method, StreamContext
 
 RESOLVE = Method("pointsman.v1.RouteService", "Resolve")
 ME = Identity("jwt:me", Credential.BEARER_TOKEN)
@@ -146,3 +146,91 @@ async def test_health_answers_anybody(authenticator: Authenticator) -> None:
 
 def test_without_the_stage_a_call_is_anonymous() -> None:
     assert Call(cast("Any", Context())).identity is ANONYMOUS
+
+
+class TestStreams:
+    """A stream may outlive its credential."""
+
+    WATCH = Method("pointsman.v1.RouteService", "Watch", response_streaming=True)
+
+    async def responses(self, authenticator: Authenticator, context: Any, *between: Any) -> int:
+        """Write a response before and after each of ``between``; return how many were written."""
+        written = 0
+
+        async def write(_response: Any) -> None:
+            nonlocal written
+            written += 1
+
+        context.write = write
+        stream = StreamContext(context)
+
+        async def handler(_request: Any, wrapped: Any) -> None:
+            await wrapped.write(b"")
+            for do in between:
+                do()
+                await wrapped.write(b"")
+
+        handle = identify(self.WATCH, authentication.authenticate(authenticator)(self.WATCH, handler))
+        try:
+            await handle(None, cast("Any", stream))
+        except Unauthenticated:
+            return written
+        return -written
+
+    async def test_a_valid_credential_goes_on(self) -> None:
+        verifier = Verifier()
+        authenticator = Authenticator(tokens=verifier, failures=limit_of_failures(20))
+        context = Context(("authorization", "Bearer good"))
+        assert await self.responses(authenticator, context, lambda: None, lambda: setattr(verifier, "version", 2)) == -3
+
+    async def test_one_that_is_revoked_ends_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        verifier = Verifier()
+        authenticator = Authenticator(tokens=verifier, failures=limit_of_failures(20))
+
+        async def revoked(_credential: str) -> Identity:
+            raise Unauthenticated("bearer token", "revoked", "revoked")
+
+        def revoke() -> None:
+            monkeypatch.setattr(verifier, "verify", revoked)
+            verifier.version = 2
+
+        context = Context(("authorization", "Bearer good"))
+        assert await self.responses(authenticator, context, lambda: None, revoke) == 2
+
+    async def test_one_that_expires_ends_it(self) -> None:
+        now = 100.0
+
+        class Expiring(Verifier):
+            async def verify(self, credential: str) -> Identity:
+                if now >= 200:
+                    raise Unauthenticated("bearer token", "expired", "expired")
+                return Identity("jwt:me", Credential.BEARER_TOKEN, expires_at=200.0)
+
+        def pass_time() -> None:
+            nonlocal now
+            now = 200.0
+
+        authenticator = Authenticator(tokens=Expiring(), failures=limit_of_failures(20), now=lambda: now)
+        assert await self.responses(authenticator, Context(("authorization", "Bearer good")), pass_time) == 1
+
+    async def test_streams_that_end_together_are_not_limited_as_guesses(self) -> None:
+        """One key, many streams of one host: each learns that the key is revoked."""
+        verifier = Verifier()
+        authenticator = Authenticator(tokens=verifier, failures=limit_of_failures(2))
+
+        def revoke() -> None:
+            verifier.version += 1
+            authenticator._verifiers[Credential.BEARER_TOKEN] = cast("Any", Refusing())
+
+        class Refusing(Verifier):
+            async def verify(self, credential: str) -> Identity:
+                raise Unauthenticated("bearer token", "revoked", "revoked")
+
+        for _ in range(10):
+            authenticator._verifiers[Credential.BEARER_TOKEN] = verifier
+            assert await self.responses(authenticator, Context(("authorization", "Bearer good")), revoke) == 1
+
+    async def test_a_certificate_goes_on(self) -> None:
+        authenticator = Authenticator(certificates=True, failures=limit_of_failures(20))
+        context = Context(certificate={"x509_pem_cert": [b"PEM"], "peer_uri": [b"spiffe://a/b"]})
+        assert await self.responses(authenticator, context, lambda: None) == -2

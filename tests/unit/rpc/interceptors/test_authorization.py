@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.watch_pb2 import WatchRequest
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.errors import Forbidden
 from pointsman_server.domain.grants import parse_grant
@@ -14,8 +15,9 @@ from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.authorization import authorize
-from pointsman_server.rpc.interceptors.stage import Method
+from pointsman_server.rpc.interceptors.stage import Method, StreamContext
 from pointsman_server.telemetry.metrics import Metrics
+from tests.support.call_context import CallContext
 
 
 @pytest.fixture
@@ -83,3 +85,27 @@ async def test_who_was_not_authenticated_is_denied_though_anonymous_is_granted_e
 
 async def test_other_services_pass(metrics: Metrics) -> None:
     assert await call(metrics, ANONYMOUS, "Check", None, "grpc.health.v1.Health") == "done"
+
+
+async def test_a_stream_ends_when_the_policy_no_longer_permits_it(metrics: Metrics) -> None:
+    policies = [Policy()]
+    context = CallContext()
+    watch = Method(SERVICE, "Watch", response_streaming=True)
+
+    async def work(_request: Any, stream: Any) -> None:
+        await stream.write(b"one")
+        begin_call(context).identity = READER
+        await stream.write(b"two")
+        begin_call(context).identity = Identity("key:ci", Credential.API_KEY, (parse_grant("reader:other"),))
+        await stream.write(b"three")
+
+    handler = authorize(Permissions(lambda: policies[0]), metrics.denied)(watch, work)
+    begin_call(context).identity = READER
+    with pytest.raises(Forbidden):
+        await handler(WatchRequest(tenant="a"), cast("Any", StreamContext(cast("Any", context))))
+    assert context.written == [b"one", b"two"]
+
+
+async def test_a_stream_of_every_tenant_needs_the_permission_for_every_tenant(metrics: Metrics) -> None:
+    with pytest.raises(Forbidden):
+        await call(metrics, READER, "Watch", WatchRequest())
