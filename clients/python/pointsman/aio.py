@@ -34,8 +34,10 @@ from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
 from pointsman.rpc.session import left_out, newer
+from pointsman.rpc.streams import events
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman.v1.watch_pb2 import WatchRequest, WatchResponse
 
 if TYPE_CHECKING:
     from pointsman.near_cache.async_near_cache import AsyncNearCache
@@ -280,6 +282,12 @@ class AsyncClient(BaseClient[AsyncToken]):
     async def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
         """See ``Client.get_usage``."""
         return await self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
+
+    async def watch_events(self, request: WatchRequest) -> AsyncIterator[WatchResponse]:
+        """See ``Client.watch_events``. To close the stream, close the iterator."""
+        token = await self._session.bearer.token_within(self._session.countdown(None)())
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return events(self._session, self._stub.Watch(request, metadata=metadata))
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:

@@ -31,8 +31,10 @@ from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
 from pointsman.rpc.session import left_out, newer
+from pointsman.rpc.streams import EventStream
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman.v1.watch_pb2 import WatchRequest
 
 if TYPE_CHECKING:
     from pointsman.near_cache.near_cache import NearCache
@@ -354,6 +356,15 @@ class Client(BaseClient[Token]):
     def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
         """Return who has read ``key`` lately: callers of resolve, and near-caches."""
         return self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
+
+    def watch_events(self, request: WatchRequest) -> EventStream:
+        """Open one stream of Watch, for a program that speaks its protocol itself: docs/watch.md.
+
+        It is not resumed when it ends, and has no deadline.
+        """
+        token = self._session.bearer.token()
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return EventStream(self._session, self._stub.Watch(request, metadata=metadata))
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
         method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))

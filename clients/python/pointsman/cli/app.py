@@ -24,6 +24,7 @@ class Commands(ReportingGroup):
         "list": "pointsman.cli.commands.read:list_routes",
         "history": "pointsman.cli.commands.read:history",
         "who": "pointsman.cli.commands.who:who",
+        "watch": "pointsman.cli.commands.watch:watch",
         "create": "pointsman.cli.commands.write:create",
         "update": "pointsman.cli.commands.write:update",
         "activate": "pointsman.cli.commands.write:activate",

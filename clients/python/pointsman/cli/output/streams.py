@@ -1,9 +1,11 @@
 """The streams of a command: they take any text, and what cannot be written is an error in words."""
 
 import codecs
+import errno
 import io
 import json
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +52,18 @@ def finish() -> None:
     """Write what is buffered. Raises OutputFailed."""
     with writing():
         sys.stdout.flush()
+
+
+def check_reader(stream: TextIO) -> None:
+    """Raise OutputFailed if ``stream`` is a pipe that nobody reads any more, before there is something to write."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # errors are told without being asked for
+    except (AttributeError, OSError, ValueError):  # no poll on Windows; in tests a stream may have no file
+        return
+    if any(state & select.POLLERR for _, state in poll.poll(0)):
+        with writing():
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def discard(stream: TextIO) -> None:

@@ -1,0 +1,1 @@
+"""Follow the changes of a server as they are made."""
