@@ -1,6 +1,7 @@
 """Serves a Resolve that the local cache cannot answer: it waits for Redis or PostgreSQL."""
 
 import asyncio
+from typing import cast
 
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
@@ -10,6 +11,7 @@ from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, Deadl
 from pointsman_server.rpc.fastpath.terms import Terms
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.runtime.shared_timer import SharedTimer
 
 
 class Misses:
@@ -20,6 +22,8 @@ class Misses:
         self._admission = admission
         self._ends = ends
         self._deadline = deadline
+        self._late: set[asyncio.Task[object]] = set()
+        self._deadlines: SharedTimer[asyncio.Task[object]] = SharedTimer(deadline, self._cancel)
 
     async def resolve(self, key: RouteKey, terms: Terms, begun: float, context: CallContext) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused. The load goes on when this is cancelled."""
@@ -27,7 +31,7 @@ class Misses:
         remaining = context.time_remaining()
         try:
             if remaining is None or remaining >= NO_DEADLINE:
-                outcome = await self._load_within(self._deadline, key, terms)
+                outcome = await self._load_within_deadline(key, terms)
             else:
                 outcome = await self._load(key, terms)
         except asyncio.CancelledError:
@@ -37,12 +41,24 @@ class Misses:
             self._admission.leave()
         return self._ends.conclude(outcome, begun, context)
 
-    async def _load_within(self, seconds: float, key: RouteKey, terms: Terms) -> Answer | Exception:
+    async def _load_within_deadline(self, key: RouteKey, terms: Terms) -> Answer | Exception:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        cancelled_before = task.cancelling()
+        self._deadlines.add(task)
         try:
-            async with asyncio.timeout(seconds):
-                return await self._load(key, terms)
-        except TimeoutError:
-            return DeadlinePassed(seconds)
+            return await self._load(key, terms)
+        except asyncio.CancelledError:
+            # The client may have cancelled the call at the same time.
+            if task not in self._late or task.uncancel() > cancelled_before:
+                raise
+            return DeadlinePassed(self._deadline)
+        finally:
+            self._deadlines.remove(task)
+            self._late.discard(task)
+
+    def _cancel(self, task: asyncio.Task[object]) -> None:
+        self._late.add(task)
+        task.cancel()
 
     async def _load(self, key: RouteKey, terms: Terms) -> Answer | Exception:
         try:
