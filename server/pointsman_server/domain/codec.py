@@ -58,6 +58,15 @@ def rest_to_bytes(route: Route) -> bytes:
     return _without_key(route).SerializeToString()
 
 
+def rest_of(key: bytes, route: bytes) -> bytes:
+    """Cut the key, as of ``key_to_bytes``, off an encoded route; nothing unless it is field 1 and comes first."""
+    head = 2 + len(key)
+    # A length of two bytes is left to protobuf.
+    if len(key) < 128 and route[:2] == bytes((0x0A, len(key))) and route[2:head] == key:
+        return route[head:]
+    return b""
+
+
 def rest_from_bytes(key: RouteKey, encoded: bytes) -> Route:
     """Decode the result of ``rest_to_bytes`` of the route of ``key``."""
     return _route(key, route_pb2.Route.FromString(encoded))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from struct import Struct
 from sys import intern
 
-from pointsman_server.domain.codec import key_to_bytes, rest_to_bytes
+from pointsman_server.domain.codec import key_to_bytes, rest_of, rest_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope, snapshot_of
@@ -43,7 +43,7 @@ class LocalCache:
         self._used = self._places.used
         # By place. Keys share these objects.
         self._scope_of: list[EntryScope] = []
-        self._scopes: dict[EntryScope, EntryScope] = {}
+        self._scopes: dict[tuple[str, str, str], EntryScope] = {}
         # Kept longer than entries: it rejects old values from the shared cache.
         self._size = size
         self._changes = KnownChanges(size)
@@ -91,15 +91,18 @@ class LocalCache:
         """Return the last revision at which ``key`` is known to have changed, or 0."""
         return self._changes.last(key_to_bytes(key))
 
-    def put(self, snapshot: Snapshot, read_at: float) -> None:
-        """Cache ``snapshot``, from a read that began at ``read_at``, unless a newer one or a later change is known."""
+    def put(self, snapshot: Snapshot, read_at: float, route: bytes = b"") -> None:
+        """Cache ``snapshot``, from a read that began at ``read_at``, unless a newer one or a later change is known.
+
+        ``route`` is its route as protobuf, if the caller has it.
+        """
         encoded = key_to_bytes(snapshot.key)
         record = self._record_of(encoded)
         if record is not None and _unpack(record)[:2] > (snapshot.as_of, read_at):
             return
         if snapshot.as_of < self._changes.last(encoded):
             return
-        self._hold(encoded, snapshot, read_at, 0 if snapshot.route else _NEGATIVE_TTL)
+        self._hold(encoded, snapshot, read_at, 0 if snapshot.route else _NEGATIVE_TTL, rest_of(encoded, route))
 
     def observe(self, snapshot: Snapshot) -> None:
         """Apply a change. An older entry is replaced, and expires when it would have: nothing was read."""
@@ -160,7 +163,7 @@ class LocalCache:
         self._changes.note(self._places.keys[place], revision)
         return record if as_of < revision else None
 
-    def _hold(self, encoded: bytes, snapshot: Snapshot, read_at: float, flags: int) -> None:
+    def _hold(self, encoded: bytes, snapshot: Snapshot, read_at: float, flags: int, rest: bytes = b"") -> None:
         place = self._place_of(encoded)
         self._scope_of[place] = self._shared_scope(snapshot)
         route, as_of = snapshot.route, snapshot.as_of
@@ -168,7 +171,7 @@ class LocalCache:
         tracked = _TRACKED if as_of >= min(self._changes.complete_from, self._fed) else 0
         state = ABSENT if route is None else ACTIVE if route.active else INACTIVE
         head = _HEAD.pack(as_of, read_at, place, flags | tracked | state)
-        self._records[encoded] = head + rest_to_bytes(route) if route else head
+        self._records[encoded] = head + (rest or rest_to_bytes(route)) if route else head
 
     def _place_of(self, encoded: bytes) -> int:
         record = self._record_of(encoded)
@@ -184,11 +187,13 @@ class LocalCache:
 
     def _shared_scope(self, snapshot: Snapshot) -> EntryScope:
         # Interned: where nearly every route has a tenant of its own, scopes differ, but their environments do not.
-        shared = EntryScope(Scope(snapshot.key.tenant, intern(snapshot.key.env)), intern(snapshot.epoch))
-        known = self._scopes.get(shared)
-        if known is None:
-            put_bounded(self._scopes, shared, shared, MAX_SCOPES)
-        return known or shared
+        tenant, _, env, _ = snapshot.key
+        known = self._scopes.get((tenant, env, snapshot.epoch))
+        if known is not None:
+            return known
+        scope = EntryScope(Scope(tenant, intern(env)), intern(snapshot.epoch))
+        put_bounded(self._scopes, (tenant, scope.scope.env, scope.epoch), scope, MAX_SCOPES)
+        return scope
 
     def _ttl_of(self, encoded: bytes, flags: int) -> float:
         # Shortened, so that keys that were loaded together do not expire together: by a hash of the key, which need not

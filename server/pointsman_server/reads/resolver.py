@@ -261,7 +261,7 @@ class Resolver:
         if self._loads.get(load.key) is load:
             del self._loads[load.key]
             if not isinstance(outcome, BaseException):
-                self._local.put(outcome.snapshot, load.begun)
+                self._local.put(outcome.snapshot, load.begun, outcome.encoded)
         load.end(outcome)
 
     def _cache_if_reserved(self, reservation: Reservation, snapshot: Snapshot) -> None:

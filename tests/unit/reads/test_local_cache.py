@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.codec import key_to_bytes, route_to_message
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, EntryScope
@@ -68,6 +68,18 @@ def test_what_is_put_is_held_with_when_its_read_began(cache: LocalCache, now: Ma
     cache.put(at(5), now() - 1)
     assert (held(cache), age(cache)) == (at(5), 1)
     assert held(cache, K2) is None
+
+
+def test_a_route_that_is_encoded_already_is_held_as_another(cache: LocalCache, now: ManualClock) -> None:
+    snapshot = at(5)
+    assert snapshot.route is not None
+    cache.put(snapshot, now())
+    encoded = cache.find(key_to_bytes(K1))
+    cache.drop()
+    cache.put(snapshot, now(), route_to_message(snapshot.route).SerializeToString())
+
+    assert cache.find(key_to_bytes(K1)) == encoded
+    assert held(cache) == snapshot
 
 
 def test_a_newer_snapshot_replaces_an_older_one(cache: LocalCache, now: ManualClock) -> None:

@@ -97,6 +97,8 @@ def _pairs_of(name: bytes, value: bytes) -> Metadata:
         return tuple((text, _from_base64(text, part.strip())) for part in value.split(b","))
     if name == AUTHORIZATION:
         # Envoy joins several by commas, which no credential holds: how many there were must be seen.
+        if b"," not in value:
+            return ((text, _text(value.strip())),)
         return tuple((text, _text(part.strip())) for part in value.split(b","))
     return ((text, _text(value)),)
 
