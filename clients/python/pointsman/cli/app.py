@@ -25,6 +25,7 @@ class Commands(ReportingGroup):
         "history": "pointsman.cli.commands.read:history",
         "who": "pointsman.cli.commands.who:who",
         "watch": "pointsman.cli.commands.watch:watch",
+        "top": "pointsman.cli.commands.top:top",
         "create": "pointsman.cli.commands.write:create",
         "update": "pointsman.cli.commands.write:update",
         "activate": "pointsman.cli.commands.write:activate",

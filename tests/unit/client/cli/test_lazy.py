@@ -20,8 +20,11 @@ KEY = "a/b/c/d"
 HEAVY = {
     "pydantic",
     "rich",
+    "textual",
     "yaml",
     "pointsman.aio",
+    "pointsman.cli.commands.watch",
+    "pointsman.cli.live.follower",
     "pointsman.cli.commands.apply",
     "pointsman.cli.commands.import_routes",
 }
@@ -44,6 +47,10 @@ def loaded_by(server: FakeServer, *arguments: str) -> set[str]:
 def test_a_quick_command_loads_none_of_what_takes_long(server: FakeServer, arguments: tuple[str, ...]) -> None:
     server.add(KEY, "https://x.internal")
     assert loaded_by(server, *arguments) == set()
+
+
+def test_the_help_loads_no_screen(server: FakeServer) -> None:
+    assert "textual" not in loaded_by(server, "--help")
 
 
 def test_a_table_is_laid_out_by_rich_alone(server: FakeServer) -> None:

@@ -1,0 +1,1 @@
+"""``pointsman top``: what a server does, live on a terminal."""
