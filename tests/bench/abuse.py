@@ -6,6 +6,9 @@ first there (SCHED_RR). With three cores or more the abuser has one of its own, 
 where the bystander may not go first, as an idle process (SCHED_IDLE). Callers show bearer tokens, which the server
 checks.
 
+``--transport envoy-noop`` abuses an Envoy in the same configuration whose application answers at once and does nothing:
+what a row of ``envoy`` has in common with it is the work of Envoy and of the shared machine, not ours.
+
 ``busy-neighbour`` sends no abuse, and keeps its core as busy as the others do: its ratio is what the method costs.
 
 Targets: the bystander's p99 stays within twice that of quiet, and the server grows by at most 64 MB.
@@ -44,6 +47,7 @@ TARGET_RATIO = 2.0
 TRUSTED_RATIO = 1.5
 TARGET_MEGABYTES = 64
 LEAD_SECONDS = 1.0
+NOOP = "envoy-noop"
 KEY = issuer.SigningKey(kid="k1", kind="RSA")
 
 
@@ -224,7 +228,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one run (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the medians are taken (%(default)s)")
     parser.add_argument("--only", choices=[NEIGHBOUR, *ABUSES], action="append", help="one abuse; again for more")
-    parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="one transport; again for more")
+    parser.add_argument(
+        "--transport", choices=[*TRANSPORTS, NOOP], action="append", help="one transport; again for more"
+    )
     return parser.parse_args()
 
 
@@ -244,6 +250,8 @@ def environment(urls: Mapping[str, str], jwks: Path) -> dict[str, str]:
 def _server(transport: str, log: Path, settings: Mapping[str, str], places: Places) -> Iterator[Child]:
     # One for each abuse: what it leaves behind is not another's.
     serve = ["pointsman_server", "serve", "--roles", "api", "--transport", transport]
+    if transport == NOOP:
+        serve = ["tests.bench.noop", "envoy"]
     with ExitStack() as stack:
         with cores.pinned(places.server):
             server = stack.enter_context(child(serve, log, settings))
