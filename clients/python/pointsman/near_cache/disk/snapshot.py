@@ -19,7 +19,7 @@ from pointsman.near_cache.disk.encoding import (
     encode,
     encode_age,
 )
-from pointsman.near_cache.table.entries import InactiveRoute, Known, make_entry
+from pointsman.near_cache.table.entries import CachedResolution, InactiveRoute, Known
 from pointsman.near_cache.table.table import Positioned, Table
 from pointsman.near_cache.table.view import View
 
@@ -151,7 +151,8 @@ def load(stored: StoredTable, table: Table, now: float, clock: float) -> list[Vi
     for key, url, revision, number, active, rest in rows:
         view = views[number]
         if view is not None:
-            parts[number].append((key, make_entry(view, key, url, revision, rest, bool(active))))
+            kind = CachedResolution if active else InactiveRoute
+            parts[number].append((key, kind(view, key, url, revision, rest)))
     found = []
     for view, part, kept in zip(views, parts, stored.views, strict=True):
         if view is not None and not view.loaded:

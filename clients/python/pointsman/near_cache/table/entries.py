@@ -148,12 +148,8 @@ def entry_of(view: View, route: route_pb2.Route) -> tuple[str, Known]:
     key, url, revision, active = key_text(route.key), route.url, route.revision, route.active
     for field in ("key", "url", "revision", "active"):
         route.ClearField(field)
-    return key, make_entry(view, key, url, revision, route.SerializeToString(), active)
-
-
-def make_entry(view: View, key: str, url: str, revision: int, rest: bytes, active: bool) -> Known:
-    """Make the entry of a route."""
-    return (CachedResolution if active else InactiveRoute)(view, key, url, revision, rest)
+    kind = CachedResolution if active else InactiveRoute
+    return key, kind(view, key, url, revision, route.SerializeToString())
 
 
 def _time(timestamp: Any) -> datetime:

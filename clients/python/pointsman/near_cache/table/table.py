@@ -104,7 +104,7 @@ class Table:
             old = [entry for key in news if (entry := self._routes.get(key))]
             _supersede(old, view)
             view.size += sum(map(_exists, news.values())) - sum(map(_exists, old))
-            self._put_behind(news, as_of.revision)
+            self._put_behind(news, as_of)
             # One operation, so that no reader sees half of it.
             self._routes.update(news)
             for key, entry in news.items():
@@ -179,11 +179,11 @@ class Table:
         entry = there if isinstance(there, Known) else None
         self._routes[key] = self._behind[key] = Behind(entry, epoch, revision)
 
-    def _put_behind(self, news: dict[str, Entry], revision: int) -> None:
+    def _put_behind(self, news: dict[str, Entry], as_of: Position) -> None:
         """Leave those in place that wait for more than this change set."""
         for key in news.keys() & self._behind.keys():
             waiting, entry = self._behind[key], news[key]
-            if waiting.revision > revision:
+            if waiting.epoch != as_of.epoch or waiting.revision > as_of.revision:
                 waiting.entry = entry if isinstance(entry, Known) else None
                 news[key] = waiting
             else:
