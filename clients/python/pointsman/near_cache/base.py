@@ -25,6 +25,7 @@ from pointsman.near_cache.table.view import View
 from pointsman.near_cache.watch.follower import Events, Follower
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Replace
 from pointsman.near_cache.watch.service import RemoteService
+from pointsman.results import Route
 
 FORK_SECONDS = 2.0
 CLOSE_SECONDS = 10.0
@@ -112,6 +113,20 @@ class BaseNearCache(ABC, Generic[Slow]):
 
     def __bool__(self) -> bool:
         return True
+
+    def routes(self) -> list[Route]:
+        """Return every live route of the table, all as of one moment, in the order of their keys.
+
+        They may be behind a write that this client has just made. Raises NearCacheStale before the table is loaded: an
+        empty list means that there are none.
+        """
+        self.start()
+        with self._table.lock:
+            if not all(view.usable for view in self._views):
+                raise NearCacheStale("the near-cache is not loaded yet")
+            _, _, entries = self._table.entries()
+        live = [entry.route for entry in entries if isinstance(entry, CachedResolution)]
+        return sorted(live, key=lambda route: route.key)
 
     def statistics(self) -> Statistics:
         """Return what was counted, and the state now."""
