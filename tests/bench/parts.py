@@ -31,6 +31,7 @@ from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
+from tests.support.receipts import usage_methods
 
 # What a Python client sends, with a token of a usual length.
 METADATA = (
@@ -67,7 +68,8 @@ class Parts:
         self.key = key_from_message(self.request.key)
         self.answer = cast("Answer", self.resolver.resolve_locally(self.key))
         self.response = convert.resolve_response(self.answer)
-        self.servicer = RouteServicer(self.resolver, *(cast("Any", None) for _ in range(5)), metrics=self.metrics)
+        nothing = (cast("Any", None) for _ in range(6))
+        self.servicer = RouteServicer(self.resolver, *nothing, usage=usage_methods(), metrics=self.metrics)
 
     def _resolver(self) -> Resolver:
         local = LocalCache(size=1000, ttl=3600, negative_ttl=30)

@@ -50,6 +50,7 @@ from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_veri
 from tests.fuzz.hostile import CANARY
 from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport
 from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
+from tests.support.receipts import receipt_methods, usage_methods
 from tests.support.refusals import read_status
 from tests.support.watches import watch_method
 
@@ -246,6 +247,8 @@ class Rig:
             self._importer(),
             self._store,
             watch_method(self._store),
+            receipt_methods(self._store),
+            usage_methods(),
             metrics,
         )
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))

@@ -16,7 +16,7 @@ from pointsman_server.events.watch.snapshots import Snapshots
 from pointsman_server.events.watch.streams import WatchStreams
 from pointsman_server.ports.broker import ChangeStream
 from pointsman_server.ports.store import Clock, Intent, RouteStore
-from pointsman_server.rpc.watch import WatchMethod
+from pointsman_server.rpc.methods.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.bulk_import import BulkImporter, Import
 from pointsman_server.writes.group_commit import GroupCommitter

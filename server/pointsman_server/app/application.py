@@ -29,6 +29,8 @@ from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.methods.receipts import ReceiptMethods
+from pointsman_server.rpc.methods.usage import UsageMethods
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
@@ -64,7 +66,8 @@ class App:
         self.importer = BulkImporter(self.dependencies.bulk_store, cache, resolver.supersede, self._on_imported)
         self.access = Access(settings, self.database, self.metrics)
         self.health = Health()
-        self.watch = roles.Watch(settings, self.store, self.fair_share)
+        self.watch = roles.Watch(settings, self.dependencies, self.fair_share, self.metrics)
+        self.usage = roles.Usage(settings, self.dependencies, self.metrics)
         self.grpc_server = self._make_grpc_server()
         self.monitor = make_monitor(self.dependencies, self._on_checked)
         self.readiness = self._make_readiness()
@@ -117,6 +120,7 @@ class App:
         if ServerRole.API in settings.roles:
             running.feed = roles.start_feed(stack, settings, dependencies, self.cache_updater)
             self.watch.start(stack, running.feed)
+            self.usage.start(stack)
         if ServerRole.RELAY in settings.roles:
             running.relay = roles.start_relay(stack, settings, dependencies, self.metrics)
         if ServerRole.CACHE in settings.roles:
@@ -167,10 +171,12 @@ class App:
             self.importer,
             self.store,
             self.watch.method,
+            ReceiptMethods(self.watch.receipts),
+            UsageMethods(self.usage.recorder, self.usage.counts),
             self.metrics,
             fair_share=self.fair_share,
         )
-        read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver)
+        read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver, self.usage.counts)
         return GrpcServer(self.settings, servicer, read_path, self.access, self.health, self.metrics, self.fair_share)
 
     # Callbacks between the parts

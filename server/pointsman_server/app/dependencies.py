@@ -12,6 +12,8 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis.usage_log import RedisUsageLog
+from pointsman_server.adapters.redis.watcher_registry import RedisWatcherRegistry
 from pointsman_server.config.settings import Settings
 from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
@@ -49,6 +51,15 @@ class Dependencies:
         self.lineage = PostgresLineage(self.database)
         self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)
         self.cache = _make_cache(settings, metrics, self.epochs)
+        self.watcher_registry = RedisWatcherRegistry(
+            settings.cache_url, prefix=settings.redis_prefix, failed=metrics.cache_errors.inc
+        )
+        self.usage_log = RedisUsageLog(
+            settings.cache_url,
+            prefix=settings.redis_prefix,
+            window=settings.usage_hours * 3600,
+            failed=metrics.cache_errors.inc,
+        )
         self.kafka = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
         self.checks = HealthChecks(
             settings.roles,
@@ -67,7 +78,8 @@ class Dependencies:
             if self.audit_database is not self.database:
                 await self.audit_database.open()
                 stack.push_async_callback(self.audit_database.close)
-            stack.push_async_callback(self.cache.close)
+            for on_redis in (self.cache, self.watcher_registry, self.usage_log):
+                stack.push_async_callback(on_redis.close)
             self._stack = stack.pop_all()
         return self
 

@@ -15,6 +15,7 @@ from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
 from pointsman_server.ports.quota import SharedQuota
 from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, web
 from pointsman_server.rpc.access_log import AccessLog
@@ -45,11 +46,15 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReadPath:
-    """What the fast path reads from: the local cache, the resolver, and a function that returns the store's epoch."""
+    """What the fast path reads from: the local cache, the resolver, and a function that returns the store's epoch.
+
+    ``reads`` counts who reads what.
+    """
 
     cache: LocalCache
     epoch: Callable[[], str]
     resolver: Resolver
+    reads: ReadCounts
 
 
 async def _nothing() -> None:
@@ -173,7 +178,8 @@ class GrpcServer:
         limits = throttling.reads if throttling else Limits()
         guards = Guards(self.admission, self._access.authenticator, self._access.permissions, limits)
         ends = CallEnds(self.counters, AccessLog(settings.access_log_sample))
-        return FastPath(path.cache, path.resolver, guards, ends, epoch=path.epoch, deadline=settings.deadline_seconds)
+        deadline = settings.deadline_seconds
+        return FastPath(path.cache, path.resolver, guards, ends, epoch=path.epoch, deadline=deadline, reads=path.reads)
 
     def _bind(self, server: Any) -> int:
         settings = self._settings

@@ -4,6 +4,7 @@ Each function makes its part, starts it, and leaves on ``stack`` what ends it.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.events.cache_invalidation import CacheHandler
 from pointsman_server.events.consumer import Consumer, Handler, SetAside
 from pointsman_server.events.feed import Feed
+from pointsman_server.events.receipts.receipts import Receipts
 from pointsman_server.events.relay import Relay
 from pointsman_server.events.watch.history import History, Retention
 from pointsman_server.events.watch.hub import WatchHub
@@ -26,10 +28,11 @@ from pointsman_server.events.watch.snapshots import Snapshots
 from pointsman_server.events.watch.streams import WatchStreams
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.ports.broker import BrokerUnavailable, ChangeSource, Poison
-from pointsman_server.ports.store import RouteStore
 from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.rpc.watch import WatchMethod
+from pointsman_server.reads.usage import UsageRecorder
+from pointsman_server.rpc.methods.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
@@ -59,11 +62,20 @@ class RunningRoles:
 class Watch:
     """Watch of one server process."""
 
-    def __init__(self, settings: Settings, store: RouteStore, fair_share: FairShare) -> None:
+    def __init__(self, settings: Settings, dependencies: Dependencies, fair_share: FairShare, metrics: Metrics) -> None:
+        store = dependencies.store
         self.hub = WatchHub(fair_share, recent_changes=settings.watch_recent_changes)
         self.snapshots = Snapshots(store, fair_share, self.hub.covers, concurrency=settings.watch_snapshots)
         retention = Retention(settings.watch_history_changes, settings.watch_history_hours)
         history = History(store, fair_share, retention)
+        self.receipts = Receipts(
+            self.hub,
+            dependencies.watcher_registry,
+            dependencies.store.clock,
+            lambda: dependencies.epochs.seen,
+            server=secrets.token_hex(8),
+            reported=metrics.watch_reports.inc,
+        )
         self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, history, store, fair_share))
 
     def start(self, stack: AsyncExitStack, feed: Feed) -> None:
@@ -71,6 +83,25 @@ class Watch:
         self.hub.use(feed)
         start_task(stack, "watch changes", self.hub.send_changes())
         start_task(stack, "watch checkpoints", self.hub.send_checkpoints())
+        start_task(stack, "watch receipts", self.receipts.run())
+
+
+class Usage:
+    """Counts of who reads which route."""
+
+    def __init__(self, settings: Settings, dependencies: Dependencies, metrics: Metrics) -> None:
+        self.counts = ReadCounts(on=settings.usage_hours > 0)
+        self.recorder = UsageRecorder(
+            self.counts,
+            dependencies.usage_log,
+            window=settings.usage_hours * 3600,
+            dropped=metrics.usage_dropped.inc,
+        )
+
+    def start(self, stack: AsyncExitStack) -> None:
+        """Begin to give the counts to the log of all servers."""
+        if self.recorder.window:
+            start_task(stack, "usage", self.recorder.run())
 
 
 def start_feed(

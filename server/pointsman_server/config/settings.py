@@ -321,6 +321,15 @@ class Settings(BaseModel):
         default=16, ge=1, le=10_000, description="Watches that each worker sends a snapshot at once; others wait."
     )
 
+    # Usage.
+    usage_hours: float = Field(
+        default=24,
+        ge=0,
+        le=8760,
+        allow_inf_nan=False,
+        description="Hours that reads of a route are counted by caller, in Redis; 0 counts none.",
+    )
+
     # Kafka.
     kafka_topic: Topic = Field(default="route-events", description="Topic of the changes.")
     kafka_partitions: int = Field(

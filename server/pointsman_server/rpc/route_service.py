@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pointsman.v1 import route_pb2, watch_pb2
+from pointsman.v1 import propagation_pb2, route_pb2, usage_pb2, watch_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
@@ -17,8 +17,9 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
-from pointsman_server.rpc.refusal import Refusal, abort
-from pointsman_server.rpc.watch import WatchMethod
+from pointsman_server.rpc.methods.receipts import ReceiptMethods
+from pointsman_server.rpc.methods.usage import UsageMethods
+from pointsman_server.rpc.methods.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.metrics import Metrics
@@ -42,6 +43,8 @@ class RouteServicer(RouteServiceServicer):
         importer: BulkImporter,
         store: RouteStore,
         watch: WatchMethod,
+        receipts: ReceiptMethods,
+        usage: UsageMethods,
         metrics: Metrics,
         *,
         fair_share: FairShare | None = None,
@@ -52,16 +55,19 @@ class RouteServicer(RouteServiceServicer):
         self._importer = importer
         self._store = store
         self._watch = watch
+        self._receipts = receipts
+        self._usage = usage
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
         self._fair_share = fair_share or FairShare()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
         begun = time.perf_counter()
+        key = key_from_message(request.key)
         answer: Answer | PointsmanError
         try:
             answer = await self._resolver.resolve(
-                key_from_message(request.key),
+                key,
                 await self._floor(request),
                 fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
                 lookup=lookup_of_call(),
@@ -70,6 +76,7 @@ class RouteServicer(RouteServiceServicer):
             self._resolved(error, begun)
             raise
         self._resolved(answer, begun)
+        self._usage.resolved([(key, answer)])
         return convert.resolve_response(answer)
 
     async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
@@ -82,11 +89,14 @@ class RouteServicer(RouteServiceServicer):
             lookup=lookup_of_call(),
         )
 
+        found = list(zip(keys, answers, strict=True))
+        self._usage.resolved(found)
+
         def result(answered: tuple[RouteKey, Answer | PointsmanError]) -> pb.BatchResolveResponse.Result:
             self._resolved(answered[1], begun)
             return convert.batch_result(*answered)
 
-        return convert.batch_response(await self._fair_share.map(result, list(zip(keys, answers, strict=True))))
+        return convert.batch_response(await self._fair_share.map(result, found))
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         intent = convert.intent(request, current_call())
@@ -141,19 +151,26 @@ class RouteServicer(RouteServiceServicer):
     async def Watch(  # type: ignore[override]  # it writes to the context
         self, request: watch_pb2.WatchRequest, context: Context
     ) -> None:
-        await self._watch.watch(request, context)
+        with self._receipts.watching(request):
+            await self._watch.watch(request, context)
 
-    async def ReportProgress(self, request: Any, context: Context) -> Any:
-        await abort(context, Refusal.of_unimplemented())
+    async def ReportProgress(
+        self, request: propagation_pb2.ReportProgressRequest, context: Context
+    ) -> propagation_pb2.ReportProgressResponse:
+        return await self._receipts.report_progress(request)
 
-    async def GetPropagation(self, request: Any, context: Context) -> Any:
-        await abort(context, Refusal.of_unimplemented())
+    async def GetPropagation(
+        self, request: propagation_pb2.GetPropagationRequest, context: Context
+    ) -> propagation_pb2.GetPropagationResponse:
+        return await self._receipts.get_propagation(request)
 
-    async def GetUsage(self, request: Any, context: Context) -> Any:
-        await abort(context, Refusal.of_unimplemented())
+    async def GetUsage(self, request: usage_pb2.GetUsageRequest, context: Context) -> usage_pb2.GetUsageResponse:
+        return await self._usage.get_usage(request)
 
-    async def ReportUsage(self, request: Any, context: Context) -> Any:
-        await abort(context, Refusal.of_unimplemented())
+    async def ReportUsage(
+        self, request: usage_pb2.ReportUsageRequest, context: Context
+    ) -> usage_pb2.ReportUsageResponse:
+        return self._usage.report_usage(request)
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

@@ -116,6 +116,27 @@ class Metrics:
             "pointsman_feed_connected", "Whether the feed reads from Kafka; else from PostgreSQL alone.", "livemin"
         )
 
+        self.watchers = self._gauge("pointsman_watchers", "Streams of Watch that are open.", "livesum")
+        self.watch_begun = self._counter(
+            "pointsman_watch_begun",
+            "How streams of Watch began: with a snapshot, or after a revision from memory (ring) or the history.",
+            "source",
+        )
+        self.watch_snapshots = self._counter(
+            "pointsman_watch_snapshots", "Snapshots of the table that were made; many streams may share one."
+        )
+        self.watch_change_sets = self._counter(
+            "pointsman_watch_change_sets", "Change sets queued for a stream of Watch that they match."
+        )
+        self.watch_slow = self._counter(
+            "pointsman_watch_slow", "Streams of Watch that were ended because their clients read too slowly."
+        )
+        self.watch_reports = self._counter("pointsman_watch_reports", "Reports of watchers of what they have applied.")
+
+        self.usage_dropped = self._counter(
+            "pointsman_usage_dropped", "Counts of reads that were dropped because a bound was reached."
+        )
+
         self.events_published = self._counter(
             "pointsman_kafka_events_published", "Changes acknowledged by Kafka, by action.", "action"
         )

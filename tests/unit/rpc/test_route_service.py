@@ -8,16 +8,19 @@ import pytest
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.bulk_store import Imported
 from pointsman_server.ports.store import Outcome
 from pointsman_server.reads.answer import Answer, Source
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.call_context import CallContext
 from tests.support.fakes import EPOCH, MemoryStore
+from tests.support.receipts import usage_methods
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
 MESSAGE = route_pb2.RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
@@ -44,6 +47,7 @@ class Service:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.reads = ReadCounts()
         self.store = MemoryStore()
         self.route = self.store.put(KEY)
         self.answer = Answer(Snapshot(KEY, self.route, 7, EPOCH), Source.REDIS)
@@ -61,6 +65,8 @@ class Service:
             cast("Any", SimpleNamespace(import_=self.import_)),
             self.store,
             cast("Any", None),
+            cast("Any", None),
+            usage_methods(self.reads),
             self.metrics,
         )
 
@@ -223,3 +229,22 @@ async def test_lists_read_the_store(service: Service) -> None:
 
     assert [route.key for route in routes.routes] == [MESSAGE]
     assert not others.routes
+
+
+async def test_reads_of_routes_are_counted_for_their_caller(service: Service) -> None:
+    absent = Answer(Snapshot(KEY._replace(version="v2"), None, 7, EPOCH), Source.REDIS)
+    inactive = Answer(Snapshot(KEY, service.store.put(KEY, active=False), 7, EPOCH), Source.REDIS)
+
+    await service.servicer.Resolve(pb.ResolveRequest(key=MESSAGE), CONTEXT)
+    service.resolve.result = inactive
+    with pytest.raises(PointsmanError):
+        await service.servicer.Resolve(pb.ResolveRequest(key=MESSAGE), CONTEXT)
+    for nothing in (absent, StoreUnavailable()):
+        service.resolve.result = nothing
+        with pytest.raises(PointsmanError):
+            await service.servicer.Resolve(pb.ResolveRequest(key=MESSAGE), CONTEXT)
+    service.resolve_many.result = [service.answer, absent, StoreUnavailable()]
+    other = route_pb2.RouteKey(tenant="team-a", service="payments", env="prod", version="v2")
+    await service.servicer.BatchResolve(pb.BatchResolveRequest(keys=[MESSAGE, other, other]), CONTEXT)
+
+    assert service.reads.take() == {"anonymous": {key_to_bytes(KEY): 3}}

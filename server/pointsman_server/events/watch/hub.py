@@ -237,6 +237,8 @@ class WatchHub:
         self._sets.clear()
         self._open = []
         self._confirming.clear()
+        # A revision of another epoch may never be reached.
+        self._report_from = 0
         self._started.clear()
         for watcher in self._all():
             watcher.interrupt()

@@ -7,7 +7,7 @@ for each of them: identity, permission, rate limits, drain, freshness and ``min_
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -16,12 +16,13 @@ from pointsman.rules import KEY_PART
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
 from pointsman_server.domain.codec import key_from_bytes, key_from_message
 from pointsman_server.domain.errors import Overloaded
-from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.identity import Identity, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, CacheHit, snapshot_of
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
+from pointsman_server.reads.read_counts import OFF, ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.fastpath import encoder, wire
@@ -55,8 +56,8 @@ Outcome = bytes | Refusal | Declined
 class FastPath:
     """Serves requests from ``local`` and, beyond it, from ``resolver``.
 
-    ``epoch`` gives that of the store. ``deadline`` in seconds is for callers that set none. ``now`` is the clock of the
-    resolver.
+    ``epoch`` gives that of the store. ``deadline`` in seconds is for callers that set none. ``reads`` counts who reads
+    which route. ``now`` is the clock of the resolver.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class FastPath:
         *,
         epoch: Callable[[], str],
         deadline: float,
+        reads: ReadCounts = OFF,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = local.find
-        self._misses = Misses(resolver, guards.admission, ends, deadline)
+        self._reads = reads
+        self._misses = Misses(resolver, guards.admission, ends, reads, deadline)
         self._admission = guards.admission
         self._let_in = guards.let_in
         self._ends = ends
@@ -97,16 +100,20 @@ class FastPath:
             return self._wait(key, terms, hit, begun, context)
         route, state, as_of, age, entry = hit
         scope = entry.scope
-        if not self._let_in(context.invocation_metadata, (scope.tenant,), (scope,)):
+        caller = self._let_in(context.invocation_metadata, (scope.tenant,), (scope,))
+        if caller is None:
             return self._declined(min_revision, hit)
         if state != ACTIVE:
-            return self._refuse(key, hit, begun, context)
+            return self._refuse(key, hit, caller, begun, context)
         # The key is field 1 of the request as of the route.
         key_field = request[: len(request) - len(rest)]
         response = encoder.resolve_response(key_field, route, encoder.LOCAL, as_of, entry.epoch, age)
         self._counters.resolved_locally(begun)
-        if self._logs_answers:
-            self._ends.log_answer("Resolve", begun, context)
+        # ``ReadCounts.read``, without a call for most reads.
+        reads = self._reads
+        reads.left -= 1
+        if not reads.left or self._logs_answers:
+            self._note(key, caller, begun, context)
         return response
 
     def batch_resolve(self, request: bytes, context: CallContext, admit: Callable[[int], None] = admit_all) -> Outcome:
@@ -138,7 +145,9 @@ class FastPath:
             scopes[scope] = None
             outcomes[hit[1]] += 1
         response = b"".join(results)
-        if len(response) > convert.RESPONSE_BYTES or not self._let_in(context.invocation_metadata, tenants, scopes):
+        small = len(response) <= convert.RESPONSE_BYTES
+        caller = self._let_in(context.invocation_metadata, tenants, scopes) if small else None
+        if caller is None:
             return self._declined(min_revision, *hits)
         try:
             admit(len(keys))
@@ -146,6 +155,7 @@ class FastPath:
             self._counters.began("BatchResolve")
             return self._ends.refuse("BatchResolve", error, begun, context)
         self._counters.batch_resolved(outcomes, begun)
+        self._reads.read_many(_existing(keys, hits) if outcomes[ABSENT] else keys, caller.subject)
         if self._logs_answers:
             self._ends.log_answer("BatchResolve", begun, context)
         return response
@@ -157,8 +167,19 @@ class FastPath:
     def _declined(self, min_revision: int, *hits: CacheHit | None) -> Declined:
         return Declined(LocalLookup(min_revision, self._now(), hits))
 
-    def _refuse(self, encoded: bytes, hit: CacheHit, begun: float, context: CallContext) -> bytes | Refusal:
+    def _note(self, key: bytes, caller: Identity, begun: float, context: CallContext) -> None:
+        """Do what is not done for each answer: count who reads the key, and log the call."""
+        if not self._reads.left:
+            self._reads.sample(key, caller.subject)
+        if self._logs_answers:
+            self._ends.log_answer("Resolve", begun, context)
+
+    def _refuse(
+        self, encoded: bytes, hit: CacheHit, caller: Identity, begun: float, context: CallContext
+    ) -> bytes | Refusal:
         """Refuse a Resolve of a key that the local cache holds as inactive or absent."""
+        if hit[1] != ABSENT:
+            self._reads.read(encoded, caller.subject)
         answer = Answer(snapshot_of(key_from_bytes(encoded), hit), Source.LOCAL, hit[3])
         self._counters.began("Resolve", "negative" if hit[1] == ABSENT else "hit")
         return self._ends.conclude(answer, begun, context)
@@ -172,10 +193,16 @@ class FastPath:
             return DECLINED
         looked_up = not terms.from_store
         metadata = context.invocation_metadata
-        if self._admission.full or not self._let_in(metadata, (key.tenant,), (Scope(key.tenant, key.env),)):
+        admitted = not self._admission.full
+        caller = self._let_in(metadata, (key.tenant,), (Scope(key.tenant, key.env),)) if admitted else None
+        if caller is None:
             return self._declined(terms.min_revision, hit) if looked_up else DECLINED
         self._counters.began("Resolve", ("stale" if hit else "miss") if looked_up else "")
-        return self._misses.resolve(key, terms, begun, context)
+        return self._misses.resolve(key, terms, caller.subject, begun, context)
+
+
+def _existing(keys: Sequence[bytes], hits: Sequence[CacheHit]) -> list[bytes]:
+    return [key for key, hit in zip(keys, hits, strict=True) if hit[1] != ABSENT]
 
 
 def read_key(encoded: bytes) -> RouteKey | None:

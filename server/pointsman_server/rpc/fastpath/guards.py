@@ -24,25 +24,27 @@ class Guards:
     permissions: Permissions | None = None
     limits: Limits = field(default_factory=Limits)
 
-    def let_in(self, metadata: Callable[[], Metadata | None], tenants: Sequence[str], scopes: Iterable[Scope]) -> bool:
-        """Say whether a call about these keys may be served, and count it against the rate limits if so.
+    def let_in(
+        self, metadata: Callable[[], Metadata | None], tenants: Sequence[str], scopes: Iterable[Scope]
+    ) -> Identity | None:
+        """Return the caller if a call about these keys may be served, and count it against the rate limits.
 
-        ``tenants`` has the tenant of each key, ``scopes`` each scope once. On False the interceptor chain
+        ``tenants`` has the tenant of each key, ``scopes`` each scope once. On None the interceptor chain
         serves or refuses the call: also for a client certificate, and a credential that was not verified lately.
         """
         if self.admission.closed:
-            return False
+            return None
         identity = _recalled(self.authenticator, metadata() or ()) if self.authenticator else ANONYMOUS
         if identity is None:
-            return False
+            return None
         try:
             if self.permissions is not None:
                 for scope in scopes:
                     self.permissions.check(identity, Permission.READ, scope)
             self._count(identity.subject, tenants)
         except PointsmanError:
-            return False
-        return True
+            return None
+        return identity
 
     def _count(self, subject: str, tenants: Sequence[str]) -> None:
         """Count a call against both limits, or against none. Raises RateLimited."""

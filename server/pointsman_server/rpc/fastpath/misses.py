@@ -3,8 +3,10 @@
 import asyncio
 from typing import cast
 
+from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc.call import NO_DEADLINE
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, DeadlinePassed
@@ -15,17 +17,22 @@ from pointsman_server.runtime.shared_timer import SharedTimer
 
 
 class Misses:
-    """Loads keys for admitted calls. ``deadline`` in seconds is for callers that set none."""
+    """Loads keys for admitted calls, and counts who reads them. ``deadline`` in seconds is for callers without one."""
 
-    def __init__(self, resolver: Resolver, admission: Admission, ends: CallEnds, deadline: float) -> None:
+    def __init__(
+        self, resolver: Resolver, admission: Admission, ends: CallEnds, reads: ReadCounts, deadline: float
+    ) -> None:
         self._resolver = resolver
         self._admission = admission
         self._ends = ends
+        self._reads = reads
         self._deadline = deadline
         self._late: set[asyncio.Task[object]] = set()
         self._deadlines: SharedTimer[asyncio.Task[object]] = SharedTimer(deadline, self._cancel)
 
-    async def resolve(self, key: RouteKey, terms: Terms, begun: float, context: CallContext) -> bytes | Refusal:
+    async def resolve(
+        self, key: RouteKey, terms: Terms, subject: str, begun: float, context: CallContext
+    ) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused. The load goes on when this is cancelled."""
         self._admission.enter()
         remaining = context.time_remaining()
@@ -39,6 +46,8 @@ class Misses:
             raise
         finally:
             self._admission.leave()
+        if isinstance(outcome, Answer) and outcome.snapshot.route is not None:
+            self._reads.read(key_to_bytes(key), subject)
         return self._ends.conclude(outcome, begun, context)
 
     async def _load_within_deadline(self, key: RouteKey, terms: Terms) -> Answer | Exception:

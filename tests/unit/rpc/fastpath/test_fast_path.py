@@ -13,10 +13,11 @@ from structlog.testing import capture_logs
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_to_bytes, key_to_message
 from pointsman_server.domain.errors import Overloaded, PointsmanError
-from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.identity import Credential, Identity, Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, access_log, convert
 from pointsman_server.rpc.access_log import AccessLog
@@ -29,6 +30,7 @@ from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import BIRTH, EPOCH, ManualClock, MemoryCache, MemoryStore
 
+CALLER = Identity("key:reader", Credential.API_KEY)
 CALL = {"grpc_type": "unary", "grpc_service": SERVICE}
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 TTL = 10.0
@@ -42,9 +44,9 @@ class Door:
         self.admission = Admission()
         self.asked: list[tuple[list[str], list[Scope]]] = []
 
-    def let_in(self, _metadata: Any, tenants: Any, scopes: Any) -> bool:
+    def let_in(self, _metadata: Any, tenants: Any, scopes: Any) -> Identity | None:
         self.asked.append((list(tenants), list(scopes)))
-        return self.open
+        return CALLER if self.open else None
 
 
 class Context:
@@ -74,6 +76,7 @@ class World:
         self.metrics = Metrics()
         self.counters = FastPathCounters(self.metrics, SERVICE)
         self.door = Door()
+        self.reads = ReadCounts()
         self.resolver = Resolver(MemoryStore(), MemoryCache(self.now), self.local, observer=self.metrics, now=self.now)
         self.path = self.make_path()
 
@@ -85,6 +88,7 @@ class World:
             CallEnds(self.counters, AccessLog(sample)),
             epoch=lambda: self.epoch,
             deadline=5.0,
+            reads=self.reads,
             now=self.now,
         )
 
@@ -463,3 +467,36 @@ def test_the_fast_path_answers_as_the_chain_would(history: list[tuple[Any, ...]]
                 # The fast path says milliseconds, and no more.
                 expected.provenance.age.FromMilliseconds(expected.provenance.age.ToMilliseconds())
             assert world.resolve(key, min_revision=min_revision) == expected
+
+
+def test_reads_of_routes_are_counted_by_caller_and_those_of_absent_keys_are_not(world: World) -> None:
+    world.put(K1, 5)
+    world.put(K2, 5, active=False)
+    world.put_absence(K3, 5)
+
+    for key in (K1, K1, K2, K3):
+        world.serve(key)
+    world.serve_batch(K1, K3, K2)
+    world.serve_batch(K1, K2)
+
+    assert world.reads.take() == {CALLER.subject: {key_to_bytes(K1): 4, key_to_bytes(K2): 3}}
+
+
+def test_a_call_that_is_not_let_in_is_not_counted(world: World) -> None:
+    world.put(K1, 5)
+    world.door.open = False
+
+    world.serve(K1)
+    world.serve_batch(K1)
+
+    assert world.reads.take() == {}
+
+
+def test_a_call_is_counted_and_logged(world: World) -> None:
+    world.put(K1, 5)
+    world.path = world.make_path(sample=1.0)
+    with capture_logs() as logs:
+        world.serve(K1)
+
+    assert [line["event"] for line in logs] == ["call"]
+    assert world.reads.take() == {CALLER.subject: {key_to_bytes(K1): 1}}

@@ -6,7 +6,7 @@ import pytest
 
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
 from pointsman_server.domain.errors import RateLimited
-from pointsman_server.domain.identity import EVERYTHING, Credential, Identity, Pattern, Scope
+from pointsman_server.domain.identity import ANONYMOUS, EVERYTHING, Credential, Identity, Pattern, Scope
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
@@ -14,14 +14,14 @@ from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 SCOPE = Scope("team-a", "prod")
 
 
-def let_in(guards: Guards, *tenants: str) -> bool:
+def let_in(guards: Guards, *tenants: str) -> Identity | None:
     return guards.let_in(lambda: None, tenants or ("team-a",), [SCOPE])
 
 
 async def test_without_checks_every_caller_is_admitted_until_the_server_drains() -> None:
     admission = Admission()
     guards = Guards(admission)
-    assert let_in(guards)
+    assert let_in(guards) is ANONYMOUS
     await admission.close(0)
     assert not let_in(guards)
 
@@ -46,14 +46,16 @@ class Authenticator:
 )
 def test_one_credential_that_was_verified_lately_is_let_in(headers: Any, expected: bool) -> None:
     guards = Guards(Admission(), cast("Any", Authenticator()))
-    assert guards.let_in(lambda: headers, ["team-a"], [SCOPE]) == expected
+    caller = guards.let_in(lambda: headers, ["team-a"], [SCOPE])
+    assert (caller and caller.subject) == ("key:reader" if expected else None)
 
 
 @pytest.mark.parametrize(("subject", "expected"), [("key:reader", True), ("key:other", False)])
 def test_a_caller_without_the_permission_is_not_let_in(subject: str, expected: bool) -> None:
     policy = Policy((Rule("readers", (EVERYTHING,), (Pattern(subject),)),))
     guards = Guards(Admission(), cast("Any", Authenticator()), Permissions(lambda: policy))
-    assert guards.let_in(lambda: [("authorization", "Bearer good")], ["team-a"], [SCOPE]) == expected
+    caller = guards.let_in(lambda: [("authorization", "Bearer good")], ["team-a"], [SCOPE])
+    assert (caller is not None) == expected
 
 
 def limiter(name: str, burst: int) -> Limiter:

@@ -14,13 +14,14 @@ from structlog.testing import capture_logs
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey as KeyMessage
-from pointsman_server.domain.codec import key_to_message, route_to_message
+from pointsman_server.domain.codec import key_to_bytes, key_to_message, route_to_message
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
-from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.identity import Credential, Identity, Scope
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.cache import Lookup
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.rpc import SERVICE, convert, statuses
 from pointsman_server.rpc.access_log import AccessLog
@@ -38,9 +39,11 @@ from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
+from tests.support.receipts import usage_methods
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
+CALLER = Identity("key:reader", Credential.API_KEY)
 METADATA = (("x-request-id", "the-same"),)
 DEADLINE = 30.0
 Ended = tuple[str, Any, Any]
@@ -54,10 +57,10 @@ class Door:
         self.admission = Admission(most=100)
         self.asked: list[tuple[list[str], list[Scope]]] = []
 
-    def let_in(self, metadata: Callable[[], Any], tenants: Sequence[str], scopes: Sequence[Scope]) -> bool:
+    def let_in(self, metadata: Callable[[], Any], tenants: Sequence[str], scopes: Sequence[Scope]) -> Identity | None:
         assert metadata() == METADATA
         self.asked.append((list(tenants), list(scopes)))
-        return self.open and not self.admission.closed
+        return CALLER if self.open and not self.admission.closed else None
 
 
 class EncodingCache(MemoryCache):
@@ -120,6 +123,7 @@ class World:
             self.store, self.cache, self.local, observer=self.metrics, bounds=bounds, patience=0, now=self.now
         )
         self.door = Door()
+        self.reads = ReadCounts()
         self.path = FastPath(
             self.local,
             self.resolver,
@@ -127,10 +131,15 @@ class World:
             CallEnds(self.counters, AccessLog(sample)),
             epoch=lambda: EPOCH,
             deadline=DEADLINE,
+            reads=self.reads,
             now=self.now,
         )
         self._chain: CallHandler = RouteServicer(
-            self.resolver, cast("Any", Tokens()), *(cast("Any", None) for _ in range(4)), metrics=self.metrics
+            self.resolver,
+            cast("Any", Tokens()),
+            *(cast("Any", None) for _ in range(5)),
+            usage=usage_methods(self.reads),
+            metrics=self.metrics,
         ).Resolve
         for stage in reversed(
             chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample)
@@ -545,3 +554,14 @@ async def live(history: list[tuple[Any, ...]], way: Way) -> tuple[list[Ended], d
 def test_every_way_says_and_counts_the_same(history: list[tuple[Any, ...]]) -> None:
     expected = asyncio.run(live(history, World.by_chain))
     assert asyncio.run(live(history, World.by_fast_path)) == expected
+
+
+async def test_who_reads_a_route_is_counted_once_for_each_call(world: World) -> None:
+    world.store.put(K1)
+    world.store.put(K2, active=False)
+    await world.by_fast_path(K1)
+    await world.by_fast_path(K1, consistency=EXACT)
+    await world.by_fast_path(K2)
+    await world.by_fast_path(K3)
+
+    assert world.reads.take() == {CALLER.subject: {key_to_bytes(K1): 2, key_to_bytes(K2): 1}}

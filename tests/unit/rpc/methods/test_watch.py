@@ -8,7 +8,7 @@ import pytest
 from pointsman.v1 import watch_pb2 as pb
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.ports.store import Clock
-from pointsman_server.rpc.watch import WatchMethod
+from pointsman_server.rpc.methods.watch import WatchMethod
 from tests.support.call_context import CallContext
 
 

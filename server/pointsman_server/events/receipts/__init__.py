@@ -1,0 +1,1 @@
+"""Receipts: which watchers have applied a revision."""

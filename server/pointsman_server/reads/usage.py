@@ -1,0 +1,104 @@
+"""Who reads which route: gives the counts of this process to the log of all servers, and answers from it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, islice
+
+from pointsman_server.domain.codec import key_from_bytes, key_to_bytes
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.ports.usage_log import Reader, Reads, UsageLog, UsageUnavailable
+from pointsman_server.reads.read_counts import Counts, ReadCounts
+
+# Seconds between two times at which the counts are given to the log.
+FLUSH_SECONDS = 5.0
+# Entries that are given to it at once; between two such parts other work gets its turn.
+PART = 500
+MOST_READERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Who has read a route, those who read last first; ``all_servers`` is False if only this server's reads are known.
+
+    What other servers have not given to the log yet, those of their last FLUSH_SECONDS, is missing.
+    """
+
+    readers: Sequence[Reader]
+    all_servers: bool
+
+
+class UsageRecorder:
+    """Keeps what cannot be given to the log until it can, within the bound of ``counts``.
+
+    ``window`` is that of the log, in seconds; 0 where nothing is counted. ``dropped`` is called with how many counts
+    were dropped, because a bound was reached.
+    """
+
+    def __init__(
+        self,
+        counts: ReadCounts,
+        log: UsageLog,
+        *,
+        window: float,
+        dropped: Callable[[int], None] = lambda _count: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._counts = counts
+        self._log = log
+        self.window = window
+        self._dropped = dropped
+        self._now = now
+
+    def add(self, reads: Iterable[Reads]) -> None:
+        """Count reads that a near-cache has answered, unless nothing is counted."""
+        if not self.window:
+            return
+        for key, subject, times in reads:
+            self._counts.add(key_to_bytes(key), subject, times)
+
+    async def usage(self, key: RouteKey) -> Usage:
+        """Return who has read a route."""
+        if not self.window:
+            return Usage((), all_servers=False)
+        logged: Sequence[Reader] = ()
+        try:
+            logged, all_servers = await self._log.readers(key, MOST_READERS), True
+        except UsageUnavailable:
+            all_servers = False
+        waiting = self._counts.of_key(key_to_bytes(key))
+        before = {reader.subject: reader.count for reader in logged}
+        now = self._now()
+        latest = [Reader(subject, before.get(subject, 0) + times, now) for subject, times in waiting.items()]
+        earlier = [reader for reader in logged if reader.subject not in waiting]
+        return Usage([*latest, *earlier][:MOST_READERS], all_servers)
+
+    async def run(self) -> None:
+        """Flush again and again, and when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_SECONDS)
+                await self.flush()
+        finally:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Give the counts to the log."""
+        waiting = _reads(self._counts.take())
+        dropped, self._counts.dropped = self._counts.dropped, 0
+        part: Sequence[Reads] = ()
+        try:
+            while part := list(islice(waiting, PART)):
+                dropped += await self._log.add(part)
+        except UsageUnavailable:
+            # Of this part, some may be counted twice.
+            self.add(chain(part, waiting))
+        if dropped:
+            self._dropped(dropped)
+
+
+def _reads(counts: Counts) -> Iterator[Reads]:
+    for subject, of_subject in counts.items():
+        for key, times in of_subject.items():
+            yield Reads(key_from_bytes(key), subject, times)
