@@ -11,7 +11,15 @@ import typer
 from pointsman.cli.context import Env, Service, Tenant, settings
 from pointsman.cli.live.follower import Follower, Interrupted
 from pointsman.cli.output.documents import change_document, error_document, route_document
-from pointsman.cli.output.streams import check_reader, finish, json_text, write_note, write_result
+from pointsman.cli.output.streams import (
+    OutputFailed,
+    check_reader,
+    discard,
+    finish,
+    json_text,
+    write_note,
+    write_result,
+)
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import difference_text, time_text
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, Replace
@@ -35,7 +43,7 @@ def watch(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document a line, for each event.")] = False,
 ) -> None:
-    """Print changes as they are made, until Ctrl-C. Goes on by itself after an outage, without a gap.
+    """Print changes as they are made, until Ctrl-C or until nobody reads. Goes on after an outage, without a gap.
 
     First it says how many routes there are. With --json each line is an event: `snapshot` has all routes, `changes`
     what was changed together, `checkpoint` says that nothing is missing; `resume` is where to go on with --from.
@@ -52,6 +60,10 @@ def watch(
                 check_reader(sys.stdout)
         except KeyboardInterrupt:  # how it is meant to end
             return
+        except OutputFailed as error:
+            if not isinstance(error.__cause__, BrokenPipeError):
+                raise
+            discard(sys.stdout)  # nobody reads any more: the other way in which it is meant to end
 
 
 def position_of(text: str) -> Position:

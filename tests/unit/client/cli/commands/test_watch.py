@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import grpc
@@ -135,7 +136,21 @@ def test_a_reader_that_has_read_enough_ends_it_without_a_word_and_without_a_chan
     with watching(server) as shown:
         shown.line()
         shown.out.close()
-        assert shown.ended() == (1, "")
+        assert shown.ended() == (0, "")
+
+
+def test_a_disk_that_is_full_is_an_error(server: FakeServer) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pointsman.cli", "--server", server.target, "watch"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "the output cannot be written" in done.stderr
 
 
 @pytest.mark.parametrize(("failure", "code"), [(AWAY, 5), (DENIED, 6)])
