@@ -55,7 +55,7 @@ class Outcome:
     def lines(self) -> list[str]:
         """Say for people who has the revision, and who has not."""
         found = self.propagation
-        some = f"{found.applied_count} of {_watchers(found.watcher_count)}"
+        some = f"{found.applied_count} of {found.watcher_count} watchers"
         if not found.watcher_count:
             return ["nobody watches: there is nobody to wait for"]
         if found.complete:
@@ -146,10 +146,6 @@ def _bar(terminal: Terminal, revision: int) -> Iterator[Show]:
     with Progress(*columns, TimeElapsedColumn(), console=terminal.err, transient=True, disable=hidden) as bar:
         task = bar.add_task(str(revision), total=0)
         yield lambda found: bar.update(task, completed=found.applied_count, total=found.watcher_count)
-
-
-def _watchers(count: int) -> str:
-    return "1 watcher" if count == 1 else f"{count} watchers"
 
 
 def _laggard(watcher: WatcherProgress) -> str:

@@ -55,7 +55,7 @@ class Top(App[None]):
         self.board = Board()
         self._source = source
         self._name = title
-        self._shown = 0
+        self._shown = -1
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
@@ -72,7 +72,6 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Start the sources."""
-        self.query_one(DataTable).add_columns(*COLUMNS)
         self.render_board()
         self.set_interval(REFRESH_SECONDS, self.render_board)
         self._source.start(lambda news: self.post_message(Told(news)))
@@ -105,10 +104,14 @@ class Top(App[None]):
         if newest == self._shown:
             return
         self._shown = newest
+        rows = [tuple(map(printable, change_row(change))) for change in changes]
         table = self.query_one(DataTable)
-        table.clear()
-        for change in changes:
-            table.add_row(*map(Text, map(printable, change_row(change))))
+        table.clear(columns=True)
+        # Widths of our own: the table measures its cells later, and draws them cut until then.
+        for label, *cells in zip(COLUMNS, *rows, strict=True):
+            table.add_column(label, width=max(map(len, (label, *cells))))
+        for row in rows:
+            table.add_row(*map(Text, row))
 
 
 def panel_text(lines: Lines) -> str:

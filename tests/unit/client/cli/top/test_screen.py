@@ -54,6 +54,24 @@ async def test_what_is_told_is_shown() -> None:
     assert rows[0] == ["2026-01-31 10:00:00Z", "2", "ada", "DELETED", "a/b/c/v2", "", "[red]move[/red] \\x1b[2J"]
 
 
+async def test_columns_are_as_wide_as_what_they_have() -> None:
+    source = Source()
+    top = Top(source, "x")
+    async with top.run_test(size=(160, 40)) as pilot:
+        for revision in (1, 2, 3):
+            source.take((change(revision),))
+            await pilot.pause()
+        widths = {
+            str(column.label): column.get_render_width(table)
+            for table in [top.query_one(DataTable)]
+            for column in table.ordered_columns
+        }
+        assert widths["TIME"] >= len("2026-01-31 10:00:00Z")
+        assert widths["KEY"] >= len("a/b/c/v1")
+        screen = top.export_screenshot()
+    assert screen.count("2026-01-31&#160;10:00:00Z") == 3
+
+
 async def test_what_is_missing_is_said_and_takes_no_room_when_it_is_back() -> None:
     source = Source()
     top = Top(source, "x")
