@@ -35,6 +35,14 @@ class Stream(Protocol):
 class Service(Protocol):
     """What a follower calls. ``metadata`` may raise PointsmanError when there is no credential."""
 
+    @property
+    def generation(self) -> int:
+        """The number of the connection."""
+        ...
+
+    def renew(self, generation: int) -> None:
+        """Use another connection than that one."""
+
     def metadata(self) -> Metadata: ...
 
     def watch(self, request: WatchRequest, metadata: Metadata) -> Stream: ...
@@ -72,6 +80,7 @@ class Follower:
         self._clock = clock
         self._protocol: WatchProtocol[tuple[str, Known]] = WatchProtocol(lambda route: entry_of(view, route))
         self._stream: Stream | None = None
+        self._silent = False
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -100,6 +109,7 @@ class Follower:
     def check_silence(self) -> None:
         """Close the stream if it has been silent for too long: the thread opens another one."""
         if self._clock() >= self._protocol.silent_at:
+            self._silent = True
             self._cancel()
 
     def _cancel(self) -> None:
@@ -109,7 +119,11 @@ class Follower:
 
     def _run(self, service: Service, stopped: threading.Event) -> None:
         while not stopped.is_set():
+            generation, self._silent = service.generation, False
             error = self._failure_of(service, stopped)
+            if self._silent:
+                error = ProtocolViolation("the stream was silent")
+                service.renew(generation)
             if stopped.is_set():
                 break
             pause = self._protocol.ended(error, self._clock())

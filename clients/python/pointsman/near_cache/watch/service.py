@@ -1,6 +1,7 @@
 """The calls of a near-cache, on a channel of its own."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -24,9 +25,29 @@ class RemoteService:
     """
 
     def __init__(self, open_channel: Callable[[], grpc.Channel], token: Callable[[], str | None]) -> None:
-        self._channel = open_channel()
-        self._stub: Any = RouteServiceStub(self._channel)
+        self._open_channel = open_channel
         self._token = token
+        self._lock = threading.Lock()
+        self._closed = False
+        self.generation = 0
+        self._connect()
+
+    def renew(self, generation: int) -> None:
+        """Use another connection, unless that has been done since ``generation``.
+
+        Packets of a connection may be dropped without a reset: whatever is called on it then is silent as well.
+        """
+        with self._lock:
+            if generation != self.generation or self._closed:
+                return
+            self.generation += 1
+            old = self._channel
+            self._connect()
+        old.close()
+
+    def _connect(self) -> None:
+        self._channel = self._open_channel()
+        self._stub: Any = RouteServiceStub(self._channel)
 
     def metadata(self) -> Metadata:
         """Return the metadata of the next call. Raises PointsmanError when there is no token."""
@@ -50,6 +71,8 @@ class RemoteService:
 
     def close(self) -> None:
         """Close the channel. Calls under way end as cancelled."""
+        with self._lock:
+            self._closed = True
         self._channel.close()
 
 
