@@ -24,6 +24,7 @@ from pointsman_server.events.receipts.receipts import Receipts
 from pointsman_server.events.relay import Relay
 from pointsman_server.events.watch.history import History, Retention
 from pointsman_server.events.watch.hub import WatchHub
+from pointsman_server.events.watch.meter import WatchMeter
 from pointsman_server.events.watch.snapshots import Snapshots
 from pointsman_server.events.watch.streams import WatchStreams
 from pointsman_server.ops.staleness_probe import StalenessProbe, beat
@@ -64,8 +65,11 @@ class Watch:
 
     def __init__(self, settings: Settings, dependencies: Dependencies, fair_share: FairShare, metrics: Metrics) -> None:
         store = dependencies.store
-        self.hub = WatchHub(fair_share, recent_changes=settings.watch_recent_changes)
-        self.snapshots = Snapshots(store, fair_share, self.hub.covers, concurrency=settings.watch_snapshots)
+        meter = WatchMeter(metrics)
+        self.hub = WatchHub(fair_share, recent_changes=settings.watch_recent_changes, observer=meter)
+        self.snapshots = Snapshots(
+            store, fair_share, self.hub.covers, concurrency=settings.watch_snapshots, observer=meter
+        )
         retention = Retention(settings.watch_history_changes, settings.watch_history_hours)
         history = History(store, fair_share, retention)
         self.receipts = Receipts(
@@ -76,7 +80,7 @@ class Watch:
             server=secrets.token_hex(8),
             reported=metrics.watch_reports.inc,
         )
-        self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, history, store, fair_share))
+        self.method = WatchMethod(WatchStreams(self.hub, self.snapshots, history, store, fair_share, meter))
 
     def start(self, stack: AsyncExitStack, feed: Feed) -> None:
         """Begin to take changes from the feed."""

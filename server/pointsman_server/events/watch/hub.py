@@ -14,6 +14,7 @@ from pointsman_server.events.subscribers import Subscriber
 from pointsman_server.events.watch import encoding
 from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter, FilterIndex
+from pointsman_server.events.watch.observer import SILENT, WatchObserver
 from pointsman_server.events.watch.recent import RecentChanges
 from pointsman_server.events.watch.watcher import Watcher
 from pointsman_server.ports.store import Clock
@@ -61,11 +62,13 @@ class WatchHub:
         *,
         recent_changes: int = 10_000,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        observer: WatchObserver = SILENT,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``recent_changes``: how many are kept in memory for streams that resume."""
         self._fair_share = fair_share
         self._checkpoint_seconds = checkpoint_seconds
+        self._observer = observer
         self._now = now
         self._source: Source | None = None
         self._subscribed = False
@@ -108,6 +111,7 @@ class WatchHub:
     def enter(self) -> None:
         """Count a stream, and subscribe to the feed with the first one."""
         self._streams += 1
+        self._observer.opened()
         if not self._subscribed and self._source is not None:
             self._subscribed = True
             self._source.subscribe(self)
@@ -115,6 +119,7 @@ class WatchHub:
     def leave(self) -> None:
         """Count a stream that has ended."""
         self._streams -= 1
+        self._observer.closed()
         self._idle_since = self._now()
 
     async def ready(self) -> None:
@@ -267,6 +272,7 @@ class WatchHub:
                 return
             revision = changes.clock.revision
             puts = [(watcher, events[wanted]) for wanted in events for watcher in groups.get(wanted, ())]
+            self._observer.queued(len(puts))
             for start in range(0, len(puts), WOKEN_IN_A_TURN):
                 if start:
                     await self._fair_share.take()

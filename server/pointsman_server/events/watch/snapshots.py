@@ -11,6 +11,7 @@ from functools import partial
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.events.watch import encoding
 from pointsman_server.events.watch.filters import Filter
+from pointsman_server.events.watch.observer import SILENT, WatchObserver
 from pointsman_server.ports.store import Clock, RouteQuery, RouteStore
 from pointsman_server.runtime.fair_share import FairShare
 
@@ -50,12 +51,14 @@ class Snapshots:
         *,
         concurrency: int = 16,
         scans: int = 2,
+        observer: WatchObserver = SILENT,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``concurrency``: streams that are sent a snapshot at once. ``scans``: snapshots that are made at once."""
         self._store = store
         self._fair_share = fair_share
         self._usable = usable
+        self._observer = observer
         self._turns = asyncio.Semaphore(concurrency)
         self._scans = asyncio.Semaphore(scans)
         self._now = now
@@ -113,6 +116,7 @@ class Snapshots:
                     batches.add(await self._fair_share.map(encoding.route, routes, size=ENCODED_IN_A_TURN))
                     count += len(routes)
             batches.end()
+            self._observer.made_snapshot()
             end = encoding.end_of_snapshot(table.clock, count)
             return EncodedSnapshot(table.clock, [*batches.events, end], moment)
 

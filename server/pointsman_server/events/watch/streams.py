@@ -11,6 +11,7 @@ from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.events.watch.history import History
 from pointsman_server.events.watch.hub import WatchHub
+from pointsman_server.events.watch.observer import SILENT, WatchObserver
 from pointsman_server.events.watch.snapshots import Snapshots
 from pointsman_server.events.watch.watcher import Interrupted, Watcher
 from pointsman_server.ports.store import Clock, RouteStore
@@ -28,13 +29,20 @@ class WatchStreams:
     """Serves streams."""
 
     def __init__(
-        self, hub: WatchHub, snapshots: Snapshots, history: History, store: RouteStore, fair_share: FairShare
+        self,
+        hub: WatchHub,
+        snapshots: Snapshots,
+        history: History,
+        store: RouteStore,
+        fair_share: FairShare,
+        observer: WatchObserver = SILENT,
     ) -> None:
         self._hub = hub
         self._snapshots = snapshots
         self._history = history
         self._store = store
         self._fair_share = fair_share
+        self._observer = observer
 
     async def serve(self, wanted: Filter, resume: Clock | None, write: Write) -> None:
         """Write a snapshot, or what follows ``resume``, and then every change, until cancelled.
@@ -58,6 +66,7 @@ class WatchStreams:
         if resume is not None:
             await self._check_reached(resume)
             stream.position = resume
+        self._observer.began("snapshot" if resume is None else "ring" if self._hub.covers(resume) else "history")
         while True:
             try:
                 await (self._follow(stream, stream.position) if stream.position else self._snapshot(stream))
@@ -93,7 +102,12 @@ class WatchStreams:
         if sum(map(len, missed)) > ATTACHED_AT_ONCE:
             await self._replay(stream, missed)
             return
-        watcher = Watcher(stream.filter, position, stream.end_now)
+
+        def end() -> None:
+            self._observer.ended_slow()
+            stream.end_now()
+
+        watcher = Watcher(stream.filter, position, end)
         self._hub.attach(watcher)
         try:
             while True:
