@@ -154,6 +154,52 @@ class TestRpcs:
         assert missing["status"]["code"] == 5
         assert missing["status"]["details"][0]["reason"] == "ROUTE_NOT_FOUND"
 
+    def test_a_watch_as_a_stream_of_json(self, grpc_server: RunningServer, curl: Curl, key: RouteKey) -> None:
+        curl("POST", path_of(key), {"url": URL})
+        events = []
+        with httpx.stream("GET", f"http://{grpc_server.address}/v1/routes:watch?tenant={key.tenant}") as stream:
+            assert (stream.status_code, stream.headers["content-type"]) == (200, "application/json")
+            text = ""
+            for part in stream.iter_text():
+                text += part
+                # An array that has no end; its elements come as they are made.
+                events = json.loads(f"{text.rstrip().rstrip(',').removesuffix(']')}]")
+                if "checkpoint" in events[-1]:
+                    break
+
+        assert [next(iter(event)) for event in events] == ["snapshot", "endOfSnapshot", "checkpoint"]
+        assert events[0]["snapshot"]["routes"][0]["url"] == URL
+        assert events[1]["endOfSnapshot"]["routeCount"] == "1"
+
+    def test_who_has_a_revision(self, curl: Curl, grpc_server: RunningServer, key: RouteKey) -> None:
+        revision = curl("POST", path_of(key), {"url": URL}).body["route"]["revision"]
+        watched = f"/v1/routes:watch?tenant={key.tenant}&watcher.id={'w' * 16}&watcher.name=checkout"
+        with httpx.stream("GET", f"http://{grpc_server.address}{watched}") as stream:
+            events = stream.iter_text()
+            next(events)
+            epoch = curl("GET", f"{path_of(key)}:resolve").body["provenance"]["epoch"]
+            asked = f"/v1/revisions/{revision}/propagation?tenant={key.tenant}"
+            before = curl("GET", asked).body
+            assert (before["watcherCount"], before["appliedCount"], before["allServers"]) == (1, 0, True)
+            assert [behind["name"] for behind in before["behind"]] == ["checkout"]
+
+            applied = {"tenant": key.tenant, "applied": {"epoch": epoch, "revision": revision}}
+            reported = curl("POST", f"/v1/watchers/{'w' * 16}:report", applied)
+
+            assert (reported.status, reported.body) == (200, {})
+            assert curl("GET", asked).body["appliedCount"] == 1
+
+    def test_who_reads_a_route(self, curl: Curl, key: RouteKey) -> None:
+        curl("POST", path_of(key), {"url": URL})
+        curl("GET", f"{path_of(key)}:resolve")
+
+        reported = curl("POST", "/v1/usage:report", {"reads": [{"key": as_json(key), "count": 41}]})
+        usage = curl("GET", f"{path_of(key)}/usage").body
+
+        assert (reported.status, reported.body) == (200, {"interval": "5s"})
+        assert [(reader["subject"], reader["readCount"]) for reader in usage["readers"]] == [("anonymous", "42")]
+        assert (usage["window"], usage["allServers"]) == ("86400s", True)
+
     def test_the_paths_of_the_system_before(self, curl: Curl, key: RouteKey) -> None:
         query = "&".join(f"key.{name}={value}" for name, value in as_json(key).items())
 
@@ -208,6 +254,37 @@ class TestErrors:
 
         assert (answer.status, answer.body["code"], answer.content_type) == (400, 3, "application/json")
         assert answer.body["message"]
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "field"),
+        [
+            ("GET", "/v1/routes:watch?tenant=a%2Fb", None, "tenant"),
+            ("GET", "/v1/routes:watch?watcher.id=short", None, "watcher.id"),
+            ("GET", "/v1/revisions/0/propagation", None, "revision"),
+            ("GET", "/v1/revisions/1/propagation?env=.", None, "env"),
+            ("POST", f"/v1/watchers/{'w' * 16}:report", {}, "applied"),
+            ("POST", "/v1/watchers/short:report", {"applied": {"epoch": "e"}}, "watcher_id"),
+            ("POST", "/v1/usage:report", {}, "reads"),
+            ("GET", "/v1/tenants/a/services/b/envs/c/versions/-/usage", None, "key.version"),
+        ],
+    )
+    def test_a_malformed_request_about_watchers_or_usage(
+        self, curl: Curl, method: str, path: str, body: object, field: str
+    ) -> None:
+        answer = curl(method, path, body)
+
+        assert (answer.status, answer.body["code"], answer.reasons) == (400, 3, ["INVALID_FIELD"])
+        assert [violation["field"] for violation in answer.detail("BadRequest")["fieldViolations"]] == [field]
+
+    def test_a_watch_that_cannot_be_resumed(self, curl: Curl) -> None:
+        answer = curl("GET", "/v1/routes:watch?resume.epoch=another&resume.revision=1")
+
+        assert (answer.status, answer.body["code"], answer.reasons) == (409, 10, ["EPOCH_CHANGED"])
+
+    def test_a_revision_that_is_no_number(self, curl: Curl) -> None:
+        answer = curl("GET", "/v1/revisions/x/propagation")
+
+        assert (answer.status, answer.body["code"]) == (400, 3)
 
     def test_an_unknown_parameter(self, curl: Curl, key: RouteKey) -> None:
         answer = curl("GET", f"{path_of(key)}:resolve?minRevison=1")
