@@ -22,6 +22,7 @@ from tests.faults.comparing import compare
 from tests.faults.eras import check_eras
 from tests.faults.faulting import Fault, Injected, inject
 from tests.faults.load import Load
+from tests.faults.near_caches import NearCaches, check_near_caches
 from tests.faults.rig import TRANSPORTS, TTL_LOCAL, TTL_SHARED, Rig, read_clock, read_rows
 from tests.faults.strikes import accepted_is_answered, caught
 from tests.faults.table import FAULTS
@@ -41,6 +42,7 @@ class Run:
 
     load: Load
     watchers: Watchers
+    near_caches: NearCaches
     injected: list[Injected]
     begin: float
     end: float
@@ -82,7 +84,9 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     await load.start()
     watchers = Watchers(rig.servers, given.seed)
     watchers.start()
-    run = Run(load, watchers, [], time.monotonic(), 0.0)
+    near_caches = NearCaches(rig.servers, given.seed)
+    await near_caches.start()
+    run = Run(load, watchers, near_caches, [], time.monotonic(), 0.0)
     rows = chosen_by(given.only)
     wanted = max(given.injections, len(rows))
     try:
@@ -97,7 +101,8 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
         run.end = time.monotonic()
     finally:
         await load.stop()
-        await watchers.stop(await asyncio.to_thread(_revision, rig))
+        revision = await asyncio.to_thread(_revision, rig)
+        await asyncio.gather(watchers.stop(revision), near_caches.stop(revision))
     return run
 
 
@@ -116,6 +121,7 @@ def judge(rig: Rig, run: Run) -> Verdict:
     verdict.violations += accepted_is_answered(history, rig.eras, strikes, wall)
     verdict.violations += compare(rig, last)
     verdict.violations += check_watchers(run.watchers.views, rig.eras)
+    verdict.violations += check_near_caches(run.near_caches.observed, rig.eras)
     lost = sum(len(era.rows) - following.base for era, following in pairwise(rig.eras))
     found = caught(history, rig.eras, strikes, wall)
     print(
@@ -149,6 +155,9 @@ def tell(run: Run, verdict: Verdict) -> int:
     sets = sum(len(view.received) for view in views)
     ends = ", ".join(f"{end} {count}" for end, count in sorted(Counter(run.watchers.ends).items()))
     print(f"watchers: {len(run.watchers.views)}, with {len(views)} views and {sets} change sets; streams ended: {ends}")
+    seen = run.near_caches.observed
+    answers, looks = sum(len(each.shown) for each in seen), sum(len(each.looks) for each in seen)
+    print(f"near-caches: {len(seen)}, with {answers} answers and {looks} looks at the whole table")
     print(f"failed attempts: {report.failures(history)}")
     print(f"violations: {len(verdict.violations)}")
     if verdict.violations:

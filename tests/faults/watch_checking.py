@@ -1,6 +1,7 @@
 """What watchers saw, against the history of the era that it is of: promises 8 and 15."""
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from tests.faults.checking import Violation
@@ -29,6 +30,9 @@ class Truth:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = sorted(rows, key=lambda row: row.revision)
         self._revisions = [row.revision for row in self.rows]
+        self._by_key: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            self._by_key[row.key].append(row)
 
     def between(self, after: int, until: int) -> Sequence[Row]:
         """Return the rows after one revision up to another."""
@@ -39,12 +43,24 @@ class Truth:
         place = bisect_left(self._revisions, revision)
         return self.rows[place] if place < len(self.rows) and self._revisions[place] == revision else None
 
+    def last_of(self, key: str, as_of: int) -> Row | None:
+        """Return the last change of a key as of a revision."""
+        rows = self._by_key.get(key, [])
+        place = bisect_right(rows, as_of, key=lambda row: row.revision)
+        return rows[place - 1] if place else None
+
+    def ends_between(self, first: int, last: int) -> list[int]:
+        """Return the revisions between the two, both included, at which a change set ends; and the first."""
+        return [first] + [row.revision for row in self.between(first, last) if row.change_set_end <= row.revision]
+
     def table(self, view: View, as_of: int) -> dict[str, State]:
         """Return what a view must hold as of a revision."""
+        return {key: state for key, state in self.table_at(as_of).items() if view.matches(key)}
+
+    def table_at(self, as_of: int) -> dict[str, State]:
+        """Return every route as of a revision."""
         found: dict[str, State] = {}
         for row in self.between(0, as_of):
-            if not view.matches(row.key):
-                continue
             if row.state == "absent":
                 found.pop(row.key, None)
             else:

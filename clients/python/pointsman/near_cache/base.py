@@ -89,6 +89,11 @@ class BaseNearCache(ABC, Generic[Slow]):
         return min(view.revision for view in self._views)
 
     @property
+    def epoch(self) -> str:
+        """The epoch that ``revision`` counts in; empty before it is loaded."""
+        return min(self._views, key=lambda view: view.revision).epoch
+
+    @property
     def age(self) -> float:
         """How many seconds ago the table was last known to have everything; infinite before it is loaded."""
         return max(0.0, time.monotonic() - min(view.confirmed_at for view in self._views))
