@@ -33,6 +33,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/api.md",
     "docs/json.md",
+    "docs/watch.md",
     "docs/architecture.md",
     "docs/operating.md",
     "docs/access.md",
