@@ -43,6 +43,7 @@ from tests.bench.rows import (
     imports,
     misses,
     mutations,
+    near_cache,
     propagation,
     reads,
     starts,
@@ -61,6 +62,7 @@ PARTS: Mapping[str, Part] = {
     "workers": workers.part,
     "growth": growth.part,
     "propagation": propagation.part,
+    "near-cache": near_cache.part,
     "footprint": footprint.part,
     "starts": starts.part,
 }

@@ -137,8 +137,7 @@ def test_an_outage_longer_than_max_stale(server: RunningServer, writer: Client, 
             with pytest.raises(NearCacheStale if on_stale == "raise" else (Unavailable, DeadlineExceeded)):
                 cache.resolve(KEY)
         proxy.refuse = False
-        assert eventually(lambda: cache.live, HEALING_SECONDS)
-        assert shows(cache, TWO)
+        assert eventually(lambda: cache.live and shows(cache, TWO), HEALING_SECONDS)
         assert cache.last_error is None
 
 

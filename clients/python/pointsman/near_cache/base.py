@@ -133,6 +133,11 @@ class BaseNearCache(ABC, Generic[Slow]):
         live = [entry.route for entry in entries if isinstance(entry, CachedResolution)]
         return sorted(live, key=lambda route: route.key)
 
+    def keys(self) -> list[str]:
+        """Return the keys of all routes in the table, active or not, in no order."""
+        self.start()
+        return self._table.keys()
+
     def statistics(self) -> Statistics:
         """Return what was counted, and the state now."""
         counts = self._counts.values()

@@ -145,18 +145,18 @@ def load(stored: StoredTable, table: Table, now: float, clock: float) -> list[Vi
     """
     wanted = {view.filter: view for view in table.views}
     views = [wanted.get(view.filter) for view in stored.views]
-    parts: list[list[tuple[str, Known]]] = [[] for _ in stored.views]
+    parts: list[dict[str, Known]] = [{} for _ in stored.views]
     routes = stored.routes
     rows = zip(routes.keys, routes.urls, routes.revisions, routes.views, routes.active, routes.rests, strict=True)
     for key, url, revision, number, active, rest in rows:
         view = views[number]
         if view is not None:
             kind = CachedResolution if active else InactiveRoute
-            parts[number].append((key, kind(view, key, url, revision, rest)))
+            parts[number][key] = kind(view, key, url, revision, rest)
     found = []
     for view, part, kept in zip(views, parts, stored.views, strict=True):
         if view is not None and not view.loaded:
-            table.replace(view, kept.position, part)
+            table.replace(view, kept.position, part.items())
             # A clock that was set back does not make the table younger than it can be.
             view.confirmed_at = clock - max(0.0, now - kept.confirmed_at)
             found.append(view)

@@ -59,6 +59,11 @@ class Table:
         """Return the entry of a key. Hold ``lock`` when it matters as of which revision there is none."""
         return self._routes.get(key)
 
+    def keys(self) -> list[str]:
+        """Return the keys of all routes."""
+        with self.lock:
+            return [key for key, entry in self._routes.items() if _exists(entry)]
+
     def floor(self, key: RouteKey) -> Floor:
         """Return what readers may have seen of a key: no answer from elsewhere may be older."""
         with self.lock:

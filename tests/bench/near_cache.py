@@ -1,0 +1,84 @@
+"""A near-cache in a process of its own: ``python -m tests.bench.near_cache MODE ADDRESS TOKEN ROUTES FILE``.
+
+It measures one thing and prints it as JSON: ``prototype``, ``resolve``, ``server`` or ``disk``.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pointsman import Client, NearCache
+from tests.support.memory import resident
+
+READ_KEYS = 1000
+READS = 200_000
+GOES = 15
+SECONDS = 60.0
+
+
+def prototype(keys: Sequence[str]) -> Callable[[str], object]:
+    """Return what a read costs at least: one look into a dict, and one at the clock."""
+    table = {key: (float("inf"), object()) for key in keys}
+
+    def resolve(key: str, *, now: Callable[[], float] = time.monotonic) -> object:
+        until, found = table[key]
+        if now() >= until:
+            raise KeyError(key)
+        return found
+
+    return resolve
+
+
+def rate(resolve: Callable[[str], object], keys: Sequence[str]) -> float:
+    """Return how many reads one thread makes in a second: the best of some goes, as others share the core."""
+    asked = [*keys] * (READS // len(keys))
+    best = float("inf")
+    for _ in range(GOES):
+        begun = time.perf_counter()
+        for key in asked:
+            resolve(key)
+        best = min(best, time.perf_counter() - begun)
+    return len(asked) / best
+
+
+def load(cache: NearCache, count: int) -> dict[str, float]:
+    """Start a near-cache; say how long that took until it had all routes, and what each of them weighs."""
+    gc.collect()
+    before, begun = resident(os.getpid()), time.perf_counter()
+    cache.start()
+    while len(cache) < count:
+        if time.perf_counter() - begun > SECONDS:
+            raise SystemExit(f"only {len(cache)} routes came: {cache.last_error or cache.disk_problem}")
+        time.sleep(0.001)
+    seconds = time.perf_counter() - begun
+    gc.collect()
+    return {"seconds": seconds, "bytes": (resident(os.getpid()) - before) / count}
+
+
+def main(mode: str, address: str, token: str, count: int, path: Path) -> dict[str, float]:
+    """Measure."""
+    if mode == "disk":
+        with Client("127.0.0.1:1") as nowhere:
+            return load(nowhere.cached(path=path), count)
+    with Client(address, token=token) as client:
+        cache = client.cached(path=path if mode == "server" else None)
+        figures = load(cache, count)
+        if not cache.wait_ready(SECONDS):
+            raise SystemExit(f"the near-cache is not ready: {cache.last_error}")
+        if mode == "server":
+            return figures
+        keys = [key for key, _ in zip(cache.keys(), range(READ_KEYS), strict=False)]
+        figures["rate"] = rate(cache.resolve if mode == "resolve" else prototype(keys), keys)
+        # Each read was answered by the table, and counted.
+        if mode == "resolve" and cache.statistics().reads < GOES * READS:
+            raise SystemExit("reads went elsewhere")
+        return figures
+
+
+if __name__ == "__main__":
+    chosen, at, credential, routes, file = sys.argv[1:]
+    print(json.dumps(main(chosen, at, credential, int(routes), Path(file))), flush=True)
