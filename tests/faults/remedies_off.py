@@ -17,8 +17,7 @@ PATCHES = (
     ("writes/group_commit.py", "await self._cache.settle(changed, owner)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
     ("rpc/fastpath/terms.py", "self.min_revision = request.min_revision", "self.min_revision = 0"),
-    ("events/watch/hub.py", "if watcher.revision < self._recent.complete_from:", "if False:"),
-    ("events/watch/hub.py", " and clock.revision >= self._recent.complete_from", ""),
+    ("events/watch/hub.py", " and clock.revision >= self.recent.complete_from", ""),
     ("rpc/route_service.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/route_service.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
 )
