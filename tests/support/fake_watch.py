@@ -3,6 +3,7 @@
 # ruff: noqa: N802 - the methods are named as in the API.
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -34,6 +35,8 @@ class FakeWatchers:
         self.silent = False
         self.streams = 0
         self.propagation: list[propagation_pb2.GetPropagationResponse] = []
+        self.reports: list[propagation_pb2.ReportProgressRequest] = []
+        self.report_seconds = 0.0
         self.usage = usage_pb2.GetUsageResponse()
         self._changed = threading.Condition(threading.RLock())
         self._ending: Any = None
@@ -56,6 +59,15 @@ class FakeWatchers:
             if not self.propagation:
                 return propagation_pb2.GetPropagationResponse(all_servers=True)
             return self.propagation.pop(0) if len(self.propagation) > 1 else self.propagation[0]
+
+    def ReportProgress(self, request: Any, context: Any) -> propagation_pb2.ReportProgressResponse:
+        """Take a report, unless its caller has given up by ``report_seconds`` later."""
+        with self._entered("ReportProgress", request, context):
+            pass
+        time.sleep(self.report_seconds)
+        if context.is_active():
+            self.reports.append(request)
+        return propagation_pb2.ReportProgressResponse()
 
     def GetUsage(self, request: Any, context: Any) -> usage_pb2.GetUsageResponse:
         with self._entered("GetUsage", request, context):

@@ -29,6 +29,7 @@ class RemoteService:
         self._token = token
         self._lock = threading.Lock()
         self._closed = False
+        self._reports: set[Any] = set()
         self.generation = 0
         self._connect()
 
@@ -60,7 +61,10 @@ class RemoteService:
 
     def report_progress(self, request: ReportProgressRequest, metadata: Metadata) -> None:
         """Report, and do not wait for the response: a report that is lost is asked for again."""
-        self._stub.ReportProgress.future(request, timeout=REPORT_TIMEOUT_SECONDS, metadata=metadata)
+        report = self._stub.ReportProgress.future(request, timeout=REPORT_TIMEOUT_SECONDS, metadata=metadata)
+        # gRPC cancels a call that nothing refers to.
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
 
     def report_usage(self, request: ReportUsageRequest, metadata: Metadata) -> "grpc.Future[Any]":
         """Begin to report."""
