@@ -1,0 +1,76 @@
+import threading
+from typing import Any
+
+import pytest
+
+from pointsman.near_cache.table.entries import CachedResolution, Entry, InactiveRoute
+from pointsman.near_cache.table.fast_path import FastPath, fast_path
+from pointsman.near_cache.table.view import View
+
+KEY, OTHER = "team-a/payments/prod/v1", "team-a/payments/prod/v2"
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.now = 10.0
+        self.slow: list[Any] = []
+        self.samples: list[str] = []
+        self.path: FastPath[str] = fast_path(self.answer, self.sample, clock=lambda: self.now)
+        self.view = View()
+        self.view.fresh_until = 20.0
+        self.entry = CachedResolution(self.view, KEY, "https://one.internal", 5, b"")
+        self.routes: dict[str, Entry] = {KEY: self.entry, OTHER: InactiveRoute(self.view, OTHER, "", 5, b"")}
+        self.path.use(self.routes)
+
+    def answer(self, key: Any) -> str:
+        self.slow.append(key)
+        return "slow"
+
+    def sample(self, key: str) -> int:
+        self.samples.append(key)
+        return 10
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_fresh_route_is_returned_and_counted(rig: Rig) -> None:
+    assert [rig.path.resolve(KEY) for _ in range(3)] == [rig.entry] * 3
+    assert (rig.path.reads(), rig.slow) == (3, [])
+
+
+@pytest.mark.parametrize("key", ["team-a/payments/prod/v3", OTHER, "no key"])
+def test_the_rest_is_not(rig: Rig, key: str) -> None:
+    assert rig.path.resolve(key) == "slow"
+    assert (rig.path.reads(), rig.slow) == (0, [key])
+
+
+def test_nor_is_what_is_stale(rig: Rig) -> None:
+    rig.now = 20.0
+    assert rig.path.resolve(KEY) == "slow"
+
+
+def test_another_dict_is_read_from_then_on(rig: Rig) -> None:
+    rig.path.use({})
+    assert rig.path.resolve(KEY) == "slow"
+
+
+def test_some_reads_are_sampled(rig: Rig) -> None:
+    for _ in range(25):
+        rig.path.resolve(KEY)
+    assert rig.samples == [KEY] * 3  # the first, the eleventh and the twenty-first
+
+
+def test_threads_lose_no_counts(rig: Rig) -> None:
+    def read() -> None:
+        for _ in range(20_000):
+            rig.path.resolve(KEY)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rig.path.reads() == 80_000
