@@ -1,6 +1,7 @@
 """Statistics of near-caches that do not exist."""
 
 from dataclasses import fields
+from typing import Any
 
 from pointsman.near_cache.statistics.counts import Statistics
 
@@ -12,4 +13,5 @@ class Source:
         self.name = name
 
     def statistics(self) -> Statistics:
-        return Statistics(**{field.name: number for number, field in enumerate(fields(Statistics), 1)})
+        figures: dict[str, Any] = {field.name: number for number, field in enumerate(fields(Statistics), 1)}
+        return Statistics(**figures)

@@ -1,0 +1,231 @@
+"""What a near-cache makes of a key: the table, a call, or an error. Nothing here waits for a server."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pointsman.errors import InvalidArgument, NearCacheStale, RouteInactive, RouteNotFound
+from pointsman.keys import RouteKey
+from pointsman.memory import Floor
+from pointsman.near_cache.base import TableChange
+from pointsman.near_cache.near_cache import NearCache
+from pointsman.near_cache.options import OnStale, options
+from pointsman.near_cache.table.entries import CachedResolution, entry_of
+from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, Replace
+from tests.support.watch_events import EPOCH, change, route
+
+KEY, INACTIVE, ABSENT = "team-a/payments/prod/v1", "team-a/payments/prod/v2", "team-a/payments/prod/v3"
+ONE = "https://one.internal"
+
+
+class Service:
+    """Opens streams that bring nothing."""
+
+    generation = 0
+    closed = False
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def watch(self, request: Any, metadata: Any) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def cancel(self) -> None:
+        pass
+
+    def report_usage(self, request: Any, metadata: Any) -> Any:
+        raise InvalidArgument("this is a test")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    def __init__(self, on_stale: OnStale = "call", path: Path | None = None) -> None:
+        self.services: list[Any] = []
+        self.calls: list[str] = []
+        self.closed: list[Any] = []
+        chosen = options(["team-a"], "", "", path, 30.0, on_stale, "test")
+        self.cache = NearCache(chosen, self.connect, self.closed.append, self.call)
+        self.table, [self.view] = self.cache._table, self.cache._views
+
+    def connect(self) -> Any:
+        self.services.append(Service())
+        return self.services[-1]
+
+    def call(self, key: str) -> Any:
+        self.calls.append(key)
+        return "called"
+
+    def load(self, age: float = 0.0) -> None:
+        routes = [entry_of(self.view, route(KEY, 4, ONE)), entry_of(self.view, route(INACTIVE, 5, ONE, active=False))]
+        self.table.replace(self.view, Position(EPOCH, 5), routes)
+        self.table.confirm(self.view, Position(EPOCH, 5), age)
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(getattr(request, "param", "call"))
+    rig.cache.start()
+    yield rig
+    rig.cache.close()
+
+
+def test_the_table_answers(rig: Rig) -> None:
+    rig.load()
+    found = rig.cache.resolve(KEY)
+    assert isinstance(found, CachedResolution)
+    assert rig.cache.resolve(RouteKey.parse(KEY)) is found
+    with pytest.raises(RouteInactive):
+        rig.cache.resolve(INACTIVE)
+    with pytest.raises(RouteNotFound) as absent:
+        rig.cache.resolve(ABSENT)
+    assert absent.value.metadata == {"key": ABSENT, "revision": "5", "epoch": EPOCH}
+    assert str(absent.value) == f"no route {ABSENT} (ROUTE_NOT_FOUND)"
+    counted = rig.cache.statistics()
+    assert (counted.reads, counted.absent, counted.calls, counted.routes) == (2, 2, 0, 2)
+    assert rig.calls == []
+    assert (rig.cache.healthy, rig.cache.revision, len(rig.cache)) == (True, 5, 2)
+    assert set(rig.cache.keys()) == {KEY, INACTIVE}
+
+
+@pytest.mark.parametrize("rig", ["call", "serve", "raise"], indirect=True)
+def test_before_it_is_loaded_the_server_answers(rig: Rig) -> None:
+    assert rig.cache.resolve(KEY) == "called"
+    assert (rig.cache.healthy, rig.cache.age, bool(rig.cache)) == (False, float("inf"), True)
+
+
+@pytest.mark.parametrize("key", ["team-b/payments/prod/v1", RouteKey("team-b", "payments", "prod", "v1")])
+def test_keys_of_other_tenants_are_asked_for(rig: Rig, key: RouteKey | str) -> None:
+    rig.load()
+    assert rig.cache.resolve(key) == "called"
+    assert rig.calls == [str(key)]
+
+
+@pytest.mark.parametrize("key", ["", "no key", RouteKey("a", "b", "c", "d e")])
+def test_what_is_no_key_is_refused(rig: Rig, key: RouteKey | str) -> None:
+    rig.load()
+    with pytest.raises(InvalidArgument):
+        rig.cache.resolve(key)
+
+
+@pytest.mark.parametrize("rig", ["call"], indirect=True)
+def test_stale_and_told_to_call(rig: Rig) -> None:
+    rig.load(age=31.0)
+    assert [rig.cache.resolve(key) for key in (KEY, ABSENT)] == ["called"] * 2  # type: ignore[comparison-overlap]
+    assert (rig.cache.healthy, rig.cache.statistics().calls) == (False, 2)
+
+
+@pytest.mark.parametrize("rig", ["serve"], indirect=True)
+def test_stale_and_told_to_serve(rig: Rig) -> None:
+    rig.load(age=31.0)
+    found = rig.cache.resolve(KEY)
+    assert found.url == ONE
+    assert found.age.total_seconds() >= 31.0
+    with pytest.raises(RouteNotFound):
+        rig.cache.resolve(ABSENT)
+    assert (rig.calls, rig.cache.statistics().stale) == ([], 2)
+    # What the client has seen elsewhere is newer than that.
+    rig.cache.saw(KEY, 9, EPOCH)
+    assert rig.cache.resolve(KEY) == "called"
+
+
+@pytest.mark.parametrize("rig", ["raise"], indirect=True)
+def test_stale_and_told_to_raise(rig: Rig) -> None:
+    rig.load(age=31.0)
+    with pytest.raises(NearCacheStale, match="31 s ago"):
+        rig.cache.resolve(KEY)
+    assert rig.cache.statistics().refused == 1
+
+
+def test_own_writes_are_asked_for_until_they_are_here(rig: Rig) -> None:
+    rig.load()
+    rig.cache.wrote([RouteKey.parse(KEY)], 6, siblings=False)
+    assert rig.cache.resolve(KEY) == "called"
+    with pytest.raises(RouteInactive):
+        rig.cache.resolve(INACTIVE)
+    rig.cache.wrote([RouteKey.parse(KEY)], 7, siblings=True)
+    assert rig.cache.resolve(INACTIVE) == "called"
+    assert rig.cache.floor(RouteKey.parse(KEY)) == Floor(7, EPOCH)
+    rig.table.confirm(rig.view, Position(EPOCH, 7), 0.0)
+    assert rig.cache.resolve(KEY).url == ONE
+
+
+def test_callbacks_are_told_what_changed_and_may_fail(rig: Rig) -> None:
+    told: list[TableChange] = []
+
+    def fail(_: TableChange) -> None:
+        raise RuntimeError("a bug of the caller")
+
+    rig.cache.on_change(fail)
+    end = rig.cache.on_change(told.append)
+    rig.cache._on_written(Replace(Position(EPOCH, 5), []))
+    rig.cache._on_written(Apply(Position(EPOCH, 6), [change(KEY, 6, None)]))
+    rig.cache._on_written(Apply(Position(EPOCH, 7), []))
+    rig.cache._on_written(Confirm(Position(EPOCH, 8), 0.0, False))
+    assert told == [TableChange(None, 5, EPOCH), TableChange((KEY,), 6, EPOCH)]
+    assert rig.cache.statistics().callback_failures == 2
+    end()
+    end()
+    rig.cache._on_written(Replace(Position(EPOCH, 9), []))
+    assert len(told) == 2
+
+
+def test_it_starts_when_it_is_used_and_ends_once() -> None:
+    rig = Rig()
+    assert rig.services == []
+    rig.cache.resolve(KEY)
+    rig.cache.start()
+    assert len(rig.services) == 1
+    rig.cache.close()
+    rig.cache.close()
+    assert rig.services[0].closed
+    assert rig.closed == [rig.cache]
+    with pytest.raises(RuntimeError, match="closed"):
+        rig.cache.resolve(KEY)
+
+
+def test_one_that_was_never_used_can_be_closed() -> None:
+    rig = Rig()
+    rig.cache.close()
+    assert rig.services == []
+
+
+def test_waiting_has_an_end(rig: Rig) -> None:
+    begun = time.monotonic()
+    assert not rig.cache.wait_ready(0.01)
+    assert time.monotonic() - begun < 5
+    rig.load()
+    assert rig.cache.wait_ready()
+
+
+def test_around_a_fork_the_parent_goes_on_and_the_child_starts_anew(rig: Rig) -> None:
+    rig.load()
+    ids = [follower._watcher.id for follower in rig.cache._followers]
+    rig.cache.before_fork()
+    assert rig.services[0].closed
+    rig.cache.after_fork_in_parent()
+    assert len(rig.services) == 2
+    assert rig.cache.resolve(KEY).url == ONE
+    rig.cache.before_fork()
+    rig.cache.after_fork_in_child()
+    assert len(rig.services) == 2
+    assert [follower._watcher.id for follower in rig.cache._followers] != ids
+    assert rig.cache.resolve(KEY).url == ONE  # the table is there, and a stream is opened
+    assert len(rig.services) == 3
+
+
+def test_one_that_was_never_used_does_not_start_by_a_fork() -> None:
+    rig = Rig()
+    rig.cache.before_fork()
+    rig.cache.after_fork_in_parent()
+    rig.cache.before_fork()
+    rig.cache.after_fork_in_child()
+    assert rig.services == []
+    rig.cache.close()
