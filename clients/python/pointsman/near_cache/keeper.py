@@ -78,7 +78,7 @@ class Keeper:
     def write_disk(self) -> None:
         """Write what is new, if a server has confirmed anything, and this near-cache is the one that writes."""
         disk = self._disk
-        if disk is None or not self._counts.values()["streams"] or not disk.acquire():
+        if disk is None or not self._table.confirmed or not disk.acquire():
             return
         self._counts.add("disk_writes" if disk.write(self._table, self._clock) else "disk_failures")
 

@@ -27,12 +27,15 @@ class Rig:
         self.service: Any = None
         self.path = path
         self.counts = Counts()
-        view = View()
+        self.view = view = View()
         self.table = Table([view], 30.0, lambda _: None, clock=lambda: self.now)
         self.table.replace(view, Position("e", 5), [])
         self.keeper = Keeper(
             [self.follower], self.table, DiskSnapshot(path), ReadCounts(), self.counts, clock=lambda: self.now
         )
+
+    def confirm(self) -> None:
+        self.table.confirm(self.view, Position("e", 5), 0.0)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_silence_is_looked_for_and_the_disk_written_at_intervals(rig: Rig) -> None:
-    rig.counts.add("streams")
+    rig.confirm()
     for _ in range(3):
         rig.keeper.beat(rig.service)
     assert (rig.follower.checks, rig.counts.values()["disk_writes"]) == (3, 1)
@@ -59,7 +62,7 @@ def test_what_no_server_has_confirmed_is_not_written(rig: Rig) -> None:
 def test_who_does_not_have_the_lock_does_not_write(rig: Rig) -> None:
     other = DiskSnapshot(rig.path)
     assert other.acquire()
-    rig.counts.add("streams")
+    rig.confirm()
     rig.keeper.write_disk()
     assert not rig.path.exists()
     other.release()
@@ -68,7 +71,7 @@ def test_who_does_not_have_the_lock_does_not_write(rig: Rig) -> None:
 
 
 def test_a_failure_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig.counts.add("streams")
+    rig.confirm()
     monkeypatch.setattr(DiskSnapshot, "write", lambda *_: False)
     rig.keeper.write_disk()
     assert rig.counts.values()["disk_failures"] == 1

@@ -47,6 +47,8 @@ class Table:
         self._behind: dict[str, Behind] = {}
         self.version = 0
         """How often the routes have changed."""
+        self.confirmed = False
+        """Whether a server has confirmed any view since this table was made."""
         self.lock = threading.RLock()
         use(self._routes)
 
@@ -123,7 +125,7 @@ class Table:
         with self.lock:
             self._advance(view, as_of.revision)
             view.confirmed_at = max(view.confirmed_at, self._clock() - age)
-            view.live = True
+            view.live = self.confirmed = True
             self.refresh(view)
 
     def refresh(self, view: View, *, at_least_until: float = -inf) -> None:
