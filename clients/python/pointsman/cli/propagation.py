@@ -83,10 +83,14 @@ class Waiting:
             terminal.line(line)
         try:
             outcome = self._outcome(revision)
-        except PointsmanError as error:
+        except (PointsmanError, KeyboardInterrupt) as error:
+            known = f"the change is made, at revision {revision}; who has it is not known"
             if terminal.as_json:
                 terminal.document({**document, "propagation": None})
-            error.add_note(f"the change is made, at revision {revision}; who has it is not known")
+            if isinstance(error, PointsmanError):
+                error.add_note(known)
+            else:
+                terminal.note(known)
             raise
         if terminal.as_json:
             terminal.document({**document, **({"propagation": outcome.document()} if outcome else {})})

@@ -1,6 +1,9 @@
 """propagation: --wait waits for those who watch, and names those who are behind."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +17,7 @@ from pointsman import Propagation, Unavailable, WatcherProgress
 from pointsman.cli.propagation import duration, wait_for
 from pointsman.v1.propagation_pb2 import GetPropagationResponse
 from tests.support.fake_route_service import T0, Failure, FakeServer
+from tests.support.waiting import eventually
 from tests.unit.client.conftest import Run
 
 KEY, URL = "a/b/c/v1", "https://x.internal"
@@ -178,6 +182,23 @@ def test_a_change_that_is_made_is_told_even_if_nobody_can_say_who_has_it(
     assert "the change is made, at revision 1" in done.stderr
     if json_option:
         assert json.loads(done.stdout)["propagation"] is None
+
+
+def test_ctrl_c_ends_the_wait_and_tells_of_the_change(server: FakeServer) -> None:
+    server.propagation = [response(1)]
+    command = [sys.executable, "-m", "pointsman.cli", "--server", server.target, "create", KEY, URL, "--wait=60s"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert eventually(lambda: server.called("GetPropagation"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert out.startswith(f"created {KEY} at revision 1")
+    assert err.split("\n")[0] == "the change is made, at revision 1; who has it is not known"
+    assert "Traceback" not in err
 
 
 class TestManyRoutes:
