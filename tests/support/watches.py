@@ -48,6 +48,10 @@ class Eras:
         self._store = store
         self._changes: dict[str, Sequence[Change]] = {}
 
+    @property
+    def now(self) -> Clock:
+        return Clock(self._store.epoch, self._store.revision)
+
     def changes(self, epoch: str) -> Sequence[Change]:
         self._changes[self._store.epoch] = self._store.changes
         return self._changes[epoch]
@@ -154,8 +158,10 @@ class Replica:
         if before and not anew and (before.epoch != reached.epoch or before.revision > reached.revision):
             raise Violation(f"from {before} to {reached}")
         self.position = reached
-        if self.table != self._eras.table(reached, self.filter):
-            raise Violation(f"another table as of {reached}")
+        expected = self._eras.table(reached, self.filter)
+        if self.table != expected:
+            differing = [str(key) for key in {*self.table, *expected} if self.table.get(key) != expected.get(key)]
+            raise Violation(f"another table as of {reached}, after {before} and {self.kinds()[-5:]}: {differing}")
 
 
 class WatchServer:

@@ -17,4 +17,5 @@ def gc_disabled_then_frozen() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         gc.enable()

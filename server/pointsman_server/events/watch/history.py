@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from pointsman_server.domain.errors import RevisionCompacted
+from pointsman_server.domain.errors import EpochChanged, RevisionCompacted
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter
@@ -61,13 +61,18 @@ class History:
         following = await self._page(ChangeQuery(after_revision=revision, limit=1))
         if (
             not following
+            or following[0].epoch != clock.epoch
             or following[0].revision != revision + 1
             or not self._retention.keeps(following[0], clock.revision, self._now())
         ):
             raise RevisionCompacted(revision)
 
-    async def recall(self, recent: RecentChanges, revision: int) -> bool:
-        """Read into memory what follows ``revision``, once for all streams that resume; False if it is too much."""
+    async def recall(self, recent: RecentChanges, position: Clock) -> bool:
+        """Read into memory what follows ``position``, once for all streams that resume; False if it is too much.
+
+        Raises EpochChanged.
+        """
+        revision = position.revision
         async with self._recalling:
             until, starts = recent.complete_from, recent.starts
             if revision >= until:
@@ -75,23 +80,23 @@ class History:
             if until - revision + recent.count > recent.most:
                 return False
             query = ChangeQuery(after_revision=revision, before_revision=until + 1, limit=PAGE)
-            async with aclosing(self.sets(query)) as sets:
+            async with aclosing(self.sets(query, position.epoch)) as sets:
                 found = [changes async for changes in sets]
             # Meanwhile what is in memory may have become another epoch's, or less.
             return recent.starts == starts and recent.prepend(revision, found)
 
-    async def missed(self, wanted: Filter, revision: int) -> AsyncGenerator[ChangeSet]:
-        """Read the sets after ``revision`` in which a change matches, encoded."""
-        async with aclosing(self.sets(ChangeQuery(*wanted, after_revision=revision, limit=PAGE))) as sets:
-            async for changes in sets:
-                yield changes
+    def missed(self, wanted: Filter, position: Clock) -> AsyncGenerator[ChangeSet]:
+        """Read the sets after ``position`` in which a change matches, encoded. Raises EpochChanged."""
+        return self.sets(ChangeQuery(*wanted, after_revision=position.revision, limit=PAGE), position.epoch)
 
-    async def sets(self, query: ChangeQuery) -> AsyncGenerator[ChangeSet]:
+    async def sets(self, query: ChangeQuery, epoch: str) -> AsyncGenerator[ChangeSet]:
         """Read what matches, put together to sets: a page may end within one."""
         unfinished: list[Change] = []
         while True:
             page = await self._page(query)
             for change in page:
+                if change.epoch != epoch:
+                    raise EpochChanged(epoch, change.epoch)
                 if unfinished and _end_of(change) != _end_of(unfinished[0]):
                     yield await self._closed(unfinished)
                     unfinished = []

@@ -136,9 +136,9 @@ class WatchStreams:
             await asyncio.sleep(POLL_SECONDS)
             return
         await self._history.check_kept(position.revision, clock)
-        if await self._history.recall(self._hub.recent, position.revision):
+        if await self._history.recall(self._hub.recent, position):
             return
-        async with aclosing(self._history.missed(stream.filter, position.revision)) as sets:
+        async with aclosing(self._history.missed(stream.filter, position)) as sets:
             async for changes in sets:
                 await stream.send_set(changes.clock, changes.events_of(stream.filter))
         reached = stream.position or position

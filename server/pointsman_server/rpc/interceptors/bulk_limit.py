@@ -90,17 +90,12 @@ class Bulk:
 
     def watch(self, context: StreamContext) -> None:
         """Disconnect the client of a stream if it does not take a response in time."""
-        timers: list[asyncio.TimerHandle] = []
+        reading = _Reading(self._unread_seconds, lambda: self._disconnect_peer(context.peer()))
+        context.sending.append(reading.begin)
+        context.sent.append(reading.end)
+        _when_over(context, reading.stop)
 
-        def stop() -> None:
-            while timers:
-                timers.pop().cancel()
-
-        context.sending.append(lambda: timers.append(self._start_timer(context)))
-        context.sent.append(stop)
-        _when_over(context, stop)
-
-    def _start_timer(self, context: Context | StreamContext) -> asyncio.TimerHandle:
+    def _start_timer(self, context: Context) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._unread_seconds, self._disconnect_peer, context.peer())
 
     def _disconnect_peer(self, peer: str) -> None:
@@ -108,6 +103,45 @@ class Bulk:
         work = asyncio.get_running_loop().run_in_executor(None, self._disconnect, peer)
         self._disconnecting.add(work)
         work.add_done_callback(self._disconnecting.discard)
+
+
+class _Reading:
+    """Calls ``on_unread`` when a response of a stream has waited for ``seconds``.
+
+    One timer for many responses, which looks once in ``seconds``: one for each would cost more than writing it.
+    """
+
+    __slots__ = ("_begun", "_on_unread", "_seconds", "_timer")
+
+    def __init__(self, seconds: float, on_unread: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._on_unread = on_unread
+        self._begun: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._begun = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._look)
+
+    def end(self) -> None:
+        self._begun = None
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._begun is None:
+            return
+        loop = asyncio.get_running_loop()
+        remaining = self._begun + self._seconds - loop.time()
+        if remaining > 0:
+            self._timer = loop.call_later(remaining, self._look)
+        else:
+            self._on_unread()
 
 
 def bound_bulk(bulk: Bulk) -> Stage:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pointsman_server.domain.errors import RevisionCompacted
+from pointsman_server.domain.errors import EpochChanged, RevisionCompacted
 from pointsman_server.domain.routes import Change
 from pointsman_server.events.watch import history as module
 from pointsman_server.events.watch.change_set import ChangeSet
@@ -46,7 +46,7 @@ def make_recent(revision: int = 8, most: int = 100) -> RecentChanges:
 
 async def revisions(history: History, wanted: Filter, after: int) -> list[tuple[int, int]]:
     """Return the end of each set, and how many changes of it match."""
-    return [(changes.clock.revision, len(changes)) async for changes in history.missed(wanted, after)]
+    return [(changes.clock.revision, len(changes)) async for changes in history.missed(wanted, Clock("e1", after))]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 4, 8, 100])
@@ -85,9 +85,24 @@ async def test_what_is_not_there_is_refused() -> None:
         await make_history(store).check_kept(3, Clock("e1", 8))
 
 
+async def test_changes_of_another_epoch_are_not_what_was_missed() -> None:
+    """The database was restored meanwhile, or the token is of no revision that its epoch had."""
+    store, recent = make_store(), make_recent()
+    store.changes[4:] = [replace(change, epoch="e2") for change in store.changes[4:]]
+    history = make_history(store)
+    with pytest.raises(EpochChanged):
+        await revisions(history, Filter(), 1)
+    with pytest.raises(EpochChanged):
+        await history.recall(recent, Clock("e1", 1))
+    assert recent.count == 0
+    with pytest.raises(RevisionCompacted):
+        await history.check_kept(1, Clock("e2", 8))
+    await history.check_kept(4, Clock("e2", 8))
+
+
 async def test_what_streams_missed_is_read_into_memory() -> None:
     recent = make_recent()
-    assert await make_history(make_store()).recall(recent, 1)
+    assert await make_history(make_store()).recall(recent, Clock("e1", 1))
     assert recent.complete_from == 1
     assert [changes.clock.revision for changes in recent.after(1)] == [4, 5, 6, 8]
     assert all(changes.events_of(Filter()) for changes in recent.after(1))
@@ -97,7 +112,7 @@ async def test_it_is_read_once_for_streams_that_resume_together() -> None:
     store, recent = make_store(), make_recent()
     history = make_history(store)
     store.before_list.close()
-    resuming = [asyncio.create_task(history.recall(recent, 4)) for _ in range(20)]
+    resuming = [asyncio.create_task(history.recall(recent, Clock("e1", 4))) for _ in range(20)]
     await store.before_list.arrivals()
     await asyncio.sleep(0)
     assert store.before_list.waiting == 1
@@ -108,15 +123,15 @@ async def test_it_is_read_once_for_streams_that_resume_together() -> None:
 
 async def test_it_is_not_read_into_memory_when_it_is_too_much_or_ends_within_a_set() -> None:
     history = make_history(make_store())
-    assert not await history.recall(make_recent(most=6), 1)
-    assert not await history.recall(make_recent(revision=7), 1)
-    assert not await history.recall(make_recent(revision=3), 1)
+    assert not await history.recall(make_recent(most=6), Clock("e1", 1))
+    assert not await history.recall(make_recent(revision=7), Clock("e1", 1))
+    assert not await history.recall(make_recent(revision=3), Clock("e1", 1))
 
 
 async def test_it_is_not_put_before_the_changes_of_another_epoch() -> None:
     store, recent = make_store(), make_recent()
     store.before_list.close()
-    recalling = asyncio.create_task(make_history(store).recall(recent, 4))
+    recalling = asyncio.create_task(make_history(store).recall(recent, Clock("e1", 4)))
     await store.before_list.arrivals()
     recent.start_over(8)
     store.before_list.open()
@@ -130,7 +145,7 @@ async def test_only_a_few_pages_are_read_at_once() -> None:
     store.before_list.close()
 
     async def read() -> list[ChangeSet]:
-        return [changes async for changes in history.sets(ChangeQuery())]
+        return [changes async for changes in history.sets(ChangeQuery(), "e1")]
 
     reading = [asyncio.create_task(read()) for _ in range(50)]
     await store.before_list.arrivals(module.READS)

@@ -192,6 +192,31 @@ async def test_a_client_of_a_stream_must_read_it(takes):
     assert gone == ([] if takes else ["ipv4:127.0.0.1:4711"])
 
 
+async def test_a_response_is_given_its_own_time_however_many_came_before():
+    """The timer of earlier responses does not end the wait for a later one."""
+    gone: list[str] = []
+    bulk = Bulk(unread_seconds=0.2, disconnect=lambda peer: bool(gone.append(peer)))
+    transport = StreamTransport(takes=True)
+    begun = asyncio.get_running_loop().time()
+    times: list[float] = []
+
+    async def responses(_request: Any, context: Any) -> None:
+        for _ in range(3):
+            await context.write("response")
+            await asyncio.sleep(0.05)
+        transport._takes = False
+        times.append(asyncio.get_running_loop().time())
+        await context.write("response")
+
+    context = cast("Any", StreamContext(cast("Any", transport)))
+    call = asyncio.create_task(bound_bulk(bulk)(WATCH, responses)(None, context))
+    while not gone:  # noqa: ASYNC110 - a thread says it
+        await asyncio.sleep(0.005)
+    assert asyncio.get_running_loop().time() - times[0] >= 0.19
+    assert times[0] - begun >= 0.14
+    call.cancel()
+
+
 async def test_a_stream_that_is_over_has_no_client_to_disconnect():
     gone: list[str] = []
     bulk = Bulk(unread_seconds=0.01, disconnect=lambda peer: bool(gone.append(peer)))
