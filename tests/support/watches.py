@@ -160,7 +160,9 @@ class Replica:
         self.position = reached
         expected = self._eras.table(reached, self.filter)
         if self.table != expected:
-            differing = [str(key) for key in {*self.table, *expected} if self.table.get(key) != expected.get(key)]
+            have, should = ({key: route.revision for key, route in table.items()} for table in (self.table, expected))
+            differing = {str(key): (have.get(key), should.get(key)) for key in {*have, *should}}
+            differing = {key: pair for key, pair in differing.items() if pair[0] != pair[1]}
             raise Violation(f"another table as of {reached}, after {before} and {self.kinds()[-5:]}: {differing}")
 
 

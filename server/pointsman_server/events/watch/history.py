@@ -93,6 +93,7 @@ class History:
         """Read what matches, put together to sets: a page may end within one."""
         unfinished: list[Change] = []
         while True:
+            before = len(unfinished)
             page = await self._page(query)
             for change in page:
                 if change.epoch != epoch:
@@ -105,7 +106,15 @@ class History:
                 break
             query = replace(query, after_revision=page[-1].revision)
         if unfinished:
+            if before:
+                await self._check_not_restored(Clock(epoch, _end_of(unfinished[0])))
             yield await self._closed(unfinished)
+
+    async def _check_not_restored(self, end: Clock) -> None:
+        """Raise EpochChanged unless the store has ``end``: else the rest of a set went away between two pages."""
+        clock = await self._store.clock()
+        if clock.epoch != end.epoch or clock.revision < end.revision:
+            raise EpochChanged(end.epoch, clock.epoch)
 
     async def _closed(self, changes: Sequence[Change]) -> ChangeSet:
         one = ChangeSet(Clock(changes[0].epoch, _end_of(changes[0])), changes)

@@ -1,6 +1,7 @@
 """What streams missed, from the store."""
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -98,6 +99,21 @@ async def test_changes_of_another_epoch_are_not_what_was_missed() -> None:
     with pytest.raises(RevisionCompacted):
         await history.check_kept(1, Clock("e2", 8))
     await history.check_kept(4, Clock("e2", 8))
+
+
+@pytest.mark.parametrize("epoch", ["e1", "e2"])
+async def test_half_a_set_is_not_given_when_the_rest_went_away(epoch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 3)
+    store = make_store()
+    read = []
+    async with aclosing(make_history(store).missed(Filter(), Clock("e1", 0))) as sets:
+        with pytest.raises(EpochChanged):  # noqa: PT012
+            async for changes in sets:
+                read.append(changes.clock.revision)
+                # The database is restored to an older state; two changes of the next set have been read.
+                del store.changes[1:]
+                store.epoch, store.revision = epoch, 1
+    assert read == [1]
 
 
 async def test_what_streams_missed_is_read_into_memory() -> None:
