@@ -14,7 +14,7 @@ from tests.support.servers import RunningServer, serving, settings
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
-KEY = "team-a/payments/prod/v1"
+KEY, GONE = "team-a/payments/prod/v1", "team-a/payments/prod/v0"
 ONE, TWO, THREE = "https://one.internal", "https://two.internal", "https://three.internal"
 READY_SECONDS = 20.0
 HEALING_SECONDS = 30.0
@@ -75,8 +75,9 @@ def test_a_disk_goes_on_from_where_it_was(server: RunningServer, writer: Client,
             assert cache.disk_problem == ""
 
 
-def test_a_server_that_restarts(database_url: str, redis_url: str) -> None:
-    chosen = settings(database_url=database_url, redis_url=redis_url)
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+def test_a_server_that_restarts(database_url: str, redis_url: str, transport: str) -> None:
+    chosen = settings(database_url=database_url, redis_url=redis_url, transport=transport)
     with serving(chosen) as first:
         port = first.address.rpartition(":")[2]
         with Client(first.address) as writer:
@@ -87,7 +88,7 @@ def test_a_server_that_restarts(database_url: str, redis_url: str) -> None:
     assert eventually(lambda: not cache.live)
     assert shows(cache, ONE)
     assert not cache.resolve(KEY).live
-    again = settings(database_url=database_url, redis_url=redis_url, listen=f"127.0.0.1:{port}")
+    again = chosen.model_copy(update={"listen": f"127.0.0.1:{port}"})
     with serving(again) as second:
         with Client(second.address) as writer:
             writer.update(KEY, url=TWO)
@@ -139,6 +140,28 @@ def test_an_outage_longer_than_max_stale(server: RunningServer, writer: Client, 
         proxy.refuse = False
         assert eventually(lambda: cache.live and shows(cache, TWO), HEALING_SECONDS)
         assert cache.last_error is None
+
+
+def test_an_outage_longer_than_the_history_is_kept(database_url: str, redis_url: str) -> None:
+    chosen = settings(database_url=database_url, redis_url=redis_url, watch_recent_changes=1, watch_history_changes=2)
+    with serving(chosen) as server, Client(server.address) as writer, TcpProxy(server.address) as proxy:
+        writer.create(KEY, ONE)
+        writer.create(GONE, ONE)
+        with Client(proxy.address) as client, client.cached(tenants=["team-a"], on_stale="serve") as cache:
+            assert cache.wait_ready(READY_SECONDS)
+            seen: list[object] = []
+            cache.on_change(seen.append)
+            proxy.refuse = True
+            proxy.cut()
+            assert eventually(lambda: not cache.live)
+            writer.delete(GONE)
+            for url in (THREE, ONE, THREE, TWO):
+                writer.update(KEY, url=url)
+            proxy.refuse = False
+            assert eventually(lambda: cache.live and shows(cache, TWO), HEALING_SECONDS)
+            assert cache.keys() == [KEY]
+            assert cache.statistics().snapshots == 2
+            assert [change.keys for change in seen] == [None]  # type: ignore[attr-defined]
 
 
 def test_a_database_that_is_restored(database_url: str, redis_url: str) -> None:
