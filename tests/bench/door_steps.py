@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.transport.asgi import framing, headers
+from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from tests.bench import noop_envoy
 from tests.bench.parts import METADATA, Parts
@@ -46,7 +47,7 @@ def steps(parts: Parts) -> Iterator[tuple[str, Callable[[], object]]]:
 
 async def wholes(parts: Parts) -> dict[str, Work]:
     """Give a hit from ASGI event to ASGI event, and what the no-op does for it."""
-    receive = _receive(framing.frame(parts.wire))
+    receive = receiving(parts)
     anybody = parts.door(parts.interceptor(Guards(Admission())))
     guarded = parts.door(parts.interceptor(await parts.guards()))
     return {
@@ -58,8 +59,14 @@ async def wholes(parts: Parts) -> dict[str, Work]:
     }
 
 
-def _receive(body: bytes) -> Receive:
-    event: Message = {"type": "http.request", "body": body, "more_body": False}
+def hit(application: AsgiServer, receive: Receive) -> Work:
+    """Return a call of the application."""
+    return partial(application, SCOPE, receive, _sent)
+
+
+def receiving(parts: Parts) -> Receive:
+    """Return how a call receives the request."""
+    event: Message = {"type": "http.request", "body": framing.frame(parts.wire), "more_body": False}
 
     async def receive() -> Message:
         return event

@@ -13,6 +13,7 @@ from pointsman_server.domain.identity import EVERYTHING, Credential, Identity, P
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.local_cache import LocalCache
+from pointsman_server.reads.read_counts import OFF, ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import SERVICE, convert, web
 from pointsman_server.rpc.access_log import AccessLog
@@ -102,18 +103,18 @@ class Parts:
         """Make the stage of authentication."""
         return {"authenticate": authentication.authenticate(await self.authenticator())}
 
-    def fast_path(self, guards: Guards) -> Callable[[], object]:
+    def fast_path(self, guards: Guards, reads: ReadCounts = OFF) -> Callable[[], object]:
         """Serve the request by the fast path."""
-        path = self._fast_path(guards)
+        path = self._fast_path(guards, reads)
         return lambda: path.resolve(self.wire, CONTEXT)
 
-    def _fast_path(self, guards: Guards) -> FastPath:
+    def _fast_path(self, guards: Guards, reads: ReadCounts) -> FastPath:
         ends = CallEnds(FastPathCounters(self.metrics, SERVICE), AccessLog(0))
-        return FastPath(self.resolver._local, self.resolver, guards, ends, epoch=str, deadline=5)
+        return FastPath(self.resolver._local, self.resolver, guards, ends, epoch=str, deadline=5, reads=reads)
 
-    def interceptor(self, guards: Guards) -> Interceptor:
-        """Make the chain of a server, with the fast path before it."""
-        return Interceptor(tuple(self.stages().values()), fast_methods(self._fast_path(guards), Bulk()))
+    def interceptor(self, guards: Guards, reads: ReadCounts = OFF) -> Interceptor:
+        """Make the chain of a server, with the fast path before it. ``reads`` counts who reads what."""
+        return Interceptor(tuple(self.stages().values()), fast_methods(self._fast_path(guards, reads), Bulk()))
 
     def door(self, interceptor: Interceptor, servicer: RouteServiceServicer | None = None) -> AsgiServer:
         """Make the application that Envoy serves."""

@@ -1,13 +1,14 @@
 """Counts reads by key and subject in the memory of one process, at a fraction of the cost of a read."""
 
-import sys
-from collections.abc import Mapping, Sequence
-from random import Random
+from collections.abc import Callable, Mapping, Sequence
+from random import random
 
 # One read of so many is counted when there are many; then it counts for all of them.
-MOST_SAMPLED = 16
+MOST_SAMPLED = 64
 # After so many counted reads between two calls of ``take``, half as many of the reads that follow are.
-COUNTED_AT_ONCE = 1_000
+COUNTED_AT_ONCE = 128
+# A number of reads that is so large that counting it down costs nothing more, and as small as Python adds fastest.
+NEVER = 1 << 29
 # Pairs of key and subject that wait to be taken; reads of further ones are dropped.
 MOST_PAIRS = 100_000
 
@@ -24,19 +25,22 @@ class ReadCounts:
     For each read subtract 1 from ``left``, and call ``sample`` at 0: nothing else happens for most of them.
     """
 
-    __slots__ = ("_counted", "_counts", "_every", "_on", "_pairs", "_random", "dropped", "left")
+    __slots__ = ("_counts", "_every", "_on", "_pairs", "_random", "_samples", "_until", "dropped", "left")
 
-    def __init__(self, *, on: bool = True, random: Random | None = None) -> None:
-        """Without ``on`` nothing is counted."""
+    def __init__(self, *, on: bool = True, random: Callable[[], float] = random) -> None:
+        """Without ``on`` nothing is counted. ``random`` returns numbers from 0 to 1, without 1."""
         self._on = on
-        # Seeded by the operating system; what it chooses is no secret.
-        self._random = random or Random()  # noqa: S311
+        self._random = random
         self._counts: dict[str, dict[bytes, int]] = {}
-        self._pairs = self._counted = 0
+        self._pairs = 0
+        # Key, subject and weight of the reads that were chosen.
+        self._samples: list[tuple[bytes, str, int]] = []
+        # How many of them there are when half as many are chosen.
+        self._until = COUNTED_AT_ONCE
         self._every = 1
         # Reads that were dropped since ``take``.
         self.dropped = 0
-        self.left = 1 if on else sys.maxsize
+        self.left = 1 if on else NEVER
 
     def read(self, key: bytes, subject: str) -> None:
         """Count one read, or pass over it."""
@@ -55,15 +59,16 @@ class ReadCounts:
     def sample(self, key: bytes, subject: str) -> None:
         """Count a read for all those since the one before, and choose the next one."""
         if not self._on:
-            self.left = sys.maxsize
+            self.left = NEVER
             return
-        every = self._every
-        self.add(key, subject, every)
-        self._counted += 1
-        if self._counted >= COUNTED_AT_ONCE and every < MOST_SAMPLED:
-            self._counted, self._every = 0, 2 * every
-        # On average, every ``every``-th.
-        self.left = self._random.randrange(1, 2 * self._every) if self._every > 1 else 1
+        # Added up later, all at once: one by one, between other work, that takes several times as long.
+        samples, every = self._samples, self._every
+        samples.append((key, subject, every))
+        if len(samples) >= self._until and every < MOST_SAMPLED:
+            self._every = every = 2 * every
+            self._until += COUNTED_AT_ONCE
+        # From 1 to twice that number less 1: on average, so many. ``randrange`` takes ten times as long.
+        self.left = 1 + int(self._random() * (2 * every - 1))
 
     def add(self, key: bytes, subject: str, times: int) -> None:
         """Count reads that are known."""
@@ -79,15 +84,24 @@ class ReadCounts:
 
     def of_key(self, key: bytes) -> Mapping[str, int]:
         """Return the reads of a key that were not taken yet, by subject."""
+        self._add_samples()
         return {subject: of_subject[key] for subject, of_subject in self._counts.items() if key in of_subject}
 
     def take(self) -> Counts:
         """Return what was counted since the last call, and begin anew."""
+        self._add_samples()
         counts, self._counts = self._counts, {}
-        self._pairs = self._counted = 0
+        self._pairs = 0
         if self._on:
             self._every = self.left = 1
+            self._until = COUNTED_AT_ONCE
         return counts
+
+    def _add_samples(self) -> None:
+        samples, self._samples = self._samples, []
+        self._until -= len(samples)
+        for key, subject, times in samples:
+            self.add(key, subject, times)
 
 
 OFF = ReadCounts(on=False)
