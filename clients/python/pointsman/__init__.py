@@ -44,14 +44,11 @@ if TYPE_CHECKING:
         Consistency,
         Existing,
         ImportResult,
-        Propagation,
-        Reader,
         Resolution,
         Route,
         Source,
-        Usage,
-        WatcherProgress,
     )
+    from pointsman.watchers import Propagation, Reader, Usage, WatcherProgress
 
 __all__ = [
     "Activation",
@@ -104,13 +101,9 @@ _RESULTS = {
     "Consistency",
     "Existing",
     "ImportResult",
-    "Propagation",
-    "Reader",
     "Resolution",
     "Route",
     "Source",
-    "Usage",
-    "WatcherProgress",
 }
 _HOMES = {
     "AsyncClient": "pointsman.aio",
@@ -121,6 +114,7 @@ _HOMES = {
     "ImportedRoute": "pointsman.chunks",
     "RouteKey": "pointsman.keys",
     **dict.fromkeys(_RESULTS, "pointsman.results"),
+    **dict.fromkeys(("Propagation", "Reader", "Usage", "WatcherProgress"), "pointsman.watchers"),
 }
 
 

@@ -25,10 +25,8 @@ from pointsman.results import (
     Consistency,
     Existing,
     ImportResult,
-    Propagation,
     Resolution,
     Route,
-    Usage,
 )
 from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from pointsman.near_cache.async_near_cache import AsyncNearCache
     from pointsman.near_cache.options import OnStale
     from pointsman.v1.route_service_pb2_grpc import RouteServiceAsyncStub  # the stubs know it, the module does not
+    from pointsman.watchers import Propagation, Usage
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -274,12 +273,12 @@ class AsyncClient(BaseClient[AsyncToken]):
 
     async def get_propagation(
         self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None
-    ) -> Propagation:
+    ) -> "Propagation":
         """See ``Client.get_propagation``."""
         request = requests.get_propagation(revision, tenant, service, env)
         return await self._call(operations.GET_PROPAGATION, request, timeout)
 
-    async def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
+    async def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> "Usage":
         """See ``Client.get_usage``."""
         return await self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
 

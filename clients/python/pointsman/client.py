@@ -22,10 +22,8 @@ from pointsman.results import (
     Consistency,
     Existing,
     ImportResult,
-    Propagation,
     Resolution,
     Route,
-    Usage,
 )
 from pointsman.rpc import operations, requests
 from pointsman.rpc.calls import Call
@@ -39,6 +37,7 @@ from pointsman.v1.watch_pb2 import WatchRequest
 if TYPE_CHECKING:
     from pointsman.near_cache.near_cache import NearCache
     from pointsman.near_cache.options import OnStale
+    from pointsman.watchers import Propagation, Usage
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -348,12 +347,12 @@ class Client(BaseClient[Token]):
 
     def get_propagation(
         self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None
-    ) -> Propagation:
+    ) -> "Propagation":
         """Return which watchers have applied ``revision``, of those that watch what matches; empty matches any."""
         request = requests.get_propagation(revision, tenant, service, env)
         return self._call(operations.GET_PROPAGATION, request, timeout)
 
-    def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> Usage:
+    def get_usage(self, key: RouteKey | str, *, timeout: float | None = None) -> "Usage":
         """Return who has read ``key`` lately: callers of resolve, and near-caches."""
         return self._call(operations.GET_USAGE, requests.get_usage(key), timeout)
 

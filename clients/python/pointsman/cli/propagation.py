@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,11 +14,13 @@ from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import time_text
 from pointsman.errors import DeadlineExceeded, PointsmanError, ResourceExhausted, Unavailable
-from pointsman.results import Propagation, WatcherProgress
 
-Ask = Callable[[int, float], Propagation]
+if TYPE_CHECKING:
+    from pointsman.watchers import Propagation, WatcherProgress
+
+Ask = Callable[[int, float], "Propagation"]
 """Asks for the propagation of a revision, within so many seconds."""
-Show = Callable[[Propagation], object]
+Show = Callable[["Propagation"], object]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
@@ -45,7 +47,7 @@ class Outcome:
     """What is known of a revision at the end of a wait."""
 
     revision: int
-    propagation: Propagation
+    propagation: "Propagation"
     seconds: float
 
     def document(self) -> dict[str, Any]:
@@ -115,7 +117,7 @@ class Waiting:
             write(line)
 
 
-def wait_for(revision: int, seconds: float, ask: Ask, show: Show) -> Propagation:
+def wait_for(revision: int, seconds: float, ask: Ask, show: Show) -> "Propagation":
     """Ask until every watcher has ``revision`` or the time is up, and return the last answer.
 
     Raises the last PointsmanError if there was no answer, and at once one that another try cannot help.
@@ -152,7 +154,7 @@ def _bar(terminal: Terminal, revision: int) -> Iterator[Show]:
         yield lambda found: bar.update(task, completed=found.applied_count, total=found.watcher_count)
 
 
-def _laggard(watcher: WatcherProgress) -> str:
+def _laggard(watcher: "WatcherProgress") -> str:
     subject = f", as {watcher.subject}" if watcher.subject else ""
     place = f"{watcher.name or watcher.watcher_id} ({watcher.address}{subject})"
     return f"{place}: at revision {watcher.applied_revision}, watches since {time_text(watcher.watch_time)}"

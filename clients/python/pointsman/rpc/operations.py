@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pointsman.errors import NotFound, PointsmanError
 from pointsman.memory import Sighting
-from pointsman.results import Activation, BatchResult, Change, ImportResult, Propagation, Resolution, Route, Usage
+from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
 from pointsman.rpc.convert import (
     batch_result_of,
     change_of,
     import_result_of,
-    propagation_of,
     resolution_of,
     route_of,
-    usage_of,
 )
 from pointsman.v1 import propagation_pb2, usage_pb2
 from pointsman.v1 import route_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pointsman.watchers import Propagation, Usage
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -74,6 +75,18 @@ def _changes(response: pb.ListChangesResponse) -> Page[Change]:
     return Page(tuple(map(change_of, response.changes)), response.next_page_token)
 
 
+def _propagation(response: propagation_pb2.GetPropagationResponse) -> "Propagation":
+    from pointsman.rpc.watchers import propagation_of
+
+    return propagation_of(response)
+
+
+def _usage(response: usage_pb2.GetUsageResponse) -> "Usage":
+    from pointsman.rpc.watchers import usage_of
+
+    return usage_of(response)
+
+
 def absence(error: PointsmanError | None) -> list[Sighting]:
     """Return what an error tells of a key: that it was absent, or not live, as of a revision; mostly nothing."""
     if not isinstance(error, NotFound):
@@ -121,9 +134,9 @@ LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List"
 LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]] = Operation(
     "ListChanges", _changes
 )
-GET_PROPAGATION: Operation[propagation_pb2.GetPropagationRequest, propagation_pb2.GetPropagationResponse, Propagation]
-GET_PROPAGATION = Operation("GetPropagation", propagation_of)
-GET_USAGE: Operation[usage_pb2.GetUsageRequest, usage_pb2.GetUsageResponse, Usage] = Operation("GetUsage", usage_of)
+GET_PROPAGATION: "Operation[propagation_pb2.GetPropagationRequest, propagation_pb2.GetPropagationResponse, Propagation]"
+GET_PROPAGATION = Operation("GetPropagation", _propagation)
+GET_USAGE: "Operation[usage_pb2.GetUsageRequest, usage_pb2.GetUsageResponse, Usage]" = Operation("GetUsage", _usage)
 
 READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
 WATCHERS = ("ReportProgress", GET_PROPAGATION.name, GET_USAGE.name, "ReportUsage")

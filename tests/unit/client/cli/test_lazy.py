@@ -25,6 +25,8 @@ HEAVY = {
     "pointsman.aio",
     "pointsman.cli.commands.watch",
     "pointsman.cli.live.follower",
+    "pointsman.near_cache",
+    "pointsman.watchers",
     "pointsman.cli.commands.apply",
     "pointsman.cli.commands.import_routes",
 }

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,10 @@ from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.propagation import Waiting, duration
 from pointsman.keys import RouteKey
-from pointsman.results import Propagation, Route
+from pointsman.results import Route
+
+if TYPE_CHECKING:
+    from pointsman.watchers import Propagation
 
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
@@ -99,7 +102,7 @@ async def _current(client: AsyncClient, tenants: Sequence[str]) -> dict[RouteKey
 
 async def _propagation(
     client: AsyncClient, found: Sequence[Difference], revision: int, seconds_left: float
-) -> Propagation:
+) -> "Propagation":
     """Ask who has the revision, among those who watch what the file is about."""
     tenants = {each.key.tenant for each in found}
     tenant = tenants.pop() if len(tenants) == 1 else ""

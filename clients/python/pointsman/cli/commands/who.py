@@ -7,7 +7,7 @@ import typer
 from pointsman.cli.context import Json, Key, settings
 from pointsman.cli.output.documents import usage_document
 from pointsman.cli.output.text import time_text
-from pointsman.results import Reader
+from pointsman.watchers import Reader
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 

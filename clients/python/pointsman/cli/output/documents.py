@@ -1,9 +1,12 @@
 """What ``--json`` writes: plain data, the same names as in the API."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pointsman.errors import PointsmanError
-from pointsman.results import Change, Propagation, Resolution, Route, Usage
+from pointsman.results import Change, Resolution, Route
+
+if TYPE_CHECKING:
+    from pointsman.watchers import Propagation, Usage
 
 
 def route_document(route: Route) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def change_document(change: Change) -> dict[str, Any]:
     }
 
 
-def propagation_document(propagation: Propagation) -> dict[str, Any]:
+def propagation_document(propagation: "Propagation") -> dict[str, Any]:
     """Return who has a revision."""
     return {
         "complete": propagation.complete,
@@ -71,7 +74,7 @@ def propagation_document(propagation: Propagation) -> dict[str, Any]:
     }
 
 
-def usage_document(usage: Usage) -> dict[str, Any]:
+def usage_document(usage: "Usage") -> dict[str, Any]:
     """Return who reads a route; the window is in seconds."""
     return {
         "readers": [

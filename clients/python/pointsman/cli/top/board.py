@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pointsman.cli.top.exposition import Reading, Span
-from pointsman.results import Change, ChangeKind, Propagation
+from pointsman.results import Change, ChangeKind
+from pointsman.watchers import Propagation
 
 MOST_CHANGES = 200
 MOST_BEHIND = 5
