@@ -239,8 +239,8 @@ class BaseNearCache(ABC, Generic[Slow]):
 
     def _served_from_disk_until(self, view: View) -> float:
         """Return until when a view is served that no server has confirmed yet, whatever its age."""
-        fresh_from_disk = view.loaded and self._disk is not None and not self._counts.values()["snapshots"]
-        return time.monotonic() + self._options.max_stale if fresh_from_disk and not view.live else -inf
+        from_disk = view.loaded and not self._table.confirmed
+        return time.monotonic() + self._options.max_stale if from_disk else -inf
 
     # Forks
 
@@ -248,8 +248,10 @@ class BaseNearCache(ABC, Generic[Slow]):
         """Close every stream, and hold what threads may hold."""
         self._life.acquire()
         self._resumes = self._service is not None
-        self._halt(FORK_SECONDS)
-        self._table.lock.acquire()
+        try:
+            self._halt(FORK_SECONDS)
+        finally:
+            self._table.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
         """Go on as before."""
@@ -266,6 +268,7 @@ class BaseNearCache(ABC, Generic[Slow]):
         self._life.release()
         self._counts.after_fork()
         self._read_counts.after_fork()
+        self._keeper.after_fork()
         self._changed = threading.Condition(threading.Lock())
         for follower in self._followers:
             follower.take_new_id()

@@ -65,6 +65,10 @@ class Keeper:
         self._usage.finish(service)
         self.write_disk()
 
+    def after_fork(self) -> None:
+        """Forget the calls of the parent."""
+        self._usage.after_fork()
+
     def beat(self, service: RemoteService) -> None:
         """Do what is due."""
         now = self._clock()

@@ -221,6 +221,14 @@ def test_around_a_fork_the_parent_goes_on_and_the_child_starts_anew(rig: Rig) ->
     assert len(rig.services) == 3
 
 
+def test_a_child_serves_no_longer_than_its_parent(rig: Rig) -> None:
+    """A table from a server is not served anew for ``max_stale``, as one from a disk is at a start."""
+    rig.load(age=31.0)
+    rig.cache.before_fork()
+    rig.cache.after_fork_in_child()
+    assert rig.cache.resolve(KEY) == "called"
+
+
 def test_one_that_was_never_used_does_not_start_by_a_fork() -> None:
     rig = Rig()
     rig.cache.before_fork()

@@ -43,6 +43,10 @@ class UsageReporter:
             self._next_at = now + INTERVAL_SECONDS
             self._begin(service)
 
+    def after_fork(self) -> None:
+        """Forget the calls of the parent: threads that are not here may hold their locks."""
+        self._calls = []
+
     def finish(self, service: Service) -> None:
         """Report what has not been reported, and wait for that a little."""
         if not self.wanted:
@@ -65,10 +69,11 @@ class UsageReporter:
     def _collect(self, now: float) -> None:
         for call in [call for call in self._calls if call.done()]:
             self._calls.remove(call)
-            if call.exception() is not None:
-                _LOG.debug("usage was not reported: %s", call.exception())
+            try:
+                response = call.result()
+            except Exception as error:  # noqa: BLE001 - a call that was cancelled, for example by a fork, too
+                _LOG.debug("usage was not reported: %s", error)
                 continue
-            response = call.result()
             self.wanted = response.HasField("interval")
             self._next_at = max(self._next_at, now + response.interval.ToTimedelta().total_seconds())
 

@@ -70,7 +70,8 @@ class CachedResolution:
     @property
     def as_of_revision(self) -> int:
         """The latest revision as of which this is known to have been the route."""
-        return self._superseded[1] if self._superseded else self.view.revision
+        known = self._superseded[1] if self._superseded else self.view.revision
+        return max(known, self.revision)  # readers may see a change before its view has advanced
 
     @property
     def epoch(self) -> str:

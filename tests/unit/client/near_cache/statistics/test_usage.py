@@ -21,9 +21,6 @@ class Call:
     def done(self) -> bool:
         return bool(self.response or self.error)
 
-    def exception(self) -> Exception | None:
-        return self.error
-
     def result(self, timeout: float | None = None) -> Any:
         if self.error:
             raise self.error
@@ -106,6 +103,16 @@ def test_a_failure_is_not_repeated_at_once(service: Service, reads: ReadCounts) 
     reads.add(KEY, 4)
     reporter.beat(service, 50.0)
     assert service.calls[1][0].reads[0].count == 4
+
+
+def test_a_child_has_no_calls_of_its_parent(service: Service, reads: ReadCounts) -> None:
+    reporter = UsageReporter(reads, 0.0)
+    reads.add(KEY, 3)
+    reporter.beat(service, 10.0)
+    reporter.after_fork()
+    service.calls[0][1].response = answer(None)
+    reporter.beat(service, 11.0)
+    assert reporter.wanted
 
 
 def test_the_rest_is_reported_at_the_end(service: Service, reads: ReadCounts) -> None:
