@@ -95,6 +95,16 @@ def test_the_table_answers(rig: Rig) -> None:
     assert set(rig.cache.keys()) == {KEY, INACTIVE}
 
 
+def test_live_routes_are_listed_in_the_order_of_their_keys(rig: Rig) -> None:
+    with pytest.raises(NearCacheStale):
+        rig.cache.routes()
+    rig.load()
+    first = "team-a/cart/prod/v1"
+    rig.table.apply(rig.view, Position(EPOCH, 6), [change(first, 6, route(first, 6, ONE))])
+    listed = rig.cache.routes()
+    assert [(str(each.key), each.url, each.revision) for each in listed] == [(first, ONE, 6), (KEY, ONE, 4)]
+
+
 @pytest.mark.parametrize("rig", ["call", "serve", "raise"], indirect=True)
 def test_before_it_is_loaded_the_server_answers(rig: Rig) -> None:
     assert rig.cache.resolve(KEY) == "called"
