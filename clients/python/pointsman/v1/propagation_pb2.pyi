@@ -151,11 +151,13 @@ class GetPropagationResponse(google.protobuf.message.Message):
     BEHIND_FIELD_NUMBER: builtins.int
     ALL_SERVERS_FIELD_NUMBER: builtins.int
     watcher_count: builtins.int
-    """How many watchers there are."""
+    """How many watchers there are. A watcher counts from a fraction of a second after its stream began, until it ends; if its
+    server was killed, for some 15 seconds more.
+    """
     applied_count: builtins.int
     """How many of them are known to have applied the revision."""
     all_servers: builtins.bool
-    """False without Redis: then only the watchers of the server that answers are counted."""
+    """False while Redis cannot be reached: then only the watchers of the server that answers are counted."""
     @property
     def behind(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WatcherProgress]:
         """Those that are not, up to 100 of them."""

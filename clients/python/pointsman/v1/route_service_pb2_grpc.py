@@ -245,7 +245,8 @@ class RouteServiceServicer(object):
     def ReportProgress(self, request, context):
         """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
 
-        A watcher calls it once it has applied a checkpoint with `report_progress`.
+        A watcher calls it once it has applied a checkpoint with `report_progress`, as the subject that it watches as: nobody
+        else can report for it. A report for a watch that no server knows, or of an epoch that is over, is ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -253,6 +254,9 @@ class RouteServiceServicer(object):
 
     def GetPropagation(self, request, context):
         """GetPropagation says which watchers have applied a revision, and which have not, across all servers.
+
+        A call makes servers ask their watchers. So at first none may have reported: ask again, a few times a second, until
+        the answer suffices. A client with several streams of one id is one watcher, and has applied what it has for all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +273,8 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches.
+        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
+        a few seconds to be known to all servers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -500,11 +500,16 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     ReportProgress: _RouteServiceReportProgressType
     """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
 
-    A watcher calls it once it has applied a checkpoint with `report_progress`.
+    A watcher calls it once it has applied a checkpoint with `report_progress`, as the subject that it watches as: nobody
+    else can report for it. A report for a watch that no server knows, or of an epoch that is over, is ignored.
     """
 
     GetPropagation: _RouteServiceGetPropagationType
-    """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
+    """GetPropagation says which watchers have applied a revision, and which have not, across all servers.
+
+    A call makes servers ask their watchers. So at first none may have reported: ask again, a few times a second, until
+    the answer suffices. A client with several streams of one id is one watcher, and has applied what it has for all.
+    """
 
     ReportUsage: _RouteServiceReportUsageType
     """ReportUsage adds the reads that a near-cache has answered to those that GetUsage tells, as reads of the caller.
@@ -514,7 +519,9 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """
 
     GetUsage: _RouteServiceGetUsageType
-    """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches."""
+    """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
+    a few seconds to be known to all servers.
+    """
 
 RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -728,7 +735,8 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[pointsman.v1.propagation_pb2.ReportProgressResponse, collections.abc.Awaitable[pointsman.v1.propagation_pb2.ReportProgressResponse]]:
         """ReportProgress says which revision a watcher has applied, so that GetPropagation can count it.
 
-        A watcher calls it once it has applied a checkpoint with `report_progress`.
+        A watcher calls it once it has applied a checkpoint with `report_progress`, as the subject that it watches as: nobody
+        else can report for it. A report for a watch that no server knows, or of an epoch that is over, is ignored.
         """
 
     @abc.abstractmethod
@@ -737,7 +745,11 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.propagation_pb2.GetPropagationRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.propagation_pb2.GetPropagationResponse, collections.abc.Awaitable[pointsman.v1.propagation_pb2.GetPropagationResponse]]:
-        """GetPropagation says which watchers have applied a revision, and which have not, across all servers."""
+        """GetPropagation says which watchers have applied a revision, and which have not, across all servers.
+
+        A call makes servers ask their watchers. So at first none may have reported: ask again, a few times a second, until
+        the answer suffices. A client with several streams of one id is one watcher, and has applied what it has for all.
+        """
 
     @abc.abstractmethod
     def ReportUsage(
@@ -757,6 +769,8 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.usage_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.usage_pb2.GetUsageResponse, collections.abc.Awaitable[pointsman.v1.usage_pb2.GetUsageResponse]]:
-        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches."""
+        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
+        a few seconds to be known to all servers.
+        """
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -54,7 +54,7 @@ class Reader(google.protobuf.message.Message):
     subject: builtins.str
     """The authenticated subject, or `anonymous`."""
     read_count: builtins.int
-    """About how often it read the route within the window; counts are sampled."""
+    """About how often it read the route within the window. Many reads are sampled, few are counted exactly."""
     @property
     def last_read_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it last read the route, to within the interval at which servers record it."""
@@ -81,14 +81,16 @@ class GetUsageResponse(google.protobuf.message.Message):
     WINDOW_FIELD_NUMBER: builtins.int
     ALL_SERVERS_FIELD_NUMBER: builtins.int
     all_servers: builtins.bool
-    """False without Redis: then only reads that the server that answers has counted are known."""
+    """False while Redis cannot be reached, or where reads are not counted: then only the reads of the server that answers
+    are known, since it last reached Redis.
+    """
     @property
     def readers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Reader]:
         """Up to 100 readers, those who read last first."""
 
     @property
     def window(self) -> google.protobuf.duration_pb2.Duration:
-        """How far back reads are counted."""
+        """How far back reads are counted. Zero where they are not counted."""
 
     def __init__(
         self,
@@ -120,7 +122,7 @@ class ReportUsageRequest(google.protobuf.message.Message):
         """How many reads there were since they were last reported."""
         @property
         def key(self) -> pointsman.v1.route_pb2.RouteKey:
-            """The key of the route, or of the route that was not there."""
+            """The key of the route. Reads of keys without a route are not reported."""
 
         def __init__(
             self,
