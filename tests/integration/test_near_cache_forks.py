@@ -34,11 +34,12 @@ def check(reports: list[dict[str, Any]]) -> None:
         assert (each["first"], each["url"], each["ready"], each["live"]) == (URL, URL, True, True)
 
 
-def test_under_multiprocessing(server: RunningServer) -> None:
+@pytest.mark.parametrize("support", ["", "1"])
+def test_under_multiprocessing(server: RunningServer, support: str) -> None:
+    """``support``: whether the Python part of gRPC takes part in forks; the core does so unless that is 0."""
     command = [sys.executable, "-m", "tests.support.near_cache_program", server.address, KEY, str(FORKS)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=clean_environ(), capture_output=True, text=True, timeout=120, check=False
-    )
+    environ = {**clean_environ(), **({"GRPC_ENABLE_FORK_SUPPORT": support} if support else {})}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)
     check(reports)

@@ -8,6 +8,8 @@ import os
 from typing import Protocol
 from weakref import WeakSet
 
+import grpc
+
 
 class Forkable(Protocol):
     """What is called around a fork."""
@@ -21,11 +23,24 @@ class Forkable(Protocol):
 
 _everyone: "WeakSet[Forkable]" = WeakSet()
 _forking: list[Forkable] = []
+_registered: list[bool] = []
 
 
 def follow_forks(forkable: Forkable) -> None:
     """Call it around forks, for as long as it exists."""
+    if not _registered:
+        _registered.append(True)
+        _register()
     _everyone.add(forkable)
+
+
+def _register() -> None:
+    if not hasattr(os, "register_at_fork"):
+        return  # Windows
+    # With GRPC_ENABLE_FORK_SUPPORT, gRPC registers with the first channel; from its turn on no stream can end any more.
+    # What is registered later is called earlier.
+    grpc.insecure_channel("localhost:1").close()
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def _before() -> None:
@@ -42,7 +57,3 @@ def _in_parent() -> None:
 def _in_child() -> None:
     while _forking:
         _forking.pop().after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
