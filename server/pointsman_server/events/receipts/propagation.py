@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from heapq import nsmallest
 
-from pointsman_server.events.receipts.local_watches import has_applied
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.ports.store import Clock
 from pointsman_server.ports.watcher_registry import OpenWatch, RegisteredWatch, WatchName
@@ -14,7 +13,7 @@ MOST_BEHIND = 100
 
 @dataclass(frozen=True, slots=True)
 class Laggard:
-    """A watcher that is not known to have applied a revision; ``revision`` is what it has applied, or 0."""
+    """A watcher, and the highest ``revision`` that it is known to have applied, or 0."""
 
     watch: OpenWatch
     revision: int
@@ -39,19 +38,16 @@ def count(found: Iterable[RegisteredWatch], wanted: Clock, of: Filter, *, all_se
     A client that watches with several filters is one watcher, and has applied what it has applied for all of them. A
     watch that is open at two servers, because its client has just moved, is one: either server may have its report.
     """
-    watches = sorted((entry for entry in found if overlap(entry.watch.name, of)), key=lambda entry: entry.watch.name)
-    watchers = applied = 0
-    behind: list[Laggard] = []
-    for _, of_watcher in groupby(watches, lambda entry: entry.watch.name[:2]):
-        laggard = _laggard(of_watcher, wanted)
-        watchers += 1
-        if laggard is None:
-            applied += 1
-        else:
-            behind.append(laggard)
+    watchers: dict[tuple[str, ...], Laggard] = {}
+    for name, reached in _by_watch(found, wanted.epoch, of).items():
+        # Of a client with several filters, the one that is furthest behind.
+        known = watchers.get(name[:2])
+        if known is None or reached.revision < known.revision:
+            watchers[name[:2]] = reached
+    behind = [reached for reached in watchers.values() if reached.revision < wanted.revision]
     # Those who have watched for longest are the most likely to hang.
-    behind.sort(key=lambda laggard: laggard.watch.since)
-    return Propagation(watchers, applied, behind[:MOST_BEHIND], all_servers)
+    first = nsmallest(MOST_BEHIND, behind, key=lambda laggard: laggard.watch.since)
+    return Propagation(len(watchers), len(watchers) - len(behind), first, all_servers)
 
 
 def overlap(name: WatchName, of: Filter) -> bool:
@@ -59,18 +55,17 @@ def overlap(name: WatchName, of: Filter) -> bool:
     return all(not mine or not theirs or mine == theirs for mine, theirs in zip(name[2:], of, strict=True))
 
 
-def _laggard(of_watcher: Iterable[RegisteredWatch], wanted: Clock) -> Laggard | None:
-    """Return the watch of one watcher that is furthest behind, or None if all have applied what is wanted."""
-    last: Laggard | None = None
-    for _, of_watch in groupby(of_watcher, lambda entry: entry.watch.name):
-        entries = list(of_watch)
-        if any(has_applied(entry.applied, wanted) for entry in entries):
+def _by_watch(found: Iterable[RegisteredWatch], epoch: str, of: Filter) -> dict[WatchName, Laggard]:
+    """Return how far each watch is, by its latest stream and the best of its reports."""
+    watches: dict[WatchName, Laggard] = {}
+    for entry in found:
+        watch, applied = entry.watch, entry.applied
+        if not overlap(watch.name, of):
             continue
-        reached = max((_revision(entry.applied, wanted.epoch) for entry in entries), default=0)
-        if last is None or reached < last.revision:
-            last = Laggard(max((entry.watch for entry in entries), key=lambda watch: watch.since), reached)
-    return last
-
-
-def _revision(applied: Clock | None, epoch: str) -> int:
-    return applied.revision if applied is not None and applied.epoch == epoch else 0
+        revision = applied.revision if applied is not None and applied.epoch == epoch else 0
+        known = watches.get(watch.name)
+        if known is not None:
+            revision = max(revision, known.revision)
+            watch = max(watch, known.watch, key=lambda each: each.since)
+        watches[watch.name] = Laggard(watch, revision)
+    return watches

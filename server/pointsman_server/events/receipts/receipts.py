@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
@@ -22,6 +23,7 @@ from pointsman_server.ports.watcher_registry import (
     WatchName,
 )
 from pointsman_server.runtime.batcher import Batcher
+from pointsman_server.runtime.offload import in_thread_if_large
 
 # Seconds between two looks at the registry, while there are watches: how late an inquiry of another server is found.
 LOOK_SECONDS = 0.25
@@ -78,9 +80,12 @@ class Receipts:
         self._reports: Batcher[Report, bool] = Batcher(
             self._send_reports, size=REPORTS_AT_ONCE, concurrency=2, queue=MOST_REPORTS, limit="watch_reports"
         )
-        # One question to the store is for all reports that wait for it.
+        # One question to the store is for all reports that wait for it, and one to the registry for all inquiries.
         self._clocks: Batcher[str, Clock] = Batcher(
             self._read_clock, size=1, concurrency=1, queue=1, limit="watch_reports"
+        )
+        self._watches: Batcher[str, Sequence[RegisteredWatch]] = Batcher(
+            self._read_watches, size=1, concurrency=1, queue=1, limit="watch_inquiries"
         )
         self._opened = asyncio.Event()
         # How many watches the registry has of this server; None when that is not known.
@@ -127,7 +132,7 @@ class Receipts:
         all_servers = True
         try:
             await self._registry.inquire(inquiry)
-            others = await self._registry.watches()
+            others = await self._watches.get("")
         except RegistryUnavailable:
             all_servers = False
         # What the registry has of this server may be behind, but for reports that came to other servers.
@@ -136,7 +141,9 @@ class Receipts:
             if entry.server == local.server and entry.applied is not None:
                 local.report(entry.watch.name, entry.applied)
         known = [*local.registered(), *(entry for entry in others if entry.server != local.server)]
-        return propagation.count(known, Clock(clock.epoch, revision), of, all_servers=all_servers)
+        wanted = Clock(clock.epoch, revision)
+        count = partial(propagation.count, known, wanted, of, all_servers=all_servers)
+        return await in_thread_if_large(count, len(known))
 
     async def run(self) -> None:
         """Publish the watches of this process, and look for inquiries, until cancelled."""
@@ -232,3 +239,6 @@ class Receipts:
 
     async def _read_clock(self, _same: Sequence[str]) -> Sequence[Clock]:
         return [await self._store_clock()]
+
+    async def _read_watches(self, _same: Sequence[str]) -> Sequence[Sequence[RegisteredWatch]]:
+        return [await self._registry.watches()]
