@@ -1,6 +1,7 @@
 """A near-cache in a process of its own: ``python -m tests.bench.near_cache MODE ADDRESS TOKEN ROUTES FILE``.
 
-It measures one thing and prints it as JSON: ``prototype``, ``resolve``, ``server`` or ``disk``.
+It measures one thing and prints it as JSON: ``prototype``, ``resolve``, ``server`` or ``disk``; or ``reach``, which
+first prints a line once it has all routes, and measures until its stdin ends.
 """
 
 import gc
@@ -10,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import quantiles
 
 from pointsman import Client, NearCache
+from pointsman.near_cache.base import TableChange
 from tests.support.memory import resident
 
 READ_KEYS = 1000
@@ -59,6 +62,22 @@ def load(cache: NearCache, count: int) -> dict[str, float]:
     return {"seconds": seconds, "bytes": (resident(os.getpid()) - before) / count}
 
 
+def reach(cache: NearCache) -> dict[str, float]:
+    """Return how long after a change was made it could be read here, in milliseconds."""
+    delays: list[float] = []
+
+    def note(change: TableChange) -> None:
+        now = time.time()
+        made = (cache.resolve(key).route.update_time.timestamp() for key in change.keys or ())
+        delays.extend((now - at) * 1e3 for at in made)
+
+    cache.on_change(note)
+    print("ready", flush=True)
+    sys.stdin.read()
+    cuts = quantiles(delays, n=100)
+    return {"p50": cuts[49], "p99": cuts[98], "changes": len(delays)}
+
+
 def main(mode: str, address: str, token: str, count: int, path: Path) -> dict[str, float]:
     """Measure."""
     if mode == "disk":
@@ -71,6 +90,8 @@ def main(mode: str, address: str, token: str, count: int, path: Path) -> dict[st
             raise SystemExit(f"the near-cache is not ready: {cache.last_error}")
         if mode == "server":
             return figures
+        if mode == "reach":
+            return reach(cache)
         keys = [key for key, _ in zip(cache.keys(), range(READ_KEYS), strict=False)]
         figures["rate"] = rate(cache.resolve if mode == "resolve" else prototype(keys), keys)
         # Each read was answered by the table, and counted.
