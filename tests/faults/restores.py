@@ -14,6 +14,7 @@ from tests.support.engines import back_up, drop_database, restore
 from tests.support.processes import run
 
 QUIET_LOOKS, QUIET_SECONDS = 5, 0.05
+WRITE_SECONDS = 15.0
 THROW_OUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE datname = %s AND pid <> %s AND backend_type = 'client backend'
@@ -29,6 +30,8 @@ async def database_restored(scene: Scene) -> AsyncIterator[None]:
     rig, taken = scene.rig, time.monotonic()
     backup = await asyncio.to_thread(back_up, rig.database_url)
     try:
+        # A backup ends every connection. Without a write since, there is nothing that a restore could lose.
+        await asyncio.to_thread(_wait_for_a_write, rig, backup)
         yield
     finally:
         scene.caught = await asyncio.to_thread(_put_back, rig, backup, taken)
@@ -50,10 +53,25 @@ def _put_back(rig: Rig, backup: str, taken: float) -> int:
     done = run("pointsman-server", "restore", "--yes", DATABASE_URL=rig.database_url)
     if done.returncode:
         raise RuntimeError(done.stderr)
+    lost, base = len(era.rows) - clock.revision, clock.revision
     with rig.connect() as connection:
         epoch = read_clock(connection).epoch
-    rig.eras.append(Era(epoch, base=clock.revision, backup=taken, opened=opened, switched=time.monotonic()))
-    return len(era.rows) - clock.revision
+        # Where nothing was lost, servers go on in the old epoch until it ends.
+        went_on = [row for row in read_rows(connection) if row.epoch == era.epoch and row.revision > len(era.rows)]
+    if went_on and not lost:
+        era.rows += went_on
+        era.sealed, base = time.monotonic(), len(era.rows)
+    rig.eras.append(Era(epoch, base=base, backup=taken, opened=opened, switched=time.monotonic()))
+    return lost
+
+
+def _wait_for_a_write(rig: Rig, backup: str) -> None:
+    with psycopg.connect(backup) as connection:
+        revision = read_clock(connection).revision
+    give_up = time.monotonic() + WRITE_SECONDS
+    with rig.connect() as connection:
+        while read_clock(connection).revision == revision and time.monotonic() < give_up:
+            time.sleep(0.05)
 
 
 def _seal(rig: Rig, last: "psycopg.Connection[tuple[object, ...]]") -> None:
