@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import pytest
 from pointsman import Client
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.adapters.redis.quota import RedisQuota
+from pointsman_server.adapters.redis.usage_log import RedisUsageLog
+from pointsman_server.adapters.redis.watcher_registry import RedisWatcherRegistry
 from pointsman_server.domain.routes import Snapshot
 from pointsman_server.ports.quota import Taking
 from pointsman_server.ports.store import Clock
+from pointsman_server.ports.usage_log import Reads
+from pointsman_server.ports.watcher_registry import OpenWatch, Report, WatchName
 from tests.support.changes import make_change
 from tests.support.processes import get_json
 from tests.support.redis_server import RedisServer, full, read_only_replica
@@ -124,6 +129,21 @@ async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
     await cache.publish_clock(Clock("no-epoch", 3))
     await quota.take([Taking("reads", "ann", 1000, 1_000_000)])
     assert await held(cache) == new
+    registry = RedisWatcherRegistry(url, timeout=5.0, failed=lambda: failures.append("registry"))
+    name = WatchName("watcher-0123456789", "ann")
+    await registry.publish("a", [OpenWatch(name, "", "", datetime.now(UTC))], [])
+    await registry.report([Report(name, Clock("e", 1))])
+    await registry.inquire(Clock("e", 1))
+    await registry.inquire(Clock("e", 1))
+    await registry.inquiry()
+    await registry.applied("a", [name])
+    assert [watch.applied for watch in await registry.watches()] == [Clock("e", 1)]
+    await registry.publish("a", [], [name])
+    await registry.withdraw("a")
+    usage = RedisUsageLog(url, timeout=5.0, most_keys=1, most_subjects=1, failed=lambda: failures.append("usage"))
+    other = old.key._replace(version="another")
+    assert [await usage.add([Reads(key, who, 1)]) for key in (old.key, other) for who in "ab"] == [0, 1, 1, 1]
+    await usage.readers(old.key, 1)
     assert failures == []
-    await cache.close()
-    await quota.close()
+    for on_redis in (cache, quota, registry, usage):
+        await on_redis.close()
