@@ -47,6 +47,7 @@ from tests.bench.rows import (
     propagation,
     reads,
     starts,
+    watches,
     workers,
 )
 
@@ -63,6 +64,8 @@ PARTS: Mapping[str, Part] = {
     "growth": growth.part,
     "propagation": propagation.part,
     "near-cache": near_cache.part,
+    "watches-envoy": partial(watches.part, transport="envoy"),
+    "watches-grpcio": partial(watches.part, transport="grpcio"),
     "footprint": footprint.part,
     "starts": starts.part,
 }

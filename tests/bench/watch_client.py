@@ -1,12 +1,12 @@
-"""Thousands of watchers in one process: ``python -m tests.bench.watch_client ADDRESS TOKEN PLAN``, a plan in JSON.
+"""Thousands of watchers in one process: ``python -m tests.bench.watch_client ADDRESS TOKEN``.
 
-They speak HTTP/2 by hand and read no more of an event than what it is: a gRPC library spends more on each message than
-the server does. In the end the process prints one line of JSON.
+It takes steps from standard input, a line of JSON each, and prints what it saw, a line of JSON each. The watchers speak
+HTTP/2 by hand and read no more of an event than what it is: a gRPC library spends more on each message than the server
+does.
 """
 
 import asyncio
 import json
-import os
 import random
 import struct
 import sys
@@ -31,6 +31,8 @@ ACK, END_STREAM, END_HEADERS = 1, 1, 4
 # The tag of the event in a WatchResponse.
 CHANGES, CHECKPOINT = 0x1A, 0x22
 PATIENCE_SECONDS = 60.0
+# Watchers whose events are read whole.
+SAMPLED = 50
 RETRY_SECONDS = (1.0, 3.0)
 
 
@@ -228,36 +230,25 @@ async def one_change(crowd: Crowd, tenant: str, matching: list[Watcher], times: 
     return {"p99": median(p99), "worst": max(worst)}
 
 
-async def steady(crowd: Crowd, plan: dict[str, Any]) -> dict[str, float]:
+async def steady(crowd: Crowd, tenants: list[str], rate: int, seconds: float) -> dict[str, float]:
     """Change routes of some tenants at a steady rate; some watchers are looked at in detail."""
-    tenants, rate, seconds = plan["tenants"], plan["rate"], plan["seconds"]
-    for watcher in crowd.watchers[:: max(1, len(crowd.watchers) // 50)]:
+    for watcher in crowd.watchers[:: max(1, len(crowd.watchers) // SAMPLED)]:
         watcher.sampled = []
-    made: dict[int, float] = {}
     begun, writes = time.perf_counter(), set()
-
-    async def write(number: int) -> None:
-        await crowd.write(key_of(tenants[number % len(tenants)], number % 50))
-
     for number in range(int(rate * seconds)):
         await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-        writes.add(asyncio.create_task(write(number)))
+        key = key_of(tenants[number % len(tenants)], number % 50)
+        writes.add(asyncio.create_task(crowd.write(key)))
     await asyncio.gather(*writes)
     took = time.perf_counter() - begun
     await asyncio.sleep(1.0)
-    delays = []
-    for watcher in crowd.watchers:
-        for event, at in watcher.sampled or ():
-            for change in WatchResponse.FromString(event).changes.changes:
-                made[change.revision] = change.occur_time.ToNanoseconds() / 1e9
-                delays.append((at - made[change.revision]) * 1000)
-    return {
-        "p50": percentile(delays, 0.5),
-        "p99": percentile(delays, 0.99),
-        "rate": rate * seconds / took,
-        "seen": len(delays),
-        "events": sum(len(watcher.changed_at) for watcher in crowd.watchers),
-    }
+    delays = [
+        (at - change.occur_time.ToNanoseconds() / 1e9) * 1000
+        for watcher in crowd.watchers
+        for event, at in watcher.sampled or ()
+        for change in WatchResponse.FromString(event).changes.changes
+    ]
+    return {"p50": percentile(delays, 0.5), "p99": percentile(delays, 0.99), "rate": rate * seconds / took}
 
 
 def watch(tenant: str, resume: bytes = b"") -> Watcher:
@@ -268,34 +259,40 @@ def watch(tenant: str, resume: bytes = b"") -> Watcher:
     return Watcher(request)
 
 
-async def run(address: str, token: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """Do what a plan says: ``watchers`` by tenant, ``connections``, and what to measure."""
-    crowd, seen = Crowd(address, token), {}
-    for tenant in plan.get("routes", ()):
-        await crowd.write(key_of(tenant))
-    watchers = [watch(tenant) for tenant, count in plan["watchers"].items() for _ in range(count)]
-    seen["open"] = await crowd.open(watchers, plan["connections"])
-    if "signal" in plan:
-        # Whoever started this process looks at the server now, and then closes standard input.
-        print(json.dumps(seen), flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-    for tenant, times in plan.get("changes", {}).items():
-        matching = [watcher for watcher in crowd.watchers if watcher.request.tenant in ("", tenant)]
-        seen[f"change {tenant}"] = await one_change(crowd, tenant, matching, times)
-    if "steady" in plan:
-        seen["steady"] = await steady(crowd, plan["steady"])
-    if plan.get("reconnect"):
-        await until(lambda: all(watcher.last for watcher in crowd.watchers), crowd.watchers)
-        again = [watch(watcher.request.tenant, watcher.last) for watcher in crowd.watchers]
-        crowd.watchers = []
-        await crowd.close()
-        await crowd.write(key_of(next(iter(plan["watchers"]))))
-        seen["reconnect"] = await crowd.open(again, plan["connections"])
-    if plan.get("linger"):
-        await asyncio.sleep(plan["linger"])
-    seen["client"] = {"cpu": sum(os.times()[:2])}
-    return seen
+async def reconnect(crowd: Crowd, connections: int) -> dict[str, float]:
+    """Close every connection, change a route, and resume every watcher at once."""
+    await until(lambda: all(watcher.last for watcher in crowd.watchers), crowd.watchers)
+    again = [watch(watcher.request.tenant, watcher.last) for watcher in crowd.watchers]
+    crowd.watchers = []
+    await crowd.close()
+    await crowd.write(key_of(again[0].request.tenant))
+    return await crowd.open(again, connections)
+
+
+async def take(crowd: Crowd, step: dict[str, Any]) -> dict[str, float]:
+    """Take one step; its ``do`` says which."""
+    match step.pop("do"):
+        case "open":
+            for tenant in step["watchers"]:
+                await crowd.write(key_of(tenant))
+            watchers = [watch(tenant) for tenant, count in step["watchers"].items() for _ in range(count)]
+            return await crowd.open(watchers, step["connections"])
+        case "change":
+            matching = [watcher for watcher in crowd.watchers if watcher.request.tenant == step["tenant"]]
+            return await one_change(crowd, step["tenant"], matching, step["times"])
+        case "steady":
+            return await steady(crowd, **step)
+        case "reconnect":
+            return await reconnect(crowd, **step)
+    raise ValueError(step)
+
+
+async def main(address: str, token: str) -> None:
+    """Take steps until standard input ends."""
+    crowd, loop = Crowd(address, token), asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        print(json.dumps(await take(crowd, json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))))
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -16,14 +16,17 @@ from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter, FilterIndex
 from pointsman_server.events.watch.observer import SILENT, WatchObserver
 from pointsman_server.events.watch.recent import RecentChanges
-from pointsman_server.events.watch.watcher import Watcher
+from pointsman_server.events.watch.watcher import Watcher, Window
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
 
 logger = logging.getLogger(__name__)
 
-# Streams that are woken before other work gets its turn; each then writes to its client.
-WOKEN_IN_A_TURN = 50
+# Streams that are woken before other work gets its turn, and streams that write to their clients at a time. Those whose
+# clients do not read within PATIENCE_SECONDS do not count.
+WOKEN_IN_A_TURN = 25
+MOST_WRITING = 50
+PATIENCE_SECONDS = 0.01
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
 CHECKPOINT_SECONDS = 4.0
@@ -90,6 +93,7 @@ class WatchHub:
         # that: moments at which it had none beyond a revision that they have not been handed yet.
         self._confirmed_at = float("-inf")
         self._confirming: deque[tuple[int, float]] = deque(maxlen=MOST_CONFIRMING)
+        self._window = Window()
         self._report_from = 0
         self.epoch = ""
         self._forget_watchers()
@@ -273,11 +277,7 @@ class WatchHub:
             revision = changes.clock.revision
             puts = [(watcher, events[wanted]) for wanted in events for watcher in groups.get(wanted, ())]
             self._observer.queued(len(puts))
-            for start in range(0, len(puts), WOKEN_IN_A_TURN):
-                if start:
-                    await self._fair_share.take()
-                for watcher, its in puts[start : start + WOKEN_IN_A_TURN]:
-                    watcher.put_changes(its, revision)
+            await self._wake(puts, lambda watcher, its: watcher.put_changes(its, revision))
             if self._is_next(changes):
                 self._sets.popleft()
                 self._handed_over = revision
@@ -287,13 +287,22 @@ class WatchHub:
         return bool(self._sets) and self._sets[0] is changes
 
     async def _put_checkpoints(self, watchers: Iterable[Watcher], *, report_progress: bool = False) -> None:
-        everyone, revision = list(watchers), self.recent.revision
-        event = self._checkpoint(report_progress=report_progress)
-        for start in range(0, len(everyone), WOKEN_IN_A_TURN):
+        event, revision = self._checkpoint(report_progress=report_progress), self.recent.revision
+        puts = [(watcher, (event,)) for watcher in watchers]
+        await self._wake(puts, lambda watcher, its: watcher.put_checkpoint(its[0], revision))
+
+    async def _wake(
+        self, puts: Sequence[tuple[Watcher, Sequence[bytes]]], put: Callable[[Watcher, Sequence[bytes]], None]
+    ) -> None:
+        """Wake a few streams, and more as these have written: other calls do not wait for all."""
+        for start in range(0, len(puts), WOKEN_IN_A_TURN):
             if start:
                 await self._fair_share.take()
-            for watcher in everyone[start : start + WOKEN_IN_A_TURN]:
-                watcher.put_checkpoint(event, revision)
+            if not await self._window.falls_to(MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS):
+                self._window = Window()
+            for watcher, events in puts[start : start + WOKEN_IN_A_TURN]:
+                put(watcher, events)
+                watcher.join(self._window)
 
     def _all(self) -> list[Watcher]:
         return [watcher for group in self._groups.values() for watcher in group]

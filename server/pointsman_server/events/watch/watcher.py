@@ -13,6 +13,33 @@ MOST_EVENTS = 1_000
 MOST_BYTES = 32 * 1024 * 1024
 
 
+class Window:
+    """Counts the streams that write what they were handed, so that only a few do at a time."""
+
+    __slots__ = ("_free", "_low", "writing")
+
+    def __init__(self) -> None:
+        self.writing = 0
+        self._low = 0
+        self._free: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        self.writing += 1
+
+    def end(self) -> None:
+        self.writing -= 1
+        if self._free is not None and self.writing <= self._low:
+            settle(self._free, None)
+
+    async def falls_to(self, low: int, patience: float) -> bool:
+        """Wait until so many are left; False after ``patience`` seconds, because of clients that do not read."""
+        if self.writing > low:
+            self._low, self._free = low, asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._free,), timeout=patience)
+            self._free = None
+        return self.writing <= low
+
+
 class Interrupted(Exception):
     """The hub started over: what follows the position must be read from the store."""
 
@@ -24,7 +51,19 @@ class Watcher:
     may be waiting for its client.
     """
 
-    __slots__ = ("_bytes", "_events", "_failure", "_on_slow", "_waiting", "beat", "epoch", "filter", "queued", "taken")
+    __slots__ = (
+        "_bytes",
+        "_events",
+        "_failure",
+        "_on_slow",
+        "_waiting",
+        "_window",
+        "beat",
+        "epoch",
+        "filter",
+        "queued",
+        "taken",
+    )
 
     def __init__(self, wanted: Filter, position: Clock, on_slow: Callable[[], None] = lambda: None) -> None:
         self.filter = wanted
@@ -37,6 +76,7 @@ class Watcher:
         self._failure: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._on_slow = on_slow
+        self._window: Window | None = None
 
     @property
     def position(self) -> Clock:
@@ -66,6 +106,12 @@ class Watcher:
         elif self._waiting is not None:
             settle(self._waiting, None)
 
+    def join(self, window: Window) -> None:
+        """Count in ``window`` until what is queued now has been written, if there was nothing else to write."""
+        if self._window is None and self._events and self._waiting is not None:
+            self._window = window
+            window.begin()
+
     def interrupt(self) -> None:
         """Drop what is queued: the stream goes on from its position by itself."""
         if self._failure is None:
@@ -73,6 +119,8 @@ class Watcher:
 
     async def take(self) -> Sequence[bytes]:
         """Wait for events, and take all of them. Raises Overloaded when the stream was too slow, and Interrupted."""
+        if self._window is not None and not self._events:
+            self._leave_window()
         while not self._events and self._failure is None:
             self._waiting = asyncio.get_running_loop().create_future()
             try:
@@ -85,8 +133,14 @@ class Watcher:
         self.taken = self.queued
         return events
 
+    def _leave_window(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            window.end()
+
     def _fail(self, failure: Exception) -> None:
         self._failure = failure
         self._events, self._bytes = [], 0
+        self._leave_window()
         if self._waiting is not None:
             settle(self._waiting, None)

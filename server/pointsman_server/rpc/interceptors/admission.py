@@ -4,7 +4,7 @@ The responses of the last calls may still have to be written then: each transpor
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -112,8 +112,14 @@ def count_open(admission: Admission) -> Stage:
     return stage
 
 
-def admit(admission: Admission) -> Stage:
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
+def admit(admission: Admission, turn: Callable[[], Awaitable[None]] = _at_once) -> Stage:
     """Refuse calls beyond the limit or during a drain; a drain ends streams.
+
+    Streams wait for their ``turn`` to begin: thousands of them reconnect at once, and other calls pass meanwhile.
 
     Unary health checks are always admitted: a draining server reports NOT_SERVING.
     """
@@ -125,6 +131,7 @@ def admit(admission: Admission) -> Stage:
 
         async def handle_stream(request: Any, context: Context) -> Any:
             async with admission.stream():
+                await turn()
                 return await proceed(request, context)
 
         if method.streaming:

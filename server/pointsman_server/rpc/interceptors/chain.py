@@ -35,6 +35,7 @@ def stages(
 
     ``access`` authenticates callers; without it they are anonymous. Without ``permissions`` all calls are permitted.
     """
+    bulk = bulk or Bulk()
     return (
         # Around all others: a call is open until nothing more is done for it, and a drain waits for that.
         count_open(admission),
@@ -47,7 +48,7 @@ def stages(
         # Around everything that raises domain errors, so that no text of any other error reaches the caller.
         translate(),
         # Before any work is done for the call.
-        admit(admission),
+        admit(admission, bulk.turn),
         # Around everything that may wait, also for the keys that callers are verified by.
         limit(deadline),
         # Before the stages that cost more, and before those that need the identity.
@@ -55,7 +56,7 @@ def stages(
         # Before what costs more than it does, and before any I/O.
         *([throttle_callers(throttling)] if throttling else []),
         # Before the work, whose memory it bounds.
-        bound_bulk(bulk or Bulk()),
+        bound_bulk(bulk),
         # After what refuses calls more cheaply; before any I/O.
         validate(),
         # After validation, because the permission depends on the keys in the request. Before any look-up, so that a

@@ -34,6 +34,8 @@ SMALL: Sequence[tuple[Any, str, float]] = (
     (encoding, "SNAPSHOT_BYTES", 400),
     (history, "PAGE", 4),
     (hub, "WOKEN_IN_A_TURN", 1),
+    (hub, "MOST_WRITING", 2),
+    (hub, "PATIENCE_SECONDS", 0),
     (snapshots, "PAGE", 3),
     (snapshots, "ENCODED_IN_A_TURN", 2),
     (streams, "ATTACHED_AT_ONCE", 3),
@@ -100,8 +102,15 @@ class Machine(RuleBasedStateMachine):
                     client.replica.gate.open()
                     self.run(stopped(client.stream))
             self.run(self.server.stop())
+            self.run(self.end_tasks())
             self.loop.close()
             self.patch.undo()
+
+    async def end_tasks(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def end_well(self) -> None:
         """Whatever happened: once clients read and watch again, each has everything."""

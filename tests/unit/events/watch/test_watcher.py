@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.events.watch import watcher as module
 from pointsman_server.events.watch.filters import Filter
-from pointsman_server.events.watch.watcher import Interrupted, Watcher
+from pointsman_server.events.watch.watcher import Interrupted, Watcher, Window
 from pointsman_server.ports.store import Clock
 
 
@@ -89,3 +89,40 @@ async def test_one_that_was_cancelled_does_not_lose_what_comes_next(watcher: Wat
     watcher.put_changes([b"a"], 11)
     await asyncio.gather(taking, return_exceptions=True)
     assert await watcher.take() == [b"a"]
+
+
+class TestWindow:
+    """Streams that write."""
+
+    async def test_a_stream_counts_until_it_waits_again(self, watcher: Watcher) -> None:
+        other, window = Watcher(Filter(), Clock("e1", 10)), Window()
+        takings = [asyncio.create_task(one.take()) for one in (watcher, other)]
+        await asyncio.sleep(0)
+        for one in (watcher, other):
+            one.put_changes([b"a"], 11)
+            one.join(window)
+        assert window.writing == 2
+        falling = asyncio.create_task(window.falls_to(0, 30))
+        await asyncio.gather(*takings)
+        again = asyncio.create_task(watcher.take())
+        await asyncio.sleep(0)
+        assert window.writing == 1
+        assert not falling.done()
+        other.interrupt()
+        assert await falling
+        again.cancel()
+
+    async def test_a_client_that_reads_nothing_is_waited_for_once(self, watcher: Watcher) -> None:
+        taking, window = asyncio.create_task(watcher.take()), Window()
+        await asyncio.sleep(0)
+        watcher.put_changes([b"a"], 11)
+        watcher.join(window)
+        await taking
+        assert not await window.falls_to(0, 0.01)
+        later = Window()
+        watcher.put_changes([b"b"], 12)
+        watcher.join(later)
+        assert later.writing == 0
+
+    async def test_room_is_there_without_waiting(self) -> None:
+        assert await Window().falls_to(0, 30)

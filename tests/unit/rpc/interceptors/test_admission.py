@@ -178,3 +178,23 @@ async def test_while_closed_only_health_is_asked_and_answered(method: Method, ad
     else:
         with pytest.raises(ShuttingDown):
             await handler(None, cast("Any", None))
+
+
+async def test_streams_begin_in_turns_and_unary_calls_do_not_wait():
+    turn, begun = asyncio.Event(), []
+
+    async def work(request: Any, _context: Any) -> None:
+        begun.append(request)
+
+    async def wait_for_turn() -> None:
+        await turn.wait()
+
+    stage = admit(Admission(), wait_for_turn)
+    stream = stage(Method(SERVICE, "Watch", response_streaming=True), work)
+    opening = asyncio.create_task(cast("Any", stream("stream", None)))
+    await asyncio.sleep(0)
+    await stage(Method(SERVICE, "Resolve"), work)("unary", cast("Any", None))
+    assert begun == ["unary"]
+    turn.set()
+    await opening
+    assert begun == ["unary", "stream"]
