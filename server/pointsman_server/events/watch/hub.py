@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Streams that are woken before other work gets its turn, and streams that write to their clients at a time. Those whose
 # clients do not read within PATIENCE_SECONDS do not count.
-WOKEN_IN_A_TURN = 25
-MOST_WRITING = 50
+WOKEN_IN_A_TURN = 10
+MOST_WRITING = 25
 PATIENCE_SECONDS = 0.01
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
