@@ -31,8 +31,6 @@ from tests.support.waiting import eventually
 
 SECONDS = 60.0
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
-# Of a whole checkpoint interval, with a busy machine in mind.
-ONE_CHECKPOINT = 5.0
 
 Serve = Callable[..., contextlib.AbstractContextManager[RunningServer]]
 
@@ -257,16 +255,17 @@ def test_a_stream_ends_within_a_checkpoint_when_it_is_no_longer_allowed(
         )
         until(stream, "checkpoint")
         until(other, "checkpoint")
-        begun = time.monotonic()
         if ends_by == "policy":
             policy.write_text(POLICY.format(tenant="team-b"))
         else:
             server.run(store.revoke("watcher", "ann"))
-        with pytest.raises(grpc.RpcError) as ended:
+        checkpoints = 0
+        with pytest.raises(grpc.RpcError) as ended:  # noqa: PT012
             for _ in stream:
-                pass
+                checkpoints += 1
         assert ended.value.code() is code
-        assert time.monotonic() - begun < 2 * ONE_CHECKPOINT
+        # One may be on its way; the next one finds out.
+        assert checkpoints <= 2
         until(other, "checkpoint")
         other.cancel()
 
