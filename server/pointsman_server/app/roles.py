@@ -87,6 +87,7 @@ class Watch:
         self.hub.use(feed)
         start_task(stack, "watch changes", self.hub.send_changes())
         start_task(stack, "watch checkpoints", self.hub.send_checkpoints())
+        start_task(stack, "watch requests", self.hub.send_requests())
         start_task(stack, "watch receipts", self.receipts.run())
 
 

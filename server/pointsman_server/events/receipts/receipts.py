@@ -13,6 +13,7 @@ from pointsman_server.events.receipts import propagation
 from pointsman_server.events.receipts.local_watches import LocalWatches
 from pointsman_server.events.receipts.propagation import Propagation
 from pointsman_server.events.watch.filters import Filter
+from pointsman_server.events.watch.hub import ASKED_PER_SECOND
 from pointsman_server.ports.store import Clock
 from pointsman_server.ports.watcher_registry import (
     OpenWatch,
@@ -32,8 +33,8 @@ LOOK_SECONDS = 0.25
 RENEW_SECONDS = 2.0
 # Seconds until watchers that have not reported are asked again: first, and at most.
 AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 1.0, 8.0
-# Reports per second that all watches of a process together may be asked for.
-REPORTS_PER_SECOND = 5_000.0
+# Seconds for each watch of a process until all of them may be asked about another revision: the hub asks so many.
+SECONDS_PER_WATCH = 1 / ASKED_PER_SECOND
 # Reports that wait for the registry, and those of one round trip.
 MOST_REPORTS, REPORTS_AT_ONCE = 20_000, 500
 
@@ -178,7 +179,7 @@ class Receipts:
         if not self._local or inquiry.epoch != self._hub.epoch:
             return
         asked, since = self._asked, self._now() - self._asked_at
-        least = len(self._local) / REPORTS_PER_SECOND
+        least = len(self._local) * SECONDS_PER_WATCH
         if asked is None or asked.epoch != inquiry.epoch:
             self._pause = max(AGAIN_SECONDS, least)
         elif inquiry.revision > asked.revision:

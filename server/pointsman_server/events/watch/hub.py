@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Protocol
 
 from pointsman_server.domain.errors import StoreUnavailable
@@ -34,6 +35,8 @@ BEATS = 20
 # The hub stays with the feed for so many seconds after its last stream: clients that come back resume from memory.
 LINGER_SECONDS = 300.0
 START_SECONDS = 2.0
+# Streams that are asked to report their progress: their reports leave most of a core to other calls.
+ASKED_PER_SECOND = 2_000.0
 # Confirmations of the feed that wait until streams have been handed what they are about.
 MOST_CONFIRMING = 1_000
 
@@ -95,6 +98,7 @@ class WatchHub:
         self._confirming: deque[tuple[int, float]] = deque(maxlen=MOST_CONFIRMING)
         self._window = Window()
         self._report_from = 0
+        self._asking = asyncio.Event()
         self.epoch = ""
         self._forget_watchers()
 
@@ -182,6 +186,7 @@ class WatchHub:
     def detach(self, watcher: Watcher) -> None:
         """Forget a stream that has ended."""
         watcher.interrupt()
+        self._to_ask.pop(watcher, None)
         group = self._groups.get(watcher.filter)
         if group is None or watcher not in group:
             return
@@ -210,13 +215,31 @@ class WatchHub:
                 self._forget(Clock(self.epoch, self._received))
 
     async def step(self) -> None:
-        """Hand over the change sets that wait, and then the request for progress."""
+        """Hand over the change sets that wait, and then begin to ask for progress."""
         while self._sets:
             await self._send(self._sets[0])
         if 0 < self._report_from <= self._handed_over:
             self._report_from = 0
+            self._to_ask.update(dict.fromkeys(self._all()))
+            self._asking.set()
+
+    async def send_requests(self) -> None:
+        """Ask streams to report their progress, some at a time, until cancelled: each report is a call."""
+        while True:
+            await self._asking.wait()
+            self._asking.clear()
+            while asked := await self.ask_some():  # noqa: ASYNC110 - a pace
+                await asyncio.sleep(asked / ASKED_PER_SECOND)
+
+    async def ask_some(self) -> int:
+        """Ask the next streams that are to be asked; return how many."""
+        some = list(islice(self._to_ask, WOKEN_IN_A_TURN))
+        for watcher in some:
+            del self._to_ask[watcher]
+        if some:
             async with self._handing_over:
-                await self._put_checkpoints(self._all(), report_progress=True)
+                await self._put_checkpoints(some, report_progress=True)
+        return len(some)
 
     async def send_checkpoints(self) -> None:
         """Send checkpoints, a share of the streams at a time, until cancelled."""
@@ -255,6 +278,7 @@ class WatchHub:
 
     def _forget_watchers(self) -> None:
         self._groups: dict[Filter, dict[Watcher, None]] = {}
+        self._to_ask: dict[Watcher, None] = {}
         self._index = FilterIndex()
         self._beats: list[dict[Watcher, None]] = [{} for _ in range(BEATS)]
 

@@ -228,7 +228,7 @@ async def test_a_second_inquiry_about_the_same_revision_asks_at_once(world, open
 
 
 async def test_many_watchers_are_not_asked_more_often_than_they_can_report(world, monkeypatch):
-    monkeypatch.setattr(module, "REPORTS_PER_SECOND", 1.0)
+    monkeypatch.setattr(module, "SECONDS_PER_WATCH", 1.0)
     with opened_watches(world, 10):
         await world.counts()
         world.store.current = Clock("e", 11)

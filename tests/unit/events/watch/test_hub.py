@@ -13,7 +13,7 @@ from pointsman_server.domain.routes import Change
 from pointsman_server.events.watch import change_set
 from pointsman_server.events.watch import hub as module
 from pointsman_server.events.watch.filters import Filter
-from pointsman_server.events.watch.hub import BEATS, LINGER_SECONDS, WatchHub
+from pointsman_server.events.watch.hub import BEATS, LINGER_SECONDS, WOKEN_IN_A_TURN, WatchHub
 from pointsman_server.events.watch.watcher import Interrupted, Watcher
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
@@ -344,13 +344,46 @@ class TestCheckpoints:
         await watcher.take()
         hub.request_progress(11)
         await hub.step()
+        assert await hub.ask_some() == 0
         hub.apply(changes(11))
         await hub.step()
+        assert await hub.ask_some() == 1
         change, checkpoint = await taken(watcher)
         assert change.HasField("changes")
         assert checkpoint.checkpoint.report_progress
         await hub.step()
+        assert await hub.ask_some() == 0
         await self.test_each_stream_receives_one_in_a_round_of_beats(hub)
+
+    async def test_many_streams_are_asked_some_at_a_time_and_each_once(self, hub: Hub) -> None:
+        watchers = [hub.watch() for _ in range(WOKEN_IN_A_TURN + 3)]
+        for watcher in watchers:
+            await watcher.take()
+        hub.request_progress(10)
+        await hub.step()
+        assert await hub.ask_some() == WOKEN_IN_A_TURN
+        hub.detach(watchers.pop())
+        assert await hub.ask_some() == 2
+        assert [len(await taken(watcher)) for watcher in watchers] == [1] * len(watchers)
+
+    async def test_a_revision_of_an_epoch_that_is_over_is_not_waited_for(self, hub: Hub) -> None:
+        hub.request_progress(1_000)
+        hub.start_over(Clock("e2", 5))
+        hub.confirm(hub.now())
+        watcher = hub.watch(position=Clock("e2", 5))
+        await watcher.take()
+        hub.request_progress(5)
+        await hub.step()
+        assert await hub.ask_some() == 1
+
+    async def test_the_task_asks_for_progress(self, hub: Hub) -> None:
+        asking = asyncio.create_task(hub.send_requests())
+        watcher = hub.watch()
+        await watcher.take()
+        hub.request_progress(10)
+        await hub.step()
+        assert (await checkpoint_of(watcher)).report_progress
+        asking.cancel()
 
     async def test_the_task_sends_them(self) -> None:
         hub = Hub(checkpoint_seconds=0.001)
