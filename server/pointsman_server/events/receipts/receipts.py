@@ -31,7 +31,7 @@ LOOK_SECONDS = 0.25
 # Seconds after which the watches are published again, also when nothing has changed. Much less than their time to live,
 # and than the patience of who waits for a revision: the registry may have lost them.
 RENEW_SECONDS = 2.0
-# Seconds until watchers that have not reported are asked again: first, and at most.
+# Seconds until watchers that have not reported are asked again: first, and at most. Beside the time that asking takes.
 AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 1.0, 8.0
 # Seconds for each watch of a process until all of them may be asked about another revision: the hub asks so many.
 SECONDS_PER_WATCH = 1 / ASKED_PER_SECOND
@@ -181,15 +181,15 @@ class Receipts:
         asked, since = self._asked, self._now() - self._asked_at
         least = len(self._local) * SECONDS_PER_WATCH
         if asked is None or asked.epoch != inquiry.epoch:
-            self._pause = max(AGAIN_SECONDS, least)
+            self._pause = AGAIN_SECONDS + least
         elif inquiry.revision > asked.revision:
             if since < least:
                 return
-            self._pause = max(AGAIN_SECONDS, least)
+            self._pause = AGAIN_SECONDS + least
         elif since < self._pause or not self._local.behind(inquiry):
             return
         else:
-            self._pause = max(min(2 * self._pause, LONGEST_AGAIN_SECONDS), least)
+            self._pause = max(min(2 * self._pause, LONGEST_AGAIN_SECONDS), AGAIN_SECONDS + least)
             inquiry = asked
         self._asked, self._asked_at = inquiry, self._now()
         self._hub.request_progress(inquiry.revision)
