@@ -35,6 +35,7 @@ SMALL: Sequence[tuple[Any, str, float]] = (
     (history, "PAGE", 4),
     (hub, "WOKEN_IN_A_TURN", 1),
     (hub, "MOST_WRITING", 2),
+    (hub, "UNBOUNDED", 2),
     (hub, "PATIENCE_SECONDS", 0),
     (snapshots, "PAGE", 3),
     (snapshots, "ENCODED_IN_A_TURN", 2),

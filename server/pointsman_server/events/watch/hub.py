@@ -23,10 +23,11 @@ from pointsman_server.runtime.fair_share import FairShare
 
 logger = logging.getLogger(__name__)
 
-# Streams that are woken before other work gets its turn, and streams that write to their clients at a time. Those whose
-# clients do not read within PATIENCE_SECONDS do not count.
-WOKEN_IN_A_TURN = 10
-MOST_WRITING = 25
+# Streams that are woken before other work gets its turn. Where more than UNBOUNDED are to be woken, only MOST_WRITING
+# write to their clients at a time; those whose clients do not read within PATIENCE_SECONDS do not count.
+WOKEN_IN_A_TURN = 25
+UNBOUNDED = 100
+MOST_WRITING = 50
 PATIENCE_SECONDS = 0.01
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
@@ -322,7 +323,9 @@ class WatchHub:
         for start in range(0, len(puts), WOKEN_IN_A_TURN):
             if start:
                 await self._fair_share.take()
-            if not await self._window.falls_to(MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS):
+            if len(puts) > UNBOUNDED and not await self._window.falls_to(
+                MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS
+            ):
                 self._window = Window()
             for watcher, events in puts[start : start + WOKEN_IN_A_TURN]:
                 put(watcher, events)
