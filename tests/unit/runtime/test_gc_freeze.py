@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
+from pointsman_server.runtime.gc_freeze import THRESHOLDS, gc_disabled_then_frozen
 
 
 class Cycle:
@@ -17,7 +17,9 @@ class Cycle:
 
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     yield
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
     gc.enable()
 
@@ -26,6 +28,7 @@ def test_nothing_is_collected_meanwhile() -> None:
     with gc_disabled_then_frozen():
         assert not gc.isenabled()
     assert gc.isenabled()
+    assert gc.get_threshold() == THRESHOLDS
 
 
 def test_what_was_made_is_not_looked_at_again_and_what_comes_later_is() -> None:

@@ -94,7 +94,10 @@ def stream_through(stages: Iterable[Stage], method: Method, behaviour: Callable[
 
     async def handle(request: Any, context: Context) -> Any:
         stream: Any = StreamContext(context)
-        return await work(Requests(request, stream) if method.request_streaming else request, stream)
+        try:
+            return await work(Requests(request, stream) if method.request_streaming else request, stream)
+        finally:
+            stream.end()
 
     return handle
 

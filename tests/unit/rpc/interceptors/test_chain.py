@@ -1,6 +1,8 @@
 """The order of the chain: what each stage sees or prevents because of its place."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -271,3 +273,28 @@ async def test_responses_are_written_in_their_order_and_a_cancelled_generator_is
     await asyncio.gather(call, return_exceptions=True)
 
     assert (context.written, closed) == ([1, 2], [True])
+
+
+async def test_an_ended_stream_is_free_at_once():
+    """Without the collector: the functions of stages refer to the context, which refers to them."""
+    contexts: list[weakref.ref[Any]] = []
+
+    def stage(_method: Method, proceed: Any) -> Any:
+        async def handle(request: Any, context: Any) -> Any:
+            contexts.append(weakref.ref(context))
+            context.sending.append(lambda: context and None)
+            context.sent.append(lambda: context and None)
+            return await proceed(request, context)
+
+        return handle
+
+    async def work(_request: Any, context: Any) -> None:
+        await context.write("response")
+
+    gc.disable()
+    try:
+        handler = stream_through([stage], Method("a", "b", response_streaming=True), work)
+        await handler("request", cast("Any", CallContext()))
+        assert [context() for context in contexts] == [None]
+    finally:
+        gc.enable()
