@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 # Streams that are woken before other work gets its turn. Where more than UNBOUNDED are to be woken, only MOST_WRITING
 # write to their clients at a time; those whose clients do not read within PATIENCE_SECONDS do not count.
-WOKEN_IN_A_TURN = 25
+WOKEN_IN_A_TURN = 10
 UNBOUNDED = 100
-MOST_WRITING = 50
+MOST_WRITING = 20
 PATIENCE_SECONDS = 0.01
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
