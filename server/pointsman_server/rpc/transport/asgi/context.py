@@ -16,6 +16,8 @@ Read = Callable[[], Awaitable[Any]]
 Write = Callable[[Any], Awaitable[None]]
 # The timeout of a call before it was looked for; none is negative.
 UNREAD = -1.0
+# By which a caller is verified again, and a call is named in logs.
+NEEDED_LATER = frozenset({b"authorization", wire.CLIENT_CERTIFICATE, b"traceparent", b"x-request-id"})
 
 
 class AsgiContext:
@@ -54,6 +56,12 @@ class AsgiContext:
         if ":" in host:
             return f"ipv6:%5B{host}%5D:{port}"
         return f"ipv4:{host}:{port}" if host else "unknown"
+
+    def drop_headers(self) -> None:
+        """Drop the headers that nothing asks for once a stream has begun: thousands of them are open at once."""
+        headers = [pair for pair in self._scope["headers"] if pair[0] in NEEDED_LATER]
+        self._scope = {"headers": headers, "client": self._scope.get("client")}
+        self._metadata = None
 
     def auth_context(self) -> Mapping[str, list[bytes]]:
         """Return what the verified client certificate says, by grpcio's names; empty without one."""

@@ -38,6 +38,7 @@ class ResponseStreamMethod:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
         context = ResponseStreamContext(scope, send, self._encode)
+        del scope  # the context drops most of it
         try:
             await context.close(await self._outcome(context, receive))
         except (Gone, OSError):
@@ -95,6 +96,7 @@ class ResponseStreamContext(AsgiContext):
     async def _begin(self) -> None:
         if not self.begun:
             self.begun = True
+            self.drop_headers()
             await self._send(responses.start(self.initial_metadata))
 
     async def close(self, refusal: Refusal | None) -> None:

@@ -58,6 +58,22 @@ async def test_a_stream_of_responses() -> None:
     assert (call.body, call.status) == (frame(b"0") + frame(b"1") + frame(b"2"), OK)
 
 
+async def test_of_the_headers_only_those_that_are_needed_later_are_kept() -> None:
+    """Thousands of streams are open at once: the caller is verified again by the credential, and logs name the call."""
+    kept = [(b"authorization", b"Bearer x"), (b"x-request-id", b"mine")]
+    seen: list[Any] = []
+
+    async def handle(_request: bytes, context: Any) -> None:
+        seen.append(len(context.invocation_metadata()))
+        await context.write(b"x")
+        seen.append(context.invocation_metadata())
+        seen.append((context.peer(), context.time_remaining() > 5))
+
+    await AsgiCall(frame(b""), headers=[*kept, (b"x-other", b"1"), (b"grpc-timeout", b"9S")]).made_to(stream(handle))
+
+    assert seen == [3, (("authorization", "Bearer x"), ("x-request-id", "mine")), ("ipv4:127.0.0.1:7", True)]
+
+
 async def test_an_empty_stream_of_responses_has_headers_and_trailers() -> None:
     call = await AsgiCall(frame(b"0")).made_to(stream(by_writing(count)))
 
