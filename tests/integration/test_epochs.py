@@ -19,7 +19,7 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.cli.restore import begin_epoch
-from pointsman_server.domain.errors import StoreRestored
+from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
@@ -194,7 +194,7 @@ async def test_no_server_gives_a_lost_revision_away_again_even_if_it_never_saw_i
     backup = back_up(database_url)
     assert await write("https://lost") == 2
     restore(database_url, backup)
-    with pytest.raises(StoreRestored):
+    with pytest.raises(StoreUnavailable):
         await write("https://again")
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT revision FROM clock").fetchone() == (1,)

@@ -85,7 +85,8 @@ class Cluster(Postgres):
     def promote(self, old_primary: "Cluster | None" = None) -> None:
         """Become a primary, once everything that ``old_primary`` wrote is here."""
         if old_primary:
-            ((end,),) = old_primary.run_sql("SELECT pg_current_wal_lsn()")
+            # Not what is written: without synchronous commits, what was committed may be written only later.
+            ((end,),) = old_primary.run_sql("SELECT pg_current_wal_insert_lsn()")
             give_up = time.monotonic() + PATIENCE_SECONDS
             while not self.run_sql(f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{end}'"):
                 if time.monotonic() > give_up:

@@ -77,22 +77,24 @@ class Departures:
                 departure.put(self._due)
         if self._due:
             self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._asked)
         elif any(self._wheel):
             self._arm()
 
     async def _ask(self) -> None:
         turn = [departure for departure, _ in zip(self._due, range(MOST_A_TICK), strict=False)]
-        try:
-            # All at once: an answer takes a way through two other threads.
-            for departure, event in [(departure, departure.receive()) for departure in turn]:
-                departure.among.pop(departure, None)
-                try:
-                    is_gone = (await event)["type"] == "http.disconnect"
-                except OSError:
-                    is_gone = True
-                self._take(departure, is_gone=is_gone)
-        finally:
-            self._asking = None
+        # All at once: an answer takes a way through two other threads.
+        for departure, event in [(departure, departure.receive()) for departure in turn]:
+            departure.among.pop(departure, None)
+            try:
+                is_gone = (await event)["type"] == "http.disconnect"
+            except OSError:
+                is_gone = True
+            self._take(departure, is_gone=is_gone)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not task.cancelled():
             self._arm()
 
     def _take(self, departure: Departure, *, is_gone: bool) -> None:
