@@ -1,12 +1,9 @@
 """``ports.SharedQuota`` on Redis: GCRA in one script, on the clock of Redis."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import RedisError
-
+from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
-from pointsman_server.adapters.redis.client import connect
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 
@@ -50,12 +47,9 @@ class RedisQuota:
         breaker: Breaker | None = None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._redis = connect(url, timeout)
-        self._take = self._redis.register_script(TAKE)
+        self._scripts = BoundedScripts(url, QuotaUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._take = self._scripts.register(TAKE)
         self._prefix = prefix
-        self._timeout = timeout
-        self._breaker = breaker or Breaker()
-        self._failed = failed
 
     async def take(self, takings: Sequence[Taking]) -> None:
         if not takings:
@@ -65,19 +59,11 @@ class RedisQuota:
             raise RateLimited(takings[whose - 1].limit, wait / 1e6)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._scripts.close()
 
     async def _run(self, takings: Sequence[Taking]) -> tuple[int, int]:
-        if not self._breaker.allows():
-            raise QuotaUnavailable
         keys = [f"{self._prefix}:quota:{taking.limit}:{taking.subject}" for taking in takings]
         args = [max(1, nanoseconds // 1000) for taking in takings for nanoseconds in (taking.debt, taking.window)]
-        try:
-            async with asyncio.timeout(self._timeout):
-                wait, whose = await self._take(keys=keys, args=args)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._breaker.failed()
-            self._failed()
-            raise QuotaUnavailable from error
-        self._breaker.succeeded()
+        async with self._scripts.bounded():
+            wait, whose = await self._take(keys=keys, args=args)
         return int(wait), int(whose)

@@ -116,8 +116,8 @@ async def test_a_success_ends_a_row_of_failures() -> None:
 
 def test_the_defaults() -> None:
     quota = RedisQuota("redis://redis.internal")
-    assert (quota._prefix, quota._timeout) == ("pointsman", 0.05)
-    assert quota._redis.connection_pool.connection_kwargs["socket_connect_timeout"] == 0.05
+    assert (quota._prefix, quota._scripts._timeout) == ("pointsman", 0.05)
+    assert quota._scripts._redis.connection_pool.connection_kwargs["socket_connect_timeout"] == 0.05
 
 
 async def test_close_closes_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +127,6 @@ async def test_close_closes_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     async def close() -> None:
         closed.append(None)
 
-    monkeypatch.setattr(quota._redis, "aclose", close)
+    monkeypatch.setattr(quota._scripts._redis, "aclose", close)
     await quota.close()
     assert len(closed) == 1

@@ -8,7 +8,7 @@ from starlette.types import Message, Receive
 from pointsman_server.rpc.transport.asgi.compression import Unpacker
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from pointsman_server.rpc.transport.asgi.ending import Gone
-from pointsman_server.rpc.transport.asgi.framing import Deframer
+from pointsman_server.rpc.transport.asgi.framing import Deframer, whole_message
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 
 # How often calls are looked at, as a share of their patience.
@@ -22,25 +22,28 @@ def late() -> Rejected:
 
 
 class Arrivals:
-    """Waits for the first bytes of requests: up to ``patience`` seconds each, and no longer than their deadlines.
+    """Receives requests of at most ``most`` bytes: within ``patience`` seconds each, and within their deadlines.
 
-    A timer for each call would cost more than the rest of a cache hit: one timer serves all of them.
+    A timer for each call would cost more than the rest of a cache hit: one timer serves all that wait for their first
+    bytes, which most often are all.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, most: int, patience: float) -> None:
+        self._most = most
         self._patience = patience
+        self._unpacker = Unpacker(most)
         self._waiting: dict[asyncio.Task[None] | None, AsgiContext] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def first(self, receive: Receive, context: AsgiContext) -> Message:
-        """Receive the first event of a call. Raises Rejected."""
+    async def request(self, receive: Receive, context: AsgiContext) -> bytes:
+        """Receive the only request of a call. Raises Rejected and Gone."""
         task = asyncio.current_task()
         self._waiting[task] = context
         if self._timer is None:
             self._arm()
         try:
-            return await receive()
+            event = await receive()
         except asyncio.CancelledError:
             if task in self._late:
                 raise late() from None
@@ -49,6 +52,17 @@ class Arrivals:
             del self._waiting[task]
             if self._late:
                 self._late.discard(task)
+        request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
+        return await self._rest(event, context, receive) if request is None else request
+
+    async def _rest(self, event: Message, context: AsgiContext, receive: Receive) -> bytes:
+        """Read a request that did not arrive whole with its first ``event``, or is compressed."""
+        remaining = context.time_remaining()
+        try:
+            async with asyncio.timeout(self._patience if remaining is None else min(remaining, self._patience)):
+                return await _read_one(event, Deframer(context.headers, self._unpacker), receive)
+        except TimeoutError:
+            raise late() from None
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(SHARE * self._patience, self._look)
@@ -68,21 +82,6 @@ class Arrivals:
         except Rejected:
             return True
         return context.elapsed() > self._patience or (remaining is not None and remaining <= 0)
-
-
-async def read_rest(
-    event: Message, context: AsgiContext, receive: Receive, unpacker: Unpacker, patience: float
-) -> bytes:
-    """Read a request that did not arrive whole with its first ``event``, or is compressed. Raises Rejected and Gone.
-
-    ``patience`` is how many seconds it may take, if the deadline is not before.
-    """
-    remaining = context.time_remaining()
-    try:
-        async with asyncio.timeout(patience if remaining is None else min(remaining, patience)):
-            return await _read_one(event, Deframer(context.headers, unpacker), receive)
-    except TimeoutError:
-        raise late() from None
 
 
 async def _read_one(event: Message, deframer: Deframer, receive: Receive) -> bytes:

@@ -11,12 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
-from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, read_rest
-from pointsman_server.rpc.transport.asgi.compression import Unpacker
+from pointsman_server.rpc.transport.asgi.arrivals import Arrivals
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from pointsman_server.rpc.transport.asgi.departures import Departures
 from pointsman_server.rpc.transport.asgi.ending import HEADERS_SENT, NOTHING_SENT, Gone, end_failed
-from pointsman_server.rpc.transport.asgi.framing import as_it_is, whole_message
+from pointsman_server.rpc.transport.asgi.framing import as_it_is
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 from pointsman_server.rpc.transport.asgi.watch import Watch
 
@@ -29,11 +28,8 @@ class ResponseStreamMethod:
         self._handle = handler.unary_stream
         self._parse: Callable[[bytes], Any] = handler.request_deserializer or as_it_is
         self._encode: Callable[[Any], bytes] = handler.response_serializer or as_it_is
-        self._most = most
-        self._patience = patience
-        self._arrivals = Arrivals(patience)
+        self._arrivals = Arrivals(most, patience)
         self._departures = Departures()
-        self._unpacker = Unpacker(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -50,7 +46,7 @@ class ResponseStreamMethod:
 
     async def _outcome(self, context: "ResponseStreamContext", receive: Receive) -> Refusal | None:
         try:
-            request = self._parse(await self._request(context, receive))
+            request = self._parse(await self._arrivals.request(receive, context))
         except Rejected as error:
             return error.refusal
         watch = Watch(context)
@@ -64,11 +60,6 @@ class ResponseStreamMethod:
         finally:
             watch.stop()
         return None
-
-    async def _request(self, context: AsgiContext, receive: Receive) -> bytes:
-        event = await self._arrivals.first(receive, context)
-        request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
-        return await read_rest(event, context, receive, self._unpacker, self._patience) if request is None else request
 
 
 class ResponseStreamContext(AsgiContext):

@@ -8,8 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.transport.asgi import responses
-from pointsman_server.rpc.transport.asgi.arrivals import Arrivals, read_rest
-from pointsman_server.rpc.transport.asgi.compression import Unpacker
+from pointsman_server.rpc.transport.asgi.arrivals import Arrivals
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from pointsman_server.rpc.transport.asgi.departures import Departures
 from pointsman_server.rpc.transport.asgi.ending import (
@@ -20,7 +19,7 @@ from pointsman_server.rpc.transport.asgi.ending import (
     end_failed,
     refusal_of,
 )
-from pointsman_server.rpc.transport.asgi.framing import as_it_is, frame, whole_message
+from pointsman_server.rpc.transport.asgi.framing import as_it_is, frame
 from pointsman_server.rpc.transport.asgi.headers import Rejected
 from pointsman_server.rpc.transport.asgi.watch import Watch
 
@@ -33,11 +32,8 @@ class UnaryMethod:
         self._handle: Callable[[Any, Any], Coroutine[Any, Any, Any]] = handler.unary_unary
         self._parse: Callable[[bytes], Any] = handler.request_deserializer or as_it_is
         self._encode: Callable[[Any], bytes] = handler.response_serializer or as_it_is
-        self._most = most
-        self._patience = patience
-        self._arrivals = Arrivals(patience)
+        self._arrivals = Arrivals(most, patience)
         self._departures = Departures()
-        self._unpacker = Unpacker(most)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -66,11 +62,7 @@ class UnaryMethod:
 
     async def _outcome(self, context: AsgiContext, receive: Receive) -> bytes | Refusal:
         try:
-            event = await self._arrivals.first(receive, context)
-            request = None if event.get("more_body", True) else whole_message(event["body"], self._most)
-            if request is None:
-                request = await read_rest(event, context, receive, self._unpacker, self._patience)
-            handling = self._handle(self._parse(request), context)
+            handling = self._handle(self._parse(await self._arrivals.request(receive, context)), context)
         except Rejected as error:
             return error.refusal
         try:

@@ -8,7 +8,9 @@ from grpc import StatusCode
 from pointsman_server.rpc.transport.asgi.arrivals import Arrivals
 from pointsman_server.rpc.transport.asgi.context import AsgiContext
 from pointsman_server.rpc.transport.asgi.headers import Rejected
-from tests.support.asgi_call import AsgiCall
+from tests.support.asgi_call import AsgiCall, frame
+
+MOST = 1000
 
 
 async def never() -> None:
@@ -16,17 +18,16 @@ async def never() -> None:
 
 
 async def test_what_arrives_is_given() -> None:
-    call = AsgiCall(b"x")
-    event = await Arrivals(10).first(call.receive, AsgiContext(call.scope))
+    call = AsgiCall(frame(b"x"))
 
-    assert event["body"] == b"x"
+    assert await Arrivals(MOST, 10).request(call.receive, AsgiContext(call.scope)) == b"x"
 
 
 @pytest.mark.parametrize(("patience", "headers"), [(0.01, []), (0.1, [(b"grpc-timeout", b"1m")])])
 async def test_what_does_not_arrive_ends_each_call_that_waits(patience: float, headers: list) -> None:
-    arrivals = Arrivals(patience)
+    arrivals = Arrivals(MOST, patience)
     waiting = [
-        arrivals.first(never, AsgiContext(AsgiCall(headers=headers).scope))  # type: ignore[arg-type]
+        arrivals.request(never, AsgiContext(AsgiCall(headers=headers).scope))  # type: ignore[arg-type]
         for _ in range(3)
     ]
     refusals = await asyncio.gather(*waiting, return_exceptions=True)
@@ -39,7 +40,7 @@ async def test_what_does_not_arrive_ends_each_call_that_waits(patience: float, h
 
 async def test_who_cancels_a_wait_gets_it_back_cancelled() -> None:
     waiting = asyncio.create_task(
-        Arrivals(10).first(never, AsgiContext(AsgiCall().scope))  # type: ignore[arg-type]
+        Arrivals(MOST, 10).request(never, AsgiContext(AsgiCall().scope))  # type: ignore[arg-type]
     )
     await asyncio.sleep(0)
     waiting.cancel()
