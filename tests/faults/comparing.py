@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from confluent_kafka import Message
 
+from pointsman.near_cache.table.entries import key_text
 from pointsman.v1 import route_pb2
 from tests.faults.checking import Model, Violation
 from tests.faults.faulting import route_key
@@ -105,9 +106,9 @@ def _topic(rig: Rig, expected: Expected) -> Iterator[Violation]:
         if place in rig.poison:
             continue
         change = route_pb2.RouteChange.FromString(message.value() or b"")
-        if (message.key() or b"").decode() != _name(change.key):
+        if (message.key() or b"").decode() != key_text(change.key):
             strange.append(place)
-        events.append(Event(_name(change.key), change.epoch, change.revision))
+        events.append(Event(key_text(change.key), change.epoch, change.revision))
     if strange:
         yield Violation(9, "messages under another key than that of their route", 0.0, str(strange[:10]))
     yield from judge_topic(events, expected)
@@ -178,10 +179,6 @@ def judge_entry(model: Model, key: str, as_of: int, value: bytes) -> Iterator[Vi
         yield Violation(5, "Redis is not the store", 0.0, f"{key} as of {as_of}: {held} instead of {kept}")
     elif row != model.at(key, len(model.rows)):
         yield Violation(5, "Redis is still behind after everything has settled", 0.0, f"{key} as of {as_of}: {held}")
-
-
-def _name(key: route_pb2.RouteKey) -> str:
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
 
 
 def _some(changes: Iterable[Change]) -> str:

@@ -1,11 +1,10 @@
 """What watchers saw, against the history of the era that it is of: promises 8 and 15."""
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from tests.faults.checking import Violation
-from tests.faults.history import Era, Row
+from tests.faults.checking import Model, Violation
+from tests.faults.history import Era, History, Row
 from tests.faults.watchers import State, View
 
 
@@ -25,14 +24,12 @@ def check_watchers(watchers: Sequence[Sequence[View]], eras: Sequence[Era]) -> l
 
 
 class Truth:
-    """The rows of an era, by revision."""
+    """The rows of an era, by revision. ``last_of``: the newest change of a key as of a revision."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = sorted(rows, key=lambda row: row.revision)
         self._revisions = [row.revision for row in self.rows]
-        self._by_key: dict[str, list[Row]] = defaultdict(list)
-        for row in self.rows:
-            self._by_key[row.key].append(row)
+        self.last_of = Model(History(), self.rows).at
 
     def between(self, after: int, until: int) -> Sequence[Row]:
         """Return the rows after one revision up to another."""
@@ -42,12 +39,6 @@ class Truth:
         """Return the row of a revision."""
         place = bisect_left(self._revisions, revision)
         return self.rows[place] if place < len(self.rows) and self._revisions[place] == revision else None
-
-    def last_of(self, key: str, as_of: int) -> Row | None:
-        """Return the last change of a key as of a revision."""
-        rows = self._by_key.get(key, [])
-        place = bisect_right(rows, as_of, key=lambda row: row.revision)
-        return rows[place - 1] if place else None
 
     def ends_between(self, first: int, last: int) -> list[int]:
         """Return the revisions between the two, both included, at which a change set ends; and the first."""

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from pointsman.near_cache.table.entries import key_text
 from pointsman.v1 import route_pb2
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import ResumeToken, Watcher, WatchRequest, WatchResponse
@@ -119,7 +120,7 @@ class WatchingClient:
     def _apply(self, event: WatchResponse) -> None:
         kind = event.WhichOneof("event")
         if kind == "snapshot":
-            self._batches |= {text(route.key): state_of(route) for route in event.snapshot.routes}
+            self._batches |= {key_text(route.key): state_of(route) for route in event.snapshot.routes}
         elif kind == "end_of_snapshot":
             self._begin(event.end_of_snapshot.as_of, event.end_of_snapshot.route_count)
         elif kind == "changes":
@@ -142,12 +143,12 @@ class WatchingClient:
         if as_of.epoch != view.epoch or as_of.revision <= view.revision:
             view.problems.append(f"changes as of {as_of.revision} of {as_of.epoch} after {view.revision}")
         for change in changes:
-            key = text(change.key)
+            key = key_text(change.key)
             if change.HasField("after"):
                 view.table[key] = state_of(change.after)
             else:
                 view.table.pop(key, None)
-        done = [(change.revision, text(change.key)) for change in changes]
+        done = [(change.revision, key_text(change.key)) for change in changes]
         view.received.append(Received(time.monotonic(), as_of.revision, done))
         view.revision = as_of.revision
 
@@ -192,11 +193,6 @@ class Watchers:
     def ends(self) -> list[str]:
         """How streams ended."""
         return [end for client in self._clients for end in client.ends]
-
-
-def text(key: route_pb2.RouteKey) -> str:
-    """Write a key as text."""
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
 
 
 def state_of(route: route_pb2.Route) -> State:

@@ -51,7 +51,7 @@ class Receipts:
     """What watchers have applied. Nobody reports before somebody asks, so watchers that are idle cost nothing.
 
     An inquiry is passed on to every server. There each stream receives a checkpoint that asks for a report, behind
-    everything up to the revision; the client reports to any server what it has applied. Whoever asked asks again until
+    everything up to the revision; the client reports to any server what it has applied. The caller asks again until
     the answer satisfies them. Those that have not reported are asked again meanwhile: a report, or all that the
     registry has, may be lost, and a client may move to another server.
     """

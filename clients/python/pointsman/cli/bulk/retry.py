@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from pointsman.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from pointsman.rpc import convert
 from pointsman.v1 import route_service_pb2
 
 T = TypeVar("T")
@@ -69,5 +70,4 @@ class Patience:
 
 def key_of(message: route_service_pb2.ImportedRoute) -> str:
     """Return the key of a route that is sent, as text."""
-    key = message.key
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
+    return str(convert.key_of(message.key))

@@ -36,7 +36,7 @@ class RemoteService:
     def renew(self, generation: int) -> None:
         """Use another connection, unless that has been done since ``generation``.
 
-        Packets of a connection may be dropped without a reset: whatever is called on it then is silent as well.
+        Packets of a connection may be dropped without a reset: every later call on it is silent as well.
         """
         with self._lock:
             if generation != self.generation or self._closed:
