@@ -1,6 +1,5 @@
 """The Python client between two real servers: one is behind, or stopped."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -9,6 +8,7 @@ import pytest
 from pointsman import AsyncClient, Client, Consistency, PointsmanError
 from pointsman.connection.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
 from pointsman_server.events.feed import Feed
+from tests.support.pause import pause, resume
 from tests.support.processes import run, serve
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
@@ -87,11 +87,11 @@ def test_a_server_that_is_stopped_is_found_out_and_the_other_one_serves(database
         client.create(KEY, NEW)
         assert {client.resolve(KEY).url for _ in range(ROUNDS)} == {NEW}
         try:
-            stopped.process.send_signal(signal.SIGSTOP)
+            pause(stopped.process)
             # Every other call goes to the stopped server, and is not answered, until the client has found out.
             assert eventually(lambda: all(answers(client) for _ in range(ROUNDS)), FOUND_OUT_SECONDS)
         finally:
-            stopped.process.send_signal(signal.SIGCONT)
+            resume(stopped.process)
         assert {client.resolve(KEY).url for _ in range(ROUNDS)} == {NEW}
 
 

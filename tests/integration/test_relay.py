@@ -29,6 +29,7 @@ from pointsman_server.ports.store import Intent
 from pointsman_server.runtime.backoff import Backoff
 from tests.support.changes import commit
 from tests.support.kafka import KafkaBroker, read_all
+from tests.support.pause import pause, resume
 from tests.support.processes import ServerProcess, serve
 from tests.support.waiting import eventually
 
@@ -208,7 +209,7 @@ async def test_a_leader_stopped_past_its_session_and_woken_beside_another_keeps_
     await write(line.database_url, 1500)
     with line.relaying(batch=5) as first:
         await until(lambda: line.progress() > 100)
-        first.process.send_signal(signal.SIGSTOP)
+        pause(first.process)
         backend, stood = line.leader(), line.progress()
         assert stood < 1500
         with line.relaying(batch=5):
@@ -217,7 +218,7 @@ async def test_a_leader_stopped_past_its_session_and_woken_beside_another_keeps_
             await until(lambda: line.progress() > stood)
             assert line.leader() not in (0, backend)
             # Now there are two: one leads, and one wakes up in the middle of its batch.
-            first.process.send_signal(signal.SIGCONT)
+            resume(first.process)
             line.check_progress()
             await write(line.database_url, 200)
             published = await asyncio.to_thread(line.check, 1700)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pointsman import Client
+from tests.support.pause import pause, resume
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
@@ -143,9 +144,9 @@ def test_wait_names_who_is_behind(server: RunningServer) -> None:
     try:
         assert watcher.stdout
         assert watcher.stdout.readline() == "ready\n"
-        watcher.send_signal(signal.SIGSTOP)
+        pause(watcher)
         done = command(server.address, "create", KEY, ONE, "--wait=1s")
-        watcher.send_signal(signal.SIGCONT)
+        resume(watcher)
         later = command(server.address, "deactivate", KEY, "--wait=30s")
     finally:
         watcher.kill()

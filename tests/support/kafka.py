@@ -24,6 +24,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.support.pause import pause, resume
 from tests.support.tools import Wheel, program, provide
 
 VERSION = "4.3.1"
@@ -264,12 +265,12 @@ class KafkaBroker:
             self._watchdog = None
 
     def pause(self) -> None:
-        """Send SIGSTOP: connections stay open, and nothing is answered."""
-        self.process.send_signal(signal.SIGSTOP)
+        """Connections stay open, and nothing is answered."""
+        pause(self.process)
 
     def resume(self) -> None:
         """Send SIGCONT."""
-        self.process.send_signal(signal.SIGCONT)
+        resume(self.process)
 
     def restart(self) -> None:
         """Stop and start on the same ports and data."""
