@@ -37,10 +37,10 @@ run: setup ## Run a server with everything it needs on this machine, and a table
 	@exec $(BIN)/pointsman-server dev --demo
 
 .PHONY: tools
-tools: setup ## Build what tests call from outside: Kafka's jars, clients in Go and JavaScript, protoc-gen-openapi.
+tools: setup ## Build what tests call from outside: Kafka's jars, Debian's programs, clients in Go and JavaScript.
 	@$(BIN)/python -m tests.support.tools
 	@$(BIN)/python -m tests.support.kafka
-	@$(BIN)/python -m tests.support.pgbouncer
+	@$(BIN)/python -m tests.support.debian
 	@$(BIN)/python -m tests.support.grpc_js
 
 .PHONY: check

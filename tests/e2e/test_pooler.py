@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from pointsman import Client
-from tests.support import pgbouncer
+from tests.support.debian import find
 from tests.support.engines import create_database, drop_database
+from tests.support.pgbouncer import pgbouncer
 from tests.support.pooler import pooler
 from tests.support.processes import get_json, run, serve
 from tests.support.waiting import eventually
@@ -17,7 +18,7 @@ KEY = "team-a/payments/prod/v1"
 URL = "https://payments.internal:8443"
 REFUSED = "unsupported startup parameter: options"
 # The proxy speaks PgBouncer's words everywhere; PgBouncer itself is tried where it can be had.
-POOLERS = {"proxy": pooler} | ({"pgbouncer": pgbouncer.pgbouncer} if pgbouncer.find() else {})
+POOLERS = {"proxy": pooler} | ({"pgbouncer": pgbouncer} if find("pgbouncer") else {})
 
 
 @pytest.fixture(params=POOLERS.values(), ids=POOLERS)
