@@ -248,6 +248,8 @@ def test_workers_share_the_port_and_their_metrics_are_summed(environ, transport)
         assert len(workers) == 2
         workers[1].kill()
         process.wait_for_log("serving", times=3)
+        assert eventually(lambda: get_metric(http, "pointsman_worker_restarts_total") == 1)
+        assert eventually(lambda: get_metric(http, "pointsman_workers") == 2)
         with Client(f"127.0.0.1:{port}") as client:
             client.create("team-a/payments/prod/v1", URL)
         assert process.stop() == 0

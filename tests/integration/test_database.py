@@ -48,6 +48,15 @@ async def database(database_url: str, failures: Failures) -> AsyncIterator[Datab
     await database.close()
 
 
+async def test_the_time_of_the_server_is_that_of_its_clock(database: Database) -> None:
+    store = PostgresStore(database)
+    before = await store.time()
+    async with database.connection() as connection:
+        row = await (await connection.execute("SELECT extract(epoch FROM clock_timestamp())")).fetchone()
+    assert row
+    assert before <= float(row[0]) <= await store.time()
+
+
 def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port

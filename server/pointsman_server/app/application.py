@@ -6,15 +6,16 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib.metadata import version
 from typing import Self
 
-from pointsman_server.app import roles
+from pointsman_server.app import roles, supervisor
 from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
 from pointsman_server.app.grpc_server import GrpcServer, ReadPath
-from pointsman_server.app.listening import ListenError
+from pointsman_server.app.listening import ListenError, certificate_expiry
 from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole, host_and_port
@@ -35,6 +36,7 @@ from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.process import ProcessMeter
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
 
@@ -51,6 +53,10 @@ class App:
         self.http_port = 0
 
         self.metrics = Metrics()
+        self.metrics.workers.set(1)
+        self.metrics.build.labels(version("pointsman-server")).set(1)
+        if supervisor.was_restarted():
+            self.metrics.worker_restarts.inc()
         self.dependencies = Dependencies(
             settings, self.metrics, on_new_epoch=self._forget_epoch, on_clock=self._on_clock
         )
@@ -73,6 +79,7 @@ class App:
         self.readiness = self._make_readiness()
         endpoints = Endpoints(self.monitor, self.readiness, self._render_metrics)
         self.http_server = HttpServer(endpoints.application)
+        self._certificates = certificate_expiry(settings)
         self.running = roles.RunningRoles()
 
     async def __aenter__(self) -> Self:
@@ -97,6 +104,7 @@ class App:
         # One round before anything listens, so that a server that says it is ready has checked.
         await self.monitor.round()
         start_task(self._stack, "health monitor", self.monitor.run())
+        start_task(self._stack, "process meter", ProcessMeter(self.metrics).run())
         self._start_roles()
         # Last in, so first out: open calls finish while everything that they need still runs.
         if ServerRole.API in self.settings.roles:
@@ -202,7 +210,7 @@ class App:
         can_answer = self.readiness.can_answer
         self.metrics.ready.set(can_answer)
         await self.health.ready(can_answer)
-        await set_gauges(self.metrics, monitor, self.dependencies, self.running)
+        await set_gauges(self.metrics, monitor, self.dependencies, self.running, self._certificates)
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:
         self.grpc_server.counters.flush()

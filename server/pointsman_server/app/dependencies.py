@@ -69,6 +69,7 @@ class Dependencies:
             self.epochs,
             read_only=self.postgres.read_only,
             on_clock=on_clock,
+            store_time=self.postgres.time,
         )
 
     async def __aenter__(self) -> Self:

@@ -2,17 +2,27 @@
 
 from pointsman_server.app.dependencies import Dependencies
 from pointsman_server.app.roles import RunningRoles
+from pointsman_server.ops.certificate_expiry import CertificateExpiry
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.telemetry.metrics import Metrics
 
 
 async def set_gauges(
-    metrics: Metrics, monitor: HealthMonitor, dependencies: Dependencies, running: RunningRoles
+    metrics: Metrics,
+    monitor: HealthMonitor,
+    dependencies: Dependencies,
+    running: RunningRoles,
+    certificates: CertificateExpiry | None = None,
 ) -> None:
-    """Set the gauges of the dependencies, and of those roles that run."""
+    """Set the gauges of the dependencies, of those roles that run, and of the certificates if there are any."""
+    for name, ends in certificates.times().items() if certificates else ():
+        metrics.certificate_expiry.labels(name).set(ends)
     for state in monitor.states.values():
         metrics.up.labels(state.name).set(state.up)
     metrics.pool(dependencies.database.stats)
+    metrics.cache_breaker_open.set(dependencies.cache.breaker.is_open)
+    metrics.store_restored.set(bool(dependencies.epochs.lost))
+    metrics.clock_skew.set(dependencies.checks.clock_skew)
     for name, consumer in running.consumers.items():
         metrics.consumer_lag.labels(name).set(await consumer.lag())
     if feed := running.feed:

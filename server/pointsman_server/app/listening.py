@@ -11,6 +11,7 @@ from typing import Any
 
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port
+from pointsman_server.ops.certificate_expiry import CertificateExpiry
 from pointsman_server.rpc.transport import choice
 from pointsman_server.rpc.transport.certificates import CONNECTION_SECONDS, Files
 from pointsman_server.rpc.transport.envoy.process import missing
@@ -94,6 +95,18 @@ def tls_files(settings: Settings) -> Files | None:
     if not (settings.tls_cert_file and settings.tls_key_file):
         return None
     return Files(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def certificate_expiry(settings: Settings) -> CertificateExpiry | None:
+    """Make what says when the certificates of TLS end; None where it is off."""
+    files = tls_files(settings)
+    if files is None:
+        return None
+    # Imported here, because cryptography takes much of a server's memory, and only TLS and JWTs need it.
+    from pointsman_server.adapters.files import certificates
+
+    authorities = {"client_ca": files.client_ca} if files.client_ca else {}
+    return CertificateExpiry({"server": files.cert, **authorities}, certificates.expires)
 
 
 def call_limits(settings: Settings) -> CallLimits:

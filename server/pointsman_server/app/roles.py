@@ -14,7 +14,7 @@ from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies
 from pointsman_server.audit.backfill import AuditBackfill
 from pointsman_server.config.settings import Settings
-from pointsman_server.domain.routes import Change, RouteKey, Snapshot
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
 from pointsman_server.epochs.guarded_store import WitnessedStream
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.events.cache_invalidation import CacheHandler
@@ -139,6 +139,9 @@ def poll_seconds(local_ttl: float) -> float:
 
 def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Dependencies, metrics: Metrics) -> Relay:
     """Start to publish changes to Kafka, and to delete answers of mutations that are too old to be replayed."""
+    for kind in ChangeKind:
+        # So that no failure shows as zero.
+        metrics.events_failed.labels(kind)
     publisher = kafka.KafkaPublisher(
         dependencies.kafka,
         settings.kafka_topic,

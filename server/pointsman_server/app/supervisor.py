@@ -25,6 +25,7 @@ from pointsman_server.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 MARKER = "POINTSMAN_INTERNAL_WORKER"
+RESTARTED = "POINTSMAN_INTERNAL_RESTARTED"
 POLL_SECONDS = 0.1
 # After a life shorter than this, perhaps one that never served, the next start waits.
 SHORT_LIFE_SECONDS = 5.0
@@ -34,6 +35,11 @@ RESTART_PAUSE_SECONDS = 1.0
 def is_worker() -> bool:
     """Say whether this process was started by a supervisor."""
     return MARKER in os.environ
+
+
+def was_restarted() -> bool:
+    """Say whether this process was started in the place of a worker that died."""
+    return RESTARTED in os.environ
 
 
 def run(settings: Settings) -> int:
@@ -71,9 +77,11 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
         return self._drain()
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, *, restarted: bool = False) -> None:
         environment = os.environ | as_environ(self._settings)
         environment |= {MARKER: str(number), "PROMETHEUS_MULTIPROC_DIR": self._metrics}
+        if restarted:
+            environment[RESTARTED] = "1"
         if number:
             environment["POINTSMAN_ROLES"] = ServerRole.API
         # In its own process group: Ctrl-C then reaches it once, through this process.
@@ -93,7 +101,7 @@ class Supervisor:
         if time.monotonic() - self._started[number] < SHORT_LIFE_SECONDS:
             time.sleep(RESTART_PAUSE_SECONDS)
         if not self._stopping:
-            self._start(number)
+            self._start(number, restarted=True)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -1,5 +1,6 @@
 """The health check of each dependency: it returns, or raises an error that says what is wrong."""
 
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class Logs:
 class HealthChecks:
     """The checks of a server with these ``roles``. ``on_clock`` receives the clock of the store at each check.
 
-    ``revision`` and ``relay_state`` are the results of the last checks.
+    ``revision``, ``relay_state`` and ``clock_skew`` (in seconds) are the results of the last checks. ``now`` is the
+    wall clock of this server, and ``store_time`` reads that of the store, both in seconds since 1970.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class HealthChecks:
         *,
         read_only: Callable[[], Awaitable[bool]],
         on_clock: Callable[[Clock], None],
+        store_time: Callable[[], Awaitable[float]],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._roles = frozenset(roles)
         self._engines = engines
@@ -65,6 +69,9 @@ class HealthChecks:
         self._epochs = epochs
         self._read_only = read_only
         self._on_clock = on_clock
+        self._store_time = store_time
+        self._now = now
+        self.clock_skew = 0.0
         self.revision = 0
         self.relay_state = RelayState(0, 0, 0.0)
 
@@ -86,6 +93,7 @@ class HealthChecks:
             clock = await self._store.clock()
             self.revision = clock.revision
             self._on_clock(clock)
+            await self._compare_clocks()
             await self._compare_with_redis(clock)
         except RetryLater as error:
             raise self._is_down(error) from error
@@ -94,6 +102,13 @@ class HealthChecks:
                 f"PostgreSQL at {self._engines.database.address} was restored to an older state "
                 f"({self._epochs.lost}): run `pointsman-server restore`"
             )
+
+    async def _compare_clocks(self) -> None:
+        """The time of the store lies between the two of this server: only what is outside of them is skew."""
+        before = self._now()
+        theirs = await self._store_time()
+        after = self._now()
+        self.clock_skew = max(0.0, before - theirs, theirs - after)
 
     async def _compare_with_redis(self, clock: Clock) -> None:
         """Redis may know a higher revision, above all when this server has only just started."""

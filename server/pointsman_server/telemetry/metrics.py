@@ -60,6 +60,13 @@ class Metrics:
             "transport",
             "reason",
         )
+        self.build = self._gauge("pointsman_build_info", "1 for the version that runs.", "livemax", "version")
+        self.certificate_expiry = self._gauge(
+            "pointsman_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a TLS file ends, in seconds since 1970: server or client_ca.",
+            "livemin",
+            "certificate",
+        )
 
         self.resolves = self._counter(
             "pointsman_resolve_requests", "Keys resolved, by outcome: active, inactive, absent or failed.", "outcome"
@@ -81,6 +88,11 @@ class Metrics:
             "layer",
         )
         self.cache_errors = self._counter("pointsman_cache_errors", "Redis operations that failed or timed out.")
+        self.cache_breaker_open = self._gauge(
+            "pointsman_cache_breaker_open",
+            "Whether reads pass Redis by, because operations failed in a row; one a second tries it.",
+            "livemax",
+        )
 
         self.rate_limited = self._counter(
             "pointsman_rate_limited", "Calls refused because a rate limit is exceeded, by limit: scope.kind.", "limit"
@@ -104,6 +116,19 @@ class Metrics:
         )
         self.store_pool_waiting = self._gauge(
             "pointsman_store_pool_waiting", "Operations waiting for a connection.", "livesum"
+        )
+        self.store_pool_max = self._gauge(
+            "pointsman_store_pool_max_connections", "Most connections that the pool opens.", "livesum"
+        )
+        self.store_restored = self._gauge(
+            "pointsman_store_restored",
+            "Whether PostgreSQL is behind what this server knows of it: it was restored to an older state.",
+            "livemax",
+        )
+        self.clock_skew = self._gauge(
+            "pointsman_clock_skew_seconds",
+            "How far the clock of this server is from that of PostgreSQL.",
+            "livemax",
         )
 
         self.feed_revision = self._gauge(
@@ -166,6 +191,28 @@ class Metrics:
         self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")
         self.ready = self._gauge("pointsman_ready", "Whether this server can answer reads.", "livemin")
 
+        self.workers = self._gauge("pointsman_workers", "Worker processes that run.", "livesum")
+        self.worker_restarts = self._counter(
+            "pointsman_worker_restarts", "Workers that were started in the place of one that died."
+        )
+        self.event_loop_delay = self._histogram(
+            "pointsman_event_loop_delay_seconds",
+            "How late the event loop of a worker wakes a task, measured twice a second.",
+            SLOW,
+        )
+        self.process_cpu = self._counter("process_cpu_seconds", "CPU time of all workers, user and system.")
+        self.process_memory = self._gauge(
+            "process_resident_memory_bytes",
+            "Resident memory of each worker, by pid where there are several.",
+            "liveall",
+        )
+        self.process_open_fds = self._gauge(
+            "process_open_fds", "Open file descriptors of each worker, by pid where there are several.", "liveall"
+        )
+        self.process_max_fds = self._gauge(
+            "process_max_fds", "Most file descriptors that a worker may open.", "livemin"
+        )
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics, those of every worker if there are several, and their media type.
 
@@ -203,6 +250,7 @@ class Metrics:
         self.store_pool.labels("idle").set(available)
         self.store_pool.labels("used").set(numbers.get("pool_size", 0) - available)
         self.store_pool_waiting.set(numbers.get("requests_waiting", 0))
+        self.store_pool_max.set(numbers.get("pool_max", 0))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

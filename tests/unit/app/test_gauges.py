@@ -28,12 +28,20 @@ class Scene:
             "redis": DependencyState("redis", required=False, up=False),
         }
         self.monitor: Any = SimpleNamespace(states=states)
-        checks = SimpleNamespace(revision=40, relay_state=RelayState(35, 40, 2.5))
-        numbers = {"pool_size": 8, "pool_available": 3, "requests_waiting": 2}
-        self.dependencies: Any = SimpleNamespace(checks=checks, database=SimpleNamespace(stats=lambda: numbers))
+        checks = SimpleNamespace(revision=40, relay_state=RelayState(35, 40, 2.5), clock_skew=1.5)
+        numbers = {"pool_size": 8, "pool_available": 3, "requests_waiting": 2, "pool_max": 10}
+        self.breaker = SimpleNamespace(is_open=False)
+        self.epochs = SimpleNamespace(lost="")
+        self.certificates: Any = None
+        self.dependencies: Any = SimpleNamespace(
+            checks=checks,
+            database=SimpleNamespace(stats=lambda: numbers),
+            cache=SimpleNamespace(breaker=self.breaker),
+            epochs=self.epochs,
+        )
 
     async def set(self) -> None:
-        await set_gauges(self.metrics, self.monitor, self.dependencies, self.running)
+        await set_gauges(self.metrics, self.monitor, self.dependencies, self.running, self.certificates)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"pointsman_{name}", labels)
@@ -51,6 +59,36 @@ async def test_the_dependencies_and_the_pool_show() -> None:
     assert scene.value("store_pool_connections", state="idle") == 3
     assert scene.value("store_pool_connections", state="used") == 5
     assert scene.value("store_pool_waiting") == 2
+    assert scene.value("store_pool_max_connections") == 10
+    assert scene.value("clock_skew_seconds") == 1.5
+
+
+async def test_an_open_breaker_shows_until_it_closes() -> None:
+    scene = Scene()
+    scene.breaker.is_open = True
+    await scene.set()
+    assert scene.value("cache_breaker_open") == 1
+    scene.breaker.is_open = False
+    await scene.set()
+    assert scene.value("cache_breaker_open") == 0
+
+
+async def test_a_store_that_is_behind_what_is_known_shows() -> None:
+    scene = Scene()
+    await scene.set()
+    assert scene.value("store_restored") == 0
+    scene.epochs.lost = "it is at revision 3, and was at 5"
+    await scene.set()
+    assert scene.value("store_restored") == 1
+
+
+async def test_certificates_show_when_they_end() -> None:
+    scene = Scene()
+    await scene.set()
+    assert scene.value("certificate_expiry_timestamp_seconds", certificate="server") is None
+    scene.certificates = SimpleNamespace(times=lambda: {"server": 1700000000.0})
+    await scene.set()
+    assert scene.value("certificate_expiry_timestamp_seconds", certificate="server") == 1700000000.0
 
 
 async def test_a_server_without_roles_leaves_their_gauges_alone() -> None:

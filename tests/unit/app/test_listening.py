@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from pointsman_server.adapters.files.certificates import expires
 from pointsman_server.app import listening
 from pointsman_server.app.listening import (
     Addresses,
     ListenError,
     bindable,
     call_limits,
+    certificate_expiry,
     choose_transport,
     connection_limits,
     descriptors_for,
@@ -22,6 +24,7 @@ from pointsman_server.config.settings import Settings
 from pointsman_server.rpc.transport.certificates import Files
 from pointsman_server.rpc.transport.choice import TransportUnavailable
 from pointsman_server.runtime import descriptors
+from tests.support.certificates import Authority, TlsFiles
 
 TLS = {"tls_cert_file": "c", "tls_key_file": "k"}
 CLIENT_CA = {**TLS, "tls_client_ca_file": "a"}
@@ -45,6 +48,21 @@ def test_tls_is_on_with_a_certificate() -> None:
     assert tls_files(Settings()) is None
     assert tls_files(Settings(**TLS)) == Files(Path("c"), Path("k"))
     assert tls_files(Settings(**CLIENT_CA)) == Files(Path("c"), Path("k"), Path("a"))
+
+
+def test_the_certificates_whose_end_is_told_are_those_of_tls(tmp_path: Path) -> None:
+    assert certificate_expiry(Settings()) is None
+    files, authority = TlsFiles(tmp_path), Authority()
+    files.write(authority.client(dns=("localhost",), days=1), authority.pem)
+    chain = {"tls_cert_file": files.cert, "tls_key_file": files.key}
+    for values, names in (
+        (chain, {"server"}),
+        ({**chain, "tls_client_ca_file": files.client_ca}, {"server", "client_ca"}),
+    ):
+        expiry = certificate_expiry(Settings(**values))
+        assert expiry
+        assert set(expiry.times()) == names
+        assert expiry.times()["server"] == expires(files.cert.read_bytes())
 
 
 def test_calls_are_bounded_as_the_settings_say() -> None:

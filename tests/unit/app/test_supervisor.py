@@ -130,6 +130,13 @@ def test_a_process_is_a_worker_when_a_supervisor_started_it(scene: Scene, monkey
     scene.run()
     monkeypatch.setattr(os, "environ", scene.workers[1].environ)
     assert supervisor.is_worker()
+    assert not supervisor.was_restarted()
+
+
+def test_a_process_knows_that_it_replaces_one_that_died(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.run(scene.dies(1, after=supervisor.SHORT_LIFE_SECONDS))
+    monkeypatch.setattr(os, "environ", scene.workers[2].environ)
+    assert supervisor.was_restarted()
 
 
 def test_the_workers_share_a_directory_for_metrics_which_is_removed_at_the_end(scene: Scene) -> None:
@@ -143,6 +150,7 @@ def test_a_worker_that_dies_is_started_again_at_once_with_its_number(scene: Scen
     scene.run(scene.dies(1, after=supervisor.SHORT_LIFE_SECONDS))
 
     assert [worker.environ[supervisor.MARKER] for worker in scene.workers] == ["0", "1", "1"]
+    assert [supervisor.RESTARTED in worker.environ for worker in scene.workers] == [False, False, True]
     assert set(scene.pauses) == {supervisor.POLL_SECONDS}
     assert scene.dead == [scene.workers[1].pid]
 

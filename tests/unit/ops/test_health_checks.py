@@ -36,6 +36,7 @@ class Scene:
         self.redis_knows = Clock("epoch-1", 0)
         self.is_read_only = False
         self.relay = RelayState(7, 7, 0.0)
+        self.now, self.ahead, self.round_trip = 1000.0, 0.0, 0.0
         self.published: list[Clock] = []
         self.told: list[Clock] = []
         self.reads = 0
@@ -54,7 +55,14 @@ class Scene:
             self.epochs,
             read_only=self._read_only,
             on_clock=self.told.append,
+            store_time=self._store_time,
+            now=lambda: self.now,
         )
+
+    async def _store_time(self) -> float:
+        theirs = self.now + self.ahead
+        self.now += self.round_trip
+        return theirs
 
     async def _read_only(self) -> bool:
         self.fail_if_down("postgres")
@@ -245,3 +253,17 @@ async def test_the_relay_is_behind_when_changes_wait_longer_than_30_s(relay: Rel
 
 def test_the_bound_is_30_s() -> None:
     assert RELAY_SECONDS == 30.0
+
+
+@pytest.mark.parametrize(
+    ("ahead", "round_trip", "skew"),
+    [(0.0, 0.0, 0.0), (0.3, 0.5, 0.0), (60.0, 0.5, 59.5), (-60.0, 0.5, 60.0)],
+    ids=["equal", "within the round trip", "ahead", "behind"],
+)
+async def test_the_clocks_are_compared_as_far_as_the_round_trip_allows(
+    ahead: float, round_trip: float, skew: float
+) -> None:
+    scene = Scene(API)
+    scene.ahead, scene.round_trip = ahead, round_trip
+    assert await scene.problem("postgres") == ""
+    assert scene.checks.clock_skew == skew

@@ -44,6 +44,12 @@ def names_in(pem: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(uris), tuple(names.get_values_for_type(x509.DNSName))
 
 
+def expires(pem: bytes) -> float:
+    """Return when the first of the certificates in a PEM ends, in seconds since 1970. Raises ValueError."""
+    found = _load(x509.load_pem_x509_certificates, pem, "it is no PEM of one or more certificates")
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in found)
+
+
 def _usable(key: object) -> bool:
     if isinstance(key, rsa.RSAPrivateKey):
         return key.key_size >= SMALLEST_RSA_BITS

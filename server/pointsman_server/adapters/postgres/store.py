@@ -54,6 +54,8 @@ READ_ONLY = Step(
     Statement("read_only", "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
 )
 
+TIME = Step(Statement("time", "SELECT extract(epoch FROM clock_timestamp())::float8"))
+
 # Only one transaction at a time holds the row of the clock: commit order is revision order, and no other mutation comes
 # between its reads and its writes. The time is read once the lock is held, so it follows the revisions.
 LOCK = Step(
@@ -205,6 +207,11 @@ class PostgresStore:
         self._queried("clock")
         (((epoch, revision),),) = await self._database.exchange(CLOCK)
         return Clock(str(epoch), revision)
+
+    async def time(self) -> float:
+        """Read the clock of the server, in seconds since 1970."""
+        (((seconds,),),) = await self._database.exchange(TIME)
+        return float(str(seconds))
 
     async def read_only(self) -> bool:
         """Return whether the database takes no writes; then the pool reconnects, in case another server does."""

@@ -1,11 +1,11 @@
-"""Which PEM files a server takes, and the names in a certificate."""
+"""Which PEM files a server takes, the names in a certificate, and when it ends."""
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pointsman_server.adapters.files.certificates import check, names_in
+from pointsman_server.adapters.files.certificates import check, expires, names_in
 from tests.support.certificates import Authority, Key, self_signed
 
 
@@ -63,3 +63,15 @@ def test_names_that_are_no_text_are_refused() -> None:
 
     with pytest.raises(ValueError):  # noqa: PT011 - the text is that of the library
         names_in(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
+
+
+def test_of_several_certificates_the_first_to_end_counts() -> None:
+    authority = Authority()
+    short, long = authority.client(days=1), authority.client(days=30)
+    assert expires(short.cert) < expires(long.cert)
+    assert expires(long.cert + short.cert) == expires(short.cert)
+
+
+def test_what_is_no_certificate_has_no_end() -> None:
+    with pytest.raises(ValueError, match="it is no PEM of one or more certificates"):
+        expires(b"half a file")
