@@ -73,7 +73,7 @@ async def write(database: Database, count: int) -> list[Change]:
 async def restore_to(database: Database, revision: int) -> None:
     """Do what a restore and a new epoch do to the history."""
     async with database.connection() as connection:
-        await connection.execute("ALTER TABLE route_changes DISABLE TRIGGER append_only")
+        await connection.execute("ALTER TABLE route_changes DISABLE TRIGGER USER")
         await connection.execute("DELETE FROM route_changes WHERE revision > %s", [revision])
         await connection.execute("UPDATE clock SET epoch = gen_random_uuid(), revision = %s", [revision])
 

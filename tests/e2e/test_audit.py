@@ -60,11 +60,11 @@ def tamper(url: str, *statements: str) -> None:
     """Rewrite the log as only its owner can: by disabling the triggers."""
     with psycopg.connect(url) as connection:
         for table in ("audit_log", "audit_chain"):
-            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
+            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         for statement in statements:
             connection.execute(statement)
         for table in ("audit_log", "audit_chain"):
-            connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER append_only")
+            connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
 
 def verify(database_url: str, *flags: str, **environ: str):

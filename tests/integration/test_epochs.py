@@ -18,7 +18,7 @@ from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import RedisCache
-from pointsman_server.cli.restore import begin_epoch
+from pointsman_server.cli.database.restore import begin_epoch
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.epochs.guarded_store import GuardedStore

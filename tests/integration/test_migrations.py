@@ -15,8 +15,17 @@ from pointsman_server.embedded import Engines
 from tests.support.changes import make_change
 from tests.support.engines import create_database, drop_database
 
-AUDIT_TABLES = {"audit_chain", "audit_log", "audit_version"}
-TABLES = AUDIT_TABLES | {"alembic_version", "api_keys", "clock", "relay", "requests", "route_changes", "routes"}
+AUDIT_TABLES = {"audit_chain", "audit_compactions", "audit_log", "audit_version"}
+TABLES = AUDIT_TABLES | {
+    "alembic_version",
+    "api_keys",
+    "clock",
+    "history_compactions",
+    "relay",
+    "requests",
+    "route_changes",
+    "routes",
+}
 REWRITES = ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log")
 MIGRATE = "import sys; from pointsman_server.adapters.postgres.migrations import migrate; print(*migrate(sys.argv[1]))"
 

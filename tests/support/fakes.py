@@ -96,6 +96,7 @@ class MemoryStore:
         self.requests: dict[tuple[str, str], StoredOutcome] = {}
         self.epoch = EPOCH
         self.revision = 0
+        self.compacted_revision = 0
         self.failure: PointsmanError | None = None
         self.commit_failure: PointsmanError | None = None
         self.commits_anyway = False
@@ -172,6 +173,10 @@ class MemoryStore:
             and _matches(query.actor, change.actor)
         ]
         return (found[::-1] if query.newest_first else found)[: query.limit]
+
+    async def compacted(self) -> int:
+        self._check()
+        return self.compacted_revision
 
     async def clock(self) -> Clock:
         self._check()

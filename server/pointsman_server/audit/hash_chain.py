@@ -12,6 +12,9 @@ Every change has one row, and every row has one link::
 - Each epoch has its own chain, because after a restore revisions are assigned again. Its first link is at the revision
   before the first of the epoch (0 for the first epoch) and has no change: it is SHA-256 of the epoch's text in UTF-8.
 
+A log that was compacted up to revision n begins with ``hash(n)``, whose change is gone; an *anchor* repeats it, so that
+the rest still verifies.
+
 Changes are stored in the order of their arrival; the chain covers them up to the first missing revision. So a link
 depends only on the rows up to it: any number of servers that extend the chain compute the same one.
 """
@@ -43,12 +46,16 @@ def link(previous: bytes, change: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A revision in the audit log: the canonical bytes of its change and its link; None where one is missing."""
+    """A revision in the audit log: the canonical bytes of its change and its link; None where one is missing.
+
+    ``anchor``: the link again, as the compaction kept it that deleted what is up to this revision.
+    """
 
     epoch: str
     revision: int
     change: bytes | None
     hash: bytes | None
+    anchor: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +107,8 @@ class Verifier:
         if not self.chains or self.chains[-1].epoch != entry.epoch:
             self.chains.append(Chain(entry.epoch))
         chain = self.chains[-1]
+        if entry.hash is None and entry.anchor is not None:
+            raise _broken(entry, f"{WRONG_LINK}: it has none, and the rest of a compacted chain continues it")
         if entry.hash is None:
             _wait(chain, entry.revision)
         elif chain.head is None:
@@ -135,8 +144,10 @@ def _wait(chain: Chain, revision: int) -> None:
 
 
 def _begin(chain: Chain, entry: Entry, stored: bytes) -> None:
-    if stored != genesis(entry.epoch):
+    if entry.anchor is None and stored != genesis(entry.epoch):
         raise _broken(entry, f"{WRONG_LINK}: the chain must begin with the SHA-256 of the epoch")
+    if entry.anchor is not None and stored != entry.anchor:
+        raise _broken(entry, f"{WRONG_LINK}: the chain must begin with the link that its compaction kept")
     chain.first, chain.last, chain.head = entry.revision + 1, entry.revision, stored
 
 

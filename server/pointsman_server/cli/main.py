@@ -16,7 +16,12 @@ STARTED = time.monotonic()
 """When this process began, in monotonic seconds."""
 
 AUDIT = Group(
-    {"verify": Command("pointsman_server.cli.audit:verify", "Recompute the hash chain of the audit log.")},
+    {
+        "verify": Command("pointsman_server.cli.audit:verify", "Recompute the hash chain of the audit log."),
+        "compact": Command(
+            "pointsman_server.cli.database.compact:compact_audit", "Delete old rows; the rest still verifies."
+        ),
+    },
     "The audit log: who changed what, chained by hashes.",
 )
 
@@ -60,11 +65,14 @@ class Commands(LazyGroup):
             "Run a server with the engines of DATABASE_URL, REDIS_URL and KAFKA_BOOTSTRAP_SERVERS.",
         ),
         "migrate": Command(
-            "pointsman_server.cli.migrate:migrate", "Bring the schema of DATABASE_URL to the newest revision."
+            "pointsman_server.cli.database.migrate:migrate", "Bring the schema of DATABASE_URL to the newest revision."
         ),
         "restore": Command(
-            "pointsman_server.cli.restore:restore",
+            "pointsman_server.cli.database.restore:restore",
             "Finish the restore of a backup: give the database at DATABASE_URL a new epoch.",
+        ),
+        "compact": Command(
+            "pointsman_server.cli.database.compact:compact", "Delete old changes from the history of DATABASE_URL."
         ),
         "check": Command(
             "pointsman_server.cli.check:check", "Show the effective settings, secrets masked, and try every dependency."

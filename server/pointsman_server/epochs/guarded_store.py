@@ -67,6 +67,9 @@ class GuardedStore:
             self._epochs.check()
             yield table
 
+    async def compacted(self) -> int:
+        return await self._store.compacted()
+
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         self._epochs.check()
         return await self._store.list_changes(query)

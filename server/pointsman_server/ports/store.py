@@ -160,5 +160,12 @@ class RouteStore(Protocol):
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         """Read history in the order of revisions."""
 
+    async def compacted(self) -> int:
+        """Read the revision up to which old changes may be gone from the history; 0 when all are there.
+
+        It grows before a change goes. So a read of the changes after some revision had no gap if this, read afterwards,
+        is not above that revision.
+        """
+
     async def clock(self) -> Clock:
         """Read the clock."""

@@ -18,10 +18,12 @@ LOCK_NUMBER = 0x6175646974  # "audit"
 # Links made in one transaction: after an upgrade or in a new database there may be many to make.
 WINDOW = 2000
 
-# Returns the revisions that are stored with another change: the first one is kept.
+# Returns the revisions that are stored with another change: the first one is kept. What is compacted, and comes again
+# from the broker, stays away.
 APPEND = """
 WITH arrived AS (
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS a (epoch, revision, change)
+     WHERE NOT EXISTS (SELECT FROM audit_compactions c WHERE c.epoch = a.epoch AND c.revision >= a.revision)
 ), added AS (
     INSERT INTO audit_log (epoch, revision, change) SELECT * FROM arrived ON CONFLICT (epoch, revision) DO NOTHING
 )
@@ -41,8 +43,14 @@ SELECT revision, change FROM audit_log
 
 LINK = "INSERT INTO audit_chain (epoch, revision, hash) SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[])"
 
+# A compaction may be in the middle of its work: what it deletes does not count.
 ENTRIES = """
-SELECT epoch, revision, change, hash FROM audit_log FULL JOIN audit_chain USING (epoch, revision)
+SELECT * FROM (
+    SELECT epoch, revision, change, audit_chain.hash, anchor.hash AS anchor
+      FROM audit_log FULL JOIN audit_chain USING (epoch, revision)
+      FULL JOIN audit_compactions AS anchor USING (epoch, revision)
+) AS entry
+ WHERE NOT EXISTS (SELECT FROM audit_compactions AS c WHERE c.epoch = entry.epoch AND c.revision > entry.revision)
  ORDER BY epoch, revision
 """
 
@@ -104,8 +112,8 @@ class PostgresAuditLog:
                 async with connection.cursor("audit_entries") as cursor:
                     cursor.itersize = WINDOW
                     await cursor.execute(ENTRIES)
-                    async for epoch, revision, change, digest in cursor:
-                        yield Entry(epoch, revision, change, digest)
+                    async for row in cursor:
+                        yield Entry(*row)
         finally:
             await connection.close()
 

@@ -24,6 +24,16 @@ class PostgresLineage:
         return found[::-1]
 
 
+class KnownLineage:
+    """``ports.Lineage`` as it was read before."""
+
+    def __init__(self, spans: list[Span]) -> None:
+        self._spans = spans
+
+    async def spans(self) -> list[Span]:
+        return self._spans
+
+
 async def _newest_first(connection: Connection) -> AsyncIterator[Span]:
     newest = await _at_or_below(connection, HIGHEST)
     while newest is not None:

@@ -48,6 +48,7 @@ SELECT clock.epoch::text, clock.revision, r.url, r.active, r.labels, r.revision,
 )
 
 CLOCK = Step(Statement("clock", "SELECT epoch, revision FROM clock"))
+COMPACTED = Step(Statement("compacted", "SELECT coalesce(max(revision), 0) FROM history_compactions"))
 
 # Whether the server takes no writes: a standby, or set so.
 READ_ONLY = Step(
@@ -202,6 +203,11 @@ class PostgresStore:
         sql = f"SELECT {CHANGE_COLUMNS} FROM route_changes {where} ORDER BY revision {order} LIMIT %s"
         async with self._database.connection() as connection:
             return [change_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
+
+    async def compacted(self) -> int:
+        self._queried("compacted")
+        (((revision,),),) = await self._database.exchange(COMPACTED)
+        return int(revision)
 
     async def clock(self) -> Clock:
         self._queried("clock")

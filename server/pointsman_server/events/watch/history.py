@@ -21,10 +21,7 @@ READS = 4
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much history streams may resume from; what is older is compacted. 0 is without a limit.
-
-    The history in the store stays whole: it is the audit trail.
-    """
+    """How much history streams may resume from; 0 is without a limit other than what the store has compacted."""
 
     changes: int = 1_000_000
     hours: float = 72.0
@@ -70,7 +67,7 @@ class History:
     async def recall(self, recent: RecentChanges, position: Clock) -> bool:
         """Read into memory what follows ``position``, once for all streams that resume; False if it is too much.
 
-        Raises EpochChanged.
+        Raises EpochChanged and RevisionCompacted.
         """
         revision = position.revision
         async with self._recalling:
@@ -86,7 +83,10 @@ class History:
             return recent.starts == starts and recent.prepend(revision, found)
 
     def missed(self, wanted: Filter, position: Clock) -> AsyncGenerator[ChangeSet]:
-        """Read the sets after ``position`` in which a change matches, encoded. Raises EpochChanged."""
+        """Read the sets after ``position`` in which a change matches, encoded.
+
+        Raises EpochChanged and RevisionCompacted.
+        """
         return self.sets(ChangeQuery(*wanted, after_revision=position.revision, limit=PAGE), position.epoch)
 
     async def sets(self, query: ChangeQuery, epoch: str) -> AsyncGenerator[ChangeSet]:
@@ -123,8 +123,12 @@ class History:
         return one
 
     async def _page(self, query: ChangeQuery) -> Sequence[Change]:
+        """Read a page. Raises RevisionCompacted when changes may be missing from it."""
         async with self._reads:
-            return await self._store.list_changes(query)
+            page = await self._store.list_changes(query)
+            if query.after_revision < await self._store.compacted():
+                raise RevisionCompacted(query.after_revision)
+            return page
 
 
 def _end_of(change: Change) -> int:

@@ -179,3 +179,16 @@ def test_a_change_is_kept_up_to_its_age_and_count() -> None:
     assert not Retention(10, 2.1).keeps(change, 15, now)
     assert not Retention(10, 1.9).keeps(change, 14, now)
     assert Retention(0, 0).keeps(change, 1_000_000, datetime(2999, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("wanted", [Filter(), Filter("", "pay")])
+async def test_a_compaction_between_two_pages_leaves_no_gap(wanted: Filter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    store = make_store()
+    history = make_history(store)
+    async with aclosing(history.missed(wanted, Clock("e1", 0))) as sets:
+        await anext(sets)
+        store.compacted_revision = 6
+        del store.changes[:6]
+        with pytest.raises(RevisionCompacted):
+            _ = [changes async for changes in sets]
