@@ -26,12 +26,12 @@ def test_compact_beside_a_running_server(database_url, redis_url, kafka_broker):
         planned = run("pointsman-server", "compact", "--older-than=0", "--dry-run", **environ)
         done = run("pointsman-server", "compact", "--older-than=0", **environ)
         audit = run("pointsman-server", "audit", "compact", "--older-than=0", **environ)
-        client.activate("team-a/payments/prod/v0")
+        client.update("team-a/payments/prod/v0", url=f"{URL}/new")
 
         assert planned.stdout == "6 changes would be deleted; the history is compacted up to revision 6\n", planned
         assert done.stdout == "6 changes deleted; the history is compacted up to revision 6\n", done
         assert audit.stdout.startswith("6 rows deleted; the chain continues revision 6 (epoch "), audit
-        assert client.resolve("team-a/payments/prod/v0").url == URL
+        assert client.resolve("team-a/payments/prod/v0").url == f"{URL}/new"
         assert eventually(lambda: get_metric(http_port, "pointsman_audit_chain_revision") == 7, 60)
         verified = json.loads(run("pointsman-server", "audit", "verify", "--json", **environ).stdout)
         assert (verified["ok"], verified["behind"]) == (True, 0)
