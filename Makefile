@@ -113,6 +113,7 @@ lint-stubs: protos
 .PHONY: lint-docs
 lint-docs: setup
 	@$(BIN)/python -m tests.support.reference --check
+	@$(BIN)/python -m tests.support.chart_schema --check
 
 .PHONY: lint-pins
 lint-pins: setup | $(UV)
@@ -130,7 +131,7 @@ protos: image .cache/bin/protoc-gen-openapi ## Generate the Python stubs and the
 	@$(BUF) generate --template buf.openapi.yaml
 	@$(BIN)/python protos/openapi.py
 
-.cache/bin/protoc-gen-openapi: | setup
+.cache/bin/protoc-gen-openapi .cache/bin/helm: | setup
 	@$(BIN)/python -m tests.support.tools
 
 .cache/protoc/.ready: .venv/.ready | $(UV)
@@ -139,8 +140,13 @@ protos: image .cache/bin/protoc-gen-openapi ## Generate the Python stubs and the
 	@touch $@
 
 .PHONY: docs
-docs: setup ## Write the generated tables of docs/reference.
+docs: setup ## Write the generated tables of docs/reference, and the settings in the schema of the chart.
 	@$(BIN)/python -m tests.support.reference --write
+	@$(BIN)/python -m tests.support.chart_schema --write
+
+.PHONY: manifests
+manifests: .cache/bin/helm ## Render deploy/kubernetes from the chart in deploy/helm.
+	@$(BIN)/python -m tests.support.helm
 
 UPGRADE ?= --upgrade
 .PHONY: lock

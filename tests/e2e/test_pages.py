@@ -36,6 +36,7 @@ PAGES = (
     "docs/watch.md",
     "docs/architecture.md",
     "docs/operating.md",
+    "docs/deploying.md",
     "docs/access.md",
     "docs/security.md",
 )

@@ -1,7 +1,6 @@
-"""What we hand to operators: the image, the compose file and the manifests fit the server and each other."""
+"""What we hand to operators: the image and the compose file fit the server. The chart has its tests in tests/deploy."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import yaml
 
 from pointsman_server.config.describe import effective
 from pointsman_server.config.environment import load
-from pointsman_server.config.rules import SettingsError, insecure, require, require_secure
+from pointsman_server.config.rules import SettingsError, require, require_secure
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port
+from tests.support.kubernetes import image_environment
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -21,53 +21,11 @@ INSTRUCTIONS = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE)).spl
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("migrate", "pointsman")
-MANIFEST_FILES = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
-SAMPLES = {
-    "DATABASE_URL": "postgresql://pointsman:secret@db:5432/pointsman",
-    "REDIS_URL": "redis://redis:6379/0",
-    "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
-}
-
-
-def manifests() -> list[Any]:
-    paths = [path for path in MANIFEST_FILES if path.name != "kustomization.yaml"]
-    return [document for path in paths for document in yaml.safe_load_all(path.read_text())]
-
-
-def manifest(kind: str, name: str = "pointsman") -> Any:
-    (found,) = [item for item in manifests() if item["kind"] == kind and item["metadata"]["name"] == name]
-    return found
-
-
-def pod(kind: str, name: str = "pointsman") -> Any:
-    return manifest(kind, name)["spec"]["template"]["spec"]
+DEPLOYED = sorted(path for path in (ROOT / "deploy").rglob("*") if path.suffix in {".yaml", ".tpl", ".txt"})
 
 
 def arguments(instruction: str) -> list[str]:
     return [line.partition(" ")[2] for line in INSTRUCTIONS if line.startswith(instruction + " ")]
-
-
-def image_environment() -> dict[str, str]:
-    pairs = [pair for line in arguments("ENV") for pair in line.split()]
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def container_environment(container: Any) -> dict[str, str]:
-    """What a pod sees; what a Secret holds is replaced by a sample, which must exist."""
-    return config_maps(container) | {
-        item["name"]: item["value"] if "value" in item else SAMPLES[item["name"]] for item in container["env"]
-    }
-
-
-def config_maps(container: Any) -> dict[str, str]:
-    """What a pod sees of the ConfigMaps that the kustomization makes."""
-    made = {item["name"]: dict(pair.split("=", 1) for pair in item["literals"]) for item in generators()}
-    names = [source["configMapRef"]["name"] for source in container.get("envFrom", ())]
-    return {name: value for each in names for name, value in made[each].items()}
-
-
-def generators() -> list[Any]:
-    return list(kustomization()["configMapGenerator"])
 
 
 def ports_of_image() -> dict[str, int]:
@@ -79,16 +37,6 @@ def assert_pinned(image: str) -> None:
     _, separator, tag = image.rpartition(":")
     assert separator, f"{image} has no tag"
     assert re.match(r"\d", tag), f"{image} names no version"
-
-
-def kustomization() -> Any:
-    return yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
-
-
-def containers() -> Iterator[Any]:
-    for item in manifests():
-        if item["kind"] in {"Deployment", "Job"}:
-            yield from item["spec"]["template"]["spec"]["containers"]
 
 
 class TestImage:
@@ -150,12 +98,11 @@ class TestImagesArePinned:
         assert_pinned(argument.partition("=")[2])
         assert {line.split()[0] for line in arguments("FROM")} == {"${PYTHON_IMAGE}"}
 
-    def test_in_kubernetes_and_all_of_them_are_the_image_of_this_version(self) -> None:
+    def test_and_ours_are_of_this_version(self) -> None:
         (version,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         ours = f"pointsman-server:{version}"
-        (kustomized,) = kustomization()["images"]
+        (kustomized,) = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())["images"]
         assert f"{kustomized['name']}:{kustomized['newTag']}" == ours
-        assert {container["image"] for container in containers()} == {ours}
         assert {SERVICES[name]["image"] for name in OURS} == {ours}
         assert f"VERSION={version}" in arguments("ARG")
 
@@ -199,100 +146,7 @@ class TestCompose:
         assert (ROOT / "deploy" / SERVICES["pointsman"]["build"]["context"]).resolve() == ROOT
 
 
-class TestKubernetes:
-    def test_the_environment_of_the_server_is_one_that_it_accepts(self) -> None:
-        (server,) = pod("Deployment")["containers"]
-        settings = load(image_environment() | container_environment(server))
-        require(settings)
-        require_secure(settings)
-
-    def test_the_server_authenticates_and_has_tls_and_is_allowed_nothing_else(self) -> None:
-        (server,) = pod("Deployment")["containers"]
-        settings = load(image_environment() | container_environment(server))
-        assert insecure(settings) == {"anonymous": False, "plaintext": False}
-        assert (settings.allow_anonymous, settings.allow_plaintext) == (False, False)
-
-    def test_the_certificate_lies_where_the_secret_is_mounted(self) -> None:
-        spec = pod("Deployment")
-        (server,) = spec["containers"]
-        settings = load(container_environment(server))
-        (mount,) = [mount for mount in server["volumeMounts"] if mount["name"] == "tls"]
-        (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "tls"]
-        assert volume["secret"]["secretName"] == "pointsman-tls"
-        names = [settings.tls_cert_file, settings.tls_key_file]
-        assert [str(name) for name in names] == [f"{mount['mountPath']}/tls.crt", f"{mount['mountPath']}/tls.key"]
-
-    def test_the_environment_of_the_migration_is_one_that_it_accepts(self) -> None:
-        (migrate,) = pod("Job", "pointsman-migrate")["containers"]
-        require(load(image_environment() | container_environment(migrate)), ())
-
-    def test_secrets_come_from_a_secret(self) -> None:
-        for container in containers():
-            engines = [item for item in container["env"] if item["name"] in SAMPLES]
-            assert engines
-            assert all(item["valueFrom"]["secretKeyRef"]["key"] == item["name"] for item in engines)
-
-    def test_the_ports_are_those_of_the_image(self) -> None:
-        (server,) = pod("Deployment")["containers"]
-        assert {port["name"]: port["containerPort"] for port in server["ports"]} == ports_of_image()
-        for name in ("pointsman", "pointsman-headless"):
-            for port in manifest("Service", name)["spec"]["ports"]:
-                assert ports_of_image()[port["targetPort"]] == port["port"]
-
-    def test_probes_ask_the_port_that_has_no_tls(self) -> None:
-        (server,) = pod("Deployment")["containers"]
-        asked = {name: server[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
-        assert asked == {
-            "startupProbe": {"port": "http", "path": "/health/live"},
-            "livenessProbe": {"port": "http", "path": "/health/live"},
-            "readinessProbe": {"port": "http", "path": "/health/ready"},
-        }
-
-    def test_the_grace_period_is_longer_than_the_drain(self) -> None:
-        spec = pod("Deployment")
-        settings = load(container_environment(spec["containers"][0]))
-        assert spec["terminationGracePeriodSeconds"] >= settings.drain_seconds + 10
-
-    def test_calls_are_refused_before_the_memory_of_the_pod_is_used_up(self) -> None:
-        container = pod("Deployment")["containers"][0]
-        assert container["resources"]["limits"]["memory"] == "1Gi"
-        assert load(container_environment(container)).max_heap_megabytes <= 0.75 * 1024
-
-    def test_services_and_the_disruption_budget_select_the_pods_of_the_server(self) -> None:
-        labels = manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
-        assert manifest("Deployment")["spec"]["selector"]["matchLabels"] == labels
-        assert manifest("Service")["spec"]["selector"] == labels
-        assert manifest("Service", "pointsman-headless")["spec"]["selector"] == labels
-        assert manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
-        assert manifest("Job", "pointsman-migrate")["spec"]["template"]["metadata"]["labels"] != labels
-
-    def test_clients_that_balance_by_themselves_find_every_pod(self) -> None:
-        assert manifest("Service", "pointsman-headless")["spec"]["clusterIP"] == "None"
-
-    @pytest.mark.parametrize(("kind", "name"), [("Deployment", "pointsman"), ("Job", "pointsman-migrate")])
-    def test_pods_meet_the_restricted_standard_and_know_nothing_of_the_cluster(self, kind: str, name: str) -> None:
-        spec = pod(kind, name)
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["enableServiceLinks"] is False
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert f"{spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}" in arguments("USER")
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert "memory" in container["resources"]["limits"]
-
-    def test_the_kustomization_holds_every_manifest(self) -> None:
-        listed = set(kustomization()["resources"])
-        assert listed == {path.name for path in MANIFEST_FILES} - {"kustomization.yaml"}
-
-
-@pytest.mark.parametrize(
-    "path", [ROOT / "Dockerfile", ROOT / "deploy/compose.yaml", *MANIFEST_FILES], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [ROOT / "Dockerfile", *DEPLOYED], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_variable_of_ours_that_is_mentioned_is_a_setting(path: Path) -> None:
     # In comments too. What Kubernetes would set by itself is mentioned once, as what it is.
     mentioned = set(re.findall(r"\b(?:POINTSMAN_[A-Z_]+|[A-Z]+_URL|KAFKA_BOOTSTRAP_SERVERS)\b", path.read_text()))
