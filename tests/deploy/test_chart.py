@@ -375,6 +375,7 @@ REFUSED = {
     "listenHost=10.0.0.1": "value must be one of",
     "service.port=70000": "maximum: got 70,000, want 65,535",
     "secretFiles[0].name=../etc,secretFiles[0].secret=a": "does not match pattern",
+    "prometheusRule.runbookUrl=runbook.md": "does not match pattern",
     "serviceMonitor.interval=often": "does not match pattern",
     "password=secret": "additional properties 'password' not allowed",
 }
@@ -421,6 +422,14 @@ class TestMonitoring:
             path = tmp_path / "rules.yaml"
             path.write_text(yaml.safe_dump(item["spec"]))
             output(str(promtool), "check", "rules", str(path))
+
+    def test_alerts_name_the_place_where_the_runbook_is(self) -> None:
+        url = "https://wiki.example.com/pointsman"
+        objects = with_values("prometheusRule.enabled=true", f"prometheusRule.runbookUrl={url}")
+        groups = objects.one("PrometheusRule")["spec"]["groups"]
+        named = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+        assert named
+        assert all(each.startswith(f"{url}#") for each in named)
 
     def test_each_dashboard_is_a_config_map_that_the_sidecar_finds(self) -> None:
         files = {path.name: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
