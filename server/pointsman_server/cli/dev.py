@@ -89,7 +89,8 @@ def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: b
 
     with engines:
         settings = with_engines(settings, {name.lower(): url for name, url in engines.urls.items()})
-        migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
+        url = settings.database_session_url or settings.database_url
+        migrate(url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
         event_loop.run(_prepare(settings, rewind=rewind, with_demo=with_demo))
         _serve(settings)
