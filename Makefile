@@ -155,6 +155,19 @@ lock: setup | $(UV) ## Pin the newest versions that pyproject.toml allows; make 
 		--no-annotate --no-header --generate-hashes --group dev --all-extras --no-emit-package pointsman \
 		-o requirements.lock pyproject.toml clients/python/pyproject.toml
 
+# What is committed is built, never what lies in the tree. TRANSPORT=grpcio leaves Envoy out.
+TRANSPORT ?= envoy
+IMAGE_ARCHIVE := .cache/image/$(TRANSPORT).tar
+
+.PHONY: image-oci
+image-oci: ## Build the image with docker, podman or buildah; TRANSPORT=grpcio is the one without Envoy.
+	@mkdir -p $(dir $(IMAGE_ARCHIVE))
+	@deploy/image/build.sh $(IMAGE_ARCHIVE)
+
+.PHONY: image-check
+image-check: ## Measure the image that image-oci built, and start it read-only as any user. As root.
+	@$(PYTHON) deploy/image/check.py $(IMAGE_ARCHIVE)
+
 .PHONY: clean
 clean: ## Remove what was built and what dev kept.
 	@rm -rf .venv .cache .mutants .pointsman

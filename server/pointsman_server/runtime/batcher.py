@@ -7,7 +7,6 @@ queue is rejected at once, because an unbounded queue only moves the failure.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from functools import partial
 from typing import Generic, TypeVar, cast
 
@@ -87,11 +86,10 @@ class Batcher(Generic[K, V]):
         self._schedule()
 
     def _schedule(self) -> None:
-        # In the next iteration of the event loop, so that all keys of this one go together. Without the context
-        # variables of who asks first: the load is for many.
+        # In the next iteration of the event loop, so that all keys of this one go together.
         if not self._scheduled and self._free and self._waiting:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch, context=Context())
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._scheduled = False

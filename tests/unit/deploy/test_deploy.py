@@ -71,9 +71,12 @@ class TestImage:
     def test_the_last_stage_takes_only_what_was_built(self) -> None:
         last = INSTRUCTIONS[max(i for i, line in enumerate(INSTRUCTIONS) if line.startswith("FROM ")) :]
         assert not [line for line in last if line.startswith("RUN ")]
-        assert [line for line in last if line.startswith("COPY ")] == [
-            "COPY --from=build /opt/pointsman /opt/pointsman"
-        ]
+        assert last[0] == "FROM scratch"
+        assert [line for line in last if line.startswith("COPY ")] == ["COPY --from=build /image /"]
+
+    def test_its_python_is_new_and_has_a_shared_library(self) -> None:
+        (base,) = re.findall(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim-\w+", DOCKERFILE)
+        assert int(base) >= 13
 
     def test_the_build_sees_the_sources_and_nothing_else(self) -> None:
         rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
@@ -96,7 +99,7 @@ class TestImagesArePinned:
     def test_in_the_dockerfile(self) -> None:
         (argument,) = [line for line in arguments("ARG") if line.startswith("PYTHON_IMAGE=")]
         assert_pinned(argument.partition("=")[2])
-        assert {line.split()[0] for line in arguments("FROM")} == {"${PYTHON_IMAGE}"}
+        assert {line.split()[0] for line in arguments("FROM")} == {"${PYTHON_IMAGE}", "scratch"}
 
     def test_and_ours_are_of_this_version(self) -> None:
         (version,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)

@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass
 
-# The metadata that names a call, and how much of a caller's is kept.
-REQUEST_ID = "x-request-id"
-LONGEST_ID = 128
-
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:

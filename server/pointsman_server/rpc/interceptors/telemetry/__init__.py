@@ -1,1 +1,0 @@
-"""The stages that say what the server does: in logs and metrics."""
