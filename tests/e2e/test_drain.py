@@ -3,6 +3,7 @@
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -30,8 +31,7 @@ HEADERS = {
 }
 
 
-GOAWAY = 7
-DATA, HEADERS_FRAME = 0, 1
+DATA, HEADERS_FRAME, GOAWAY = 0, 1, 7
 END_STREAM = 1
 
 
@@ -46,10 +46,7 @@ class Connection:
 
     def ask(self) -> tuple[bool, bool]:
         """Call. Returns whether the call was answered, and whether GOAWAY came before or with the answer."""
-        stream = self._h2.get_next_available_stream_id()
-        self._h2.send_headers(stream, list(HEADERS.items()))
-        self._h2.send_data(stream, bytes(5), end_stream=True)
-        self._wire.sendall(self._h2.data_to_send())
+        stream = self._begin()
         went_away = False
         while len(head := self._frames.read(9)) == 9:
             self._frames.read(int.from_bytes(head[:3]))
@@ -58,6 +55,31 @@ class Connection:
             if of == stream and kind in (DATA, HEADERS_FRAME) and flags & END_STREAM:
                 return True, went_away
         return False, went_away
+
+    def ask_until_goaway(self, at_once: int) -> tuple[int, set[int]]:
+        """Keep calls open until GOAWAY, as a client does. Returns how many were answered, and those that were not."""
+        waiting = {self._begin() for _ in range(at_once)}
+        answered, went_away = 0, False
+        while (waiting or not went_away) and len(head := self._frames.read(9)) == 9:
+            self._frames.read(int.from_bytes(head[:3]))
+            kind, flags, of = head[3], head[4], int.from_bytes(head[5:])
+            went_away = went_away or kind == GOAWAY
+            if kind in (DATA, HEADERS_FRAME) and flags & END_STREAM:
+                waiting.discard(of)
+                answered += 1
+                if not went_away:
+                    waiting.add(self._begin())
+        return answered, waiting
+
+    def _begin(self) -> int:
+        stream = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(stream, list(HEADERS.items()))
+        self._h2.send_data(stream, bytes(5), end_stream=True)
+        self._wire.sendall(self._h2.data_to_send())
+        # The answer is read by hand.
+        self._h2.reset_stream(stream)
+        self._h2.clear_outbound_data_buffer()
+        return stream
 
     def close(self) -> None:
         self._frames.close()
@@ -81,6 +103,22 @@ def test_an_open_connection_gets_goaway_before_any_call_on_it_is_lost(name: sign
             assert all(answered for answered, _ in outcomes[:-1])
         finally:
             connection.close()
+        assert process.process.wait(30) == 0
+
+
+def test_a_call_on_its_way_when_the_server_ends_is_answered() -> None:
+    """Cancelled by grpcio, it would come to its client as CANCELLED, which is not retried."""
+    with serve("--transport", "grpcio", **ENVIRON) as (process, address, _http), ThreadPoolExecutor(1) as pool:
+        connection = Connection(int(address.rpartition(":")[2]))
+        try:
+            assert connection.ask() == (True, False)
+            asking = pool.submit(connection.ask_until_goaway, 50)
+            process.process.send_signal(signal.SIGTERM)
+            answered, lost = asking.result(60)
+        finally:
+            connection.close()
+        assert answered
+        assert lost == set()
         assert process.process.wait(30) == 0
 
 

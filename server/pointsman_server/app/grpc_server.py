@@ -126,7 +126,7 @@ class GrpcServer:
             async with asyncio.timeout_at(give_up):
                 await self._write_responses()
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop(grpcio.STOP_GRACE_SECONDS)
         await self._stack.aclose()
 
     async def _write_responses(self) -> None:

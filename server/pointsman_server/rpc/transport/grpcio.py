@@ -18,6 +18,9 @@ PENDING_CALLS = 4000
 # After the last handler has ended: grpcio closes connections before it has written everything, also in its own
 # ``stop``, and does not say when it has.
 SETTLE_SECONDS = 0.1
+# How long clients may take to close their connections after GOAWAY. Then grpcio cancels what is open: a call that was
+# on its way would come to its client as CANCELLED, and not as UNAVAILABLE, which is retried.
+STOP_GRACE_SECONDS = 2.0
 
 
 def make_server(interceptor: Interceptor, limits: CallLimits, *, share_port: bool, connections: Connections) -> Any:
