@@ -8,7 +8,7 @@ import pytest
 
 from pointsman import Client, DeadlineExceeded, NearCache, NearCacheStale, RouteInactive, RouteNotFound, Unavailable
 from pointsman.near_cache.watch import protocol
-from pointsman_server.cli.restore import begin_epoch
+from pointsman_server.cli.database.restore import begin_epoch
 from tests.support.engines import back_up, drop_database, restore
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.tcp_proxy import TcpProxy
