@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         call = getattr(item, "callspec", None)
         needs = {*getattr(item, "fixturenames", ()), *(map(str, call.params.values()) if call else ())}
-        if "kafka_broker" in needs:
+        if needs & {"kafka_broker", "secured_kafka"}:
             item.add_marker("java")
         if needs & ENGINES or item.nodeid.startswith(ENGINE_FOLDERS):
             item.add_marker("engines")

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from pointsman_server.adapters.kafka import DeadLetters, KafkaCluster, dead_letter_topic, ensure_topic
+from pointsman_server.adapters.kafka import DeadLetters, KafkaCluster, NewTopic, dead_letter_topic, ensure_topic
 from pointsman_server.adapters.kafka.publisher import record
 from pointsman_server.ports.broker import Poison
 from tests.support.changes import make_change
@@ -23,8 +23,8 @@ def environ(kafka_broker):
 
     async def prepare() -> None:
         cluster = KafkaCluster(kafka_broker.bootstrap_servers)
-        await ensure_topic(cluster, topic, 3, 1)
-        await ensure_topic(cluster, dead_letter_topic(topic), 1, 1)
+        await ensure_topic(cluster, NewTopic(topic, 3, 1))
+        await ensure_topic(cluster, NewTopic(dead_letter_topic(topic), 1, 1))
         letters = DeadLetters(cluster, topic)
         await letters.set_aside(Poison(topic, 1, 17, "no protobuf RouteChange", b"\xffcanary"))
         for _group in ("cache", "audit"):

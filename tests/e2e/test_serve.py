@@ -197,7 +197,7 @@ def test_engines_that_are_down_at_start_are_named_and_waited_for(environ, kafka_
         refused = 'connection to server at "127.0.0.1", port 1 failed: Connection refused'
         assert details["postgres"] == f"PostgreSQL at 127.0.0.1:1 cannot be reached: {refused}"
         assert details["redis"] == "Redis at 127.0.0.1:1 does not answer"
-        assert details["kafka"] == "Kafka at 127.0.0.1:1 does not answer"
+        assert details["kafka"] == "Kafka at 127.0.0.1:1 does not answer: Connection refused"
         told = {line["dependency"]: line["detail"] for line in process.log("a dependency is down, trying again")}
         assert told == details
         assert "Traceback" not in process.errors

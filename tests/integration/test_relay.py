@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from pointsman.v1 import route_pb2
-from pointsman_server.adapters.kafka import KafkaCluster, KafkaPublisher, ensure_topic
+from pointsman_server.adapters.kafka import KafkaCluster, KafkaPublisher, NewTopic, ensure_topic
 from pointsman_server.adapters.kafka.publisher import record
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import LOCK, PostgresRelayLog
@@ -149,7 +149,7 @@ def sort(messages: Sequence[Message]) -> Published:
 @pytest.fixture
 async def line(database_url: str, kafka_broker: KafkaBroker) -> Line:
     line = Line(database_url, kafka_broker, f"relay-{uuid4().hex[:12]}")
-    await ensure_topic(line.cluster, line.topic, PARTITIONS, 1)
+    await ensure_topic(line.cluster, NewTopic(line.topic, PARTITIONS, 1))
     return line
 
 

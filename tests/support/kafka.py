@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ SERVER_PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
@@ -137,6 +138,15 @@ def _train() -> None:
         BOOTSTRAP.with_suffix(".new").rename(BOOTSTRAP)
 
 
+@dataclass(frozen=True)
+class More:
+    """What a broker has besides: the protocol of each further listener, settings, and arguments of the JVM."""
+
+    listeners: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    jvm: Sequence[str] = ()
+
+
 class KafkaBroker:
     """One broker that is also a controller, alone or as one of ``voters``.
 
@@ -150,12 +160,15 @@ class KafkaBroker:
         node: int = 1,
         voters: dict[int, int] | None = None,
         cluster: str | None = None,
-        settings: dict[str, str] | None = None,
+        more: "More | None" = None,
     ) -> None:
         """Prepare ``directory``, which must exist. ``voters``: controller port by node, for a cluster of several."""
         voters = voters or {node: free_port()}
+        more = more or More()
         self.port = free_port()
         self.bootstrap_servers = f"127.0.0.1:{self.port}"
+        self.ports = {name: free_port() for name in more.listeners}
+        self._jvm = more.jvm
         self.directory = directory
         self.data = directory / "data"
         self.log = directory / "kafka.log"
@@ -168,10 +181,12 @@ class KafkaBroker:
             voters=",".join(f"{voter}@127.0.0.1:{port}" for voter, port in voters.items()),
             port=self.port,
             controller_port=voters[node],
+            listeners="".join(f",{name}://127.0.0.1:{port}" for name, port in self.ports.items()),
+            protocols="".join(f",{name}:{protocol}" for name, protocol in more.listeners.items()),
             data=self.data,
             replicas=min(3, len(voters)),
         )
-        self.config.write_text(server + "".join(f"{name}={value}\n" for name, value in (settings or {}).items()))
+        self.config.write_text(server + "".join(f"{name}={value}\n" for name, value in more.settings.items()))
         self._log4j.write_text(LOG4J_PROPERTIES.format(file=self.log))
         if BOOTSTRAP.exists():
             self._format(node, cluster or _uuid())
@@ -188,7 +203,7 @@ class KafkaBroker:
         # In a fixed order: the class archive is valid only for exactly this class path.
         classpath = ":".join(str(jar) for jar in sorted(JARS.glob("*.jar")))
         log4j = f"-Dlog4j2.configurationFile={self._log4j}"
-        return [str(provide("java")), *JVM, log4j, "-cp", classpath, *map(str, arguments)]
+        return [str(provide("java")), *JVM, *self._jvm, log4j, "-cp", classpath, *map(str, arguments)]
 
     def start(self, archive: str = f"-XX:SharedArchiveFile={CLASSES}", *, wait: bool = True) -> None:
         """Start the process and, unless ``wait`` is off, wait until it answers."""
@@ -278,7 +293,7 @@ class KafkaBroker:
         self.start()
 
 
-def cluster(directory: Path, size: int) -> list[KafkaBroker]:
+def cluster(directory: Path, size: int, more: More | None = None) -> list[KafkaBroker]:
     """Prepare ``size`` brokers of one cluster. Start each with ``wait=False``, then ``wait_ready`` for each."""
     voters = {node: free_port() for node in range(1, size + 1)}
     name = _uuid()
@@ -286,7 +301,7 @@ def cluster(directory: Path, size: int) -> list[KafkaBroker]:
     for node in voters:
         home = directory / f"broker-{node}"
         home.mkdir()
-        brokers.append(KafkaBroker(home, node=node, voters=voters, cluster=name))
+        brokers.append(KafkaBroker(home, node=node, voters=voters, cluster=name, more=more))
     return brokers
 
 

@@ -13,6 +13,7 @@ from pointsman_server.adapters.kafka import (
     GroupConsumer,
     KafkaCluster,
     KafkaPublisher,
+    NewTopic,
     ensure_topic,
 )
 from pointsman_server.domain.codec import change_from_message
@@ -29,7 +30,7 @@ def new_name() -> str:
 
 async def make_topic(cluster: KafkaCluster, partitions: int = PARTITIONS) -> str:
     topic = new_name()
-    await ensure_topic(cluster, topic, partitions, 1)
+    await ensure_topic(cluster, NewTopic(topic, partitions, 1))
     return topic
 
 

@@ -60,10 +60,13 @@ class Dependencies:
             window=settings.usage_hours * 3600,
             failed=metrics.cache_errors.inc,
         )
-        self.kafka = kafka.KafkaCluster(settings.kafka_bootstrap_servers)
+        self.kafka = kafka.cluster_of(settings)
+        self.topics = kafka.RequiredTopics(settings, self.kafka)
         self.checks = HealthChecks(
             settings.roles,
-            CheckedEngines(self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka)),
+            CheckedEngines(
+                self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka, kafka.needs_of(settings))
+            ),
             Logs(self.relay_log, self.audit_log),
             self.store,
             self.epochs,

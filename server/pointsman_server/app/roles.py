@@ -42,8 +42,8 @@ from pointsman_server.writes.request_expiry import forget_old_requests
 
 log = get_logger(__name__)
 
-# How long one question to the brokers may take. A stop waits for the question that is under way.
-TOPIC_SECONDS = 3.0
+# Between two questions whether the topic is there.
+TOPIC_PAUSE_SECONDS = 0.5
 # How long the feed waits for Kafka, at most, before it asks PostgreSQL for changes.
 POLL_SECONDS = 0.5
 # The lower bound of that: entries that live shorter than three such intervals are loaded again, which costs less.
@@ -148,11 +148,11 @@ def start_relay(stack: AsyncExitStack, settings: Settings, dependencies: Depende
         timeout_seconds=settings.kafka_message_timeout_seconds,
         delivered=lambda kind: metrics.events_published.labels(kind).inc(),
         failed=lambda kind: metrics.events_failed.labels(kind).inc(),
-        create_topic=lambda: _has_topic(settings, dependencies),
+        create_topic=dependencies.topics.has_changes,
     )
     stack.push_async_callback(publisher.close)
     relay = Relay(dependencies.relay_log, publisher, batch=settings.relay_batch)
-    start_task(stack, "relay", run_with_topic(settings, dependencies, relay.run))
+    start_task(stack, "relay", run_with_topic(dependencies, relay.run))
     request_ids = settings.request_id_ttl_hours * 3600.0
     start_task(stack, "housekeeping", forget_old_requests(dependencies.postgres, request_ids))
     return relay
@@ -232,13 +232,13 @@ def _start_consumer(
     metrics: Metrics,
 ) -> ChangeSource:
     topic = settings.kafka_topic
-    source = kafka.GroupConsumer(dependencies.kafka, f"pointsman-{name}", topic)
+    source = kafka.GroupConsumer(dependencies.kafka, dependencies.kafka.group(name), topic)
     stack.push_async_callback(source.close)
-    letters = kafka.DeadLetters(dependencies.kafka, topic)
+    letters = kafka.DeadLetters(dependencies.kafka, topic, create_topic=dependencies.topics.has_letters)
     stack.push_async_callback(letters.close)
     counted = count_changes(name, handle, dependencies.epochs, metrics)
     consumer = Consumer(name, source, counted, count_poison(name, letters.set_aside, metrics))
-    start_task(stack, name, run_with_topic(settings, dependencies, consumer.run))
+    start_task(stack, name, run_with_topic(dependencies, consumer.run))
     return source
 
 
@@ -265,21 +265,8 @@ def count_poison(name: str, set_aside: SetAside, metrics: Metrics) -> SetAside:
     return counted
 
 
-async def run_with_topic(settings: Settings, dependencies: Dependencies, run: Callable[[], Awaitable[None]]) -> None:
+async def run_with_topic(dependencies: Dependencies, run: Callable[[], Awaitable[None]]) -> None:
     """Run once Kafka has the topic and the epoch of the store is known, however long that takes."""
-    while not await _has_topic(settings, dependencies) or not dependencies.epochs.epoch:  # noqa: ASYNC110 - polls
-        await asyncio.sleep(0.5)
+    while not await dependencies.topics.ready() or not dependencies.epochs.epoch:  # noqa: ASYNC110 - polls
+        await asyncio.sleep(TOPIC_PAUSE_SECONDS)
     await run()
-
-
-async def _has_topic(settings: Settings, dependencies: Dependencies) -> bool:
-    """Create the topics if they are missing. Returns False while the brokers do not answer."""
-    topic, replicas, cluster = settings.kafka_topic, settings.kafka_replication_factor, dependencies.kafka
-    try:
-        warning = await kafka.ensure_topic(cluster, topic, settings.kafka_partitions, replicas, TOPIC_SECONDS)
-        await kafka.ensure_topic(cluster, kafka.dead_letter_topic(topic), 1, replicas, TOPIC_SECONDS)
-    except BrokerUnavailable:
-        return False
-    if warning:
-        log.warning(warning)
-    return True

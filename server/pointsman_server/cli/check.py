@@ -4,6 +4,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pointsman_server.adapters import kafka
 from pointsman_server.app import envoy
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.listening import choose_transport
@@ -13,6 +14,7 @@ from pointsman_server.cli.launch import start_errors
 from pointsman_server.config.describe import effective
 from pointsman_server.config.settings import Settings
 from pointsman_server.ops.health_monitor import DependencyState
+from pointsman_server.ports.broker import BrokerUnavailable
 from pointsman_server.runtime import event_loop
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -31,18 +33,32 @@ def check() -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     for warning in start_warnings(settings, choice):
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-    states = event_loop.run(_states(settings))
+    states, warnings = event_loop.run(_states(settings))
     for state in states:
         colour, word = ("green", "up  ") if state.up else ("red", "down")
         console.print(f"[{colour}]{word}[/] {state.name}: {state.detail}")
+    for warning in warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(state.up for state in states) else 1)
 
 
-async def _states(settings: Settings) -> list[DependencyState]:
+async def _states(settings: Settings) -> tuple[list[DependencyState], list[str]]:
+    """Check everything once. Returns the states, and what to warn of besides."""
     async with Dependencies(settings, Metrics()) as dependencies:
         monitor = make_monitor(dependencies)
         await monitor.round()
-        return list(monitor.states.values())
+        kafka_state = monitor.states.get("kafka")
+        warnings = await _topic_warnings(settings, dependencies) if kafka_state and kafka_state.up else []
+        return list(monitor.states.values()), warnings
+
+
+async def _topic_warnings(settings: Settings, dependencies: Dependencies) -> list[str]:
+    try:
+        durability = await kafka.read_durability(dependencies.kafka, settings.kafka_topic)
+    except BrokerUnavailable:
+        # The state says so the next time.
+        return []
+    return list(durability.warnings()) if durability else []
 
 
 def _settings_table(settings: Settings) -> Table:

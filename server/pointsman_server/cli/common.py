@@ -33,13 +33,22 @@ def read_settings(**flags: object) -> Settings:
 
 
 def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
-    """End with 2 unless every engine that ``roles`` need is set (``rules.require``), and each URL is valid."""
+    """End with 2 unless what ``roles`` need is set (``rules.require``), and each URL and file can be used."""
     try:
         rules.require(settings, roles)
     except SettingsError as error:
         fail(str(error), code=2)
     _check_database_url("DATABASE_URL", settings.database_url)
     _check_database_url("POINTSMAN_AUDIT_DATABASE_URL", settings.audit_database_url)
+    check_kafka_files(settings)
+
+
+def check_kafka_files(settings: Settings) -> None:
+    """End with 2 unless every file that Kafka's settings name can be read."""
+    from pointsman_server.adapters.kafka.security import unreadable_files
+
+    if settings.kafka_bootstrap_servers and (problems := unreadable_files(settings)):
+        fail("\n".join(problems), code=2)
 
 
 def _check_database_url(variable: str, url: SecretStr) -> None:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.dead_letters import DeadLetter, read_dead_letters
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.adapters.kafka.producer import OrderedProducer, Record
 from pointsman_server.adapters.kafka.publisher import headers
-from pointsman_server.cli.common import fail, read_settings
+from pointsman_server.adapters.kafka.security import cluster_of
+from pointsman_server.cli.common import check_kafka_files, fail, read_settings
 from pointsman_server.config.settings import Settings
 from pointsman_server.ports.broker import BrokerUnavailable
 
@@ -52,6 +52,7 @@ def _settings() -> Settings:
     settings = read_settings()
     if not settings.kafka_bootstrap_servers:
         fail("KAFKA_BOOTSTRAP_SERVERS is not set: set it to the Kafka that has the dead letters, as host:9092", code=2)
+    check_kafka_files(settings)
     return settings
 
 
@@ -65,20 +66,20 @@ def _failing_in_words() -> Iterator[None]:
 
 
 async def _read(settings: Settings) -> list[DeadLetter]:
-    letters = await read_dead_letters(_cluster(settings), settings.kafka_topic)
+    letters = await read_dead_letters(cluster_of(settings), settings.kafka_topic)
     # Each consumer group stores its own copy.
     return list({(_place(letter), letter.payload): letter for letter in letters}.values())
 
 
 async def _send(settings: Settings, records: Sequence[Record]) -> None:
-    cluster = _cluster(settings)
+    cluster = cluster_of(settings)
     producer = OrderedProducer(cluster, settings.kafka_topic, settings.kafka_message_timeout_seconds)
     try:
         sent = await producer.send(records)
     finally:
         await producer.close()
     if sent < len(records):
-        cause = cluster.unavailable(producer.error)
+        cause = producer.unavailable()
         raise BrokerUnavailable(f"{sent} of {len(records)} were sent, then: {cause}")
 
 
@@ -93,7 +94,3 @@ def _record(letter: DeadLetter) -> Record | None:
 
 def _place(letter: DeadLetter) -> str:
     return f"{letter.topic}[{letter.partition}]@{letter.offset}"
-
-
-def _cluster(settings: Settings) -> KafkaCluster:
-    return KafkaCluster(settings.kafka_bootstrap_servers)

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from pointsman_server.config.names import SettingSource, variable
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import Allowed, ServerRole, did_you_mean, mask_credentials
+from pointsman_server.config.types import SECRET, Allowed, ServerRole, did_you_mean, mask_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,15 @@ def describe() -> list[Description]:
     """Describe every setting, in the order of the model."""
     return [
         Description(variable(name), _allowed(field), text(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
+        for name, field in _in_order().items()
     ]
+
+
+def _in_order() -> dict[str, FieldInfo]:
+    """Return the fields: those of Settings itself, and then those of its bases."""
+    fields = Settings.model_fields
+    own = [name for name in Settings.__annotations__ if name in fields]
+    return {name: fields[name] for name in (*own, *fields)}
 
 
 def markdown() -> str:
@@ -58,11 +65,15 @@ def markdown() -> str:
 def effective(settings: Settings) -> list[Effective]:
     """Say what each setting is, and who set it. Passwords are masked."""
     return [
-        Effective(
-            variable(name), mask_credentials(text(getattr(settings, name))), settings.sources.get(name, "default")
-        )
-        for name in Settings.model_fields
+        Effective(variable(name), _masked(field, getattr(settings, name)), settings.sources.get(name, "default"))
+        for name, field in _in_order().items()
     ]
+
+
+def _masked(field: FieldInfo, value: object) -> str:
+    """Write ``value`` without its passwords: of a secret that is no URL nothing is left."""
+    written = text(value)
+    return "***" if written and SECRET in field.metadata else mask_credentials(written)
 
 
 def explain(error: ValidationError, sources: Mapping[str, SettingSource]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pointsman_server.config.kafka_rules import kafka_contradictions
 from pointsman_server.config.names import variable
 from pointsman_server.config.types import ServerRole, host_and_port, is_loopback
 
@@ -115,6 +116,7 @@ def contradictions(settings: "Settings") -> list[str]:
         *_contradictory_workers(settings),
         *_contradictory_access(settings),
         *_contradictory_limits(settings),
+        *kafka_contradictions(settings),
     ]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import AliasGenerator, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from pointsman_server.config import rules
+from pointsman_server.config.kafka_settings import KafkaSettings
 from pointsman_server.config.names import SettingSource, variable
 from pointsman_server.config.types import (
     Address,
@@ -30,13 +31,12 @@ from pointsman_server.config.types import (
     ServerRole,
     ServerRoles,
     Switch,
-    Topic,
 )
 
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
-class Settings(BaseModel):
+class Settings(KafkaSettings):
     """All settings. Each attribute is one environment variable: ``names.variable`` says which.
 
     ``model_validate(values, context=sources)`` also keeps where the values come from.
@@ -329,19 +329,6 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="Hours that reads of a route are counted by caller, in Redis; 0 counts none.",
     )
-
-    # Kafka.
-    kafka_topic: Topic = Field(default="route-events", description="Topic of the changes.")
-    kafka_partitions: int = Field(
-        default=12, ge=1, le=10_000, description="Partitions of the topic when it is created."
-    )
-    kafka_replication_factor: int = Field(
-        default=1, ge=1, le=16, description="Replicas of the topic when it is created."
-    )
-    kafka_message_timeout_seconds: Seconds = Field(
-        default=30, description="Seconds until a message that no broker accepts has failed."
-    )
-    relay_batch: int = Field(default=500, ge=1, le=10_000, description="Most changes that the relay publishes at once.")
 
     _sources: dict[str, SettingSource] = PrivateAttr(default_factory=dict)
 

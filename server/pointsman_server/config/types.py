@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -126,6 +126,10 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
 def _roles(value: object) -> frozenset[ServerRole]:
     if isinstance(value, str):
         value = [role.strip().lower() for role in value.split(",") if role.strip()]
@@ -185,6 +189,17 @@ Origins = Annotated[
 HttpUrl = Annotated[str, AfterValidator(_http_url), Allowed("an http:// or https:// URL")]
 OptionalPath = Annotated[Path | None, Allowed("a path")]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), Allowed("1 to 249 of A-Z a-z 0-9 . _ -")]
+GroupPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$"), Allowed("1 to 200 of A-Z a-z 0-9 . _ -")]
+SaslMechanism = Annotated[
+    Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+    BeforeValidator(_upper),
+    Allowed("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+]
+SECRET = Allowed("a secret")
+Secret = Annotated[SecretStr, SECRET]
+SaslExtensions = Annotated[
+    str, Field(pattern=r"^(|[A-Za-z]+=[^,=]+(,[A-Za-z]+=[^,=]+)*)$"), Allowed("key=value, comma separated")
+]
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$"), Allowed("1 to 64 of A-Z a-z 0-9 . _ - :")]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 LongSeconds = Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)]

@@ -141,7 +141,7 @@ class HealthChecks:
         try:
             await self._engines.kafka.check()
         except BrokerUnavailable as error:
-            raise DependencyDown(f"Kafka at {self._engines.kafka.servers} does not answer") from error
+            raise DependencyDown(str(error)) from error
 
     async def _relay(self) -> None:
         try:

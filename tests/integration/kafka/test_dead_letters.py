@@ -9,6 +9,7 @@ from pointsman.v1 import route_pb2
 from pointsman_server.adapters.kafka import (
     DeadLetters,
     KafkaCluster,
+    NewTopic,
     dead_letter_topic,
     ensure_topic,
 )
@@ -21,7 +22,7 @@ from tests.support.kafka_clients import consuming, make_topic, new_name, publish
 
 async def test_undecodable_messages_become_dead_letters_and_the_rest_is_handled(real: KafkaCluster) -> None:
     topic = await make_topic(real, partitions=1)
-    await ensure_topic(real, dead_letter_topic(topic), 1, 1)
+    await ensure_topic(real, NewTopic(dead_letter_topic(topic), 1, 1))
     foreign = Producer({"bootstrap.servers": real.bootstrap_servers})
     wrong_key = route_pb2.RouteChange(revision=1, kind=route_pb2.CHANGE_KIND_CREATED)
     bad = [b"\xff\xff not protobuf", b"", wrong_key.SerializeToString(), None]

@@ -8,6 +8,7 @@ import pytest
 from pointsman_server.adapters.kafka import (
     KafkaCluster,
     KafkaPublisher,
+    NewTopic,
     ensure_topic,
 )
 from pointsman_server.ports.broker import BrokerUnavailable
@@ -17,9 +18,9 @@ from tests.support.kafka_clients import consuming, make_topic, many, new_name, r
 
 async def test_a_topic_is_created_with_the_partitions_asked_for_and_never_changed(real: KafkaCluster) -> None:
     topic = new_name()
-    assert await ensure_topic(real, topic, 5, 1) is None
-    assert await ensure_topic(real, topic, 5, 1) is None
-    warning = await ensure_topic(real, topic, 8, 1)
+    assert await ensure_topic(real, NewTopic(topic, 5, 1)) is None
+    assert await ensure_topic(real, NewTopic(topic, 5, 1)) is None
+    warning = await ensure_topic(real, NewTopic(topic, 8, 1))
     assert warning is not None
     assert f"topic {topic} has 5 partitions, not 8" in warning
     assert len(admin(real.bootstrap_servers).list_topics(timeout=5).topics[topic].partitions) == 5
@@ -27,17 +28,17 @@ async def test_a_topic_is_created_with_the_partitions_asked_for_and_never_change
 
 async def test_servers_that_start_together_create_a_topic_once(real: KafkaCluster) -> None:
     topic = new_name()
-    assert await asyncio.gather(*(ensure_topic(real, topic, 4, 1) for _ in range(4))) == [None] * 4
+    assert await asyncio.gather(*(ensure_topic(real, NewTopic(topic, 4, 1)) for _ in range(4))) == [None] * 4
 
 
 async def test_a_topic_that_the_brokers_refuse_is_an_error(real: KafkaCluster) -> None:
     with pytest.raises(BrokerUnavailable, match=real.bootstrap_servers):
-        await ensure_topic(real, new_name(), 1, 3)
+        await ensure_topic(real, NewTopic(new_name(), 1, 3))
 
 
 async def test_the_local_cluster_makes_topics_by_itself(kafka_mock: str) -> None:
     topic = new_name()
-    assert await ensure_topic(KafkaCluster(kafka_mock), topic, 12, 1) is None
+    assert await ensure_topic(KafkaCluster(kafka_mock), NewTopic(topic, 12, 1)) is None
     assert topic in admin(kafka_mock).list_topics(timeout=5).topics
 
 
@@ -47,7 +48,7 @@ async def test_a_deleted_topic_is_named_and_created_again_and_the_lag_recovers(
     topic = await make_topic(real, partitions=1)
 
     async def create() -> object:
-        return await ensure_topic(real, topic, 1, 1)
+        return await ensure_topic(real, NewTopic(topic, 1, 1))
 
     publisher = KafkaPublisher(real, topic, timeout_seconds=3, create_topic=create)
     async with consuming(real, topic, new_name()) as source:

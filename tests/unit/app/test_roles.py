@@ -25,24 +25,18 @@ class Scene:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away = 0
+        self.asked = 0
         self.epoch_after = 0
-        self.warning: str | None = None
         self.last: Sequence[Change] = ()
-        self.created: list[tuple[str, int, int]] = []
         self.pauses: list[float] = []
-        self.warnings: list[str] = []
         self.ran = False
         self.epochs = EpochTracker()
-        self.dependencies: Any = SimpleNamespace(kafka=object(), epochs=self.epochs)
-        self.settings = Settings(kafka_topic="changes", kafka_partitions=3, kafka_replication_factor=2)
-        fake = SimpleNamespace(
-            ensure_topic=self._ensure_topic,
-            dead_letter_topic=lambda topic: f"{topic}.dead-letters",
-            last_changes=self._last_changes,
+        self.dependencies: Any = SimpleNamespace(
+            kafka=object(), epochs=self.epochs, topics=SimpleNamespace(ready=self._has_topics)
         )
-        monkeypatch.setattr(roles, "kafka", fake)
+        self.settings = Settings(kafka_topic="changes")
+        monkeypatch.setattr(roles, "kafka", SimpleNamespace(last_changes=self._last_changes))
         monkeypatch.setattr(roles, "asyncio", SimpleNamespace(sleep=self._sleep))
-        monkeypatch.setattr(roles, "log", SimpleNamespace(warning=self.warnings.append))
         self.know_epoch()
 
     def know_epoch(self) -> None:
@@ -53,19 +47,19 @@ class Scene:
         async def run() -> None:
             self.ran = True
 
-        await roles.run_with_topic(self.settings, self.dependencies, run)
+        await roles.run_with_topic(self.dependencies, run)
 
     def _question(self) -> None:
         if self.away:
             self.away -= 1
             raise BrokerUnavailable
 
-    async def _ensure_topic(
-        self, _cluster: object, topic: str, partitions: int, replicas: int, _seconds: float
-    ) -> str | None:
-        self._question()
-        self.created.append((topic, partitions, replicas))
-        return self.warning
+    async def _has_topics(self) -> bool:
+        self.asked += 1
+        if self.away:
+            self.away -= 1
+            return False
+        return True
 
     async def _last_changes(self, _cluster: object, topic: str) -> Sequence[Change]:
         assert topic == "changes"
@@ -85,15 +79,15 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-async def test_with_broker_and_epoch_there_it_runs_at_once_with_both_topics(scene: Scene) -> None:
+async def test_with_broker_and_epoch_there_it_runs_at_once(scene: Scene) -> None:
     await scene.run_with_topic()
 
     assert scene.ran
     assert scene.pauses == []
-    assert scene.created == [("changes", 3, 2), ("changes.dead-letters", 1, 2)]
+    assert scene.asked == 1
 
 
-async def test_it_waits_for_the_broker(scene: Scene) -> None:
+async def test_it_waits_for_the_topic(scene: Scene) -> None:
     scene.away = 3
     await scene.run_with_topic()
 
@@ -108,14 +102,6 @@ async def test_it_waits_for_the_epoch_of_the_store(scene: Scene) -> None:
 
     assert scene.ran
     assert len(scene.pauses) == 2
-
-
-async def test_a_topic_with_another_number_of_partitions_is_warned_of(scene: Scene) -> None:
-    scene.warning = "it has 5 partitions"
-    await scene.run_with_topic()
-
-    assert scene.ran
-    assert scene.warnings == ["it has 5 partitions"]
 
 
 async def test_what_kafka_knows_is_witnessed_once_it_answers(scene: Scene) -> None:

@@ -107,14 +107,12 @@ class FakeRedis:
 
 
 class FakeKafka:
-    servers = "kafka:9092"
-
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
     async def check(self) -> None:
         if "kafka" in self._scene.down:
-            raise BrokerUnavailable
+            raise BrokerUnavailable("Kafka at kafka:9092 does not answer")
 
 
 class FakeLog:

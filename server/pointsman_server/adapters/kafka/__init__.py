@@ -9,24 +9,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pointsman_server.adapters.kafka.broadcast_consumer import BroadcastConsumer
     from pointsman_server.adapters.kafka.cluster import KafkaCluster
-    from pointsman_server.adapters.kafka.dead_letters import DeadLetters, dead_letter_topic
+    from pointsman_server.adapters.kafka.dead_letters import DeadLetters
     from pointsman_server.adapters.kafka.group_consumer import GroupConsumer
     from pointsman_server.adapters.kafka.last_changes import last_changes
     from pointsman_server.adapters.kafka.probe import KafkaProbe
     from pointsman_server.adapters.kafka.publisher import KafkaPublisher
-    from pointsman_server.adapters.kafka.topics import ensure_topic
+    from pointsman_server.adapters.kafka.security import cluster_of, unreadable_files
+    from pointsman_server.adapters.kafka.topics.creation import ensure_topic
+    from pointsman_server.adapters.kafka.topics.durability import Durability, read_durability
+    from pointsman_server.adapters.kafka.topics.needs import NewTopic, dead_letter_topic, needs_of
+    from pointsman_server.adapters.kafka.topics.required import RequiredTopics
 
 __all__ = [
     "BroadcastConsumer",
     "DeadLetters",
+    "Durability",
     "GroupConsumer",
     "KafkaCluster",
     "KafkaProbe",
     "KafkaPublisher",
+    "NewTopic",
+    "RequiredTopics",
+    "cluster_of",
     "dead_letter_topic",
     "ensure_topic",
     "last_changes",
     "load",
+    "needs_of",
+    "read_durability",
+    "unreadable_files",
 ]
 
 _HOMES = {
@@ -36,9 +47,16 @@ _HOMES = {
     "KafkaPublisher": "publisher",
     "GroupConsumer": "group_consumer",
     "BroadcastConsumer": "broadcast_consumer",
-    "dead_letter_topic": "dead_letters",
-    "ensure_topic": "topics",
+    "dead_letter_topic": "topics.needs",
+    "Durability": "topics.durability",
+    "NewTopic": "topics.needs",
+    "RequiredTopics": "topics.required",
+    "needs_of": "topics.needs",
+    "read_durability": "topics.durability",
+    "cluster_of": "security",
+    "ensure_topic": "topics.creation",
     "last_changes": "last_changes",
+    "unreadable_files": "security",
 }
 
 

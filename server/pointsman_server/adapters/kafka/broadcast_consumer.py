@@ -1,14 +1,17 @@
 """``ports.ChangeStream`` on Kafka: reads every partition from its end, without a group."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.topics.partitions import of_partitions
 from pointsman_server.domain.routes import Change
+from pointsman_server.ports.broker import BrokerUnavailable
 
 BATCH = 500
 
@@ -24,6 +27,7 @@ class BroadcastConsumer:
         self._cluster = cluster
         self._topic = topic
         self._timeout_seconds = timeout_seconds
+        self._errors = ClientErrors()
         self._consumer: Consumer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-stream")
 
@@ -41,14 +45,25 @@ class BroadcastConsumer:
             first = self._consumer.poll(seconds)
             messages = [first, *self._consumer.consume(BATCH - 1, timeout=0)] if first is not None else []
         except KafkaException as error:
-            raise self._cluster.unavailable(error) from error
-        return self._decode(messages)
+            raise self._unavailable(error) from error
+        if messages:
+            self._errors.clear()
+        elif self._errors.refused:
+            # Another client reads new certificates.
+            self._close()
+            raise self._unavailable(None)
+        return self._decode(of_partitions(messages))
+
+    def _unavailable(self, cause: "KafkaException | KafkaError | None") -> BrokerUnavailable:
+        return self._cluster.unavailable(cause, self._errors, topic=self._topic)
 
     def _open(self) -> Consumer:
         """Assign every partition, from its end. Raises KafkaException, and BrokerUnavailable if there is no topic."""
+        self._errors.clear()
         consumer = Consumer(
             self._cluster.config(
-                group_id="pointsman-feed",  # librdkafka requires one; it is never joined
+                self._errors,
+                group_id=self._cluster.group("feed"),  # librdkafka requires one; it is never joined
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
                 auto_offset_reset="latest",
@@ -56,15 +71,20 @@ class BroadcastConsumer:
             )
         )
         try:
-            partitions = consumer.list_topics(self._topic, timeout=self._timeout_seconds).topics[self._topic].partitions
-            consumer.assign([TopicPartition(self._topic, number, OFFSET_END) for number in partitions])
+            consumer.assign([TopicPartition(self._topic, number, OFFSET_END) for number in self._numbers(consumer)])
         except BaseException:
+            # Reports why there is no connection.
+            consumer.poll(0)
             consumer.close()
             raise
-        if not partitions:
-            consumer.close()
-            raise self._cluster.unavailable()
         return consumer
+
+    def _numbers(self, consumer: Consumer) -> Collection[int]:
+        """Return the numbers of the partitions, of which there is at least one."""
+        found = consumer.list_topics(self._topic, timeout=self._timeout_seconds).topics[self._topic]
+        if not found.partitions:
+            raise self._unavailable(found.error)
+        return list(found.partitions)
 
     def _decode(self, messages: Sequence[Message]) -> list[Change]:
         changes: list[Change] = []
@@ -73,7 +93,7 @@ class BroadcastConsumer:
             if error is not None:
                 # The next receive reopens at the end; the feed reads the missed changes from the history.
                 self._close()
-                raise self._cluster.unavailable(error)
+                raise self._unavailable(error)
             try:
                 changes.append(change_from_bytes(message.value() or b""))
             except NotAChange:

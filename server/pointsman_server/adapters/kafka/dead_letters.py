@@ -1,30 +1,38 @@
 """The topic of messages that cannot be decoded."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from pointsman_server.adapters.kafka.clients import reader
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
+from pointsman_server.adapters.kafka.topics.needs import dead_letter_topic
+from pointsman_server.adapters.kafka.topics.partitions import of_partitions, partition_numbers
 from pointsman_server.ports.broker import Poison
 
 READ_SECONDS = 5.0
 BATCH = 500
 
 
-def dead_letter_topic(topic: str) -> str:
-    """Return the name of the dead-letter topic of ``topic``."""
-    return f"{topic}.dead-letters"
-
-
 class DeadLetters:
     """Stores messages that cannot be decoded, unchanged, in a topic of their own."""
 
-    def __init__(self, cluster: KafkaCluster, topic: str = "route-events", *, timeout_seconds: float = 10.0) -> None:
-        """``topic`` is the topic of the changes."""
-        self._cluster = cluster
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        topic: str = "route-events",
+        *,
+        timeout_seconds: float = 10.0,
+        create_topic: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """``topic`` is the topic of the changes.
+
+        ``create_topic`` is called before a message if the one before failed because the topic does not exist.
+        """
+        self._create_topic = create_topic
         self._producer = OrderedProducer(cluster, dead_letter_topic(topic), timeout_seconds)
 
     async def set_aside(self, poison: Poison) -> None:
@@ -32,8 +40,10 @@ class DeadLetters:
         where = {"topic": poison.topic, "partition": str(poison.partition), "offset": str(poison.offset)}
         headers: Headers = [("problem", poison.problem), *where.items()]
         record = Record("/".join(where.values()).encode(), poison.payload, headers)
+        if self._producer.lacks_topic and self._create_topic:
+            await self._create_topic()
         if not await self._producer.send([record]):
-            raise self._cluster.unavailable(self._producer.error)
+            raise self._producer.unavailable()
 
     async def close(self) -> None:
         await self._producer.close()
@@ -56,26 +66,23 @@ async def read_dead_letters(cluster: KafkaCluster, topic: str) -> list[DeadLette
 
 
 def _read(cluster: KafkaCluster, topic: str) -> Iterator[DeadLetter]:
-    # librdkafka requires a group; it is never joined.
-    consumer = Consumer(cluster.config(group_id="pointsman-dead-letters", enable_auto_commit=False))
-    try:
-        for partition in consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions:
+    with reader(cluster, "dead-letters", topic) as consumer:
+        for partition in partition_numbers(consumer, topic, READ_SECONDS):
             place = TopicPartition(topic, partition)
             low, high = consumer.get_watermark_offsets(place, timeout=READ_SECONDS)
             consumer.assign([TopicPartition(topic, partition, low)])
-            yield from map(_letter, _messages(cluster, consumer, low, high))
-    except KafkaException as error:
-        raise cluster.unavailable(error) from error
-    finally:
-        consumer.close()
+            yield from map(_letter, _messages(consumer, low, high))
 
 
-def _messages(cluster: KafkaCluster, consumer: Consumer, position: int, high: int) -> Iterator[Message]:
-    """Read the assigned partition from offset ``position`` until before ``high``."""
+def _messages(consumer: Consumer, position: int, high: int) -> Iterator[Message]:
+    """Read the assigned partition from offset ``position`` until before ``high``. Raises KafkaException."""
     while position < high:
-        found = consumer.consume(BATCH, timeout=READ_SECONDS)
+        answer = consumer.consume(BATCH, timeout=READ_SECONDS)
+        found = of_partitions(answer)
+        if answer and not found:
+            continue
         if not found or found[0].error() is not None:
-            raise cluster.unavailable(found[0].error() if found else None)
+            raise KafkaException(found[0].error() if found else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
         for message in found:
             position = (message.offset() or 0) + 1
             if position <= high:

@@ -11,10 +11,11 @@ from typing import ParamSpec, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.domain.routes import Change
-from pointsman_server.ports.broker import Delivery, Poison
+from pointsman_server.ports.broker import BrokerUnavailable, Delivery, Poison
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ CLOSE_SECONDS = 10.0
 THREADS = "kafka-"
 # The interval at which a commit polls for its reply.
 STEP_SECONDS = 0.005
+DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class _Partition:
 
 
 class GroupConsumer:
-    """Reads ``topic`` as a member of ``group``, from the oldest message.
+    """Reads ``topic`` as a member of ``group``, from the oldest message. Joins at the first ``receive``.
 
     With ``cooperative-sticky`` assignment only the partitions that move pause when a server starts or stops; with
     ``range`` every restart would pause all members twice. librdkafka blocks, and runs callbacks within its calls, so it
@@ -53,7 +55,7 @@ class GroupConsumer:
     """
 
     def __init__(self, cluster: KafkaCluster, group: str, topic: str = "route-events", *, batch: int = 500) -> None:
-        """Join the group. ``batch``: the maximum number of messages in a delivery."""
+        """``batch``: the maximum number of messages in a delivery."""
         self._cluster = cluster
         self._group = group
         self._topic = topic
@@ -65,10 +67,18 @@ class GroupConsumer:
         # The offsets of the pending commit by partition, and its reply.
         self._committing: dict[int, int] = {}
         self._answers: list[tuple[KafkaError | None, Sequence[TopicPartition]]] = []
-        self._down = False
+        self._errors = ClientErrors()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{THREADS}{group}")
-        config = cluster.config(
-            group_id=group,
+        self._consumer: Consumer | None = None
+
+    def _open(self) -> Consumer:
+        """Return the member of the group; join if there is none. Raises BrokerUnavailable."""
+        if self._consumer is not None:
+            return self._consumer
+        self._errors.clear()
+        config = self._cluster.config(
+            self._errors,
+            group_id=self._group,
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="earliest",
@@ -77,10 +87,19 @@ class GroupConsumer:
             session_timeout_ms=10_000,
             queued_max_messages_kbytes=16_384,
         )
-        config["error_cb"] = self._complain
         config["on_commit"] = self._on_commit
-        self._consumer = Consumer(config)
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        consumer = self._query(lambda: Consumer(config))
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._consumer = consumer
+        return consumer
+
+    def _leave(self) -> None:
+        """Leave the group. What was not committed is delivered again, after another ``receive`` joined it."""
+        consumer, self._consumer = self._consumer, None
+        self._partitions.clear()
+        self._taken.clear()
+        if consumer is not None:
+            consumer.close()
 
     async def receive(self, seconds: float) -> Delivery:
         await self._call(self._take, seconds)
@@ -102,7 +121,7 @@ class GroupConsumer:
     async def close(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._call(self._consumer.close)
+                await self._call(self._leave)
         except TimeoutError:
             # The group removes this member when its session times out.
             logger.warning("the consumer %s did not leave its group in %g s", self._group, CLOSE_SECONDS)
@@ -113,61 +132,69 @@ class GroupConsumer:
 
     def _take(self, seconds: float) -> None:
         """Fill ``_taken``. Raises BrokerUnavailable."""
-        self._seek()
+        consumer = self._open()
+        self._seek(consumer)
         if not self._taken:
             # ``consume`` alone would wait until the batch is full.
-            first = self._consumer.poll(seconds)
-            messages = [first, *self._consumer.consume(self._batch - 1, timeout=0)] if first is not None else []
+            first = consumer.poll(seconds)
+            messages = [first, *consumer.consume(self._batch - 1, timeout=0)] if first is not None else []
             self._taken = [message for message in messages if self._wanted(message)]
-            self._check(messages, seconds)
-        self._measure()
+            self._check(consumer, messages, seconds)
+        self._measure(consumer)
 
-    def _seek(self) -> None:
+    def _seek(self, consumer: Consumer) -> None:
         for number, partition in self._partitions.items():
             if partition.seek is None:
                 continue
             try:
-                self._consumer.seek(TopicPartition(self._topic, number, partition.seek))
+                consumer.seek(TopicPartition(self._topic, number, partition.seek))
             except KafkaException as error:
                 # The partition may be revoked: poll, so that the callback runs.
-                self._consumer.poll(0)
-                raise self._cluster.unavailable(error) from error
+                consumer.poll(0)
+                raise self._unavailable(error) from error
             partition.seek = None
 
     def _wanted(self, message: Message) -> bool:
         partition = self._partitions.get(_partition(message))
         return message.error() is None and partition is not None and partition.seek is None
 
-    def _check(self, messages: Sequence[Message], seconds: float) -> None:
+    def _check(self, consumer: Consumer, messages: Sequence[Message], seconds: float) -> None:
         """Raise BrokerUnavailable if nothing was received because of an error."""
         if self._taken:
-            self._down = False
+            self._errors.clear()
             return
         for message in messages:
             error = message.error()
             if error is not None:
-                raise self._cluster.unavailable(error)
-        if self._down:
+                if error.code() in DENIED:
+                    # Another member finds out at once when the rights are granted.
+                    self._leave()
+                raise self._unavailable(error)
+        if self._errors.refused:
+            # Another member reads new certificates.
+            self._leave()
+            raise self._unavailable(None)
+        if self._errors.all_down:
             # librdkafka reports when all brokers are down, but not when one is up again.
-            self._query(lambda: self._consumer.list_topics(self._topic, timeout=min(max(seconds, 0.1), QUERY_SECONDS)))
-            self._down = False
+            self._query(lambda: consumer.list_topics(self._topic, timeout=min(max(seconds, 0.1), QUERY_SECONDS)))
+            self._errors.clear()
 
-    def _measure(self) -> None:
+    def _measure(self, consumer: Consumer) -> None:
         """Update the ends of the partitions from the last fetch; the first time, ask the broker."""
         for number, partition in self._partitions.items():
             place = TopicPartition(self._topic, number)
             if partition.position is None:
-                self._locate(place, partition)
+                self._locate(consumer, place, partition)
             else:
-                low, high = self._consumer.get_watermark_offsets(place, cached=True)
+                low, high = consumer.get_watermark_offsets(place, cached=True)
                 if high >= 0:
                     # Below the position if the topic was deleted and created again.
                     partition.position = max(partition.position, low) if partition.position <= high else low
                     partition.high = high
 
-    def _locate(self, place: TopicPartition, partition: _Partition) -> None:
-        low, high = self._query(lambda: self._consumer.get_watermark_offsets(place, timeout=QUERY_SECONDS))
-        (committed,) = self._query(lambda: self._consumer.committed([place], timeout=QUERY_SECONDS))
+    def _locate(self, consumer: Consumer, place: TopicPartition, partition: _Partition) -> None:
+        low, high = self._query(lambda: consumer.get_watermark_offsets(place, timeout=QUERY_SECONDS))
+        (committed,) = self._query(lambda: consumer.committed([place], timeout=QUERY_SECONDS))
         # After a topic was deleted and created again, the committed offset may be past its end.
         partition.position = committed.offset if low <= committed.offset <= high else low
         partition.high = high
@@ -176,7 +203,10 @@ class GroupConsumer:
         try:
             return ask()
         except KafkaException as error:
-            raise self._cluster.unavailable(error) from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, cause: KafkaException | KafkaError | None) -> BrokerUnavailable:
+        return self._cluster.unavailable(cause, self._errors, topic=self._topic, group=self._group)
 
     def _hand_over(self, messages: Sequence[Message]) -> Delivery:
         changes: list[Change] = []
@@ -206,28 +236,29 @@ class GroupConsumer:
         offsets = [TopicPartition(self._topic, number, known.position or 0) for number, known in waiting.items()]
         if not offsets:
             return
-        for result in self._query(lambda: self._commit_and_wait(offsets)):
+        consumer = self._open()
+        for result in self._query(lambda: self._commit_and_wait(consumer, offsets)):
             if result.error is not None:
-                raise self._cluster.unavailable(result.error)
+                raise self._unavailable(result.error)
             if result.partition in self._partitions:
                 waiting[result.partition].uncommitted = None
 
-    def _commit_and_wait(self, offsets: list[TopicPartition]) -> Sequence[TopicPartition]:
+    def _commit_and_wait(self, consumer: Consumer, offsets: list[TopicPartition]) -> Sequence[TopicPartition]:
         """Commit, and wait at most COMMIT_SECONDS for the reply. Raises KafkaException and BrokerUnavailable."""
         self._committing = {place.partition: place.offset for place in offsets}
         self._answers.clear()
-        self._consumer.commit(offsets=offsets, asynchronous=True)
+        consumer.commit(offsets=offsets, asynchronous=True)
         give_up = time.monotonic() + COMMIT_SECONDS
         while not self._answers:
             if time.monotonic() > give_up:
-                raise self._cluster.unavailable()
+                raise self._unavailable(None)
             # A poll delivers the reply, or a message, which is kept for the next ``receive``.
-            message = self._consumer.poll(STEP_SECONDS)
+            message = consumer.poll(STEP_SECONDS)
             if message is not None and self._wanted(message):
                 self._taken.append(message)
         ((error, results),) = self._answers
         if error is not None and error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - a constant
-            raise self._cluster.unavailable(error)
+            raise self._unavailable(error)
         return results
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
@@ -242,10 +273,6 @@ class GroupConsumer:
         for place in partitions:
             self._partitions.pop(place.partition, None)
         self._taken = [message for message in self._taken if self._wanted(message)]
-
-    def _complain(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - a constant
-            self._down = True
 
 
 def stuck_threads(patience: float = 1.0) -> list[str]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
+from pointsman_server.ports.broker import BrokerUnavailable
 
 Headers = list[tuple[str, str | bytes | None]]
 STEP_SECONDS = 0.1
@@ -36,6 +38,8 @@ class OrderedProducer:
     """
 
     def __init__(self, cluster: KafkaCluster, topic: str, timeout_seconds: float) -> None:
+        self._cluster = cluster
+        self._errors = ClientErrors()
         self._topic = topic
         self._timeout_seconds = timeout_seconds
         self._config = cluster.config(
@@ -79,6 +83,10 @@ class OrderedProducer:
         """Whether the last batch failed because the topic does not exist."""
         return self.error is not None and self.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
+    def unavailable(self) -> BrokerUnavailable:
+        """Make the error that says why the last batch failed."""
+        return self._cluster.unavailable(self.error, self._errors, topic=self._topic)
+
     async def close(self) -> None:
         """Close the connections. A ``send`` in progress ends."""
         self._given_up.set()
@@ -101,8 +109,13 @@ class OrderedProducer:
     def _send(self, records: Sequence[Record]) -> int:
         batch = _Deliveries(len(records))
         self.error = None
-        # Created on first use: a server that is not the leader never connects.
-        producer = self._producer = self._producer or Producer(self._config)
+        try:
+            # Created on first use: a server that is not the leader never connects.
+            producer = self._producer = self._producer or Producer(self._config)
+        except KafkaException as error:
+            # A certificate that cannot be read.
+            self.error = error.args[0]
+            return 0
         self._enqueue(producer, records, batch)
         deadline = time.monotonic() + self._timeout_seconds
         while not batch.over and time.monotonic() < deadline and not self._given_up.is_set():
@@ -113,6 +126,7 @@ class OrderedProducer:
             self._discard()
             return batch.front
         self.error = None
+        self._errors.clear()
         return batch.front
 
     def _topic_error(self, producer: Producer) -> KafkaError | None:
@@ -155,6 +169,7 @@ class OrderedProducer:
 
     def _complain(self, error: KafkaError) -> None:
         self.error = error
+        self._errors(error)
 
 
 class _Deliveries:

@@ -34,10 +34,8 @@ class KafkaPublisher:
 
         ``create_topic`` is called before a batch if the one before failed because the topic does not exist.
         """
-        self._topic = topic
         self._create_topic = create_topic
         self._producer = OrderedProducer(cluster, topic, timeout_seconds)
-        self._cluster = cluster
         self._broken = False
         self._delivered = delivered
         self._failed = failed
@@ -56,10 +54,7 @@ class KafkaPublisher:
     def _report(self, whole: bool) -> None:
         # Log once per outage: the relay retries every few seconds.
         if not whole and not self._broken:
-            missing = f"Kafka at {self._cluster.bootstrap_servers} has no topic {self._topic}"
-            logger.warning(
-                "%s", missing if self._producer.lacks_topic else self._cluster.unavailable(self._producer.error)
-            )
+            logger.warning("%s", self._producer.unavailable())
         self._broken = not whole
 
     async def close(self) -> None:
