@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pointsman_server.embedded import Engines
     from tests.support.engines import BorrowedEngines
     from tests.support.kafka import KafkaBroker
+    from tests.support.redis_cluster import Cluster
     from tests.support.redis_server import RedisServer
 
 # The property in which ``tests.fuzz.harness`` reports its number of inputs.
@@ -19,7 +20,17 @@ FUZZED = "fuzz_inputs"
 
 ENGINE_FOLDERS = ("tests/integration", "tests/e2e", "tests/races")
 # Fixtures, and the parameters of contracts, that mean an embedded engine.
-ENGINES = {"engines", "template_database", "database_url", "redis_url", "own_redis", "postgres", "redis"}
+ENGINES = {
+    "engines",
+    "template_database",
+    "database_url",
+    "redis_url",
+    "own_redis",
+    "redis_cluster",
+    "cluster_url",
+    "postgres",
+    "redis",
+}
 
 # The files that take longest, the longest first. Most of their time is waiting, for a broker or for a process to start.
 LONGEST = (
@@ -117,6 +128,23 @@ def own_redis(tmp_path: Path) -> Iterator["RedisServer"]:
 
     with running_redis(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Cluster"]:
+    """A Redis Cluster of three nodes, shared by the session. A test that breaks it must mend it."""
+    from tests.support.redis_cluster import Cluster, running
+
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    with running(cluster):
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: "Cluster") -> str:
+    """The URL of an empty Redis Cluster, for one test."""
+    redis_cluster.flush()
+    return redis_cluster.url
 
 
 @pytest.fixture(scope="session")

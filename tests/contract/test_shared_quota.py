@@ -20,16 +20,21 @@ def taking(subject: str = "a", cost: int = 1, limit: str = "tenant.writes", rate
     return Taking(limit, subject, rate.debt(cost), rate.window)
 
 
+@pytest.fixture(params=["redis", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
 @pytest.fixture
-async def quota(redis_url: str) -> AsyncIterator[RedisQuota]:
-    quota = RedisQuota(redis_url, prefix="pointsman", timeout=5)
+async def quota(url: str) -> AsyncIterator[RedisQuota]:
+    quota = RedisQuota(url, prefix="pointsman", timeout=5)
     yield quota
     await quota.close()
 
 
 @pytest.fixture
-async def another(redis_url: str) -> AsyncIterator[RedisQuota]:
-    quota = RedisQuota(redis_url, prefix="pointsman", timeout=5)
+async def another(url: str) -> AsyncIterator[RedisQuota]:
+    quota = RedisQuota(url, prefix="pointsman", timeout=5)
     yield quota
     await quota.close()
 
@@ -115,8 +120,10 @@ async def test_subjects_and_limits_are_counted_separately(quota):
         await quota.take([taking("a", 10)])
 
 
-async def test_a_debt_expires_when_it_is_paid(quota, redis_url):
+async def test_a_debt_expires_when_it_is_paid(redis_url):
+    quota = RedisQuota(redis_url, prefix="pointsman", timeout=5)
     await quota.take([taking("a", 5)])
+    await quota.close()
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys("*")
         seconds = client.pttl(name) / 1000
@@ -125,8 +132,10 @@ async def test_a_debt_expires_when_it_is_paid(quota, redis_url):
     assert seconds == pytest.approx(1800, abs=30)
 
 
-async def test_taking_nothing_sends_nothing(quota, redis_url):
+async def test_taking_nothing_sends_nothing(redis_url):
+    quota = RedisQuota(redis_url, timeout=5)
     await quota.take([])
+    await quota.close()
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
 
@@ -134,7 +143,9 @@ async def test_taking_nothing_sends_nothing(quota, redis_url):
 async def test_without_redis_it_fails_and_the_breaker_opens():
     failures: list[None] = []
     breaker = Breaker(threshold=2, pause=3600)
-    quota = RedisQuota("redis://127.0.0.1:1/0", timeout=5, breaker=breaker, failed=lambda: failures.append(None))
+    quota = RedisQuota(
+        "redis://127.0.0.1:1/0", timeout=5, breaker=lambda: breaker, failed=lambda: failures.append(None)
+    )
     for _ in range(5):
         with pytest.raises(QuotaUnavailable):
             await quota.take([taking()])

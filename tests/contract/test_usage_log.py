@@ -18,12 +18,12 @@ OTHER = KEY._replace(version="v2")
 Make = Callable[..., UsageLog]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     if request.param == "memory":
         yield lambda **options: MemoryUsageLog(time.time, **options)
         return
-    url, made = request.getfixturevalue("redis_url"), []
+    url, made = request.getfixturevalue(f"{request.param}_url"), []
 
     def on_redis(**options: float) -> RedisUsageLog:
         made.append(RedisUsageLog(url, timeout=5, **options))  # type: ignore[arg-type]  # bounds are ints

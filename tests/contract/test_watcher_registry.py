@@ -31,12 +31,12 @@ def watch(number: int = 0, *, subject: str = "jwt:cache", tenant: str = "team-a"
     return OpenWatch(name, title, f"ipv4:127.0.0.1:{number}", SINCE)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     if request.param == "memory":
         yield lambda **options: MemoryWatcherRegistry(time.monotonic, **options)
         return
-    url, made = request.getfixturevalue("redis_url"), []
+    url, made = request.getfixturevalue(f"{request.param}_url"), []
 
     def on_redis(**options: float) -> RedisWatcherRegistry:
         made.append(RedisWatcherRegistry(url, timeout=5, **options))

@@ -9,7 +9,7 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -24,19 +24,32 @@ WATCHDOG = 'cat >/dev/null; kill -9 "$0"'
 class RedisServer:
     """A process on a port of its own; ``client`` is connected as the default user."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: str = "", environment: Mapping[str, str] | None = None) -> None:
+        """``binary`` is that of another version, to be run in ``environment``."""
         self.directory = directory
+        self._binary, self._environment = binary or _binary(), environment
         self.port = _free_pair()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client: redis.Redis = redis.Redis(port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> None:
-        """Start, and wait until it listens."""
-        command = [_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
+    def start(self, *options: str, configuration: str = "", mode: str = "") -> None:
+        """Start, and wait until it listens. ``configuration`` is the path of a file, ``mode`` may be --sentinel."""
+        command = [
+            self._binary,
+            *([configuration] if configuration else []),
+            *([mode] if mode else []),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.directory),
+        ]
+        command += options if mode else ["--save", "", *options]
         with (self.directory / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([*command, "--save", "", *options], stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         watchdog = ["sh", "-c", WATCHDOG, str(self._process.pid)]
         self._watchdog = subprocess.Popen(watchdog, stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
@@ -57,6 +70,17 @@ class RedisServer:
             self._process.wait()
             self._process = None
         self.client.connection_pool.disconnect()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The process that runs."""
+        assert self._process
+        return self._process
 
     def run(self, *command: str | int) -> Any:
         """Run a command of the operator."""

@@ -1,11 +1,12 @@
 """Values and helpers of the contract suite of ``ports.RouteCache``."""
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.cache import Lookup, RouteCache
 from tests.support.fakes import MemoryCache, Wire
@@ -80,21 +81,32 @@ class MemoryHarness(Harness):
 
 
 class RedisHarness(Harness):
-    def __init__(self, url: str, redis: Redis) -> None:
-        super().__init__(RedisCache(url, timeout=PATIENCE, lifetimes=LIFETIMES))
-        self.redis = redis
+    def __init__(self, url: str, redis: Redis | RedisCluster) -> None:
+        self._cache = RedisCache(url, timeout=PATIENCE, lifetimes=LIFETIMES)
+        super().__init__(self._cache)
+        self.redis: Any = redis  # its two clients have no common type
+        self._names = KeyNames("pointsman", clustered="+cluster" in url)
+
+    async def close(self) -> None:
+        await self._cache.close()
 
     async def flush(self) -> None:
-        await self.redis.flushdb()
+        if isinstance(self.redis, RedisCluster):
+            await self.redis.flushall(target_nodes=RedisCluster.PRIMARIES)
+        else:
+            await self.redis.flushdb()
 
     async def evict(self, key: RouteKey) -> None:
-        assert await self.redis.delete(f"pointsman:no-epoch:{key}") == 1
+        assert await self.redis.delete(self._name(key)) == 1
+
+    def _name(self, key: RouteKey) -> str:
+        return f"{self._names.head_of(key)}no-epoch:{key}"
 
     async def lapse(self, key: RouteKey) -> float:
-        left = await self.redis.pttl(f"pointsman:no-epoch:{key}")
+        left = await self.redis.pttl(self._name(key))
         assert left > 0, "it would never run out"
         await self.evict(key)
-        return left / 1000
+        return float(left) / 1000
 
 
 async def fill(cache: RouteCache, snapshot: Snapshot) -> None:

@@ -12,6 +12,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.usage_log import RedisUsageLog
 from pointsman_server.adapters.redis.watcher_registry import RedisWatcherRegistry
 from pointsman_server.config.settings import Settings
@@ -51,11 +52,12 @@ class Dependencies:
         self.lineage = PostgresLineage(self.database)
         self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)
         self.cache = _make_cache(settings, metrics, self.epochs)
+        redis = redis_deployment(settings)
         self.watcher_registry = RedisWatcherRegistry(
-            settings.cache_url, prefix=settings.redis_prefix, failed=metrics.cache_errors.inc
+            redis, prefix=settings.redis_prefix, failed=metrics.cache_errors.inc
         )
         self.usage_log = RedisUsageLog(
-            settings.cache_url,
+            redis,
             prefix=settings.redis_prefix,
             window=settings.usage_hours * 3600,
             failed=metrics.cache_errors.inc,
@@ -92,6 +94,15 @@ class Dependencies:
 
     def _count_query(self, name: str) -> None:
         self._metrics.store_queries.labels(name).inc()
+
+
+def redis_deployment(settings: Settings) -> Deployment:
+    """Say how Redis is deployed, and by which files and passwords it is reached."""
+    deployment = Deployment.parse(settings.cache_url)
+    files = (settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    ca, certificate, key = (str(path or "") for path in files)
+    password = settings.redis_sentinel_password.get_secret_value()
+    return deployment.with_files(ca, certificate, key).with_sentinel_credentials(settings.redis_sentinel_user, password)
 
 
 async def _ignore(_monitor: HealthMonitor) -> None:
@@ -133,7 +144,7 @@ def _make_audit_database(settings: Settings, metrics: Metrics) -> Database | Non
 
 def _make_cache(settings: Settings, metrics: Metrics, epochs: EpochTracker) -> RedisCache:
     return RedisCache(
-        settings.cache_url,
+        redis_deployment(settings),
         prefix=settings.redis_prefix,
         timeout=settings.redis_timeout_seconds,
         lifetimes=Lifetimes(settings.cache_ttl_seconds, settings.cache_negative_ttl_seconds),

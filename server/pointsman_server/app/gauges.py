@@ -20,7 +20,7 @@ async def set_gauges(
     for state in monitor.states.values():
         metrics.up.labels(state.name).set(state.up)
     metrics.pool(dependencies.database.stats)
-    metrics.cache_breaker_open.set(dependencies.cache.breaker.is_open)
+    metrics.cache_breaker_open.set(dependencies.cache.breaker_is_open)
     metrics.store_restored.set(bool(dependencies.epochs.lost))
     metrics.clock_skew.set(dependencies.checks.clock_skew)
     for name, consumer in running.consumers.items():

@@ -9,6 +9,7 @@ from typing import Any
 from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.app.access import Access
+from pointsman_server.app.dependencies import redis_deployment
 from pointsman_server.app.listening import call_limits, cannot_listen, choose_transport, connection_limits, tls_files
 from pointsman_server.config import rules
 from pointsman_server.config.names import variable
@@ -198,7 +199,7 @@ class GrpcServer:
         if not settings.rate_shared_writes:
             return None
         quota = RedisQuota(
-            settings.redis_url.get_secret_value(),
+            redis_deployment(settings),
             prefix=settings.redis_prefix,
             timeout=settings.redis_timeout_seconds,
             failed=self._metrics.cache_errors.inc,

@@ -117,6 +117,7 @@ def contradictions(settings: "Settings") -> list[str]:
         *_contradictory_access(settings),
         *_contradictory_limits(settings),
         *kafka_contradictions(settings),
+        *_contradictory_redis(settings),
     ]
 
 
@@ -145,6 +146,20 @@ def _contradictory_limits(settings: "Settings") -> Iterator[str]:
             "POINTSMAN_RATE_SHARED_WRITES needs a rate to share: set POINTSMAN_RATE_IDENTITY_WRITES or "
             "POINTSMAN_RATE_TENANT_WRITES"
         )
+
+
+def _contradictory_redis(settings: "Settings") -> Iterator[str]:
+    scheme = settings.cache_url.partition("://")[0]
+    yield from _missing_of(settings, "redis_cert_file", ("redis_key_file",))
+    yield from _missing_of(settings, "redis_key_file", ("redis_cert_file",))
+    if not scheme.startswith("rediss"):
+        for name in ("redis_ca_file", "redis_cert_file"):
+            if getattr(settings, name):
+                yield f"{variable(name)} needs TLS: REDIS_URL must begin with rediss"
+    if not scheme.endswith("+sentinel"):
+        for name in ("redis_sentinel_user", "redis_sentinel_password"):
+            if getattr(settings, name):
+                yield f"{variable(name)} needs Sentinel: REDIS_URL must begin with redis+sentinel:// or rediss+sentinel://"
 
 
 def _contradictory_workers(settings: "Settings") -> Iterator[str]:

@@ -13,6 +13,7 @@ from pydantic import AliasGenerator, ConfigDict, Field, PrivateAttr, SecretStr, 
 from pointsman_server.config import rules
 from pointsman_server.config.kafka_settings import KafkaSettings
 from pointsman_server.config.names import SettingSource, variable
+from pointsman_server.config.redis_settings import RedisSettings
 from pointsman_server.config.types import (
     Address,
     Algorithms,
@@ -20,7 +21,6 @@ from pointsman_server.config.types import (
     BootstrapServers,
     ConnectionSeconds,
     HttpUrl,
-    KeyPrefix,
     LongSeconds,
     OptionalPath,
     Origins,
@@ -36,7 +36,7 @@ from pointsman_server.config.types import (
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
-class Settings(KafkaSettings):
+class Settings(KafkaSettings, RedisSettings):
     """All settings. Each attribute is one environment variable: ``names.variable`` says which.
 
     ``model_validate(values, context=sources)`` also keeps where the values come from.
@@ -58,7 +58,8 @@ class Settings(KafkaSettings):
     redis_url: RedisUrl = Field(
         default=SecretStr(""),
         description="Redis, the cache that servers share. Needed by the roles api and cache; the others use "
-        f"`{LOCAL_REDIS}` where it is not set.",
+        f"`{LOCAL_REDIS}` where it is not set. `redis+cluster://` takes nodes of a cluster, `redis+sentinel://` "
+        "Sentinels and the name of the primary; `rediss` is with TLS.",
     )
     kafka_bootstrap_servers: BootstrapServers = Field(
         default="", description="Kafka brokers to begin with. Needed by the roles relay, cache and audit."
@@ -261,10 +262,6 @@ class Settings(KafkaSettings):
     )
 
     # The caches.
-    redis_timeout_seconds: Seconds = Field(
-        default=0.05, description="Seconds that one operation on Redis may take; later it counts as a miss."
-    )
-    redis_prefix: KeyPrefix = Field(default="pointsman", description="What every key in Redis begins with.")
     cache_local_size: int = Field(
         default=100_000, ge=1, le=100_000_000, description="Most routes cached in each worker."
     )

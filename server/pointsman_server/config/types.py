@@ -113,6 +113,24 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
     return check
 
 
+def _redis_url(secret: SecretStr) -> SecretStr:
+    """Check the path, which is the database, but for Sentinel the name of the primary comes first."""
+    parts = urlsplit(secret.get_secret_value())
+    if parts.scheme == "unix" or not parts.scheme:
+        return secret
+    kind, (first, _, rest) = parts.scheme.partition("+")[2], parts.path.strip("/").partition("/")
+    if kind == "sentinel" and not first:
+        raise ValueError(f"must be {parts.scheme}://host:26379,host:26379/name: the name is that of the primary")
+    database = rest if kind == "sentinel" else first
+    if database and not database.isdecimal():
+        raise ValueError(f"must end in the number of a database, such as {parts.scheme}://host:port/0")
+    if kind == "cluster" and int(database or 0):
+        raise ValueError("must not name a database: Redis Cluster has database 0 alone")
+    if not kind and "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError(f"must name one host: several are {parts.scheme}+cluster:// or {parts.scheme}+sentinel://")
+    return secret
+
+
 def _has_plain_hosts(url: str) -> bool:
     """Tell whether ``url`` names hosts (PostgreSQL takes several), and no part of a password has become one."""
     try:
@@ -174,7 +192,16 @@ AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 takes a free one")]
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
-RedisUrl = Annotated[SecretStr, AfterValidator(_url("redis", "rediss", "unix")), Allowed("a redis:// or rediss:// URL")]
+REDIS_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
+)
+RedisUrl = Annotated[
+    SecretStr,
+    AfterValidator(_url(*REDIS_SCHEMES)),
+    AfterValidator(_redis_url),
+    Allowed("a redis:// or rediss:// URL, with +cluster or +sentinel after the scheme"),
+]
 ServerRoles = Annotated[
     frozenset[ServerRole], BeforeValidator(_roles), Allowed(f"{', '.join(ServerRole)}; comma separated")
 ]

@@ -21,7 +21,7 @@ from pointsman_server.ports.store import Clock
 # Changes that wait for Kafka longer than this make the check fail.
 RELAY_SECONDS = 30.0
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,12 @@ class HealthChecks:
         except RetryLater as error:
             raise self._is_down(error) from error
 
-    async def _redis(self) -> None:
+    async def _redis(self) -> str:
         try:
             await self._engines.cache.ping()
         except CacheUnavailable as error:
             raise DependencyDown(str(error)) from error
+        return self._engines.cache.serving
 
     async def _kafka(self) -> None:
         try:

@@ -8,7 +8,8 @@ from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-Check = Callable[[], Awaitable[None]]
+# Returns what there is to say of a dependency that is up, if anything.
+Check = Callable[[], Awaitable[str | None]]
 
 
 class DependencyDown(Exception):
@@ -91,8 +92,8 @@ class HealthMonitor:
         before = self.states[name]
         try:
             async with asyncio.timeout(self._patience):
-                await self._checks[name]()
-            after = DependencyState(name, before.required, up=True, detail="ok")
+                found = await self._checks[name]()
+            after = DependencyState(name, before.required, up=True, detail=found or "ok")
             self._seen.add(name)
         except MustNotServe as error:
             after = DependencyState(name, before.required, up=False, detail=str(error), replaceable=False)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.ports.cache import RouteCache
@@ -17,20 +17,26 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     if request.param == "memory":
         yield MemoryHarness()
         return
-    url = request.getfixturevalue("redis_url")
-    async with Redis.from_url(url) as client:
+    url = request.getfixturevalue(f"{request.param}_url")
+    client = (
+        RedisCluster.from_url(url.replace("+cluster", "").partition(",")[0])
+        if request.param == "cluster"
+        else Redis.from_url(url)
+    )
+    async with client:
         redis_harness = RedisHarness(url, client)
         yield redis_harness
-        assert isinstance(redis_harness.cache, RedisCache)
-        await redis_harness.cache.close()
+        await redis_harness.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(
+    params=["memory", "redis://127.0.0.1:{}/0", "redis+cluster://127.0.0.1:{}", "redis+sentinel://127.0.0.1:{}/x"]
+)
 async def unreachable(
     request: pytest.FixtureRequest, unused_tcp_port_factory: Callable[[], int]
 ) -> AsyncIterator[RouteCache]:
@@ -39,7 +45,7 @@ async def unreachable(
         memory.down = True
         yield memory
         return
-    cache = RedisCache(f"redis://127.0.0.1:{unused_tcp_port_factory()}/0", timeout=PATIENCE)
+    cache = RedisCache(request.param.format(unused_tcp_port_factory()), timeout=PATIENCE)
     yield cache
     await cache.close()
 

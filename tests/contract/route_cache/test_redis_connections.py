@@ -19,10 +19,10 @@ async def test_a_late_reply_is_not_taken_for_the_next_one(redis_url: str, wire: 
     await settle(cache, at(5, K1))
     await settle(cache, at(6, K2))
     wire.replies.close()
-    cache._timeout = 0.01
+    cache._scripts._timeout = 0.01
     assert await cache.get([K1], "reader") == [MISS]
     wire.replies.open()
-    cache._timeout = PATIENCE
+    cache._scripts._timeout = PATIENCE
     assert await cache.get([K2], "reader") == [hit(at(6, K2))]
     assert await cache.get([K1], "reader") == [hit(at(5, K1))]
     await cache.close()
@@ -47,7 +47,7 @@ async def test_scripts_that_redis_lost_are_loaded_again(cache: RedisCache, redis
     await settle(cache, at(5))
     await redis.script_flush()
     assert await cache.get([K1], "reader") == [hit(at(5))]
-    assert not cache.breaker.is_open
+    assert not cache._scripts.nodes.node_of(()).breaker.is_open
 
 
 async def test_the_breaker_opens_after_failures_in_a_row_lets_one_through_a_pause_and_closes(
@@ -57,7 +57,7 @@ async def test_the_breaker_opens_after_failures_in_a_row_lets_one_through_a_paus
     now = ManualClock()
     breaker = Breaker(threshold=3, pause=10.0, now=now)
     url = behind(wire, redis_url)
-    cache = RedisCache(url, timeout=PATIENCE, breaker=breaker, failed=lambda: attempts.append("failed"))
+    cache = RedisCache(url, timeout=PATIENCE, breaker=lambda: breaker, failed=lambda: attempts.append("failed"))
     await settle(cache, at(5))
     await wire.cut()
     for _ in range(5):
@@ -80,7 +80,7 @@ async def test_the_breaker_opens_after_failures_in_a_row_lets_one_through_a_paus
 async def test_while_the_breaker_is_open_writes_are_still_tried(redis_url: str) -> None:
     """Other servers may reach Redis, and would go on answering what was not replaced."""
     breaker = Breaker(threshold=1, pause=1e9, now=ManualClock())
-    cache = RedisCache(redis_url, timeout=PATIENCE, breaker=breaker)
+    cache = RedisCache(redis_url, timeout=PATIENCE, breaker=lambda: breaker)
     breaker.failed()
     await cache.mark([K1], "writer")
     breaker.failed()
@@ -98,7 +98,7 @@ async def test_a_connection_that_was_lost_meanwhile_is_made_anew_without_a_miss(
     assert await cache.get([K1], "reader") == [hit(at(5))]
     await wire.cut()
     await wire.mend()
-    (kept,) = cache._connections._idle
+    (kept,) = cache._scripts.nodes.node_of(()).connections._idle
     async with asyncio.timeout(30):
         await kept._reader.read()  # its end
     assert await cache.get([K1], "reader") == [hit(at(5))]

@@ -128,10 +128,11 @@ async def test_garbage_in_the_clock_is_no_revision_of_the_store(redis_url: str, 
 async def test_a_key_of_another_type_is_a_miss_and_does_not_open_the_breaker(
     redis_url: str, redis: Redis, write: Writing
 ) -> None:
-    cache = RedisCache(redis_url, timeout=PATIENCE, breaker=Breaker(threshold=1))
+    breaker = Breaker(threshold=1)
+    cache = RedisCache(redis_url, timeout=PATIENCE, breaker=lambda: breaker)
     await redis.set(f"pointsman:no-epoch:{K1}", "a string")
     await write(cache, at(5))
     await redis.set(f"pointsman:no-epoch:{K1}", "a string")
     assert await cache.get([K1, K2], "reader") == [LEASED, LEASED]
-    assert not cache.breaker.is_open
+    assert not breaker.is_open
     await cache.close()

@@ -74,16 +74,15 @@ async def test_a_value_that_never_expires_is_not_answered_and_goes(own_redis: Re
 
 async def test_a_full_redis_answers_what_it_has_and_stores_nothing_new(own_redis: RedisServer) -> None:
     failures: list[str] = []
-    cache = RedisCache(
-        own_redis.url, timeout=5.0, breaker=Breaker(threshold=1), failed=lambda: failures.append("failed")
-    )
+    breaker = Breaker(threshold=1)
+    cache = RedisCache(own_redis.url, timeout=5.0, breaker=lambda: breaker, failed=lambda: failures.append("failed"))
     one, other = snapshot(1), snapshot(1, "other")
     await write(cache, one)
     full(own_redis)
     assert await cache.get([one.key, other.key], "reader") == [Lookup(one), Lookup()]
     await cache.fill([other], "reader")
     assert await cache.get([one.key, other.key], "reader") == [Lookup(one), Lookup()]
-    assert (failures, cache.breaker.is_open) == ([], False)
+    assert (failures, breaker.is_open) == ([], False)
     await cache.close()
 
 
@@ -133,10 +132,10 @@ async def complaint(url: str) -> str:
 
 async def test_a_check_names_redis_cluster(tmp_path: Path) -> None:
     with running_redis(tmp_path, "--cluster-enabled", "yes") as server:
-        assert "is Redis Cluster, which is not supported" in await complaint(server.url)
+        assert "is of a Redis Cluster that is down" in await complaint(server.url)
         server.run("CLUSTER", "ADDSLOTS", *range(16384))
         assert eventually(lambda: b"cluster_state:ok" in server.run("CLUSTER", "INFO"))
-        assert "is Redis Cluster, which is not supported" in await complaint(server.url)
+        assert "is Redis Cluster: REDIS_URL must begin with redis+cluster://" in await complaint(server.url)
 
 
 async def test_a_check_names_the_missing_replicas(own_redis: RedisServer, cache: RedisCache) -> None:

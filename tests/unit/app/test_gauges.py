@@ -30,13 +30,13 @@ class Scene:
         self.monitor: Any = SimpleNamespace(states=states)
         checks = SimpleNamespace(revision=40, relay_state=RelayState(35, 40, 2.5), clock_skew=1.5)
         numbers = {"pool_size": 8, "pool_available": 3, "requests_waiting": 2, "pool_max": 10}
-        self.breaker = SimpleNamespace(is_open=False)
+        self.cache = SimpleNamespace(breaker_is_open=False)
         self.epochs = SimpleNamespace(lost="")
         self.certificates: Any = None
         self.dependencies: Any = SimpleNamespace(
             checks=checks,
             database=SimpleNamespace(stats=lambda: numbers),
-            cache=SimpleNamespace(breaker=self.breaker),
+            cache=self.cache,
             epochs=self.epochs,
         )
 
@@ -65,10 +65,10 @@ async def test_the_dependencies_and_the_pool_show() -> None:
 
 async def test_an_open_breaker_shows_until_it_closes() -> None:
     scene = Scene()
-    scene.breaker.is_open = True
+    scene.cache.breaker_is_open = True
     await scene.set()
     assert scene.value("cache_breaker_open") == 1
-    scene.breaker.is_open = False
+    scene.cache.breaker_is_open = False
     await scene.set()
     assert scene.value("cache_breaker_open") == 0
 

@@ -67,6 +67,25 @@ class TestContradictions:
                 "POINTSMAN_TLS_KEY_FILE is set, and POINTSMAN_TLS_CERT_FILE is not: set both",
             ),
             (
+                {"REDIS_URL": "rediss://h", "POINTSMAN_REDIS_CERT_FILE": "c"},
+                "POINTSMAN_REDIS_CERT_FILE is set, and POINTSMAN_REDIS_KEY_FILE is not: set both",
+            ),
+            (
+                {"REDIS_URL": "rediss://h", "POINTSMAN_REDIS_KEY_FILE": "k"},
+                "POINTSMAN_REDIS_KEY_FILE is set, and POINTSMAN_REDIS_CERT_FILE is not: set both",
+            ),
+            (
+                {"REDIS_URL": "redis+cluster://h", "POINTSMAN_REDIS_CA_FILE": "c"},
+                "POINTSMAN_REDIS_CA_FILE needs TLS: REDIS_URL must begin with rediss",
+            ),
+            (
+                {"REDIS_URL": "redis://h", "POINTSMAN_REDIS_SENTINEL_USER": "u"},
+                (
+                    "POINTSMAN_REDIS_SENTINEL_USER needs Sentinel: REDIS_URL must begin with redis+sentinel:// or "
+                    "rediss+sentinel://"
+                ),
+            ),
+            (
                 TOKENS | {"POINTSMAN_JWT_AUDIENCE": ""},
                 "POINTSMAN_JWT_ISSUER is set, and POINTSMAN_JWT_AUDIENCE is not: set both",
             ),

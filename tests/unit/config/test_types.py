@@ -121,9 +121,36 @@ class TestSecrets:
     def test_what_postgresql_understands_is_accepted(self, url: str) -> None:
         assert load({"DATABASE_URL": url}).database_url == SecretStr(url)
 
-    @pytest.mark.parametrize("url", ["redis://h:6379/0", "rediss://:p@h:6380", "unix:///run/redis.sock"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://h:6379/0",
+            "rediss://:p@h:6380",
+            "unix:///run/redis.sock",
+            "redis+cluster://u:p@a:7000,b:7001",
+            "rediss+cluster://a/0",
+            "redis+sentinel://a,b:26380/main",
+            "rediss+sentinel://u:p@a/main/3?ssl_cert_reqs=none",
+        ],
+    )
     def test_what_redis_understands_is_accepted(self, url: str) -> None:
         assert load({"REDIS_URL": url}).redis_url == SecretStr(url)
+
+    @pytest.mark.parametrize(
+        ("url", "words"),
+        [
+            ("redis+sentinel://u:canary@a,b", "must be redis+sentinel://host:26379,host:26379/name"),
+            ("redis+sentinel://u:canary@a/main/first", "must end in the number of a database"),
+            ("redis://u:canary@h/first", "must end in the number of a database"),
+            ("redis+cluster://u:canary@h/1", "must not name a database"),
+            ("redis://u:canary@a,b", "must name one host: several are redis+cluster:// or redis+sentinel://"),
+            ("redis+clutser://u:canary@h", "must be a URL that starts with redis:// or rediss://"),
+        ],
+    )
+    def test_a_wrong_url_of_redis_is_refused_without_being_quoted(self, url: str, words: str) -> None:
+        (line,) = problems({"REDIS_URL": url})
+        assert line.startswith(f"REDIS_URL {words}")
+        assert "canary" not in line
 
     @pytest.mark.parametrize(
         "url",

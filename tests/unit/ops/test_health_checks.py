@@ -92,7 +92,7 @@ class FakeStore:
 
 
 class FakeRedis:
-    address = "cache:6379"
+    serving = "Redis Cluster, served by a:1"
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -146,6 +146,10 @@ def test_each_role_needs_its_checks(roles: tuple[ServerRole, ...], needed: set[s
 def test_a_database_of_its_own_for_the_audit_log_is_checked_by_the_role_audit_alone(role: ServerRole) -> None:
     checks = Scene(role, separate_audit_database=True).checks.of_roles()
     assert ("audit" in checks) == (role is AUDIT)
+
+
+async def test_which_redis_serves_is_told() -> None:
+    assert await Scene(ServerRole.API).checks.of_roles()["redis"]() == "Redis Cluster, served by a:1"
 
 
 async def test_while_all_are_up_nothing_is_wrong() -> None:

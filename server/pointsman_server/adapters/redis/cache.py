@@ -1,23 +1,20 @@
 """``ports.RouteCache`` on Redis."""
 
-import asyncio
-import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
-from redis.asyncio.connection import parse_url
-from redis.exceptions import RedisError, ResponseError
 
 from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis import scripts
+from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
-from pointsman_server.adapters.redis.client import connect
-from pointsman_server.adapters.redis.connections import ScriptConnections
-from pointsman_server.adapters.redis.refusals import explain
+from pointsman_server.adapters.redis.connections import Argument, Call, Script
+from pointsman_server.adapters.redis.deployment import Deployment
+from pointsman_server.adapters.redis.names import KeyNames
+from pointsman_server.adapters.redis.nodes import is_moving
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
@@ -43,7 +40,8 @@ class Lifetimes:
 
 
 class RedisCache:
-    """Runs the protocol of ``scripts``; keys are ``<prefix>:<first 8 of the epoch>:<route key>``.
+    """Runs the protocol of ``scripts``; keys are ``<prefix>:<first 8 of the epoch>:<route key>``,
+    on Redis Cluster ``<prefix>:{<part>}:<first 8 of the epoch>:<route key>``.
 
     **Epochs.** After a restore of the store revisions begin again at a lower one, so values of the old epoch would
     fence out every new write. Four rules keep the epochs apart:
@@ -64,6 +62,10 @@ class RedisCache:
     raises it when it settles, before its answer. So a store that lost an answered write is detected before it gives out
     the same revision again, also by servers that never saw the first one.
 
+    **Redis Cluster.** Routes are in ``names.PARTS`` parts, each in one slot with a clock of its own: a key and the
+    epoch that it is read by are at one node. The clock of the first part has the highest revision of all parts, so
+    a write that has other parts alone reads and raises that one beside them.
+
     While the epoch is not known every key misses without a lease, and writes are not sent.
 
     A read fails after ``timeout`` seconds, and at once while the breaker is open. Writes are always tried: other
@@ -72,12 +74,12 @@ class RedisCache:
 
     def __init__(
         self,
-        url: str,
+        where: str | Deployment,
         *,
         prefix: str = "pointsman",
         timeout: float = 0.05,
         lifetimes: Lifetimes = Lifetimes(),
-        breaker: Breaker | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
         failed: Callable[[], None] = lambda: None,
         epoch: Callable[[], str] = lambda: "no-epoch",
         witness: Callable[[str, int], None] = lambda _epoch, _revision: None,
@@ -86,160 +88,199 @@ class RedisCache:
 
         ``witness`` is called with an epoch and the highest revision that Redis has of it; ``failed`` for each failure.
         """
-        self._redis = connect(url, timeout)
-        parts = parse_url(url)
-        self.address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
-        self._prefix = prefix
-        self._timeout = timeout
+        self._scripts = BoundedScripts(where, CacheUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._names = KeyNames(prefix, clustered=self._scripts.clustered)
         self._lifetimes = lifetimes
-        self._failed = failed
         self._epoch = epoch
         self._witness = witness
-        self.breaker = breaker or Breaker()
-        self._connections = ScriptConnections(self._redis)
-        register = self._redis.register_script
-        self._get, self._fill, self._consume = map(register, (scripts.GET, scripts.FILL, scripts.CONSUME))
-        self._mark, self._mark_held = map(register, (scripts.MARK, scripts.MARK_HELD))
-        self._settle, self._drop = map(register, (scripts.SETTLE, scripts.DROP))
-        self._publish_clock, self._check = map(register, (scripts.PUBLISH_CLOCK, scripts.CHECK))
+        self._get = self._script(scripts.GET, 2)
+        self._fill, self._consume = Script.of(scripts.FILL), Script.of(scripts.CONSUME)
+        self._mark, self._mark_held = self._script(scripts.MARK), self._script(scripts.MARK_HELD)
+        self._settle, self._drop = self._script(scripts.SETTLE), self._script(scripts.DROP)
+        self._publish_clock = self._script(scripts.PUBLISH_CLOCK)
+        self._check, self._forget = Script.of(scripts.CHECK), Script.of(scripts.FORGET)
+
+    @property
+    def breaker_is_open(self) -> bool:
+        """Whether a node is not asked for the moment, because it failed several times in a row."""
+        return any(node.breaker.is_open for node in self._scripts.nodes.known())
+
+    @property
+    def serving(self) -> str:
+        """Which Redis serve, in words; empty where it is the one that the settings name."""
+        return self._scripts.nodes.serving
 
     async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
         epoch = self._epoch()
-        if not epoch or not self.breaker.allows():
+        if not epoch:
             return [Lookup()] * len(keys)
-        args: list[str | int] = [owner, _ms(self._lifetimes.lease), self._clock, epoch]
-        try:
-            async with self._bounded():
-                fields: list[bytes] = await self._connections.run(self._get, args, self._names(keys, epoch))
-        except CacheUnavailable:
-            return [Lookup()] * len(keys)
+        parts = self._names.split(keys)
+        calls = []
+        for head, positions in parts:
+            clock = f"{head}clock"
+            names = _names(head, epoch, keys, positions)
+            args = (owner, _ms(self._lifetimes.lease), clock, epoch)
+            calls.append(self._call(self._get, args, names, f"{clock}:none", clock))
+        replies = await self._scripts.run_all(calls, guarded=True)
+        found = [Lookup()] * len(keys)
         if self._epoch() != epoch:
-            return [Lookup()] * len(keys)
-        return list(map(_lookup, keys, itertools.repeat(epoch), fields[::2], fields[1::2]))
+            return found
+        for (_, positions), fields in zip(parts, replies, strict=True):
+            if not isinstance(fields, Exception):
+                for position, first, value in zip(positions, fields[::2], fields[1::2], strict=True):
+                    found[position] = _lookup(keys[position], epoch, first, value)
+        return found
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        if self.breaker.allows():
-            await self._try_to_write(self._fill, snapshots, owner)
+        await self._scripts.run_all(self._writes(self._fill, snapshots, owner), guarded=True)
 
     async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         epoch = self._epoch()
         if not epoch:
             return
-        args: list[str | int] = [owner, _ms(self._lifetimes.mark), self._clock, epoch]
-        try:
-            async with self._bounded():
-                highest = await self._connections.run(self._mark, args, self._names(keys, epoch))
-        except CacheUnavailable:
-            return
-        self._report_highest(epoch, highest)
+        calls = []
+        for head, positions in self._names.split(keys):
+            clock, names = f"{head}clock", _names(head, epoch, keys, positions)
+            calls.append(self._call(self._mark, self._mark_args(owner, clock, epoch), names, clock))
+        calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
+        self._report_highest(epoch, await self._write(calls))
 
     async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        await self._try_to_write(self._settle, snapshots, owner, settled=True)
+        epoch = self._epoch()
+        calls = self._writes(self._settle, snapshots, owner, settled=True)
+        if not calls:
+            return
+        highest = max(snapshot.as_of for snapshot in snapshots if snapshot.epoch in ("", epoch))
+        calls += self._witness_calls(calls, self._publish_clock, lambda clock: (clock, epoch, _revision(highest)))
+        await self._write(calls)
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
-        async with self._bounded():
-            await self._write(self._consume, snapshots, "")
+        for reply in await self._write(self._writes(self._consume, snapshots, "")):
+            if isinstance(reply, Exception):
+                raise reply
 
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         epoch = self._epoch()
         if not epoch:
             return
-        args: list[str | int] = [owner, _ms(self._lifetimes.mark), self._clock, epoch]
-        highest: object = b""
-        try:
-            async with self._bounded(LARGE_WRITE_TIMEOUTS):
-                for names in _parts(self._names(keys, epoch)):
-                    highest = await self._connections.run(self._mark_held, [*args, "\n".join(names)])
-        except CacheUnavailable:
-            return
-        self._report_highest(epoch, highest)
+        calls = []
+        for head, positions in self._names.split(keys):
+            clock = f"{head}clock"
+            for names in _parts(_names(head, epoch, keys, positions)):
+                args = (*self._mark_args(owner, clock, epoch), "\n".join(names))
+                calls.append(self._call(self._mark_held, args, (), *names, clock))
+        if calls:
+            calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
+            self._report_highest(epoch, await self._write(calls, LARGE_WRITE_TIMEOUTS))
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
+        if len(keys) != len(revisions):
+            raise ValueError("the revisions are fewer or more than the keys")
         # No server reads keys of another epoch.
-        head = [owner, self._clock, clock.epoch, _revision(clock.revision)]
-        names = self._names(keys, clock.epoch)
         if self._epoch() != clock.epoch:
             return
-        try:
-            async with self._bounded(LARGE_WRITE_TIMEOUTS):
-                for part, of_part in zip(_parts(names), _parts(revisions), strict=True):
-                    await self._connections.run(self._drop, [*head, "\n".join(part), "".join(map(_revision, of_part))])
-        except CacheUnavailable:
-            return
+        highest, calls = _revision(clock.revision), []
+        for head, positions in self._names.split(keys):
+            of_part = _names(head, clock.epoch, keys, positions)
+            for names, part in zip(_parts(of_part), _parts(positions), strict=True):
+                texts = "".join(_revision(revisions[position]) for position in part)
+                args = (owner, f"{head}clock", clock.epoch, highest, "\n".join(names), texts)
+                calls.append(self._call(self._drop, args, (), *names, f"{head}clock"))
+        if calls:
+            calls += self._witness_calls(calls, self._publish_clock, lambda name: (name, clock.epoch, highest))
+            await self._write(calls, LARGE_WRITE_TIMEOUTS)
 
     async def publish_clock(self, clock: Clock) -> None:
         """Send the store's clock to Redis, and report the highest revision that Redis has. Failures are ignored."""
-        try:
-            async with self._bounded():
-                highest = await self._connections.run(
-                    self._publish_clock, [self._clock, clock.epoch, _revision(clock.revision)]
-                )
-        except CacheUnavailable:
-            return
-        self._report_highest(clock.epoch, highest)
+        args = (clock.epoch, _revision(clock.revision))
+        clocks = [f"{head}clock" for head in self._names.heads]
+        replies = await self._scripts.run_all(
+            [self._call(self._publish_clock, (name, *args), (), name) for name in clocks]
+        )
+        self._report_highest(clock.epoch, replies)
 
     async def ping(self) -> None:
-        # A refusal is left out of the breaker: what refuses the check may still serve reads, as a full Redis does.
-        async with self._bounded(counts_refusals=False):
-            await self._connections.run(self._check, [], [f"{self._prefix}:health:{part}" for part in "ab"])
+        await self._scripts.refresh()
+        # One part at each node. The others are on some node, or else on none, which is the last.
+        heads = {self._scripts.nodes.node_of([head]): head for head in self._names.heads}
+        for head in heads.values():
+            # A refusal is left out of the breaker: what refuses the check may still serve reads, as a full Redis does.
+            keys = [f"{head}health:{part}" for part in "ab"]
+            await self._scripts.run(self._check, (), keys, guarded=False, counts_refusals=False)
 
     async def close(self) -> None:
-        await self._connections.close()
-        await self._redis.aclose()
+        await self._scripts.close()
 
-    async def _try_to_write(
-        self, script: Any, snapshots: Sequence[Snapshot], owner: str, *, settled: bool = False
-    ) -> None:
-        """Write, and ignore that Redis fails."""
-        try:
-            async with self._bounded():
-                await self._write(script, snapshots, owner, settled=settled)
-        except CacheUnavailable:
-            return
+    def _script(self, text: str, undeclared: int = 1) -> Script:
+        """Make a script that takes so many names of further keys from its arguments.
 
-    async def _write(self, script: Any, snapshots: Sequence[Snapshot], owner: str, *, settled: bool = False) -> None:
+        Redis Cluster must be told them: there they are the last keys, which are removed before the script begins.
+        """
+        return Script.of("table.remove(KEYS)\n" * undeclared + text if self._names.clustered else text)
+
+    def _call(self, script: Script, args: Sequence[Argument], keys: Sequence[str], *undeclared: str) -> Call:
+        return Call(script, args, [*keys, *undeclared] if self._names.clustered else keys)
+
+    def _mark_args(self, owner: str, clock: str, epoch: str) -> tuple[Argument, ...]:
+        return owner, _ms(self._lifetimes.mark), clock, epoch
+
+    def _witness_calls(
+        self, calls: Sequence[Call], script: Script, args: Callable[[str], Sequence[Argument]]
+    ) -> list[Call]:
+        """Make the call for the clock of the first part, which has the highest revision of all, if ``calls`` have none.
+
+        Without it a revision that another part has seen could be given out again.
+        """
+        clock = f"{self._names.heads[0]}clock"
+        if not self._names.clustered or any(clock in call.keys for call in calls):
+            return []
+        return [Call(script, args(clock), [clock])]
+
+    def _writes(
+        self, script: Script, snapshots: Sequence[Snapshot], owner: str, *, settled: bool = False
+    ) -> list[Call]:
         epoch = self._epoch()
         ours = [snapshot for snapshot in snapshots if snapshot.epoch in ("", epoch)]
         if not epoch or not ours:
-            return
-        args: list[str | bytes | int] = [owner]
-        for snapshot in ours:
-            args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
-        if settled:
-            args += [self._clock, epoch, _revision(max(snapshot.as_of for snapshot in ours))]
-        await self._connections.run(script, args, self._names([snapshot.key for snapshot in ours], epoch))
+            return []
+        keys, calls = [snapshot.key for snapshot in ours], []
+        for head, positions in self._names.split(keys):
+            args: list[Argument] = [owner]
+            for position in positions:
+                snapshot = ours[position]
+                args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
+            clock = [f"{head}clock"] if settled else []
+            if settled:
+                args += [*clock, epoch, _revision(max(ours[position].as_of for position in positions))]
+            calls.append(self._call(script, args, _names(head, epoch, keys, positions), *clock))
+        return calls
 
-    def _report_highest(self, epoch: str, highest: object) -> None:
+    async def _write(self, calls: Sequence[Call], timeouts: float = 1) -> list[Any]:
+        """Run scripts that write. Keys that are on their way to another node, one by one, are dropped, one by one."""
+        replies = await self._scripts.run_all(calls, timeouts=timeouts)
+        for position, reply in enumerate(replies):
+            if isinstance(reply, Exception) and is_moving(reply.__cause__):
+                names = [name for name in calls[position].keys if not name.endswith(":clock")]
+                dropped = await self._scripts.run_all([Call(self._forget, (), [name]) for name in names])
+                replies[position] = next((each for each in dropped if isinstance(each, Exception)), None)
+        return replies
+
+    def _report_highest(self, epoch: str, replies: Sequence[object]) -> None:
         # Empty if Redis has none.
-        if isinstance(highest, bytes) and highest:
-            self._witness(epoch, int(highest))
-
-    @asynccontextmanager
-    async def _bounded(self, timeouts: float = 1, *, counts_refusals: bool = True) -> AsyncIterator[None]:
-        """Bound the block by so many timeouts, and count how it ends. Raises CacheUnavailable, which says why."""
-        try:
-            async with asyncio.timeout(self._timeout * timeouts):
-                yield
-        except (RedisError, OSError, TimeoutError) as error:
-            if counts_refusals or not isinstance(error, ResponseError):
-                self.breaker.failed()
-            self._failed()
-            raise CacheUnavailable(f"Redis at {self.address} {explain(error)}") from error
-        self.breaker.succeeded()
-
-    @property
-    def _clock(self) -> str:
-        return f"{self._prefix}:clock"
-
-    def _names(self, keys: Sequence[RouteKey], epoch: str) -> list[str]:
-        head = f"{self._prefix}:{epoch[:8]}:"
-        # The same as ``str(key)``, in half the time.
-        return [f"{head}{tenant}/{service}/{env}/{version}" for tenant, service, env, version in keys]
+        known = [int(highest) for highest in replies if isinstance(highest, bytes) and highest]
+        if known:
+            self._witness(epoch, max(known))
 
     def _ttl(self, snapshot: Snapshot) -> int:
         seconds = self._lifetimes.value if snapshot.route else self._lifetimes.absence
         # Jittered, so that keys that were filled together do not expire together.
         return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - no secret
+
+
+def _names(head: str, epoch: str, keys: Sequence[RouteKey], positions: Iterable[int]) -> list[str]:
+    head = f"{head}{epoch[:8]}:"
+    # The same as ``str(key)``, in half the time.
+    return [f"{head}{'/'.join(keys[position])}" for position in positions]
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:

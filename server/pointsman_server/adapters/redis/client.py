@@ -1,19 +1,29 @@
-"""The redis-py client, configured as all of ours are."""
+"""Connections by redis-py, configured as all of ours are."""
 
-from redis.asyncio import ConnectionPool, Redis
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from pointsman_server.adapters.redis.deployment import Address
 
-def connect(url: str, timeout: float) -> Redis:
-    """Make a client that never retries. ``timeout``: seconds to connect in; callers bound whole operations."""
-    return Redis(
-        connection_pool=ConnectionPool.from_url(
-            url,
-            max_connections=64,
-            socket_timeout=None,  # asyncio.timeout bounds whole operations
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+MOST_CONNECTIONS = 64
+
+
+def make_pool(address: Address, options: Mapping[str, Any], timeout: float) -> ConnectionPool:
+    """Make a pool that never retries. ``timeout``: seconds to connect in; callers bound whole operations."""
+    host, port = address
+    where = {} if "path" in options else {"host": host, "port": port}
+    return ConnectionPool(
+        max_connections=MOST_CONNECTIONS,
+        **{
+            **where,
+            **options,
+            "socket_timeout": None,  # asyncio.timeout bounds whole operations
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "health_check_interval": 0,
+        },
     )

@@ -1,34 +1,77 @@
-"""Connections for scripts, which are all that the cache sends to Redis.
+"""Connections for scripts, which are nearly all that servers send to Redis.
 
 For each command redis-py takes a connection out of its pool and puts it back, packs the arguments in Python, and calls
 its observers, which takes several times as long as sending and reading. Here connections are kept, and hiredis packs.
 redis-py does the rest: addresses, TLS, credentials, reconnecting, errors.
 """
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import hiredis
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, ResponseError
+
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and its SHA-1, by which Redis keeps it."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, text: str) -> "Script":
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Call(NamedTuple):
+    """One run of a script. On Redis Cluster it has keys, all of one slot."""
+
+    script: Script
+    args: Sequence[Argument]
+    keys: Sequence[str] = ()
+
+    def packed(self) -> bytes:
+        """Return what is sent."""
+        command = ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub lacks tuples of mixed types
+        return packed
+
+
+ASKING = hiredis.pack_command(("ASKING",))
 
 
 class ScriptConnections:
-    """Runs scripts, each on a connection that no other call uses at the same time."""
+    """Sends commands to one Redis, each on a connection that no other call uses at the same time.
 
-    def __init__(self, redis: Redis) -> None:
-        self._pool: Any = redis.connection_pool  # untyped in parts
+    A cancelled call leaves no reply behind. Everything raises RedisError and OSError.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool  # untyped in parts
         self._idle: list[Any] = []
 
-    async def run(self, script: AsyncScript, args: Sequence[str | bytes | int], keys: Sequence[str] = ()) -> Any:
-        """Run a script, return its reply. A cancelled call leaves no reply behind. Raises RedisError and OSError."""
-        command = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *args))  # type: ignore[arg-type]  # its stub lacks tuples of mixed types
+    async def run(self, call: Call, *, asking: bool = False) -> Any:
+        """Run a script, return its reply. ``asking``: the slot is on its way to this node."""
+        packed = call.packed()
         try:
-            return await self._request(command)
+            return await self._request(packed, asking)
         except NoScriptError:
-            # Redis was restarted: this sends the script itself.
-            return await script(keys=keys, args=args)
+            # Redis was restarted, or is another one than before.
+            await self.command("SCRIPT", "LOAD", call.script.text)
+            return await self._request(packed, asking)
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip. Returns their replies; that of one that Redis refuses is the ResponseError."""
+        return await self._exchange(b"".join(call.packed() for call in calls), len(calls))
+
+    async def command(self, *words: Argument) -> Any:
+        """Run a command, return its reply."""
+        return await self._request(hiredis.pack_command(words))  # type: ignore[arg-type]
 
     async def close(self) -> None:
         """Close every connection that is not in use."""
@@ -37,22 +80,30 @@ class ScriptConnections:
             await connection.disconnect()
             await self._pool.release(connection)
 
-    async def _request(self, command: bytes) -> Any:
+    async def _request(self, command: bytes, asking: bool = False) -> Any:
+        replies = await self._exchange(ASKING + command, 2) if asking else await self._exchange(command, 1)
+        if isinstance(replies[-1], ResponseError):
+            raise replies[-1]
+        return replies[-1]
+
+    async def _exchange(self, packed: bytes, count: int) -> list[Any]:
         connection = await self._acquire()
+        replies = []
         try:
-            await connection.send_packed_command(command, check_health=False)
-            reply = await connection.read_response()
-        except ResponseError:
-            # A complete reply: the connection can be used again.
-            self._idle.append(connection)
-            raise
+            await connection.send_packed_command(packed, check_health=False)
+            for _ in range(count):
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as refusal:
+                    # A complete reply: the connection can be used again.
+                    replies.append(refusal)
         except BaseException:
             # The reply may still arrive, and must not be taken for the next one.
             await connection.disconnect(nowait=True)
             self._idle.append(connection)
             raise
         self._idle.append(connection)
-        return reply
+        return replies
 
     async def _acquire(self) -> Any:
         """Take the connection that was used last, and reconnect it if it was lost meanwhile."""

@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 
 from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.connections import Script
+from pointsman_server.adapters.redis.deployment import Deployment
+from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 
@@ -33,23 +36,23 @@ return {longest, whose}
 
 
 class RedisQuota:
-    """Keys are ``<prefix>:quota:<limit>:<subject>``. Fails after ``timeout`` seconds; at once if the breaker is open.
+    """Keys are ``<prefix>:quota:<limit>:<subject>``, on Redis Cluster all in one slot, because a script uses several.
 
-    Not for Redis Cluster: a script uses several keys.
+    Fails after ``timeout`` seconds; at once if the breaker is open.
     """
 
     def __init__(
         self,
-        url: str,
+        where: str | Deployment,
         *,
         prefix: str = "pointsman",
         timeout: float = 0.05,
-        breaker: Breaker | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._scripts = BoundedScripts(url, QuotaUnavailable, timeout=timeout, breaker=breaker, failed=failed)
-        self._take = self._scripts.register(TAKE)
-        self._prefix = prefix
+        self._scripts = BoundedScripts(where, QuotaUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._take = Script.of(TAKE)
+        self._head = KeyNames(prefix, clustered=self._scripts.clustered).of("quota")
 
     async def take(self, takings: Sequence[Taking]) -> None:
         if not takings:
@@ -62,8 +65,7 @@ class RedisQuota:
         await self._scripts.close()
 
     async def _run(self, takings: Sequence[Taking]) -> tuple[int, int]:
-        keys = [f"{self._prefix}:quota:{taking.limit}:{taking.subject}" for taking in takings]
+        keys = [f"{self._head}:{taking.limit}:{taking.subject}" for taking in takings]
         args = [max(1, nanoseconds // 1000) for taking in takings for nanoseconds in (taking.debt, taking.window)]
-        async with self._scripts.bounded():
-            wait, whose = await self._take(keys=keys, args=args)
+        wait, whose = await self._scripts.run(self._take, args, keys)
         return int(wait), int(whose)

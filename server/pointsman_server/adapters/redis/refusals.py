@@ -4,6 +4,8 @@ import re
 
 from redis.exceptions import ResponseError
 
+from pointsman_server.adapters.redis.discovery import NotFound, is_tls_failure
+
 # By the error code of Redis, which begins a reply, or stands in the middle where a script was refused. What it means,
 # and what to do.
 _BY_CODE = {
@@ -16,14 +18,23 @@ _BY_CODE = {
     "BUSY": "is busy with another client's script",
     "NOAUTH": "requires a password: REDIS_URL has none",
     "WRONGPASS": "refuses the user or the password of REDIS_URL",
+    "CLUSTERDOWN": "is of a Redis Cluster that is down: CLUSTER INFO says more",
+    "TRYAGAIN": "is moving a slot to another node",
     **dict.fromkeys(
-        ("CROSSSLOT", "CLUSTERDOWN", "MOVED", "ASK"),
-        "is Redis Cluster, which is not supported: REDIS_URL must name a Redis without cluster mode",
+        ("CROSSSLOT", "MOVED", "ASK"),
+        "is Redis Cluster: REDIS_URL must begin with redis+cluster:// or rediss+cluster://",
     ),
 }
 _CODE = re.compile(rf"\b(?:{'|'.join(_BY_CODE)})\b")
 # Redis has one code for these, and none where a command within a script is refused.
 _BY_TEXT = (
+    (
+        re.compile("cluster support disabled"),
+        "is not Redis Cluster: REDIS_URL must begin with redis:// or rediss://",
+    ),
+    (re.compile(r"run the 'cluster"), "does not let the user of REDIS_URL ask for the nodes (CLUSTER SLOTS)"),
+    (re.compile(r"run the 'asking"), "does not let the user of REDIS_URL follow a slot that moves (ASKING)"),
+    (re.compile(r"run the 'sentinel"), "does not let our user ask for the primary (SENTINEL MASTER)"),
     (
         re.compile(r"run the '(evalsha|eval|script)"),
         "does not let the user of REDIS_URL run scripts (EVALSHA, SCRIPT LOAD)",
@@ -38,6 +49,10 @@ _BY_TEXT = (
 
 def explain(error: Exception) -> str:
     """Say what is wrong, as what follows the name of a Redis. ``error`` is what redis-py or the system raised."""
+    if isinstance(error, NotFound):
+        return str(error)
+    if is_tls_failure(error):
+        return f"fails in TLS: {error}"
     code = getattr(error, "status_code", None)
     if code is None and not isinstance(error, ResponseError):
         return "does not answer"

@@ -231,8 +231,11 @@ end
 """
 )
 
+# Drops a key that no other script can replace, because it is on its way to another node of a cluster.
+FORGET = "return redis.call('DEL', KEYS[1])"
+
 # Fails unless Redis does all that the scripts above need: commands, rights, memory. The two keys have different hash
-# slots, which Redis Cluster refuses.
+# slots, which Redis Cluster refuses, unless their names have a hash tag.
 CHECK = """
 local key, other = KEYS[1], KEYS[2]
 redis.call('HSET', key, 'r', '', 'v', '')

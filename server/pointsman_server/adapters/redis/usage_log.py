@@ -7,6 +7,9 @@ from operator import attrgetter
 
 from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.connections import Script
+from pointsman_server.adapters.redis.deployment import Deployment
+from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.usage_log import Reader, Reads, UsageUnavailable
 
@@ -86,43 +89,48 @@ READ = _NOW + "return {string.format('%.0f', now), redis.call('HGETALL', KEYS[1]
 class RedisUsageLog:
     """The readers of a route are the hash ``<prefix>:usage:<key>``; ``<prefix>:usage`` has when each was last read.
 
-    All expire after a window. Not for Redis Cluster: scripts use keys of several slots.
+    All expire after a window. On Redis Cluster routes are in parts, each in one slot: ``<prefix>:{<part>}:usage``,
+    which may have as many keys as its share of ``most_keys``.
     """
 
     def __init__(
         self,
-        url: str,
+        where: str | Deployment,
         *,
         prefix: str = "pointsman",
         window: float = 86_400.0,
         most_keys: int = MOST_KEYS,
         most_subjects: int = MOST_SUBJECTS,
         timeout: float = 1.0,
-        breaker: Breaker | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         """``window`` and ``timeout`` are in seconds; ``failed`` is called for each failure."""
-        self._scripts = BoundedScripts(url, UsageUnavailable, timeout=timeout, breaker=breaker, failed=failed)
-        self._add, self._read = map(self._scripts.register, (ADD, READ))
-        self._all = f"{prefix}:usage"
+        self._scripts = BoundedScripts(where, UsageUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._add, self._read = map(Script.of, (ADD, READ))
+        self._names = KeyNames(prefix, clustered=self._scripts.clustered)
         self._window = int(window * 1000)
-        self._bounds = (most_keys, most_subjects)
+        self._bounds = (max(1, most_keys // len(self._names.heads)), most_subjects)
 
     async def add(self, reads: Sequence[Reads]) -> int:
-        dropped = 0
-        for start in range(0, len(reads), PART):
-            keys, args = [self._all], [str(self._window), *map(str, self._bounds)]
-            part = sorted(reads[start : start + PART], key=attrgetter("key"))
-            for key, of_key in groupby(part, attrgetter("key")):
-                subjects = list(of_key)
-                keys.append(self._name(key))
-                args.append(str(len(subjects)))
-                args += [text for _, subject, times in subjects for text in (subject, str(times))]
-            dropped += await self._scripts.run(self._add, keys, args)
+        dropped, ordered = 0, sorted(reads, key=attrgetter("key"))
+        for head, positions in self._names.split([read.key for read in ordered]):
+            for start in range(0, len(positions), PART):
+                part = [ordered[position] for position in positions[start : start + PART]]
+                dropped += await self._add_part(f"{head}usage", part)
         return dropped
 
+    async def _add_part(self, every: str, part: Sequence[Reads]) -> int:
+        keys, args = [every], [str(self._window), *map(str, self._bounds)]
+        for key, of_key in groupby(part, attrgetter("key")):
+            subjects = list(of_key)
+            keys.append(f"{every}:{key}")
+            args.append(str(len(subjects)))
+            args += [text for _, subject, times in subjects for text in (subject, str(times))]
+        return int(await self._scripts.run(self._add, args, keys))
+
     async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
-        now, fields = await self._scripts.run(self._read, [self._name(key)], [self._window])
+        now, fields = await self._scripts.run(self._read, [self._window], [f"{self._names.head_of(key)}usage:{key}"])
         found = [
             reader
             for subject, value in zip(fields[::2], fields[1::2], strict=True)
@@ -133,9 +141,6 @@ class RedisUsageLog:
     async def close(self) -> None:
         """Close the connections."""
         await self._scripts.close()
-
-    def _name(self, key: RouteKey) -> str:
-        return f"{self._all}:{key}"
 
 
 def _reader(subject: bytes, value: bytes, now: int, window: int) -> Reader | None:

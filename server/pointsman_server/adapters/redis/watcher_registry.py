@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.connections import Script
+from pointsman_server.adapters.redis.deployment import Deployment
+from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.ports.store import Clock
 from pointsman_server.ports.watcher_registry import (
     OpenWatch,
@@ -99,47 +102,49 @@ redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])
 
 INQUIRY = "return redis.call('GET', KEYS[1])"
 
+# KEYS: a hash. ARGV: the cursor, and about how many entries. Returns the next cursor, and fields with their values.
+SCAN = "return redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])"
+
 
 class RedisWatcherRegistry:
     """The watches of a server are the hash ``<prefix>:watches:<server>``, what they reported that with ``:applied``.
 
     Both expire, and the sorted set ``<prefix>:watches`` has until when each server's live. The inquiry is
-    ``<prefix>:watches-inquiry``. Not for Redis Cluster: scripts use keys of several slots.
+    ``<prefix>:watches-inquiry``. On Redis Cluster all are in one slot, that of ``<prefix>:{watches}``.
     """
 
     def __init__(
         self,
-        url: str,
+        where: str | Deployment,
         *,
         prefix: str = "pointsman",
         ttl: float = 15.0,
         inquiry_ttl: float = 10.0,
         timeout: float = 1.0,
-        breaker: Breaker | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         """``ttl``, ``inquiry_ttl`` and ``timeout`` are in seconds; ``failed`` is called for each failure."""
-        self._scripts = BoundedScripts(url, RegistryUnavailable, timeout=timeout, breaker=breaker, failed=failed)
-        register = self._scripts.register
-        self._publish, self._report, self._servers = map(register, (PUBLISH, REPORT, SERVERS))
-        self._withdraw, self._applied = map(register, (WITHDRAW, APPLIED))
-        self._inquire, self._inquiry = map(register, (INQUIRE, INQUIRY))
-        self._all = f"{prefix}:watches"
-        self._asked = f"{prefix}:watches-inquiry"
+        self._scripts = BoundedScripts(where, RegistryUnavailable, timeout=timeout, breaker=breaker, failed=failed)
+        self._publish, self._report, self._servers = map(Script.of, (PUBLISH, REPORT, SERVERS))
+        self._withdraw, self._applied, self._scan_part = map(Script.of, (WITHDRAW, APPLIED, SCAN))
+        self._inquire, self._inquiry = map(Script.of, (INQUIRE, INQUIRY))
+        self._all = KeyNames(prefix, clustered=self._scripts.clustered).of("watches")
+        self._asked = f"{self._all}-inquiry"
         self._ttl, self._inquiry_ttl = int(ttl * 1000), int(inquiry_ttl * 1000)
 
     async def publish(self, server: str, opened: Sequence[OpenWatch], closed: Sequence[WatchName]) -> int:
         count = 0
         for part in _parts(closed) or [()]:
             fields = [_field(name) for name in part]
-            count = await self._scripts.run(self._publish, self._keys(server), [server, self._ttl, len(part), *fields])
+            count = await self._scripts.run(self._publish, [server, self._ttl, len(part), *fields], self._keys(server))
         for added in _parts(opened):
             args = [text for watch in added for text in (_field(watch.name), _encode(watch))]
-            count = await self._scripts.run(self._publish, self._keys(server), [server, self._ttl, 0, *args])
+            count = await self._scripts.run(self._publish, [server, self._ttl, 0, *args], self._keys(server))
         return count
 
     async def withdraw(self, server: str) -> None:
-        await self._scripts.run(self._withdraw, self._keys(server), [server])
+        await self._scripts.run(self._withdraw, [server], self._keys(server))
 
     async def report(self, reports: Sequence[Report]) -> Sequence[bool]:
         found: list[bool] = []
@@ -147,7 +152,7 @@ class RedisWatcherRegistry:
             args = [
                 text for name, applied in part for text in (_field(name), _revision(applied.revision), applied.epoch)
             ]
-            known = await self._scripts.run(self._report, [self._all], [f"{self._all}:", *args])
+            known = await self._scripts.run(self._report, [f"{self._all}:", *args], [self._all])
             found += map(bool, known)
         return found
 
@@ -155,23 +160,23 @@ class RedisWatcherRegistry:
         reports = self._keys(server)[2]
         found: list[Clock | None] = []
         for part in _parts(names):
-            values = await self._scripts.run(self._applied, [reports], [_field(name) for name in part])
+            values = await self._scripts.run(self._applied, [_field(name) for name in part], [reports])
             found += map(_clock, values)
         return found
 
     async def watches(self) -> Sequence[RegisteredWatch]:
         found: list[RegisteredWatch] = []
-        for server in await self._scripts.run(self._servers, [self._all]):
+        for server in await self._scripts.run(self._servers, (), [self._all]):
             found += await self._of_server(server.decode())
         return found
 
     async def inquire(self, clock: Clock) -> None:
         await self._scripts.run(
-            self._inquire, [self._asked], [_revision(clock.revision), clock.epoch, self._inquiry_ttl]
+            self._inquire, [_revision(clock.revision), clock.epoch, self._inquiry_ttl], [self._asked]
         )
 
     async def inquiry(self) -> Clock | None:
-        return _clock(await self._scripts.run(self._inquiry, [self._asked]))
+        return _clock(await self._scripts.run(self._inquiry, (), [self._asked]))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -191,12 +196,11 @@ class RedisWatcherRegistry:
 
     async def _scan(self, name: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         """Read a hash in parts; what is there all the time is read, perhaps twice."""
-        cursor = 0
+        cursor = b"0"
         while True:
-            async with self._scripts.bounded() as redis:
-                cursor, part = await redis.hscan(name, cursor, count=PART)
-            yield part
-            if not cursor:
+            cursor, part = await self._scripts.run(self._scan_part, [cursor, PART], [name])
+            yield dict(zip(part[::2], part[1::2], strict=True))
+            if cursor == b"0":
                 return
 
     def _keys(self, server: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What the cache sends to Redis, and how it takes replies and failures. The protocol is tested on Redis by contract."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +9,8 @@ from redis.exceptions import ResponseError
 
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.cache import PART, Lifetimes, RedisCache
+from pointsman_server.adapters.redis.connections import Call
+from pointsman_server.adapters.redis.nodes import Node, OneNode
 from pointsman_server.domain.codec import route_to_message
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
@@ -45,13 +46,21 @@ class FakeConnections:
         self.reply: Any = None
         self.delay = 0.0
 
-    async def run(self, script: Any, args: Sequence[Any], keys: Sequence[str] = ()) -> Any:
-        self.sent.append((script, list(args), list(keys)))
+    async def run(self, call: Call) -> Any:
+        self.sent.append((call.script, list(call.args), list(call.keys)))
         if self.delay:
             await asyncio.sleep(self.delay)
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply
+
+
+def put(connections: FakeConnections, cache: RedisCache) -> Node:
+    """Let a cache use the connections."""
+    nodes = cache._scripts.nodes
+    assert isinstance(nodes, OneNode)
+    nodes.node.connections = connections  # type: ignore[assignment]
+    return nodes.node
 
 
 class Scene:
@@ -73,7 +82,7 @@ class Scene:
             },
         )
         self.connections = FakeConnections()
-        self.cache._connections = self.connections  # type: ignore[assignment]
+        self.node = put(self.connections, self.cache)
 
     def fail(self) -> None:
         self.failures += 1
@@ -159,7 +168,7 @@ async def test_drop_sends_keys_and_revisions_in_parts(scene: Scene) -> None:
 
 async def test_drop_requires_a_revision_for_every_key(scene: Scene) -> None:
     keys = [KEY._replace(service=f"s{number}") for number in range(PART + 1)]
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="fewer or more"):
         await scene.cache.drop_older(keys, [1] * PART, Clock(EPOCH, 7), "writer")
 
 
@@ -228,8 +237,8 @@ async def test_a_reply_from_before_a_new_epoch_is_discarded(scene: Scene) -> Non
     scene.connections.reply = [padded(5).encode(), b""]
     run = scene.connections.run
 
-    async def change_epoch(*arguments: Any) -> Any:
-        reply = await run(*arguments)
+    async def change_epoch(call: Call) -> Any:
+        reply = await run(call)
         scene.epoch = "another"
         return reply
 
@@ -287,30 +296,30 @@ async def test_a_failure_is_a_miss_for_every_key_and_counts(scene: Scene) -> Non
     ("error", "opens"), [(RedisConnectionError("lost"), True), (ResponseError("OOM full"), False)], ids=["lost", "full"]
 )
 async def test_a_refused_check_does_not_open_the_breaker(error: Exception, opens: bool) -> None:
-    scene = Scene(breaker=Breaker(threshold=1))
+    scene = Scene(breaker=lambda: Breaker(threshold=1))
     scene.connections.reply = error
     with pytest.raises(CacheUnavailable) as caught:
         await scene.cache.ping()
     assert caught.value.__cause__ is error
-    assert (scene.cache.breaker.is_open, scene.failures) == (opens, 1)
+    assert (scene.node.breaker.is_open, scene.failures) == (opens, 1)
 
 
 async def test_a_refused_read_opens_the_breaker() -> None:
-    scene = Scene(breaker=Breaker(threshold=1))
+    scene = Scene(breaker=lambda: Breaker(threshold=1))
     scene.connections.reply = ResponseError("OOM full")
     assert await scene.cache.get([KEY], "reader") == [Lookup()]
-    assert scene.cache.breaker.is_open
+    assert scene.node.breaker.is_open
 
 
 async def test_an_open_breaker_lets_writes_through_but_neither_reads_nor_fills() -> None:
-    scene = Scene(breaker=Breaker(threshold=1, pause=1e9, now=ManualClock()))
-    scene.cache.breaker.failed()
+    scene = Scene(breaker=lambda: Breaker(threshold=1, pause=1e9, now=ManualClock()))
+    scene.node.breaker.failed()
     assert await scene.cache.get([KEY, OTHER], "reader") == [Lookup()] * 2
     await scene.cache.fill([present(5)], "reader")
     assert scene.sent == []
     await scene.cache.settle([present(5)], "writer")
     assert len(scene.sent) == 1
-    assert not scene.cache.breaker.is_open
+    assert not scene.node.breaker.is_open
 
 
 async def test_a_read_ends_after_the_timeout_and_a_large_write_later() -> None:
@@ -335,40 +344,36 @@ async def test_a_read_ends_after_the_timeout_and_a_large_write_later() -> None:
 
 def test_the_defaults() -> None:
     cache = RedisCache("redis://")
-    assert cache.address == "localhost:6379"
-    assert (cache._prefix, cache._timeout, cache._lifetimes) == ("pointsman", 0.05, Lifetimes())
+    assert cache._scripts.where == "Redis at localhost:6379"
+    assert (cache._names.heads, cache._scripts._timeout, cache._lifetimes) == (["pointsman:"], 0.05, Lifetimes())
     assert cache._epoch() == "no-epoch"
-    assert not cache.breaker.is_open
+    assert not put(FakeConnections(), cache).breaker.is_open
 
 
 async def test_nobody_has_to_listen() -> None:
     cache = RedisCache("redis://redis.internal")
     connections = FakeConnections()
-    cache._connections = connections  # type: ignore[assignment]
+    put(connections, cache)
     connections.reply = padded(7).encode()
     await cache.mark([KEY], "writer")
     connections.reply = RedisConnectionError("lost")
     assert await cache.get([KEY], "reader") == [Lookup()]
-    assert cache.address == "redis.internal:6379"
+    assert cache._scripts.where == "Redis at redis.internal:6379"
     assert len(connections.sent) == 2
 
 
 def test_the_time_to_connect_is_the_timeout() -> None:
-    cache = RedisCache("redis://redis.internal", timeout=0.25)
-    assert cache._redis.connection_pool.connection_kwargs["socket_connect_timeout"] == 0.25
+    node = RedisCache("redis://redis.internal", timeout=0.25)._scripts.nodes.node_of(())
+    assert node.connections._pool.connection_kwargs["socket_connect_timeout"] == 0.25
 
 
-async def test_close_closes_the_connections_and_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_closes_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[str] = []
     cache = RedisCache("redis://redis.internal")
 
-    def closing(name: str) -> Any:
-        async def close() -> None:
-            closed.append(name)
+    async def close() -> None:
+        closed.append("connections")
 
-        return close
-
-    monkeypatch.setattr(cache._connections, "close", closing("connections"))
-    monkeypatch.setattr(cache._redis, "aclose", closing("client"))
+    monkeypatch.setattr(cache._scripts.nodes.node_of(()).connections, "close", close)
     await cache.close()
-    assert closed == ["connections", "client"]
+    assert closed == ["connections"]

@@ -1,7 +1,6 @@
 """Connections for scripts, on a fake pool."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -9,26 +8,17 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
-from pointsman_server.adapters.redis.connections import ScriptConnections
+from pointsman_server.adapters.redis.connections import Call, Script, ScriptConnections
 
-
-class FakeScript:
-    """A registered script; called itself only when Redis lost it."""
-
-    sha = "5ca1e"
-
-    def __init__(self) -> None:
-        self.given: list[tuple[Sequence[str], Sequence[Any]]] = []
-
-    async def __call__(self, *, keys: Sequence[str], args: Sequence[Any]) -> bytes:
-        self.given.append((keys, args))
-        return b"loaded"
+SCRIPT = Script("return 1", "5ca1e")
+CALL = Call(SCRIPT, ["owner", 7, b"\xff"], ["key"])
 
 
 class FakeConnection:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.reply: Any = b"reply"
+        self.replies: list[Any] = []
         self.is_connected = True
         self.readable = False
         self.refuses = False
@@ -39,6 +29,8 @@ class FakeConnection:
         self.calls.append(("send", command, check_health))
 
     async def read_response(self) -> Any:
+        if self.replies:
+            self.reply = self.replies.pop(0)
         if isinstance(self.reply, BaseException):
             raise self.reply
         self.reading.set()
@@ -73,11 +65,6 @@ class FakePool:
         self.released.append(connection)
 
 
-class FakeRedis:
-    def __init__(self) -> None:
-        self.connection_pool = FakePool()
-
-
 @pytest.fixture
 def pool() -> FakePool:
     return FakePool()
@@ -85,14 +72,15 @@ def pool() -> FakePool:
 
 @pytest.fixture
 def connections(pool: FakePool) -> ScriptConnections:
-    redis: Any = FakeRedis()
-    redis.connection_pool = pool
-    return ScriptConnections(redis)
+    return ScriptConnections(pool)
 
 
-async def run(connections: ScriptConnections, script: FakeScript | None = None) -> Any:
-    given: Any = script or FakeScript()
-    return await connections.run(given, ["owner", 7, b"\xff"], ["key"])
+async def run(connections: ScriptConnections) -> Any:
+    return await connections.run(CALL)
+
+
+def sent(pool: FakePool, number: int = 0) -> list[bytes]:
+    return [call[1] for call in pool.made[number].calls if call[0] == "send"]
 
 
 async def test_a_script_is_run_by_its_hash(connections: ScriptConnections, pool: FakePool) -> None:
@@ -102,21 +90,41 @@ async def test_a_script_is_run_by_its_hash(connections: ScriptConnections, pool:
 
 
 async def test_a_script_may_have_no_keys(connections: ScriptConnections, pool: FakePool) -> None:
-    script: Any = FakeScript()
-    await connections.run(script, ["owner"])
+    await connections.run(Call(SCRIPT, ["owner"]))
     command = hiredis.pack_command(("EVALSHA", "5ca1e", 0, "owner"))  # type: ignore[arg-type]
     assert pool.made[0].calls == [("send", command, False)]
 
 
-async def test_a_lost_script_is_sent_whole_and_the_connection_kept(
+async def test_a_lost_script_is_sent_whole_and_run_again_on_the_same_connection(
     connections: ScriptConnections, pool: FakePool
 ) -> None:
-    script = FakeScript()
     await run(connections)
-    pool.made[0].reply = NoScriptError("NOSCRIPT")
-    assert await run(connections, script) == b"loaded"
-    assert script.given == [(["key"], ["owner", 7, b"\xff"])]
+    pool.made[0].replies = [NoScriptError("NOSCRIPT"), b"5ca1e", b"second reply"]
+    assert await run(connections) == b"second reply"
+    load = hiredis.pack_command(("SCRIPT", "LOAD", "return 1"))
+    assert sent(pool)[1:] == [CALL.packed(), load, CALL.packed()]
     assert connections._idle == [pool.made[0]]
+
+
+async def test_a_moving_slot_is_asked_for_in_the_same_breath(connections: ScriptConnections, pool: FakePool) -> None:
+    await run(connections)
+    pool.made[0].replies = [b"OK", NoScriptError("NOSCRIPT"), b"5ca1e", b"OK", b"reply"]
+    assert await connections.run(CALL, asking=True) == b"reply"
+    assert sent(pool)[1] == sent(pool)[3] == hiredis.pack_command(("ASKING",)) + CALL.packed()
+
+
+async def test_many_are_sent_at_once_and_each_has_its_reply(connections: ScriptConnections, pool: FakePool) -> None:
+    await run(connections)
+    refusal = ResponseError("TRYAGAIN")
+    pool.made[0].replies = [b"one", refusal, b"three"]
+    other = Call(SCRIPT, (), ["other"])
+    assert await connections.run_all([CALL, other, CALL]) == [b"one", refusal, b"three"]
+    assert sent(pool)[1] == CALL.packed() + other.packed() + CALL.packed()
+    assert connections._idle == [pool.made[0]]
+
+
+def test_a_script_has_the_hash_that_redis_gives_it() -> None:
+    assert Script.of("return 1").sha == "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"
 
 
 async def test_the_connection_that_was_used_last_is_used_again(connections: ScriptConnections, pool: FakePool) -> None:

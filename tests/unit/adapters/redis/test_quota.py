@@ -1,12 +1,13 @@
 """What the quota sends to Redis, and how it takes replies and failures."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pointsman_server.adapters.redis.breaker import Breaker
+from pointsman_server.adapters.redis.connections import Call
 from pointsman_server.adapters.redis.quota import RedisQuota
 from pointsman_server.domain.errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
@@ -15,7 +16,7 @@ from tests.support.fakes import ManualClock
 TAKINGS = [Taking("reads", "ann", 5_000_999, 60_000_000_999), Taking("writes", "bob", 1, 0)]
 
 
-class FakeScript:
+class FakeConnections:
     """Records what it is given; replies with ``reply``, or raises it, ``delay`` seconds later."""
 
     def __init__(self) -> None:
@@ -23,17 +24,17 @@ class FakeScript:
         self.reply: Any = [0, 0]
         self.delay = 0.0
 
-    async def __call__(self, *, keys: list[str], args: list[int]) -> Any:
-        self.given.append((keys, args))
+    async def run(self, call: Call) -> Any:
+        self.given.append((list(call.keys), [cast("int", argument) for argument in call.args]))
         await asyncio.sleep(self.delay)
         if isinstance(self.reply, Exception):
             raise self.reply
         return self.reply
 
 
-def make_quota(**options: Any) -> tuple[RedisQuota, FakeScript]:
-    quota, script = RedisQuota("redis://redis.internal", **options), FakeScript()
-    quota._take = script  # type: ignore[assignment]
+def make_quota(**options: Any) -> tuple[RedisQuota, FakeConnections]:
+    quota, script = RedisQuota("redis://redis.internal", **options), FakeConnections()
+    quota._scripts.nodes.node_of(()).connections = script  # type: ignore[assignment]
     return quota, script
 
 
@@ -87,7 +88,7 @@ async def test_a_reply_is_awaited_for_the_timeout_and_no_longer() -> None:
 
 async def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
     now = ManualClock()
-    quota, script = make_quota(timeout=5.0, breaker=Breaker(threshold=2, pause=10.0, now=now))
+    quota, script = make_quota(timeout=5.0, breaker=lambda: Breaker(threshold=2, pause=10.0, now=now))
     script.reply = RedisConnectionError("lost")
     for _ in range(4):
         with pytest.raises(QuotaUnavailable):
@@ -101,7 +102,7 @@ async def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_succ
 
 
 async def test_a_success_ends_a_row_of_failures() -> None:
-    quota, script = make_quota(timeout=5.0, breaker=Breaker(threshold=2, pause=1e9, now=ManualClock()))
+    quota, script = make_quota(timeout=5.0, breaker=lambda: Breaker(threshold=2, pause=1e9, now=ManualClock()))
     for reply in (RedisConnectionError("lost"), [0, 0], RedisConnectionError("lost")):
         script.reply = reply
         if isinstance(reply, Exception):
@@ -116,17 +117,17 @@ async def test_a_success_ends_a_row_of_failures() -> None:
 
 def test_the_defaults() -> None:
     quota = RedisQuota("redis://redis.internal")
-    assert (quota._prefix, quota._scripts._timeout) == ("pointsman", 0.05)
-    assert quota._scripts._redis.connection_pool.connection_kwargs["socket_connect_timeout"] == 0.05
+    assert (quota._head, quota._scripts._timeout) == ("pointsman:quota", 0.05)
+    assert quota._scripts.nodes.node_of(()).connections._pool.connection_kwargs["socket_connect_timeout"] == 0.05
 
 
-async def test_close_closes_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_close_closes_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     quota, _ = make_quota()
     closed: list[None] = []
 
     async def close() -> None:
         closed.append(None)
 
-    monkeypatch.setattr(quota._scripts._redis, "aclose", close)
+    monkeypatch.setattr(quota._scripts.nodes, "close", close)
     await quota.close()
     assert len(closed) == 1

@@ -1,9 +1,12 @@
 """Error replies of Redis 6.2 and 7.0, and their explanations."""
 
+import ssl
+
 import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pointsman_server.adapters.redis.discovery import NotFound
 from pointsman_server.adapters.redis.refusals import explain
 
 SCRIPT_6 = "ERR Error running script (call to f_7f1d): @user_script:3: @user_script: 3: "
@@ -25,9 +28,14 @@ RIGHT = "does not let the user of REDIS_URL"
         ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "without its primary"),
         ("LOADING Redis is loading the dataset in memory", "is loading its data"),
         ("BUSY Redis is busy running a script.", "is busy with another client's script"),
-        ("CLUSTERDOWN Hash slot not served", "is Redis Cluster"),
+        ("CLUSTERDOWN Hash slot not served", "is of a Redis Cluster that is down"),
         ("CROSSSLOT Keys in request don't hash to the same slot", "is Redis Cluster"),
         ("MOVED 3999 127.0.0.1:6381", "is Redis Cluster"),
+        ("ERR This instance has cluster support disabled", "is not Redis Cluster: REDIS_URL must begin with redis://"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "is moving a slot to another node"),
+        ("NOPERM User app has no permissions to run the 'cluster|slots' command", f"{RIGHT} ask for the nodes"),
+        ("NOPERM User app has no permissions to run the 'asking' command", f"{RIGHT} follow a slot that moves"),
+        ("NOPERM User s has no permissions to run the 'sentinel|master' command", "does not let our user ask for the"),
         ("NOAUTH Authentication required.", "REDIS_URL has none"),
         ("WRONGPASS invalid username-password pair or user is disabled.", "refuses the user or the password"),
         ("NOPERM this user has no permissions to run the 'evalsha' command", f"{RIGHT} run scripts"),
@@ -41,6 +49,13 @@ RIGHT = "does not let the user of REDIS_URL"
 )
 def test_a_reply_is_explained(reply: str, words: str) -> None:
     assert words in explain(BaseParser.parse_error(reply))
+
+
+def test_a_failed_handshake_is_told() -> None:
+    error = RedisConnectionError("Error 1 connecting to redis:6379. certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    assert explain(error).startswith("fails in TLS: ")
+    assert explain(NotFound("knows no primary")) == "knows no primary"
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionRefusedError(111, "refused"), RedisConnectionError("x")])
