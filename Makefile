@@ -37,11 +37,16 @@ run: setup ## Run a server with everything it needs on this machine, and a table
 	@exec $(BIN)/pointsman-server dev --demo
 
 .PHONY: tools
-tools: setup ## Build what tests call from outside: Kafka's jars, Debian's programs, clients in Go and JavaScript.
+tools: setup .cache/protoc/.ready ## Build what tests call from outside: Kafka's jars, Debian's programs, clients in other languages.
 	@$(BIN)/python -m tests.support.tools
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m tests.support.debian
 	@$(BIN)/python -m tests.support.grpc_js
+	@$(BIN)/python -m tests.support.examples --quiet
+
+.PHONY: examples
+examples: setup .cache/protoc/.ready ## Build the example clients in Go, TypeScript and Java, and print where.
+	@$(BIN)/python -m tests.support.examples
 
 .PHONY: check
 check: PARALLEL ?= -n auto --maxprocesses 4 $(FILES)
@@ -119,7 +124,7 @@ lint-docs: setup
 lint-pins: setup | $(UV)
 	@$(UV) pip install -q --dry-run --python $(BIN)/python --require-hashes -r requirements.lock
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
-	@! grep -n '"resolved"' tests/support/grpc_js/package-lock.json
+	@! grep -n '"resolved"' tests/support/grpc_js/package-lock.json clients/examples/typescript/package-lock.json
 
 .PHONY: image
 image: setup .cache/protoc/.ready

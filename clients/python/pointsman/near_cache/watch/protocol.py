@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pointsman.errors import PermissionDenied, PointsmanError, Unauthenticated, Unimplemented
+from pointsman.errors import InvalidArgument, PermissionDenied, PointsmanError, Unauthenticated, Unimplemented
 from pointsman.v1.route_pb2 import Route, RouteChange
 from pointsman.v1.watch_pb2 import Checkpoint, EndOfSnapshot, ResumeToken, SnapshotBatch, WatchResponse
 
@@ -20,12 +20,13 @@ LONGEST_SILENCE_SECONDS = 120.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 10.0
-"""Between attempts that credentials or permissions forbid: they are tried again, because both can change."""
+"""Between attempts that the server refuses: they are tried again, because credentials and servers change."""
 PROVEN_SECONDS = 5.0
 """A stream that lasted so long has been a success: the pause after it is short again."""
 LEFT_SECONDS = 60.0
 """For so long after an epoch was left, a server that still answers from it is behind."""
 _SPREAD = 0.5
+_REFUSALS = (Unauthenticated, PermissionDenied, InvalidArgument, Unimplemented)
 
 T = TypeVar("T")
 
@@ -151,10 +152,11 @@ class WatchProtocol(Generic[T]):
             self._failures = 0
         self._failures += 1
         reason = error.reason if isinstance(error, PointsmanError) else ""
-        if reason in {"REVISION_COMPACTED", "EPOCH_CHANGED"} and not self._void:
+        void = reason in {"REVISION_COMPACTED", "EPOCH_CHANGED"}
+        if void and not self._void:
             self._void = True
             return self._spread(FIRST_PAUSE_SECONDS)
-        if isinstance(error, Unauthenticated | PermissionDenied | Unimplemented):
+        if isinstance(error, _REFUSALS) and not void:
             return self._spread(REFUSED_PAUSE_SECONDS)
         pause = self._spread(min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 16), LONGEST_PAUSE_SECONDS))
         if isinstance(error, PointsmanError) and error.retry_delay is not None:
