@@ -14,6 +14,7 @@ class CallContext:
         self.remaining = remaining
         self.status: tuple[grpc.StatusCode, str] | None = None
         self.trailers: dict[str, str | bytes] = {}
+        self.initial: dict[str, str | bytes] = {}
         self.written: list[Any] = []
         self._code = code
         self._callbacks: list[Callable[[Any], None]] = []
@@ -32,6 +33,10 @@ class CallContext:
 
     def set_trailing_metadata(self, trailers: Any) -> None:
         self.trailers = dict(trailers)
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        assert not self.initial, "they are sent once"
+        self.initial = dict(metadata)
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callbacks.append(callback)

@@ -21,20 +21,24 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = session
+pool_mode = {mode}
+{more}
 """
 
 
 @contextmanager
-def pgbouncer(server: int) -> Iterator[int]:
-    """Run PgBouncer in session mode before the PostgreSQL at the port ``server``, and give its own port."""
+def pgbouncer(server: int, mode: str = "session", more: str = "") -> Iterator[int]:
+    """Run PgBouncer before the PostgreSQL at the port ``server``, and give its own port.
+
+    ``mode`` is its ``pool_mode``; ``more`` are further lines of its settings.
+    """
     program = PACKAGE.find()
     assert program
     port = free_port()
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as directory:
         settings, log = Path(directory) / "pgbouncer.ini", Path(directory) / "log"
-        settings.write_text(SETTINGS.format(server=server, port=port))
+        settings.write_text(SETTINGS.format(server=server, port=port, mode=mode, more=more))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [program, *user, settings],

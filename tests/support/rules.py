@@ -1,7 +1,8 @@
 """The alert rules and dashboards that we hand to operators."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ CHART = ROOT / "deploy" / "helm" / "pointsman"
 RULE_FILES = tuple(sorted((CHART / "alerts").glob("*.yaml")))
 DASHBOARD_FILES = tuple(sorted((CHART / "dashboards").glob("*.json")))
 RUNBOOK = "docs/runbook.md"
+METRICS = ROOT / "docs" / "reference" / "metrics.md"
+OF_HISTOGRAMS = re.compile(r"_(bucket|count|sum)$")
 
 
 @cache
@@ -35,3 +38,11 @@ def dashboards() -> Mapping[str, dict[str, Any]]:
 def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The panels of a dashboard that show something: all but the rows."""
     return (panel for panel in dashboard["panels"] if panel["type"] != "row")
+
+
+def documented(names: Iterable[str]) -> bool:
+    """Whether each of these metrics, or the histogram that it is of, has a row in docs/reference/metrics.md."""
+    rows = set(re.findall(r"^\| `(\w+)`", METRICS.read_text(), re.MULTILINE))
+    unknown = {name for name in names if name not in rows and OF_HISTOGRAMS.sub("", name) not in rows}
+    assert not unknown, unknown
+    return True

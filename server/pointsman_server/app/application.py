@@ -34,6 +34,8 @@ from pointsman_server.rpc.methods.receipts import ReceiptMethods
 from pointsman_server.rpc.methods.usage import UsageMethods
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry import log_level
+from pointsman_server.telemetry.log_level import LogLevel
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.process import ProcessMeter
@@ -217,8 +219,8 @@ class App:
         return self.metrics.render(accept)
 
 
-async def serve(settings: Settings) -> None:
-    """Run a server on grpcio until SIGTERM or SIGINT, then drain.
+async def serve(settings: Settings, level: LogLevel) -> None:
+    """Run a server on grpcio until SIGTERM or SIGINT, then drain; another signal switches ``level``.
 
     Raises ListenError, TransportUnavailable and PolicyError at the start.
     """
@@ -226,6 +228,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
+    log_level.on_signal(loop, level.switch)
     async with App(settings) as app:
         announce(app)
         await stop.wait()

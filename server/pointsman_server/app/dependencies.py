@@ -125,6 +125,7 @@ def make_monitor(
 def _make_database(settings: Settings, metrics: Metrics) -> Database:
     return Database(
         settings.database_url.get_secret_value(),
+        session_url=settings.database_session_url.get_secret_value(),
         pool_min=settings.database_pool_min,
         pool_max=settings.database_pool_max,
         timeout=settings.database_timeout_seconds,
@@ -137,9 +138,9 @@ def _make_audit_database(settings: Settings, metrics: Metrics) -> Database | Non
     url = settings.audit_database_url.get_secret_value()
     if not url:
         return None
-    # Two connections: one for the consumer, one for the backfill.
+    # Two connections: one for the consumer, one for the backfill. Nothing here needs a session.
     timeout = settings.database_timeout_seconds
-    return Database(url, pool_min=0, pool_max=2, timeout=timeout, failed=metrics.store_errors.inc)
+    return Database(url, pooled=True, pool_min=0, pool_max=2, timeout=timeout, failed=metrics.store_errors.inc)
 
 
 def _make_cache(settings: Settings, metrics: Metrics, epochs: EpochTracker) -> RedisCache:

@@ -1,7 +1,7 @@
 """Becomes Envoy: this process turns into one that runs the same server inside of Envoy (``envoy_worker``).
 
-One process, so that it is signalled, stopped and killed as one, and nothing outlives it. SIGTERM and SIGINT are blocked
-from here on: Envoy would end at once; the server waits for them, and drains.
+One process, so that it is signalled, stopped and killed as one, and nothing outlives it. Its signals are
+blocked from here on: Envoy would end at once; the server waits for them, and drains, or changes the level of the log.
 """
 
 import json
@@ -18,12 +18,12 @@ from pointsman_server.rpc.transport.envoy import goaway, process, transcoding
 from pointsman_server.rpc.transport.envoy.bootstrap import Door, admin_socket, bootstrap
 from pointsman_server.rpc.transport.envoy.secrets import Secrets, directory_in
 from pointsman_server.runtime import private_directory
-from pointsman_server.telemetry import logs
+from pointsman_server.telemetry import log_level, logs
 
 # Where the worker finds what this module made; set only inside of Envoy.
 DIRECTORY = "POINTSMAN_INTERNAL_ENVOY_DIRECTORY"
 WORKER = "pointsman_server.app.envoy_worker:application"
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, log_level.SIGNAL})
 PREFIX = "pointsman-envoy-"
 # Below a warning, Envoy lists what it was built from.
 LOG_LEVELS = {"debug": "warning", "info": "warning", "warning": "warning", "error": "error"}

@@ -28,7 +28,8 @@ from pointsman_server.rpc.transport.envoy import goaway
 from pointsman_server.rpc.transport.envoy.admin import Admin
 from pointsman_server.rpc.transport.envoy.bootstrap import admin_socket
 from pointsman_server.runtime.immediate_exit import exit_now
-from pointsman_server.telemetry import logs
+from pointsman_server.telemetry import log_level, logs
+from pointsman_server.telemetry.log_level import LogLevel
 
 log = logs.get_logger(__name__)
 
@@ -54,11 +55,12 @@ class Worker:
         asyncio.get_running_loop().set_exception_handler(report)
         await receive()
         settings = load()
-        logs.configure(settings.log_level, settings.log_format)
+        level = LogLevel(settings.log_level, settings.log_format)
+        level.begin()
         directory = Path(os.environ[envoy.DIRECTORY])
         try:
             stopping = asyncio.Event()
-            _wait_for_signal(stopping)
+            _take_signals(stopping.set, level.switch)
             preload(with_kafka=bool(settings.kafka_bootstrap_servers))
             code = await exit_code_of(self._run(settings, directory, stopping, receive, send))
         finally:
@@ -134,13 +136,14 @@ async def _unless(ended: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T
         working.cancel()
 
 
-def _wait_for_signal(stopping: asyncio.Event) -> None:
-    """Set ``stopping`` at the first SIGTERM or SIGINT, which are blocked in every thread of this process."""
+def _take_signals(stop: Callable[[], None], switch_log_level: Callable[[], None]) -> None:
+    """Do what each signal asks for; those of ``envoy.SIGNALS`` are blocked in every thread of this process."""
     loop = asyncio.get_running_loop()
 
     def wait() -> None:
-        signal.sigwait(envoy.SIGNALS)
-        loop.call_soon_threadsafe(stopping.set)
+        while signal.sigwait(envoy.SIGNALS) == log_level.SIGNAL:
+            loop.call_soon_threadsafe(switch_log_level)
+        loop.call_soon_threadsafe(stop)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
 

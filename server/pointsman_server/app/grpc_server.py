@@ -32,6 +32,7 @@ from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.chain import stages
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling
+from pointsman_server.rpc.interceptors.telemetry.identification import begin_and_answer, identify, identify_and_answer
 from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.rpc.transport import grpcio, tls
@@ -155,6 +156,7 @@ class GrpcServer:
 
     def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access
+        by_envoy = self.choice.transport == "envoy"
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
         throttling = make_throttling(settings, self._make_quota(), self._metrics.limited)
         bulk = Bulk(
@@ -171,8 +173,11 @@ class GrpcServer:
             permissions=access.permissions,
             throttling=throttling,
             bulk=bulk,
+            # Envoy itself gives each answer its request id.
+            identify=identify if by_envoy else identify_and_answer,
         )
-        return Interceptor(order, fast_methods(self._make_fast_path(throttling), bulk))
+        begin = None if by_envoy else begin_and_answer
+        return Interceptor(order, fast_methods(self._make_fast_path(throttling), bulk, begin))
 
     def _make_fast_path(self, throttling: Throttling | None) -> FastPath:
         settings, path = self._settings, self._read_path

@@ -20,6 +20,8 @@ from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
 from pointsman_server.embedded.tied import tied_to_this_process
+from pointsman_server.telemetry import log_level
+from pointsman_server.telemetry.log_level import LogLevel
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -42,11 +44,14 @@ def was_restarted() -> bool:
     return RESTARTED in os.environ
 
 
-def run(settings: Settings) -> int:
-    """Run the workers until SIGTERM or SIGINT, then drain them. Returns the exit code."""
+def run(settings: Settings, level: LogLevel) -> int:
+    """Run the workers until SIGTERM or SIGINT, then drain them. Returns the exit code.
+
+    The signal that switches ``level`` is blocked, and is passed on to each worker.
+    """
     metrics = tempfile.mkdtemp(prefix="pointsman-metrics-")
     try:
-        return Supervisor(settings, metrics).run()
+        return Supervisor(settings, metrics, level).run()
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
 
@@ -54,8 +59,9 @@ def run(settings: Settings) -> int:
 class Supervisor:
     """Keeps ``settings.workers`` workers alive. The first does every role of the settings, the others only the API."""
 
-    def __init__(self, settings: Settings, metrics: str) -> None:
+    def __init__(self, settings: Settings, metrics: str, level: LogLevel) -> None:
         self._settings = settings
+        self._level = level
         self._metrics = metrics
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._started: dict[int, float] = {}
@@ -67,6 +73,7 @@ class Supervisor:
         """Start the workers and keep them running until a signal, then drain them. Returns the exit code."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
+        signal.signal(log_level.SIGNAL, self._switch_level)
         for number in range(self._settings.workers):
             self._start(number)
         log.info("supervising", workers=self._settings.workers)
@@ -74,8 +81,14 @@ class Supervisor:
             for number, worker in list(self._workers.items()):
                 if worker.poll() is not None:
                     self._restart(number, worker)
-            time.sleep(POLL_SECONDS)
+            self._pause()
         return self._drain()
+
+    def _pause(self) -> None:
+        # Only here: a worker that starts inherits that the signal is blocked, and takes it once it can.
+        log_level.unblock()
+        time.sleep(POLL_SECONDS)
+        log_level.block()
 
     def _start(self, number: int, *, restarted: bool = False) -> None:
         environment = os.environ | as_environ(self._settings)
@@ -84,6 +97,8 @@ class Supervisor:
             environment[RESTARTED] = "1"
         if number:
             environment["POINTSMAN_ROLES"] = ServerRole.API
+        if self._level.switched:
+            environment[log_level.SWITCHED_AT_START] = "1"
         # In its own process group: Ctrl-C then reaches it once, through this process.
         worker = self._workers[number] = subprocess.Popen(
             tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"]),
@@ -105,6 +120,11 @@ class Supervisor:
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+    def _switch_level(self, _signal: int, _frame: FrameType | None) -> None:
+        self._level.switch()
+        for worker in self._workers.values():
+            worker.send_signal(log_level.SIGNAL)
 
     def _drain(self) -> int:
         for worker in self._workers.values():

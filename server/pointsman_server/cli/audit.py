@@ -64,10 +64,11 @@ def verify(
 
 async def _report(settings: Settings) -> Report:
     timeout = settings.database_timeout_seconds
-    store = Database(settings.database_url.get_secret_value(), pool_min=0, pool_max=1, timeout=timeout)
+    url = settings.database_url.get_secret_value()
+    store = Database(url, pooled=True, pool_min=0, pool_max=1, timeout=timeout)
     log = store
     if url := settings.audit_database_url.get_secret_value():
-        log = Database(url, pool_min=0, pool_max=1, timeout=timeout)
+        log = Database(url, pooled=True, pool_min=0, pool_max=1, timeout=timeout)
     await store.open()
     try:
         chains, broken = await _check(log)

@@ -39,6 +39,7 @@ def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
     except SettingsError as error:
         fail(str(error), code=2)
     _check_database_url("DATABASE_URL", settings.database_url)
+    _check_database_url("POINTSMAN_DATABASE_SESSION_URL", settings.database_session_url)
     _check_database_url("POINTSMAN_AUDIT_DATABASE_URL", settings.audit_database_url)
     check_kafka_files(settings)
 

@@ -32,6 +32,7 @@ from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.runtime import event_loop
+from pointsman_server.telemetry import log_level as log_level_signal
 
 DEMO_ROUTES = 240
 
@@ -89,7 +90,8 @@ def _run(settings: Settings, starting: Future[embedded.Engines], *, with_demo: b
 
     with engines:
         settings = with_engines(settings, {name.lower(): url for name, url in engines.urls.items()})
-        migrate(settings.database_url.get_secret_value(), settings.audit_database_url.get_secret_value())
+        url = settings.database_session_url or settings.database_url
+        migrate(url.get_secret_value(), settings.audit_database_url.get_secret_value())
         rewind = "KAFKA_BOOTSTRAP_SERVERS" in engines.urls
         event_loop.run(_prepare(settings, rewind=rewind, with_demo=with_demo))
         _serve(settings)
@@ -108,13 +110,16 @@ async def _prepare(settings: Settings, *, rewind: bool, with_demo: bool) -> None
             # The embedded Kafka keeps nothing between runs; what the audit log has not consumed is published again.
             await dependencies.relay_log.rewind(await dependencies.audit_log.last_contiguous())
         if with_demo:
-            committer = GroupCommitter(dependencies.store, dependencies.cache, lambda _snapshots: None)
+            committer = GroupCommitter(
+                dependencies.store, dependencies.cache, lambda _snapshots: None, log_changes=lambda _made: None
+            )
             await demo_routes.load(committer, DEMO_ROUTES)
 
 
 def _serve(settings: Settings) -> None:
     """Run ``serve`` until SIGTERM or SIGINT; end with its exit code if that is not 0. It ends with this process."""
     reading, writing = os.pipe()
+    log_level_signal.block()
     # In its own session: Ctrl-C then reaches it once, through this process.
     server = subprocess.Popen(
         tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"]),
@@ -124,6 +129,8 @@ def _serve(settings: Settings) -> None:
     )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: server.terminate())
+    signal.signal(log_level_signal.SIGNAL, lambda *_: server.send_signal(log_level_signal.SIGNAL))
+    log_level_signal.unblock()
     os.close(writing)
     with open(reading) as ready:  # noqa: PTH123 - a descriptor has no path
         said = ready.read()

@@ -167,7 +167,8 @@ async def _work(settings: Settings, work: "Callable[[ApiKeyStore], Awaitable[T]]
     from pointsman_server.adapters.postgres.database import Database
     from pointsman_server.domain.errors import RetryLater
 
-    database = Database(settings.database_url.get_secret_value(), pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pooled=True, pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
     await database.open()
     try:
         return await work(PostgresApiKeyStore(database))

@@ -11,7 +11,6 @@ from pointsman_server.cli.common import (
     LogLevel,
     Roles,
     Transport,
-    configure_logs,
     fail,
     read_settings,
     require,
@@ -21,6 +20,7 @@ from pointsman_server.cli.launch import launch, start_errors
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
 from pointsman_server.runtime import event_loop
+from pointsman_server.telemetry import log_level as log_level_signal
 from pointsman_server.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -55,14 +55,16 @@ def serve(
     require(settings)
     require_secure(settings)
     _check_policy(settings)
-    configure_logs(settings)
+    log_level_signal.block()
+    level = log_level_signal.LogLevel(settings.log_level, settings.log_format)
+    level.begin()
     from pointsman_server.app import supervisor
 
     if settings.workers > 1 and not supervisor.is_worker():
-        raise typer.Exit(supervisor.run(settings))
+        raise typer.Exit(supervisor.run(settings, level))
     if ServerRole.API in settings.roles:
         _listen_by_envoy(settings)
-    launch(partial(_serve, settings), with_kafka=bool(settings.kafka_bootstrap_servers))
+    launch(partial(_serve, settings, level), with_kafka=bool(settings.kafka_bootstrap_servers))
 
 
 def _listen_by_envoy(settings: Settings) -> None:
@@ -82,10 +84,10 @@ def _listen_by_envoy(settings: Settings) -> None:
             envoy.become(settings)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, level: log_level_signal.LogLevel) -> None:
     from pointsman_server.app import application
 
-    event_loop.run(application.serve(settings))
+    event_loop.run(application.serve(settings, level))
 
 
 def _check_policy(settings: Settings) -> None:

@@ -240,6 +240,11 @@ class Settings(KafkaSettings, RedisSettings):
     )
 
     # PostgreSQL.
+    database_session_url: PostgresUrl = Field(
+        default=SecretStr(""),
+        description="The database of `DATABASE_URL` past a pooler in transaction mode, for the relay and `migrate`. "
+        "Set it where there is such a pooler, and only there.",
+    )
     audit_database_url: PostgresUrl = Field(
         default=SecretStr(""),
         description="PostgreSQL for the audit log. Without it, the log lies in that of `DATABASE_URL`.",

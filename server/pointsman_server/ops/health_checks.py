@@ -149,8 +149,17 @@ class HealthChecks:
             self.relay_state = behind = await self._logs.relay.state()
         except RetryLater as error:
             raise self._is_down(error) from error
+        await self._relay_session()
         if behind.lag and behind.oldest_seconds > RELAY_SECONDS:
             raise DependencyDown(f"{behind.lag} changes wait for Kafka, the oldest for {behind.oldest_seconds:.0f} s")
+
+    async def _relay_session(self) -> None:
+        try:
+            await self._logs.relay.check_session()
+        except RetryLater as error:
+            database = self._engines.database
+            where = f"the relay has no session: PostgreSQL at {database.session_address}"
+            raise DependencyDown(f"{where} {database.explain(error)}") from error
 
     async def _audit(self) -> None:
         try:

@@ -50,13 +50,17 @@ class ChangeQuery:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Who mutates, why, and under which ``request_id``; ``fingerprint`` is a digest of the whole request."""
+    """Who mutates, why, and under which ``request_id``; ``fingerprint`` is a digest of the whole request.
+
+    ``call_id`` is the ``x-request-id`` of the call, for logs.
+    """
 
     actor: str
     reason: str = ""
     request_id: str = ""
     fingerprint: bytes = b""
     traceparent: str = ""
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from grpc import StatusCode
 
 from pointsman_server.rpc.call import Call
-from pointsman_server.telemetry.logs import get_logger
+from pointsman_server.telemetry.logs import get_logger, verbosity
 
 log = get_logger(__name__)
 
@@ -21,9 +21,14 @@ class AccessLog:
         self._sample = sample
 
     @property
+    def samples(self) -> bool:
+        """Whether calls that end with OK may be logged whatever the level of the log."""
+        return bool(self._sample)
+
+    @property
     def logs_answers(self) -> bool:
-        """Whether calls that end with OK may be logged at all."""
-        return bool(self._sample) or log.is_enabled_for(logging.DEBUG)
+        """Whether calls that end with OK may be logged now."""
+        return self.samples or verbosity.debug
 
     def record(self, method: str, code: StatusCode, begun: float, call: Call) -> None:
         """Log a call that began at ``begun`` by ``time.perf_counter`` and has just ended."""

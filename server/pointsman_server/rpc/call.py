@@ -3,19 +3,18 @@
 import asyncio
 import random
 import re
-from contextvars import ContextVar
 from typing import Any
 
 import grpc
 from grpc import StatusCode
 
 from pointsman_server.domain.identity import ANONYMOUS, Identity
+from pointsman_server.rpc.transport.limits import LONGEST_ID, REQUEST_ID
+from pointsman_server.telemetry.current_call import current
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
-LONGEST_ID = 128
 # Seconds. For a call without a deadline, grpcio reports a remaining time of at least this.
 NO_DEADLINE = 1e7
 # W3C Trace Context §3.2. Fields that later versions may add are not passed on.
@@ -38,9 +37,9 @@ class Call:
 
     @property
     def request_id(self) -> str:
-        """The caller's ``x-request-id`` if it is short printable ASCII, else a new one."""
+        """The caller's ``x-request-id``, shortened to LONGEST_ID, if it is printable ASCII; else a new one."""
         if not self._request_id:
-            self._request_id = self._text(REQUEST_ID) or f"{random.getrandbits(128):032x}"
+            self._request_id = self._text(REQUEST_ID)[:LONGEST_ID] or f"{random.getrandbits(128):032x}"
         return self._request_id
 
     @property
@@ -59,27 +58,40 @@ class Call:
         """The caller's address, as gRPC writes it: ``ipv4:127.0.0.1:80``."""
         return self._context.peer()
 
+    def is_of(self, context: Context) -> bool:
+        """Whether ``context`` is that of this call."""
+        return self._context is context
+
     def _text(self, name: str) -> str:
-        """Return a metadata value that is safe to send back and store: short printable ASCII. Else an empty string."""
+        """Return a metadata value that is safe to send back and store: printable ASCII. Else an empty string."""
         if self._metadata is None:
             pairs = self._context.invocation_metadata() or ()
             self._metadata = {key: value for key, value in pairs if isinstance(value, str)}
         given = self._metadata.get(name, "")
-        return given if len(given) <= LONGEST_ID and given.isascii() and given.isprintable() else ""
-
-
-_current: ContextVar[Call] = ContextVar("call")
+        return given if given.isascii() and given.isprintable() else ""
 
 
 def begin_call(context: Context) -> Call:
-    """Make ``context`` the current call of this task."""
-    call = Call(context)
-    _current.set(call)
+    """Make ``context`` the current call of this task, unless it is."""
+    call = current.get()
+    if not isinstance(call, Call) or not call.is_of(context):
+        call = Call(context)
+        current.set(call)
     return call
 
 
 def current_call() -> Call:
-    return _current.get()
+    """Return the call of this task. Raises LookupError outside of one."""
+    call = current.get()
+    if isinstance(call, Call):
+        return call
+    raise LookupError("no call has begun")
+
+
+def call_of(context: Context) -> Call:
+    """Return the current call if it is that of ``context``, else a new one."""
+    call = current.get()
+    return call if isinstance(call, Call) and call.is_of(context) else Call(context)
 
 
 def code_of(error: BaseException, context: Context) -> StatusCode:

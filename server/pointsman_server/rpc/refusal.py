@@ -10,7 +10,8 @@ from grpc import StatusCode
 
 from pointsman_server.domain.errors import PointsmanError, RetryLater
 from pointsman_server.rpc import statuses
-from pointsman_server.rpc.call import REQUEST_ID, Context
+from pointsman_server.rpc.call import Context
+from pointsman_server.rpc.transport.limits import REQUEST_ID
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -27,7 +28,7 @@ class Refusal:
     def of_error(cls, error: PointsmanError, request_id: str) -> "Refusal":
         """Refuse for a domain error."""
         retry_delay = error.retry_delay if isinstance(error, RetryLater) else None
-        trailers = _trailers(statuses.status_of(error), request_id, retry_delay)
+        trailers = _trailers(statuses.status_of(error, request_id), request_id, retry_delay)
         return cls(statuses.code_of(error), error.message, trailers)
 
     @classmethod
@@ -37,15 +38,19 @@ class Refusal:
         return cls(StatusCode.INTERNAL, status.message, _trailers(status, request_id, None))
 
     @classmethod
-    def of_deadline(cls, seconds: float) -> "Refusal":
+    def of_deadline(cls, seconds: float, request_id: str) -> "Refusal":
         """Refuse because the server's default deadline is exceeded, for a caller that set none."""
         text = f"default server deadline ({seconds:g} s) exceeded: set a client deadline"
-        return cls(StatusCode.DEADLINE_EXCEEDED, text)
+        return cls._plain(StatusCode.DEADLINE_EXCEEDED, text, request_id)
 
     @classmethod
-    def of_unimplemented(cls) -> "Refusal":
+    def of_unimplemented(cls, request_id: str) -> "Refusal":
         """Refuse a method that a service declares and does not implement."""
-        return cls(StatusCode.UNIMPLEMENTED, "this server does not implement the method")
+        return cls._plain(StatusCode.UNIMPLEMENTED, "this server does not implement the method", request_id)
+
+    @classmethod
+    def _plain(cls, code: StatusCode, text: str, request_id: str) -> "Refusal":
+        return cls(code, text, _trailers(statuses.plain(code, text, request_id), request_id, None))
 
 
 async def abort(context: Context, refusal: Refusal) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable
+from itertools import product
 from typing import TypeVar
 
 from pointsman.v1 import propagation_pb2, route_pb2, usage_pb2, watch_pb2
@@ -28,6 +29,9 @@ from pointsman_server.writes.group_commit import GroupCommitter
 
 # Keys that are decoded before other calls get a turn of the event loop. Decoding one takes a microsecond.
 KEYS_IN_A_TURN = 250
+
+ACTIONS = ("create", "update", "activate", "deactivate", "delete", "import")
+OUTCOMES = ("ok", "refused", "failed")
 
 T = TypeVar("T")
 
@@ -59,6 +63,9 @@ class RouteServicer(RouteServiceServicer):
         self._usage = usage
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
+        for action, outcome in product(ACTIONS, OUTCOMES):
+            # So that no failure shows as zero.
+            metrics.writes.labels(action, outcome)
         self._fair_share = fair_share or FairShare()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:

@@ -1,7 +1,7 @@
 """The status of each domain error: one table for all RPCs.
 
 The details follow AIP-193: a ``google.rpc.ErrorInfo`` whose reason is an ``ErrorReason``, a ``BadRequest`` that names
-malformed fields, a ``RetryInfo`` where a retry can succeed.
+malformed fields, a ``RetryInfo`` where a retry can succeed, and a ``RequestInfo`` with the request id of the call.
 """
 
 from google.protobuf import any_pb2, duration_pb2
@@ -50,22 +50,29 @@ def name_of(code: StatusCode) -> str:
     return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")
 
 
-def status_of(error: errors.PointsmanError) -> status_pb2.Status:
-    """Build the status of a domain error, with its details."""
+def status_of(error: errors.PointsmanError, request_id: str = "") -> status_pb2.Status:
+    """Build the status of a domain error, with its details. ``request_id`` is empty for one key of many."""
     details: list[Message] = [_info(error.reason, error.metadata)]
     if isinstance(error, errors.InvalidField | errors.RoutesRefused):
         details.append(_bad_request(error))
     if isinstance(error, errors.RetryLater):
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_delay)))
-    return _status(code_of(error), error.message, details)
+    return _status(code_of(error), error.message, details, request_id)
+
+
+def plain(code: StatusCode, message: str, request_id: str) -> status_pb2.Status:
+    """Build the status of a refusal for which there is no domain error."""
+    return _status(code, message, [], request_id)
 
 
 def internal(request_id: str) -> status_pb2.Status:
     """Build the status of an unexpected error: a fixed text and the request id, nothing of the cause."""
-    return _status(StatusCode.INTERNAL, INTERNAL_TEXT, [_info("INTERNAL", {"x-request-id": request_id})])
+    return _status(StatusCode.INTERNAL, INTERNAL_TEXT, [_info("INTERNAL", {"x-request-id": request_id})], request_id)
 
 
-def _status(code: StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+def _status(code: StatusCode, message: str, details: list[Message], request_id: str) -> status_pb2.Status:
+    if request_id:
+        details = [*details, error_details_pb2.RequestInfo(request_id=request_id)]
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message)
     for detail in details:
         packed = any_pb2.Any()

@@ -7,6 +7,7 @@ queue is rejected at once, because an unbounded queue only moves the failure.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Generic, TypeVar, cast
 
@@ -86,10 +87,11 @@ class Batcher(Generic[K, V]):
         self._schedule()
 
     def _schedule(self) -> None:
-        # In the next iteration of the event loop, so that all keys of this one go together.
+        # In the next iteration of the event loop, so that all keys of this one go together. Without the context
+        # variables of who asks first: the load is for many.
         if not self._scheduled and self._free and self._waiting:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self._dispatch, context=Context())
 
     def _dispatch(self) -> None:
         self._scheduled = False

@@ -1,7 +1,7 @@
 """Logs: one line per event on stderr, from us and from the libraries alike.
 
-Ours are events with values: ``log.info("relay published", revision=7)``. Context variables, such as the request id
-(``structlog.contextvars.bind_contextvars``), join every line that is written while they are bound.
+Ours are events with values: ``log.info("relay published", revision=7)``. The request id of the call that a task works
+for joins every line that it writes; so do context variables (``structlog.contextvars.bind_contextvars``).
 """
 
 import logging
@@ -15,6 +15,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from pointsman_server.config.types import mask_credentials
+from pointsman_server.telemetry import current_call
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -33,9 +34,10 @@ def configure(level: Level = "info", log_format: Format = "auto") -> None:
     Call it at the start of the process. Loggers made before follow; those that were bound to values do not.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    verbosity.debug = threshold <= logging.DEBUG
     chain = _console_chain() if is_console(log_format) else _json_chain()
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, add_log_level, _name, *chain],
+        processors=[structlog.contextvars.merge_contextvars, add_call, add_log_level, _name, *chain],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
@@ -76,6 +78,23 @@ class _Logger:
 
 
 _loggers: dict[str, _Logger] = {}
+
+
+class Verbosity:
+    """What ``configure`` has set: whether lines of level debug are written. Cheaper to ask than a logger."""
+
+    debug = False
+
+
+verbosity = Verbosity()
+
+
+def add_call(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Add the request id of the call that this line is written for, if there is one."""
+    call = current_call.current.get()
+    if call is not None:
+        event_dict.setdefault("request_id", call.request_id)
+    return event_dict
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
@@ -129,7 +148,7 @@ def _configure_stdlib(threshold: int, chain: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         ProcessorFormatter(
-            foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_log_level, add_logger_name],
+            foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_call, add_log_level, add_logger_name],
             processors=[ProcessorFormatter.remove_processors_meta, *enrich, render],
         )
     )

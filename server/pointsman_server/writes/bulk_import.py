@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pointsman.rules import url_problem
 from pointsman_server.domain.errors import MOST_VIOLATIONS, FieldViolation, InvalidField
@@ -14,6 +15,8 @@ from pointsman_server.domain.routes import RouteKey, Wanted
 from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Merged
 from pointsman_server.ports.cache import RouteCache
 from pointsman_server.ports.store import Clock, Intent
+from pointsman_server.runtime.offload import LARGE
+from pointsman_server.writes.change_log import log_import
 
 # One import stages its routes while another merges. More would only wait for each other and occupy connections.
 CONCURRENCY = 2
@@ -65,11 +68,23 @@ class BulkImporter:
             # Of a replay it is only known that no route changed later than its answer says.
             revisions = merged.revisions or [imported.revision] * len(keys)
             clock = Clock(merged.epoch, imported.revision)
+            logged: asyncio.Future[None] | None = None
             self._supersede(keys, revisions)
             if merged.revisions and imported.last:
                 self._on_imported(merged.epoch, imported.first, imported.last)
+                logged = self._log(keys, merged, intent)
             await self._cache.drop_older(keys, revisions, clock, owner)
+            if logged is not None:
+                await logged
         return imported
+
+    def _log(self, keys: Sequence[RouteKey], merged: Merged, intent: Intent) -> asyncio.Future[None] | None:
+        """Log the changes: a few at once, many in a thread, also when the caller of the import has gone."""
+        write = partial(log_import, keys, merged.revisions, merged.imported.first, intent)
+        if len(keys) <= LARGE:
+            write()
+            return None
+        return asyncio.get_running_loop().run_in_executor(None, write)
 
     async def _merge(self, command: Import, keys: Sequence[RouteKey], intent: Intent, owner: str) -> Merged:
         tenant = keys[0].tenant

@@ -15,6 +15,7 @@ from pointsman_server.domain.routes import Change, RouteKey, Snapshot, check_url
 from pointsman_server.ports.cache import CacheUnavailable, RouteCache
 from pointsman_server.ports.store import Intent, MutationScope, Outcome, RouteStore, StoredOutcome
 from pointsman_server.runtime.batcher import Batcher
+from pointsman_server.writes.change_log import log_changes
 from pointsman_server.writes.ledger import Ledger, State
 from pointsman_server.writes.mutations import (
     Activate,
@@ -68,11 +69,14 @@ class GroupCommitter:
         cache: RouteCache,
         apply_local_write: Callable[[Sequence[Snapshot]], None],
         on_committed: Callable[[Sequence[Change]], None] = lambda _changes: None,
+        *,
+        log_changes: Callable[[Sequence[tuple[Change, Intent]]], None] = log_changes,
     ) -> None:
         self._store = store
         self._cache = cache
         self._apply_local_write = apply_local_write
         self._on_committed = on_committed
+        self._log_changes = log_changes
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
             self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes"
         )
@@ -165,6 +169,7 @@ class GroupCommitter:
             self._apply_local_write([*changed, *confirmed])
         if ledger.changes:
             self._on_committed(ledger.changes)
+            self._log_changes(batch.made)
         if changed:
             await self._cache.settle(changed, owner)
         if confirmed:
@@ -174,13 +179,17 @@ class GroupCommitter:
 
 
 class _Batch:
-    """A group in progress: its ledger, the outcomes so far, and the keys that were changed or needed no change."""
+    """A group in progress: its ledger, the outcomes so far, and the keys that were changed or needed no change.
+
+    ``made`` has each change with the intent behind it.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.outcomes: list[Outcome | Exception] = []
         self.changed: dict[RouteKey, None] = {}
         self.unchanged: dict[RouteKey, None] = {}
+        self.made: list[tuple[Change, Intent]] = []
 
     def carry_out(self, mutation: Mutation, known: StoredOutcome | None) -> None:
         try:
@@ -193,6 +202,7 @@ class _Batch:
         replay = ledger.replay(scope.key, scope.intent, known)
         state = ledger.see(scope.key, family=scope.family)
         changes = [] if replay else ledger.apply(mutation.decide(state), scope.intent)
+        self.made += [(change, scope.intent) for change in changes]
         self.changed |= dict.fromkeys(change.key for change in changes)
         if not changes:
             self.unchanged |= dict.fromkeys([scope.key, *(sibling.key for sibling in state.siblings)])

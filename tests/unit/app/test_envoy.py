@@ -48,7 +48,7 @@ def test_it_becomes_envoy_with_signals_blocked(became: list[Any]) -> None:
         envoy.become(Settings(listen="127.0.0.1:0"))
 
     blocked, (path, environ, configuration, directory) = became
-    assert blocked == (signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    assert blocked == (signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2})
     assert path == "/bin/envoy"
     assert environ[envoy.DIRECTORY] == str(directory)
     assert environ["POINTSMAN_LISTEN"] == "127.0.0.1:0"

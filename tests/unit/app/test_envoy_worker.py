@@ -12,6 +12,7 @@ import pytest
 from pointsman_server.app.envoy_worker import Worker, _unless, exit_code_of, report
 from pointsman_server.app.listening import ListenError
 from pointsman_server.rpc.transport.certificates import BadCertificates
+from pointsman_server.telemetry.log_level import SIGNAL
 
 
 async def fail(error: Exception) -> None:
@@ -65,7 +66,7 @@ from pointsman_server.app import envoy, envoy_worker
 signal.pthread_sigmask(signal.SIG_BLOCK, envoy.SIGNALS)
 async def main():
     stopping = asyncio.Event()
-    envoy_worker._wait_for_signal(stopping)
+    envoy_worker._take_signals(stopping.set, lambda: print('switched', flush=True))
     print("waiting", flush=True)
     await asyncio.wait_for(stopping.wait(), 30)
 asyncio.run(main())
@@ -74,6 +75,9 @@ asyncio.run(main())
         assert process.stdout
         try:
             assert process.stdout.readline() == b"waiting\n"
+            for _ in range(2):
+                os.kill(process.pid, SIGNAL)
+                assert process.stdout.readline() == b"switched\n"
             os.kill(process.pid, name)
             assert process.wait(30) == 0
         finally:

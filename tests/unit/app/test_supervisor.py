@@ -14,6 +14,7 @@ import pytest
 from pointsman_server.app import supervisor
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
+from pointsman_server.telemetry.log_level import SIGNAL, SWITCHED_AT_START, LogLevel
 from tests.support.fakes import ManualClock
 from tests.support.settings import DATABASE_URL
 
@@ -38,6 +39,9 @@ class FakeWorker:
         self.signals.append("TERM")
         if self.returncode is None:
             self.returncode = self.ends_with
+
+    def send_signal(self, name: signal.Signals) -> None:
+        self.signals.append(name.name.removeprefix("SIG"))
 
     def kill(self) -> None:
         self.signals.append("KILL")
@@ -73,7 +77,9 @@ class Scene:
 
     def run(self, *steps: Callable[[], None], **values: Any) -> int:
         self._steps = list(steps)
-        return supervisor.run(Settings(**{"workers": 2, "listen": "127.0.0.1:50051", **values}))
+        return supervisor.run(
+            Settings(**{"workers": 2, "listen": "127.0.0.1:50051", **values}), LogLevel("info", "json")
+        )
 
     def _mark_dead(self, pid: int, *, path: str) -> None:
         assert path == self.metrics[0]
@@ -81,6 +87,9 @@ class Scene:
 
     def stop(self, name: signal.Signals = signal.SIGTERM) -> None:
         self._handlers[name](name, None)
+
+    def switch_log_level(self) -> None:
+        self._handlers[SIGNAL](SIGNAL, None)
 
     def _start(self, command: list[str], *, env: dict[str, str], start_new_session: bool) -> FakeWorker:
         assert command == tied_to_this_process([sys.executable, "-m", "pointsman_server", "serve"])
@@ -192,6 +201,14 @@ def test_who_was_told_to_stop_in_the_pause_after_a_short_life_starts_none(
     monkeypatch.setattr(supervisor.time, "sleep", stop_in_the_long_one)
     scene.run(scene.dies(1, after=0))
     assert len(scene.workers) == 2
+
+
+def test_a_switch_of_the_log_level_reaches_every_worker_and_those_that_start_later(scene: Scene) -> None:
+    scene.run(scene.switch_log_level, scene.dies(1, after=60))
+
+    first, second, third = scene.workers
+    assert (first.signals, second.signals, third.signals) == (["USR2", "TERM"], ["USR2"], ["TERM"])
+    assert [SWITCHED_AT_START in worker.environ for worker in scene.workers] == [False, False, True]
 
 
 @pytest.mark.parametrize(("codes", "expected"), [([0, 0], 0), ([0, 1], 1), ([-15, 0], 1)])

@@ -22,6 +22,7 @@ class FakeDatabase:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.session_address = f"sessions.{address}"
 
     def explain(self, error: BaseException) -> str:
         return "is down" if isinstance(error, StoreUnavailable) else "is strange"
@@ -123,6 +124,9 @@ class FakeLog:
         self._scene.fail_if_down("postgres")
         return self._scene.relay
 
+    async def check_session(self) -> None:
+        self._scene.fail_if_down("session")
+
     async def ping(self) -> None:
         self._scene.fail_if_down(self._name)
 
@@ -165,6 +169,7 @@ async def test_while_all_are_up_nothing_is_wrong() -> None:
         ("postgres", "postgres", "PostgreSQL at db:5432 is down"),
         ("writes", "postgres", "PostgreSQL at db:5432 is down"),
         ("relay", "postgres", "PostgreSQL at db:5432 is down"),
+        ("relay", "session", "the relay has no session: PostgreSQL at sessions.db:5432 is down"),
         ("audit", "audit", "PostgreSQL for the audit log at audit:5432 is down"),
     ],
 )

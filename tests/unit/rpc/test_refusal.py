@@ -57,11 +57,27 @@ def test_a_bug_has_a_fixed_text_and_the_request_id() -> None:
 
 
 def test_the_default_deadline_names_itself() -> None:
-    refusal = Refusal.of_deadline(2.5)
+    refusal = Refusal.of_deadline(2.5, "mine")
 
-    assert refusal == Refusal(
-        StatusCode.DEADLINE_EXCEEDED, "default server deadline (2.5 s) exceeded: set a client deadline"
-    )
+    text = "default server deadline (2.5 s) exceeded: set a client deadline"
+    assert (refusal.code, refusal.text) == (StatusCode.DEADLINE_EXCEEDED, text)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal.of_error(ShuttingDown(), "mine"),
+        Refusal.of_bug("mine"),
+        Refusal.of_deadline(2.5, "mine"),
+        Refusal.of_unimplemented("mine"),
+    ],
+)
+def test_every_refusal_names_the_call_in_its_trailers_and_its_details(refusal: Refusal) -> None:
+    kind = error_details_pb2.RequestInfo
+    found = [kind.FromString(detail.value) for detail in details(refusal).details if detail.Is(kind.DESCRIPTOR)]
+
+    assert dict(refusal.trailers)["x-request-id"] == "mine"
+    assert [info.request_id for info in found] == ["mine"]
 
 
 async def test_abort_sends_the_trailers_with_the_status() -> None:

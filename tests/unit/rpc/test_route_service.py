@@ -174,6 +174,8 @@ async def test_writes_are_counted_by_action_and_outcome(
             await write(service.servicer)
 
     assert service.value("pointsman_write_requests_total", action=action, outcome=outcome) == 1
+    others = {"ok", "refused", "failed"} - {outcome}
+    assert {service.value("pointsman_write_requests_total", action=action, outcome=other) for other in others} == {0}
     assert service.value("pointsman_write_seconds_count", action=action) == 1
 
 

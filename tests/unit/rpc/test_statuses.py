@@ -68,7 +68,12 @@ def concrete(kind: type[PointsmanError]) -> set[type[PointsmanError]]:
 def details(status: status_pb2.Status) -> dict[str, Message]:
     """Unpack the details by the name of their type."""
     found: dict[str, Message] = {}
-    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    kinds = (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.RequestInfo,
+    )
     for packed in status.details:
         kind = next(kind for kind in kinds if packed.Is(kind.DESCRIPTOR))
         message = kind()
@@ -171,7 +176,7 @@ def test_a_bug_is_internal_with_a_fixed_text_and_the_request_id() -> None:
     assert (status.code, status.message) == (code_pb2.INTERNAL, INTERNAL_TEXT)
     assert info(status).reason == "INTERNAL"
     assert dict(info(status).metadata) == {"x-request-id": "4bf92f35"}
-    assert list(details(status)) == ["ErrorInfo"]
+    assert list(details(status)) == ["ErrorInfo", "RequestInfo"]
 
 
 def test_the_cause_of_an_error_never_reaches_the_caller() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import structlog
 
-from pointsman_server.telemetry.logs import configure, get_logger
+from pointsman_server.telemetry.current_call import current
+from pointsman_server.telemetry.logs import configure, get_logger, verbosity
 
 Line = dict[str, Any]
 
@@ -33,8 +34,11 @@ def fail(message: str, password: str = "") -> None:
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, debug = root.handlers[:], root.level, verbosity.debug
+    outside = current.set(None)
     yield
+    current.reset(outside)
+    verbosity.debug = debug
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     logging.captureWarnings(capture=False)
@@ -80,6 +84,27 @@ def test_context_variables_join_every_line(lines: Callable[[], list[Line]]) -> N
         logging.getLogger("library").warning("theirs")
     get_logger("x").info("later")
     assert [line.get("x-request-id") for line in lines()] == ["r-1", "r-1", None]
+
+
+class Call:
+    request_id = "r-1"
+
+
+def test_every_line_that_is_written_for_a_call_has_its_request_id(lines: Callable[[], list[Line]]) -> None:
+    configure("info", "json")
+    begun = current.set(Call())
+    get_logger("x").info("ours")
+    logging.getLogger("library").warning("theirs")
+    get_logger("x").info("of another call", request_id="r-2")
+    current.reset(begun)
+    get_logger("x").info("later")
+    assert [line.get("request_id") for line in lines()] == ["r-1", "r-1", "r-2", None]
+
+
+@pytest.mark.parametrize(("level", "debug"), [("debug", True), ("info", False)])
+def test_whether_debug_is_on_can_be_asked_for_without_a_logger(level: Any, debug: bool) -> None:
+    configure(level, "json")
+    assert verbosity.debug == debug
 
 
 def test_lines_below_the_level_are_not_written(lines: Callable[[], list[Line]]) -> None:

@@ -21,13 +21,14 @@ from pointsman_server.ports.bulk_store import Existing, Imported, LockedImport, 
 from pointsman_server.ports.store import Clock, Intent
 from pointsman_server.runtime.offload import in_thread_if_large
 
-# Private to a connection, and emptied at the end of each transaction. ``position`` counts from 0.
+# Private to a session. ``position`` counts from 0.
 STAGING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_routes (
     position int, event_id uuid, tenant text COLLATE "C", service text COLLATE "C", env text COLLATE "C",
     version text COLLATE "C", url text, active boolean, labels jsonb, expected_revision bigint
-) ON COMMIT DELETE ROWS
+) ON COMMIT {}
 """
+KEPT, DROPPED = STAGING.format("DELETE ROWS"), STAGING.format("DROP")
 
 COPY = "COPY staged_routes FROM STDIN"
 
@@ -167,7 +168,8 @@ class PostgresImport:
         self._staged = len(wanted)
         self._expects = any(each.expected_revision for each in wanted)
         lines = await in_thread_if_large(lambda: copy_text(wanted), len(wanted))
-        await self._connection.execute(STAGING)
+        # In a session that others use next, another version of the server would find a table that it does not know.
+        await self._connection.execute(KEPT if self._connection.prepares else DROPPED)
         async with self._connection.cursor().copy(COPY) as copy:
             await copy.write(lines)
 

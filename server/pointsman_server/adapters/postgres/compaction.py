@@ -120,8 +120,9 @@ class AuditCompaction:
         connection = await self._database.dedicated()
         try:
             with self._database.translated():
+                await connection.set_autocommit(False)
                 # A whole log takes longer than any statement timeout.
-                await connection.execute("SET statement_timeout = 0")
+                await connection.execute("SET LOCAL statement_timeout = 0")
                 epochs = await (await connection.execute(AUDIT_EPOCHS)).fetchall()
                 return [await _audit_plan(connection, older_than, *epoch) for epoch in epochs]
         finally:

@@ -12,22 +12,32 @@ from datetime import datetime
 from typing import Any, Self
 
 import psycopg
+from psycopg import AsyncCursor
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 
+from pointsman_server.adapters.postgres.session import NoSession
+
 Rows = list[tuple[Any, ...]]
 BINARY = 1
 CANCEL_SECONDS = 0.5
 # A prepared statement is gone, or its plan no longer fits the tables: a new connection prepares it again.
 StaleStatement = psycopg.errors.InvalidSqlStatementName | psycopg.errors.FeatureNotSupported
+# Our own statements divide by nothing: only the guard does.
+OfSharedSession = (
+    psycopg.errors.DivisionByZero | psycopg.errors.DuplicatePreparedStatement | psycopg.errors.InvalidSqlStatementName
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with $1, $2 …, prepared under ``name`` when a connection first sends it. Values are sent as text."""
+    """SQL with $1, $2 …, prepared under ``name`` when a connection first sends it. Values are sent as text.
+
+    Without a name it is sent anew each time.
+    """
 
     name: str
     sql: str
@@ -41,7 +51,10 @@ class Step:
     values: Sequence[str | None] = ()
 
 
-BEGIN = Step(Statement("begin", "BEGIN"))
+BEGIN = Step(Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED"))
+# What follows is read in one snapshot of the database. Nothing in its packet may have a name: preparing a query takes
+# a snapshot already.
+BEGIN_SNAPSHOT = Step(Statement("", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
 COMMIT = Step(Statement("commit", "COMMIT"))
 ROLLBACK = Step(Statement("rollback", "ROLLBACK"))
 
@@ -50,11 +63,16 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection of the driver, and ``exchange``.
 
     ``server`` is the start time of the server process that it reached: another time is another server.
+
+    ``prologue``: a statement that every transaction begins with. ``prepares``: whether statements are prepared, which
+    needs a session that stays with this connection.
     """
 
     def __init__(self, pgconn: PGconn, row_factory: AsyncRowFactory[TupleRow] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self.server: datetime | None = None
+        self.prologue: Step | None = None
+        self.prepares = True
         self._known: set[str] = set()
 
     @classmethod
@@ -86,7 +104,14 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         Raises the driver's error of the first statement that failed; those after it were not executed. Cancelling
         closes the connection, because the results still to come would be read by its next user.
         """
-        fresh = {step.statement.name: step.statement for step in steps if step.statement.name not in self._known}
+        if self.prologue is None or self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return await self._exchange(*steps)
+        first = 1 if steps[0] in (BEGIN, BEGIN_SNAPSHOT) else 0
+        rows = await self._exchange(*steps[:first], self.prologue, *steps[first:])
+        return rows[:first] + rows[first + 1 :]
+
+    async def _exchange(self, *steps: Step) -> list[Rows]:
+        fresh = {step.statement.name: step.statement for step in steps if self._is_new(step.statement)}
         try:
             self._send(fresh.values(), steps)
             results = await _ResultReader(self.pgconn).all()
@@ -101,10 +126,23 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
                 raise self._failed(result)
         return [self._rows(result) for result in results[len(fresh) :]]
 
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[TupleRow]:
+        """Execute as the driver does; where transactions have a prologue, that begins one and sends it first."""
+        if self.prologue and not self.autocommit and self.pgconn.transaction_status == TransactionStatus.IDLE:
+            await self.exchange(BEGIN)
+        return await super().execute(query, params, **options)
+
+    def _is_new(self, statement: Statement) -> bool:
+        return self.prepares and bool(statement.name) and statement.name not in self._known
+
     def _failed(self, result: PGresult) -> psycopg.Error:
         error = error_from_result(result)
         if isinstance(error, StaleStatement):
             self.pgconn.finish()
+        if self.prologue and isinstance(error, OfSharedSession):
+            # The guard of ``pooler``, or a statement that another connection has prepared in this process or another.
+            self.pgconn.finish()
+            return NoSession()
         return error
 
     def _send(self, fresh: Iterable[Statement], steps: Iterable[Step]) -> None:
@@ -114,7 +152,10 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
             libpq.send_prepare(statement.name.encode(), statement.sql.encode())
         for step in steps:
             values = [None if value is None else value.encode() for value in step.values]
-            libpq.send_query_prepared(step.statement.name.encode(), values, result_format=BINARY)
+            if self.prepares and step.statement.name:
+                libpq.send_query_prepared(step.statement.name.encode(), values, result_format=BINARY)
+            else:
+                libpq.send_query_params(step.statement.sql.encode(), values, result_format=BINARY)
         libpq.pipeline_sync()
 
     def _deliver_notifications(self) -> None:

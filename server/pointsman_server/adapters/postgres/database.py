@@ -9,11 +9,15 @@ from datetime import datetime
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from pointsman_server.adapters.postgres import pooler
 from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
+    BEGIN_TRANSACTION,
+    SERVER,
     SET_STATEMENT_TIMEOUT,
     BadDatabaseUrl,
+    NoSession,
     UnsuitableDatabase,
     address,
     check_encoding,
@@ -21,6 +25,7 @@ from pointsman_server.adapters.postgres.session import (
     session_settings,
     to_conninfo,
     to_line,
+    transaction_settings,
 )
 from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 
@@ -39,8 +44,12 @@ RECONNECT_SECONDS = 2.0
 # connection exception, shut down, crashed, starting up, database dropped, idle for too long.
 FAILOVER_STATES = ("25006", "08", "57P01", "57P02", "57P03", "57P04", "57P05")
 
-SET_TIMEOUT = Statement("set_statement_timeout", SET_STATEMENT_TIMEOUT)
-BEGIN = Statement("begin_session", BEGIN_SESSION)
+# A pooler that was found to be in transaction mode is not tried again for this time.
+NO_SESSION_SECONDS = 10.0
+
+# Without names: a pooler, if there is one, may lend another session to what comes next.
+SET_TIMEOUT = Statement("", SET_STATEMENT_TIMEOUT)
+BEGIN = Statement("", BEGIN_SESSION)
 
 
 class Database:
@@ -53,6 +62,10 @@ class Database:
     when one says that it takes no writes or that its session is over, when one does not answer, and when a new one
     reaches another server.
 
+    ``pooled``: a pooler in transaction mode may stand before the database, so that nothing outlives a transaction. Only
+    ``dedicated`` gives a session then, if there is a ``session_url``, which leads to the same database. Everywhere
+    else a pooler in transaction mode is found, and refused by StoreUnavailable before anything is read or written.
+
     Raises BadDatabaseUrl.
     """
 
@@ -60,6 +73,8 @@ class Database:
         self,
         url: str,
         *,
+        session_url: str = "",
+        pooled: bool = False,
         pool_min: int = 2,
         pool_max: int = 10,
         timeout: float = 3.0,
@@ -71,18 +86,24 @@ class Database:
         self.server: datetime | None = None
         self._timeout = timeout
         self._conninfo = to_conninfo(parameters, timeout)
+        session_parameters = parse_url(session_url) if session_url else parameters
+        self.session_address = address(session_parameters)
+        self._session_conninfo = to_conninfo(session_parameters, timeout)
+        self._pooled = pooled or bool(session_url)
+        self._has_sessions = bool(session_url) or not self._pooled
+        self._examined = False
+        self._examining = asyncio.Lock()
+        self._no_session_until = float("-inf")
         self._failed = failed
         self._reachable: bool | None = None  # None: not known yet
         self._connect_error: Exception | None = None
         self._reconnected_at = float("-inf")
-        settings = session_settings(timeout)
-        self._begin = (
-            Step(SET_TIMEOUT, [settings["statement_timeout"]]),
-            Step(BEGIN, [array(list(settings)), array(list(settings.values()))]),
-        )
+        self._begin = _begin_session(timeout)
+        self._prologue = _prologue(timeout)
+        begin = self._begin_pooled if self._pooled else self._begin_session
         self._pool: Pool = AsyncConnectionPool(
             self._conninfo,
-            kwargs={"begin": self._begin_session, "on_failure": self._connect_failed},
+            kwargs={"begin": begin, "on_failure": self._connect_failed},
             min_size=pool_min,
             max_size=pool_max,
             timeout=timeout,
@@ -136,13 +157,15 @@ class Database:
                 await self._pool.putconn(connection)
 
     async def dedicated(self) -> Connection:
-        """Open a connection outside the pool, in autocommit, for LISTEN and session locks. The caller closes it.
+        """Open a connection outside the pool, in autocommit. The caller closes it.
 
+        It is a session, for LISTEN and locks, unless the database is ``pooled`` and has no ``session_url``.
         Raises StoreUnavailable.
         """
+        begin = self._begin_session if self._has_sessions else self._begin_pooled
         with self.translated():
             return await Connection.connect(
-                self._conninfo, autocommit=True, begin=self._begin_session, on_failure=self._connect_failed
+                self._session_conninfo, autocommit=True, begin=begin, on_failure=self._connect_failed
             )
 
     async def exchange_on(self, connection: Connection, *steps: Step) -> list[Rows]:
@@ -156,10 +179,16 @@ class Database:
         Does nothing within RECONNECT_SECONDS of the last time.
         """
         now = time.monotonic()
-        if now - self._reconnected_at >= RECONNECT_SECONDS:
+        if now - self._reconnected_at >= RECONNECT_SECONDS and not self._pool.closed:
             self._reconnected_at = now
             self._reachable = None
             await self._pool.drain()
+
+    async def reached(self, server: datetime) -> None:
+        """Note the start time of a server that answered; another one than before replaces every connection."""
+        before, self.server = self.server, server
+        if before not in (None, server):
+            await self.reconnect()
 
     def translated(self) -> "_Translation":
         """Raise what the ports promise instead of what the driver raises, which stays the ``__cause__``."""
@@ -213,18 +242,53 @@ class Database:
 
     async def _begin_session(self, connection: Connection) -> None:
         """Set our settings. Raises UnsuitableDatabase, and the driver's errors."""
+        process = await self._look(connection, *self._begin)
+        if pooler.is_pooled(connection, process):
+            await self._examine(connection, process)
+            connection.prologue = pooler.guard(process)
+
+    async def _begin_pooled(self, connection: Connection) -> None:
+        """Use nothing that outlives a transaction. Raises UnsuitableDatabase, and the driver's errors."""
+        connection.prepares = False
+        connection.prepare_threshold = None
+        connection.prologue = self._prologue
+        await self._look(connection, Step(Statement("", SERVER)))
+
+    async def _look(self, connection: Connection, *steps: Step) -> int:
+        """Send what a connection begins with, and note the server. Returns the process that answers."""
         try:
             async with asyncio.timeout(self._timeout + 1):
-                _, ((encoding, server, _),) = await connection.exchange(*self._begin)
+                *_, ((encoding, server, process, _),) = await connection.exchange(*steps)
         except TimeoutError as error:
             # The pool goes on after an error of the driver.
             raise psycopg.errors.ConnectionTimeout(f"no answer within {self._timeout:g} s") from error
         check_encoding(encoding)
         connection.server = server
         self._connect_error = None
-        before, self.server = self.server, server
-        if before not in (None, server):
-            await self.reconnect()
+        await self.reached(server)
+        return int(process)
+
+    async def _examine(self, connection: Connection, process: int) -> None:
+        """Raise NoSession if the pooler is in transaction mode. Once it was found not to be, do not look again."""
+        if time.monotonic() < self._no_session_until:
+            raise NoSession
+        if self._examined:
+            return
+        try:
+            async with self._examining:
+                self._examined = await pooler.examine(connection, process, self._connect_plainly)
+        except NoSession:
+            await self._found_no_session()
+            raise
+
+    async def _found_no_session(self) -> None:
+        """Refuse every session for a while: whether another one is found out depends on what else goes on."""
+        self._examined = False
+        self._no_session_until = time.monotonic() + NO_SESSION_SECONDS
+        await self.reconnect()
+
+    async def _connect_plainly(self) -> Connection:
+        return await Connection.connect(self._session_conninfo, autocommit=True)
 
     def _connect_failed(self, error: Exception) -> None:
         self._connect_error = error
@@ -238,12 +302,27 @@ class Database:
             raise
 
     async def _reconnect_after(self, error: Exception) -> None:
-        if _shows_failover(error):
+        if isinstance(error, NoSession):
+            await self._found_no_session()
+        elif _shows_failover(error):
             await self.reconnect()
 
 
+def _begin_session(timeout: float) -> tuple[Step, ...]:
+    settings = session_settings(timeout)
+    return Step(SET_TIMEOUT, [settings["statement_timeout"]]), Step(BEGIN, _names_and_values(settings))
+
+
+def _prologue(timeout: float) -> Step:
+    return Step(Statement("", BEGIN_TRANSACTION), _names_and_values(transaction_settings(timeout)))
+
+
+def _names_and_values(settings: dict[str, str]) -> list[str]:
+    return [array(list(settings)), array(list(settings.values()))]
+
+
 def _shows_failover(error: Exception) -> bool:
-    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
+    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests | UnsuitableDatabase):
         return False
     if isinstance(error, psycopg.Error) and error.sqlstate:
         return error.sqlstate.startswith(FAILOVER_STATES)

@@ -8,8 +8,10 @@ import psycopg
 
 from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.pooler import holds
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
-from pointsman_server.adapters.postgres.store import NOTIFY_CHANNEL, READ_ONLY
+from pointsman_server.adapters.postgres.session import NoSession, UnsuitableDatabase
+from pointsman_server.adapters.postgres.store import CLOCK, NOTIFY_CHANNEL, READ_ONLY
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.broker import RelayState
 
@@ -27,7 +29,8 @@ SELECT {CHANGE_COLUMNS} FROM route_changes
 # The WHERE: a leader that was paused and lost its session must not move the progress back.
 PUBLISHED = Statement("published", "UPDATE relay SET revision = $1::bigint WHERE revision < $1::bigint")
 
-TRY_LOCK = Step(Statement("try_lock", f"SELECT pg_try_advisory_lock({LOCK})"))
+# None: the process has the lock already. So somebody else leads in what is to be our session.
+TRY_LOCK = Step(Statement("try_lock", f"SELECT CASE WHEN NOT {holds(LOCK)} THEN pg_try_advisory_lock({LOCK}) END"))
 # Progress that a crash of the database loses is published again, as when the relay dies: no need to wait for the disk.
 ASYNCHRONOUS_COMMIT = Step(Statement("asynchronous_commit", "SET synchronous_commit = off"))
 LISTEN = Step(Statement("listen", f"LISTEN {NOTIFY_CHANNEL}"))
@@ -45,6 +48,17 @@ class PostgresRelayLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._had_session = False
+
+    async def check_session(self) -> None:
+        """Raise StoreUnavailable if the relay can have no session. Once it had one, that is not tried again."""
+        if not self._had_session:
+            connection = await self._database.dedicated()
+            try:
+                await PostgresLeadership(self._database, connection).check()
+                self._had_session = True
+            finally:
+                await connection.close()
 
     @asynccontextmanager
     async def lead(self) -> AsyncIterator["PostgresLeadership"]:
@@ -78,11 +92,25 @@ class PostgresLeadership:
         self._database = database
         self._connection = connection
 
+    async def check(self) -> None:
+        """Raise StoreUnavailable unless the session is with the database that everybody else writes to."""
+        if self._database.session_address == self._database.address:
+            return
+        (((epoch, _),),) = await self._exchange(CLOCK)
+        (((other, _),),) = await self._database.exchange(CLOCK)
+        if epoch != other:
+            with self._database.translated():
+                raise UnsuitableDatabase("is another database than that of DATABASE_URL: its epoch is another one")
+
     async def begin(self) -> None:
-        """Wait for the lock, then listen. Raises StoreUnavailable."""
+        """Check the session, wait for the lock, then listen. Raises StoreUnavailable."""
+        await self.check()
         # Tried in a loop: a session that waits inside the database holds a snapshot, which blocks index builds.
         while True:
             (((is_leader,),),) = await self._exchange(TRY_LOCK)
+            if is_leader is None:
+                with self._database.translated():
+                    raise NoSession
             if is_leader:
                 break
             await asyncio.sleep(STANDBY_SECONDS)

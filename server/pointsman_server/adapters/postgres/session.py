@@ -22,10 +22,20 @@ SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, false)"
 
 # $1: names of settings, $2: their values. A setting that this version of PostgreSQL does not have is left out.
 BEGIN_SESSION = """
-SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), (
+SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), pg_backend_pid(), (
     SELECT count(set_config(name, value, false))
       FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_settings USING (name))
 """
+
+# The same for one transaction, where sessions are shared. The isolation level is part of BEGIN, and the limit of an
+# idle session is the pooler's business.
+BEGIN_TRANSACTION = """
+SELECT count(set_config(name, value, true))
+  FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_settings USING (name)
+"""
+OF_SESSIONS = {"default_transaction_isolation", "idle_session_timeout"}
+# What a connection through a pooler in transaction mode begins with.
+SERVER = "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), pg_backend_pid(), 0"
 
 
 class BadDatabaseUrl(ValueError):
@@ -34,6 +44,16 @@ class BadDatabaseUrl(ValueError):
 
 class UnsuitableDatabase(psycopg.OperationalError):
     """The database answers and cannot hold our data. The text continues "PostgreSQL at …"."""
+
+
+class NoSession(UnsuitableDatabase):
+    """A connection that needs a session of its own is behind a pooler in transaction mode."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "is behind a pooler in transaction mode, and this needs a session: set POINTSMAN_DATABASE_SESSION_URL to "
+            "PostgreSQL itself, or to a pooler in session mode"
+        )
 
 
 def parse_url(url: str) -> dict[str, Any]:
@@ -88,6 +108,11 @@ def session_settings(timeout: float) -> dict[str, str]:
         "IntervalStyle": "postgres",
         "standard_conforming_strings": "on",
     }
+
+
+def transaction_settings(timeout: float) -> dict[str, str]:
+    """Return those settings that can be set for one transaction."""
+    return {name: value for name, value in session_settings(timeout).items() if name not in OF_SESSIONS}
 
 
 def check_encoding(encoding: str) -> None:

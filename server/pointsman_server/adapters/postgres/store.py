@@ -8,7 +8,16 @@ from typing import Any
 
 from psycopg import AsyncServerCursor
 
-from pointsman_server.adapters.postgres.connection import BEGIN, COMMIT, ROLLBACK, Connection, Statement, Step, array
+from pointsman_server.adapters.postgres.connection import (
+    BEGIN,
+    BEGIN_SNAPSHOT,
+    COMMIT,
+    ROLLBACK,
+    Connection,
+    Statement,
+    Step,
+    array,
+)
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.rows import (
     CHANGE_COLUMNS,
@@ -50,9 +59,14 @@ SELECT clock.epoch::text, clock.revision, r.url, r.active, r.labels, r.revision,
 CLOCK = Step(Statement("clock", "SELECT epoch, revision FROM clock"))
 COMPACTED = Step(Statement("compacted", "SELECT coalesce(max(revision), 0) FROM history_compactions"))
 
-# Whether the server takes no writes: a standby, or set so.
+# Whether the server takes no writes, as a standby or because it is set so; and when it was started.
 READ_ONLY = Step(
-    Statement("read_only", "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
+    Statement(
+        "read_only",
+        """
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, pg_postmaster_start_time()
+""",
+    )
 )
 
 TIME = Step(Statement("time", "SELECT extract(epoch FROM clock_timestamp())::float8"))
@@ -185,8 +199,9 @@ class PostgresStore:
         where.equal(tenant=query.tenant, service=query.service, env=query.env)
         sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version"
         async with self._database.connection(statements=SCAN_STATEMENTS) as connection:
-            await connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            ((epoch, revision),) = await _all(connection, "SELECT epoch, revision FROM clock", [])
+            _, ((epoch, revision),) = await connection.exchange(
+                BEGIN_SNAPSHOT, Step(Statement("", CLOCK.statement.sql))
+            )
             async with connection.cursor("scan") as cursor:
                 await cursor.execute(sql, where.values)
                 yield Table(Clock(str(epoch), revision), _batches(cursor, query.limit))
@@ -221,7 +236,9 @@ class PostgresStore:
 
     async def read_only(self) -> bool:
         """Return whether the database takes no writes; then the pool reconnects, in case another server does."""
-        (((read_only,),),) = await self._database.exchange(READ_ONLY)
+        (((read_only, server),),) = await self._database.exchange(READ_ONLY)
+        # A pooler may have led this to another server than the connection was opened to.
+        await self._database.reached(server)
         if read_only:
             await self._database.reconnect()
         return bool(read_only)

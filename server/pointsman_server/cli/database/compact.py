@@ -92,7 +92,7 @@ async def _audit_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url, pool_min=0, pool_max=1, timeout=TIMEOUT_SECONDS)
+    database = Database(url, pooled=True, pool_min=0, pool_max=1, timeout=TIMEOUT_SECONDS)
     await database.open()
     try:
         yield database

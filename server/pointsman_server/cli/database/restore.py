@@ -54,7 +54,8 @@ async def _begin_epoch(database: Database) -> NewEpoch:
 
 
 def _database(url: str) -> Database:
-    return Database(url, pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
+    # One transaction: it needs no session.
+    return Database(url, pooled=True, pool_min=1, pool_max=1, timeout=TIMEOUT_SECONDS)
 
 
 def _question(database_url: str) -> str:

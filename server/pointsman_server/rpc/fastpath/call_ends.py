@@ -8,7 +8,7 @@ from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.reads.answer import Answer
 from pointsman_server.rpc import statuses
 from pointsman_server.rpc.access_log import AccessLog
-from pointsman_server.rpc.call import Call, Context
+from pointsman_server.rpc.call import Call, Context, call_of
 from pointsman_server.rpc.fastpath import encoder
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.fastpath.guards import Metadata
@@ -41,8 +41,17 @@ class CallEnds:
 
     def __init__(self, counters: FastPathCounters, access_log: AccessLog) -> None:
         self.counters = counters
-        self.logs_answers = access_log.logs_answers
         self._access_log = access_log
+
+    @property
+    def samples(self) -> bool:
+        """Whether calls that end with OK may be logged whatever the level of the log."""
+        return self._access_log.samples
+
+    @property
+    def logs_answers(self) -> bool:
+        """Whether calls that end with OK may be logged now."""
+        return self._access_log.logs_answers
 
     def conclude(self, outcome: Answer | BaseException, begun: float, context: CallContext) -> bytes | Refusal:
         """End a Resolve that was not answered by the local cache with an active route."""
@@ -87,10 +96,10 @@ class CallEnds:
         if isinstance(error, PointsmanError):
             return Refusal.of_error(error, request_id)
         if isinstance(error, DeadlinePassed):
-            return Refusal.of_deadline(error.seconds)
+            return Refusal.of_deadline(error.seconds, request_id)
         log.error("unexpected error", request_id=request_id, exc_info=error)
         return Refusal.of_bug(request_id)
 
 
 def _call(context: CallContext) -> Call:
-    return Call(cast("Context", context))
+    return call_of(cast("Context", context))

@@ -31,6 +31,7 @@ from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.misses import Misses
 from pointsman_server.rpc.fastpath.terms import Terms, TermsTable
 from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.telemetry.logs import verbosity
 
 # What the encoding of a key has besides the letters: a tag and a length for each part.
 FRAMING = 8
@@ -79,7 +80,7 @@ class FastPath:
         self._let_in = guards.let_in
         self._ends = ends
         self._counters = ends.counters
-        self._logs_answers = ends.logs_answers
+        self._samples = ends.samples
         self._epoch = epoch
         self._now = now
         self._terms = TermsTable()
@@ -112,7 +113,7 @@ class FastPath:
         # ``ReadCounts.read``, without a call for most reads.
         reads = self._reads
         reads.left -= 1
-        if not reads.left or self._logs_answers:
+        if not reads.left or self._samples or verbosity.debug:
             self._note(key, caller, begun, context)
         return response
 
@@ -156,7 +157,7 @@ class FastPath:
             return self._ends.refuse("BatchResolve", error, begun, context)
         self._counters.batch_resolved(outcomes, begun)
         self._reads.read_many(_existing(keys, hits) if outcomes[ABSENT] else keys, caller.subject)
-        if self._logs_answers:
+        if self._ends.logs_answers:
             self._ends.log_answer("BatchResolve", begun, context)
         return response
 
@@ -171,7 +172,7 @@ class FastPath:
         """Do what is not done for each answer: count who reads the key, and log the call."""
         if not self._reads.left:
             self._reads.sample(key, caller.subject)
-        if self._logs_answers:
+        if self._ends.logs_answers:
             self._ends.log_answer("Resolve", begun, context)
 
     def _refuse(

@@ -21,19 +21,22 @@ Serve = Callable[[bytes, Context], Outcome | Awaitable[bytes | Refusal]]
 
 
 class FastMethod:
-    """One method of the fast path; ``bulk`` bounds its large calls."""
+    """One method of the fast path; ``bulk`` bounds its large calls, ``begin`` is called with each context first."""
 
-    def __init__(self, serve: Serve, bulk: Bulk) -> None:
+    def __init__(self, serve: Serve, bulk: Bulk, begin: Callable[[Context], object] | None = None) -> None:
         self._serve = serve
         self._bulk = bulk
+        self._begin = begin
 
     def before(
         self, proceed: CallHandler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]
     ) -> CallHandler:
         """Make a handler of bytes that goes on to ``proceed``, the chain, with what the fast path declines."""
-        serve, turn = self._serve, self._bulk.turn
+        serve, turn, begin = self._serve, self._bulk.turn, self._begin
 
         async def handle(request: bytes, context: Context) -> bytes:
+            if begin is not None:
+                begin(context)
             if len(request) > LARGE_REQUEST:
                 await turn()
             outcome = serve(request, context)
@@ -52,13 +55,15 @@ class FastMethod:
         return handle
 
 
-def fast_methods(path: FastPath, bulk: Bulk) -> Mapping[Method, FastMethod]:
-    """Return the methods that the fast path serves."""
+def fast_methods(
+    path: FastPath, bulk: Bulk, begin: Callable[[Context], object] | None = None
+) -> Mapping[Method, FastMethod]:
+    """Return the methods that the fast path serves; see ``FastMethod``."""
 
     def batch_resolve(request: bytes, context: Context) -> Outcome:
         return path.batch_resolve(request, context, lambda routes: _admit(bulk, context, routes))
 
-    return {RESOLVE: FastMethod(path.resolve, bulk), BATCH_RESOLVE: FastMethod(batch_resolve, bulk)}
+    return {RESOLVE: FastMethod(path.resolve, bulk, begin), BATCH_RESOLVE: FastMethod(batch_resolve, bulk, begin)}
 
 
 def _admit(bulk: Bulk, context: Context, routes: int) -> None:

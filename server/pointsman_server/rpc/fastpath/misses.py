@@ -8,7 +8,7 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.resolver import Resolver
-from pointsman_server.rpc.call import NO_DEADLINE
+from pointsman_server.rpc.call import NO_DEADLINE, Context, begin_call
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds, DeadlinePassed
 from pointsman_server.rpc.fastpath.terms import Terms
 from pointsman_server.rpc.interceptors.admission import Admission
@@ -34,6 +34,7 @@ class Misses:
         self, key: RouteKey, terms: Terms, subject: str, begun: float, context: CallContext
     ) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused. The load goes on when this is cancelled."""
+        begin_call(cast("Context", context))
         self._admission.enter()
         remaining = context.time_remaining()
         try:

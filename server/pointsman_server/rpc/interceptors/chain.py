@@ -6,16 +6,17 @@ from inspect import isasyncgenfunction
 from typing import Any
 
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.rpc.call import Context, begin_call
-from pointsman_server.rpc.interceptors.access_log import record
+from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.interceptors.admission import Admission, admit, count_open
 from pointsman_server.rpc.interceptors.authorization import authorize
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk, bound_bulk
 from pointsman_server.rpc.interceptors.deadline import limit
 from pointsman_server.rpc.interceptors.errors import translate
-from pointsman_server.rpc.interceptors.metrics import measure
 from pointsman_server.rpc.interceptors.rate_limiting import Throttling, throttle_callers, throttle_tenants
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Requests, Stage, StreamContext
+from pointsman_server.rpc.interceptors.telemetry.access_log import record
+from pointsman_server.rpc.interceptors.telemetry.identification import identify
+from pointsman_server.rpc.interceptors.telemetry.metrics import measure
 from pointsman_server.rpc.interceptors.validation import validate
 from pointsman_server.telemetry.metrics import Metrics
 
@@ -30,10 +31,12 @@ def stages(
     access_log_sample: float,
     throttling: Throttling | None = None,
     bulk: Bulk | None = None,
+    identify: Stage = identify,
 ) -> tuple[Stage, ...]:
     """Return the stages, outermost first.
 
-    ``access`` authenticates callers; without it they are anonymous. Without ``permissions`` all calls are permitted.
+    ``identify`` begins calls. ``access`` authenticates callers; without it they are anonymous. Without ``permissions``
+    all calls are permitted.
     """
     bulk = bulk or Bulk()
     return (
@@ -65,16 +68,6 @@ def stages(
         # Last, when the caller is known to have permission for the tenant: no caller uses up the rate of other tenants.
         *([throttle_tenants(throttling)] if throttling else []),
     )
-
-
-def identify(_method: Method, proceed: CallHandler) -> CallHandler:
-    """Make the call the one that ``current_call`` returns."""
-
-    async def handle(request: Any, context: Context) -> Any:
-        begin_call(context)
-        return await proceed(request, context)
-
-    return handle
 
 
 def through(stages: Iterable[Stage], method: Method, handler: CallHandler) -> CallHandler:

@@ -34,7 +34,7 @@ def translate() -> Stage:
             except Exception as error:  # the boundary: no cause goes to the caller
                 request_id = current_call().request_id
                 if isinstance(error, NotImplementedError) and _is_unimplemented(context):
-                    await abort(context, Refusal.of_unimplemented())
+                    await abort(context, Refusal.of_unimplemented(request_id))
                 log.exception("unexpected error", request_id=request_id)
                 await abort(context, Refusal.of_bug(request_id))
 

@@ -64,6 +64,8 @@ class StreamContext:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        # Sent before the first response.
+        self.initial_metadata: tuple[tuple[str, str | bytes], ...] = ()
         self.received: list[RequestCheck] = []
         self.sending: list[Callable[[], Awaitable[None] | None]] = []
         self.sent: list[Callable[[], None]] = []
@@ -84,6 +86,9 @@ class StreamContext:
             waiting = do()
             if waiting is not None:
                 await waiting
+        if self.initial_metadata:
+            metadata, self.initial_metadata = self.initial_metadata, ()
+            await self._context.send_initial_metadata(metadata)
         await self._context.write(response)
         for do in self.sent:
             do()

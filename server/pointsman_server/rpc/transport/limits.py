@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# The metadata that names a call, and how much of a caller's is kept.
+REQUEST_ID = "x-request-id"
+LONGEST_ID = 128
+
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:

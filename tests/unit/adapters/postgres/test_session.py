@@ -13,6 +13,7 @@ from pointsman_server.adapters.postgres.session import (
     session_settings,
     to_conninfo,
     to_line,
+    transaction_settings,
 )
 
 
@@ -81,6 +82,13 @@ def test_the_timeout_of_a_session_is_in_milliseconds() -> None:
     assert session_settings(1.5)["statement_timeout"] == "1500"
     assert session_settings(1.5)["idle_in_transaction_session_timeout"] == "1500"
     assert session_settings(0)["statement_timeout"] == "0"
+
+
+def test_a_transaction_has_the_settings_of_a_session_but_for_what_only_a_session_has() -> None:
+    assert session_settings(1.5).items() - transaction_settings(1.5).items() == {
+        ("default_transaction_isolation", "read committed"),
+        ("idle_session_timeout", "0"),
+    }
 
 
 def test_only_utf_8_fits() -> None:

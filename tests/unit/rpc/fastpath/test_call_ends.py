@@ -17,6 +17,7 @@ from pointsman_server.rpc.fastpath import encoder
 from pointsman_server.rpc.fastpath.call_ends import CallEnds, DeadlinePassed
 from pointsman_server.rpc.fastpath.counters import FastPathCounters
 from pointsman_server.rpc.refusal import Refusal
+from pointsman_server.telemetry.logs import verbosity
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import BIRTH, EPOCH
 
@@ -93,7 +94,7 @@ def test_an_error_of_a_load_is_refused_as_that_and_the_key_counts_as_failed() ->
 
 
 def test_a_call_whose_deadline_passed_does_not_count_as_a_failed_key() -> None:
-    fixture, refusal = Fixture(), Refusal.of_deadline(2.5)
+    fixture, refusal = Fixture(), Refusal.of_deadline(2.5, "mine")
     assert fixture.conclude(DeadlinePassed(2.5)) == refusal
     assert fixture.ended(statuses.name_of(refusal.code)) == 1
     assert fixture.resolved("failed") == 0
@@ -149,7 +150,8 @@ def test_a_cancelled_call_whose_deadline_is_exceeded_counts_as_that(remaining: f
 @pytest.mark.parametrize("sample", [0.0, 1.0])
 def test_answers_are_logged_if_the_access_log_has_them(sample: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pointsman_server.rpc.access_log.log.is_enabled_for", lambda _level: False)
+    monkeypatch.setattr(verbosity, "debug", False)
     fixture = Fixture(sample=sample)
     with capture_logs() as lines:
         fixture.conclude(answer(active=True))
-    assert fixture.ends.logs_answers == bool(sample) == bool(lines)
+    assert fixture.ends.logs_answers == fixture.ends.samples == bool(sample) == bool(lines)

@@ -425,8 +425,8 @@ async def test_a_call_without_a_deadline_has_ours(
 ) -> None:
     monkeypatch.setattr(world.path._misses, "_deadline", 0.01)
     world.store.before_read.close()
-    refusal = Refusal.of_deadline(0.01)
-    assert await world.by_fast_path(remaining=remaining) == ("DEADLINE_EXCEEDED", refusal.text, ())
+    refusal = Refusal.of_deadline(0.01, "")
+    assert (await world.by_fast_path(remaining=remaining))[:2] == ("DEADLINE_EXCEEDED", refusal.text)
     assert world.door.admission._open == 0
     world.store.before_read.open()
     assert world.value("grpc_server_handled_total", **CALL, grpc_code="DeadlineExceeded") == 1

@@ -20,9 +20,11 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from pointsman_server.adapters.postgres.pooler import examine_now, holds, is_pooled
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
     SET_STATEMENT_TIMEOUT,
+    NoSession,
     UnsuitableDatabase,
     address,
     check_encoding,
@@ -77,6 +79,8 @@ def upgrade(url: str, schema: Schema, name: str = "", *, patience: float = 60.0)
         raise MigrationError(f"{name}{error}") from error
     except DBAPIError as error:
         raise MigrationError(f"{name}PostgreSQL at {address(parse_url(url))} {_explain(error.orig)}") from error
+    except UnsuitableDatabase as error:
+        raise MigrationError(f"{name}PostgreSQL at {address(parse_url(url))} {error}") from error
 
 
 def head(schema: Schema = STORE) -> str:
@@ -93,7 +97,9 @@ def _upgrade(url: str, schema: Schema, patience: float) -> str | None:
     with engine.connect() as connection, _locked(connection, patience):
         before = _current(connection, schema)
         config = _config(schema)
-        config.attributes.update(connection=connection, version_table=schema.version_table)
+        config.attributes.update(
+            connection=connection, version_table=schema.version_table, on_version_apply=_require_lock
+        )
         with _alembic:
             command.upgrade(config, "head")
         connection.commit()
@@ -101,14 +107,20 @@ def _upgrade(url: str, schema: Schema, patience: float) -> str | None:
 
 
 def _connect(conninfo: str) -> psycopg.Connection:
-    """Connect, with our session settings and no limit of time for a statement. Raises UnsuitableDatabase."""
+    """Connect, with our session settings and no limit of time for a statement. Raises UnsuitableDatabase.
+
+    Through a pooler in transaction mode nothing can be locked, so that is unsuitable, too.
+    """
     connection = psycopg.connect(conninfo, autocommit=True)
     try:
         settings = session_settings(timeout=0)
         cursor = psycopg.RawCursor(connection)
         cursor.execute(SET_STATEMENT_TIMEOUT, [settings["statement_timeout"]])
         row = cursor.execute(BEGIN_SESSION, [list(settings), list(settings.values())]).fetchone()
-        check_encoding(row[0] if row else "unknown")
+        encoding, _, process, _ = row or ("unknown", None, 0, 0)
+        check_encoding(encoding)
+        if is_pooled(connection, process):
+            examine_now(connection, process, lambda: psycopg.connect(conninfo, autocommit=True))
         connection.autocommit = False
     except BaseException:
         connection.close()
@@ -165,6 +177,15 @@ def _locked(connection: Connection, patience: float) -> Iterator[None]:
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
         connection.commit()
+
+
+def _require_lock(ctx: MigrationContext, **_: object) -> None:
+    """Raise NoSession, before a step is committed, if the session is no longer the one that holds the lock.
+
+    Only a pooler in transaction mode does that, and ``_connect`` may have missed that it is one.
+    """
+    if ctx.connection is not None and not ctx.connection.execute(text(f"SELECT {holds(LOCK)}")).scalar():
+        raise NoSession
 
 
 def _config(schema: Schema) -> Config:

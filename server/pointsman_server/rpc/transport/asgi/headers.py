@@ -28,6 +28,8 @@ HEADER_OVERHEAD = 32
 # What headers mean is remembered: a client sends most of them with every call. Bounded in number and length.
 MOST_KNOWN = 4096
 LONGEST_KNOWN = 2048
+# Headers whose values are credentials, which are kept by who verifies them alone, or never come again.
+NEVER_KNOWN = frozenset({AUTHORIZATION, b"x-request-id", b"traceparent", b"tracestate"})
 _known: dict[tuple[bytes, bytes], Metadata] = {}
 
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -79,8 +81,7 @@ def metadata_of(headers: Headers) -> Metadata:
         known = _known.get(header)
         if known is None:
             known = _pairs_of(*header)
-            # Not credentials: they are kept by who verifies them alone.
-            if len(header[1]) <= LONGEST_KNOWN and header[0] != AUTHORIZATION:
+            if len(header[1]) <= LONGEST_KNOWN and header[0] not in NEVER_KNOWN:
                 if len(_known) >= MOST_KNOWN:
                     _known.clear()
                 _known[header] = known

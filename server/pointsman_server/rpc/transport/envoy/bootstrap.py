@@ -13,7 +13,7 @@ from typing import Any
 
 from pointsman_server.rpc.transport.envoy import goaway, secrets
 from pointsman_server.rpc.transport.envoy.secrets import CLIENT_CA, SERVER
-from pointsman_server.rpc.transport.limits import CallLimits, Connections
+from pointsman_server.rpc.transport.limits import LONGEST_ID, REQUEST_ID, CallLimits, Connections
 
 Config = dict[str, Any]
 
@@ -195,9 +195,20 @@ def _connection_manager(door: Door) -> Config:
         # The address of the connection is the caller's, whatever x-forwarded-for says.
         "use_remote_address": True,
         "skip_xff_append": True,
-        # Request ids are the caller's, or the application's.
-        "generate_request_id": False,
+        # The caller's request id or, without one, a new one: in the request that the application gets, and in every
+        # answer, those by Envoy itself too.
+        "generate_request_id": True,
         "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "early_header_mutation_extensions": [_shortened_request_id()],
+        "request_id_extension": {
+            "typed_config": {
+                "@type": f"{TYPES}.request_id.uuid.v3.UuidRequestIdConfig",
+                # Else it would write into the caller's.
+                "pack_trace_reason": False,
+                "use_request_id_for_trace_sampling": False,
+            }
+        },
         "stream_error_on_invalid_http_message": True,
         "max_request_headers_kb": min(8192, HEADER_SLACK * math.ceil(limits.metadata_bytes / 1024)),
         "request_headers_timeout": f"{HANDSHAKE_SECONDS}s",
@@ -226,6 +237,19 @@ def _connection_manager(door: Door) -> Config:
         },
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _shortened_request_id() -> Config:
+    """Shorten a caller's request id before Envoy reads it, as ``Call.request_id`` does on every transport."""
+    header = {"key": REQUEST_ID, "value": f"%REQ({REQUEST_ID}):{LONGEST_ID}%"}
+    mutation = {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS"}}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{TYPES}.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [mutation],
+        },
+    }
 
 
 def _application(door: Door) -> Config:

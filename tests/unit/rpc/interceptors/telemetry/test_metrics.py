@@ -8,8 +8,8 @@ import pytest
 from grpc import StatusCode
 
 from pointsman_server.rpc.interceptors.chain import stream_through, through
-from pointsman_server.rpc.interceptors.metrics import measure
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.interceptors.telemetry.metrics import measure
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.call_context import CallContext
 

@@ -9,8 +9,8 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 
 from pointsman_server.rpc.call import begin_call
-from pointsman_server.rpc.interceptors.access_log import record
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.interceptors.telemetry.access_log import record
 from tests.support.call_context import CallContext
 
 METHOD = Method("a.b.C", "Resolve")
