@@ -17,7 +17,7 @@ PROTOC_TOOLS := grpcio-tools==1.74.0 mypy-protobuf==3.7.0
 
 .PHONY: help
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: setup
 setup: .venv/.ready ## Install everything that is pinned into .venv.
@@ -96,7 +96,7 @@ faults-long: tools ## The same for 1,000,000 operations, 100 injections and 35 m
 
 .PHONY: lint
 lint: setup .cache/protoc/.ready ## Check style, types, layers, protos, stubs, documents and pins.
-	@$(MAKE) -s lint-code lint-protos lint-stubs lint-docs lint-pins
+	@$(MAKE) -s lint-code lint-protos lint-stubs lint-docs lint-pins lint-workflows
 
 .PHONY: lint-code
 lint-code: setup
@@ -126,6 +126,11 @@ lint-pins: setup | $(UV)
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
 	@! grep -n '"resolved"' tests/support/grpc_js/package-lock.json clients/examples/typescript/package-lock.json
 
+.PHONY: lint-workflows
+lint-workflows: .cache/bin/actionlint
+	@.cache/bin/actionlint
+	@$(BIN)/python -m tests.support.zizmor
+
 .PHONY: image
 image: setup .cache/protoc/.ready
 	@$(BIN)/python protos/build.py
@@ -136,7 +141,7 @@ protos: image .cache/bin/protoc-gen-openapi ## Generate the Python stubs and the
 	@$(BUF) generate --template buf.openapi.yaml
 	@$(BIN)/python protos/openapi.py
 
-.cache/bin/protoc-gen-openapi .cache/bin/helm: | setup
+.cache/bin/protoc-gen-openapi .cache/bin/helm .cache/bin/actionlint: | setup
 	@$(BIN)/python -m tests.support.tools
 
 .cache/protoc/.ready: .venv/.ready | $(UV)
@@ -173,6 +178,37 @@ image-oci: ## Build the image with docker, podman or buildah; TRANSPORT=grpcio i
 image-check: ## Measure the image that image-oci built, and start it read-only as any user. As root.
 	@$(PYTHON) deploy/image/check.py $(IMAGE_ARCHIVE)
 
+.PHONY: dist
+dist: | $(UV) ## Build the two distributions, pointsman and pointsman-server, into dist.
+	@rm -rf dist
+	@$(UV) build -q --out-dir dist/pointsman clients/python
+	@$(UV) build -q --out-dir dist/pointsman-server .
+
+.PHONY: chart
+chart: .cache/bin/helm ## Package the Helm chart into .cache/chart.
+	@.cache/bin/helm package deploy/helm/pointsman --destination .cache/chart
+
+# What .github/workflows/release.yml runs, with TAG, REGISTRY and GITHUB_REPOSITORY set: docs/releasing.md.
+.PHONY: release-check
+release-check: ## Check that every file names the version of TAG, as in make release-check TAG=v0.1.0.
+	@$(PYTHON) deploy/release/notes.py check "$(TAG)"
+
+.PHONY: release-notes
+release-notes: ## Print the notes of the release TAG.
+	@$(PYTHON) deploy/release/notes.py print "$(TAG)"
+
+.PHONY: release-image release-verify-image release-verify-chart
+release-image release-verify-image release-verify-chart:
+	@$(PYTHON) deploy/release/artifacts.py $(@:release-%=%)
+
+.PHONY: release-chart
+release-chart: chart
+	@HELM=.cache/bin/helm $(PYTHON) deploy/release/artifacts.py chart
+
+.PHONY: release-github
+release-github:
+	@$(MAKE) -s release-notes | gh release create "$(TAG)" --verify-tag --title "$(TAG)" --notes-file -
+
 .PHONY: clean
 clean: ## Remove what was built and what dev kept.
-	@rm -rf .venv .cache .mutants .pointsman
+	@rm -rf .venv .cache .mutants .pointsman dist

