@@ -375,7 +375,7 @@ REFUSED = {
     "listenHost=10.0.0.1": "value must be one of",
     "service.port=70000": "maximum: got 70,000, want 65,535",
     "secretFiles[0].name=../etc,secretFiles[0].secret=a": "does not match pattern",
-    "prometheusRule.runbookUrl=runbook.md": "does not match pattern",
+    "runbookUrl=runbook.md": "does not match pattern",
     "serviceMonitor.interval=often": "does not match pattern",
     "password=secret": "additional properties 'password' not allowed",
 }
@@ -425,7 +425,7 @@ class TestMonitoring:
 
     def test_alerts_name_the_place_where_the_runbook_is(self) -> None:
         url = "https://wiki.example.com/pointsman"
-        objects = with_values("prometheusRule.enabled=true", f"prometheusRule.runbookUrl={url}")
+        objects = with_values("prometheusRule.enabled=true", f"runbookUrl={url}")
         groups = objects.one("PrometheusRule")["spec"]["groups"]
         named = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
         assert named
@@ -435,6 +435,7 @@ class TestMonitoring:
         files = {path.name: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
         maps = [item for item in rendered("everything on").of("ConfigMap") if "-dashboard-" in item["metadata"]["name"]]
         held = {name: text for item in maps for name, text in item["data"].items()}
+        assert files
         assert {name: json.loads(text) for name, text in held.items()} == {
             name: json.loads(text) for name, text in files.items()
         }

@@ -47,7 +47,7 @@ class Pods:
         for path, directory in self.mounts.items():
             variables = {name: value.replace(path, directory) for name, value in variables.items()}
         ports = {"POINTSMAN_LISTEN": "0.0.0.0:0", "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0"}
-        return {name: value for name, value in variables.items() if name != "PATH"} | ports
+        return variables | ports
 
     def container(self, component: str) -> Any:
         return self.objects.pod(component)["containers"][0]

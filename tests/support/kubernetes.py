@@ -68,10 +68,10 @@ class Objects:
 
 
 def image_environment() -> dict[str, str]:
-    """Return the variables that the Dockerfile sets."""
+    """Return our settings that the Dockerfile sets."""
     text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
     pairs = [pair for line in text.splitlines() if line.startswith("ENV ") for pair in line.split()[1:]]
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs) if name.startswith("POINTSMAN_")}
 
 
 def validate(item: Mapping[str, Any]) -> None:

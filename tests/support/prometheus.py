@@ -74,7 +74,6 @@ class Prometheus:
 @contextmanager
 def running_prometheus(directory: Path, rules: Sequence[Mapping[str, Any]]) -> Iterator[Prometheus]:
     """Run Prometheus with one file of rules for each of ``rules``, until the block ends."""
-    program = require("prometheus", debian.find("prometheus"), "make tools fetches it")
     for number, content in enumerate(rules):
         (directory / f"rules-{number}.yaml").write_text(yaml.safe_dump(content))
     config = {
@@ -88,7 +87,15 @@ def running_prometheus(directory: Path, rules: Sequence[Mapping[str, Any]]) -> I
         ],
     }
     (directory / "targets.json").write_text("[]")
-    (directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    with configured_prometheus(directory, yaml.safe_dump(config)) as prometheus:
+        yield prometheus
+
+
+@contextmanager
+def configured_prometheus(directory: Path, config: str) -> Iterator[Prometheus]:
+    """Run Prometheus by the text of a configuration, until the block ends."""
+    program = require("prometheus", debian.find("prometheus"), "make tools fetches it")
+    (directory / "prometheus.yaml").write_text(config)
     port = free_port()
     prometheus = Prometheus(directory, f"http://127.0.0.1:{port}")
     command = [str(program), f"--config.file={directory}/prometheus.yaml", f"--storage.tsdb.path={directory}/data"]

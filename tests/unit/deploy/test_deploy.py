@@ -1,15 +1,14 @@
-"""What we hand to operators: the image and the compose file fit the server. The chart has its tests in tests/deploy."""
+"""What we hand to operators: the image, and the settings that files name. tests/deploy has the chart."""
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from pointsman_server.config.describe import effective
 from pointsman_server.config.environment import load
-from pointsman_server.config.rules import SettingsError, require, require_secure
+from pointsman_server.config.rules import SettingsError, require_secure
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import host_and_port
 from tests.support.kubernetes import image_environment
@@ -18,9 +17,6 @@ ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 # Continued lines joined, comments left out: one instruction per line.
 INSTRUCTIONS = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE)).splitlines()
-COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
-SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = ("migrate", "pointsman")
 DEPLOYED = sorted(path for path in (ROOT / "deploy").rglob("*") if path.suffix in {".yaml", ".tpl", ".txt"})
 
 
@@ -31,12 +27,6 @@ def arguments(instruction: str) -> list[str]:
 def ports_of_image() -> dict[str, int]:
     settings = load(image_environment())
     return {"grpc": host_and_port(settings.listen)[1], "http": host_and_port(settings.http_listen)[1]}
-
-
-def assert_pinned(image: str) -> None:
-    _, separator, tag = image.rpartition(":")
-    assert separator, f"{image} has no tag"
-    assert re.match(r"\d", tag), f"{image} names no version"
 
 
 class TestImage:
@@ -92,13 +82,9 @@ class TestImage:
 
 
 class TestImagesArePinned:
-    @pytest.mark.parametrize("service", SERVICES)
-    def test_in_compose(self, service: str) -> None:
-        assert_pinned(SERVICES[service]["image"])
-
     def test_in_the_dockerfile(self) -> None:
         (argument,) = [line for line in arguments("ARG") if line.startswith("PYTHON_IMAGE=")]
-        assert_pinned(argument.partition("=")[2])
+        assert re.fullmatch(r"PYTHON_IMAGE=python:\d[\w.-]+", argument)
         assert {line.split()[0] for line in arguments("FROM")} == {"${PYTHON_IMAGE}", "scratch"}
 
     def test_and_ours_are_of_this_version(self) -> None:
@@ -106,52 +92,12 @@ class TestImagesArePinned:
         ours = f"pointsman-server:{version}"
         (kustomized,) = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())["images"]
         assert f"{kustomized['name']}:{kustomized['newTag']}" == ours
-        assert {SERVICES[name]["image"] for name in OURS} == {ours}
         assert f"VERSION={version}" in arguments("ARG")
-
-
-class TestCompose:
-    @pytest.mark.parametrize("service", OURS)
-    def test_its_environment_is_one_that_the_server_accepts(self, service: str) -> None:
-        settings = load(image_environment() | SERVICES[service]["environment"])
-        require(settings, () if service == "migrate" else None)
-        if service == "pointsman":
-            require_secure(settings)
-
-    def test_every_engine_is_the_one_that_the_urls_name(self) -> None:
-        environment = SERVICES["pointsman"]["environment"]
-        assert "@postgres:5432/" in environment["DATABASE_URL"]
-        assert environment["REDIS_URL"].startswith("redis://redis:6379/")
-        assert environment["KAFKA_BOOTSTRAP_SERVERS"] == "kafka:9092"
-        assert "INTERNAL://kafka:9092" in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-
-    def test_the_server_waits_for_healthy_engines_and_the_migration(self) -> None:
-        waits = {name: wait["condition"] for name, wait in SERVICES["pointsman"]["depends_on"].items()}
-        assert waits.pop("migrate") == "service_completed_successfully"
-        assert waits == dict.fromkeys(("postgres", "redis", "kafka"), "service_healthy")
-        assert all("healthcheck" in SERVICES[name] for name in waits)
-
-    @pytest.mark.parametrize("service", [name for name in SERVICES if "ports" in SERVICES[name]])
-    def test_ports_are_published_on_the_loopback_interface_only(self, service: str) -> None:
-        assert all(port.startswith("127.0.0.1:") for port in SERVICES[service]["ports"])
-
-    def test_the_ports_of_the_server_are_published_as_they_are(self) -> None:
-        assert SERVICES["pointsman"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports_of_image().values()]
-
-    def test_what_must_last_lies_in_named_volumes(self) -> None:
-        mounted = {mount.split(":")[0] for name in ("postgres", "kafka") for mount in SERVICES[name]["volumes"]}
-        assert mounted == set(COMPOSE["volumes"])
-
-    def test_the_server_gets_time_to_drain(self) -> None:
-        assert int(SERVICES["pointsman"]["stop_grace_period"].removesuffix("s")) > Settings().drain_seconds
-
-    def test_it_builds_from_the_root(self) -> None:
-        assert (ROOT / "deploy" / SERVICES["pointsman"]["build"]["context"]).resolve() == ROOT
 
 
 @pytest.mark.parametrize("path", [ROOT / "Dockerfile", *DEPLOYED], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_variable_of_ours_that_is_mentioned_is_a_setting(path: Path) -> None:
-    # In comments too. What Kubernetes would set by itself is mentioned once, as what it is.
+    # In comments too. What Kubernetes would set by itself is mentioned once, as what it is; the load has a client.
     mentioned = set(re.findall(r"\b(?:POINTSMAN_[A-Z_]+|[A-Z]+_URL|KAFKA_BOOTSTRAP_SERVERS)\b", path.read_text()))
     known = {row.variable for row in effective(load({}))}
-    assert mentioned - {"POINTSMAN_PORT"} <= known
+    assert mentioned - {"POINTSMAN_PORT", "POINTSMAN_SERVER"} <= known
