@@ -60,13 +60,13 @@ class Watching:
 
     @property
     def lines(self) -> list[str]:
-        """The lines of stdout so far."""
-        return _read(self._output).splitlines()
+        """The complete lines of stdout so far."""
+        return _lines(self._output)
 
     @property
     def errors(self) -> list[str]:
-        """The lines of stderr so far."""
-        return _read(self._errors).splitlines()
+        """The complete lines of stderr so far."""
+        return _lines(self._errors)
 
     def wait_for(self, *lines: str) -> None:
         """Wait until stdout is exactly these lines."""
@@ -115,6 +115,7 @@ def watching(example: Example, *arguments: str) -> Iterator[Watching]:
             process.wait()
 
 
-def _read(file: IO[str]) -> str:
+def _lines(file: IO[str]) -> list[str]:
     # pread: parent and child share the file offset, which must stay at the end.
-    return os.pread(file.fileno(), 1 << 24, 0).decode(errors="replace")
+    text = os.pread(file.fileno(), 1 << 24, 0).decode(errors="replace")
+    return text.split("\n")[:-1]

@@ -3,15 +3,27 @@
 import pytest
 
 from pointsman import Client
-from tests.support.example_programs import LANGUAGES, built, run, run_own_tests
+from tests.support.example_programs import LANGUAGES, built, run, run_own_tests, watching
 from tests.support.examples import Example
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
 
 URL = "https://payments.internal:8443"
+# SIGTERM ends a JVM with 128 and its number.
+STOPPED = {0, 143}
 
 
 @pytest.fixture(params=LANGUAGES)
 def example(request: pytest.FixtureRequest) -> Example:
     return built(request.param)
+
+
+def client_of(door) -> Client:
+    return Client(door.target, ca_file=door.files.client_ca if door.authority else None)
+
+
+def trust(door) -> list[str]:
+    return ["--ca-file", str(door.files.client_ca)] if door.authority else []
 
 
 def test_its_own_tests_pass(example):
@@ -24,12 +36,11 @@ def test_its_own_tests_pass(example):
 
 def test_it_resolves_and_reads_the_details_of_errors(example, door, key):
     text = "/".join(key.values())
-    ca_file = door.files.client_ca if door.authority else None
-    with Client(door.target, ca_file=ca_file) as client:
+    with client_of(door) as client:
         client.create(text, URL)
-    options = ["--server", door.target, *(["--ca-file", str(ca_file)] if ca_file else [])]
 
-    done = run(example, "resolve", *options, text, f"{text}9", f"a b/{key['service']}/prod/ä")
+    keys = (text, f"{text}9", f"a b/{key['service']}/prod/ä")
+    done = run(example, "resolve", "--server", door.target, *trust(door), *keys)
 
     assert (done.returncode, done.stdout) == (1, f"{URL}\n"), done.stderr
     absent, malformed = done.stderr.split("error: ")[1:]
@@ -39,3 +50,32 @@ def test_it_resolves_and_reads_the_details_of_errors(example, door, key):
     assert malformed.startswith("INVALID_ARGUMENT INVALID_FIELD: ")
     assert "  field key.tenant: must be 1 to 63 characters" in malformed
     assert "  field key.version: must be 1 to 63 characters" in malformed
+
+
+@pytest.mark.parametrize("door", [("grpcio", "plaintext"), ("envoy", "tls")], indirect=True, ids="-".join)
+def test_it_keeps_a_table_current_and_resumes(example, door, key):
+    tenant = key["tenant"]
+    old, new = (f"{tenant}/payments/prod/{version}" for version in ("v1", "v2"))
+    with client_of(door) as client, TcpProxy(door.address) as proxy:
+        client.create(old, URL)
+        start = client.create(new, URL, active=False).revision
+        server = proxy.address.replace("127.0.0.1", "localhost")
+        with watching(example, "--server", server, *trust(door), "--tenant", tenant) as watch:
+            lines = [f"snapshot of 2 routes at revision {start}", f"live at revision {start}"]
+            watch.wait_for(*lines)
+
+            client.activate(new, exclusive=True)
+            lines += [f"{start + 1} ACTIVATED {new} {URL} active", f"{start + 2} DEACTIVATED {old} {URL} inactive"]
+            watch.wait_for(*lines)
+
+            proxy.refuse = True
+            proxy.cut()
+            client.delete(old)
+            error = watch.wait_for_error(f"resuming after revision {start + 2}")
+            assert error.startswith("interrupted: UNAVAILABLE: "), error
+            proxy.refuse = False
+            watch.wait_for(*lines, f"{start + 3} DELETED {old}", f"live at revision {start + 3}")
+
+            # It says what it has when somebody asks.
+            assert eventually(lambda: client.get_propagation(tenant=tenant, revision=start + 3).applied_count == 1)
+            assert watch.stop() in STOPPED
