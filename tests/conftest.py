@@ -29,6 +29,7 @@ ENGINES = {
     "redis_cluster",
     "cluster_url",
     "postgres",
+    "replicated",
     "redis",
 }
 

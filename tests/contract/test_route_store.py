@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.replicas import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
@@ -41,19 +42,37 @@ class Rollback(Exception):
     """What a test raises to leave a transaction."""
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "replicated"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[RouteStore]:
     if request.param == "memory":
         yield MemoryStore()
         return
     database = Database(request.getfixturevalue("database_url"), pool_min=1, pool_max=10, timeout=30.0)
     await database.open()
-    yield PostgresStore(database)
+    primary = PostgresStore(database)
+    if request.param == "postgres":
+        yield primary
+    else:
+        # A replica that is never behind. tests/integration/test_replicas.py has others.
+        replicated = ReplicatedStore(primary, database, [database])
+        await replicated.check()
+        yield replicated
     await database.close()
 
 
 async def record(store: RouteStore, *drafts: Draft, intent: Intent = INTENT) -> list[Change]:
     return await support.commit(store, drafts, intent)
+
+
+async def test_no_read_is_older_than_its_call(store: RouteStore) -> None:
+    for number in range(20):
+        route = await create(store, RouteKey("team-a", "payments", "prod", f"n{number}"))
+        (snapshot,) = await store.load([route.key])
+        assert (snapshot.route, snapshot.as_of) == (route, route.revision)
+        assert route in await store.list_routes(RouteQuery())
+        async with store.scan(RouteQuery()) as table:
+            assert table.clock.revision == route.revision
+            assert route in [each async for batch in table.batches for each in batch]
 
 
 def asking(*keys: RouteKey, intent: Intent = INTENT, family: bool = False) -> list[MutationScope]:

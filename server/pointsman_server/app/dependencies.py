@@ -10,6 +10,7 @@ from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
+from pointsman_server.adapters.postgres.replicas import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis.deployment import Deployment
@@ -22,6 +23,9 @@ from pointsman_server.ops.health_checks import CheckedEngines, HealthChecks, Log
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ports.store import Clock
 from pointsman_server.telemetry.metrics import Metrics
+
+# What a replica does not answer by then the primary is asked, and the caller still waits.
+REPLICA_SECONDS = 1.0
 
 
 class Dependencies:
@@ -45,7 +49,8 @@ class Dependencies:
         self.audit_database = _make_audit_database(settings, metrics) or self.database
         self.epochs = EpochTracker(switched=on_new_epoch)
         self.postgres = PostgresStore(self.database, queried=self._count_query)
-        self.store = GuardedStore(self.postgres, self.epochs)
+        self.replicated = self._make_replicated(settings, metrics)
+        self.store = GuardedStore(self.replicated or self.postgres, self.epochs)
         bulk_store = PostgresBulkStore(self.database, queried=self._count_query)
         self.bulk_store = GuardedBulkStore(bulk_store, self.epochs)
         self.relay_log = PostgresRelayLog(self.database)
@@ -67,7 +72,11 @@ class Dependencies:
         self.checks = HealthChecks(
             settings.roles,
             CheckedEngines(
-                self.database, self.audit_database, self.cache, kafka.KafkaProbe(self.kafka, kafka.needs_of(settings))
+                self.database,
+                self.audit_database,
+                self.cache,
+                kafka.KafkaProbe(self.kafka, kafka.needs_of(settings)),
+                self.replicated,
             ),
             Logs(self.relay_log, self.audit_log),
             self.store,
@@ -81,6 +90,9 @@ class Dependencies:
         async with AsyncExitStack() as stack:
             await self.database.open()
             stack.push_async_callback(self.database.close)
+            if self.replicated:
+                await self.replicated.open()
+                stack.push_async_callback(self.replicated.close)
             if self.audit_database is not self.database:
                 await self.audit_database.open()
                 stack.push_async_callback(self.audit_database.close)
@@ -91,6 +103,19 @@ class Dependencies:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def _make_replicated(self, settings: Settings, metrics: Metrics) -> ReplicatedStore | None:
+        """Return None where there are no replicas."""
+        urls = settings.database_replica_urls.get_secret_value().split()
+        if not urls:
+            return None
+        return ReplicatedStore(
+            self.postgres,
+            self.database,
+            [_make_replica(settings, url) for url in urls],
+            read=lambda source: metrics.store_reads.labels(source).inc(),
+            fell_back=lambda reason: metrics.replica_fallbacks.labels(reason).inc(),
+        )
 
     def _count_query(self, name: str) -> None:
         self._metrics.store_queries.labels(name).inc()
@@ -130,6 +155,17 @@ def _make_database(settings: Settings, metrics: Metrics) -> Database:
         pool_max=settings.database_pool_max,
         timeout=settings.database_timeout_seconds,
         failed=metrics.store_errors.inc,
+    )
+
+
+def _make_replica(settings: Settings, url: str) -> Database:
+    return Database(
+        url,
+        # What stands before the primary stands before its replicas, too.
+        pooled=bool(settings.database_session_url),
+        pool_min=min(1, settings.database_pool_min),
+        pool_max=settings.database_pool_max,
+        timeout=min(REPLICA_SECONDS, settings.database_timeout_seconds),
     )
 
 

@@ -20,6 +20,8 @@ async def set_gauges(
     for state in monitor.states.values():
         metrics.up.labels(state.name).set(state.up)
     metrics.pool(dependencies.database.stats)
+    for replica in dependencies.replicated.replicas if dependencies.replicated else ():
+        metrics.replica_lag.labels(replica.address).set(replica.lag)
     metrics.cache_breaker_open.set(dependencies.cache.breaker_is_open)
     metrics.store_restored.set(bool(dependencies.epochs.lost))
     metrics.clock_skew.set(dependencies.checks.clock_skew)

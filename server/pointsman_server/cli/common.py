@@ -40,6 +40,8 @@ def require(settings: Settings, roles: tuple[str, ...] | None = None) -> None:
         fail(str(error), code=2)
     _check_database_url("DATABASE_URL", settings.database_url)
     _check_database_url("POINTSMAN_DATABASE_SESSION_URL", settings.database_session_url)
+    for url in settings.database_replica_urls.get_secret_value().split():
+        _check_database_url("POINTSMAN_DATABASE_REPLICA_URLS", SecretStr(url))
     _check_database_url("POINTSMAN_AUDIT_DATABASE_URL", settings.audit_database_url)
     check_kafka_files(settings)
 

@@ -26,6 +26,7 @@ from pointsman_server.config.types import (
     Origins,
     PerSecond,
     PostgresUrl,
+    PostgresUrls,
     RedisUrl,
     Seconds,
     ServerRole,
@@ -244,6 +245,11 @@ class Settings(KafkaSettings, RedisSettings):
         default=SecretStr(""),
         description="The database of `DATABASE_URL` past a pooler in transaction mode, for the relay and `migrate`. "
         "Set it where there is such a pooler, and only there.",
+    )
+    database_replica_urls: PostgresUrls = Field(
+        default=SecretStr(""),
+        description="Read replicas of the database of `DATABASE_URL`, for reads that no cache answers. The primary "
+        "confirms each such read.",
     )
     audit_database_url: PostgresUrl = Field(
         default=SecretStr(""),

@@ -131,6 +131,14 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _postgres_urls(secret: SecretStr) -> SecretStr:
+    """Check URLs that are separated by spaces: a comma separates the hosts of one."""
+    urls = secret.get_secret_value().split()
+    for url in urls:
+        _postgres_url(SecretStr(url))
+    return SecretStr(" ".join(urls))
+
+
 def _has_plain_hosts(url: str) -> bool:
     """Tell whether ``url`` names hosts (PostgreSQL takes several), and no part of a password has become one."""
     try:
@@ -188,10 +196,13 @@ def _http_url(url: str) -> str:
     return url
 
 
+_postgres_url = _url("postgresql", "postgres")
+
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address), Allowed("host:port; port 0 takes a free one")]
 BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers), Allowed("host:port, comma separated")]
-PostgresUrl = Annotated[SecretStr, AfterValidator(_url("postgresql", "postgres")), Allowed("a postgresql:// URL")]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url), Allowed("a postgresql:// URL")]
+PostgresUrls = Annotated[SecretStr, AfterValidator(_postgres_urls), Allowed("postgresql:// URLs, separated by spaces")]
 REDIS_SCHEMES = (
     *("redis", "rediss", "unix"),
     *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),

@@ -8,6 +8,7 @@ from pointsman_server.adapters.kafka.probe import KafkaProbe
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
+from pointsman_server.adapters.postgres.replicas import ReplicatedStore
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.types import ServerRole
 from pointsman_server.domain.errors import RetryLater
@@ -32,6 +33,7 @@ class CheckedEngines:
     audit_database: Database
     cache: RedisCache
     kafka: KafkaProbe
+    replicated: ReplicatedStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class HealthChecks:
         needed: dict[str, tuple[Check, bool]] = {
             "postgres": (self._postgres, True),
             "redis": (self._redis, bool(roles & {ServerRole.API, ServerRole.CACHE})),
+            "replicas": (self._replicas, ServerRole.API in roles and engines.replicated is not None),
             "writes": (self._writes, ServerRole.API in roles),
             "kafka": (self._kafka, bool(roles & {ServerRole.RELAY, ServerRole.CACHE, ServerRole.AUDIT})),
             "relay": (self._relay, ServerRole.RELAY in roles),
@@ -130,6 +133,18 @@ class HealthChecks:
                 raise DependencyDown(f"PostgreSQL at {address} is read-only: reads go on, writes fail")
         except RetryLater as error:
             raise self._is_down(error) from error
+
+    async def _replicas(self) -> None:
+        replicated = self._engines.replicated
+        if replicated is None:
+            return
+        try:
+            await replicated.check()
+        except RetryLater as error:
+            raise self._is_down(error) from error
+        left_out = [f"the replica at {each.address} {each.refused}" for each in replicated.replicas if each.refused]
+        if left_out:
+            raise DependencyDown(f"{'; '.join(left_out)}: the others and the primary answer in its place")
 
     async def _redis(self) -> str:
         try:

@@ -138,6 +138,12 @@ class Table:
 class RouteStore(Protocol):
     """The source of truth: routes, their history, and the clock.
 
+    **No read is older than its call.** What a method returns is the state of the store at one moment after the call
+    began. So it has every change that was answered before, by any server, and nothing of another history; its revision
+    is at or above every one that anybody could know when the call began. This holds for each copy of the database that
+    a read may come from. A copy that is behind may be read only if the state that it returns is known to be that of the
+    store at a moment after the call began.
+
     Every method raises StoreUnavailable if the store cannot be reached or does not answer in time, and Overloaded if
     no connection becomes free in time. If the end of a transaction raises StoreUnavailable, its outcome is unknown: all
     of it was committed, or nothing.

@@ -111,6 +111,20 @@ class Metrics:
 
         self.store_queries = self._counter("pointsman_store_queries", "Operations on PostgreSQL.", "operation")
         self.store_errors = self._counter("pointsman_store_errors", "PostgreSQL operations that failed or timed out.")
+        self.store_reads = self._counter(
+            "pointsman_store_reads",
+            "Reads of routes, of those servers that have replicas: by the one that answered, primary or replica.",
+            "source",
+        )
+        self.replica_fallbacks = self._counter(
+            "pointsman_store_replica_fallbacks",
+            "Reads that the primary answered in place of a replica. Reason: down, behind (too far), changed (what was "
+            "read, since), ahead, or other (another history).",
+            "reason",
+        )
+        self.replica_lag = self._gauge(
+            "pointsman_store_replica_lag_revisions", "Changes that a replica lacks.", "livemax", "replica"
+        )
         self.store_pool = self._gauge(
             "pointsman_store_pool_connections", "Connections of the pool.", "livesum", "state"
         )

@@ -38,6 +38,7 @@ class Scene:
             database=SimpleNamespace(stats=lambda: numbers),
             cache=self.cache,
             epochs=self.epochs,
+            replicated=None,
         )
 
     async def set(self) -> None:
@@ -61,6 +62,15 @@ async def test_the_dependencies_and_the_pool_show() -> None:
     assert scene.value("store_pool_waiting") == 2
     assert scene.value("store_pool_max_connections") == 10
     assert scene.value("clock_skew_seconds") == 1.5
+
+
+async def test_each_replica_shows_what_it_lacks() -> None:
+    scene = Scene()
+    replicas = [SimpleNamespace(address="a:5432", lag=0), SimpleNamespace(address="b:5432", lag=12)]
+    scene.dependencies.replicated = SimpleNamespace(replicas=replicas)
+    await scene.set()
+    assert scene.value("store_replica_lag_revisions", replica="a:5432") == 0
+    assert scene.value("store_replica_lag_revisions", replica="b:5432") == 12
 
 
 async def test_an_open_breaker_shows_until_it_closes() -> None:

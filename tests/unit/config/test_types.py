@@ -121,6 +121,17 @@ class TestSecrets:
     def test_what_postgresql_understands_is_accepted(self, url: str) -> None:
         assert load({"DATABASE_URL": url}).database_url == SecretStr(url)
 
+    def test_replicas_are_separated_by_spaces(self) -> None:
+        urls = " postgresql://u:p@a,b:5433/d   postgres://c/d "
+        settings = load({"POINTSMAN_DATABASE_REPLICA_URLS": urls})
+        assert settings.database_replica_urls == SecretStr("postgresql://u:p@a,b:5433/d postgres://c/d")
+        assert load({"POINTSMAN_DATABASE_REPLICA_URLS": " "}).database_replica_urls == SecretStr("")
+
+    def test_a_wrong_url_of_a_replica_is_refused_without_being_quoted(self) -> None:
+        (line,) = problems({"POINTSMAN_DATABASE_REPLICA_URLS": "postgresql://a/d mysql://u:canary@h/d"})
+        assert line.startswith("POINTSMAN_DATABASE_REPLICA_URLS must be a URL that starts with postgresql://")
+        assert "canary" not in line
+
     @pytest.mark.parametrize(
         "url",
         [

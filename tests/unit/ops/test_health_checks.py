@@ -1,5 +1,6 @@
 """ops.health_checks: which checks each role needs, and in which words each says what is wrong."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,9 @@ class FakeDatabase:
 class Scene:
     """The checks over engines that each do what ``down`` says."""
 
-    def __init__(self, *roles: ServerRole, separate_audit_database: bool = False) -> None:
+    def __init__(
+        self, *roles: ServerRole, separate_audit_database: bool = False, replicated: "FakeReplicated | None" = None
+    ) -> None:
         self.down: set[str] = set()
         self.clock = Clock("epoch-1", 7)
         self.redis_knows = Clock("epoch-1", 0)
@@ -50,7 +53,7 @@ class Scene:
         logs: Any = Logs(FakeLog(self, "relay"), FakeLog(self, "audit"))  # type: ignore[arg-type]
         self.checks = HealthChecks(
             roles,
-            CheckedEngines(database, audit_database, cache, kafka),
+            CheckedEngines(database, audit_database, cache, kafka, replicated),  # type: ignore[arg-type]
             logs,
             GuardedStore(store, self.epochs),
             self.epochs,
@@ -116,6 +119,18 @@ class FakeKafka:
             raise BrokerUnavailable("Kafka at kafka:9092 does not answer")
 
 
+class FakeReplicated:
+    """Replicas: ``refused`` says why each one is left out. ``down``: the primary cannot compare them."""
+
+    def __init__(self, **refused: str) -> None:
+        self.replicas = [SimpleNamespace(address=f"{name}:5432", refused=why) for name, why in refused.items()]
+        self.down = False
+
+    async def check(self) -> None:
+        if self.down:
+            raise StoreUnavailable
+
+
 class FakeLog:
     def __init__(self, scene: Scene, name: str) -> None:
         self._scene, self._name = scene, name
@@ -154,6 +169,23 @@ def test_a_database_of_its_own_for_the_audit_log_is_checked_by_the_role_audit_al
 
 async def test_which_redis_serves_is_told() -> None:
     assert await Scene(ServerRole.API).checks.of_roles()["redis"]() == "Redis Cluster, served by a:1"
+
+
+@pytest.mark.parametrize("role", ServerRole)
+def test_replicas_are_checked_by_the_role_api_alone(role: ServerRole) -> None:
+    assert ("replicas" in Scene(role, replicated=FakeReplicated()).checks.of_roles()) == (role is API)
+
+
+async def test_each_replica_that_is_left_out_is_named_and_why() -> None:
+    replicated = FakeReplicated(a="", b="lacks 2000 changes", c="is down")
+    scene = Scene(API, replicated=replicated)
+    assert await scene.problem("replicas") == (
+        "the replica at b:5432 lacks 2000 changes; the replica at c:5432 is down: "
+        "the others and the primary answer in its place"
+    )
+    replicated.down = True
+    assert await scene.problem("replicas") == "PostgreSQL at db:5432 is down"
+    assert await Scene(API, replicated=FakeReplicated(a="", b="")).problem("replicas") == ""
 
 
 async def test_while_all_are_up_nothing_is_wrong() -> None:

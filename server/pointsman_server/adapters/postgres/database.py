@@ -204,7 +204,8 @@ class Database:
                 return Overloaded("store_connections")
             self._reachable = False
             return StoreUnavailable()
-        if isinstance(error, psycopg.errors.QueryCanceled):
+        # A standby cancels a read that holds up what the primary has removed, by the second.
+        if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.SerializationFailure):
             return StoreUnavailable()
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolClosed | TimeoutError):
             self._reachable = False

@@ -162,8 +162,8 @@ class PostgresStore:
         self._queried("load")
         if not keys:
             return []
-        (rows,) = await self._database.exchange(Step(LOAD, _transposed(keys)))
-        return [_snapshot(key, *row) for key, row in zip(keys, rows, strict=True)]
+        (rows,) = await self._database.exchange(Step(LOAD, transposed(keys)))
+        return [snapshot_from_row(key, *row) for key, row in zip(keys, rows, strict=True)]
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["PostgresTransaction"]:
@@ -175,36 +175,17 @@ class PostgresStore:
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         self._queried("list_routes")
-        where = _Where()
-        where.equal(tenant=query.tenant, service=query.service, env=query.env)
-        if query.active is not None:
-            where.add("active = %s", query.active)
-        if query.after:
-            after = query.after
-            where.add(
-                "(tenant, service, env, version) > (%s, %s, %s, %s)",
-                after.tenant,
-                after.service,
-                after.env,
-                after.version,
-            )
-        sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version LIMIT %s"
         async with self._database.connection() as connection:
-            return [route_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
+            return await list_on(connection, query)
 
     @asynccontextmanager
     async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
         self._queried("scan")
-        where = _Where()
-        where.equal(tenant=query.tenant, service=query.service, env=query.env)
-        sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version"
         async with self._database.connection(statements=SCAN_STATEMENTS) as connection:
-            _, ((epoch, revision),) = await connection.exchange(
-                BEGIN_SNAPSHOT, Step(Statement("", CLOCK.statement.sql))
-            )
-            async with connection.cursor("scan") as cursor:
-                await cursor.execute(sql, where.values)
-                yield Table(Clock(str(epoch), revision), _batches(cursor, query.limit))
+            clock = Step(Statement("", CLOCK.statement.sql))
+            _, ((epoch, revision),) = await connection.exchange(BEGIN_SNAPSHOT, clock)
+            async with scan_on(connection, query) as batches:
+                yield Table(Clock(str(epoch), revision), batches)
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         self._queried("list_changes")
@@ -262,9 +243,9 @@ class PostgresTransaction:
     async def lock(self, scopes: Sequence[MutationScope]) -> LockedState:
         families = {(scope.key.tenant, scope.key.service, scope.key.env) for scope in scopes if scope.family}
         ids = {(scope.key.tenant, scope.intent.request_id) for scope in scopes if scope.intent.request_id}
-        reads = [Step(READ, _transposed({scope.key for scope in scopes}))]
-        reads += [Step(READ_FAMILIES, _transposed(families))] if families else []
-        finds = [Step(FIND_REQUESTS, _transposed(ids))] if ids else []
+        reads = [Step(READ, transposed({scope.key for scope in scopes}))]
+        reads += [Step(READ_FAMILIES, transposed(families))] if families else []
+        finds = [Step(FIND_REQUESTS, transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *finds)
         ((epoch, revision, moment),) = held
         routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
@@ -285,7 +266,30 @@ class PostgresTransaction:
         await self._connection.exchange(*steps, COMMIT if steps else ROLLBACK)
 
 
-def _snapshot(key: RouteKey, epoch: str, as_of: int, url: str | None, *rest: Any) -> Snapshot:
+async def list_on(connection: Connection, query: RouteQuery) -> list[Route]:
+    """Read what ``RouteStore.list_routes`` returns."""
+    where = _Where()
+    where.equal(tenant=query.tenant, service=query.service, env=query.env)
+    if query.active is not None:
+        where.add("active = %s", query.active)
+    if query.after:
+        where.add("(tenant, service, env, version) > (%s, %s, %s, %s)", *query.after)
+    sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version LIMIT %s"
+    return [route_from_row(row) for row in await _all(connection, sql, [*where.values, query.limit])]
+
+
+@asynccontextmanager
+async def scan_on(connection: Connection, query: RouteQuery) -> AsyncIterator[AsyncIterator[Sequence[Route]]]:
+    """Read the batches of ``RouteStore.scan``, in the transaction that has begun."""
+    where = _Where()
+    where.equal(tenant=query.tenant, service=query.service, env=query.env)
+    sql = f"SELECT {ROUTE_COLUMNS} FROM routes {where} ORDER BY tenant, service, env, version"
+    async with connection.cursor("scan") as cursor:
+        await cursor.execute(sql, where.values)
+        yield _batches(cursor, query.limit)
+
+
+def snapshot_from_row(key: RouteKey, epoch: str, as_of: int, url: str | None, *rest: Any) -> Snapshot:
     """Read a row of LOAD."""
     return Snapshot(key, route_of(key, url, *rest) if url is not None else None, as_of, epoch)
 
@@ -310,7 +314,7 @@ class _Where:
         return "WHERE " + " AND ".join(self._terms) if self._terms else ""
 
 
-def _transposed(rows: Collection[Sequence[str]]) -> list[str]:
+def transposed(rows: Collection[Sequence[str]]) -> list[str]:
     return [array(column) for column in zip(*rows, strict=True)]
 
 

@@ -1,0 +1,326 @@
+"""Reads from replicas of the database, each of which the primary confirms.
+
+A replica follows the primary, and may be behind by any time. It may also belong to another database or, after a
+failover, to another primary. What it returns is used only if the primary then confirms it:
+
+- **It is of this history**: at the revision of the replica, the primary has the same change, in the same epoch. The
+  history is append-only, so everything before is the same, too.
+- **It is still true**: none of what was read has changed since that revision.
+
+Then the result is the state of the primary at the moment of the confirmation, and gets the revision of the primary. So
+no read is older than its call (``ports.RouteStore``). Otherwise the primary is read. A confirmation costs the primary
+one row by its number, and the keys of the changes that the replica lacks, in place of up to a thousand routes.
+
+Keys (``load``), pages (``list_routes``) and snapshots of the table (``scan``) are read so. The clock, the history, and
+all that belongs to a mutation are read from the primary.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+
+from pointsman_server.adapters.postgres.connection import BEGIN_SNAPSHOT, Statement, Step
+from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.store import (
+    SCAN_STATEMENTS,
+    PostgresStore,
+    list_on,
+    scan_on,
+    snapshot_from_row,
+    transposed,
+)
+from pointsman_server.domain.errors import RetryLater
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, RouteTransaction, Table
+
+logger = logging.getLogger(__name__)
+
+# A replica that lacks more changes is left out: the primary would have to read them for every confirmation.
+MOST_BEHIND = 1000
+# After an error a replica is left out for so long, at least, and until a check finds it well.
+LEFT_OUT_SECONDS = 2.0
+AHEAD_SECONDS = 0.1
+
+HEAD = """
+SELECT epoch::text, revision, (SELECT h.event_id::text FROM route_changes AS h WHERE h.revision = clock.revision)
+  FROM clock
+"""
+CHECK = Step(Statement("replica_head", HEAD))
+# Without a name, because it follows the beginning of a snapshot.
+HEAD_OF_SNAPSHOT = Step(Statement("", HEAD))
+
+LOAD = Statement(
+    "replica_load",
+    f"""
+SELECT head.*, r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
+  FROM ({HEAD}) AS head (epoch, revision, event)
+ CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[])
+            WITH ORDINALITY AS k (tenant, service, env, version, position)
+  LEFT JOIN routes AS r USING (tenant, service, env, version)
+ ORDER BY k.position
+""",
+)
+
+# $1: the revision of a replica, $2: the most changes to read. Without keys when the replica lacks more.
+CONFIRM = Statement(
+    "confirm",
+    """
+SELECT epoch::text, revision, (SELECT h.event_id::text FROM route_changes AS h WHERE h.revision = $1::bigint),
+       CASE WHEN revision - $1::bigint <= $2::bigint THEN ARRAY(
+           SELECT h.tenant || '/' || h.service || '/' || h.env || '/' || h.version
+             FROM route_changes AS h WHERE h.revision > $1::bigint) END
+  FROM clock
+""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a copy of the database is: its clock, and the last change of its history, which may be compacted."""
+
+    epoch: str
+    revision: int
+    event: str | None
+
+
+class Refused(Exception):
+    """A replica is not used. ``reason`` is for the metrics; the text follows "the replica at …"."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Replica:
+    """One replica, and what is known of it.
+
+    ``refused``: why it is left out; None: it is used. ``lag``: how many changes it lacked when it was last compared.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.address = database.address
+        self.refused: Refused | None = Refused("down", "was not checked yet")
+        self.lag = 0
+        self._left_out_at = float("-inf")
+
+    def leave_out(self, refused: Refused, now: float) -> None:
+        if self.refused is None or self.refused.reason != refused.reason:
+            logger.warning("the replica at %s %s: it is left out", self.address, refused)
+        self.refused, self._left_out_at = refused, now
+
+    def take_back(self, now: float) -> None:
+        """Use it again, unless it was left out only just now."""
+        if self.refused is not None and now - self._left_out_at >= LEFT_OUT_SECONDS:
+            self.refused = None
+            logger.info("the replica at %s is used", self.address)
+
+
+class ReplicatedStore:
+    """``ports.RouteStore`` on a primary and its replicas.
+
+    ``read`` is called with ``primary`` or ``replica`` for each read that it answered. ``fell_back`` is called for each
+    read that a replica was asked for and the primary answered, with the reason: ``down``, ``behind`` (it lacks too many
+    changes), ``changed`` (what was read has changed since), ``ahead`` (it has a change that the primary does not show
+    yet), or ``other`` (it is of another history).
+    """
+
+    def __init__(
+        self,
+        primary: PostgresStore,
+        database: Database,
+        replicas: Sequence[Database],
+        *,
+        read: Callable[[str], None] = lambda _source: None,
+        fell_back: Callable[[str], None] = lambda _reason: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``database`` is that of the primary."""
+        self.replicas = [Replica(each) for each in replicas]
+        self._primary = primary
+        self._database = database
+        self._read = read
+        self._fell_back = fell_back
+        self._now = now
+        self._turn = 0
+
+    async def open(self) -> None:
+        """Start to connect to the replicas. None is used before ``check``."""
+        for replica in self.replicas:
+            await replica.database.open()
+
+    async def close(self) -> None:
+        for replica in self.replicas:
+            await replica.database.close()
+
+    async def check(self) -> None:
+        """Compare every replica with the primary, to leave it out or to take it back.
+
+        Raises StoreUnavailable or Overloaded when the primary does not answer.
+        """
+        await asyncio.gather(*(self._check(replica) for replica in self.replicas))
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        if keys and (replica := self._next()):
+            try:
+                return await self._load(replica, keys)
+            except Refused as refused:
+                self._fell_back(refused.reason)
+        self._read("primary")
+        return await self._primary.load(keys)
+
+    async def list_routes(self, query: RouteQuery) -> list[Route]:
+        if replica := self._next():
+            try:
+                return await self._list(replica, query)
+            except Refused as refused:
+                self._fell_back(refused.reason)
+        self._read("primary")
+        return await self._primary.list_routes(query)
+
+    def scan(self, query: RouteQuery) -> AbstractAsyncContextManager[Table]:
+        return self._scan(self._next(), query)
+
+    def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
+        return self._primary.begin()
+
+    async def list_changes(self, query: ChangeQuery) -> list[Change]:
+        return await self._primary.list_changes(query)
+
+    async def compacted(self) -> int:
+        return await self._primary.compacted()
+
+    async def clock(self) -> Clock:
+        return await self._primary.clock()
+
+    def _next(self) -> Replica | None:
+        """Choose one of the replicas that are used, in turn."""
+        usable = [replica for replica in self.replicas if replica.refused is None]
+        if not usable:
+            return None
+        self._turn += 1
+        return usable[self._turn % len(usable)]
+
+    async def _check(self, replica: Replica) -> None:
+        try:
+            with self._asking(replica):
+                ((head,),) = await replica.database.exchange(CHECK)
+            try:
+                await self._confirm(replica, Head(*head), lambda _changed: False)
+            except Refused as refused:
+                if refused.reason != "ahead":
+                    raise
+                # A standby may show a commit a moment before the primary does. It is on its own if it stays ahead.
+                await asyncio.sleep(AHEAD_SECONDS)
+                await self._confirm(replica, Head(*head), lambda _changed: False)
+        except Refused as refused:
+            replica.leave_out(refused, self._now())
+        else:
+            replica.take_back(self._now())
+
+    async def _load(self, replica: Replica, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        with self._asking(replica):
+            (rows,) = await replica.database.exchange(Step(LOAD, transposed(keys)))
+        clock = await self._confirm(replica, Head(*rows[0][:3]), lambda changed: not changed.isdisjoint(keys))
+        self._read("replica")
+        clocked = [(clock.epoch, clock.revision, *row[3:]) for row in rows]
+        return [snapshot_from_row(key, *row) for key, row in zip(keys, clocked, strict=True)]
+
+    async def _list(self, replica: Replica, query: RouteQuery) -> list[Route]:
+        with self._asking(replica):
+            async with replica.database.connection() as connection:
+                _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
+                routes = await list_on(connection, query)
+        await self._confirm(replica, Head(*head), partial(_touches, query))
+        self._read("replica")
+        return routes
+
+    @asynccontextmanager
+    async def _scan(self, replica: Replica | None, query: RouteQuery) -> AsyncIterator[Table]:
+        if replica is None:
+            self._read("primary")
+            async with self._primary.scan(query) as table:
+                yield table
+            return
+        try:
+            async with AsyncExitStack() as stack:
+                table = await self._begin_scan(stack, replica, query)
+                yield table
+        except Refused as refused:
+            # Raised before the table was given away.
+            self._fell_back(refused.reason)
+        except RetryLater:
+            # Perhaps in the middle of the table: the caller begins again, and not at this replica.
+            replica.leave_out(Refused("down", "failed in a snapshot"), self._now())
+            raise
+        else:
+            return
+        async with self._scan(None, query) as table:
+            yield table
+
+    async def _begin_scan(self, stack: AsyncExitStack, replica: Replica, query: RouteQuery) -> Table:
+        with self._asking(replica):
+            lent = replica.database.connection(statements=SCAN_STATEMENTS)
+            connection = await stack.enter_async_context(lent)
+            _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
+        clock = await self._confirm(replica, Head(*head), partial(_touches, query))
+        batches = await stack.enter_async_context(scan_on(connection, query))
+        self._read("replica")
+        return Table(clock, batches)
+
+    async def _confirm(self, replica: Replica, head: Head, touches: Callable[[set[RouteKey]], bool]) -> Clock:
+        """Return the clock of the primary at which what was read at ``head`` is true. Raises Refused.
+
+        ``touches`` says whether changes of these keys change what was read. Raises StoreUnavailable and Overloaded when
+        the primary does not answer.
+        """
+        step = Step(CONFIRM, [str(head.revision), str(MOST_BEHIND)])
+        (((epoch, revision, event, changed),),) = await self._database.exchange(step)
+        replica.lag = max(0, revision - head.revision)
+        primary = Head(str(epoch), revision, event)
+        if refused := _compare(head, primary, len(changed or ())):
+            if refused.reason != "ahead":
+                replica.leave_out(refused, self._now())
+            raise refused
+        if changed and touches({RouteKey(*name.split("/")) for name in changed}):
+            raise Refused("changed", "lacks a change of what was read")
+        return Clock(primary.epoch, revision)
+
+    @contextmanager
+    def _asking(self, replica: Replica) -> Iterator[None]:
+        """Leave the replica out, and raise Refused, if it does not answer."""
+        try:
+            yield
+        except (RetryLater, psycopg.Error) as error:
+            refused = Refused("down", replica.database.explain(error))
+            replica.leave_out(refused, self._now())
+            raise refused from error
+
+
+def _compare(replica: Head, primary: Head, changes: int) -> Refused | None:
+    """Say why what was read at ``replica`` cannot be compared with the state of the primary; None: it can.
+
+    ``primary.event`` is the change at the revision of the replica, and ``changes`` says how many later ones were found:
+    old ones may have been compacted.
+    """
+    if replica.epoch != primary.epoch:
+        return Refused("other", f"is in epoch {replica.epoch}, and the primary in {primary.epoch}")
+    if replica.revision > primary.revision:
+        return Refused("ahead", f"is at revision {replica.revision}, and the primary only at {primary.revision}")
+    if replica.event != primary.event and primary.event is not None:
+        return Refused("other", f"has another change at revision {replica.revision} than the primary has")
+    if replica.event != primary.event or changes < primary.revision - replica.revision:
+        return Refused("behind", f"lacks {primary.revision - replica.revision} changes")
+    return None
+
+
+def _touches(query: RouteQuery, changed: Collection[RouteKey]) -> bool:
+    """Return whether a route of ``changed`` may belong to what ``query`` reads."""
+    wanted = (query.tenant, query.service, query.env)
+    return any(all(not want or want == part for want, part in zip(wanted, key, strict=False)) for key in changed)
