@@ -309,6 +309,43 @@ class TestValuesReachTheServer:
         assert all(name.startswith("blue-pointsman") for name in names)
 
 
+class TestEngines:
+    """PgBouncer, Redis Cluster with TLS, and Kafka with SASL and TLS, by the values of a file."""
+
+    @pytest.mark.parametrize("component", ["api", "background"])
+    def test_what_is_secret_comes_from_secrets_and_the_rest_from_settings(self, component: str) -> None:
+        settings = settings_of(rendered("engines-values"), component)
+        assert settings.kafka_security_protocol == "sasl_ssl"
+        (container,) = rendered("engines-values").pod(component)["containers"]
+        assert {item["name"] for item in container["env"] if "valueFrom" in item} == {
+            "DATABASE_URL",
+            "POINTSMAN_DATABASE_SESSION_URL",
+            "POINTSMAN_AUDIT_DATABASE_URL",
+            "REDIS_URL",
+            "POINTSMAN_KAFKA_SASL_PASSWORD",
+        }
+
+    @pytest.mark.parametrize("component", ["api", "background"])
+    def test_each_file_that_a_setting_names_is_in_a_mounted_secret(self, component: str) -> None:
+        objects = rendered("engines-values")
+        paths = [path for path in objects.environment(component).values() if path.startswith("/etc/pointsman/files/")]
+        mounts = [mount["mountPath"] for mount in objects.pod(component)["containers"][0]["volumeMounts"]]
+        assert len(paths) == 4
+        assert all(str(Path(path).parent) in mounts for path in paths)
+
+    def test_the_migration_uses_the_session_of_the_owner_and_knows_nothing_of_the_other_engines(self) -> None:
+        (container,) = rendered("engines-values").pod("migrate")["containers"]
+        keys = {
+            item["name"]: item["valueFrom"]["secretKeyRef"]["key"] for item in container["env"] if "valueFrom" in item
+        }
+        assert keys == {
+            "DATABASE_URL": "pooler",
+            "POINTSMAN_DATABASE_SESSION_URL": "owner",
+            "POINTSMAN_AUDIT_DATABASE_URL": "url",
+        }
+        assert [item["name"] for item in container["env"] if "value" in item] == ["POINTSMAN_LOG_FORMAT"]
+
+
 class TestMigration:
     def test_as_a_hook_it_comes_before_everything_and_needs_nothing_of_the_chart(self) -> None:
         objects = rendered("defaults")
@@ -351,6 +388,9 @@ REFUSED = {
     "settings.POINTSMAN_LISTEN=:1": "additional properties 'POINTSMAN_LISTEN' not allowed",
     "settings.DATABASE_URL=postgresql://user:secret@host/db": "additional properties 'DATABASE_URL' not allowed",
     "api.settings.REDIS_URL=redis://:secret@host/0": "additional properties 'REDIS_URL' not allowed",
+    "settings.POINTSMAN_KAFKA_SASL_PASSWORD=secret": "'POINTSMAN_KAFKA_SASL_PASSWORD' not allowed",
+    "settings.POINTSMAN_KAFKA_SECURITY_PROTOCOL=tls": "value must be one of 'plaintext', 'ssl'",
+    "settings.POINTSMAN_KAFKA_CA_FILE=ca.crt": "does not match pattern",
     "settingsFromSecrets.POINTSMAN_NONE.name=a": "invalid propertyName 'POINTSMAN_NONE'",
     "settingsFromSecrets.POINTSMAN_LOG_LEVEL.name=a": "missing property 'key'",
     # What the server would refuse at its start, or the kubelet could not do.

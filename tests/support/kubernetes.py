@@ -20,8 +20,10 @@ VERSIONS = ("1.27", "1.37")
 # What Secrets and ConfigMaps that are not ours hold.
 SAMPLES = {
     "DATABASE_URL": "postgresql://pointsman:secret@db:5432/pointsman",
+    "POINTSMAN_DATABASE_SESSION_URL": "postgresql://pointsman:secret@primary:5432/pointsman",
+    "POINTSMAN_KAFKA_SASL_PASSWORD": "secret",
     "POINTSMAN_AUDIT_DATABASE_URL": "postgresql://pointsman:secret@audit:5432/pointsman",
-    "REDIS_URL": "redis://redis:6379/0",
+    "REDIS_URL": "rediss://redis:6379/0",
     "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
 }
 
