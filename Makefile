@@ -170,7 +170,7 @@ TRANSPORT ?= envoy
 IMAGE_ARCHIVE := .cache/image/$(TRANSPORT).tar
 
 .PHONY: image-oci
-image-oci: ## Build the image with docker, podman or buildah; TRANSPORT=grpcio is the one without Envoy.
+image-oci: ## Build the image with buildah, podman or docker; TRANSPORT=grpcio is the one without Envoy.
 	@mkdir -p $(dir $(IMAGE_ARCHIVE))
 	@deploy/image/build.sh $(IMAGE_ARCHIVE)
 

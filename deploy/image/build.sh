@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the image for this machine, with docker, podman or buildah, whichever is there:
+# Build the image for this machine, with buildah, podman or docker, whichever is there:
 #
 #   deploy/image/build.sh [ARCHIVE]     ARCHIVE: also write it there, as an OCI archive
 #
@@ -17,10 +17,10 @@ usable() {
 }
 
 builder=${BUILDER:-}
-for candidate in docker podman buildah; do
+for candidate in buildah podman docker; do
     [ -n "$builder" ] || ! usable "$candidate" || builder=$candidate
 done
-[ -n "$builder" ] || { echo 'neither a docker engine, nor podman, nor buildah is here' >&2; exit 1; }
+[ -n "$builder" ] || { echo 'neither buildah, nor podman, nor a docker engine is here' >&2; exit 1; }
 
 transport=${TRANSPORT:-envoy}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -37,7 +37,7 @@ case $builder in
     # The health check is kept by the format of Docker alone.
     podman) podman build --format docker "${arguments[@]}" "$context" ;;
     buildah) buildah build --format docker ${BUILDAH_OPTIONS:-} "${arguments[@]}" "$context" ;;
-    *) echo "BUILDER is docker, podman or buildah, not $builder" >&2; exit 1 ;;
+    *) echo "BUILDER is buildah, podman or docker, not $builder" >&2; exit 1 ;;
 esac
 
 if [ -n "$archive" ]; then

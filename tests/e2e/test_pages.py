@@ -37,6 +37,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/operating.md",
     "docs/deploying.md",
+    "docs/releasing.md",
     "docs/access.md",
     "docs/security.md",
 )

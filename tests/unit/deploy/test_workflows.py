@@ -148,7 +148,7 @@ class TestDependabot:
             for each in DEPENDABOT
             for directory in each.get("directories", [each.get("directory")])
         }
-        assert {ecosystem for ecosystem, _ in watched} <= set(files)
+        assert {ecosystem for ecosystem, _ in watched} == set(files)
         assert not [each for each in watched if not (ROOT / each[1].lstrip("/") / files[each[0]]).exists()]
 
     def test_waits_a_week_before_it_trusts_a_version(self) -> None:
