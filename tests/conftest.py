@@ -46,6 +46,9 @@ LONGEST = (
     "tests/e2e/test_pooler.py",
     "tests/e2e/test_canaries.py",
     "tests/e2e/test_pages.py",
+    "tests/deploy/test_chart.py",
+    "tests/deploy/test_compose.py",
+    "tests/deploy/test_pods.py",
 )
 
 

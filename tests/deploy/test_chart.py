@@ -345,6 +345,12 @@ class TestEngines:
         }
         assert [item["name"] for item in container["env"] if "value" in item] == ["POINTSMAN_LOG_FORMAT"]
 
+    def test_the_values_that_the_page_shows_are_taken(self, tmp_path: Path) -> None:
+        (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "deploying.md").read_text(), re.DOTALL)
+        values = tmp_path / "values.yaml"
+        values.write_text(shown)
+        assert settings_of(Objects(template("--values", str(values))), "api").kafka_sasl_mechanism == "SCRAM-SHA-512"
+
 
 class TestMigration:
     def test_as_a_hook_it_comes_before_everything_and_needs_nothing_of_the_chart(self) -> None:
