@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -53,6 +54,32 @@ class Cluster(Postgres):
         while self.ready() is None:
             if time.monotonic() > give_up:
                 raise self.failure("does not answer")
+            time.sleep(0.02)
+
+    def crash(self) -> None:
+        """End at once, as when the machine is lost: without a checkpoint, and without telling the standbys anything."""
+        assert self.process
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(PATIENCE_SECONDS)
+
+    def wait_for_standby(self) -> None:
+        """Answer commits from now on only once a standby has them, as ``synchronous_standby_names`` says."""
+        self.run_sql("ALTER ROLE pointsman SET synchronous_commit = on")
+        self.run_sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.run_sql("SELECT pg_reload_conf()")
+        self._until("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+
+    def fall_behind(self) -> None:
+        """As a standby, receive nothing more."""
+        self.run_sql("ALTER SYSTEM SET primary_conninfo = ''")
+        self.run_sql("SELECT pg_reload_conf()")
+        self._until("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_wal_receiver)")
+
+    def _until(self, sql: str) -> None:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while not self.run_sql(sql):
+            if time.monotonic() > give_up:
+                raise self.failure(f"never has a row of {sql!r}")
             time.sleep(0.02)
 
     def refuse_writes(self) -> None:

@@ -53,3 +53,12 @@ def test_connections_that_descriptors_do_not_suffice_for_are_told(monkeypatch: p
 
     assert "POINTSMAN_MAX_CONNECTIONS (10000) needs 10266 file descriptors" in text
     assert "may have 4096: it takes 3830 connections" in text
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "POINTSMAN_DATABASE_SESSION_URL"])
+def test_several_hosts_of_which_any_may_answer_are_told(name: str) -> None:
+    (text,) = warnings({name: "postgresql://u:canary@a,b/d"}, "envoy")
+
+    assert text.startswith(f"{name} names several hosts without target_session_attrs=read-write: ")
+    for fine in ("a/d", "a,b/d?target_session_attrs=read-write", "a,b/d?target_session_attrs=primary"):
+        assert warnings({name: f"postgresql://u@{fine}"}, "envoy") == []

@@ -16,6 +16,8 @@ ENCODING = "UTF8"
 DEFAULT_PORT = "5432"
 # libpq needs two seconds at the least, "because it is not guaranteed to take any time at all" with one.
 LEAST_CONNECT_SECONDS = 2
+# Values of ``target_session_attrs`` by which libpq passes over a standby.
+WRITABLE = ("read-write", "primary")
 
 # First, and alone: the limit of time that the database sets may be too short even for the next statement.
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, false)"
@@ -75,6 +77,12 @@ def address(parameters: Mapping[str, Any]) -> str:
     ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return ",".join(f"{host}:{port or DEFAULT_PORT}" for host, port in zip(hosts, ports, strict=False))
+
+
+def may_reach_standby(parameters: Mapping[str, Any]) -> bool:
+    """Return whether several hosts are named, and nothing says that it must be the one that takes writes."""
+    several = any("," in str(parameters.get(name) or "") for name in ("host", "hostaddr"))
+    return several and parameters.get("target_session_attrs") not in WRITABLE
 
 
 def to_conninfo(parameters: Mapping[str, Any], timeout: float) -> str:
