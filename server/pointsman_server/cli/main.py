@@ -77,6 +77,10 @@ class Commands(LazyGroup):
         "check": Command(
             "pointsman_server.cli.check:check", "Show the effective settings, secrets masked, and try every dependency."
         ),
+        "doctor": Command(
+            "pointsman_server.cli.doctor:doctor",
+            "Say in words what is wrong with a running server and with what it needs, and what to do.",
+        ),
         "audit": AUDIT,
         "dead-letters": DEAD_LETTERS,
         "policy": POLICY,

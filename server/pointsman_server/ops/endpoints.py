@@ -1,6 +1,7 @@
 """What operators get by HTTP: metrics for Prometheus, health for people and for load balancers."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -71,4 +72,11 @@ class AbsoluteForm:
 
 
 def _document(state: DependencyState) -> dict[str, object]:
-    return {"name": state.name, "required": state.required, "up": state.up, "detail": state.detail}
+    since = datetime.fromtimestamp(state.since, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {
+        "name": state.name,
+        "required": state.required,
+        "up": state.up,
+        "detail": state.detail,
+        "since": since if state.since else None,
+    }

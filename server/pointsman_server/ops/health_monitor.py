@@ -1,8 +1,9 @@
 """Checks the dependencies of this server, and so whether it can answer reads."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pointsman_server.telemetry.logs import get_logger
 
@@ -22,13 +23,17 @@ class MustNotServe(DependencyDown):
 
 @dataclass(frozen=True, slots=True)
 class DependencyState:
-    """The result of the last check. ``required``: without it, or a stand-in, reads cannot be answered."""
+    """The result of the last check. ``required``: without it, or a stand-in, reads cannot be answered.
+
+    ``since``: when it went up or down, or was first checked, in seconds since 1970.
+    """
 
     name: str
     required: bool
     up: bool = False
     detail: str = "not checked yet"
     replaceable: bool = True
+    since: float = field(default=0.0, compare=False)
 
 
 class HealthMonitor:
@@ -48,11 +53,13 @@ class HealthMonitor:
         changed: Callable[["HealthMonitor"], Awaitable[None]],
         interval: float = 1.0,
         patience: float = 5.0,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._checks = dict(checks)
         self._changed = changed
         self._interval = interval
         self._patience = patience
+        self._now = now
         self._stand_ins = dict(stand_ins or {})
         self._seen: set[str] = set()
         self.states = {name: DependencyState(name, name in required) for name in checks}
@@ -107,7 +114,8 @@ class HealthMonitor:
             after = DependencyState(name, before.required, up=False, detail=f"the check failed: {type(error).__name__}")
         if (after.up, after.detail) != (before.up, before.detail):
             _tell(before, after)
-        self.states[name] = after
+        began = not before.since or after.up != before.up
+        self.states[name] = replace(after, since=self._now() if began else before.since)
 
 
 def _tell(before: DependencyState, after: DependencyState) -> None:

@@ -24,6 +24,7 @@ class Scene:
             {name: self._check(name) for name in ("postgres", "kafka")},
             required=frozenset({"postgres"}),
             changed=self._nothing,
+            now=lambda: 1_800_000_000.5,
         )
         self.readiness = Readiness(self.monitor)
         endpoints = Endpoints(self.monitor, self.readiness, self.metrics.render)
@@ -61,6 +62,7 @@ async def test_a_server_whose_dependencies_are_up_is_ready(scene: Scene) -> None
         "required": False,
         "up": True,
         "detail": "ok",
+        "since": "2027-01-15T08:00:00Z",
     }
 
 

@@ -61,6 +61,17 @@ def test_before_the_first_round_nothing_is_up(monitor: HealthMonitor) -> None:
     assert monitor.states["redis"] == DependencyState("redis", required=False, up=False, detail="not checked yet")
 
 
+async def test_since_when_a_dependency_is_up_or_down_is_kept(postgres: Dependency, told: Callback) -> None:
+    moments = iter((100.0, 200.0, 300.0))
+    monitor = HealthMonitor({"postgres": postgres}, required=frozenset(), changed=told, now=lambda: next(moments))
+    seen = []
+    for failure in (None, None, DependencyDown("down"), DependencyDown("otherwise"), None):
+        postgres.failure = failure
+        await monitor.round()
+        seen.append(monitor.states["postgres"].since)
+    assert seen == [100.0, 100.0, 200.0, 200.0, 300.0]
+
+
 async def test_what_answers_is_up(monitor: HealthMonitor) -> None:
     await monitor.round()
     assert monitor.ready

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError, ResponseError
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.connections import Argument, Call, Script
 from pointsman_server.adapters.redis.deployment import Deployment, Mode
+from pointsman_server.adapters.redis.diagnostics.refusals import explain
 from pointsman_server.adapters.redis.nodes import FollowedNodes, Node, Nodes, OneNode, is_moving
-from pointsman_server.adapters.redis.refusals import explain
 
 # At least so many seconds for looking up the nodes, which no call of a client waits for.
 REFRESH_SECONDS = 2.0

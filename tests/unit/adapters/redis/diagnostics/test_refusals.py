@@ -6,8 +6,8 @@ import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pointsman_server.adapters.redis.diagnostics.refusals import explain
 from pointsman_server.adapters.redis.discovery import NotFound
-from pointsman_server.adapters.redis.refusals import explain
 
 SCRIPT_6 = "ERR Error running script (call to f_7f1d): @user_script:3: @user_script: 3: "
 SCRIPT_7 = " script: 7f1d, on @user_script:3."
