@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -115,7 +115,7 @@ def _url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
 
 def _redis_url(secret: SecretStr) -> SecretStr:
     """Check the path, which is the database, but for Sentinel the name of the primary comes first."""
-    parts = urlsplit(secret.get_secret_value())
+    hosts, parts = split_hosts(secret.get_secret_value())
     if parts.scheme == "unix" or not parts.scheme:
         return secret
     kind, (first, _, rest) = parts.scheme.partition("+")[2], parts.path.strip("/").partition("/")
@@ -126,7 +126,7 @@ def _redis_url(secret: SecretStr) -> SecretStr:
         raise ValueError(f"must end in the number of a database, such as {parts.scheme}://host:port/0")
     if kind == "cluster" and int(database or 0):
         raise ValueError("must not name a database: Redis Cluster has database 0 alone")
-    if not kind and "," in parts.netloc.rpartition("@")[2]:
+    if not kind and "," in hosts.rpartition("@")[2]:
         raise ValueError(f"must name one host: several are {parts.scheme}+cluster:// or {parts.scheme}+sentinel://")
     return secret
 
@@ -141,11 +141,18 @@ def _postgres_urls(secret: SecretStr) -> SecretStr:
 
 def _has_plain_hosts(url: str) -> bool:
     """Tell whether ``url`` names hosts (PostgreSQL takes several), and no part of a password has become one."""
-    try:
-        hosts = urlsplit(url).netloc.rpartition("@")[2]
-    except ValueError:
-        return False
+    hosts = split_hosts(url)[0].rpartition("@")[2]
     return all(_URL_HOST.fullmatch(host) for host in hosts.split(","))
+
+
+def split_hosts(url: str) -> tuple[str, SplitResult]:
+    """Return the credentials and hosts of a URL, and its parts without them.
+
+    Several hosts with an IPv6 address among them are no URL to urllib, from Python 3.14 on.
+    """
+    scheme, separator, rest = url.partition("://")
+    hosts = re.split(r"[/?#]", rest, maxsplit=1)[0] if separator else ""
+    return hosts, urlsplit(scheme + separator + rest.removeprefix(hosts))
 
 
 def _lower(value: object) -> object:

@@ -116,6 +116,7 @@ class TestSecrets:
             "postgresql://u:p%40%23@h1:5432,h2:5432/d",
             "postgresql:///d?host=/run/postgresql",
             "postgresql://u:p@[::1]:5432/d",
+            "postgresql://u:p@h1,[::1]:5432/d",
         ],
     )
     def test_what_postgresql_understands_is_accepted(self, url: str) -> None:
@@ -139,6 +140,7 @@ class TestSecrets:
             "rediss://:p@h:6380",
             "unix:///run/redis.sock",
             "redis+cluster://u:p@a:7000,b:7001",
+            "redis+cluster://a,[::1]:7001",
             "rediss+cluster://a/0",
             "redis+sentinel://a,b:26380/main",
             "rediss+sentinel://u:p@a/main/3?ssl_cert_reqs=none",

@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
+from pointsman_server.config.types import split_hosts
+
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 Address = tuple[str, int]
 
@@ -51,13 +53,13 @@ class Deployment:
     @classmethod
     def parse(cls, url: str) -> "Deployment":
         """Read a URL that the settings have accepted."""
-        parts = urlsplit(url)
+        authority, parts = split_hosts(url)
         base, _, kind = parts.scheme.partition("+")
         if not kind:
             options: dict[str, Any] = dict(parse_url(url))
             host, port = options.pop("host", "localhost"), options.pop("port", REDIS_PORT)
             return cls(Mode.SINGLE, ((host, port),), _rereading(options))
-        credentials, at, hosts = parts.netloc.rpartition("@")
+        credentials, at, hosts = authority.rpartition("@")
         port = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
         addresses = tuple(_address(host, port) for host in hosts.split(","))
         service, _, database = unquote(parts.path).strip("/").partition("/")

@@ -11,7 +11,7 @@ from pointsman.cli.files.problems import InvalidFile
 from pointsman.cli.lazy import LazyGroup
 from pointsman.cli.output.documents import error_document
 from pointsman.cli.output.exit_codes import ExitCode, exit_code
-from pointsman.cli.output.streams import OutputFailed, discard, finish
+from pointsman.cli.output.streams import OutputFailed, discard, finish, finish_notes
 from pointsman.cli.output.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20
@@ -39,6 +39,7 @@ class ReportingGroup(LazyGroup):
             finish()
         except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
             code = report(error, as_json)
+        finish_notes()
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 

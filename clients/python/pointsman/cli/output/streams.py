@@ -54,6 +54,14 @@ def finish() -> None:
         sys.stdout.flush()
 
 
+def finish_notes() -> None:
+    """Write what is buffered for stderr, or discard it: Python would make an error of it when it exits."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        discard(sys.stderr)
+
+
 def check_reader(stream: TextIO) -> None:
     """Raise OutputFailed if ``stream`` is a pipe that nobody reads any more, before there is something to write."""
     try:
