@@ -1,4 +1,4 @@
-"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--transport NAME]``.
+"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--transport NAME] [--brokers N]``.
 
 Exit code 0: every promise held. 1: one was broken. 2: the run says nothing, because the load was too thin or a row of
 the table was not exercised.
@@ -60,15 +60,18 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
     names = "of every server (default: the first and the third serve by envoy, the second by grpcio)"
     parser.add_argument("--transport", choices=TRANSPORTS, default="", help=names)
+    brokers = "of Kafka: with three, one of them is killed, too"
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help=brokers)
     given = parser.parse_args(arguments)
-    if not chosen_by(given.only):
-        parser.error(f"--only: no name contains it: {', '.join(fault.name for fault in FAULTS)}")
+    if not chosen_by(given.only, given.brokers):
+        names = ", ".join(fault.name for fault in chosen_by("", given.brokers))
+        parser.error(f"--only: no name contains it: {names}")
     return given
 
 
-def chosen_by(only: str) -> list[Fault]:
-    """Choose the faults whose name contains ``only``, in capitals or not."""
-    return [fault for fault in FAULTS if only.casefold() in fault.name.casefold()]
+def chosen_by(only: str, brokers: int = 1) -> list[Fault]:
+    """Choose the faults whose name contains ``only``, in capitals or not, and for which there are enough brokers."""
+    return [fault for fault in FAULTS if only.casefold() in fault.name.casefold() and fault.brokers <= brokers]
 
 
 def schedule(dice: random.Random, chosen: Sequence[Fault]) -> Iterator[Fault]:
@@ -87,7 +90,7 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     near_caches = NearCaches(rig.servers, given.seed)
     await near_caches.start()
     run = Run(load, watchers, near_caches, [], time.monotonic(), 0.0)
-    rows = chosen_by(given.only)
+    rows = chosen_by(given.only, given.brokers)
     wanted = max(given.injections, len(rows))
     try:
         for fault in schedule(dice, rows):
@@ -181,7 +184,7 @@ async def run_all(given: argparse.Namespace) -> int:
     assert this
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, this.cancel)
-    rig = Rig(given.server_path, given.transport)
+    rig = Rig(given.server_path, given.transport, given.brokers)
     try:
         await rig.start()
         run = await attack(rig, given)

@@ -48,7 +48,7 @@ class Fault:
 
     ``component`` is what is out of order: the availability of reads is promised for some. ``degrades``: Redis is out
     of reach of a server meanwhile, so the wider bound of promise 5 holds. ``writes``: writes go on meanwhile, though
-    slowly; while one is under way, its keys are not answered from Redis.
+    slowly; while one is under way, its keys are not answered from Redis. ``brokers``: how many Kafka must have.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Fault:
     hold: tuple[float, float] = (0.8, 1.5)
     degrades: bool = False
     writes: bool = False
+    brokers: int = 1
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import redis
 
 from tests.faults.faulting import Injection, Scene, Strike
-from tests.faults.rig import Server
+from tests.faults.rig import Server, read_clock
 
 Choose = Callable[[Scene], Server]
 OK_WRITES = r'pointsman_write_requests_total\{.*outcome="ok".*\}'
@@ -223,7 +223,7 @@ async def kafka_restarts(scene: Scene) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        scene.rig.kafka.start(wait=False)
+        scene.rig.kafka.start()
         await asyncio.to_thread(scene.rig.kafka.wait_ready)
 
 
@@ -236,3 +236,22 @@ async def kafka_pauses(scene: Scene) -> AsyncIterator[None]:
     finally:
         with suppress(ProcessLookupError):
             scene.rig.kafka.resume()
+
+
+@asynccontextmanager
+async def one_broker_killed(scene: Scene) -> AsyncIterator[None]:
+    """Kill one broker of several. ``caught``: the changes that were published without it."""
+    broker = scene.dice.choice(scene.rig.kafka.each)
+    await asyncio.to_thread(broker.kill)
+    try:
+        before = await asyncio.to_thread(_relayed, scene)
+        yield
+        scene.caught = await asyncio.to_thread(_relayed, scene) - before
+    finally:
+        broker.start(wait=False)
+        await asyncio.to_thread(broker.wait_ready)
+
+
+def _relayed(scene: Scene) -> int:
+    with scene.rig.connect() as connection:
+        return read_clock(connection).relayed

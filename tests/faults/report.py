@@ -95,7 +95,8 @@ def _family(key: str) -> str:
 
 def lines(history: History, injected: Sequence[Injected], verdict: Verdict) -> dict[str, Line]:
     """Add up by fault. Availability counts while it is on, staleness and violations until the next one."""
-    table = {fault.name: Line() for fault in FAULTS} | {NO_FAULT: Line()}
+    possible = [fault for fault in FAULTS if fault.brokers == 1 or any(each.fault is fault for each in injected)]
+    table = {fault.name: Line() for fault in possible} | {NO_FAULT: Line()}
     places, writing = ClockEviction(injected), Writing(history.calls)
     for each in injected:
         line = table[each.fault.name]
@@ -142,7 +143,7 @@ def percentiles(values: Iterable[float]) -> str:
 
 def availability(table: dict[str, Line], component: str) -> tuple[int, int]:
     """Add up reads and answered reads of the faults of one component."""
-    chosen = [table[fault.name] for fault in FAULTS if fault.component == component]
+    chosen = [table[fault.name] for fault in FAULTS if fault.component == component and fault.name in table]
     return sum(line.reads for line in chosen), sum(line.answered for line in chosen)
 
 

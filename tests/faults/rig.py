@@ -20,6 +20,7 @@ import psycopg
 import redis
 
 from pointsman_server.embedded import engines
+from tests.faults.brokers import Brokers
 from tests.faults.history import Era, Row
 from tests.faults.proxies import Proxies
 from tests.support import kafka
@@ -175,10 +176,10 @@ class Server:
 class Rig:
     """Everything that runs. ``close`` ends whatever was started, however far ``start`` came.
 
-    ``transport``: that of every server; without it they alternate.
+    ``transport``: that of every server; without it they alternate. ``brokers``: those of Kafka.
     """
 
-    def __init__(self, server_path: str = "", transport: str = "") -> None:
+    def __init__(self, server_path: str = "", transport: str = "", brokers: int = 1) -> None:
         self._server_path = server_path
         self._transports = (transport,) if transport else TRANSPORTS
         self._directory = tempfile.TemporaryDirectory(prefix="pointsman-faults-", ignore_cleanup_errors=True)
@@ -187,7 +188,7 @@ class Rig:
         (place / "kafka").mkdir()
         self._lock = os.open(place / "lock", os.O_CREAT | os.O_RDWR)
         site = engines.Site(data=place, lock=self._lock)
-        self.postgres, self.redis, self.kafka = Postgres(site), Redis(site), kafka.KafkaBroker(place / "kafka")
+        self.postgres, self.redis, self.kafka = Postgres(site), Redis(site), Brokers(place / "kafka", brokers)
         self.proxies = Proxies()
         self.servers: list[Server] = []
         self.eras: list[Era] = []
@@ -197,7 +198,7 @@ class Rig:
     async def start(self) -> None:
         """Start engines, migrate, start servers."""
         kafka.fetch()
-        self.kafka.start(wait=False)
+        self.kafka.start()
         await asyncio.gather(self.postgres.started(), self.redis.started())
         await asyncio.to_thread(self.kafka.wait_ready)
         with self.connect("postgres") as connection:

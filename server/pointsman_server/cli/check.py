@@ -1,5 +1,7 @@
 """``pointsman-server check``: what the settings are, and whether the dependencies answer."""
 
+from dataclasses import replace
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -47,18 +49,26 @@ async def _states(settings: Settings) -> tuple[list[DependencyState], list[str]]
     async with Dependencies(settings, Metrics()) as dependencies:
         monitor = make_monitor(dependencies)
         await monitor.round()
-        kafka_state = monitor.states.get("kafka")
-        warnings = await _topic_warnings(settings, dependencies) if kafka_state and kafka_state.up else []
-        return list(monitor.states.values()), warnings
+        states = dict(monitor.states)
+        warnings: list[str] = []
+        if "kafka" in states and states["kafka"].up:
+            states["kafka"], warnings = await _kafka_in_detail(settings, dependencies, states["kafka"])
+        return list(states.values()), warnings
 
 
-async def _topic_warnings(settings: Settings, dependencies: Dependencies) -> list[str]:
+async def _kafka_in_detail(
+    settings: Settings, dependencies: Dependencies, state: DependencyState
+) -> tuple[DependencyState, list[str]]:
+    """Ask what a server finds out only when it is refused; and how many brokers the topic may lose."""
+    cluster = dependencies.kafka
     try:
-        durability = await kafka.read_durability(dependencies.kafka, settings.kafka_topic)
-    except BrokerUnavailable:
-        # The state says so the next time.
-        return []
-    return list(durability.warnings()) if durability else []
+        missing = await kafka.missing_rights(cluster, kafka.needs_of(settings))
+        durability = await kafka.read_durability(cluster, settings.kafka_topic)
+    except BrokerUnavailable as error:
+        return replace(state, up=False, detail=str(error)), []
+    if missing:
+        state = replace(state, up=False, detail=f"Kafka at {cluster.bootstrap_servers} {'; '.join(missing)}")
+    return state, list(durability.warnings()) if durability else []
 
 
 def _settings_table(settings: Settings) -> Table:

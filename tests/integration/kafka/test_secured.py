@@ -6,8 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
+import psycopg
 import pytest
 
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.adapters.kafka import (
     BroadcastConsumer,
     DeadLetters,
@@ -16,18 +21,23 @@ from pointsman_server.adapters.kafka import (
     KafkaProbe,
     KafkaPublisher,
     NewTopic,
+    RequiredTopics,
     cluster_of,
     dead_letter_topic,
     ensure_topic,
     last_changes,
+    missing_rights,
     needs_of,
     read_durability,
 )
 from pointsman_server.adapters.kafka.dead_letters import read_dead_letters
 from pointsman_server.config.environment import load
 from pointsman_server.ports.broker import BrokerUnavailable, Poison
-from tests.support.kafka_clients import consuming, many, new_name, publishing, receive
+from tests.support.kafka import read_all
+from tests.support.kafka_clients import consuming, decode, many, new_name, publishing, receive
 from tests.support.kafka_secured import PASSWORD, SecuredCluster
+from tests.support.processes import get_json, run, serve
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 WAYS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"]
@@ -64,6 +74,14 @@ async def until_raised(work: Callable[[], Awaitable[object]], text: str) -> str:
     return seen
 
 
+async def until_said(work: Callable[[], Awaitable[str]], text: str) -> str:
+    """Repeat ``work`` until ``text`` matches what it returns, and return that: ACLs take a moment on every broker."""
+    async with asyncio.timeout(30):
+        while not re.search(text, said := await work()):
+            pass
+    return said
+
+
 async def until_done(work: Callable[[], Awaitable[T]]) -> T:
     """Repeat ``work`` until it raises nothing, and return its result."""
     async with asyncio.timeout(30):
@@ -75,55 +93,96 @@ async def until_done(work: Callable[[], Awaitable[T]]) -> T:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_every_client_works_with_the_rights_that_the_pages_name(
-    secured_kafka: SecuredCluster, way: str, tmp_path: Path
-) -> None:
+async def test_changes_are_published_and_consumed(secured_kafka: SecuredCluster, way: str, tmp_path: Path) -> None:
     user = "plain" if way == "PLAIN" else new_name()
     topic = new_name()
     secured_kafka.create(topic, dead_letter_topic(topic))
     secured_kafka.serve(user, topic)
     cluster, probe = connected(logging_in(secured_kafka, way, user, tmp_path), topic)
     await until_done(probe.check)
-    stream, letters = BroadcastConsumer(cluster, topic), DeadLetters(cluster, topic)
-    await until_done(lambda: stream.receive(0.1))
     async with publishing(cluster, topic) as publisher, consuming(cluster, topic, cluster.group("audit")) as source:
         assert await publisher.publish(many(1, 30)) == 30
         assert {change.revision for change in (await receive(source, 30)).changes} == set(range(1, 31))
         await source.commit()
-    assert max(change.revision for change in await last_changes(cluster, topic)) == 30
+    assert way != "OAUTHBEARER" or "kafka" in secured_kafka.tokens.scopes
+
+
+async def test_every_other_client_works_with_the_rights_that_the_pages_name(secured_kafka: SecuredCluster) -> None:
+    user, topic = new_name(), new_name()
+    secured_kafka.password(user, PASSWORD)
+    secured_kafka.create(topic, dead_letter_topic(topic))
+    secured_kafka.serve(user, topic)
+    cluster, probe = connected(secured_kafka.scram(user), topic)
+    await until_done(probe.check)
+    stream, letters = BroadcastConsumer(cluster, topic), DeadLetters(cluster, topic)
+    await until_done(lambda: stream.receive(0.1))
+    async with publishing(cluster, topic) as publisher:
+        assert await publisher.publish(many(1, 3)) == 3
+    assert max(change.revision for change in await last_changes(cluster, topic)) == 3
     async with asyncio.timeout(20):
         assert await stream.receive(10)
     await letters.set_aside(Poison(topic, 0, 7, "no change", b"x"))
     with pytest.raises(BrokerUnavailable, match=f"use the topic {dead_letter_topic(topic)}: grant it in the ACLs"):
         await read_dead_letters(cluster, topic)
     secured_kafka.allow(user, "READ", "TOPIC", dead_letter_topic(topic))
-    assert [letter.payload for letter in await until_done(lambda: read_dead_letters(cluster, topic))] == [b"x"]
+    (letter,) = await until_done(lambda: read_dead_letters(cluster, topic))
+    assert letter.payload == b"x"
     await asyncio.gather(stream.close(), letters.close())
-    if way == "OAUTHBEARER":
-        assert "kafka" in secured_kafka.tokens.scopes
 
 
 async def test_what_is_missing_is_named_step_by_step_until_nothing_is(secured_kafka: SecuredCluster) -> None:
     user, topic = new_name(), new_name()
     letters = dead_letter_topic(topic)
     secured_kafka.password(user, PASSWORD)
-    cluster, probe = connected(secured_kafka.scram(user), topic)
-    told = await until_raised(probe.check, "group pointsman-audit")
-    assert told.startswith(
-        f"Kafka at {secured_kafka.sasl} does not let the user {user} use the topic {topic}, if there"
+    settings = load(secured_kafka.scram(user) | {"POINTSMAN_KAFKA_TOPIC": topic})
+    cluster = cluster_of(settings)
+
+    async def missing() -> str:
+        return "; ".join(await missing_rights(cluster, needs_of(settings)))
+
+    denied = f"does not let the user {user} use the"
+    assert await until_said(missing, "audit") == (
+        f"{denied} topic {topic}, if there is one: grant it in the ACLs Read and Write on it; "
+        f"{denied} topic {letters}, if there is one: grant it in the ACLs Write on it; "
+        f"{denied} group pointsman-cache: grant it in the ACLs Read on it; "
+        f"{denied} group pointsman-audit: grant it in the ACLs Read on it"
     )
-    assert f"use the topic {letters}, if there is one: grant it in the ACLs Write on it" in told
     secured_kafka.serve(user, topic)
-    missing = f"has no topic {topic}, and the user {user} may not create it: create it, or grant Create"
-    assert f"has no topic {letters}, and " in await until_raised(probe.check, missing)
-    with pytest.raises(BrokerUnavailable, match=missing):
+    refused = f"has no topic {topic}, and the user {user} may not create it: create it, or grant Create"
+    assert await until_said(missing, f"^{refused}") == f"{refused}; {refused.replace(topic, letters)}"
+    with pytest.raises(BrokerUnavailable, match=refused):
         await ensure_topic(cluster, NewTopic(topic, 3))
     secured_kafka.create(topic)
     secured_kafka.allow(user, "CREATE", "TOPIC", letters)
-    await until_done(probe.check)
-    assert letters not in secured_kafka.admin.list_topics(timeout=10).topics, "the probe creates nothing"
+    assert await until_said(missing, "^$") == ""
+    assert letters not in secured_kafka.admin.list_topics(timeout=10).topics, "asking creates nothing"
     await ensure_topic(cluster, NewTopic(letters, 1))
-    assert letters in secured_kafka.admin.list_topics(timeout=10).topics
+    assert eventually(lambda: letters in secured_kafka.admin.list_topics(timeout=10).topics)
+
+
+async def test_the_probe_says_what_other_clients_are_refused(secured_kafka: SecuredCluster) -> None:
+    user, topic = new_name(), new_name()
+    letters = dead_letter_topic(topic)
+    secured_kafka.password(user, PASSWORD)
+    secured_kafka.allow(user, "DESCRIBE", "TOPIC", topic)
+    settings = load(secured_kafka.scram(user) | {"POINTSMAN_KAFKA_TOPIC": topic})
+    cluster = cluster_of(settings)
+    probe, topics = KafkaProbe(cluster, needs_of(settings), 3.0), RequiredTopics(settings, cluster)
+    assert not await topics.ready()
+    told = await until_raised(probe.check, f"has no topic {topic}, and the user {user} may not create it")
+    assert f"does not let the user {user} use the topic {letters}" in told
+    secured_kafka.create(topic, letters)
+    secured_kafka.allow(user, "DESCRIBE", "TOPIC", letters)
+    await until_done(probe.check)
+    assert await topics.ready()
+    async with publishing(cluster, topic, 2) as publisher:
+        assert await publisher.publish(many(1, 1)) == 0
+        assert f"does not let the user {user} use the topic {topic}" in await until_raised(probe.check, "grant")
+        secured_kafka.serve(user, topic)
+        async with asyncio.timeout(30):
+            while not await publisher.publish(many(1, 1)):
+                pass
+    await probe.check()
 
 
 async def test_a_consumer_names_the_group_or_the_topic_it_may_not_use_and_goes_on_once_it_may(
@@ -132,7 +191,7 @@ async def test_a_consumer_names_the_group_or_the_topic_it_may_not_use_and_goes_o
     user, topic, group = new_name(), new_name(), new_name()
     secured_kafka.password(user, PASSWORD)
     secured_kafka.create(topic)
-    cluster, _ = connected(secured_kafka.scram(user), topic)
+    cluster, probe = connected(secured_kafka.scram(user), topic)
     publisher, source = KafkaPublisher(cluster, topic, timeout_seconds=3), GroupConsumer(cluster, group, topic)
     stream = BroadcastConsumer(cluster, topic)
     assert await publisher.publish(many(1, 3)) == 0
@@ -142,6 +201,7 @@ async def test_a_consumer_names_the_group_or_the_topic_it_may_not_use_and_goes_o
         await last_changes(cluster, topic)
     secured_kafka.allow(user, "READ", "TOPIC", topic)
     await until_raised(lambda: source.receive(1), f"does not let the user {user} use the group {group}")
+    await until_raised(probe.check, f"does not let the user {user} use the group {group}")
     secured_kafka.allow(user, "READ", "GROUP", group)
     secured_kafka.allow(user, "WRITE", "TOPIC", topic)
     await until_done(lambda: stream.receive(0.1))
@@ -153,6 +213,7 @@ async def test_a_consumer_names_the_group_or_the_topic_it_may_not_use_and_goes_o
         while found != {1, 2, 3}:
             delivery = await until_done(lambda: source.receive(0.5))
             found |= {change.revision for change in delivery.changes}
+    assert not [problem for problem in cluster.refusals.current() if group in problem]
     await asyncio.gather(publisher.close(), source.close(), stream.close())
 
 
@@ -258,3 +319,71 @@ async def test_a_topic_that_is_created_has_three_replicas_and_survives_one_broke
     (warning,) = await warnings(risky)
     assert "has too few replicas, 1 on 3 brokers" in warning
     assert await read_durability(cluster, "nothing") is None
+
+
+def test_a_server_lives_with_what_it_is_given_and_without_one_broker(
+    secured_kafka: SecuredCluster, database_url: str, redis_url: str
+) -> None:
+    user, topic = new_name(), new_name()
+    letters = dead_letter_topic(topic)
+    secured_kafka.password(user, PASSWORD)
+    secured_kafka.allow(user, "DESCRIBE", "TOPIC", topic)
+    environ = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "POINTSMAN_KAFKA_TOPIC": topic,
+        "POINTSMAN_KAFKA_GROUP_PREFIX": topic,
+        "POINTSMAN_TRANSPORT": "grpcio",
+    } | secured_kafka.scram(user)
+    with serve(**environ) as (process, address, http), grpc.insecure_channel(address) as channel:
+        create(channel, 1)
+        missing = f"has no topic {topic}, and the user {user} may not create it: create it, or grant Create"
+        assert eventually(lambda: missing in kafka_health(http))
+        assert eventually(lambda: any(line["event"].endswith(missing) for line in process.log_lines()))
+        secured_kafka.create(topic, letters)
+        rights = f"does not let the user {user} use the topic {topic}: grant it in the ACLs"
+        assert eventually(lambda: rights in kafka_health(http))
+        secured_kafka.serve(user, topic, prefix=topic)
+        assert eventually(lambda: kafka_health(http) == "ok", 30)
+        assert eventually(lambda: audited(database_url) == 1, 30)
+        secured_kafka.brokers[0].kill()
+        try:
+            for number in range(2, 12):
+                create(channel, number)
+            assert eventually(lambda: audited(database_url) == 11, 60), process.errors[-3000:]
+            assert published(secured_kafka.brokers[1].bootstrap_servers, topic) == set(range(1, 12))
+        finally:
+            secured_kafka.brokers[0].start()
+        assert PASSWORD not in process.errors
+    checked = run("pointsman-server", "check", **environ)
+    assert (checked.returncode, PASSWORD in checked.stdout + checked.stderr) == (0, False), checked.stdout
+    secured_kafka.password(user, "another")
+    checked = run("pointsman-server", "check", **environ)
+    assert checked.returncode == 1
+    assert f"refuses the user {user}: " in checked.stdout
+    listed = run("pointsman-server", "dead-letters", "list", **environ)
+    assert (listed.returncode, f"refuses the user {user}: " in listed.stderr) == (1, True), listed.stderr
+
+
+def create(channel: grpc.Channel, number: int) -> None:
+    """Make a route, which is change ``number``."""
+    key = RouteKey(tenant="t", service=f"s-{number}", env="e", version="v1")
+    request = pb.CreateRequest(key=key, url="https://host")
+    assert RouteServiceStub(channel).Create(request, timeout=30, wait_for_ready=True).route.revision == number
+
+
+def kafka_health(http: str) -> str:
+    """Return what the server says of Kafka."""
+    return str(get_json(f"{http}/health/ready")[1]["dependencies"]["kafka"]["detail"])
+
+
+def audited(database_url: str) -> int:
+    """Count the rows of the audit log."""
+    with psycopg.connect(database_url) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM audit_log").fetchall()
+    return int(count)
+
+
+def published(servers: str, topic: str) -> set[int]:
+    """Return the revisions in the topic."""
+    return {decode(message).revision for message in read_all(servers, topic)}

@@ -8,7 +8,7 @@ from tests.faults.table import FAULTS
 
 
 def test_faults_are_chosen_by_a_part_of_their_name() -> None:
-    assert chosen_by(options([]).only) == list(FAULTS)
+    assert chosen_by(options([]).only) == [fault for fault in FAULTS if fault.brokers == 1]
     assert {fault.name for fault in chosen_by(options(["--only", "redis"]).only)} >= {"Redis flushed", "Redis paused"}
 
 
@@ -27,3 +27,17 @@ def test_servers_alternate_between_the_transports_unless_one_is_named() -> None:
             assert rig._transports == expected
         finally:
             rig.close()
+
+
+def test_a_broker_of_three_is_killed_only_where_there_are_three(capsys: pytest.CaptureFixture[str]) -> None:
+    given = options(["--brokers", "3"])
+    assert chosen_by(given.only, given.brokers) == list(FAULTS)
+    for brokers in (1, 3):
+        rig = Rig(brokers=brokers)
+        try:
+            assert len(rig.kafka.each) == brokers
+        finally:
+            rig.close()
+    with pytest.raises(SystemExit):
+        options(["--only", "one Kafka broker"])
+    assert "one Kafka broker" not in capsys.readouterr().err

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pointsman_server.adapters.kafka.topics.durability import Durability, read_durability
     from pointsman_server.adapters.kafka.topics.needs import NewTopic, dead_letter_topic, needs_of
     from pointsman_server.adapters.kafka.topics.required import RequiredTopics
+    from pointsman_server.adapters.kafka.topics.rights import missing_rights
 
 __all__ = [
     "BroadcastConsumer",
@@ -35,6 +36,7 @@ __all__ = [
     "ensure_topic",
     "last_changes",
     "load",
+    "missing_rights",
     "needs_of",
     "read_durability",
     "unreadable_files",
@@ -56,6 +58,7 @@ _HOMES = {
     "cluster_of": "security",
     "ensure_topic": "topics.creation",
     "last_changes": "last_changes",
+    "missing_rights": "topics.rights",
     "unreadable_files": "security",
 }
 

@@ -16,7 +16,8 @@ def admin_client(cluster: KafkaCluster, topic: str) -> Iterator[AdminClient]:
     errors = ClientErrors()
     client: AdminClient | None = None
     try:
-        client = AdminClient(cluster.config(errors))
+        # Also for clusters that create topics on request: asking must not create one.
+        client = AdminClient(cluster.config(errors, allow_auto_create_topics=False))
         yield client
     except KafkaException as error:
         if client is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.explanations import explain
+from pointsman_server.adapters.kafka.refusals import Refusals
 from pointsman_server.ports.broker import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class KafkaCluster:
     """A Kafka cluster, and who we are there.
 
     ``options`` are further settings of librdkafka, as for TLS and SASL; they may hold secrets. ``user`` is for errors.
+    ``refusals``: what the clients of this cluster are refused.
     """
 
     bootstrap_servers: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str = "this server"
     group_prefix: str = "pointsman"
+    refusals: Refusals = field(default_factory=Refusals, repr=False, compare=False)
 
     def config(self, errors: "Callable[[KafkaError], None] | None" = None, **settings: object) -> dict[str, Any]:
         """Build the settings of a client, which reports to ``errors``.

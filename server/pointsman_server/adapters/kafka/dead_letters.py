@@ -77,7 +77,8 @@ def _read(cluster: KafkaCluster, topic: str) -> Iterator[DeadLetter]:
 def _messages(consumer: Consumer, position: int, high: int) -> Iterator[Message]:
     """Read the assigned partition from offset ``position`` until before ``high``. Raises KafkaException."""
     while position < high:
-        answer = consumer.consume(BATCH, timeout=READ_SECONDS)
+        # No more than there are: it waits until it has so many.
+        answer = consumer.consume(min(BATCH, high - position), timeout=READ_SECONDS)
         found = of_partitions(answer)
         if answer and not found:
             continue

@@ -55,6 +55,15 @@ def _says_nothing(error: "KafkaError") -> bool:
     }
 
 
+def is_denied(error: "KafkaError | None") -> bool:
+    """Tell whether a broker says that we have no right to do it."""
+    return error is not None and error.code() in {
+        error.TOPIC_AUTHORIZATION_FAILED,
+        error.GROUP_AUTHORIZATION_FAILED,
+        error.CLUSTER_AUTHORIZATION_FAILED,
+    }
+
+
 def _explain_answer(error: "KafkaError", user: str, topic: str, group: str) -> str:
     denied = {
         error.TOPIC_AUTHORIZATION_FAILED: f"the topic {topic}",

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
+from pointsman_server.adapters.kafka.explanations import is_denied
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.broker import BrokerUnavailable, Delivery, Poison
 
@@ -29,7 +30,6 @@ CLOSE_SECONDS = 10.0
 THREADS = "kafka-"
 # The interval at which a commit polls for its reply.
 STEP_SECONDS = 0.005
-DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
 
 
 @dataclass(slots=True)
@@ -68,6 +68,7 @@ class GroupConsumer:
         self._committing: dict[int, int] = {}
         self._answers: list[tuple[KafkaError | None, Sequence[TopicPartition]]] = []
         self._errors = ClientErrors()
+        self._refusal = f"read {topic} as {group}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{THREADS}{group}")
         self._consumer: Consumer | None = None
 
@@ -162,14 +163,17 @@ class GroupConsumer:
         """Raise BrokerUnavailable if nothing was received because of an error."""
         if self._taken:
             self._errors.clear()
+            self._cluster.refusals.clear(self._refusal)
             return
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.code() in DENIED:
+                unavailable = self._unavailable(error)
+                if is_denied(error):
+                    self._cluster.refusals.tell(self._refusal, str(unavailable))
                     # Another member finds out at once when the rights are granted.
                     self._leave()
-                raise self._unavailable(error)
+                raise unavailable
         if self._errors.refused:
             # Another member reads new certificates.
             self._leave()
@@ -267,6 +271,7 @@ class GroupConsumer:
             self._answers = [(error, partitions)]
 
     def _on_assign(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._cluster.refusals.clear(self._refusal)
         self._partitions |= {place.partition: _Partition() for place in partitions}
 
     def _on_revoke(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:

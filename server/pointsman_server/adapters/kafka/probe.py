@@ -1,44 +1,33 @@
 """The health check of the brokers: they answer, and have and allow what this server needs."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.topics.needs import Needs
+from pointsman_server.adapters.kafka.explanations import is_denied
+from pointsman_server.adapters.kafka.topics.needs import Needs, creation_of
 from pointsman_server.ports.broker import BrokerUnavailable
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-# How often the coordinators are asked, while all is well.
-GROUP_SECONDS = 10.0
-
 
 class KafkaProbe:
-    """Keeps its connection between checks, so that each costs one small request."""
+    """Keeps its connection between checks, so that each costs one small request for a topic."""
 
-    def __init__(
-        self,
-        cluster: KafkaCluster,
-        needs: Needs | None = None,
-        timeout_seconds: float = 2.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, cluster: KafkaCluster, needs: Needs | None = None, timeout_seconds: float = 2.0) -> None:
         self._cluster = cluster
-        self._needs = needs or Needs()
+        self._topics = tuple(needs.rights) if needs else ()
         self._timeout_seconds = timeout_seconds
-        self._clock = clock
         self._errors = ClientErrors()
         self._client: AdminClient | None = None
-        # None on librdkafka's mock cluster, which has no controller and no rights.
-        self._brokers: int | None = None
-        self._groups_checked = 0.0
 
     async def check(self) -> None:
-        """Ask for the topics and the groups. Raises BrokerUnavailable, which says what is wrong and what to do."""
+        """Ask for the topics. Raises BrokerUnavailable, which says what is wrong and what to do.
+
+        What other clients of the cluster are refused is wrong, too.
+        """
         await asyncio.to_thread(self._check)
 
     def _check(self) -> None:
@@ -46,41 +35,35 @@ class KafkaProbe:
         from confluent_kafka import KafkaException
 
         try:
-            client = self._connected()
-            # Empties the event queue of the client, which grows while the brokers are down.
-            client.poll(0)
-            problems = self._problems(client)
+            problems = self._problems(self._connected())
         except KafkaException as error:
             raise self._failed(error) from error
         self._errors.clear()
-        if problems:
-            self._groups_checked = 0.0
-            raise BrokerUnavailable(f"Kafka at {self._cluster.bootstrap_servers} {'; '.join(problems)}")
+        if problems := list(dict.fromkeys([*problems, *self._cluster.refusals.current()])):
+            raise BrokerUnavailable("; ".join(problems))
 
     def _connected(self) -> "AdminClient":
         from confluent_kafka.admin import AdminClient
 
         if self._client is None:
             self._errors.clear()
-            client = self._client = AdminClient(self._cluster.config(self._errors))
-            self._brokers = None
-        if self._brokers is None:
-            client = self._client
-            metadata = client.list_topics(timeout=self._timeout_seconds)
-            self._brokers = len(metadata.brokers) if metadata.controller_id in metadata.brokers else None
+            # Also for clusters that create topics on request: asking must not create one.
+            self._client = AdminClient(self._cluster.config(self._errors, allow_auto_create_topics=False))
+        # Empties the event queue of the client, which grows while the brokers are down.
+        self._client.poll(0)
         return self._client
 
     def _problems(self, client: "AdminClient") -> list[str]:
-        if self._brokers is None:
-            return []
-        from pointsman_server.adapters.kafka.topics.rights import missing_groups, missing_topics
-
-        needs, user, seconds = self._needs, self._cluster.user, self._timeout_seconds
-        problems = list(missing_topics(client, needs, self._brokers, seconds, user))
-        if not self._groups_checked or self._clock() - self._groups_checked > GROUP_SECONDS:
-            denied = list(missing_groups(client, needs, seconds, user))
-            self._groups_checked = self._clock()
-            problems += denied
+        if not self._topics:
+            client.list_topics(timeout=self._timeout_seconds)
+        problems = []
+        for name in self._topics:
+            error = client.list_topics(name, timeout=self._timeout_seconds).topics[name].error
+            if error is None:
+                self._cluster.refusals.clear(creation_of(name))
+            elif is_denied(error):
+                problems.append(str(self._cluster.unavailable(error, topic=name)))
+            # A topic that is missing is created, unless that is refused.
         return problems
 
     def _failed(self, error: Exception) -> BrokerUnavailable:

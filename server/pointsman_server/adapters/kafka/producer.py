@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pointsman_server.adapters.kafka.client_errors import ClientErrors
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
+from pointsman_server.adapters.kafka.explanations import is_denied
 from pointsman_server.ports.broker import BrokerUnavailable
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -40,6 +41,7 @@ class OrderedProducer:
     def __init__(self, cluster: KafkaCluster, topic: str, timeout_seconds: float) -> None:
         self._cluster = cluster
         self._errors = ClientErrors()
+        self._refusal = f"write {topic}"
         self._topic = topic
         self._timeout_seconds = timeout_seconds
         self._config = cluster.config(
@@ -123,10 +125,13 @@ class OrderedProducer:
         if batch.front < len(records):
             cause = batch.error or self.error or KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - a constant
             self.error = self._topic_error(producer) or cause
+            if is_denied(self.error):
+                self._cluster.refusals.tell(self._refusal, str(self.unavailable()))
             self._discard()
             return batch.front
         self.error = None
         self._errors.clear()
+        self._cluster.refusals.clear(self._refusal)
         return batch.front
 
     def _topic_error(self, producer: Producer) -> KafkaError | None:

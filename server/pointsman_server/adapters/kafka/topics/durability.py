@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, TopicDescription
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from pointsman_server.adapters.kafka.clients import admin_client
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.topics.creation import describe_topics
 from pointsman_server.adapters.kafka.topics.needs import REPLICAS
 
 
@@ -61,15 +60,13 @@ async def read_durability(cluster: KafkaCluster, topic: str, seconds: float = 3.
 
 def _read(cluster: KafkaCluster, topic: str, seconds: float) -> Durability | None:
     with admin_client(cluster, topic) as client:
-        metadata = client.list_topics(timeout=seconds)
-        if metadata.controller_id not in metadata.brokers:
-            # librdkafka's mock cluster.
+        metadata = client.list_topics(topic, timeout=seconds)
+        partitions = metadata.topics[topic].partitions.values()
+        if metadata.controller_id not in metadata.brokers or not partitions:
+            # librdkafka's mock cluster, or there is no such topic.
             return None
-        found = describe_topics(client, [topic], seconds)[topic]
-        if not isinstance(found, TopicDescription) or not found.partitions:
-            return None
-        replicas = min(len(partition.replicas) for partition in found.partitions)
-        incomplete = sum(len(partition.isr) < len(partition.replicas) for partition in found.partitions)
+        replicas = min(len(partition.replicas) for partition in partitions)
+        incomplete = sum(len(partition.isrs) < len(partition.replicas) for partition in partitions)
         return Durability(topic, len(metadata.brokers), replicas, incomplete, _min_insync(client, topic, seconds))
 
 

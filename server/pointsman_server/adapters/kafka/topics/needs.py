@@ -15,6 +15,11 @@ def dead_letter_topic(topic: str) -> str:
     return f"{topic}.dead-letters"
 
 
+def creation_of(topic: str) -> str:
+    """Name the creation of ``topic`` among the refusals."""
+    return f"create {topic}"
+
+
 @dataclass(frozen=True, slots=True)
 class NewTopic:
     """A topic as it is to be created.

@@ -3,7 +3,7 @@
 import logging
 
 from pointsman_server.adapters.kafka.cluster import KafkaCluster
-from pointsman_server.adapters.kafka.topics.needs import NewTopic, changes_topic, letters_topic
+from pointsman_server.adapters.kafka.topics.needs import NewTopic, changes_topic, creation_of, letters_topic
 from pointsman_server.config.settings import Settings
 from pointsman_server.ports.broker import BrokerUnavailable
 
@@ -41,13 +41,16 @@ class RequiredTopics:
 
     async def _has(self, topic: NewTopic) -> bool:
         # Imported on use: not every server uses Kafka.
-        from pointsman_server.adapters.kafka.topics.creation import ensure_topic
+        from pointsman_server.adapters.kafka.topics.creation import TopicRefused, ensure_topic
 
         try:
             warning = await ensure_topic(self._cluster, topic, ANSWER_SECONDS)
         except BrokerUnavailable as error:
+            if isinstance(error, TopicRefused):
+                self._cluster.refusals.tell(creation_of(topic.name), str(error), keep=True)
             self._log(topic.name, str(error))
             return False
+        self._cluster.refusals.clear(creation_of(topic.name))
         self._log(topic.name, warning or "")
         return True
 

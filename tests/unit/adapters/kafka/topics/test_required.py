@@ -1,10 +1,11 @@
 """adapters.kafka.topics.required: both topics are created as the settings say, and each problem is logged once."""
 
 import logging
-from typing import Any
 
 import pytest
 
+from pointsman_server.adapters.kafka.cluster import KafkaCluster
+from pointsman_server.adapters.kafka.topics.creation import TopicRefused
 from pointsman_server.adapters.kafka.topics.needs import NewTopic
 from pointsman_server.adapters.kafka.topics.required import RequiredTopics
 from pointsman_server.config.settings import Settings
@@ -22,8 +23,8 @@ class Scene:
         self.created: list[NewTopic] = []
         self._caplog = caplog
         monkeypatch.setattr("pointsman_server.adapters.kafka.topics.creation.ensure_topic", self._ensure)
-        cluster: Any = object()
-        self.topics = RequiredTopics(SETTINGS, cluster)
+        self.cluster = KafkaCluster("a:1")
+        self.topics = RequiredTopics(SETTINGS, self.cluster)
 
     @property
     def warnings(self) -> list[str]:
@@ -55,6 +56,7 @@ async def test_without_the_topic_of_the_changes_nothing_goes_on_and_it_is_logged
     assert scene.warnings == ["has no topic changes"]
     scene.answers["changes"] = BrokerUnavailable("does not answer")
     assert not await scene.topics.ready()
+    assert scene.cluster.refusals.current() == []
     del scene.answers["changes"]
     assert await scene.topics.ready()
     scene.answers["changes"] = BrokerUnavailable("does not answer")
@@ -63,8 +65,9 @@ async def test_without_the_topic_of_the_changes_nothing_goes_on_and_it_is_logged
 
 
 async def test_without_the_topic_of_the_dead_letters_all_else_goes_on(scene: Scene) -> None:
-    scene.answers["changes.dead-letters"] = BrokerUnavailable("has no topic changes.dead-letters")
+    scene.answers["changes.dead-letters"] = TopicRefused("has no topic changes.dead-letters")
     assert await scene.topics.ready()
+    assert scene.cluster.refusals.current() == ["has no topic changes.dead-letters"]
     assert scene.created == [CHANGES]
     assert scene.warnings == ["has no topic changes.dead-letters"]
 
