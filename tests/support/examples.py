@@ -29,6 +29,8 @@ SERVICE_CONFIG, WATCH_CASES = "service-config.json", "watch-cases.json"
 MAVEN_DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 # A command lives for a second or two: it starts faster with the first compiler alone.
 JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+# Without cgo, no C compiler is needed.
+ENVIRONMENT = {"GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Example:
     def directory(self) -> Path:
         """The directory of the project: another one for each version of its sources."""
         digest = hashlib.sha256()
-        for path in (*self.sources(), *(SOURCES / name for name in self.shared), *_protos(), Path(__file__)):
+        digest.update(repr((self, ENVIRONMENT)).encode())
+        for path in (*self.sources(), *(SOURCES / name for name in self.shared), *_protos()):
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
         return ROOT / ".cache" / "examples" / f"{self.name}-{digest.hexdigest()[:12]}"
 
@@ -85,6 +88,7 @@ EXAMPLES = {
             shared={SERVICE_CONFIG: "pointsman", WATCH_CASES: "pointsman/testdata"},
             build=(
                 ("buf", "generate"),
+                ("go", "vet", "./..."),
                 ("go", "build", "-o", "pointsman-example", "."),
                 ("go", "test", "-c", "-o", "pointsman/pointsman.test", "./pointsman"),
             ),
@@ -179,14 +183,11 @@ def _assemble(example: Example, draft: Path) -> None:
 def _run(command: Sequence[str], directory: Path) -> None:
     # The tools call each other: those of wheels are on no PATH.
     folders = {str(Path(found).parent) for name in ("go", "node") if (found := tools.program(name))}
-    environment = os.environ | {
-        "GOFLAGS": "-buildvcs=false",
-        "PATH": os.pathsep.join([*sorted(folders), os.environ["PATH"]]),
-    }
+    path = os.pathsep.join([*sorted(folders), os.environ["PATH"]])
     subprocess.run(
         command,
         cwd=directory,
-        env=environment,
+        env=os.environ | ENVIRONMENT | {"PATH": path},
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -4,7 +4,8 @@ import pytest
 
 from pointsman import Client
 from tests.support.example_programs import LANGUAGES, built, run, run_own_tests, watching
-from tests.support.examples import Example
+from tests.support.examples import EXAMPLES, Example
+from tests.support.processes import run as run_command
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -79,3 +80,29 @@ def test_it_keeps_a_table_current_and_resumes(example, door, key):
             # It says what it has when somebody asks.
             assert eventually(lambda: client.get_propagation(tenant=tenant, revision=start + 3).applied_count == 1)
             assert watch.stop() in STOPPED
+
+
+@pytest.mark.go
+@pytest.mark.node
+@pytest.mark.java
+def test_its_bearer_token_is_what_the_server_checks(doors, authority, tmp_path):
+    door = doors.open("envoy", authority, POINTSMAN_API_KEYS="true")
+    made = run_command(
+        "pointsman-server", "keys", "create", "ci", "--grant", "reader:team-a", DATABASE_URL=door.database_url
+    )
+    assert made.returncode == 0, made.stderr
+    token = tmp_path / "token"
+    options = ["--server", door.target, *trust(door), "--token-file", str(token)]
+
+    for example in map(built, EXAMPLES):
+        token.write_text(made.stdout)
+        known = run(example, "resolve", *options, "team-a/payments/prod/v1", "team-b/payments/prod/v1")
+        token.write_text(made.stdout.replace("pmk_", "pmk_a"))
+        unknown = run(example, "resolve", *options, "team-a/payments/prod/v1")
+
+        allowed, denied = known.stderr.split("error: ")[1:]
+        assert allowed.startswith("NOT_FOUND ROUTE_NOT_FOUND: "), (example.name, known.stderr)
+        assert denied.startswith("PERMISSION_DENIED FORBIDDEN: "), (example.name, known.stderr)
+        assert "  permission: routes.read\n" in denied
+        assert unknown.stderr.startswith("error: UNAUTHENTICATED UNAUTHENTICATED: "), (example.name, unknown.stderr)
+        assert "  credential: api key\n" in unknown.stderr
