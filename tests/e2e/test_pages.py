@@ -38,6 +38,7 @@ PAGES = (
     "docs/operating.md",
     "docs/deploying.md",
     "docs/releasing.md",
+    "docs/runbook.md",
     "docs/access.md",
     "docs/security.md",
 )

@@ -1,8 +1,10 @@
 """A real Prometheus that scrapes servers of a test once a second, and evaluates rules as often."""
 
 import json
+import math
 import os
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -49,9 +51,10 @@ class Prometheus:
         """Return the alerts that fire now, by name; of several with one name the last."""
         return {a["labels"]["alertname"]: a for a in self._get("alerts")["alerts"] if a["state"] == "firing"}
 
-    def fired(self) -> set[str]:
-        """Return the names of the alerts that have fired at any time."""
-        series = self.query('max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[1h]))')
+    def fired(self, since: float) -> set[str]:
+        """Return the names of the alerts that have fired since a time, in seconds since 1970."""
+        seconds = max(1, math.ceil(time.time() - since))
+        series = self.query(f'max by (alertname) (max_over_time(ALERTS{{alertstate="firing"}}[{seconds}s]))')
         return {one["metric"]["alertname"] for one in series}
 
     def broken_rules(self) -> list[str]:

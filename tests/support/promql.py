@@ -9,6 +9,7 @@ MATCHERS = re.compile(rf"\{{(?:[^}}\"]|{QUOTED.pattern})*\}}")
 GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
 RANGE = re.compile(r"\[[^\]]*\]")
 NUMBER = re.compile(r"\b\d[\w.]*")
+OFFSET = re.compile(r"\boffset\s+\w+")
 # With the parenthesis after it, if there is one: then it is a function or an operator.
 WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?:\s*\()?")
 COMPARISON = re.compile(r"(==|!=|<=|>=|<|>)(?!\s*bool\b)")
@@ -24,8 +25,8 @@ def metrics(expression: str) -> set[str]:
 
 
 def with_window(expression: str, window: str) -> str:
-    """Make every range, those of Grafana's variables too, as long as ``window``."""
-    return RANGE.sub(f"[{window}]", expression)
+    """Make every range, those of Grafana's variables too, and every offset as long as ``window``."""
+    return OFFSET.sub(f"offset {window}", RANGE.sub(f"[{window}]", expression))
 
 
 def with_values(expression: str) -> str:

@@ -115,13 +115,21 @@ class Traffic:
             self._stop.wait(0.2)
 
 
-def repeatedly(work: Callable[[], object], stop: threading.Event, pause: float = 0.0) -> threading.Thread:
-    """Do ``work`` in a thread until ``stop``."""
+@contextmanager
+def repeatedly(work: Callable[[], object], *, threads: int = 1, pause: float = 0.0) -> Iterator[None]:
+    """Do ``work`` in threads until the block ends."""
+    stop = threading.Event()
 
     def run() -> None:
         while not stop.wait(pause):
             work()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    running = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join(SECONDS * 3)

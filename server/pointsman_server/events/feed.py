@@ -242,5 +242,6 @@ class Feed:
     def _set_connected(self, *, connected: bool, error: Exception | None = None) -> None:
         # One log line per outage.
         if connected != self.connected:
-            logger.log(logging.INFO if connected else logging.WARNING, "the feed %s", error or "is connected")
+            news = "is connected" if connected else f"is disconnected: {error}"
+            logger.log(logging.INFO if connected else logging.WARNING, "the feed %s", news)
         self.connected = connected

@@ -497,7 +497,7 @@ async def test_an_outage_of_kafka_shows_and_is_logged_once(caplog: pytest.LogCap
     assert connected == [True, True, False, False, True]
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "the feed is connected"),
-        ("WARNING", "the feed cannot reach Kafka"),
+        ("WARNING", "the feed is disconnected: cannot reach Kafka"),
         ("INFO", "the feed is connected"),
     ]
     assert stream.waits == [0] * 5

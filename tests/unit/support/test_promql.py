@@ -37,3 +37,4 @@ def test_comparisons_return_values(expression: str, changed: str) -> None:
 
 def test_every_range_becomes_the_window() -> None:
     assert with_window("rate(a[5m]) + rate(b[$__rate_interval])", "6s") == "rate(a[6s]) + rate(b[6s])"
+    assert with_window("a offset 1m - a", "6s") == "a offset 6s - a"
