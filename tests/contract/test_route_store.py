@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.replicas import ReplicatedStore
+from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot

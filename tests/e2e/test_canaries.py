@@ -113,6 +113,8 @@ def environ(
         try:
             yield {
                 "DATABASE_URL": with_password(database_url, user, scene.plant("database-password")),
+                "POINTSMAN_DATABASE_SESSION_URL": with_password(database_url, user, scene.plant("session-password")),
+                "POINTSMAN_DATABASE_REPLICA_URLS": with_password(database_url, user, scene.plant("replica-password")),
                 "POINTSMAN_AUDIT_DATABASE_URL": with_password(audit_url, user, scene.plant("audit-password")),
                 "REDIS_URL": with_password(redis_url, f"canary-{RUN}", password),
                 "KAFKA_BOOTSTRAP_SERVERS": kafka_broker.bootstrap_servers,
@@ -145,6 +147,8 @@ def broken(scene: Scene, environ: dict[str, str]) -> dict[str, str]:
     redis_url = urlsplit(environ["REDIS_URL"])._replace(path="/0").geturl()
     return without_tls(environ) | {
         "DATABASE_URL": with_password(environ["DATABASE_URL"], "stranger", scene.plant("wrong-database-password")),
+        "POINTSMAN_DATABASE_SESSION_URL": with_password(f"postgresql://{NOWHERE}/d", "u", scene.plant("no-session")),
+        "POINTSMAN_DATABASE_REPLICA_URLS": with_password(f"postgresql://{NOWHERE}/d", "u", scene.plant("no-replica")),
         "POINTSMAN_AUDIT_DATABASE_URL": with_password(f"postgresql://{NOWHERE}/d", "u", scene.plant("unreachable")),
         "REDIS_URL": with_password(redis_url, f"canary-{RUN}", scene.plant("wrong-redis-password")),
     }

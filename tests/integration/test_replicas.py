@@ -3,17 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from pointsman_server.adapters.postgres import replicas
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.epoch import renew_epoch
 from pointsman_server.adapters.postgres.migrations import migrate
-from pointsman_server.adapters.postgres.replicas import ReplicatedStore
+from pointsman_server.adapters.postgres.replicas import store as replicated_store
+from pointsman_server.adapters.postgres.replicas.replica import LEFT_OUT_SECONDS
+from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import StoreUnavailable
 from pointsman_server.domain.routes import Route, RouteKey
@@ -50,6 +51,7 @@ class Site:
             PostgresStore(database),
             database,
             [replica],
+            patience=0.5,
             read=lambda source: self.read.update([source]),
             fell_back=lambda reason: self.fell_back.update([reason]),
             now=lambda: self.now,
@@ -116,7 +118,7 @@ async def site(clusters: tuple[Cluster, Cluster]) -> AsyncIterator[Site]:
 @asynccontextmanager
 async def opened(primary: Cluster, standby: Cluster, replica_url: str) -> AsyncIterator[Site]:
     database = Database(primary.url, pool_min=1, pool_max=8, timeout=1.5)
-    site = Site(primary, standby, database, Database(replica_url, pool_min=1, pool_max=4, timeout=0.5))
+    site = Site(primary, standby, database, Database(replica_url, pool_min=1, pool_max=4, timeout=5.0))
     await database.open()
     await site.store.open()
     try:
@@ -173,7 +175,7 @@ async def test_a_deletion_that_the_replica_lacks_is_no_route(site: Site) -> None
 async def test_a_replica_that_lacks_too_many_changes_is_left_out_until_it_has_them(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "MOST_BEHIND", 3)
+    monkeypatch.setattr(replicated_store, "MOST_BEHIND", 3)
     site.stand_still()
     for number in range(4):
         await site.create(key(f"n{number}"))
@@ -211,6 +213,44 @@ async def test_a_replica_that_hangs_costs_one_read_its_time_and_is_left_out(site
         assert await site.store.list_routes(ALL)
         assert (site.read, site.fell_back) == ({"primary": 2}, {"down": 1})
     await site.use_replica()
+
+
+async def test_a_replica_whose_connections_are_all_in_use_is_not_left_out(site: Site) -> None:
+    replica = site.store.replicas[0].database
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(replica.connection())
+        replica._timeout = 0.1
+        assert await site.store.list_routes(ALL)
+        assert (site.fell_back, site.refused) == ({"busy": 1}, "")
+    replica._timeout = 5.0
+    assert await site.store.list_routes(ALL)
+    assert site.read == {"primary": 1, "replica": 1}
+
+
+async def test_a_snapshot_that_the_replica_gives_up_begins_again_elsewhere(site: Site) -> None:
+    """A standby ends a long read, when the primary has removed what it would still read."""
+    for number in range(5):
+        await site.create(key(f"n{number}"))
+    await site.use_replica()
+    site.standby.run_sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    site.standby.run_sql("SELECT pg_reload_conf()")
+
+    async def scan_while_rows_go() -> None:
+        async with site.store.scan(RouteQuery(limit=1)) as table:
+            async for _ in table.batches:
+                with psycopg.connect(site.primary.url, autocommit=True) as connection:
+                    connection.execute("UPDATE routes SET url = url")
+                    connection.execute("VACUUM routes")
+                await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(SOON):
+        with pytest.raises(StoreUnavailable):
+            await scan_while_rows_go()
+    assert (site.read, site.refused) == ({"replica": 1}, "failed in a snapshot")
+    async with site.store.scan(ALL) as table:
+        assert [len(batch) async for batch in table.batches] == [6]
+    assert site.read["primary"] == 1
 
 
 async def test_a_replica_of_an_epoch_before_is_refused(site: Site) -> None:
@@ -300,7 +340,7 @@ async def test_a_replica_that_was_promoted_is_another_history(tmp_path: Path) ->
             assert site.refused == "is at revision 2, and the primary only at 1"
 
             await site.create(key("v3"))
-            site.now += replicas.LEFT_OUT_SECONDS
+            site.now += LEFT_OUT_SECONDS
             await site.store.check()
             assert site.refused == "has another change at revision 2 than the primary has"
             assert (await site.store.load([key("v2")]))[0].route is None

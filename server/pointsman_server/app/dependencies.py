@@ -10,7 +10,7 @@ from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
-from pointsman_server.adapters.postgres.replicas import ReplicatedStore
+from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis.deployment import Deployment
@@ -23,9 +23,6 @@ from pointsman_server.ops.health_checks import CheckedEngines, HealthChecks, Log
 from pointsman_server.ops.health_monitor import HealthMonitor
 from pointsman_server.ports.store import Clock
 from pointsman_server.telemetry.metrics import Metrics
-
-# What a replica does not answer by then the primary is asked, and the caller still waits.
-REPLICA_SECONDS = 1.0
 
 
 class Dependencies:
@@ -165,7 +162,7 @@ def _make_replica(settings: Settings, url: str) -> Database:
         pooled=bool(settings.database_session_url),
         pool_min=min(1, settings.database_pool_min),
         pool_max=settings.database_pool_max,
-        timeout=min(REPLICA_SECONDS, settings.database_timeout_seconds),
+        timeout=settings.database_timeout_seconds,
     )
 
 

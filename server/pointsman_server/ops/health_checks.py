@@ -8,7 +8,7 @@ from pointsman_server.adapters.kafka.probe import KafkaProbe
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
-from pointsman_server.adapters.postgres.replicas import ReplicatedStore
+from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.config.types import ServerRole
 from pointsman_server.domain.errors import RetryLater

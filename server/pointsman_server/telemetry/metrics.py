@@ -118,8 +118,8 @@ class Metrics:
         )
         self.replica_fallbacks = self._counter(
             "pointsman_store_replica_fallbacks",
-            "Reads that the primary answered in place of a replica. Reason: down, behind (too far), changed (what was "
-            "read, since), ahead, or other (another history).",
+            "Reads that the primary answered in place of a replica. Reason: down, busy, behind (too far), changed "
+            "(what was read, since), ahead, or other (another history).",
             "reason",
         )
         self.replica_lag = self._gauge(

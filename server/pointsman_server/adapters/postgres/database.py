@@ -13,19 +13,18 @@ from pointsman_server.adapters.postgres import pooler
 from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
-    BEGIN_TRANSACTION,
     SERVER,
     SET_STATEMENT_TIMEOUT,
     BadDatabaseUrl,
     NoSession,
     UnsuitableDatabase,
     address,
+    begin_transaction,
     check_encoding,
     parse_url,
     session_settings,
     to_conninfo,
     to_line,
-    transaction_settings,
 )
 from pointsman_server.domain.errors import Overloaded, StoreUnavailable
 
@@ -99,7 +98,6 @@ class Database:
         self._connect_error: Exception | None = None
         self._reconnected_at = float("-inf")
         self._begin = _begin_session(timeout)
-        self._prologue = _prologue(timeout)
         begin = self._begin_pooled if self._pooled else self._begin_session
         self._pool: Pool = AsyncConnectionPool(
             self._conninfo,
@@ -252,7 +250,8 @@ class Database:
         """Use nothing that outlives a transaction. Raises UnsuitableDatabase, and the driver's errors."""
         connection.prepares = False
         connection.prepare_threshold = None
-        connection.prologue = self._prologue
+        sql = begin_transaction(self._timeout, connection.pgconn.server_version)
+        connection.prologue = Step(Statement("", sql))
         await self._look(connection, Step(Statement("", SERVER)))
 
     async def _look(self, connection: Connection, *steps: Step) -> int:
@@ -311,15 +310,8 @@ class Database:
 
 def _begin_session(timeout: float) -> tuple[Step, ...]:
     settings = session_settings(timeout)
-    return Step(SET_TIMEOUT, [settings["statement_timeout"]]), Step(BEGIN, _names_and_values(settings))
-
-
-def _prologue(timeout: float) -> Step:
-    return Step(Statement("", BEGIN_TRANSACTION), _names_and_values(transaction_settings(timeout)))
-
-
-def _names_and_values(settings: dict[str, str]) -> list[str]:
-    return [array(list(settings)), array(list(settings.values()))]
+    names_and_values = [array(list(settings)), array(list(settings.values()))]
+    return Step(SET_TIMEOUT, [settings["statement_timeout"]]), Step(BEGIN, names_and_values)
 
 
 def _shows_failover(error: Exception) -> bool:

@@ -29,13 +29,10 @@ SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), pg_backend_pid()
       FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_settings USING (name))
 """
 
-# The same for one transaction, where sessions are shared. The isolation level is part of BEGIN, and the limit of an
-# idle session is the pooler's business.
-BEGIN_TRANSACTION = """
-SELECT count(set_config(name, value, true))
-  FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_settings USING (name)
-"""
+# Not for one transaction: the isolation level is part of BEGIN, and an idle session is the business of the pooler.
 OF_SESSIONS = {"default_transaction_isolation", "idle_session_timeout"}
+# The first version of PostgreSQL that has a setting which not all have.
+SINCE = {"transaction_timeout": 170000}
 # What a connection through a pooler in transaction mode begins with.
 SERVER = "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), pg_backend_pid(), 0"
 
@@ -118,9 +115,16 @@ def session_settings(timeout: float) -> dict[str, str]:
     }
 
 
-def transaction_settings(timeout: float) -> dict[str, str]:
-    """Return those settings that can be set for one transaction."""
-    return {name: value for name, value in session_settings(timeout).items() if name not in OF_SESSIONS}
+def begin_transaction(timeout: float, version: int) -> str:
+    """Return the SQL that sets the same for one transaction; ``version`` is that of the server, such as 150004.
+
+    It comes with every transaction, and ``pg_settings``, which knows what there is, takes longer than the rest.
+    """
+    return "SELECT " + ", ".join(
+        f"set_config('{name}', '{value}', true)"
+        for name, value in session_settings(timeout).items()
+        if name not in OF_SESSIONS and version >= SINCE.get(name, 0)
+    )
 
 
 def check_encoding(encoding: str) -> None:

@@ -8,12 +8,12 @@ from pointsman_server.adapters.postgres.session import (
     BadDatabaseUrl,
     UnsuitableDatabase,
     address,
+    begin_transaction,
     check_encoding,
     parse_url,
     session_settings,
     to_conninfo,
     to_line,
-    transaction_settings,
 )
 
 
@@ -84,10 +84,16 @@ def test_the_timeout_of_a_session_is_in_milliseconds() -> None:
     assert session_settings(0)["statement_timeout"] == "0"
 
 
-def test_a_transaction_has_the_settings_of_a_session_but_for_what_only_a_session_has() -> None:
-    assert session_settings(1.5).items() - transaction_settings(1.5).items() == {
-        ("default_transaction_isolation", "read committed"),
-        ("idle_session_timeout", "0"),
+@pytest.mark.parametrize(("version", "unknown"), [(170000, set()), (150004, {"transaction_timeout"})])
+def test_a_transaction_has_the_settings_of_a_session_but_for_what_only_a_session_has(
+    version: int, unknown: set[str]
+) -> None:
+    sql = begin_transaction(1.5, version)
+    settings = session_settings(1.5)
+    assert "set_config('statement_timeout', '1500', true)" in sql
+    assert {name for name in settings if f"'{name}'" not in sql} == unknown | {
+        "default_transaction_isolation",
+        "idle_session_timeout",
     }
 
 

@@ -1,32 +1,17 @@
-"""Reads from replicas of the database, each of which the primary confirms.
-
-A replica follows the primary, and may be behind by any time. It may also belong to another database or, after a
-failover, to another primary. What it returns is used only if the primary then confirms it:
-
-- **It is of this history**: at the revision of the replica, the primary has the same change, in the same epoch. The
-  history is append-only, so everything before is the same, too.
-- **It is still true**: none of what was read has changed since that revision.
-
-Then the result is the state of the primary at the moment of the confirmation, and gets the revision of the primary. So
-no read is older than its call (``ports.RouteStore``). Otherwise the primary is read. A confirmation costs the primary
-one row by its number, and the keys of the changes that the replica lacks, in place of up to a thousand routes.
-
-Keys (``load``), pages (``list_routes``) and snapshots of the table (``scan``) are read so. The clock, the history, and
-all that belongs to a mutation are read from the primary.
-"""
+"""``ports.RouteStore`` on a primary and its replicas: what each read asks of which, and in which order."""
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import NoReturn
 
 import psycopg
 
 from pointsman_server.adapters.postgres.connection import BEGIN_SNAPSHOT, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.replicas.replica import Head, Refused, Replica, compare
 from pointsman_server.adapters.postgres.store import (
     SCAN_STATEMENTS,
     PostgresStore,
@@ -35,17 +20,15 @@ from pointsman_server.adapters.postgres.store import (
     snapshot_from_row,
     transposed,
 )
-from pointsman_server.domain.errors import RetryLater
+from pointsman_server.domain.errors import Overloaded, RetryLater
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, RouteTransaction, Table
 
-logger = logging.getLogger(__name__)
-
 # A replica that lacks more changes is left out: the primary would have to read them for every confirmation.
 MOST_BEHIND = 1000
-# After an error a replica is left out for so long, at least, and until a check finds it well.
-LEFT_OUT_SECONDS = 2.0
 AHEAD_SECONDS = 0.1
+# What a replica does not answer by then the primary is asked, and the caller still waits.
+PATIENCE_SECONDS = 1.0
 
 HEAD = """
 SELECT epoch::text, revision, (SELECT h.event_id::text FROM route_changes AS h WHERE h.revision = clock.revision)
@@ -80,55 +63,15 @@ SELECT epoch::text, revision, (SELECT h.event_id::text FROM route_changes AS h W
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a copy of the database is: its clock, and the last change of its history, which may be compacted."""
-
-    epoch: str
-    revision: int
-    event: str | None
-
-
-class Refused(Exception):
-    """A replica is not used. ``reason`` is for the metrics; the text follows "the replica at …"."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-class Replica:
-    """One replica, and what is known of it.
-
-    ``refused``: why it is left out; None: it is used. ``lag``: how many changes it lacked when it was last compared.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.address = database.address
-        self.refused: Refused | None = Refused("down", "was not checked yet")
-        self.lag = 0
-        self._left_out_at = float("-inf")
-
-    def leave_out(self, refused: Refused, now: float) -> None:
-        if self.refused is None or self.refused.reason != refused.reason:
-            logger.warning("the replica at %s %s: it is left out", self.address, refused)
-        self.refused, self._left_out_at = refused, now
-
-    def take_back(self, now: float) -> None:
-        """Use it again, unless it was left out only just now."""
-        if self.refused is not None and now - self._left_out_at >= LEFT_OUT_SECONDS:
-            self.refused = None
-            logger.info("the replica at %s is used", self.address)
-
-
 class ReplicatedStore:
     """``ports.RouteStore`` on a primary and its replicas.
 
     ``read`` is called with ``primary`` or ``replica`` for each read that it answered. ``fell_back`` is called for each
-    read that a replica was asked for and the primary answered, with the reason: ``down``, ``behind`` (it lacks too many
-    changes), ``changed`` (what was read has changed since), ``ahead`` (it has a change that the primary does not show
-    yet), or ``other`` (it is of another history).
+    read that a replica was asked for and the primary answered, with the reason:
+
+    - ``down``: it did not answer within ``patience`` seconds; ``busy``: all connections to it are in use;
+    - ``behind``: it lacks too many changes; ``changed``: what was read has changed since;
+    - ``ahead``: it has a change that the primary does not show yet; ``other``: it is of another history.
     """
 
     def __init__(
@@ -137,6 +80,7 @@ class ReplicatedStore:
         database: Database,
         replicas: Sequence[Database],
         *,
+        patience: float = PATIENCE_SECONDS,
         read: Callable[[str], None] = lambda _source: None,
         fell_back: Callable[[str], None] = lambda _reason: None,
         now: Callable[[], float] = time.monotonic,
@@ -145,6 +89,7 @@ class ReplicatedStore:
         self.replicas = [Replica(each) for each in replicas]
         self._primary = primary
         self._database = database
+        self._patience = patience
         self._read = read
         self._fell_back = fell_back
         self._now = now
@@ -209,7 +154,7 @@ class ReplicatedStore:
 
     async def _check(self, replica: Replica) -> None:
         try:
-            with self._asking(replica):
+            async with self._asking(replica, self._patience):
                 ((head,),) = await replica.database.exchange(CHECK)
             try:
                 await self._confirm(replica, Head(*head), lambda _changed: False)
@@ -220,12 +165,13 @@ class ReplicatedStore:
                 await asyncio.sleep(AHEAD_SECONDS)
                 await self._confirm(replica, Head(*head), lambda _changed: False)
         except Refused as refused:
-            replica.leave_out(refused, self._now())
+            if refused.reason != "busy":
+                replica.leave_out(refused, self._now())
         else:
             replica.take_back(self._now())
 
     async def _load(self, replica: Replica, keys: Sequence[RouteKey]) -> list[Snapshot]:
-        with self._asking(replica):
+        async with self._asking(replica, self._patience):
             (rows,) = await replica.database.exchange(Step(LOAD, transposed(keys)))
         clock = await self._confirm(replica, Head(*rows[0][:3]), lambda changed: not changed.isdisjoint(keys))
         self._read("replica")
@@ -233,10 +179,9 @@ class ReplicatedStore:
         return [snapshot_from_row(key, *row) for key, row in zip(keys, clocked, strict=True)]
 
     async def _list(self, replica: Replica, query: RouteQuery) -> list[Route]:
-        with self._asking(replica):
-            async with replica.database.connection() as connection:
-                _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
-                routes = await list_on(connection, query)
+        async with self._asking(replica, self._patience), replica.database.connection() as connection:
+            _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
+            routes = await list_on(connection, query)
         await self._confirm(replica, Head(*head), partial(_touches, query))
         self._read("replica")
         return routes
@@ -265,7 +210,8 @@ class ReplicatedStore:
             yield table
 
     async def _begin_scan(self, stack: AsyncExitStack, replica: Replica, query: RouteQuery) -> Table:
-        with self._asking(replica):
+        # Bounded as every scan is: the connection is lent for all of it.
+        async with self._asking(replica, None):
             lent = replica.database.connection(statements=SCAN_STATEMENTS)
             connection = await stack.enter_async_context(lent)
             _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
@@ -284,7 +230,7 @@ class ReplicatedStore:
         (((epoch, revision, event, changed),),) = await self._database.exchange(step)
         replica.lag = max(0, revision - head.revision)
         primary = Head(str(epoch), revision, event)
-        if refused := _compare(head, primary, len(changed or ())):
+        if refused := compare(head, primary, len(changed or ())):
             if refused.reason != "ahead":
                 replica.leave_out(refused, self._now())
             raise refused
@@ -292,32 +238,23 @@ class ReplicatedStore:
             raise Refused("changed", "lacks a change of what was read")
         return Clock(primary.epoch, revision)
 
-    @contextmanager
-    def _asking(self, replica: Replica) -> Iterator[None]:
-        """Leave the replica out, and raise Refused, if it does not answer."""
+    @asynccontextmanager
+    async def _asking(self, replica: Replica, seconds: float | None) -> AsyncIterator[None]:
+        """Leave the replica out, and raise Refused, if it does not answer in time."""
         try:
-            yield
+            async with asyncio.timeout(seconds):
+                yield
+        except Overloaded as error:
+            raise Refused("busy", replica.database.explain(error)) from error
         except (RetryLater, psycopg.Error) as error:
-            refused = Refused("down", replica.database.explain(error))
-            replica.leave_out(refused, self._now())
-            raise refused from error
+            self._leave_out(replica, replica.database.explain(error), error)
+        except TimeoutError as error:
+            self._leave_out(replica, f"does not answer within {seconds:g} s", error)
 
-
-def _compare(replica: Head, primary: Head, changes: int) -> Refused | None:
-    """Say why what was read at ``replica`` cannot be compared with the state of the primary; None: it can.
-
-    ``primary.event`` is the change at the revision of the replica, and ``changes`` says how many later ones were found:
-    old ones may have been compacted.
-    """
-    if replica.epoch != primary.epoch:
-        return Refused("other", f"is in epoch {replica.epoch}, and the primary in {primary.epoch}")
-    if replica.revision > primary.revision:
-        return Refused("ahead", f"is at revision {replica.revision}, and the primary only at {primary.revision}")
-    if replica.event != primary.event and primary.event is not None:
-        return Refused("other", f"has another change at revision {replica.revision} than the primary has")
-    if replica.event != primary.event or changes < primary.revision - replica.revision:
-        return Refused("behind", f"lacks {primary.revision - replica.revision} changes")
-    return None
+    def _leave_out(self, replica: Replica, text: str, cause: Exception) -> NoReturn:
+        refused = Refused("down", text)
+        replica.leave_out(refused, self._now())
+        raise refused from cause
 
 
 def _touches(query: RouteQuery, changed: Collection[RouteKey]) -> bool:
