@@ -14,6 +14,7 @@ import pytest
 from pointsman_server.app import supervisor
 from pointsman_server.config.settings import Settings
 from pointsman_server.embedded.tied import tied_to_this_process
+from pointsman_server.telemetry import logs
 from pointsman_server.telemetry.log_level import SIGNAL, SWITCHED_AT_START, LogLevel
 from tests.support.fakes import ManualClock
 from tests.support.settings import DATABASE_URL
@@ -203,7 +204,11 @@ def test_who_was_told_to_stop_in_the_pause_after_a_short_life_starts_none(
     assert len(scene.workers) == 2
 
 
-def test_a_switch_of_the_log_level_reaches_every_worker_and_those_that_start_later(scene: Scene) -> None:
+def test_a_switch_of_the_log_level_reaches_every_worker_and_those_that_start_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The log of this process is that of the other tests, too.
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
     scene.run(scene.switch_log_level, scene.dies(1, after=60))
 
     first, second, third = scene.workers

@@ -6,7 +6,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from pointsman_server.rpc.call import NO_DEADLINE
+from pointsman_server.rpc.call import NO_DEADLINE, begin_call
 from pointsman_server.rpc.interceptors.deadline import limit
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
 
@@ -18,6 +18,9 @@ class Context:
 
     def time_remaining(self) -> float | None:
         return self._remaining
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
     def set_trailing_metadata(self, _trailers: Any) -> None:
         pass
@@ -43,6 +46,7 @@ def limited(proceed: CallHandler, **kind: bool) -> Any:
 @pytest.mark.parametrize("kind", [{}, {"request_streaming": True}])
 async def test_a_call_without_a_deadline_ends_by_the_servers(remaining: float | None, kind: dict[str, bool]) -> None:
     context = Context(remaining)
+    begin_call(cast("Any", context))
     with pytest.raises(grpc.aio.AbortError):
         await limited(never, **kind)(None, cast("Any", context))
 
