@@ -1,4 +1,4 @@
-"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--transport NAME] [--brokers N]``.
+"""Run it: ``python -m tests.faults [--seconds N] [--seed S] [--transport NAME] [--brokers N] [--redis-cluster]``.
 
 Exit code 0: every promise held. 1: one was broken. 2: the run says nothing, because the load was too thin or a row of
 the table was not exercised.
@@ -62,6 +62,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--transport", choices=TRANSPORTS, default="", help=names)
     brokers = "of Kafka: with three, one of them is killed, too"
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help=brokers)
+    parser.add_argument("--redis-cluster", action="store_true", help="on a Redis Cluster of three nodes")
     given = parser.parse_args(arguments)
     if not chosen_by(given.only, given.brokers):
         names = ", ".join(fault.name for fault in chosen_by("", given.brokers))
@@ -184,7 +185,7 @@ async def run_all(given: argparse.Namespace) -> int:
     assert this
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, this.cancel)
-    rig = Rig(given.server_path, given.transport, given.brokers)
+    rig = Rig(given.server_path, given.transport, given.brokers, redis_cluster=given.redis_cluster)
     try:
         await rig.start()
         run = await attack(rig, given)

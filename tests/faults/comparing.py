@@ -160,10 +160,10 @@ def _place(message: Message) -> Place:
 
 
 def _cache(rig: Rig, model: Model) -> Iterator[Violation]:
-    with rig.redis_client() as client:
+    with rig.redis_clients() as clients:
         # What is left of lost eras has other names, and expires.
-        names = list(filter(route_key, client.scan_iter(f"pointsman:{rig.epoch[:8]}:*", count=1000)))
-        entries = [(route_key(name), client.hgetall(name)) for name in names]
+        names = [(client, name) for client in clients for name in filter(route_key, rig.redis_names(client))]
+        entries = [(route_key(name), client.hgetall(name)) for client, name in names]
     for name, fields in entries:
         if b"r" in fields:
             yield from judge_entry(model, name, int(fields[b"r"]), fields[b"v"])

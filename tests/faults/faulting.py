@@ -108,8 +108,9 @@ async def inject(rig: Rig, fault: Fault, dice: random.Random, load: Load) -> Inj
 def cached_keys(rig: Rig, seconds: float) -> frozenset[str]:
     """Name the keys that Redis answers for at least ``seconds`` more: with a value, and not being written."""
     found = []
-    with rig.redis_client() as client:
-        for name in filter(route_key, client.scan_iter(f"pointsman:{rig.epoch[:8]}:*", count=1000)):
+    with rig.redis_clients() as clients:
+        names = [(client, name) for client in clients for name in filter(route_key, rig.redis_names(client))]
+        for client, name in names:
             fields = client.hgetall(name)
             marked = any(each.startswith(b"p:") for each in fields)
             if b"r" in fields and not marked and client.pttl(name) > seconds * 1000:

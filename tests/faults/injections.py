@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import redis
@@ -79,9 +79,10 @@ async def redis_restarts(scene: Scene) -> AsyncIterator[None]:
 @asynccontextmanager
 async def redis_flushes(scene: Scene) -> AsyncIterator[None]:
     """Lose all data, several times."""
-    with scene.rig.redis_client() as client:
+    with scene.rig.redis_clients() as clients:
         for _ in range(5):
-            client.flushall()
+            for client in clients:
+                client.flushall()
             await asyncio.sleep(scene.dice.uniform(0.05, 0.4))
     yield
 
@@ -89,11 +90,11 @@ async def redis_flushes(scene: Scene) -> AsyncIterator[None]:
 @asynccontextmanager
 async def redis_pauses(scene: Scene) -> AsyncIterator[None]:
     """Keep Redis from answering; what it was sent it does later."""
-    scene.rig.redis.signal_all(signal.SIGSTOP)
+    scene.rig.redis.pause()
     try:
         yield
     finally:
-        scene.rig.redis.signal_all(signal.SIGCONT)
+        await scene.rig.redis.resume()
 
 
 @asynccontextmanager
@@ -106,23 +107,27 @@ async def redis_slows(scene: Scene) -> AsyncIterator[None]:
 @asynccontextmanager
 async def redis_evicts(scene: Scene) -> AsyncIterator[None]:
     """Leave Redis no room: it evicts keys at random, marks and leases too."""
-    with scene.rig.redis_client() as client:
-        client.config_set("maxmemory-policy", "allkeys-random")
-        squeeze = asyncio.create_task(_squeeze(client))
+    with scene.rig.redis_clients() as clients:
+        for client in clients:
+            client.config_set("maxmemory-policy", "allkeys-random")
+        squeeze = asyncio.create_task(_squeeze(clients))
         try:
             yield
         finally:
             squeeze.cancel()
             await asyncio.gather(squeeze, return_exceptions=True)
-            client.config_set("maxmemory", 0)
+            for client in clients:
+                client.config_set("maxmemory", 0)
 
 
-async def _squeeze(client: "redis.Redis") -> None:
+async def _squeeze(clients: "Sequence[redis.Redis]") -> None:
     while True:
         # A little below what is used: Redis makes room at the next command that needs some; then it has room again.
-        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 4096)
+        for client in clients:
+            client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 4096)
         await asyncio.sleep(0.02)
-        client.config_set("maxmemory", 0)
+        for client in clients:
+            client.config_set("maxmemory", 0)
         await asyncio.sleep(0.1)
 
 

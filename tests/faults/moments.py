@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from redis import Redis
@@ -104,22 +104,23 @@ async def paused_in_a_fill(scene: Scene) -> AsyncIterator[None]:
 
 async def _stop_with_leases(scene: Scene, server: Server) -> int:
     give_up = time.monotonic() + PATIENCE_SECONDS
-    with scene.rig.redis_client() as client:
+    with scene.rig.redis_clients() as clients:
         while True:
-            client.flushall()
+            for client in clients:
+                client.flushall()
             await asyncio.sleep(LEASED_SECONDS)
-            before = _leases(scene, client)
+            before = _leases(scene, clients)
             await asyncio.sleep(LEASED_SECONDS)
             server.signal(signal.SIGSTOP)
-            caught = len(before & _leases(scene, client))
+            caught = len(before & _leases(scene, clients))
             if caught or time.monotonic() > give_up:
                 return caught
             server.signal(signal.SIGCONT)
 
 
-def _leases(scene: Scene, client: Redis) -> set[tuple[bytes, bytes]]:
-    names = list(client.scan_iter(f"pointsman:{scene.rig.epoch[:8]}:*/*", count=1000))
-    return {(name, token) for name in names if (token := client.hget(name, "l"))}
+def _leases(scene: Scene, clients: Sequence[Redis]) -> set[tuple[bytes, bytes]]:
+    names = [(client, name) for client in clients for name in scene.rig.redis_names(client) if b"/" in name]
+    return {(name, token) for client, name in names if (token := client.hget(name, "l"))}
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ Every server reaches PostgreSQL and Redis through proxies of its own. The audit 
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -20,9 +21,11 @@ import psycopg
 import redis
 
 from pointsman_server.embedded import engines
+from tests.faults import redis_nodes
 from tests.faults.brokers import Brokers
 from tests.faults.history import Era, Row
 from tests.faults.proxies import Proxies
+from tests.faults.redis_nodes import RedisNodes
 from tests.support import kafka
 from tests.support.processes import ServerProcess, free_port, run
 
@@ -105,6 +108,23 @@ class Postgres(_FixedPort, engines.Postgres):
 class Redis(_FixedPort, engines.Redis):
     """Redis on a fixed port, empty after every start."""
 
+    @property
+    def ports(self) -> list[int]:
+        """The port."""
+        return [self.port]
+
+    def pause(self) -> None:
+        """Stop it."""
+        self.signal_all(signal.SIGSTOP)
+
+    async def resume(self) -> None:
+        """Let it go on."""
+        self.signal_all(signal.SIGCONT)
+
+    def clients(self) -> list["redis.Redis"]:
+        """Open a connection of our own."""
+        return [redis.Redis(port=self.port, socket_timeout=5)]
+
 
 class Server:
     """One ``pointsman-server serve`` with all roles. ``life`` changes with every start."""
@@ -179,8 +199,12 @@ class Rig:
     ``transport``: that of every server; without it they alternate. ``brokers``: those of Kafka.
     """
 
-    def __init__(self, server_path: str = "", transport: str = "", brokers: int = 1) -> None:
-        self._server_path = server_path
+    def __init__(
+        self, server_path: str = "", transport: str = "", brokers: int = 1, *, redis_cluster: bool = False
+    ) -> None:
+        paths = [*filter(None, [server_path]), *([str(redis_nodes.SITE)] if redis_cluster else [])]
+        self._path = {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+        self._redis_scheme = "redis+cluster" if redis_cluster else "redis"
         self._transports = (transport,) if transport else TRANSPORTS
         self._directory = tempfile.TemporaryDirectory(prefix="pointsman-faults-", ignore_cleanup_errors=True)
         place = Path(self._directory.name)
@@ -188,7 +212,8 @@ class Rig:
         (place / "kafka").mkdir()
         self._lock = os.open(place / "lock", os.O_CREAT | os.O_RDWR)
         site = engines.Site(data=place, lock=self._lock)
-        self.postgres, self.redis, self.kafka = Postgres(site), Redis(site), Brokers(place / "kafka", brokers)
+        self.postgres, self.kafka = Postgres(site), Brokers(place / "kafka", brokers)
+        self.redis = RedisNodes(place / "redis-nodes") if redis_cluster else Redis(site)
         self.proxies = Proxies()
         self.servers: list[Server] = []
         self.eras: list[Era] = []
@@ -208,20 +233,27 @@ class Rig:
         with self.connect() as connection:
             self.eras.append(Era(read_clock(connection).epoch))
         for number in range(SERVERS):
-            redis_port = self.proxies.open(f"redis-{number}", self.redis.port)
+            ways = {
+                port: self.proxies.open(f"redis-{number}-{node}", port) for node, port in enumerate(self.redis.ports)
+            }
             postgres_port = self.proxies.open(f"postgres-{number}", self.postgres.port)
             transport = self._transports[number % len(self._transports)]
-            environ = self._environ(redis_port, postgres_port) | {"POINTSMAN_TRANSPORT": transport}
+            # Nodes of a cluster are named by their own ports, also by each other.
+            ports = list(ways) if self._redis_scheme == "redis+cluster" else list(ways.values())
+            environ = self._environ(ports, postgres_port) | {
+                "POINTSMAN_TRANSPORT": transport,
+                redis_nodes.WAYS: json.dumps(ways),
+            }
             self.servers.append(Server(number, environ))
         await asyncio.gather(*(server.start() for server in self.servers))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ``pointsman-server``, past the proxies."""
-        return run("pointsman-server", *arguments, **self._environ(self.redis.port, self.postgres.port))
+        return run("pointsman-server", *arguments, **self._environ(self.redis.ports, self.postgres.port))
 
-    def _environ(self, redis_port: int, postgres_port: int) -> dict[str, str]:
-        path = {"PYTHONPATH": self._server_path} if self._server_path else {}
-        return path | {
+    def _environ(self, redis_ports: Sequence[int], postgres_port: int) -> dict[str, str]:
+        nodes = ",".join(f"127.0.0.1:{port}" for port in redis_ports)
+        return self._path | {
             "DATABASE_URL": _database_url(postgres_port, DATABASE),
             "POINTSMAN_AUDIT_DATABASE_URL": _database_url(postgres_port, AUDIT_DATABASE),
             # Small, so that watchers resume from memory, from the history, and from beyond what is kept.
@@ -229,7 +261,7 @@ class Rig:
             "POINTSMAN_WATCH_HISTORY_CHANGES": "40",
             # Few, so that they can all be stuck.
             "POINTSMAN_DATABASE_POOL_MAX": "6",
-            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+            "REDIS_URL": f"{self._redis_scheme}://{nodes}/0",
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "POINTSMAN_KAFKA_TOPIC": TOPIC,
             # More than there are consumers, so that one more gets some.
@@ -264,27 +296,46 @@ class Rig:
     @contextmanager
     def delayed(self, engine: str, servers: Sequence[Server], there: float, back: float) -> Iterator[None]:
         """Hold back what ``servers`` say to an engine, and what that says back, so many seconds each."""
-        for server in servers:
-            self.proxies.do(f"{engine}-{server.number}", "delay", there=there, back=back)
+        ways = [way for server in servers for way in self._ways(engine, server)]
+        for way in ways:
+            self.proxies.do(way, "delay", there=there, back=back)
         try:
             yield
         finally:
-            for server in servers:
-                self.proxies.do(f"{engine}-{server.number}", "delay", there=0, back=0)
+            for way in ways:
+                self.proxies.do(way, "delay", there=0, back=0)
 
     @contextmanager
     def cut(self, engine: str, server: Server) -> Iterator[None]:
         """Part a server from an engine."""
-        name = f"{engine}-{server.number}"
-        self.proxies.do(name, "cut")
+        ways = self._ways(engine, server)
+        for way in ways:
+            self.proxies.do(way, "cut")
         try:
             yield
         finally:
-            self.proxies.do(name, "mend")
+            for way in ways:
+                self.proxies.do(way, "mend")
 
-    def redis_client(self) -> "redis.Redis":
-        """Open a connection of our own to Redis, past the proxies."""
-        return redis.Redis(port=self.redis.port, socket_timeout=5)
+    def _ways(self, engine: str, server: Server) -> list[str]:
+        """Name the proxies between a server and an engine."""
+        if engine == "redis":
+            return [f"redis-{server.number}-{node}" for node in range(len(self.redis.ports))]
+        return [f"{engine}-{server.number}"]
+
+    @contextmanager
+    def redis_clients(self) -> Iterator[list["redis.Redis"]]:
+        """Open connections of our own to every node of Redis, past the proxies."""
+        clients = self.redis.clients()
+        try:
+            yield clients
+        finally:
+            for client in clients:
+                client.close()
+
+    def redis_names(self, client: "redis.Redis") -> list[bytes]:
+        """Return the names of all keys of the present epoch at a node."""
+        return list(client.scan_iter(f"pointsman:*{self.epoch[:8]}:*", count=1000))
 
     def leader(self) -> Server:
         """Return the server whose relay leads, or the first that lives."""
@@ -296,7 +347,9 @@ class Rig:
         for server in self.servers:
             server.close()
         for engine in (self.postgres, self.redis):
-            if engine.process and engine.process.poll() is None:
+            if isinstance(engine, RedisNodes):
+                engine.stop()
+            elif engine.process and engine.process.poll() is None:
                 engine.signal_all(signal.SIGCONT)
                 engine.stop()
         self.kafka.stop(5)

@@ -15,7 +15,7 @@ from tests.support.tools import require
 
 SLOTS = 16384
 PATIENCE = 30.0
-NODE_TIMEOUT_MS = 1000
+PERIODS = ("info-period", "ping-period", "ask-period", "publish-period", "min-link-reconnect-period")
 
 
 def debian_redis(directory: Path) -> RedisServer:
@@ -30,7 +30,9 @@ def debian_redis(directory: Path) -> RedisServer:
 class Cluster:
     """Three primaries, each with a third of the slots, and replicas of the first."""
 
-    def __init__(self, directory: Path, *, primaries: int = 3, replicas: int = 0) -> None:
+    def __init__(self, directory: Path, *, primaries: int = 3, replicas: int = 0, node_timeout_ms: int = 5000) -> None:
+        """A node that does not answer for ``node_timeout_ms`` is taken for lost."""
+        self._node_timeout_ms = node_timeout_ms
         self.nodes = [debian_redis(directory / str(number)) for number in range(primaries + replicas)]
         self.primaries, self.replicas = self.nodes[:primaries], self.nodes[primaries:]
 
@@ -55,7 +57,7 @@ class Cluster:
 
     def start_node(self, node: RedisServer, *options: str) -> None:
         """Start a node; it keeps its place in the cluster, and no data."""
-        cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+        cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(self._node_timeout_ms))
         node.start(*cluster, "--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", *options)
 
     def is_up(self) -> bool:
@@ -120,9 +122,11 @@ class Watched:
             configuration.write_text(
                 f"sentinel monitor {self.NAME} 127.0.0.1 {self.primary.port} {len(self.sentinels) // 2 + 1}\n"
                 f"sentinel down-after-milliseconds {self.NAME} 500\n"
-                f"sentinel failover-timeout {self.NAME} 3000\n"
+                f"sentinel failover-timeout {self.NAME} 1000\n"
             )
             sentinel.start(configuration=str(configuration), mode="--sentinel")
+            # In milliseconds; by default it looks at the others every ten seconds.
+            sentinel.run("SENTINEL", "DEBUG", *(word for name in PERIODS for word in (name, 200)))
         until(
             lambda: all(self._state(each)["num-other-sentinels"] == len(self.sentinels) - 1 for each in self.sentinels)
         )
@@ -132,7 +136,29 @@ class Watched:
         for server in (*self.sentinels, self.replica, self.primary):
             server.stop()
 
-    def is_primary(self, server: RedisServer) -> bool:
+    def switch(self) -> None:
+        """Let the Sentinels make the replica the primary, while both run."""
+        until(lambda: b"master_link_status:up" in _raw(self.replica, "INFO", "replication"))
+        until(self._begin_switch)
+        self.primary, self.replica = self.replica, self.primary
+        until(lambda: self._is_primary(self.primary) and role(self.replica) == "slave")
+
+    def return_as_replica(self, lost: RedisServer) -> None:
+        """Start a primary that was lost; the Sentinels make it a replica of the one that they have chosen."""
+        if lost is self.primary:
+            self.primary, self.replica = self.replica, self.primary
+        lost.start("--repl-diskless-sync-delay", "0")
+        until(lambda: self._is_primary(self.primary))
+
+    def _begin_switch(self) -> bool:
+        try:
+            self.sentinels[0].run("SENTINEL", "FAILOVER", self.NAME)
+        except redis.ResponseError:
+            # It does not know yet that the replica is a good one.
+            return False
+        return True
+
+    def _is_primary(self, server: RedisServer) -> bool:
         """Tell whether all Sentinels name it."""
         return all(self._state(each)["port"] == server.port for each in self.sentinels)
 

@@ -126,8 +126,11 @@ def free_port() -> int:
 
 
 def _free_pair() -> int:
-    """Find a port that is free together with its cluster bus, 10,000 above: Redis ends where that is no port."""
-    for port in random.sample(range(20_000, 55_000), 200):
+    """Find a port that is free together with its cluster bus, 10,000 above: Redis ends where that is no port.
+
+    Both are below those that Linux gives to clients, one of which may have it by the time that Redis starts.
+    """
+    for port in random.sample(range(10_100, 22_700), 200):
         with socket.socket() as one, socket.socket() as other, suppress(OSError):
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 10_000))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pointsman_server.adapters import kafka
@@ -38,7 +39,7 @@ def check() -> None:
     states, warnings = event_loop.run(_states(settings))
     for state in states:
         colour, word = ("green", "up  ") if state.up else ("red", "down")
-        console.print(f"[{colour}]{word}[/] {state.name}: {state.detail}")
+        console.print(f"[{colour}]{word}[/] {state.name}: {escape(state.detail)}", soft_wrap=True)
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(state.up for state in states) else 1)

@@ -41,3 +41,14 @@ def test_a_broker_of_three_is_killed_only_where_there_are_three(capsys: pytest.C
     with pytest.raises(SystemExit):
         options(["--only", "one Kafka broker"])
     assert "one Kafka broker" not in capsys.readouterr().err
+
+
+def test_servers_on_a_cluster_are_told_its_own_ports() -> None:
+    assert [options(arguments).redis_cluster for arguments in ([], ["--redis-cluster"])] == [False, True]
+    rig = Rig(redis_cluster=True)
+    try:
+        given = rig._environ(rig.redis.ports, 5432)
+        assert given["REDIS_URL"] == f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in rig.redis.ports)}/0"
+        assert given["PYTHONPATH"].endswith("redis_ways")
+    finally:
+        rig.close()

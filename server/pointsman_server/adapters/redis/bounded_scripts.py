@@ -36,7 +36,7 @@ class BoundedScripts:
         self.clustered = deployment.mode is Mode.CLUSTER
         self.where = deployment.where
         make = OneNode if deployment.mode is Mode.SINGLE else FollowedNodes
-        self.nodes: Nodes = make(deployment, timeout, breaker)
+        self.nodes: Nodes = make(deployment, breaker)
         self._unavailable = unavailable
         self._timeout = timeout
         self._failed = failed

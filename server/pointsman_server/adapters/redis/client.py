@@ -10,10 +10,12 @@ from redis.backoff import NoBackoff
 from pointsman_server.adapters.redis.deployment import Address
 
 MOST_CONNECTIONS = 64
+# Seconds to connect in, with TLS, where nobody waits for it; callers bound whole operations.
+CONNECT_SECONDS = 2.0
 
 
-def make_pool(address: Address, options: Mapping[str, Any], timeout: float) -> ConnectionPool:
-    """Make a pool that never retries. ``timeout``: seconds to connect in; callers bound whole operations."""
+def make_pool(address: Address, options: Mapping[str, Any]) -> ConnectionPool:
+    """Make a pool that never retries."""
     host, port = address
     where = {} if "path" in options else {"host": host, "port": port}
     return ConnectionPool(
@@ -22,7 +24,7 @@ def make_pool(address: Address, options: Mapping[str, Any], timeout: float) -> C
             **where,
             **options,
             "socket_timeout": None,  # asyncio.timeout bounds whole operations
-            "socket_connect_timeout": timeout,
+            "socket_connect_timeout": CONNECT_SECONDS,
             "retry": Retry(NoBackoff(), 0),
             "health_check_interval": 0,
         },

@@ -69,6 +69,11 @@ class ScriptConnections:
         """Run scripts in one round trip. Returns their replies; that of one that Redis refuses is the ResponseError."""
         return await self._exchange(b"".join(call.packed() for call in calls), len(calls))
 
+    async def connect(self) -> None:
+        """Have a connection for the next call."""
+        if not self._idle:
+            self._idle.append(await self._pool.get_connection())
+
     async def command(self, *words: Argument) -> Any:
         """Run a command, return its reply."""
         return await self._request(hiredis.pack_command(words))  # type: ignore[arg-type]

@@ -131,7 +131,8 @@ def is_tls_failure(error: BaseException) -> bool:
 
 def _is_telling(error: BaseException) -> bool:
     """Tell whether an error says more than that there was no answer."""
-    return isinstance(error, ResponseError | NotFound) or is_tls_failure(error)
+    told = isinstance(error, ResponseError | NotFound) or getattr(error, "status_code", None) is not None
+    return told or is_tls_failure(error)
 
 
 def _text(value: bytes | str | None) -> str:

@@ -41,7 +41,7 @@ class Nodes(Protocol):
         """Which nodes serve at present, in words; empty for a single Redis."""
 
     def known(self) -> Collection[Node]:
-        """Return all nodes."""
+        """Return the nodes that serve."""
 
     async def run(self, node: Node, call: Call) -> Any:
         """Run a script at a node, or at the one that it refers to. Raises RedisError and OSError."""
@@ -53,7 +53,7 @@ class Nodes(Protocol):
         """Note that a call has failed: another node may serve its keys by now."""
 
     async def refresh(self) -> None:
-        """Look up which nodes serve what. Raises RedisError where nobody says it."""
+        """Look up which nodes serve what, and connect to them. Raises RedisError where nobody says it."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -62,8 +62,8 @@ class Nodes(Protocol):
 class OneNode:
     """A single Redis."""
 
-    def __init__(self, deployment: Deployment, timeout: float, breaker: Callable[[], Breaker]) -> None:
-        pool = make_pool(deployment.addresses[0], deployment.options, timeout)
+    def __init__(self, deployment: Deployment, breaker: Callable[[], Breaker]) -> None:
+        pool = make_pool(deployment.addresses[0], deployment.options)
         self.node = Node(deployment.where, ScriptConnections(pool), breaker())
 
     def node_of(self, keys: Sequence[str]) -> Node:  # noqa: ARG002 - it is that of all
@@ -87,7 +87,7 @@ class OneNode:
         """Do nothing: there is no other node."""
 
     async def refresh(self) -> None:
-        """Do nothing: there is no other node."""
+        await self.node.connections.connect()
 
     async def close(self) -> None:
         await self.node.connections.close()
@@ -101,14 +101,13 @@ class FollowedNodes:
     each failure, and whenever ``refresh`` is called. A call never waits for it but at first use.
     """
 
-    def __init__(self, deployment: Deployment, timeout: float, breaker: Callable[[], Breaker]) -> None:
+    def __init__(self, deployment: Deployment, breaker: Callable[[], Breaker]) -> None:
         self._deployment = deployment
-        self._timeout = timeout
         self._breaker = breaker
         self._view: View | None = None
         self._nodes: dict[Address, Node] = {}
         self._sentinels = [
-            ScriptConnections(make_pool(address, deployment.sentinel_options, LOOK_SECONDS))
+            ScriptConnections(make_pool(address, deployment.sentinel_options))
             for address in deployment.addresses
             if deployment.mode is Mode.SENTINEL
         ]
@@ -128,7 +127,7 @@ class FollowedNodes:
         return f"Redis at {listed}, the primary {self._deployment.service} of Sentinel"
 
     def known(self) -> Collection[Node]:
-        return (self._nowhere, *self._nodes.values())
+        return [self._node_at(address) for address in self._view.addresses] if self._view else [self._nowhere]
 
     async def run(self, node: Node, call: Call) -> Any:
         if node is self._nowhere:
@@ -161,6 +160,8 @@ class FollowedNodes:
 
     async def refresh(self) -> None:
         await asyncio.shield(self._look(at_once=True))
+        # One that cannot be reached fails the calls that need it.
+        await asyncio.gather(*(node.connections.connect() for node in self.known()), return_exceptions=True)
 
     async def close(self) -> None:
         if self._looking:
@@ -210,7 +211,7 @@ class FollowedNodes:
     def _node_at(self, address: Address) -> Node:
         node = self._nodes.get(address)
         if node is None:
-            pool = make_pool(address, self._deployment.options, self._timeout)
+            pool = make_pool(address, self._deployment.options)
             name = self._deployment.mode.node_name(address, self._deployment.service)
             node = self._nodes[address] = Node(name, ScriptConnections(pool), self._breaker())
         return node

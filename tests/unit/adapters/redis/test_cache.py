@@ -46,6 +46,9 @@ class FakeConnections:
         self.reply: Any = None
         self.delay = 0.0
 
+    async def connect(self) -> None:
+        """There is nothing to connect to."""
+
     async def run(self, call: Call) -> Any:
         self.sent.append((call.script, list(call.args), list(call.keys)))
         if self.delay:
@@ -360,11 +363,6 @@ async def test_nobody_has_to_listen() -> None:
     assert await cache.get([KEY], "reader") == [Lookup()]
     assert cache._scripts.where == "Redis at redis.internal:6379"
     assert len(connections.sent) == 2
-
-
-def test_the_time_to_connect_is_the_timeout() -> None:
-    node = RedisCache("redis://redis.internal", timeout=0.25)._scripts.nodes.node_of(())
-    assert node.connections._pool.connection_kwargs["socket_connect_timeout"] == 0.25
 
 
 async def test_close_closes_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:

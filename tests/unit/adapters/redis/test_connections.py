@@ -199,6 +199,13 @@ async def test_a_connection_that_cannot_be_reconnected_stays_for_the_next_call(c
     assert await run(connections) == b"reply"
 
 
+async def test_a_connection_may_be_made_before_it_is_needed(connections: ScriptConnections, pool: FakePool) -> None:
+    await connections.connect()
+    await connections.connect()
+    await run(connections)
+    assert len(pool.made) == 1
+
+
 async def test_close_gives_every_connection_back(connections: ScriptConnections, pool: FakePool) -> None:
     first, second = FakeConnection(), FakeConnection()
     connections._idle = [first, second]

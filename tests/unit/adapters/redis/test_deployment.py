@@ -1,7 +1,13 @@
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from pointsman_server.adapters.redis.deployment import Deployment, Mode, RereadingConnection
+from tests.support.certificates import Authority, TlsFiles
 
 
 @pytest.mark.parametrize(
@@ -60,10 +66,26 @@ def test_tls_rereads_its_files_and_verifies_by_default(url: str) -> None:
     assert connection.ssl_context.cert_reqs.name == "CERT_REQUIRED"
 
 
-def test_each_connect_reads_the_files_again() -> None:
-    connection = RereadingConnection()
-    first = connection._connection_arguments()["ssl"]
-    assert connection._connection_arguments()["ssl"] is not first
+def test_files_that_changed_are_read_at_the_next_connect(tmp_path: Path) -> None:
+    authority, files = Authority(), TlsFiles(tmp_path)
+    files.write(authority.server(), authority.pem)
+    named: Any = {"ssl_ca_certs": str(files.client_ca), "ssl_certfile": str(files.cert), "ssl_keyfile": str(files.key)}
+    one, other = RereadingConnection(**named), RereadingConnection(**named)
+    first = one._connection_arguments()["ssl"]
+    assert other._connection_arguments()["ssl"] is first
+    # Those of the system are not trusted beside it.
+    assert len(first.get_ca_certs()) == 1
+    assert (first.verify_mode, first.check_hostname) == (ssl.CERT_REQUIRED, True)
+    files.write(authority.server(), authority.pem)
+    os.utime(files.cert, ns=(1, 1))
+    assert one._connection_arguments()["ssl"] is not first
+
+
+def test_options_of_the_url_hold_for_tls() -> None:
+    options: Any = {"ssl_cert_reqs": "none", "ssl_min_version": ssl.TLSVersion.TLSv1_3, "ssl_ciphers": "ECDHE+AESGCM"}
+    made = RereadingConnection(**options)._connection_arguments()["ssl"]
+    assert (made.verify_mode, made.check_hostname) == (ssl.CERT_NONE, False)
+    assert made.minimum_version is ssl.TLSVersion.TLSv1_3
 
 
 def test_the_files_of_the_url_stay_unless_the_settings_name_others() -> None:

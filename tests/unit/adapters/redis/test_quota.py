@@ -118,7 +118,6 @@ async def test_a_success_ends_a_row_of_failures() -> None:
 def test_the_defaults() -> None:
     quota = RedisQuota("redis://redis.internal")
     assert (quota._head, quota._scripts._timeout) == ("pointsman:quota", 0.05)
-    assert quota._scripts.nodes.node_of(()).connections._pool.connection_kwargs["socket_connect_timeout"] == 0.05
 
 
 async def test_close_closes_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:

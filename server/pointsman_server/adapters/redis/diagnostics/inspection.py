@@ -12,7 +12,6 @@ from pointsman_server.adapters.redis.nodes import FollowedNodes, Node, Nodes, On
 from pointsman_server.ports.cache import CacheUnavailable
 
 SECONDS = 5.0
-CONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class RedisFacts:
 async def inspect(deployment: Deployment) -> list[RedisFacts]:
     """Ask every server that serves keys; one whose user may not run INFO is left out. Raises CacheUnavailable."""
     make = OneNode if deployment.mode is Mode.SINGLE else FollowedNodes
-    nodes: Nodes = make(deployment, CONNECT_SECONDS, Breaker)
+    nodes: Nodes = make(deployment, Breaker)
     try:
         async with asyncio.timeout(SECONDS):
             await nodes.refresh()
