@@ -151,6 +151,27 @@ def broken(scene: Scene, environ: dict[str, str]) -> dict[str, str]:
         "POINTSMAN_DATABASE_REPLICA_URLS": with_password(f"postgresql://{NOWHERE}/d", "u", scene.plant("no-replica")),
         "POINTSMAN_AUDIT_DATABASE_URL": with_password(f"postgresql://{NOWHERE}/d", "u", scene.plant("unreachable")),
         "REDIS_URL": with_password(redis_url, f"canary-{RUN}", scene.plant("wrong-redis-password")),
+        "POINTSMAN_KAFKA_SECURITY_PROTOCOL": "sasl_plaintext",
+        "POINTSMAN_KAFKA_SASL_MECHANISM": "PLAIN",
+        "POINTSMAN_KAFKA_SASL_USERNAME": "stranger",
+        "POINTSMAN_KAFKA_SASL_PASSWORD": scene.plant("kafka-password"),
+    }
+
+
+def of_kafka(scene: Scene, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Give the other secrets for Kafka, each for brokers that do not want it."""
+    yield environ | {
+        "POINTSMAN_KAFKA_SECURITY_PROTOCOL": "sasl_plaintext",
+        "POINTSMAN_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "POINTSMAN_KAFKA_OAUTH_TOKEN_URL": f"http://{NOWHERE}/token",
+        "POINTSMAN_KAFKA_OAUTH_CLIENT_ID": "stranger",
+        "POINTSMAN_KAFKA_OAUTH_CLIENT_SECRET": scene.plant("oauth-secret"),
+    }
+    yield environ | {
+        "POINTSMAN_KAFKA_SECURITY_PROTOCOL": "ssl",
+        "POINTSMAN_KAFKA_CERT_FILE": environ["POINTSMAN_TLS_CERT_FILE"],
+        "POINTSMAN_KAFKA_KEY_FILE": environ["POINTSMAN_TLS_KEY_FILE"],
+        "POINTSMAN_KAFKA_KEY_PASSWORD": scene.plant("key-password"),
     }
 
 
@@ -350,6 +371,8 @@ def test_no_secret_gets_out(
         scene.hear("log, all down", process.errors)
         assert "stranger" in process.errors, "the driver says whom PostgreSQL refused"
     commands_of_the_server(scene, broken(scene, environ))
+    for settings in of_kafka(scene, environ):
+        scene.run(("pointsman-server", "check"), settings)
 
     kept = {f"{name} of {url[-12:]}": text for url in (database_url, audit_url) for name, text in tables(url).items()}
     sent = messages(environ)

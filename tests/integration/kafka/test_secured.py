@@ -24,6 +24,7 @@ from pointsman_server.adapters.kafka import (
     RequiredTopics,
     cluster_of,
     dead_letter_topic,
+    dead_letters,
     ensure_topic,
     last_changes,
     missing_rights,
@@ -218,8 +219,9 @@ async def test_a_consumer_names_the_group_or_the_topic_it_may_not_use_and_goes_o
 
 
 async def test_a_wrong_password_is_named_by_every_client_and_works_once_it_is_right(
-    secured_kafka: SecuredCluster, caplog: pytest.LogCaptureFixture
+    secured_kafka: SecuredCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dead_letters, "READ_SECONDS", 1.0)
     user, topic, group = new_name(), new_name(), new_name()
     secured_kafka.password(user, "another")
     secured_kafka.create(topic, dead_letter_topic(topic))
@@ -233,10 +235,10 @@ async def test_a_wrong_password_is_named_by_every_client_and_works_once_it_is_ri
         probe.check,
         lambda: source.receive(0.5),
         lambda: stream.receive(0.5),
-        lambda: last_changes(cluster, topic, 2.0),
-        lambda: ensure_topic(cluster, NewTopic(topic, 3), 2.0),
+        lambda: last_changes(cluster, topic, 1.0),
+        lambda: ensure_topic(cluster, NewTopic(topic, 3), 1.0),
         lambda: read_dead_letters(cluster, topic),
-        lambda: read_durability(cluster, topic, 2.0),
+        lambda: read_durability(cluster, topic, 1.0),
     ):
         await until_raised(work, refused)
     assert await publisher.publish(many(1, 3)) == 0
@@ -334,6 +336,7 @@ def test_a_server_lives_with_what_it_is_given_and_without_one_broker(
         "POINTSMAN_KAFKA_TOPIC": topic,
         "POINTSMAN_KAFKA_GROUP_PREFIX": topic,
         "POINTSMAN_TRANSPORT": "grpcio",
+        "POINTSMAN_KAFKA_MESSAGE_TIMEOUT_SECONDS": "5",
     } | secured_kafka.scram(user)
     with serve(**environ) as (process, address, http), grpc.insecure_channel(address) as channel:
         create(channel, 1)

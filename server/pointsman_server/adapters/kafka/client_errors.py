@@ -17,7 +17,7 @@ _MOMENT = re.compile(r" \(after \d+ms in state \w+[^)]*\)")
 class ClientErrors:
     """The ``error_cb`` of one client. ``cause`` is the last error that says why it cannot connect, or None.
 
-    ``refused``: brokers were reached, and TLS or authentication failed.
+    ``all_down``: there is no connection to any broker.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,8 +39,8 @@ class ClientErrors:
 
     @property
     def refused(self) -> bool:
-        """Whether another client could fare better, with certificates or rights that are new by then."""
-        return self.cause is not None and _is_refusal(self.cause)
+        """Whether every broker refuses this client, while another could read certificates that are new by then."""
+        return self.all_down and self.cause is not None and _is_refusal(self.cause)
 
     def _replaces(self, error: "KafkaError") -> bool:
         if self.cause is None or _is_refusal(error) or not _is_refusal(self.cause):

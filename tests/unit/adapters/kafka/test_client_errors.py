@@ -16,6 +16,7 @@ def test_a_refusal_says_more_than_a_lost_connection_until_it_is_old() -> None:
     errors = ClientErrors(clock=lambda: now)
     errors(CLOSED)
     assert (errors.cause, errors.refused) == (CLOSED, False)
+    errors(ALL_DOWN)
     for refusal in (REFUSED, UNTRUSTED, ALERT):
         errors(refusal)
         errors(CLOSED)
@@ -23,6 +24,14 @@ def test_a_refusal_says_more_than_a_lost_connection_until_it_is_old() -> None:
     now = 11.0
     errors(CLOSED)
     assert (errors.cause, errors.refused) == (CLOSED, False)
+
+
+def test_one_broker_that_refuses_is_not_all_of_them() -> None:
+    errors = ClientErrors()
+    errors(REFUSED)
+    assert not errors.refused
+    errors(ALL_DOWN)
+    assert errors.refused
 
 
 def test_that_all_brokers_are_down_is_no_cause_and_an_answer_clears_all() -> None:
