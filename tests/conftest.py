@@ -41,6 +41,7 @@ LONGEST = (
     "tests/e2e/test_migrate.py",
     "tests/e2e/clients/test_grpc_go.py",
     "tests/e2e/clients/test_grpc_js.py",
+    "tests/e2e/clients/test_examples.py",
     "tests/e2e/test_dev.py",
     "tests/integration/test_relay.py",
     "tests/e2e/test_pooler.py",

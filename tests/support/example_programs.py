@@ -1,4 +1,4 @@
-"""Runs the example clients of other languages: a command to its end, or a watch until a test stops it."""
+"""Runs the example clients of other languages: a resolve to its end, or a watch until a test stops it."""
 
 import os
 import subprocess
@@ -27,9 +27,9 @@ def built(name: str) -> Example:
     return example
 
 
-def run(example: Example, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of an example to its end."""
-    return _run(example.command(*arguments), example)
+def resolve(example: Example, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``resolve`` of an example to its end, with a deadline that a slow machine meets."""
+    return _run(example.command("resolve", "--timeout", "50", *arguments), example)
 
 
 def run_own_tests(example: Example) -> subprocess.CompletedProcess[str]:

@@ -69,6 +69,8 @@ class Example:
     def absent(self) -> str:
         """Return which tool it needs that neither this machine nor a wheel has; empty when there is none."""
         needed = {command[0] for command in self.build} - {"buf", "npm"} - tools.WHEELS.keys()
+        if "mvn" in needed:
+            needed.add("javac")
         return ", ".join(f"{name} is not installed" for name in sorted(needed) if not _tool(name))
 
     def command(self, *arguments: str) -> list[str]:

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from tests.support.example_programs import LANGUAGES, built, run
+from tests.support.example_programs import LANGUAGES, built, resolve
 from tests.support.fake_route_service import Failure, FakeServer, serving
 
 URL = "https://payments.internal:8443"
@@ -59,7 +59,7 @@ def test_it_retries_what_passes_and_nothing_else(name, tmp_path):
     with serving(Scripted()) as server:
         for key in keys.values():
             server.add(key, URL)
-        done = run(built(name), "resolve", "--server", server.target, "--token-file", str(token), *keys.values())
+        done = resolve(built(name), "--server", server.target, "--token-file", str(token), *keys.values())
 
     answered = [service for service, (*_, error) in SCRIPTS.items() if error is None]
     errors = [error for *_, error in SCRIPTS.values() if error is not None]

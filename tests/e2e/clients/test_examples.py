@@ -3,9 +3,9 @@
 import pytest
 
 from pointsman import Client
-from tests.support.example_programs import LANGUAGES, built, run, run_own_tests, watching
+from tests.support.example_programs import LANGUAGES, built, resolve, run_own_tests, watching
 from tests.support.examples import EXAMPLES, Example
-from tests.support.processes import run as run_command
+from tests.support.processes import run
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -41,7 +41,7 @@ def test_it_resolves_and_reads_the_details_of_errors(example, door, key):
         client.create(text, URL)
 
     keys = (text, f"{text}9", f"a b/{key['service']}/prod/ä")
-    done = run(example, "resolve", "--server", door.target, *trust(door), *keys)
+    done = resolve(example, "--server", door.target, *trust(door), *keys)
 
     assert (done.returncode, done.stdout) == (1, f"{URL}\n"), done.stderr
     absent, malformed = done.stderr.split("error: ")[1:]
@@ -87,18 +87,16 @@ def test_it_keeps_a_table_current_and_resumes(example, door, key):
 @pytest.mark.java
 def test_its_bearer_token_is_what_the_server_checks(doors, authority, tmp_path):
     door = doors.open("envoy", authority, POINTSMAN_API_KEYS="true")
-    made = run_command(
-        "pointsman-server", "keys", "create", "ci", "--grant", "reader:team-a", DATABASE_URL=door.database_url
-    )
+    made = run("pointsman-server", "keys", "create", "ci", "--grant", "reader:team-a", DATABASE_URL=door.database_url)
     assert made.returncode == 0, made.stderr
     token = tmp_path / "token"
     options = ["--server", door.target, *trust(door), "--token-file", str(token)]
 
     for example in map(built, EXAMPLES):
         token.write_text(made.stdout)
-        known = run(example, "resolve", *options, "team-a/payments/prod/v1", "team-b/payments/prod/v1")
+        known = resolve(example, *options, "team-a/payments/prod/v1", "team-b/payments/prod/v1")
         token.write_text(made.stdout.replace("pmk_", "pmk_a"))
-        unknown = run(example, "resolve", *options, "team-a/payments/prod/v1")
+        unknown = resolve(example, *options, "team-a/payments/prod/v1")
 
         allowed, denied = known.stderr.split("error: ")[1:]
         assert allowed.startswith("NOT_FOUND ROUTE_NOT_FOUND: "), (example.name, known.stderr)

@@ -2,10 +2,9 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 
-import { Client } from "./client.js";
+import { Client, keyText } from "./client.js";
 import { errorOf } from "./errors.js";
 import { ChangeKind, type RouteChange } from "./gen/pointsman/v1/route.js";
-import { keyText } from "./client.js";
 import type { Step } from "./protocol.js";
 import { SILENCE_SECONDS, Watcher } from "./watcher.js";
 

@@ -21,6 +21,9 @@ public final class PointsmanException extends Exception {
   /** The domain of the reasons of the service; a proxy may have others. */
   private static final String DOMAIN = "pointsman.v1";
 
+  private static final Details NONE =
+      new Details(ErrorInfo.getDefaultInstance(), BadRequest.getDefaultInstance(), Optional.empty());
+
   private final Status.Code code;
   private final transient Details details;
 
@@ -33,9 +36,6 @@ public final class PointsmanException extends Exception {
   PointsmanException(Status status, Duration retryDelay) {
     this(status, new Details(NONE.info(), NONE.badRequest(), Optional.ofNullable(retryDelay)), null);
   }
-
-  private static final Details NONE =
-      new Details(ErrorInfo.getDefaultInstance(), BadRequest.getDefaultInstance(), Optional.empty());
 
   private PointsmanException(Status status, Details details, Throwable cause) {
     super(text(status, details.info().getReason()), cause);
