@@ -25,7 +25,7 @@ from pointsman_server.writes.mutations import Activate, Create, Deactivate, Upda
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import MemoryCache, MemoryStore
 
-INTENT = Intent("alice", "the move", traceparent="00-1-2-3")
+INTENT = Intent("alice", "the move", traceparent="00-1-2-3", tracestate="vendor=1")
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 OTHER = RouteKey("team-b", "orders", "test", "v1")
 URL, NEWER = "https://payments.internal:8443", "https://payments.internal:9443/new"

@@ -318,11 +318,13 @@ async def test_a_change_has_before_and_after_and_the_route_is_after(store: Route
 
 
 async def test_a_change_keeps_who_why_and_how_it_came(store: RouteStore) -> None:
-    intent = Intent("alice", "because", "id-1", b"digest", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    intent = Intent(
+        "alice", "because", "id-1", b"digest", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "v=1"
+    )
     await create(store, V1, intent=intent)
     (change,) = await history(store)
     assert (change.actor, change.reason, change.request_id) == ("alice", "because", "id-1")
-    assert change.traceparent == intent.traceparent
+    assert (change.traceparent, change.tracestate) == (intent.traceparent, intent.tracestate)
     assert change.epoch == (await store.clock()).epoch
 
 

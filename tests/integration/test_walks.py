@@ -22,7 +22,19 @@ ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "server" / "pointsman_server"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 KEY = RouteKey(tenant="team-a", service="walks", env="prod", version="v1")
-ROOMS_OF_CREATE = {"adapters", "app", "domain", "epochs", "events", "reads", "rpc", "runtime", "writes"}
+ROOMS_OF_CREATE = {
+    "adapters",
+    "app",
+    "config",
+    "domain",
+    "epochs",
+    "events",
+    "reads",
+    "rpc",
+    "runtime",
+    "telemetry",
+    "writes",
+}
 # What else runs on the same event loop, by the module whose function the loop calls.
 BACKGROUND = re.compile(r"(app|events|ops|telemetry|epochs|audit)/|rpc/fastpath/counters|runtime/refreshed")
 

@@ -33,6 +33,7 @@ from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
 from pointsman.rpc.session import left_out, newer
 from pointsman.rpc.streams import events
+from pointsman.rpc.trace_context import trace_metadata
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import WatchRequest, WatchResponse
@@ -285,7 +286,7 @@ class AsyncClient(BaseClient[AsyncToken]):
     async def watch_events(self, request: WatchRequest) -> AsyncIterator[WatchResponse]:
         """See ``Client.watch_events``. To close the stream, close the iterator."""
         token = await self._session.bearer.token_within(self._session.countdown(None)())
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        metadata = ((("authorization", f"Bearer {token}"),) if token else ()) + trace_metadata()
         return events(self._session, self._stub.Watch(request, metadata=metadata))
 
     @cached_property

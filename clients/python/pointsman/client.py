@@ -30,6 +30,7 @@ from pointsman.rpc.calls import Call
 from pointsman.rpc.operations import Operation, Page
 from pointsman.rpc.session import left_out, newer
 from pointsman.rpc.streams import EventStream
+from pointsman.rpc.trace_context import trace_metadata
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import WatchRequest
@@ -362,7 +363,7 @@ class Client(BaseClient[Token]):
         It is not resumed when it ends, and has no deadline.
         """
         token = self._session.bearer.token()
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        metadata = ((("authorization", f"Bearer {token}"),) if token else ()) + trace_metadata()
         return EventStream(self._session, self._stub.Watch(request, metadata=metadata))
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:

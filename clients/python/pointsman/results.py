@@ -162,3 +162,4 @@ class Change:
     occur_time: datetime
     epoch: str
     traceparent: str
+    tracestate: str = ""

@@ -39,6 +39,7 @@ from pointsman_server.telemetry.log_level import LogLevel
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.process import ProcessMeter
+from pointsman_server.telemetry.tracing.activation import begin_tracing
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
 
@@ -51,6 +52,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._stack = AsyncExitStack()
+        # Before the parts, which look whether it is on.
+        self._end_tracing = begin_tracing(settings)
         self._started = False
         self.http_port = 0
 
@@ -99,6 +102,8 @@ class App:
         log.info("stopped")
 
     async def _start(self) -> None:
+        if self._end_tracing:
+            self._stack.push_async_callback(self._end_tracing)
         await self._stack.enter_async_context(self.dependencies)
         # A mutation is finished even when its caller has gone.
         self._stack.push_async_callback(self.committer.drain)

@@ -37,6 +37,8 @@ from pointsman_server.rpc.methods.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind
 from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.request_expiry import forget_old_requests
 
@@ -236,17 +238,29 @@ def _start_consumer(
     stack.push_async_callback(source.close)
     letters = kafka.DeadLetters(dependencies.kafka, topic, create_topic=dependencies.topics.has_letters)
     stack.push_async_callback(letters.close)
-    counted = count_changes(name, handle, dependencies.epochs, metrics)
+    counted = count_changes(name, handle, dependencies.epochs, metrics, topic)
     consumer = Consumer(name, source, counted, count_poison(name, letters.set_aside, metrics))
     start_task(stack, name, run_with_topic(dependencies, consumer.run))
     return source
 
 
-def count_changes(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics) -> Handler:
+def count_changes(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics, topic: str = "") -> Handler:
+    """Count and trace what ``handle`` does."""
+    attributes: dict[str, str | int | float | bool] = {
+        "messaging.system": "kafka",
+        "messaging.destination.name": topic,
+        "messaging.consumer.group.name": f"pointsman-{name}",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+    }
     done, failures = metrics.consumed.labels(name), metrics.consumer_failures.labels(name)
 
     async def counted(changes: Sequence[Change]) -> None:
-        with failures.count_exceptions():
+        size: dict[str, str | int | float | bool] = {"messaging.batch.message_count": len(changes)}
+        with (
+            spans.of_changes(f"process {topic}", Kind.CONSUMER, changes, attributes | size),
+            failures.count_exceptions(),
+        ):
             await handle(changes)
         for change in changes:
             epochs.witness(change.epoch, change.revision)

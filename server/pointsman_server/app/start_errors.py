@@ -6,6 +6,7 @@ from pointsman_server.embedded import EngineError
 from pointsman_server.rpc.transport.certificates import BadCertificates
 from pointsman_server.rpc.transport.choice import TransportUnavailable
 from pointsman_server.runtime.private_directory import UnusableDirectory
+from pointsman_server.telemetry.tracing.activation import TracingMissing
 
 FAILED, WRONG_SETTINGS = 1, 2
 
@@ -16,6 +17,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     PolicyError: WRONG_SETTINGS,
     BadCertificates: WRONG_SETTINGS,
     UnusableDirectory: WRONG_SETTINGS,
+    TracingMissing: WRONG_SETTINGS,
 }
 # Their text says what to do, so it is shown without a traceback.
 START_ERRORS = tuple(EXIT_CODES)

@@ -60,6 +60,9 @@ def serve(
     level.begin()
     from pointsman_server.app import supervisor
 
+    with start_errors():
+        _require_tracing(settings)
+
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings, level))
     if ServerRole.API in settings.roles:
@@ -88,6 +91,13 @@ def _serve(settings: Settings, level: log_level_signal.LogLevel) -> None:
     from pointsman_server.app import application
 
     event_loop.run(application.serve(settings, level))
+
+
+def _require_tracing(settings: Settings) -> None:
+    """Raise TracingMissing: now, not in each worker at each restart."""
+    from pointsman_server.telemetry.tracing.activation import require_tracing
+
+    require_tracing(settings)
 
 
 def _check_policy(settings: Settings) -> None:

@@ -117,6 +117,11 @@ class Settings(KafkaSettings, RedisSettings):
         description="Fraction of successful calls logged at level info. At level debug every call is logged.",
     )
 
+    tracing: bool = Field(
+        default=False,
+        description="Record traces and send them as the variables OTEL_* of OpenTelemetry say (docs/tracing.md).",
+    )
+
     # Who may call.
     allow_anonymous: bool = Field(
         default=False,

@@ -128,6 +128,7 @@ def change_to_message(change: Change) -> route_pb2.RouteChange:
         epoch=change.epoch,
         traceparent=change.traceparent,
         change_set_end=change.change_set_end,
+        tracestate=change.tracestate,
     )
 
 
@@ -149,6 +150,7 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
         epoch=message.epoch,
         traceparent=message.traceparent,
         change_set_end=message.change_set_end,
+        tracestate=message.tracestate,
     )
 
 

@@ -93,6 +93,7 @@ class Change:
     traceparent: str = ""
     # The revision of the last change of the same change set; 0 if that was not recorded.
     change_set_end: int = 0
+    tracestate: str = ""
 
     @property
     def ends_set(self) -> bool:

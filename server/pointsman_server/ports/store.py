@@ -60,6 +60,7 @@ class Intent:
     request_id: str = ""
     fingerprint: bytes = b""
     traceparent: str = ""
+    tracestate: str = ""
     call_id: str = ""
 
 

@@ -5,19 +5,21 @@ import asyncio
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer
 from pointsman_server.runtime.batcher import settle
+from pointsman_server.telemetry.tracing.spans import Span
 
 
 class InFlightLoad:
-    """A load of a key that began at ``begun``, and the waiters that get its result.
+    """A load of a key that began at ``begun`` for the call of ``span``, and the waiters that get its result.
 
     Each waiter has a future of its own, because any of them may be cancelled.
     """
 
-    __slots__ = ("_waiters", "begun", "key")
+    __slots__ = ("_waiters", "begun", "key", "span")
 
-    def __init__(self, key: RouteKey, begun: float) -> None:
+    def __init__(self, key: RouteKey, begun: float, span: Span | None = None) -> None:
         self.key = key
         self.begun = begun
+        self.span = span
         self._waiters: list[asyncio.Future[Answer]] = []
 
     def result(self) -> asyncio.Future[Answer]:

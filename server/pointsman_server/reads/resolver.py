@@ -22,6 +22,8 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.runtime.batcher import Batcher
 from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.batches import BatchSpans
 
 T = TypeVar("T")
 
@@ -72,7 +74,12 @@ class Resolver:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = Batcher(
-            store.load, size=bounds.batch, concurrency=bounds.concurrency, queue=bounds.queue, limit="store_loads"
+            store.load,
+            size=bounds.batch,
+            concurrency=bounds.concurrency,
+            queue=bounds.queue,
+            limit="store_loads",
+            tracer=BatchSpans("load from PostgreSQL"),
         )
         self._shared = Batcher(
             self._look_up,
@@ -80,6 +87,7 @@ class Resolver:
             concurrency=bounds.lookups,
             queue=bounds.queue * 4,
             limit="cache_loads",
+            tracer=BatchSpans("load from Redis"),
         )
         self._cache = cache
         self._local = local
@@ -211,7 +219,7 @@ class Resolver:
         return lambda key: self._answer(key, hits[key], min_revision)
 
     def _start_load(self, key: RouteKey) -> asyncio.Future[Answer]:
-        load = self._loads[key] = InFlightLoad(key, self._now())
+        load = self._loads[key] = InFlightLoad(key, self._now(), spans.current())
         result = load.result()
         self._shared.ask(key, partial(self._looked_up, load))  # may end the load before it returns
         return result
@@ -225,13 +233,15 @@ class Resolver:
         snapshot = lookup.snapshot
         if snapshot is None:
             self._observer.looked_up("redis", "miss")
-            self._run(self._complete_by(load, self._fill(load.key, owner if lookup.leased else "")))
+            with spans.resumed(load.span):
+                self._run(self._complete_by(load, self._fill(load.key, owner if lookup.leased else "")))
             return
         changed = self._local.changed(load.key)
         if snapshot.as_of < changed:
             # Redis missed the change, for instance because its writer could not reach it.
             self._observer.looked_up("redis", "stale")
-            self._run(self._complete_by(load, self._newer(load.key, changed)))
+            with spans.resumed(load.span):
+                self._run(self._complete_by(load, self._newer(load.key, changed)))
             return
         self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
         self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))

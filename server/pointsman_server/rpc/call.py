@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 from typing import Any
 
 import grpc
@@ -11,29 +10,32 @@ from grpc import StatusCode
 from pointsman_server.domain.identity import ANONYMOUS, Identity
 from pointsman_server.rpc.transport.limits import LONGEST_ID, REQUEST_ID
 from pointsman_server.telemetry.current_call import current
+from pointsman_server.telemetry.tracing.spans import Span
+from pointsman_server.telemetry.tracing.trace_context import TraceContext, received
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 # Seconds. For a call without a deadline, grpcio reports a remaining time of at least this.
 NO_DEADLINE = 1e7
-# W3C Trace Context §3.2. Fields that later versions may add are not passed on.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Call:
     """One call. Its properties are read from the context at first use: most calls need none of them.
 
-    ``identity`` is the authenticated caller, and anonymous until ``authentication.authenticate`` has run.
+    ``identity`` is the authenticated caller, and anonymous until ``authentication.authenticate`` has run. ``span`` is
+    that of this call, once it has begun, while tracing is on.
     """
 
-    __slots__ = ("_context", "_metadata", "_request_id", "identity")
+    __slots__ = ("_context", "_metadata", "_request_id", "identity", "span")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._metadata: dict[str, str] | None = None
         self._request_id = ""
         self.identity: Identity = ANONYMOUS
+        self.span: Span | None = None
 
     @property
     def request_id(self) -> str:
@@ -43,10 +45,11 @@ class Call:
         return self._request_id
 
     @property
-    def traceparent(self) -> str:
-        """The caller's W3C trace context; empty for one that is malformed, because it is stored and published."""
-        given = self._text(TRACEPARENT)
-        return given if _TRACEPARENT.fullmatch(given) else ""
+    def trace(self) -> TraceContext:
+        """What is passed on with what this call causes: the context of its span, else its caller's."""
+        if self.span is not None:
+            return self.span.context
+        return received(self._text(TRACEPARENT), self._text(TRACESTATE))
 
     @property
     def actor(self) -> str:

@@ -39,7 +39,7 @@ def intent(request: MutationRequest, call: Call) -> Intent:
     """Return the caller, reason and request id of a mutation, with a digest of its method and every field."""
     name = type(request).__name__.encode()
     digest = hashlib.sha256(name + b"\0" + request.SerializeToString(deterministic=True)).digest()
-    return Intent(call.actor, request.reason, request.request_id, digest, call.traceparent, call.request_id)
+    return Intent(call.actor, request.reason, request.request_id, digest, *call.trace, call.request_id)
 
 
 def create(request: pb.CreateRequest) -> Create:

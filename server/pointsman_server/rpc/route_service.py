@@ -1,7 +1,8 @@
 """RouteService: decodes requests, calls the use cases and encodes their results. ``statuses`` maps their errors."""
 
 import time
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 from itertools import product
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from pointsman_server.rpc.methods.watch import WatchMethod
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tracing import spans
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
 
@@ -73,12 +75,15 @@ class RouteServicer(RouteServiceServicer):
         key = key_from_message(request.key)
         answer: Answer | PointsmanError
         try:
-            answer = await self._resolver.resolve(
-                key,
-                await self._floor(request),
-                fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
-                lookup=lookup_of_call(),
-            )
+            with spans.span("resolve") as span:
+                answer = await self._resolver.resolve(
+                    key,
+                    await self._floor(request),
+                    fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+                    lookup=lookup_of_call(),
+                )
+                if span.recording:
+                    span.set(_facts(key, answer))
         except PointsmanError as error:
             self._resolved(error, begun)
             raise
@@ -89,12 +94,15 @@ class RouteServicer(RouteServiceServicer):
     async def BatchResolve(self, request: pb.BatchResolveRequest, context: Context) -> pb.BatchResolveResponse:
         begun = time.perf_counter()
         keys = await self._fair_share.map(key_from_message, request.keys, size=KEYS_IN_A_TURN)
-        answers = await self._resolver.resolve_many(
-            keys,
-            await self._floor(request),
-            fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
-            lookup=lookup_of_call(),
-        )
+        with spans.span("resolve", attributes={"pointsman.batch.size": len(keys)}) as span:
+            answers = await self._resolver.resolve_many(
+                keys,
+                await self._floor(request),
+                fully_consistent=request.consistency == pb.CONSISTENCY_FULLY_CONSISTENT,
+                lookup=lookup_of_call(),
+            )
+            if span.recording:
+                span.set(_counts(answers))
 
         found = list(zip(keys, answers, strict=True))
         self._usage.resolved(found)
@@ -185,8 +193,8 @@ class RouteServicer(RouteServiceServicer):
         return request.min_revision
 
     async def _write(self, action: str, change: Awaitable[T]) -> T:
-        outcome = "failed"
-        with self._metrics.write_seconds.labels(action).time():
+        outcome, begun = "failed", time.perf_counter()
+        with spans.span(action):
             try:
                 result = await change
                 outcome = "ok"
@@ -196,6 +204,7 @@ class RouteServicer(RouteServiceServicer):
             else:
                 return result
             finally:
+                self._metrics.write_seconds.labels(action).observe(time.perf_counter() - begun, spans.exemplar())
                 self._metrics.writes.labels(action, outcome).inc()
 
 
@@ -213,7 +222,22 @@ class ResolveMeter:
             return
         route = answer.snapshot.route
         self._outcomes["absent" if route is None else "active" if route.active else "inactive"].inc()
-        self._seconds[answer.source].observe(time.perf_counter() - begun)
+        self._seconds[answer.source].observe(time.perf_counter() - begun, spans.exemplar())
+
+
+def _facts(key: RouteKey, answer: Answer) -> spans.Attributes:
+    return {
+        "pointsman.route.key": str(key),
+        "pointsman.source": str(answer.source),
+        "pointsman.as_of_revision": answer.snapshot.as_of,
+        "pointsman.age_seconds": answer.age,
+    }
+
+
+def _counts(answers: Iterable[Answer | PointsmanError]) -> spans.Attributes:
+    """Count keys by the layer that answered."""
+    sources = Counter("failed" if isinstance(each, PointsmanError) else each.source.lower() for each in answers)
+    return {f"pointsman.source.{source}": count for source, count in sources.items()}
 
 
 def _route(outcome: Outcome) -> route_pb2.Route | None:

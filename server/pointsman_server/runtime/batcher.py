@@ -7,9 +7,10 @@ queue is rejected at once, because an unbounded queue only moves the failure.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import Context
 from functools import partial
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pointsman_server.domain.errors import Overloaded
 
@@ -17,6 +18,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 # Gets the result or the error, once; must raise nothing.
 Callback = Callable[[V | BaseException], None]
+
+
+class BatchTracer(Protocol):
+    """Records batches for those who asked for them."""
+
+    def caller(self) -> Any | None:
+        """Return what is known of who asks now; None if nothing is recorded for it."""
+
+    def running(self, callers: Sequence[Any], size: int) -> AbstractContextManager[Any]:
+        """Record a batch of ``size`` keys, for the results of ``caller``."""
 
 
 class Batcher(Generic[K, V]):
@@ -34,8 +45,11 @@ class Batcher(Generic[K, V]):
         concurrency: int,
         queue: int,
         limit: str,
+        tracer: BatchTracer | None = None,
     ) -> None:
         self._load = load
+        self._tracer = tracer
+        self._callers: dict[K, list[Any]] = {}
         self._size = size
         self._free = concurrency
         self._queue = queue
@@ -56,9 +70,12 @@ class Batcher(Generic[K, V]):
             callbacks.append(on_result)
         elif len(self._waiting) >= self._queue:
             on_result(Overloaded(self._limit))
+            return
         else:
             self._waiting[key] = [on_result]
             self._schedule()
+        if self._tracer is not None and (caller := self._tracer.caller()) is not None:
+            self._callers.setdefault(key, []).append(caller)
 
     async def get(self, key: K) -> V:
         """Load ``key`` in the next batch. Raises what ``load`` raises, and Overloaded."""
@@ -98,15 +115,16 @@ class Batcher(Generic[K, V]):
         while self._free and self._waiting:
             keys = list(itertools.islice(self._waiting, self._size))
             callbacks = [self._waiting.pop(key) for key in keys]
+            callers = [caller for key in keys for caller in self._callers.pop(key, ())] if self._callers else []
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run(keys, callbacks))
+            task = asyncio.get_running_loop().create_task(self._run(keys, callbacks, callers))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, keys: list[K], callbacks: list[list[Callback[V]]]) -> None:
+    async def _run(self, keys: list[K], callbacks: list[list[Callback[V]]], callers: list[Any]) -> None:
         outcomes: Sequence[V | BaseException]
         try:
-            outcomes = await self._load(keys)
+            outcomes = await (self._load_for(callers, keys) if callers else self._load(keys))
             if len(outcomes) != len(keys):
                 raise ValueError(f"{len(outcomes)} values for {len(keys)} keys")  # noqa: TRY301 - as if load had
         except BaseException as error:  # noqa: BLE001 - handed to everyone who waits
@@ -116,6 +134,10 @@ class Batcher(Generic[K, V]):
         for outcome, of_key in zip(outcomes, callbacks, strict=True):
             for on_result in of_key:
                 on_result(outcome)
+
+    async def _load_for(self, callers: list[Any], keys: list[K]) -> Sequence[V]:
+        with cast("BatchTracer", self._tracer).running(callers, len(keys)):
+            return await self._load(keys)
 
 
 def settle(future: asyncio.Future[V], outcome: V | BaseException) -> None:

@@ -16,6 +16,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from pointsman_server.config.types import mask_credentials
 from pointsman_server.telemetry import current_call
+from pointsman_server.telemetry.tracing import spans
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -90,10 +91,13 @@ verbosity = Verbosity()
 
 
 def add_call(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Add the request id of the call that this line is written for, if there is one."""
+    """Add the request id of the call that this line is written for, if there is one; with tracing on, its trace too."""
     call = current_call.current.get()
     if call is not None:
         event_dict.setdefault("request_id", call.request_id)
+    if found := spans.ids():
+        event_dict.setdefault("trace_id", found[0])
+        event_dict.setdefault("span_id", found[1])
     return event_dict
 
 

@@ -15,6 +15,7 @@ from pointsman_server.domain.routes import Change, RouteKey, Snapshot, check_url
 from pointsman_server.ports.cache import CacheUnavailable, RouteCache
 from pointsman_server.ports.store import Intent, MutationScope, Outcome, RouteStore, StoredOutcome
 from pointsman_server.runtime.batcher import Batcher
+from pointsman_server.telemetry.tracing.batches import BatchSpans
 from pointsman_server.writes.change_log import log_changes
 from pointsman_server.writes.ledger import Ledger, State
 from pointsman_server.writes.mutations import (
@@ -78,7 +79,7 @@ class GroupCommitter:
         self._on_committed = on_committed
         self._log_changes = log_changes
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
-            self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes"
+            self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes", tracer=BatchSpans("commit")
         )
 
     async def create(self, command: Create, intent: Intent) -> Outcome:

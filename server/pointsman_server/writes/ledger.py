@@ -101,4 +101,5 @@ class Ledger:
             epoch=self.epoch,
             traceparent=intent.traceparent,
             change_set_end=change_set_end,
+            tracestate=intent.tracestate,
         )

@@ -221,14 +221,14 @@ def test_the_history_says_who_what_why_and_when(grpc_stub, key):
     request_id = uuid.uuid4().hex
     created = grpc_stub.Create(
         pb.CreateRequest(key=key, url=URL, reason="launch", request_id=request_id),
-        metadata=[("traceparent", traceparent)],
+        metadata=[("traceparent", traceparent), ("tracestate", "vendor=opaque")],
     ).route
     updated = grpc_stub.Update(pb.UpdateRequest(key=key, url=OTHER)).route
 
     create, update = history(grpc_stub, key)
 
     assert (create.actor, create.reason, create.request_id) == ("anonymous", "launch", request_id)
-    assert create.traceparent == traceparent
+    assert (create.traceparent, create.tracestate) == (traceparent, "vendor=opaque")
     assert create.occur_time == created.update_time
     assert not create.HasField("before")
     assert create.after == created

@@ -35,6 +35,7 @@ changes = st.builds(
     occur_time=moments,
     epoch=text,
     traceparent=text,
+    tracestate=text,
 )
 
 

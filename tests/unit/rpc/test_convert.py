@@ -27,7 +27,7 @@ class FakeCall:
 
     actor = "alice"
     request_id = "call-1"
-    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    trace = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=opaque")
 
 
 CALL = cast("Call", FakeCall())
@@ -95,7 +95,7 @@ def test_the_other_commands_carry_every_field() -> None:
 def test_an_intent_says_who_why_and_under_which_id() -> None:
     intent = convert.intent(pb.DeleteRequest(key=key(), request_id="id-1", reason="old"), CALL)
     assert (intent.actor, intent.reason, intent.request_id) == ("alice", "old", "id-1")
-    assert (intent.traceparent, intent.call_id) == (FakeCall.traceparent, FakeCall.request_id)
+    assert (intent.traceparent, intent.tracestate, intent.call_id) == (*FakeCall.trace, FakeCall.request_id)
 
 
 def fingerprint(request: convert.MutationRequest) -> bytes:

@@ -13,7 +13,7 @@ from pointsman_server.writes.change_log import log_changes, log_import
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-INTENT = Intent("alice", "launch", "id-1", b"", f"00-{TRACE}-00f067aa0ba902b7-01", "call-1")
+INTENT = Intent("alice", "launch", "id-1", b"", f"00-{TRACE}-00f067aa0ba902b7-01", "", "call-1")
 FACTS = {
     "event": "route changed",
     "logger_name": "pointsman_server.writes.change_log",

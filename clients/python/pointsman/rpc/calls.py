@@ -14,6 +14,7 @@ from pointsman.errors import DeadlineExceeded, PointsmanError, ResourceExhausted
 from pointsman.rpc.operations import Operation
 from pointsman.rpc.session import NO_TIME, Session
 from pointsman.rpc.statuses import error_from_call
+from pointsman.rpc.trace_context import trace_metadata
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -48,13 +49,13 @@ class Call(Generic[Request, Response, Result]):
         took all of the time to get the token.
         """
         if token is None:
-            return ()
+            return trace_metadata()
         if self._expired is not None and token == self._token:
             raise self._expired
         if self.seconds_left() <= NO_TIME:
             raise DeadlineExceeded("getting the token took as long as the call may take")
         self._token = token
-        return (("authorization", f"Bearer {token}"),)
+        return (("authorization", f"Bearer {token}"), *trace_metadata())
 
     def answered(self, response: Response) -> Result:
         """Return the result, and remember what it tells."""

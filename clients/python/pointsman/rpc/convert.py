@@ -89,4 +89,5 @@ def change_of(message: route_pb2.RouteChange) -> Change:
         occur_time=message.occur_time.ToDatetime(tzinfo=UTC),
         epoch=message.epoch,
         traceparent=message.traceparent,
+        tracestate=message.tracestate,
     )

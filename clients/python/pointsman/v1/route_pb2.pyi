@@ -181,6 +181,7 @@ class RouteChange(google.protobuf.message.Message):
     EPOCH_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
     CHANGE_SET_END_FIELD_NUMBER: builtins.int
+    TRACESTATE_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision that this change made."""
     event_id: builtins.str
@@ -201,6 +202,8 @@ class RouteChange(google.protobuf.message.Message):
     """The revision of the last change of the same change set: the consecutive changes of one mutation or import, of which
     no reader may see only a part. 0 in changes of servers that did not record it; then each change is a set.
     """
+    tracestate: builtins.str
+    """The W3C `tracestate` that goes with `traceparent`, if the call had one."""
     @property
     def key(self) -> Global___RouteKey:
         """The key of the route that was changed."""
@@ -233,8 +236,9 @@ class RouteChange(google.protobuf.message.Message):
         epoch: builtins.str = ...,
         traceparent: builtins.str = ...,
         change_set_end: builtins.int = ...,
+        tracestate: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["after", b"after", "before", b"before", "key", b"key", "occur_time", b"occur_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "change_set_end", b"change_set_end", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "change_set_end", b"change_set_end", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent", "tracestate", b"tracestate"]) -> None: ...
 
 Global___RouteChange: typing_extensions.TypeAlias = RouteChange

@@ -8,6 +8,8 @@ from pointsman_server.adapters.kafka.cluster import KafkaCluster
 from pointsman_server.adapters.kafka.producer import Headers, OrderedProducer, Record
 from pointsman_server.domain.codec import change_to_message
 from pointsman_server.domain.routes import Change, ChangeKind
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind
 
 logger = logging.getLogger(__name__)
 Counter = Callable[[ChangeKind], None]
@@ -34,6 +36,13 @@ class KafkaPublisher:
 
         ``create_topic`` is called before a batch if the one before failed because the topic does not exist.
         """
+        self._topic = topic
+        self._attributes: dict[str, str | int | float | bool] = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": topic,
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+        }
         self._create_topic = create_topic
         self._producer = OrderedProducer(cluster, topic, timeout_seconds)
         self._broken = False
@@ -43,7 +52,11 @@ class KafkaPublisher:
     async def publish(self, changes: Sequence[Change]) -> int:
         if self._producer.lacks_topic and self._create_topic:
             await self._create_topic()
-        count = await self._producer.send([record(change) for change in changes])
+        attributes = {**self._attributes, "messaging.batch.message_count": len(changes)}
+        with spans.of_changes(f"send {self._topic}", Kind.PRODUCER, changes, attributes) as span:
+            count = await self._producer.send([record(change) for change in changes])
+            if count < len(changes):
+                span.fail(f"{count} of {len(changes)} acknowledged")
         for change in changes[:count]:
             self._delivered(change.kind)
         for change in changes[count:]:
@@ -80,4 +93,6 @@ def headers(change: Change) -> Headers:
     if change.traceparent:
         # The Distributed Tracing extension of CloudEvents.
         attributes.append(("ce_traceparent", change.traceparent))
+        if change.tracestate:
+            attributes.append(("ce_tracestate", change.tracestate))
     return attributes

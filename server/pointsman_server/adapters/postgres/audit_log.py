@@ -9,6 +9,7 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.audit.hash_chain import Entry, canonical, genesis, link
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.audit_log import Lineage, Span
+from pointsman_server.telemetry.tracing import spans
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ class PostgresAuditLog:
         self._spans: dict[str, Span] = {}
 
     async def append(self, changes: Sequence[Change]) -> None:
+        with spans.span("append to the audit log", attributes={"pointsman.changes": len(changes)}):
+            await self._append(changes)
+
+    async def _append(self, changes: Sequence[Change]) -> None:
         epochs = sorted({change.epoch for change in changes})
         firsts = {epoch: await self._first(epoch) for epoch in epochs}
         async with self._database.connection() as connection:

@@ -100,7 +100,7 @@ WITH plan AS MATERIALIZED (
      WHERE NOT c.created AND (r.tenant, r.service, r.env, r.version) = (c.tenant, c.service, c.env, c.version)
 ), history AS (
     INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
-                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end)
+                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end, tracestate)
     SELECT revision, event_id,
            CASE WHEN created THEN 'CREATED' WHEN rewritten THEN 'UPDATED'
                 WHEN active THEN 'ACTIVATED' ELSE 'DEACTIVATED' END,
@@ -111,7 +111,7 @@ WITH plan AS MATERIALIZED (
            jsonb_build_object(
                'url', url, 'active', active, 'labels', labels, 'revision', revision,
                'create_time', create_time, 'update_time', moment),
-           $2::text, $3::text, $4::text, moment, epoch, $5::text, change_set_end
+           $2::text, $3::text, $4::text, moment, epoch, $5::text, change_set_end, $9::text
       FROM change
 ), outcome AS (
     SELECT *, base + changes AS revision, CASE WHEN changes > 0 THEN base + 1 ELSE 0 END AS first,
@@ -185,7 +185,7 @@ class PostgresImport:
         self._values = [
             str(existing is Existing.UPDATE),
             *(intent.actor, intent.reason, intent.request_id, intent.traceparent),
-            *(tenant, intent.fingerprint.hex(), str(self._staged)),
+            *(tenant, intent.fingerprint.hex(), str(self._staged), intent.tracestate),
         ]
         return LockedImport(clock, known)
 

@@ -20,9 +20,13 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import AsyncRowFactory, TupleRow, tuple_row
 
 from pointsman_server.adapters.postgres.session import NoSession
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind
 
 Rows = list[tuple[Any, ...]]
 BINARY = 1
+# Attributes of spans.
+SYSTEM = {"db.system.name": "postgresql"}
 CANCEL_SECONDS = 0.5
 # A prepared statement is gone, or its plan no longer fits the tables: a new connection prepares it again.
 StaleStatement = psycopg.errors.InvalidSqlStatementName | psycopg.errors.FeatureNotSupported
@@ -111,6 +115,13 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         return rows[:first] + rows[first + 1 :]
 
     async def _exchange(self, *steps: Step) -> list[Rows]:
+        with spans.span("postgresql exchange", Kind.CLIENT) as span:
+            if span.recording:
+                names = " ".join(step.statement.name for step in steps)
+                span.set({**SYSTEM, "db.query.summary": names, "db.operation.batch.size": len(steps)})
+            return await self._exchange_packet(*steps)
+
+    async def _exchange_packet(self, *steps: Step) -> list[Rows]:
         fresh = {step.statement.name: step.statement for step in steps if self._is_new(step.statement)}
         try:
             self._send(fresh.values(), steps)

@@ -10,7 +10,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pointsman_server.adapters.postgres import pooler
-from pointsman_server.adapters.postgres.connection import Connection, Rows, Statement, Step, array
+from pointsman_server.adapters.postgres.connection import SYSTEM, Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.session import (
     BEGIN_SESSION,
     SERVER,
@@ -27,6 +27,8 @@ from pointsman_server.adapters.postgres.session import (
     to_line,
 )
 from pointsman_server.domain.errors import Overloaded, StoreUnavailable
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind
 
 __all__ = ["BadDatabaseUrl", "Database"]
 
@@ -129,7 +131,7 @@ class Database:
 
         The block may take the time of ``statements`` statements. Raises StoreUnavailable or Overloaded.
         """
-        with self.translated():
+        with self.translated(), spans.span("postgresql session", Kind.CLIENT, SYSTEM):
             try:
                 async with (
                     asyncio.timeout(self._timeout * statements + 1),

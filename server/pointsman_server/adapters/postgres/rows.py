@@ -10,7 +10,7 @@ ROUTE_COLUMNS = "tenant, service, env, version, url, active, labels, revision, c
 CHANGE_COLUMNS = (
     # As text: the driver takes five times as long to make a UUID of it, and text again.
     "revision, event_id::text, kind, tenant, service, env, version, before, after, "
-    "actor, reason, request_id, occurred_at, epoch::text, traceparent, change_set_end"
+    "actor, reason, request_id, occurred_at, epoch::text, traceparent, change_set_end, tracestate"
 )
 
 
@@ -36,7 +36,7 @@ def route_of(
 def change_from_row(row: Sequence[Any]) -> Change:
     """Read the columns of ``CHANGE_COLUMNS``."""
     revision, event_id, kind, tenant, service, env, version, before, after, *rest = row
-    actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end = rest
+    actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end, tracestate = rest
     key = RouteKey(tenant, service, env, version)
     return Change(
         revision=revision,
@@ -52,6 +52,7 @@ def change_from_row(row: Sequence[Any]) -> Change:
         epoch=epoch,
         traceparent=traceparent,
         change_set_end=change_set_end,
+        tracestate=tracestate,
     )
 
 

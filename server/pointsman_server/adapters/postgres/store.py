@@ -115,7 +115,7 @@ WITH change AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS c (
         revision bigint, event_id uuid, kind text, tenant text, service text, env text, version text,
         before jsonb, after jsonb, actor text, reason text, request_id text, traceparent text,
-        change_set_end bigint, last boolean
+        change_set_end bigint, tracestate text, last boolean
     )
 ), tick AS (
     UPDATE clock SET revision = $2::bigint
@@ -133,9 +133,9 @@ WITH change AS MATERIALIZED (
            create_time = excluded.create_time, update_time = excluded.update_time
 ), history AS (
     INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
-                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end)
+                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end, tracestate)
     SELECT revision, event_id, kind, tenant, service, env, version, before, after,
-           actor, reason, request_id, $3::timestamptz, $4::uuid, traceparent, change_set_end
+           actor, reason, request_id, $3::timestamptz, $4::uuid, traceparent, change_set_end, tracestate
       FROM change
 )
 SELECT pg_notify('{NOTIFY_CHANNEL}', '')
@@ -341,6 +341,7 @@ def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
         "reason": change.reason,
         "request_id": change.request_id,
         "traceparent": change.traceparent,
+        "tracestate": change.tracestate,
         "change_set_end": change.change_set_end,
         "last": last,
     }

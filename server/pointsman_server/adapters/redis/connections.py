@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
+from pointsman_server.adapters.redis.scripts import name_of
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind, Span
+
 Argument = str | bytes | int
 
 
@@ -42,6 +46,8 @@ class Call(NamedTuple):
         return packed
 
 
+# Attributes of spans.
+SYSTEM = {"db.system.name": "redis", "db.operation.name": "EVALSHA"}
 ASKING = hiredis.pack_command(("ASKING",))
 
 
@@ -58,16 +64,18 @@ class ScriptConnections:
     async def run(self, call: Call, *, asking: bool = False) -> Any:
         """Run a script, return its reply. ``asking``: the slot is on its way to this node."""
         packed = call.packed()
-        try:
-            return await self._request(packed, asking)
-        except NoScriptError:
-            # Redis was restarted, or is another one than before.
-            await self.command("SCRIPT", "LOAD", call.script.text)
-            return await self._request(packed, asking)
+        with _span([call]):
+            try:
+                return await self._request(packed, asking)
+            except NoScriptError:
+                # Redis was restarted, or is another one than before.
+                await self.command("SCRIPT", "LOAD", call.script.text)
+                return await self._request(packed, asking)
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip. Returns their replies; that of one that Redis refuses is the ResponseError."""
-        return await self._exchange(b"".join(call.packed() for call in calls), len(calls))
+        with _span(calls):
+            return await self._exchange(b"".join(call.packed() for call in calls), len(calls))
 
     async def connect(self) -> None:
         """Have a connection for the next call."""
@@ -125,3 +133,13 @@ class ScriptConnections:
             self._idle.append(connection)
             raise
         return connection
+
+
+def _span(calls: Sequence[Call]) -> Span:
+    """Begin the span of scripts that are sent together."""
+    span = spans.span("redis EVALSHA", Kind.CLIENT)
+    if span.recording:
+        names = " ".join(name_of(call.script.text) for call in calls)
+        keys = sum(len(call.keys) for call in calls)
+        span.set({**SYSTEM, "db.stored_procedure.name": names, "pointsman.keys": keys})
+    return span

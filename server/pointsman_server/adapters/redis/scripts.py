@@ -247,3 +247,19 @@ redis.call('HDEL', key, 'v')
 redis.call('EXISTS', other)
 redis.call('DEL', other)
 """
+
+_NAMES = {
+    GET: "get",
+    FILL: "fill",
+    MARK: "mark",
+    SETTLE: "settle",
+    MARK_HELD: "mark_held",
+    DROP: "drop",
+    CONSUME: "consume",
+    PUBLISH_CLOCK: "publish_clock",
+}
+
+
+def name_of(script: object) -> str:
+    """Return the name of one of these scripts, for traces."""
+    return _NAMES.get(script, "another") if isinstance(script, str) else "another"

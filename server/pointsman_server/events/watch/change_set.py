@@ -30,6 +30,11 @@ class ChangeSet:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def unsent(self) -> Sequence[Change]:
+        """The changes, until they are encoded."""
+        return self._changes
+
     async def encode(self, fair_share: FairShare) -> None:
         """Encode every change, once. The messages replace the changes, which take four times their memory."""
         if self._encoded:

@@ -20,6 +20,8 @@ from pointsman_server.events.watch.recent import RecentChanges
 from pointsman_server.events.watch.watcher import Watcher, Window
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry.tracing import spans
+from pointsman_server.telemetry.tracing.spans import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +220,11 @@ class WatchHub:
     async def step(self) -> None:
         """Hand over the change sets that wait, and then begin to ask for progress."""
         while self._sets:
-            await self._send(self._sets[0])
+            first = self._sets[0]
+            with spans.of_changes("send to watchers", Kind.PRODUCER, first.unsent) as span:
+                if span.recording:
+                    span.set({"pointsman.revision": first.clock.revision, "pointsman.watchers": self.watchers})
+                await self._send(first)
         if 0 < self._report_from <= self._handed_over:
             self._report_from = 0
             self._to_ask.update(dict.fromkeys(self._all()))

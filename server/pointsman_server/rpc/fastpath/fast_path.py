@@ -157,7 +157,7 @@ class FastPath:
             return self._ends.refuse("BatchResolve", error, begun, context)
         self._counters.batch_resolved(outcomes, begun)
         self._reads.read_many(_existing(keys, hits) if outcomes[ABSENT] else keys, caller.subject)
-        if self._ends.logs_answers:
+        if self._samples or verbosity.debug:
             self._ends.log_answer("BatchResolve", begun, context)
         return response
 
@@ -172,7 +172,7 @@ class FastPath:
         """Do what is not done for each answer: count who reads the key, and log the call."""
         if not self._reads.left:
             self._reads.sample(key, caller.subject)
-        if self._ends.logs_answers:
+        if self._samples or verbosity.debug:
             self._ends.log_answer("Resolve", begun, context)
 
     def _refuse(

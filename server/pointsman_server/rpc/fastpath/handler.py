@@ -10,7 +10,9 @@ from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath, Outcome
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.interceptors.telemetry.tracing import is_sampled
 from pointsman_server.rpc.refusal import Refusal, abort
+from pointsman_server.telemetry.tracing import spans
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
@@ -21,9 +23,15 @@ Serve = Callable[[bytes, Context], Outcome | Awaitable[bytes | Refusal]]
 
 
 class FastMethod:
-    """One method of the fast path; ``bulk`` bounds its large calls, ``begin`` is called with each context first."""
+    """One method of the fast path; ``bulk`` bounds its large calls, ``begin`` is called with each context first.
 
-    def __init__(self, serve: Serve, bulk: Bulk, begin: Callable[[Context], object] | None = None) -> None:
+    While tracing is on, the chain serves the calls that are recorded.
+    """
+
+    def __init__(
+        self, method: Method, serve: Serve, bulk: Bulk, begin: Callable[[Context], object] | None = None
+    ) -> None:
+        self._method = method
         self._serve = serve
         self._bulk = bulk
         self._begin = begin
@@ -52,7 +60,17 @@ class FastMethod:
                 declined.set_lookup_of_call(outcome.lookup)
             return encode(await proceed(parse(request), context))
 
-        return handle
+        return self._untraced(handle, proceed, parse, encode) if spans.is_on() else handle
+
+    def _untraced(
+        self, handle: CallHandler, proceed: CallHandler, parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]
+    ) -> CallHandler:
+        async def handle_sampled(request: bytes, context: Context) -> bytes:
+            if is_sampled(self._method, context):
+                return encode(await proceed(parse(request), context))
+            return await handle(request, context)  # type: ignore[no-any-return]
+
+        return handle_sampled
 
 
 def fast_methods(
@@ -63,7 +81,10 @@ def fast_methods(
     def batch_resolve(request: bytes, context: Context) -> Outcome:
         return path.batch_resolve(request, context, lambda routes: _admit(bulk, context, routes))
 
-    return {RESOLVE: FastMethod(path.resolve, bulk, begin), BATCH_RESOLVE: FastMethod(batch_resolve, bulk, begin)}
+    return {
+        RESOLVE: FastMethod(RESOLVE, path.resolve, bulk, begin),
+        BATCH_RESOLVE: FastMethod(BATCH_RESOLVE, batch_resolve, bulk, begin),
+    }
 
 
 def _admit(bulk: Bulk, context: Context, routes: int) -> None:

@@ -17,8 +17,10 @@ from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Request
 from pointsman_server.rpc.interceptors.telemetry.access_log import record
 from pointsman_server.rpc.interceptors.telemetry.identification import identify
 from pointsman_server.rpc.interceptors.telemetry.metrics import measure
+from pointsman_server.rpc.interceptors.telemetry.tracing import trace
 from pointsman_server.rpc.interceptors.validation import validate
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tracing import spans
 
 
 def stages(
@@ -44,6 +46,8 @@ def stages(
         count_open(admission),
         # Before everything that may log, because logs carry the request id.
         identify,
+        # Before the metrics, which name its span as an example, and outside of what refuses calls.
+        *([trace()] if spans.is_on() else []),
         # Outside of what refuses calls, so that refusals are counted too.
         measure(metrics),
         # Outside of the statuses, so that it sees the code that the caller gets.

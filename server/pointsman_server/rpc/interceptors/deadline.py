@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from pointsman_server.rpc.call import NO_DEADLINE, Context, current_call
+from pointsman_server.rpc.call import NO_DEADLINE, Context, begin_call
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 from pointsman_server.rpc.refusal import Refusal, abort
 
@@ -25,7 +25,7 @@ def limit(deadline: float) -> Stage:
             except TimeoutError:
                 if not end.expired():
                     raise
-                await abort(context, Refusal.of_deadline(deadline, current_call().request_id))
+                await abort(context, Refusal.of_deadline(deadline, begin_call(context).request_id))
 
         return handle
 

@@ -22,6 +22,12 @@ def test_headers_are_the_attributes_of_a_cloud_event() -> None:
     ]
 
 
+def test_what_vendors_add_to_the_trace_goes_with_it() -> None:
+    change = replace(make_change(7, trace=TRACE), tracestate="vendor=opaque")
+    assert dict(headers(change))["ce_tracestate"] == "vendor=opaque"
+    assert "ce_tracestate" not in dict(headers(replace(change, traceparent="")))
+
+
 def test_without_a_trace_there_is_no_header_for_it() -> None:
     assert "ce_traceparent" not in dict(headers(make_change(7)))
 

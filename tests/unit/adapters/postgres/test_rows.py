@@ -38,7 +38,7 @@ def test_the_json_that_sql_writes_is_read_in_utc() -> None:
 def test_a_change_is_read_from_its_columns() -> None:
     after = route_to_json(ROUTE)
     moment = UPDATED.astimezone(ELSEWHERE)
-    row = (7, "e-7", "UPDATED", *KEY, None, after, "ann", "why", "r-1", moment, "epoch", "00-t", 8)
+    row = (7, "e-7", "UPDATED", *KEY, None, after, "ann", "why", "r-1", moment, "epoch", "00-t", 8, "vendor=1")
     assert change_from_row(row) == Change(
         revision=7,
         event_id="e-7",
@@ -52,5 +52,6 @@ def test_a_change_is_read_from_its_columns() -> None:
         occur_time=UPDATED,
         epoch="epoch",
         traceparent="00-t",
+        tracestate="vendor=1",
         change_set_end=8,
     )

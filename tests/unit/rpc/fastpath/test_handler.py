@@ -58,7 +58,7 @@ async def handle(outcome: Any, request: bytes = b"request", bulk: Bulk | None = 
     async def chain(parsed: Any, _context: Any) -> Any:
         return (parsed, lookup_of_call())
 
-    method = FastMethod(lambda _request, _context: outcome, bulk or TurnsOfBulk())
+    method = FastMethod(RESOLVE, lambda _request, _context: outcome, bulk or TurnsOfBulk())
     handler = method.before(chain, lambda encoded: ("parsed", encoded), lambda message: repr(message).encode())
     return cast("bytes", await handler(request, context or cast("Any", Context())))
 

@@ -1,1 +1,1 @@
-"""The stages that say what the server does: in logs and metrics."""
+"""The stages that say what the server does: in logs, metrics and traces."""

@@ -9,6 +9,7 @@ from pointsman_server.rpc import statuses
 from pointsman_server.rpc.call import Context, code_of
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.telemetry.tracing.spans import exemplar
 
 
 def measure(metrics: Metrics) -> Stage:
@@ -32,7 +33,7 @@ def measure(metrics: Metrics) -> Stage:
                 code = code_of(error, context)
                 raise
             finally:
-                seconds.observe(time.perf_counter() - begun)
+                seconds.observe(time.perf_counter() - begun, exemplar())
                 handled[code].inc()
 
         return handle

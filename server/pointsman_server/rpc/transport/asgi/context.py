@@ -17,7 +17,7 @@ Write = Callable[[Any], Awaitable[None]]
 # The timeout of a call before it was looked for; none is negative.
 UNREAD = -1.0
 # By which a caller is verified again, and a call is named in logs.
-NEEDED_LATER = frozenset({b"authorization", wire.CLIENT_CERTIFICATE, b"traceparent", b"x-request-id"})
+NEEDED_LATER = frozenset({b"authorization", wire.CLIENT_CERTIFICATE, b"traceparent", b"tracestate", b"x-request-id"})
 
 
 class AsgiContext:
