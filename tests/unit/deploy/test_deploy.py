@@ -1,6 +1,7 @@
 """What we hand to operators: the image, and the settings that files name. tests/deploy has the chart."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ class TestImage:
         assert not [line for line in last if line.startswith("RUN ")]
         assert last[0] == "FROM scratch"
         assert [line for line in last if line.startswith("COPY ")] == ["COPY --from=build /image /"]
+
+    def test_it_has_tracing_and_installs_no_extra_that_does_not_exist(self) -> None:
+        installed = {name for extras in re.findall(r"extras='([\w,-]+)'", DOCKERFILE) for name in extras.split(",")}
+        assert "tracing" in installed
+        declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert installed <= set(declared)
 
     def test_its_python_is_new_and_has_a_shared_library(self) -> None:
         (base,) = re.findall(r"ARG PYTHON_IMAGE=python:3\.(\d+)-slim-\w+", DOCKERFILE)
