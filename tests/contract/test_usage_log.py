@@ -3,10 +3,12 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 import redis
 
+from pointsman_server.adapters.redis.names import PARTS, KeyNames
 from pointsman_server.adapters.redis.usage_log import PART, RedisUsageLog, estimate
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.usage_log import Reads, UsageLog, UsageUnavailable
@@ -89,21 +91,22 @@ async def test_counts_do_not_grow_for_ever(make):
     assert 0 < count < 0.75 * reads
 
 
-async def test_the_keys_that_were_not_read_for_longest_are_dropped(make):
-    log = make(window=1e9, most_keys=2)
-    for version in ("v1", "v2"):
-        await log.add([Reads(KEY._replace(version=version), "a", 1)])
+# Three keys of one part: on Redis Cluster each part keeps as many keys as its share.
+IN_CLUSTER = KeyNames("pointsman", clustered=True)
+NUMBERED = (KEY._replace(version=f"v{number}") for number in range(1000))
+ONE, TWO, THREE = islice((key for key in NUMBERED if IN_CLUSTER.head_of(key) == IN_CLUSTER.heads[0]), 3)
+
+
+async def test_the_keys_that_were_not_read_for_longest_are_dropped(make, request: pytest.FixtureRequest):
+    parts = PARTS if request.node.callspec.params["make"] == "cluster" else 1
+    log = make(window=1e9, most_keys=2 * parts)
+    for key in (ONE, TWO, ONE):
+        await log.add([Reads(key, "a", 1)])
         await _next_millisecond()
-    await log.add([Reads(KEY, "a", 1)])
-    await _next_millisecond()
 
-    assert await log.add([Reads(KEY._replace(version="v3"), "a", 1)]) == 1
+    assert await log.add([Reads(THREE, "a", 1)]) == 1
 
-    assert [await counts(log, KEY._replace(version=version)) for version in ("v1", "v2", "v3")] == [
-        {"a": 2},
-        {},
-        {"a": 1},
-    ]
+    assert [await counts(log, key) for key in (ONE, TWO, THREE)] == [{"a": 2}, {}, {"a": 1}]
 
 
 async def test_of_one_key_no_more_subjects_are_taken(make):

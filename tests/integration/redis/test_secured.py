@@ -1,4 +1,4 @@
-"""Redis with TLS, client certificates and a user of its own, alone and as a cluster."""
+"""Redis with TLS, client certificates and a user of its own."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -69,7 +69,8 @@ for i = 2, #ARGV, 3 do
       local before = redis.call('HGET', reports, field)
       if not before or string.sub(before, {DIGITS + 1}) ~= epoch or string.sub(before, 1, {DIGITS}) < revision then
         redis.call('HSET', reports, field, revision .. epoch)
-        redis.call('PEXPIRE', reports, math.max(1, redis.call('PTTL', watches)))
+        -- Not a moment longer: or it would be taken for one of a watch that is published again.
+        redis.call('PEXPIRE', reports, math.max(1, redis.call('PTTL', watches) - 1))
       end
     end
   end
