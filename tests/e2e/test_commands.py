@@ -82,7 +82,7 @@ def test_check_says_what_is_wrong_with_a_redis_that_answers(database_url, tmp_pa
     ):
         server.run("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-@scripting")
         urls = {
-            cluster.url: "is Redis Cluster, which is not supported",
+            cluster.url: "is of a Redis Cluster that is down",
             server.url_of("app", "secret"): "does not let the user of REDIS_URL run scripts",
         }
         for url, words in urls.items():
