@@ -83,6 +83,8 @@ def grpc_server(request: pytest.FixtureRequest, engines, template_database: str)
             store_load_queue=QUEUE,
         )
         with serving(chosen) as server:
+            # When the feed begins, what is being loaded is loaded again.
+            assert eventually(lambda: server.app.running.feed._epoch != "")
             yield server
 
 

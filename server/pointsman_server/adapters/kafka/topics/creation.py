@@ -41,8 +41,7 @@ async def ensure_topic(
 def _ensure_topic(cluster: KafkaCluster, wanted: NewTopic, seconds: float) -> str | None:
     with admin_client(cluster, wanted.name) as client:
         metadata = client.list_topics(wanted.name, timeout=seconds)
-        if metadata.controller_id not in metadata.brokers:
-            _touch_topic(cluster, wanted.name, seconds)
+        if metadata.controller_id not in metadata.brokers and _touch_topic(cluster, wanted.name, seconds):
             return None
         found = metadata.topics[wanted.name]
         if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -88,9 +87,15 @@ def create_topic(
         raise CannotCreate(f"has no topic {topic.name}, and {why}") from error
 
 
-def _touch_topic(cluster: KafkaCluster, topic: str, seconds: float) -> None:
-    """Create ``topic`` on librdkafka's mock cluster, which has no controller and creates topics on request."""
+def _touch_topic(cluster: KafkaCluster, topic: str, seconds: float) -> bool:
+    """Create ``topic`` on librdkafka's mock cluster, which has no controller and creates topics on request.
+
+    Returns False where it is not created: a real cluster may be without a controller for a moment, too.
+    """
     client = AdminClient(cluster.config(ClientErrors()))
     found = client.list_topics(topic, timeout=seconds).topics[topic]
-    if found.error is not None:
-        raise KafkaException(found.error)
+    if found.error is None:
+        return True
+    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return False
+    raise KafkaException(found.error)
