@@ -16,7 +16,6 @@ import pytest
 from pointsman import Client, PointsmanError
 from tests.support.engines import create_database, drop_database
 from tests.support.processes import clean_environ, free_port, run, serve
-from tests.support.tools import require
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +29,8 @@ URL = "https://payments.internal:8443"
 def before(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The PYTHONPATH of the version before."""
     there = subprocess.run(["git", "-C", ROOT, "cat-file", "-e", f"{BEFORE}^{{commit}}"], check=False)
-    require(f"the commit {BEFORE}", there.returncode == 0, "git fetch --unshallow")
+    if there.returncode != 0:
+        pytest.skip(f"a clone without history has no commit {BEFORE}: git fetch --unshallow")
     directory = tmp_path_factory.mktemp("before")
     archive = subprocess.run(
         ["git", "-C", ROOT, "archive", BEFORE, "server", "clients"], check=True, capture_output=True
