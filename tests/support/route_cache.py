@@ -6,9 +6,10 @@ from typing import Any, Protocol
 from redis.asyncio import Redis, RedisCluster
 
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
+from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ports.cache import Lookup, RouteCache
+from pointsman_server.ports.cache import CacheUnavailable, Lookup, RouteCache
 from tests.support.fakes import MemoryCache, Wire
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -128,3 +129,15 @@ class Writing(Protocol):
 
 def behind(wire: Wire, redis_url: str) -> str:
     return f"redis://127.0.0.1:{wire.port}/{redis_url.rpartition('/')[2]}"
+
+
+async def complaint(where: str | Deployment) -> str:
+    """Ask a Redis whether it can be used; return what is wrong, or nothing."""
+    cache = RedisCache(where, timeout=PATIENCE)
+    try:
+        await cache.ping()
+    except CacheUnavailable as error:
+        return str(error)
+    finally:
+        await cache.close()
+    return ""

@@ -233,23 +233,25 @@ def _start_consumer(
     dependencies: Dependencies,
     metrics: Metrics,
 ) -> ChangeSource:
-    topic = settings.kafka_topic
-    source = kafka.GroupConsumer(dependencies.kafka, dependencies.kafka.group(name), topic)
+    topic, group = settings.kafka_topic, dependencies.kafka.group(name)
+    source = kafka.GroupConsumer(dependencies.kafka, group, topic)
     stack.push_async_callback(source.close)
     letters = kafka.DeadLetters(dependencies.kafka, topic, create_topic=dependencies.topics.has_letters)
     stack.push_async_callback(letters.close)
-    counted = count_changes(name, handle, dependencies.epochs, metrics, topic)
+    counted = count_changes(name, handle, dependencies.epochs, metrics, topic, group)
     consumer = Consumer(name, source, counted, count_poison(name, letters.set_aside, metrics))
     start_task(stack, name, run_with_topic(dependencies, consumer.run))
     return source
 
 
-def count_changes(name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics, topic: str = "") -> Handler:
-    """Count and trace what ``handle`` does."""
+def count_changes(
+    name: str, handle: Handler, epochs: EpochTracker, metrics: Metrics, topic: str = "", group: str = ""
+) -> Handler:
+    """Count and trace what ``handle`` does; ``topic`` and ``group`` are for the traces."""
     attributes: dict[str, str | int | float | bool] = {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
-        "messaging.consumer.group.name": f"pointsman-{name}",
+        "messaging.consumer.group.name": group,
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
     }

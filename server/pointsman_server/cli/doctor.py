@@ -40,7 +40,7 @@ def doctor(
     *,
     url: Url = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out what is as it should be.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings alone.")] = False,
 ) -> None:
     """Say in words what is wrong with a running server and with what it needs, and what to do.
 

@@ -22,6 +22,10 @@ DEPENDENCIES: Mapping[str, tuple[str, str]] = {
         "all reads and writes, from the local caches and PostgreSQL, which gets more queries",
         "see that Redis runs, takes writes, and lets this user run scripts; it fills by itself",
     ),
+    "replicas": (
+        "all reads and writes: the other replicas and the primary answer in their place",
+        "see that the replicas run and follow; they are used again by themselves",
+    ),
     "writes": (
         "all reads",
         "see which PostgreSQL server is the primary, and that DATABASE_URL leads there",

@@ -93,6 +93,18 @@ async def until_done(work: Callable[[], Awaitable[T]]) -> T:
                 await asyncio.sleep(0.1)
 
 
+async def until_all_work(publisher: KafkaPublisher, source: GroupConsumer, stream: BroadcastConsumer) -> None:
+    """Wait until each client works again, and close them."""
+    await until_done(lambda: stream.receive(0.1))
+    async with asyncio.timeout(30):
+        while await publisher.publish(many(1, 3)) < 3:
+            pass
+    async with asyncio.timeout(30):
+        while not (await until_done(lambda: source.receive(0.5))).changes:
+            pass
+    await asyncio.gather(publisher.close(), source.close(), stream.close())
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_changes_are_published_and_consumed(secured_kafka: SecuredCluster, way: str, tmp_path: Path) -> None:
     user = "plain" if way == "PLAIN" else new_name()
@@ -246,14 +258,7 @@ async def test_a_wrong_password_is_named_by_every_client_and_works_once_it_is_ri
     assert PASSWORD not in caplog.text
     secured_kafka.password(user, PASSWORD)
     await until_done(probe.check)
-    await until_done(lambda: stream.receive(0.1))
-    async with asyncio.timeout(30):
-        while await publisher.publish(many(1, 3)) < 3:
-            pass
-    async with asyncio.timeout(30):
-        while not (await until_done(lambda: source.receive(0.5))).changes:
-            pass
-    await asyncio.gather(publisher.close(), source.close(), stream.close())
+    await until_all_work(publisher, source, stream)
 
 
 async def test_an_expired_certificate_is_named_with_its_end_and_a_new_one_is_read_without_a_restart(
@@ -275,14 +280,7 @@ async def test_an_expired_certificate_is_named_with_its_end_and_a_new_one_is_rea
     await until_raised(probe.check, "cannot be connected to with these settings: .*POINTSMAN_KAFKA_CERT_FILE")
     secured_kafka.certify(tmp_path, user)
     await until_done(probe.check)
-    await until_done(lambda: stream.receive(0.1))
-    async with asyncio.timeout(30):
-        while await publisher.publish(many(1, 3)) < 3:
-            pass
-    async with asyncio.timeout(30):
-        while not (await until_done(lambda: source.receive(0.5))).changes:
-            pass
-    await asyncio.gather(publisher.close(), source.close(), stream.close())
+    await until_all_work(publisher, source, stream)
 
 
 async def test_brokers_that_are_not_trusted_and_clients_without_tokens_are_said_to_be(

@@ -14,7 +14,7 @@ from tests.support.certificates import Authority, TlsFiles
 from tests.support.processes import get_json, run
 from tests.support.redis_cluster import debian_redis
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.route_cache import K1, PATIENCE, at, hit, settle
+from tests.support.route_cache import K1, PATIENCE, at, complaint, hit, settle
 from tests.support.servers import serving, settings
 from tests.support.waiting import eventually
 
@@ -66,17 +66,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(server, port, authority, ours)
     finally:
         server.stop()
-
-
-async def complaint(deployment: Deployment) -> str:
-    cache = RedisCache(deployment, timeout=PATIENCE)
-    try:
-        await cache.ping()
-    except CacheUnavailable as error:
-        return str(error)
-    finally:
-        await cache.close()
-    return ""
 
 
 def files_of(files: TlsFiles, url: str) -> Deployment:

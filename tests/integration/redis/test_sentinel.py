@@ -13,7 +13,7 @@ from pointsman_server.ports.cache import CacheUnavailable
 from pointsman_server.ports.usage_log import Reads
 from tests.support.processes import get_json, run
 from tests.support.redis_cluster import Watched, role, running, until
-from tests.support.route_cache import K1, PATIENCE, at, hit, settle
+from tests.support.route_cache import K1, PATIENCE, at, complaint, hit, settle
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import becomes, eventually
 
@@ -33,17 +33,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def watched(site: Watched) -> Watched:
     site.primary.run("FLUSHALL")
     return site
-
-
-async def complaint(url: str | Deployment) -> str:
-    cache = RedisCache(url, timeout=PATIENCE)
-    try:
-        await cache.ping()
-    except CacheUnavailable as error:
-        return str(error)
-    finally:
-        await cache.close()
-    return ""
 
 
 async def test_what_is_wrong_is_told(watched: Watched, unused_tcp_port: int) -> None:

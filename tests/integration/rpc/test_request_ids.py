@@ -1,4 +1,4 @@
-"""Each answer names the call by its request id, whoever answers it; so do the lines of the log."""
+"""Each answer names the call by its request id, on each way to an answer; so do the lines of the log."""
 
 from typing import Any
 

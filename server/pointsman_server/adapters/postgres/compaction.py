@@ -19,11 +19,11 @@ from typing import Any
 
 from pointsman_server.adapters.postgres.connection import Connection
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.store import COMPACTED
 
 # Rows deleted in one transaction: other sessions never wait long, and a replica stays near.
 BATCH = 5000
 
-COMPACTED = "SELECT coalesce(max(revision), 0) FROM history_compactions"
 FIRST = "SELECT coalesce(min(revision), 0), coalesce(max(revision), 0) FROM route_changes"
 OLD = "SELECT occurred_at < now() - %s FROM route_changes WHERE revision >= %s ORDER BY revision LIMIT 1"
 PUBLISHED = "SELECT revision FROM relay"
@@ -89,7 +89,7 @@ class HistoryCompaction:
             (published,) = await _row(connection, PUBLISHED)
             allowed = min(old, published, audited)
             held_by = "" if allowed == old else "the broker" if published < audited else "the audit log"
-            (compacted,) = await _row(connection, COMPACTED)
+            (compacted,) = await _row(connection, COMPACTED.statement.sql)
             (revision,) = await _row(connection, WHOLE_SETS, allowed, allowed) or (0,)
             revision = max(revision, compacted)
             return HistoryPlan(revision, max(0, revision - first + 1) if first else 0, held_by)
