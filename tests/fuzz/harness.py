@@ -201,16 +201,11 @@ def quiet() -> Iterator[None]:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    _look_up_loggers_again()
+    logs.look_up_again()
     try:
         yield
     finally:
         structlog.reset_defaults()
         if before:
             structlog.configure(**before)
-        _look_up_loggers_again()
-
-
-def _look_up_loggers_again() -> None:
-    for logger in logs._loggers.values():
-        logger.forget()
+        logs.look_up_again()

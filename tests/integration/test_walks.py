@@ -45,6 +45,7 @@ def quiet_logs() -> Iterator[None]:
     logs.configure("info", "json")
     yield
     structlog.reset_defaults()
+    logs.look_up_again()
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,7 @@ def configure(level: Level = "info", log_format: Format = "auto") -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    for logger in _loggers.values():
-        logger.forget()
+    look_up_again()
     _configure_stdlib(threshold, chain)
 
 
@@ -79,6 +78,12 @@ class _Logger:
 
 
 _loggers: dict[str, _Logger] = {}
+
+
+def look_up_again() -> None:
+    """Have every logger follow what structlog is configured to now. ``configure`` does this itself."""
+    for logger in _loggers.values():
+        logger.forget()
 
 
 class Verbosity:

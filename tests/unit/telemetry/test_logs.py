@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from pointsman_server.telemetry.current_call import current
-from pointsman_server.telemetry.logs import configure, get_logger, verbosity
+from pointsman_server.telemetry.logs import configure, get_logger, look_up_again, verbosity
 
 Line = dict[str, Any]
 
@@ -40,6 +40,7 @@ def _as_it_was() -> Iterator[None]:
     current.reset(outside)
     verbosity.debug = debug
     structlog.reset_defaults()
+    look_up_again()
     structlog.contextvars.clear_contextvars()
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers

@@ -195,7 +195,8 @@ def test_ctrl_c_ends_the_wait_and_tells_of_the_change(server: FakeServer) -> Non
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    # To a shell both are 130: CPython ends by the signal itself if it met the text that makes a dataclass.
+    assert process.returncode in {130, -signal.SIGINT}
     assert out.startswith(f"created {KEY} at revision 1")
     assert err.split("\n")[0] == "the change is made, at revision 1; who has it is not known"
     assert "Traceback" not in err
