@@ -10,8 +10,13 @@ from psycopg import sql
 
 from pointsman_server.adapters.postgres import compaction as adapter
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
-from pointsman_server.adapters.postgres.compaction import AuditCompaction, AuditPlan, HistoryCompaction, HistoryPlan
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history.compaction import (
+    AuditCompaction,
+    AuditPlan,
+    HistoryCompaction,
+    HistoryPlan,
+)
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier

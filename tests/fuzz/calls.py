@@ -42,7 +42,13 @@ from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.authentication import authenticate
 from pointsman_server.rpc.interceptors.chain import stages
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
+from pointsman_server.rpc.methods.change_sets import ChangeSetMethods
+from pointsman_server.rpc.methods.explain import ExplainMethod
+from pointsman_server.rpc.methods.selection import SelectionMethods
+from pointsman_server.rpc.methods.traffic import TrafficMethods
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.route_service import RouteServicer
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
@@ -50,6 +56,7 @@ from tests.fuzz.callers import PROBLEMS, authenticator, kept, key_text, key_veri
 from tests.fuzz.hostile import CANARY
 from tests.support.bulk_fakes import MemoryBulkStore, MemoryImport
 from tests.support.fakes import BIRTH, EPOCH, MemoryCache, MemoryStore
+from tests.support.history import MemoryHistory
 from tests.support.receipts import receipt_methods, usage_methods
 from tests.support.refusals import read_status
 from tests.support.watches import watch_method
@@ -240,15 +247,22 @@ class Rig:
         methods = Methods()
         epochs = EpochTracker(lambda: None)
         epochs.read(Clock(EPOCH, 1), epochs.seen)
+        tokens, history = RevisionTokens(epochs, self._store), MemoryHistory(self._store)
+        usage, writes, share = usage_methods(), WriteMeter(metrics), FairShare()
         servicer = RouteServicer(
             resolver,
-            RevisionTokens(epochs, self._store),
+            tokens,
             committer,
             self._importer(),
             self._store,
             watch_method(self._store),
             receipt_methods(self._store),
-            usage_methods(),
+            usage,
+            writes,
+            SelectionMethods(resolver, tokens, history, usage, metrics, share),
+            TrafficMethods(committer, self._store, resolver, history, writes, share),
+            ChangeSetMethods(committer, self._store, None, writes),
+            ExplainMethod(self._store, self._cache, self._local, None),
             metrics,
         )
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))

@@ -14,6 +14,7 @@ from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 from pointsman_server.ports.store import (
@@ -24,6 +25,7 @@ from pointsman_server.ports.store import (
     RouteQuery,
     StoredOutcome,
     Table,
+    TrafficQuery,
 )
 
 EPOCH = "5f0c3a52-6f0b-4b7c-9a53-0d4f3c9d2a10"
@@ -144,6 +146,9 @@ class MemoryStore:
             and (query.after is None or key > query.after)
         ]
         return [route for route in found if query.active in (None, route.active)][: query.limit]
+
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        raise NotImplementedError
 
     @asynccontextmanager
     async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:

@@ -30,8 +30,13 @@ from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Bounds, Resolver
 from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.methods.change_sets import ChangeSetMethods
+from pointsman_server.rpc.methods.explain import ExplainMethod
 from pointsman_server.rpc.methods.receipts import ReceiptMethods
+from pointsman_server.rpc.methods.selection import SelectionMethods
+from pointsman_server.rpc.methods.traffic import TrafficMethods
 from pointsman_server.rpc.methods.usage import UsageMethods
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry import log_level
@@ -179,6 +184,8 @@ class App:
 
     def _make_grpc_server(self) -> GrpcServer:
         tokens = RevisionTokens(self.epochs, self.store)
+        history, permissions = self.dependencies.history, self.access.permissions
+        usage, writes = UsageMethods(self.usage.recorder, self.usage.counts), WriteMeter(self.metrics)
         servicer = RouteServicer(
             self.resolver,
             tokens,
@@ -187,7 +194,12 @@ class App:
             self.store,
             self.watch.method,
             ReceiptMethods(self.watch.receipts),
-            UsageMethods(self.usage.recorder, self.usage.counts),
+            usage,
+            writes,
+            SelectionMethods(self.resolver, tokens, history, usage, self.metrics, self.fair_share),
+            TrafficMethods(self.committer, self.store, self.resolver, history, writes, self.fair_share),
+            ChangeSetMethods(self.committer, self.store, permissions, writes),
+            ExplainMethod(self.store, self.dependencies.cache, self.local, permissions),
             self.metrics,
             fair_share=self.fair_share,
         )

@@ -8,6 +8,7 @@ from pointsman_server.adapters import kafka
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history.as_of import PostgresHistory
 from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.relay_log import PostgresRelayLog
 from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
@@ -17,7 +18,7 @@ from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.usage_log import RedisUsageLog
 from pointsman_server.adapters.redis.watcher_registry import RedisWatcherRegistry
 from pointsman_server.config.settings import Settings
-from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore
+from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedHistory, GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ops.health_checks import CheckedEngines, HealthChecks, Logs
 from pointsman_server.ops.health_monitor import HealthMonitor
@@ -50,6 +51,7 @@ class Dependencies:
         self.store = GuardedStore(self.replicated or self.postgres, self.epochs)
         bulk_store = PostgresBulkStore(self.database, queried=self._count_query)
         self.bulk_store = GuardedBulkStore(bulk_store, self.epochs)
+        self.history = GuardedHistory(PostgresHistory(self.database, queried=self._count_query), self.epochs)
         self.relay_log = PostgresRelayLog(self.database)
         self.lineage = PostgresLineage(self.database)
         self.audit_log = PostgresAuditLog(self.audit_database, self.lineage)

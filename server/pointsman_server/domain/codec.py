@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, selection_pb2, traffic_pb2
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -22,13 +23,13 @@ def key_from_message(message: route_pb2.RouteKey) -> RouteKey:
 def key_to_bytes(key: RouteKey) -> bytes:
     """Encode a key as protobuf does, in half the time; different keys have different bytes.
 
-    Every part of a valid key is ASCII, not empty, and shorter than 128 characters, so its length is one byte.
+    Every part of a valid key is ASCII, not empty, and shorter than 128 characters, so its length is one byte. Only that
+    of a family has an empty part, the version, and protobuf leaves that out.
     """
     tenant, service, env, version = key
-    text = (
-        f"\n{chr(len(tenant))}{tenant}\x12{chr(len(service))}{service}"
-        f"\x1a{chr(len(env))}{env}\x22{chr(len(version))}{version}"
-    )
+    text = f"\n{chr(len(tenant))}{tenant}\x12{chr(len(service))}{service}\x1a{chr(len(env))}{env}"
+    if version:
+        text = f"{text}\x22{chr(len(version))}{version}"
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -53,13 +54,37 @@ def route_from_message(message: route_pb2.Route, key: RouteKey | None = None) ->
     return _route(key, message)
 
 
-def rest_to_bytes(route: Route) -> bytes:
-    """Encode a route without its key. With field 1, the key, put before it, that is the whole message."""
-    return _without_key(route).SerializeToString()
+def value_to_bytes(value: Route | Family) -> bytes:
+    """Encode a route, or a family."""
+    message = route_to_message(value) if isinstance(value, Route) else family_to_message(value)
+    return message.SerializeToString()
 
 
-def rest_of(key: bytes, route: bytes) -> bytes:
-    """Cut the key, as of ``key_to_bytes``, off an encoded route; nothing unless it is field 1 and comes first."""
+def value_from_bytes(key: RouteKey, encoded: bytes) -> Route | Family:
+    """Decode the route or the family of ``key``. Raises ValueError and DecodeError when it is not one."""
+    if key.version:
+        return route_from_message(route_pb2.Route.FromString(encoded), key)
+    return family_from_message(selection_pb2.Family.FromString(encoded), key)
+
+
+def rest_to_bytes(value: Route | Family) -> bytes:
+    """Encode a route or a family without its key: with the key put before it, that is the whole message.
+
+    The key of a route is field 1. That of a family is its first three fields, as ``key_to_bytes`` encodes them.
+    """
+    if isinstance(value, Route):
+        return _without_key(value).SerializeToString()
+    return _family_without_key(value).SerializeToString()
+
+
+def rest_of(key: RouteKey, encoded_key: bytes, value: bytes) -> bytes:
+    """Cut the key, also given as of ``key_to_bytes``, off an encoded value; nothing unless it comes first."""
+    if not key.version:
+        return value[len(encoded_key) :] if value.startswith(encoded_key) else b""
+    return _rest_of_route(encoded_key, value)
+
+
+def _rest_of_route(key: bytes, route: bytes) -> bytes:
     head = 2 + len(key)
     # A length of two bytes is left to protobuf.
     if len(key) < 128 and route[:2] == bytes((0x0A, len(key))) and route[2:head] == key:
@@ -67,9 +92,65 @@ def rest_of(key: bytes, route: bytes) -> bytes:
     return b""
 
 
-def rest_from_bytes(key: RouteKey, encoded: bytes) -> Route:
-    """Decode the result of ``rest_to_bytes`` of the route of ``key``."""
-    return _route(key, route_pb2.Route.FromString(encoded))
+def rest_from_bytes(key: RouteKey, encoded: bytes) -> Route | Family:
+    """Decode the result of ``rest_to_bytes`` of the route or family of ``key``."""
+    if key.version:
+        return _route(key, route_pb2.Route.FromString(encoded))
+    return _family(key, selection_pb2.Family.FromString(encoded))
+
+
+def traffic_to_message(traffic: Traffic) -> traffic_pb2.Traffic:
+    tenant, service, env, _ = traffic.key
+    message = traffic_pb2.Traffic(
+        tenant=tenant,
+        service=service,
+        env=env,
+        targets=[
+            traffic_pb2.TrafficTarget(version=each.version, weight=each.weight) for each in traffic.division.targets
+        ],
+        fallbacks=traffic.division.fallbacks,
+        slices=[traffic_pb2.TrafficSlice(version=each.version, size=each.size) for each in traffic.slices],
+        revision=traffic.revision,
+    )
+    _set_time(message.create_time, traffic.create_time)
+    _set_time(message.update_time, traffic.update_time)
+    return message
+
+
+def traffic_from_message(message: traffic_pb2.Traffic) -> Traffic:
+    return Traffic(
+        key=RouteKey(message.tenant, message.service, message.env, ""),
+        division=Division(
+            tuple(Target(each.version, each.weight) for each in message.targets), tuple(message.fallbacks)
+        ),
+        slices=tuple(Slice(each.version, each.size) for each in message.slices),
+        revision=message.revision,
+        create_time=moment(message.create_time),
+        update_time=moment(message.update_time),
+    )
+
+
+def family_to_message(family: Family) -> selection_pb2.Family:
+    message = _family_without_key(family)
+    message.tenant, message.service, message.env, _ = family.key
+    return message
+
+
+def family_from_message(message: selection_pb2.Family, key: RouteKey) -> Family:
+    """Decode a family. Raises ValueError when it has another key than ``key``."""
+    if (message.tenant, message.service, message.env) != key[:3]:
+        raise ValueError("a family of another key")
+    return _family(key, message)
+
+
+def _family_without_key(family: Family) -> selection_pb2.Family:
+    traffic = traffic_to_message(family.traffic) if family.traffic else None
+    return selection_pb2.Family(traffic=traffic, routes=map(route_to_message, family.routes))
+
+
+def _family(key: RouteKey, message: selection_pb2.Family) -> Family:
+    traffic = traffic_from_message(message.traffic) if message.HasField("traffic") else None
+    return Family(key, traffic, tuple(map(route_from_message, message.routes)))
 
 
 def _without_key(route: Route) -> route_pb2.Route:
@@ -129,6 +210,10 @@ def change_to_message(change: Change) -> route_pb2.RouteChange:
         traceparent=change.traceparent,
         change_set_end=change.change_set_end,
         tracestate=change.tracestate,
+        change_set_id=change.change_set_id,
+        change_set_size=change.change_set_size,
+        traffic_before=traffic_to_message(change.traffic_before) if change.traffic_before else None,
+        traffic_after=traffic_to_message(change.traffic_after) if change.traffic_after else None,
     )
 
 
@@ -151,6 +236,10 @@ def change_from_message(message: route_pb2.RouteChange) -> Change:
         traceparent=message.traceparent,
         change_set_end=message.change_set_end,
         tracestate=message.tracestate,
+        change_set_id=message.change_set_id,
+        change_set_size=message.change_set_size,
+        traffic_before=traffic_from_message(message.traffic_before) if message.HasField("traffic_before") else None,
+        traffic_after=traffic_from_message(message.traffic_after) if message.HasField("traffic_after") else None,
     )
 
 

@@ -100,6 +100,68 @@ class RouteExists(PointsmanError):
         super().__init__(f"route {key} exists: update it instead", {"key": key, "revision": str(revision)})
 
 
+class AmbiguousVersion(PointsmanError):
+    """Several ``versions`` of a family are active, and no traffic is set."""
+
+    reason = "AMBIGUOUS_VERSION"
+
+    def __init__(self, family: str, versions: Sequence[str], revision: int, epoch: str = "") -> None:
+        shown = _some(versions)
+        message = f"several versions of {family} are active: {shown}; set traffic, or deactivate all but one"
+        super().__init__(message, {"versions": shown} | _as_of(family, revision, epoch))
+
+
+class NoActiveVersion(PointsmanError):
+    """No version of a family is active; ``versions`` are those that its traffic names."""
+
+    reason = "NO_ACTIVE_VERSION"
+
+    def __init__(self, family: str, versions: Sequence[str], revision: int, epoch: str = "") -> None:
+        shown = _some(versions)
+        message = f"no version of {family} is active: activate one" + (f" of {shown}" if shown else "")
+        super().__init__(message, {"versions": shown} | _as_of(family, revision, epoch))
+
+
+class TrafficNotFound(PointsmanError):
+    """No traffic is set for the family as of ``revision``."""
+
+    reason = "TRAFFIC_NOT_FOUND"
+
+    def __init__(self, family: str, revision: int, epoch: str = "") -> None:
+        super().__init__(f"no traffic is set for {family}", _as_of(family, revision, epoch))
+
+
+class TargetNotFound(PointsmanError):
+    """``versions`` that the traffic names have no route."""
+
+    reason = "TARGET_NOT_FOUND"
+
+    def __init__(self, family: str, versions: Sequence[str]) -> None:
+        shown = _some(versions)
+        super().__init__(f"{family} has no version {shown}: create it first", {"key": family, "versions": shown})
+
+
+class RouteInTraffic(PointsmanError):
+    """The traffic at ``traffic_revision`` names the version that is to be deleted."""
+
+    reason = "ROUTE_IN_TRAFFIC"
+
+    def __init__(self, key: str, traffic_revision: int) -> None:
+        message = f"the traffic names route {key}: take it out of the traffic first"
+        super().__init__(message, {"key": key, "traffic_revision": str(traffic_revision)})
+
+
+class RouteInUse(PointsmanError):
+    """The route was read lately; ``readers`` are subjects with the times of their last reads, as text."""
+
+    reason = "ROUTE_IN_USE"
+
+    def __init__(self, key: str, readers: Sequence[str]) -> None:
+        shown = ", ".join(readers[:MOST_VIOLATIONS])
+        more = f" and {len(readers) - MOST_VIOLATIONS} more" if len(readers) > MOST_VIOLATIONS else ""
+        super().__init__(f"route {key} is in use: last read by {shown}{more}", {"key": key, "readers": shown})
+
+
 class RoutesRefused(PointsmanError):
     """The state of existing routes does not allow the import; ``violations`` are the first of them."""
 
@@ -128,6 +190,41 @@ class RevisionsMismatch(RoutesRefused):
     """Routes of an import are not at the revisions that it expects; ``violations`` are the first of them."""
 
     reason = "REVISION_MISMATCH"
+
+
+class ChangedSince(RoutesRefused):
+    """What is to be undone was changed since; ``violations`` are the first, with who did it, when and the revision.
+
+    ``key`` and ``revision`` are those of the first of them; ``count`` is how many there are.
+    """
+
+    reason = "CHANGED_SINCE"
+
+    def __init__(self, violations: Sequence[FieldViolation], key: str, revision: int, count: int) -> None:
+        super().__init__(violations)
+        self.message = f"changed since, so undoing it would lose that: {self.message}; force it, or undo those first"
+        self.metadata = {"key": key, "revision": str(revision), "count": str(count)}
+
+
+class MutationsRefused(PointsmanError):
+    """Mutations of a commit are refused: by ``refusals``, index and error. It has the reason of the first one."""
+
+    def __init__(self, refusals: Sequence[tuple[int, PointsmanError]]) -> None:
+        index, first = refusals[0]
+        super().__init__(
+            _listed([FieldViolation(f"mutations[{each}]", error.message) for each, error in refusals]),
+            {**first.metadata, "index": str(index)},
+        )
+        self.reason = first.reason  # type: ignore[misc]  # of the class in all others
+        self.refusals = tuple(refusals)
+
+    @property
+    def violations(self) -> tuple[FieldViolation, ...]:
+        """The first refusals as the fields that they are about."""
+        return tuple(
+            FieldViolation(f"mutations[{index}]", f"{error.reason}: {error.message}")
+            for index, error in self.refusals[:MOST_VIOLATIONS]
+        )
 
 
 class RequestIdReused(PointsmanError):
@@ -213,6 +310,47 @@ class RevisionCompacted(PointsmanError):
         super().__init__(message, {"revision": str(revision)})
 
 
+class HistoryCompacted(RevisionCompacted):
+    """What was at ``revision`` cannot be told any more: the history is kept from ``oldest`` on."""
+
+    def __init__(self, revision: int, oldest: int) -> None:
+        message = f"the history is kept from revision {oldest} on: what was at {revision} cannot be told any more"
+        PointsmanError.__init__(self, message, {"revision": str(revision), "oldest_revision": str(oldest)})
+
+
+class RevisionInFuture(PointsmanError):
+    """There is no ``revision`` yet: the last one is ``last``."""
+
+    reason = "REVISION_IN_FUTURE"
+
+    def __init__(self, revision: int, last: int) -> None:
+        message = f"there is no revision {revision} yet: the last one is {last}"
+        super().__init__(message, {"revision": str(revision), "last_revision": str(last)})
+
+
+class UsageUnknown(PointsmanError):
+    """Reads are not counted, or not for as long as asked for: ``window`` seconds, 0 if they are not counted."""
+
+    reason = "USAGE_UNAVAILABLE"
+
+    def __init__(self, window: float) -> None:
+        message = (
+            f"reads are counted for {window:g} seconds only: if_unused_for must not be longer"
+            if window
+            else "this server does not count reads: it cannot tell whether the route is in use"
+        )
+        super().__init__(message, {"window": f"{window:g}s"})
+
+
+class UsageUnavailable(RetryLater):
+    """Who reads a route cannot be told while Redis cannot be reached."""
+
+    reason = "USAGE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("who reads the route cannot be told now: Redis cannot be reached")
+
+
 class EpochChanged(PointsmanError):
     """A revision counts in the epoch ``given``, and the store is in another one."""
 
@@ -255,6 +393,10 @@ def _decent(name: str) -> str:
 def _listed(violations: Sequence[FieldViolation]) -> str:
     texts = [f"{violation.field}: {violation.description}" for violation in violations[:MOST_VIOLATIONS]]
     return "; ".join(texts + (["and more"] if len(violations) > MOST_VIOLATIONS else []))
+
+
+def _some(versions: Sequence[str]) -> str:
+    return ",".join(versions[:MOST_VIOLATIONS]) + (",…" if len(versions) > MOST_VIOLATIONS else "")
 
 
 def _as_of(key: str, revision: int, epoch: str) -> dict[str, str]:

@@ -8,12 +8,15 @@ from typing import NamedTuple, Self
 
 from pointsman.rules import InvalidKey, split_key, url_problem
 from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.traffic import Division, Family, Traffic
 
 
 class RouteKey(NamedTuple):
     """Names one route. Every part matches ``rules.KEY_PART``, so the text form is unambiguous.
 
     A tuple, because every call makes and looks up one: three times as fast as a dataclass.
+
+    Without a version it is the key of a *family*: of the versions of one tenant, service and env together.
     """
 
     tenant: str
@@ -22,7 +25,7 @@ class RouteKey(NamedTuple):
     version: str
 
     def __str__(self) -> str:
-        return f"{self.tenant}/{self.service}/{self.env}/{self.version}"
+        return "/".join(self if self.version else self[:3])
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -36,6 +39,11 @@ class RouteKey(NamedTuple):
     def family(self) -> str:
         """The text form without the version: what exclusive activation ranges over."""
         return f"{self.tenant}/{self.service}/{self.env}"
+
+    @property
+    def family_key(self) -> "RouteKey":
+        """The key without its version."""
+        return RouteKey(self.tenant, self.service, self.env, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +61,26 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of one key as of the database revision ``as_of``: its route, or None if it has none.
+    """The state of one key as of the database revision ``as_of``: its route or its family, or None if it has none.
 
-    ``as_of`` is not below the revision of the route, and the key did not change between the two. ``epoch`` is that of
-    ``as_of``; empty if it is not known.
+    ``as_of`` is not below the revision of the value, and the key did not change between the two; a family changes with
+    each of its versions. ``epoch`` is that of ``as_of``; empty if it is not known.
     """
 
     key: RouteKey
-    route: Route | None
+    value: Route | Family | None
     as_of: int
     epoch: str = field(default="", compare=False)
+
+    @property
+    def route(self) -> Route | None:
+        """The route of a key with a version."""
+        return self.value if isinstance(self.value, Route) else None
+
+    @property
+    def family(self) -> Family:
+        """The family of a key without a version; one without routes and traffic if there is nothing."""
+        return self.value if isinstance(self.value, Family) else Family(self.key, None, ())
 
 
 class ChangeKind(StrEnum):
@@ -73,11 +91,24 @@ class ChangeKind(StrEnum):
     ACTIVATED = "ACTIVATED"
     DEACTIVATED = "DEACTIVATED"
     DELETED = "DELETED"
+    TRAFFIC_SET = "TRAFFIC_SET"
+    TRAFFIC_DELETED = "TRAFFIC_DELETED"
+
+    @property
+    def of_traffic(self) -> bool:
+        """Whether traffic was changed, and no route."""
+        return self in _OF_TRAFFIC
+
+
+_OF_TRAFFIC = frozenset({ChangeKind.TRAFFIC_SET, ChangeKind.TRAFFIC_DELETED})
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of history: exactly one per revision, and no revision without one."""
+    """One entry of history: exactly one per revision, and no revision without one.
+
+    It is of a route, with ``before`` and ``after``, or of traffic: then its key is that of a family.
+    """
 
     revision: int
     event_id: str
@@ -94,6 +125,11 @@ class Change:
     # The revision of the last change of the same change set; 0 if that was not recorded.
     change_set_end: int = 0
     tracestate: str = ""
+    # The revision of the first change of the same change set, and how many it has; 0 if that was not recorded.
+    change_set_id: int = 0
+    change_set_size: int = 0
+    traffic_before: Traffic | None = None
+    traffic_after: Traffic | None = None
 
     @property
     def ends_set(self) -> bool:
@@ -102,7 +138,7 @@ class Change:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state of the key right after this change."""
+        """The state of the route right after this change, which is not one of traffic."""
         return Snapshot(self.key, self.after, self.revision, self.epoch)
 
 
@@ -110,7 +146,8 @@ class Change:
 class Draft:
     """A decided change that has no revision and no time yet.
 
-    ``url``, ``active`` and ``labels`` are those of the route after it; DELETED ignores them.
+    ``url``, ``active`` and ``labels`` are those of the route after it; DELETED ignores them. A change of traffic has
+    ``traffic_before`` and, unless it is deleted, ``division``, what is wanted.
     """
 
     kind: ChangeKind
@@ -119,6 +156,8 @@ class Draft:
     url: str = ""
     active: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    traffic_before: Traffic | None = None
+    division: Division | None = None
 
 
 class Wanted(NamedTuple):

@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 
 from pointsman_server.domain.errors import StoreRestored
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.broker import ChangeStream
 from pointsman_server.ports.bulk_store import BulkStore, Existing, ImportTransaction, LockedImport, Merged
+from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import (
     ChangeQuery,
     Clock,
@@ -19,6 +22,7 @@ from pointsman_server.ports.store import (
     RouteTransaction,
     StoredOutcome,
     Table,
+    TrafficQuery,
 )
 
 
@@ -58,6 +62,10 @@ class GuardedStore:
         self._epochs.check()
         return await self._store.list_routes(query)
 
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        self._epochs.check()
+        return await self._store.list_traffic(query)
+
     @asynccontextmanager
     async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
         self._epochs.check()
@@ -80,6 +88,26 @@ class GuardedStore:
         clock = await self._store.clock()
         self._epochs.read(clock, before)
         return clock
+
+
+class GuardedHistory:
+    """A RouteHistory that raises StoreRestored while the store is behind its known state."""
+
+    def __init__(self, history: RouteHistory, epochs: EpochTracker) -> None:
+        self._history = history
+        self._epochs = epochs
+
+    async def revision_at(self, moment: datetime) -> int:
+        self._epochs.check()
+        return await self._history.revision_at(moment)
+
+    async def load_as_of(self, keys: Sequence[RouteKey], revision: int) -> list[Snapshot]:
+        self._epochs.check()
+        return await self._history.load_as_of(keys, revision)
+
+    async def list_routes_as_of(self, query: RouteQuery, revision: int) -> list[Route]:
+        self._epochs.check()
+        return await self._history.list_routes_as_of(query, revision)
 
 
 class GuardedBulkStore:

@@ -6,11 +6,12 @@ them, including the fakes of the unit tests.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class ChangeQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficQuery:
+    """A filter for traffic: every field that is not empty must match. Starts after the key ``after``."""
+
+    tenant: str = ""
+    service: str = ""
+    env: str = ""
+    after: RouteKey | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """Who mutates, why, and under which ``request_id``; ``fingerprint`` is a digest of the whole request.
 
@@ -64,25 +76,43 @@ class Intent:
     call_id: str = ""
 
 
+class Step(NamedTuple):
+    """What one mutation of a commit did: ``change_count`` changes from ``first_revision`` on; 0 if it had none."""
+
+    first_revision: int
+    change_count: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer of a mutation: the route after it (None after a delete), true as of ``revision``."""
+    """The answer of a mutation: the route after it (None after a delete), true as of ``revision``.
+
+    That of traffic has ``traffic``. That of a commit or a revert has ``steps``, one for each mutation, and the
+    ``change_set_id`` and number of its changes, 0 if there are none; its ``changes`` are not stored.
+    """
 
     route: Route | None
     revision: int
+    traffic: Traffic | None = None
+    steps: Sequence[Step] = ()
+    change_set_id: int = 0
+    change_count: int = 0
+    changes: Sequence[Change] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class MutationScope:
-    """What to lock and read for a mutation: the route of ``key``, and with ``family`` its siblings.
+    """What to lock and read for a mutation: the route of ``key``, and with ``family`` its siblings and the traffic.
 
-    Siblings are the other versions of the same tenant, service and env. The intent's ``request_id``, if it has one, is
-    looked up in the tenant of ``key``.
+    Siblings are the other versions of the same tenant, service and env. The key of a family is read with ``family``.
+    A commit reads ``others`` too: keys, those of whole families without a version. The intent's ``request_id``, if it
+    has one, is looked up in the tenant of ``key``.
     """
 
     key: RouteKey
     intent: Intent
     family: bool = False
+    others: Sequence[RouteKey] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +130,15 @@ class LockedState:
     """What a transaction read under the write lock, true as of ``clock`` until the transaction ends.
 
     ``moment`` is the time of the database, in UTC, never before that of an earlier transaction. ``routes`` are the
-    existing ones of all scopes, each once. ``remembered`` has for each scope, in order, the stored outcome of its
-    request_id, or None; the outcome's route has the key of the scope.
+    existing ones of all scopes, each once; ``traffic`` is that of their whole families. ``remembered`` has for each
+    scope, in order, the stored outcome of its request_id, or None; the outcome's route has the key of the scope.
     """
 
     clock: Clock
     moment: datetime
     routes: Sequence[Route]
     remembered: Sequence[StoredOutcome | None]
+    traffic: Sequence[Traffic] = ()
 
 
 class RouteTransaction(Protocol):
@@ -130,10 +161,14 @@ class RouteTransaction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Routes as of ``clock``, in the order of their keys, in ``batches`` that are read one after the other."""
+    """Routes as of ``clock``, in the order of their keys, in ``batches`` that are read one after the other.
+
+    ``traffic`` is all that matches, as of the same clock.
+    """
 
     clock: Clock
     batches: AsyncIterator[Sequence[Route]]
+    traffic: Sequence[Traffic] = ()
 
 
 class RouteStore(Protocol):
@@ -153,7 +188,7 @@ class RouteStore(Protocol):
     async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
         """Read all ``keys`` in one snapshot of the database: one result per key, in order.
 
-        All have the same ``as_of`` and ``epoch``.
+        All have the same ``as_of`` and ``epoch``. A key without a version is that of a family.
         """
 
     def begin(self) -> AbstractAsyncContextManager[RouteTransaction]:
@@ -161,6 +196,9 @@ class RouteStore(Protocol):
 
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         """Read routes in the order of their keys, compared by code point."""
+
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        """Read traffic in the order of its keys, compared by code point."""
 
     def scan(self, query: RouteQuery) -> AbstractAsyncContextManager[Table]:
         """Read every route that matches in one snapshot of the database; the ``limit`` bounds a batch.

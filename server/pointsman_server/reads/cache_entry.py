@@ -6,6 +6,7 @@ from functools import lru_cache
 from pointsman_server.domain.codec import rest_from_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Family
 
 MAX_DECODED = 1000
 ACTIVE, INACTIVE, ABSENT = range(3)
@@ -28,10 +29,10 @@ CacheHit = tuple[bytes, int, int, float, EntryScope]
 def snapshot_of(key: RouteKey, hit: CacheHit) -> Snapshot:
     """Decode a hit."""
     rest, state, as_of, _, entry = hit
-    return Snapshot(key, None if state == ABSENT else _route(key, rest), as_of, entry.epoch)
+    return Snapshot(key, None if state == ABSENT else _value(key, rest), as_of, entry.epoch)
 
 
 @lru_cache(MAX_DECODED)
-def _route(key: RouteKey, rest: bytes) -> Route:
+def _value(key: RouteKey, rest: bytes) -> Route | Family:
     # Remembered for keys that are read often through the interceptor chain.
     return rest_from_bytes(key, rest)

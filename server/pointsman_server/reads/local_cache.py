@@ -102,7 +102,9 @@ class LocalCache:
             return
         if snapshot.as_of < self._changes.last(encoded):
             return
-        self._hold(encoded, snapshot, read_at, 0 if snapshot.route else _NEGATIVE_TTL, rest_of(encoded, route))
+        self._hold(
+            encoded, snapshot, read_at, 0 if snapshot.value else _NEGATIVE_TTL, rest_of(snapshot.key, encoded, route)
+        )
 
     def observe(self, snapshot: Snapshot) -> None:
         """Apply a change. An older entry is replaced, and expires when it would have: nothing was read."""
@@ -166,12 +168,12 @@ class LocalCache:
     def _hold(self, encoded: bytes, snapshot: Snapshot, read_at: float, flags: int, rest: bytes = b"") -> None:
         place = self._place_of(encoded)
         self._scope_of[place] = self._shared_scope(snapshot)
-        route, as_of = snapshot.route, snapshot.as_of
+        value, as_of = snapshot.value, snapshot.as_of
         # No change of the key after ``as_of`` is known, and the feed has brought all changes so far.
         tracked = _TRACKED if as_of >= min(self._changes.complete_from, self._fed) else 0
-        state = ABSENT if route is None else ACTIVE if route.active else INACTIVE
+        state = ABSENT if value is None else ACTIVE if value.active else INACTIVE
         head = _HEAD.pack(as_of, read_at, place, flags | tracked | state)
-        self._records[encoded] = head + (rest or rest_to_bytes(route)) if route else head
+        self._records[encoded] = head + (rest or rest_to_bytes(value)) if value else head
 
     def _place_of(self, encoded: bytes) -> int:
         record = self._record_of(encoded)

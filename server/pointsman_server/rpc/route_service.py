@@ -2,15 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterable
-from itertools import product
-from typing import TypeVar
+from collections.abc import Iterable
 
-from pointsman.v1 import propagation_pb2, route_pb2, usage_pb2, watch_pb2
+from pointsman.v1 import propagation_pb2, route_pb2, traffic_methods_pb2, usage_pb2, watch_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
-from pointsman_server.domain.errors import PointsmanError, RetryLater, RouteNotFound
+from pointsman_server.domain.errors import PointsmanError, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.answer import Answer
@@ -19,9 +17,14 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
+from pointsman_server.rpc.methods.change_sets import ChangeSetMethods
+from pointsman_server.rpc.methods.explain import ExplainMethod
 from pointsman_server.rpc.methods.receipts import ReceiptMethods
+from pointsman_server.rpc.methods.selection import SelectionMethods
+from pointsman_server.rpc.methods.traffic import TrafficMethods
 from pointsman_server.rpc.methods.usage import UsageMethods
 from pointsman_server.rpc.methods.watch import WatchMethod
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.metrics import Metrics
@@ -31,11 +34,6 @@ from pointsman_server.writes.group_commit import GroupCommitter
 
 # Keys that are decoded before other calls get a turn of the event loop. Decoding one takes a microsecond.
 KEYS_IN_A_TURN = 250
-
-ACTIONS = ("create", "update", "activate", "deactivate", "delete", "import")
-OUTCOMES = ("ok", "refused", "failed")
-
-T = TypeVar("T")
 
 
 class RouteServicer(RouteServiceServicer):
@@ -51,6 +49,11 @@ class RouteServicer(RouteServiceServicer):
         watch: WatchMethod,
         receipts: ReceiptMethods,
         usage: UsageMethods,
+        writes: WriteMeter,
+        selection: SelectionMethods,
+        traffic: TrafficMethods,
+        change_sets: ChangeSetMethods,
+        explain: ExplainMethod,
         metrics: Metrics,
         *,
         fair_share: FairShare | None = None,
@@ -65,9 +68,11 @@ class RouteServicer(RouteServiceServicer):
         self._usage = usage
         self._resolved = ResolveMeter(metrics)
         self._metrics = metrics
-        for action, outcome in product(ACTIONS, OUTCOMES):
-            # So that no failure shows as zero.
-            metrics.writes.labels(action, outcome)
+        self._writes = writes
+        self._selection = selection
+        self._traffic = traffic
+        self._change_sets = change_sets
+        self._explain = explain
         self._fair_share = fair_share or FairShare()
 
     async def Resolve(self, request: pb.ResolveRequest, context: Context) -> pb.ResolveResponse:
@@ -115,27 +120,29 @@ class RouteServicer(RouteServiceServicer):
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._write("create", self._committer.create(convert.create(request), intent))
+        outcome = await self._writes.measured("create", self._committer.create(convert.create(request), intent))
         return pb.CreateResponse(route=_route(outcome))
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._write("update", self._committer.update(convert.update(request), intent))
+        outcome = await self._writes.measured("update", self._committer.update(convert.update(request), intent))
         return pb.UpdateResponse(route=_route(outcome))
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._write("activate", self._committer.activate(convert.activate(request), intent))
+        outcome = await self._writes.measured("activate", self._committer.activate(convert.activate(request), intent))
         return pb.ActivateResponse(route=_route(outcome), revision=outcome.revision)
 
     async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._write("deactivate", self._committer.deactivate(convert.deactivate(request), intent))
+        outcome = await self._writes.measured(
+            "deactivate", self._committer.deactivate(convert.deactivate(request), intent)
+        )
         return pb.DeactivateResponse(route=_route(outcome))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._write("delete", self._committer.delete(convert.delete(request), intent))
+        outcome = await self._writes.measured("delete", self._committer.delete(convert.delete(request), intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:
@@ -143,7 +150,7 @@ class RouteServicer(RouteServiceServicer):
         command, intent = await in_thread_if_large(
             lambda: (convert.import_(request), convert.intent(request, call)), len(request.routes)
         )
-        imported = await self._write("import", self._importer.import_(command, intent))
+        imported = await self._writes.measured("import", self._importer.import_(command, intent))
         for outcome in ("created", "updated", "unchanged"):
             self._metrics.imported.labels(outcome).inc(getattr(imported, outcome))
         return convert.import_response(imported)
@@ -187,25 +194,45 @@ class RouteServicer(RouteServiceServicer):
     ) -> usage_pb2.ReportUsageResponse:
         return self._usage.report_usage(request)
 
+    async def Select(self, request: pb.SelectRequest, context: Context) -> pb.SelectResponse:
+        return await self._selection.select(request)
+
+    async def BatchSelect(self, request: pb.BatchSelectRequest, context: Context) -> pb.BatchSelectResponse:
+        return await self._selection.batch_select(request)
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        return await self._explain.explain(request)
+
+    async def SetTraffic(
+        self, request: traffic_methods_pb2.SetTrafficRequest, context: Context
+    ) -> traffic_methods_pb2.SetTrafficResponse:
+        return await self._traffic.set(request)
+
+    async def GetTraffic(
+        self, request: traffic_methods_pb2.GetTrafficRequest, context: Context
+    ) -> traffic_methods_pb2.GetTrafficResponse:
+        return await self._traffic.get(request)
+
+    async def ListTraffic(
+        self, request: traffic_methods_pb2.ListTrafficRequest, context: Context
+    ) -> traffic_methods_pb2.ListTrafficResponse:
+        return await self._traffic.list(request)
+
+    async def DeleteTraffic(
+        self, request: traffic_methods_pb2.DeleteTrafficRequest, context: Context
+    ) -> traffic_methods_pb2.DeleteTrafficResponse:
+        return await self._traffic.delete(request)
+
+    async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.CommitResponse:
+        return await self._change_sets.commit(request)
+
+    async def Revert(self, request: pb.RevertRequest, context: Context) -> pb.RevertResponse:
+        return await self._change_sets.revert(request)
+
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:
             return await self._tokens.floor(request.min_revision, request.epoch)
         return request.min_revision
-
-    async def _write(self, action: str, change: Awaitable[T]) -> T:
-        outcome, begun = "failed", time.perf_counter()
-        with spans.span(action):
-            try:
-                result = await change
-                outcome = "ok"
-            except PointsmanError as error:
-                outcome = "failed" if isinstance(error, RetryLater) else "refused"
-                raise
-            else:
-                return result
-            finally:
-                self._metrics.write_seconds.labels(action).observe(time.perf_counter() - begun, spans.exemplar())
-                self._metrics.writes.labels(action, outcome).inc()
 
 
 class ResolveMeter:

@@ -35,6 +35,17 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.ShuttingDown: StatusCode.UNAVAILABLE,
     errors.RevisionCompacted: StatusCode.OUT_OF_RANGE,
     errors.EpochChanged: StatusCode.ABORTED,
+    errors.AmbiguousVersion: StatusCode.FAILED_PRECONDITION,
+    errors.NoActiveVersion: StatusCode.NOT_FOUND,
+    errors.TrafficNotFound: StatusCode.NOT_FOUND,
+    errors.TargetNotFound: StatusCode.FAILED_PRECONDITION,
+    errors.RouteInTraffic: StatusCode.FAILED_PRECONDITION,
+    errors.RouteInUse: StatusCode.FAILED_PRECONDITION,
+    errors.UsageUnknown: StatusCode.FAILED_PRECONDITION,
+    errors.UsageUnavailable: StatusCode.UNAVAILABLE,
+    errors.ChangedSince: StatusCode.ABORTED,
+    errors.HistoryCompacted: StatusCode.OUT_OF_RANGE,
+    errors.RevisionInFuture: StatusCode.OUT_OF_RANGE,
 }
 
 INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call"
@@ -42,6 +53,8 @@ INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call
 
 def code_of(error: errors.PointsmanError) -> StatusCode:
     """Return the status code of a domain error."""
+    if isinstance(error, errors.MutationsRefused):
+        return code_of(error.refusals[0][1])
     return CODES[type(error)]
 
 
@@ -53,7 +66,7 @@ def name_of(code: StatusCode) -> str:
 def status_of(error: errors.PointsmanError, request_id: str = "") -> status_pb2.Status:
     """Build the status of a domain error, with its details. ``request_id`` is empty for one key of many."""
     details: list[Message] = [_info(error.reason, error.metadata)]
-    if isinstance(error, errors.InvalidField | errors.RoutesRefused):
+    if isinstance(error, errors.InvalidField | errors.RoutesRefused | errors.MutationsRefused):
         details.append(_bad_request(error))
     if isinstance(error, errors.RetryLater):
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_delay)))
@@ -85,7 +98,9 @@ def _info(reason: str, metadata: dict[str, str]) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
 
 
-def _bad_request(error: errors.InvalidField | errors.RoutesRefused) -> error_details_pb2.BadRequest:
+def _bad_request(
+    error: errors.InvalidField | errors.RoutesRefused | errors.MutationsRefused,
+) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)

@@ -121,6 +121,56 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
     Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
     """
+    ERROR_REASON_AMBIGUOUS_VERSION: _ErrorReason.ValueType  # 19
+    """Several versions are active and no traffic is set, so Select cannot choose. With FAILED_PRECONDITION: set traffic.
+
+    Example: `{"reason": "AMBIGUOUS_VERSION", "metadata": {"key": "team-a/payments/prod", "versions": "v1,v2", "revision": "1042"}}`;
+    up to 16 versions are named.
+    """
+    ERROR_REASON_NO_ACTIVE_VERSION: _ErrorReason.ValueType  # 20
+    """No version that Select could choose is active. With NOT_FOUND.
+
+    Example: `{"reason": "NO_ACTIVE_VERSION", "metadata": {"key": "team-a/payments/prod", "versions": "v1,v2", "revision": "1042"}}`;
+    `versions` are those that the traffic names, up to 16.
+    """
+    ERROR_REASON_TRAFFIC_NOT_FOUND: _ErrorReason.ValueType  # 21
+    """No traffic is set for the tenant, service and env. With NOT_FOUND.
+
+    Example: `{"reason": "TRAFFIC_NOT_FOUND", "metadata": {"key": "team-a/payments/prod", "revision": "1042"}}`.
+    """
+    ERROR_REASON_TARGET_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """A target or fallback of the traffic has no route. With FAILED_PRECONDITION: create it first.
+
+    Example: `{"reason": "TARGET_NOT_FOUND", "metadata": {"key": "team-a/payments/prod", "versions": "v9"}}`.
+    """
+    ERROR_REASON_ROUTE_IN_TRAFFIC: _ErrorReason.ValueType  # 23
+    """The traffic names the version that is to be deleted. With FAILED_PRECONDITION: take it out of the traffic first.
+
+    Example: `{"reason": "ROUTE_IN_TRAFFIC", "metadata": {"key": "team-a/payments/prod/v1", "traffic_revision": "17"}}`.
+    """
+    ERROR_REASON_ROUTE_IN_USE: _ErrorReason.ValueType  # 24
+    """The route was read within `if_unused_for`. With FAILED_PRECONDITION.
+
+    Example: `{"reason": "ROUTE_IN_USE", "metadata": {"key": "team-a/payments/prod/v1", "readers": "cart 2026-11-20T14:00:03Z"}}`;
+    up to 16 readers are named, each with the time of its last read, those who read last first.
+    """
+    ERROR_REASON_USAGE_UNAVAILABLE: _ErrorReason.ValueType  # 25
+    """Reads are not counted, or not known for as long as `if_unused_for`. With UNAVAILABLE, or with FAILED_PRECONDITION
+    where it would not help to try again.
+
+    Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"window": "600s"}}`.
+    """
+    ERROR_REASON_CHANGED_SINCE: _ErrorReason.ValueType  # 26
+    """What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with
+    who changed each, when, and at which revision.
+
+    Example: `{"reason": "CHANGED_SINCE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042", "count": "1"}}`.
+    """
+    ERROR_REASON_REVISION_IN_FUTURE: _ErrorReason.ValueType  # 27
+    """The revision, or time, lies after the last change, so what was at it is not known yet. With OUT_OF_RANGE.
+
+    Example: `{"reason": "REVISION_IN_FUTURE", "metadata": {"revision": "2000", "last_revision": "1042"}}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable reason of an error. It is the `reason`
@@ -226,5 +276,55 @@ ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 18
 RESOURCE_EXHAUSTED, as the status of a result: resolve the key in another call.
 
 Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
+"""
+ERROR_REASON_AMBIGUOUS_VERSION: ErrorReason.ValueType  # 19
+"""Several versions are active and no traffic is set, so Select cannot choose. With FAILED_PRECONDITION: set traffic.
+
+Example: `{"reason": "AMBIGUOUS_VERSION", "metadata": {"key": "team-a/payments/prod", "versions": "v1,v2", "revision": "1042"}}`;
+up to 16 versions are named.
+"""
+ERROR_REASON_NO_ACTIVE_VERSION: ErrorReason.ValueType  # 20
+"""No version that Select could choose is active. With NOT_FOUND.
+
+Example: `{"reason": "NO_ACTIVE_VERSION", "metadata": {"key": "team-a/payments/prod", "versions": "v1,v2", "revision": "1042"}}`;
+`versions` are those that the traffic names, up to 16.
+"""
+ERROR_REASON_TRAFFIC_NOT_FOUND: ErrorReason.ValueType  # 21
+"""No traffic is set for the tenant, service and env. With NOT_FOUND.
+
+Example: `{"reason": "TRAFFIC_NOT_FOUND", "metadata": {"key": "team-a/payments/prod", "revision": "1042"}}`.
+"""
+ERROR_REASON_TARGET_NOT_FOUND: ErrorReason.ValueType  # 22
+"""A target or fallback of the traffic has no route. With FAILED_PRECONDITION: create it first.
+
+Example: `{"reason": "TARGET_NOT_FOUND", "metadata": {"key": "team-a/payments/prod", "versions": "v9"}}`.
+"""
+ERROR_REASON_ROUTE_IN_TRAFFIC: ErrorReason.ValueType  # 23
+"""The traffic names the version that is to be deleted. With FAILED_PRECONDITION: take it out of the traffic first.
+
+Example: `{"reason": "ROUTE_IN_TRAFFIC", "metadata": {"key": "team-a/payments/prod/v1", "traffic_revision": "17"}}`.
+"""
+ERROR_REASON_ROUTE_IN_USE: ErrorReason.ValueType  # 24
+"""The route was read within `if_unused_for`. With FAILED_PRECONDITION.
+
+Example: `{"reason": "ROUTE_IN_USE", "metadata": {"key": "team-a/payments/prod/v1", "readers": "cart 2026-11-20T14:00:03Z"}}`;
+up to 16 readers are named, each with the time of its last read, those who read last first.
+"""
+ERROR_REASON_USAGE_UNAVAILABLE: ErrorReason.ValueType  # 25
+"""Reads are not counted, or not known for as long as `if_unused_for`. With UNAVAILABLE, or with FAILED_PRECONDITION
+where it would not help to try again.
+
+Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"window": "600s"}}`.
+"""
+ERROR_REASON_CHANGED_SINCE: ErrorReason.ValueType  # 26
+"""What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with
+who changed each, when, and at which revision.
+
+Example: `{"reason": "CHANGED_SINCE", "metadata": {"key": "team-a/payments/prod/v1", "revision": "1042", "count": "1"}}`.
+"""
+ERROR_REASON_REVISION_IN_FUTURE: ErrorReason.ValueType  # 27
+"""The revision, or time, lies after the last change, so what was at it is not known yet. With OUT_OF_RANGE.
+
+Example: `{"reason": "REVISION_IN_FUTURE", "metadata": {"revision": "2000", "last_revision": "1042"}}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from pointsman.v1 import traffic_pb2 as pointsman_dot_v1_dot_traffic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/route.proto\x12\x0cpointsman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x02\n\x08RouteKey\x12N\n\x06tenant\x18\x01 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x06tenant\x12P\n\x07service\x18\x02 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x07service\x12H\n\x03\x65nv\x18\x03 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x03\x65nv\x12P\n\x07version\x18\x04 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x07version\"\xe5\x02\n\x05Route\x12(\n\x03key\x18\x01 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.pointsman.v1.Route.LabelsEntryR\x06labels\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfa\x03\n\x0bRouteChange\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tR\x07\x65ventId\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x18.pointsman.v1.ChangeKindR\x04kind\x12(\n\x03key\x18\x04 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyR\x03key\x12+\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x13.pointsman.v1.RouteR\x06\x62\x65\x66ore\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x13.pointsman.v1.RouteR\x05\x61\x66ter\x12\x14\n\x05\x61\x63tor\x18\x07 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12\x39\n\noccur_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x14\n\x05\x65poch\x18\x0b \x01(\tR\x05\x65poch\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12$\n\x0e\x63hange_set_end\x18\r \x01(\x03R\x0c\x63hangeSetEnd\x12\x1e\n\ntracestate\x18\x0e \x01(\tR\ntracestate*\xac\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x19\n\x15\x43HANGE_KIND_ACTIVATED\x10\x03\x12\x1b\n\x17\x43HANGE_KIND_DEACTIVATED\x10\x04\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/route.proto\x12\x0cpointsman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apointsman/v1/traffic.proto\"\xc8\x02\n\x08RouteKey\x12N\n\x06tenant\x18\x01 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x06tenant\x12P\n\x07service\x18\x02 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x07service\x12H\n\x03\x65nv\x18\x03 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x03\x65nv\x12P\n\x07version\x18\x04 \x01(\tB6\xbaH3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$R\x07version\"\xe5\x02\n\x05Route\x12(\n\x03key\x18\x01 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyR\x03key\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.pointsman.v1.Route.LabelsEntryR\x06labels\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc0\x05\n\x0bRouteChange\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tR\x07\x65ventId\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x18.pointsman.v1.ChangeKindR\x04kind\x12(\n\x03key\x18\x04 \x01(\x0b\x32\x16.pointsman.v1.RouteKeyR\x03key\x12+\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x13.pointsman.v1.RouteR\x06\x62\x65\x66ore\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x13.pointsman.v1.RouteR\x05\x61\x66ter\x12\x14\n\x05\x61\x63tor\x18\x07 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12\x39\n\noccur_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x14\n\x05\x65poch\x18\x0b \x01(\tR\x05\x65poch\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparent\x12$\n\x0e\x63hange_set_end\x18\r \x01(\x03R\x0c\x63hangeSetEnd\x12\x1e\n\ntracestate\x18\x0e \x01(\tR\ntracestate\x12\"\n\rchange_set_id\x18\x0f \x01(\x03R\x0b\x63hangeSetId\x12&\n\x0f\x63hange_set_size\x18\x10 \x01(\x05R\rchangeSetSize\x12<\n\x0etraffic_before\x18\x11 \x01(\x0b\x32\x15.pointsman.v1.TrafficR\rtrafficBefore\x12:\n\rtraffic_after\x18\x12 \x01(\x0b\x32\x15.pointsman.v1.TrafficR\x0ctrafficAfter\"i\n\x04\x41sOf\x12%\n\x08revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00R\x08revision\x12\x30\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x04timeB\x08\n\x06moment*\xea\x01\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x19\n\x15\x43HANGE_KIND_ACTIVATED\x10\x03\x12\x1b\n\x17\x43HANGE_KIND_DEACTIVATED\x10\x04\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x05\x12\x1b\n\x17\x43HANGE_KIND_TRAFFIC_SET\x10\x06\x12\x1f\n\x1b\x43HANGE_KIND_TRAFFIC_DELETED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,14 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTEKEY'].fields_by_name['version']._serialized_options = b'\272H3r12/^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'
   _globals['_ROUTE_LABELSENTRY']._loaded_options = None
   _globals['_ROUTE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CHANGEKIND']._serialized_start=1276
-  _globals['_CHANGEKIND']._serialized_end=1448
-  _globals['_ROUTEKEY']._serialized_start=76
-  _globals['_ROUTEKEY']._serialized_end=404
-  _globals['_ROUTE']._serialized_start=407
-  _globals['_ROUTE']._serialized_end=764
-  _globals['_ROUTE_LABELSENTRY']._serialized_start=707
-  _globals['_ROUTE_LABELSENTRY']._serialized_end=764
-  _globals['_ROUTECHANGE']._serialized_start=767
-  _globals['_ROUTECHANGE']._serialized_end=1273
+  _globals['_ASOF'].fields_by_name['revision']._loaded_options = None
+  _globals['_ASOF'].fields_by_name['revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CHANGEKIND']._serialized_start=1609
+  _globals['_CHANGEKIND']._serialized_end=1843
+  _globals['_ROUTEKEY']._serialized_start=104
+  _globals['_ROUTEKEY']._serialized_end=432
+  _globals['_ROUTE']._serialized_start=435
+  _globals['_ROUTE']._serialized_end=792
+  _globals['_ROUTE_LABELSENTRY']._serialized_start=735
+  _globals['_ROUTE_LABELSENTRY']._serialized_end=792
+  _globals['_ROUTECHANGE']._serialized_start=795
+  _globals['_ROUTECHANGE']._serialized_end=1499
+  _globals['_ASOF']._serialized_start=1501
+  _globals['_ASOF']._serialized_end=1606
 # @@protoc_insertion_point(module_scope)

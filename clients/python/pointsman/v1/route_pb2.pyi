@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import pointsman.v1.traffic_pb2
 import sys
 import typing
 
@@ -38,6 +39,10 @@ class _ChangeKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """The route became inactive."""
     CHANGE_KIND_DELETED: _ChangeKind.ValueType  # 5
     """The route was deleted."""
+    CHANGE_KIND_TRAFFIC_SET: _ChangeKind.ValueType  # 6
+    """The traffic of a tenant, service and env was set. The key has no version."""
+    CHANGE_KIND_TRAFFIC_DELETED: _ChangeKind.ValueType  # 7
+    """The traffic of a tenant, service and env was deleted. The key has no version."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
     """ChangeKind is what a change did to its route."""
@@ -54,6 +59,10 @@ CHANGE_KIND_DEACTIVATED: ChangeKind.ValueType  # 4
 """The route became inactive."""
 CHANGE_KIND_DELETED: ChangeKind.ValueType  # 5
 """The route was deleted."""
+CHANGE_KIND_TRAFFIC_SET: ChangeKind.ValueType  # 6
+"""The traffic of a tenant, service and env was set. The key has no version."""
+CHANGE_KIND_TRAFFIC_DELETED: ChangeKind.ValueType  # 7
+"""The traffic of a tenant, service and env was deleted. The key has no version."""
 Global___ChangeKind: typing_extensions.TypeAlias = ChangeKind
 
 @typing.final
@@ -182,6 +191,10 @@ class RouteChange(google.protobuf.message.Message):
     TRACEPARENT_FIELD_NUMBER: builtins.int
     CHANGE_SET_END_FIELD_NUMBER: builtins.int
     TRACESTATE_FIELD_NUMBER: builtins.int
+    CHANGE_SET_ID_FIELD_NUMBER: builtins.int
+    CHANGE_SET_SIZE_FIELD_NUMBER: builtins.int
+    TRAFFIC_BEFORE_FIELD_NUMBER: builtins.int
+    TRAFFIC_AFTER_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision that this change made."""
     event_id: builtins.str
@@ -204,21 +217,35 @@ class RouteChange(google.protobuf.message.Message):
     """
     tracestate: builtins.str
     """The W3C `tracestate` that goes with `traceparent`, if the call had one."""
+    change_set_id: builtins.int
+    """The id of the change set: the revision of its first change. Together with the epoch it is unique. 0 in changes of
+    servers that did not record it.
+    """
+    change_set_size: builtins.int
+    """How many changes the change set has: those of the consecutive revisions from `change_set_id` to `change_set_end`."""
     @property
     def key(self) -> Global___RouteKey:
-        """The key of the route that was changed."""
+        """The key of the route that was changed. It has no version where traffic was changed."""
 
     @property
     def before(self) -> Global___Route:
-        """The route before the change; absent for CREATED."""
+        """The route before the change; absent for CREATED, and where traffic was changed."""
 
     @property
     def after(self) -> Global___Route:
-        """The route after the change; absent for DELETED."""
+        """The route after the change; absent for DELETED, and where traffic was changed."""
 
     @property
     def occur_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the change was made, by the clock of the database."""
+
+    @property
+    def traffic_before(self) -> pointsman.v1.traffic_pb2.Traffic:
+        """The traffic before the change; absent when it is set for the first time, and where a route was changed."""
+
+    @property
+    def traffic_after(self) -> pointsman.v1.traffic_pb2.Traffic:
+        """The traffic after the change; absent for TRAFFIC_DELETED, and where a route was changed."""
 
     def __init__(
         self,
@@ -237,8 +264,38 @@ class RouteChange(google.protobuf.message.Message):
         traceparent: builtins.str = ...,
         change_set_end: builtins.int = ...,
         tracestate: builtins.str = ...,
+        change_set_id: builtins.int = ...,
+        change_set_size: builtins.int = ...,
+        traffic_before: pointsman.v1.traffic_pb2.Traffic | None = ...,
+        traffic_after: pointsman.v1.traffic_pb2.Traffic | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["after", b"after", "before", b"before", "key", b"key", "occur_time", b"occur_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "change_set_end", b"change_set_end", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent", "tracestate", b"tracestate"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["after", b"after", "before", b"before", "key", b"key", "occur_time", b"occur_time", "traffic_after", b"traffic_after", "traffic_before", b"traffic_before"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "change_set_end", b"change_set_end", "change_set_id", b"change_set_id", "change_set_size", b"change_set_size", "epoch", b"epoch", "event_id", b"event_id", "key", b"key", "kind", b"kind", "occur_time", b"occur_time", "reason", b"reason", "request_id", b"request_id", "revision", b"revision", "traceparent", b"traceparent", "tracestate", b"tracestate", "traffic_after", b"traffic_after", "traffic_before", b"traffic_before"]) -> None: ...
 
 Global___RouteChange: typing_extensions.TypeAlias = RouteChange
+
+@typing.final
+class AsOf(google.protobuf.message.Message):
+    """AsOf names a moment of the history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """The state right after this revision, in the current epoch."""
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The state at this time, by the clock of the database."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["moment", b"moment", "revision", b"revision", "time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["moment", b"moment", "revision", b"revision", "time", b"time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["moment", b"moment"]) -> typing.Literal["revision", "time"] | None: ...
+
+Global___AsOf: typing_extensions.TypeAlias = AsOf

@@ -10,8 +10,12 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import google.rpc.status_pb2
 import pointsman.v1.route_pb2
+import pointsman.v1.selection_pb2
+import pointsman.v1.traffic_methods_pb2
+import pointsman.v1.traffic_pb2
 import sys
 import typing
 
@@ -556,6 +560,7 @@ class DeactivateRequest(google.protobuf.message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    IF_UNUSED_FOR_FIELD_NUMBER: builtins.int
     expected_revision: builtins.int
     """The revision the route must be at; 0: any."""
     request_id: builtins.str
@@ -566,6 +571,12 @@ class DeactivateRequest(google.protobuf.message.Message):
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
 
+    @property
+    def if_unused_for(self) -> google.protobuf.duration_pb2.Duration:
+        """Refuse unless nobody has read the route for this long, as far as servers count reads: at most the window of GetUsage.
+        Unset: do not ask.
+        """
+
     def __init__(
         self,
         *,
@@ -573,9 +584,10 @@ class DeactivateRequest(google.protobuf.message.Message):
         expected_revision: builtins.int = ...,
         request_id: builtins.str = ...,
         reason: builtins.str = ...,
+        if_unused_for: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expected_revision", b"expected_revision", "key", b"key", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["if_unused_for", b"if_unused_for", "key", b"key"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["expected_revision", b"expected_revision", "if_unused_for", b"if_unused_for", "key", b"key", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
 
 Global___DeactivateRequest: typing_extensions.TypeAlias = DeactivateRequest
 
@@ -610,6 +622,7 @@ class DeleteRequest(google.protobuf.message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    IF_UNUSED_FOR_FIELD_NUMBER: builtins.int
     expected_revision: builtins.int
     """The revision the route must be at; 0: any."""
     request_id: builtins.str
@@ -620,6 +633,12 @@ class DeleteRequest(google.protobuf.message.Message):
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
 
+    @property
+    def if_unused_for(self) -> google.protobuf.duration_pb2.Duration:
+        """Refuse unless nobody has read the route for this long, as far as servers count reads: at most the window of GetUsage.
+        Unset: do not ask.
+        """
+
     def __init__(
         self,
         *,
@@ -627,9 +646,10 @@ class DeleteRequest(google.protobuf.message.Message):
         expected_revision: builtins.int = ...,
         request_id: builtins.str = ...,
         reason: builtins.str = ...,
+        if_unused_for: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expected_revision", b"expected_revision", "key", b"key", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["if_unused_for", b"if_unused_for", "key", b"key"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["expected_revision", b"expected_revision", "if_unused_for", b"if_unused_for", "key", b"key", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
 
 Global___DeleteRequest: typing_extensions.TypeAlias = DeleteRequest
 
@@ -770,17 +790,23 @@ class GetRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     KEY_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
     @property
     def key(self) -> pointsman.v1.route_pb2.RouteKey:
         """The key of the route."""
+
+    @property
+    def as_of(self) -> pointsman.v1.route_pb2.AsOf:
+        """As it was then; unset: as it is now."""
 
     def __init__(
         self,
         *,
         key: pointsman.v1.route_pb2.RouteKey | None = ...,
+        as_of: pointsman.v1.route_pb2.AsOf | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of", b"as_of", "key", b"key"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "key", b"key"]) -> None: ...
 
 Global___GetRequest: typing_extensions.TypeAlias = GetRequest
 
@@ -791,17 +817,21 @@ class GetResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ROUTE_FIELD_NUMBER: builtins.int
+    AS_OF_REVISION_FIELD_NUMBER: builtins.int
+    as_of_revision: builtins.int
+    """The revision as of which it is true. A revision token for `min_revision`."""
     @property
     def route(self) -> pointsman.v1.route_pb2.Route:
-        """The route as it is now."""
+        """The route as it is now, or was at `as_of`."""
 
     def __init__(
         self,
         *,
         route: pointsman.v1.route_pb2.Route | None = ...,
+        as_of_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["route", b"route"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["route", b"route"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_revision", b"as_of_revision", "route", b"route"]) -> None: ...
 
 Global___GetResponse: typing_extensions.TypeAlias = GetResponse
 
@@ -817,6 +847,7 @@ class ListRequest(google.protobuf.message.Message):
     ACTIVE_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Only this tenant; empty: any."""
     service: builtins.str
@@ -831,6 +862,10 @@ class ListRequest(google.protobuf.message.Message):
     """
     page_token: builtins.str
     """`next_page_token` of the page before, with the other fields unchanged."""
+    @property
+    def as_of(self) -> pointsman.v1.route_pb2.AsOf:
+        """The routes as they were then; unset: as they are now. With a time, all pages are as of the revision of the first."""
+
     def __init__(
         self,
         *,
@@ -840,9 +875,10 @@ class ListRequest(google.protobuf.message.Message):
         active: builtins.bool | None = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        as_of: pointsman.v1.route_pb2.AsOf | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_active", b"_active", "active", b"active"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "env", b"env", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "tenant", b"tenant"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "as_of", b"as_of"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_active", b"_active", "active", b"active", "as_of", b"as_of", "env", b"env", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "tenant", b"tenant"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_active", b"_active"]) -> typing.Literal["active"] | None: ...
 
 Global___ListRequest: typing_extensions.TypeAlias = ListRequest
@@ -855,8 +891,11 @@ class ListResponse(google.protobuf.message.Message):
 
     ROUTES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    AS_OF_REVISION_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """The page token of the next page; empty on the last one."""
+    as_of_revision: builtins.int
+    """The revision of `as_of`; 0 if that is not set."""
     @property
     def routes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.Route]:
         """The routes, in the order of their keys."""
@@ -866,8 +905,9 @@ class ListResponse(google.protobuf.message.Message):
         *,
         routes: collections.abc.Iterable[pointsman.v1.route_pb2.Route] | None = ...,
         next_page_token: builtins.str = ...,
+        as_of_revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "routes", b"routes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_revision", b"as_of_revision", "next_page_token", b"next_page_token", "routes", b"routes"]) -> None: ...
 
 Global___ListResponse: typing_extensions.TypeAlias = ListResponse
 
@@ -887,6 +927,8 @@ class ListChangesRequest(google.protobuf.message.Message):
     NEWEST_FIRST_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    AFTER_TIME_FIELD_NUMBER: builtins.int
+    BEFORE_TIME_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Only this tenant; empty: any."""
     service: builtins.str
@@ -909,6 +951,14 @@ class ListChangesRequest(google.protobuf.message.Message):
     """
     page_token: builtins.str
     """`next_page_token` of the page before, with the other fields unchanged."""
+    @property
+    def after_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Only changes after this time, by the clock of the database."""
+
+    @property
+    def before_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Only changes at this time or before it."""
+
     def __init__(
         self,
         *,
@@ -922,8 +972,11 @@ class ListChangesRequest(google.protobuf.message.Message):
         newest_first: builtins.bool = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        after_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        before_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after_revision", b"after_revision", "before_revision", b"before_revision", "env", b"env", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "tenant", b"tenant", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["after_time", b"after_time", "before_time", b"before_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "after_revision", b"after_revision", "after_time", b"after_time", "before_revision", b"before_revision", "before_time", b"before_time", "env", b"env", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "tenant", b"tenant", "version", b"version"]) -> None: ...
 
 Global___ListChangesRequest: typing_extensions.TypeAlias = ListChangesRequest
 
@@ -950,3 +1003,644 @@ class ListChangesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListChangesResponse: typing_extensions.TypeAlias = ListChangesResponse
+
+@typing.final
+class SelectRequest(google.protobuf.message.Message):
+    """SelectRequest asks for the route that a caller is to use."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    SERVICE_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    STICKY_KEY_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
+    CONSISTENCY_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """The tenant."""
+    service: builtins.str
+    """The service."""
+    env: builtins.str
+    """The environment."""
+    sticky_key: builtins.str
+    """What keeps a caller at its version while weights stay as they are: the id of a user or of an account, for example.
+    Empty: a version at random, by the weights.
+    """
+    min_revision: builtins.int
+    """The answer must be as of this revision or later: a revision from any earlier read or write. 0: any."""
+    consistency: Global___Consistency.ValueType
+    """How recent the answer must be, beyond `min_revision`."""
+    epoch: builtins.str
+    """The epoch of `min_revision`: see ResolveRequest."""
+    @property
+    def as_of(self) -> pointsman.v1.route_pb2.AsOf:
+        """What would have been selected then; unset: now. From the store; not together with `min_revision`."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        service: builtins.str = ...,
+        env: builtins.str = ...,
+        sticky_key: builtins.str = ...,
+        min_revision: builtins.int = ...,
+        consistency: Global___Consistency.ValueType = ...,
+        epoch: builtins.str = ...,
+        as_of: pointsman.v1.route_pb2.AsOf | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "consistency", b"consistency", "env", b"env", "epoch", b"epoch", "min_revision", b"min_revision", "service", b"service", "sticky_key", b"sticky_key", "tenant", b"tenant"]) -> None: ...
+
+Global___SelectRequest: typing_extensions.TypeAlias = SelectRequest
+
+@typing.final
+class SelectResponse(google.protobuf.message.Message):
+    """SelectResponse is the route, and why it was chosen."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    CHOICE_FIELD_NUMBER: builtins.int
+    @property
+    def route(self) -> pointsman.v1.route_pb2.Route:
+        """The route; it is active."""
+
+    @property
+    def provenance(self) -> Global___Provenance:
+        """Where the answer came from."""
+
+    @property
+    def choice(self) -> pointsman.v1.selection_pb2.Choice:
+        """Which version was chosen, and by which rule."""
+
+    def __init__(
+        self,
+        *,
+        route: pointsman.v1.route_pb2.Route | None = ...,
+        provenance: Global___Provenance | None = ...,
+        choice: pointsman.v1.selection_pb2.Choice | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["choice", b"choice", "provenance", b"provenance", "route", b"route"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["choice", b"choice", "provenance", b"provenance", "route", b"route"]) -> None: ...
+
+Global___SelectResponse: typing_extensions.TypeAlias = SelectResponse
+
+@typing.final
+class Selection(google.protobuf.message.Message):
+    """Selection is one of a BatchSelect."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    SERVICE_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    STICKY_KEY_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """The tenant."""
+    service: builtins.str
+    """The service."""
+    env: builtins.str
+    """The environment."""
+    sticky_key: builtins.str
+    """As in SelectRequest."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        service: builtins.str = ...,
+        env: builtins.str = ...,
+        sticky_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "service", b"service", "sticky_key", b"sticky_key", "tenant", b"tenant"]) -> None: ...
+
+Global___Selection: typing_extensions.TypeAlias = Selection
+
+@typing.final
+class BatchSelectRequest(google.protobuf.message.Message):
+    """BatchSelectRequest asks for the routes that several callers are to use."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SELECTIONS_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
+    CONSISTENCY_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    min_revision: builtins.int
+    """Every answer must be as of this revision or later. 0: any."""
+    consistency: Global___Consistency.ValueType
+    """How recent the answers must be, beyond `min_revision`."""
+    epoch: builtins.str
+    """The epoch of `min_revision`: see ResolveRequest."""
+    @property
+    def selections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Selection]:
+        """1 to 1,000 of them."""
+
+    def __init__(
+        self,
+        *,
+        selections: collections.abc.Iterable[Global___Selection] | None = ...,
+        min_revision: builtins.int = ...,
+        consistency: Global___Consistency.ValueType = ...,
+        epoch: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["consistency", b"consistency", "epoch", b"epoch", "min_revision", b"min_revision", "selections", b"selections"]) -> None: ...
+
+Global___BatchSelectRequest: typing_extensions.TypeAlias = BatchSelectRequest
+
+@typing.final
+class BatchSelectResponse(google.protobuf.message.Message):
+    """BatchSelectResponse has one result per selection."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Result(google.protobuf.message.Message):
+        """Result is what Select would have returned for one of them."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        ROUTE_FIELD_NUMBER: builtins.int
+        STATUS_FIELD_NUMBER: builtins.int
+        PROVENANCE_FIELD_NUMBER: builtins.int
+        CHOICE_FIELD_NUMBER: builtins.int
+        @property
+        def route(self) -> pointsman.v1.route_pb2.Route:
+            """The active route."""
+
+        @property
+        def status(self) -> google.rpc.status_pb2.Status:
+            """The status that Select would have ended with, details included."""
+
+        @property
+        def provenance(self) -> Global___Provenance:
+            """Where the answer came from; absent if no layer answered."""
+
+        @property
+        def choice(self) -> pointsman.v1.selection_pb2.Choice:
+            """Which version was chosen, and by which rule."""
+
+        def __init__(
+            self,
+            *,
+            route: pointsman.v1.route_pb2.Route | None = ...,
+            status: google.rpc.status_pb2.Status | None = ...,
+            provenance: Global___Provenance | None = ...,
+            choice: pointsman.v1.selection_pb2.Choice | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["answer", b"answer", "choice", b"choice", "provenance", b"provenance", "route", b"route", "status", b"status"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["answer", b"answer", "choice", b"choice", "provenance", b"provenance", "route", b"route", "status", b"status"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["answer", b"answer"]) -> typing.Literal["route", "status"] | None: ...
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchSelectResponse.Result]:
+        """The results, in the order of the request. Those that would make the response exceed 4 MB have the status
+        RESOURCE_EXHAUSTED with RESPONSE_TOO_LARGE instead: ask for them in another call.
+        """
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___BatchSelectResponse.Result] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["results", b"results"]) -> None: ...
+
+Global___BatchSelectResponse: typing_extensions.TypeAlias = BatchSelectResponse
+
+@typing.final
+class Mutation(google.protobuf.message.Message):
+    """Mutation is one step of a Commit. Its `request_id` and `reason` stay empty: the Commit has them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREATE_FIELD_NUMBER: builtins.int
+    UPDATE_FIELD_NUMBER: builtins.int
+    ACTIVATE_FIELD_NUMBER: builtins.int
+    DEACTIVATE_FIELD_NUMBER: builtins.int
+    DELETE_FIELD_NUMBER: builtins.int
+    SET_TRAFFIC_FIELD_NUMBER: builtins.int
+    DELETE_TRAFFIC_FIELD_NUMBER: builtins.int
+    @property
+    def create(self) -> Global___CreateRequest:
+        """As the method Create does."""
+
+    @property
+    def update(self) -> Global___UpdateRequest:
+        """As the method Update does."""
+
+    @property
+    def activate(self) -> Global___ActivateRequest:
+        """As the method Activate does."""
+
+    @property
+    def deactivate(self) -> Global___DeactivateRequest:
+        """As the method Deactivate does."""
+
+    @property
+    def delete(self) -> Global___DeleteRequest:
+        """As the method Delete does."""
+
+    @property
+    def set_traffic(self) -> pointsman.v1.traffic_methods_pb2.SetTrafficRequest:
+        """As the method SetTraffic does."""
+
+    @property
+    def delete_traffic(self) -> pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest:
+        """As the method DeleteTraffic does."""
+
+    def __init__(
+        self,
+        *,
+        create: Global___CreateRequest | None = ...,
+        update: Global___UpdateRequest | None = ...,
+        activate: Global___ActivateRequest | None = ...,
+        deactivate: Global___DeactivateRequest | None = ...,
+        delete: Global___DeleteRequest | None = ...,
+        set_traffic: pointsman.v1.traffic_methods_pb2.SetTrafficRequest | None = ...,
+        delete_traffic: pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["activate", b"activate", "create", b"create", "deactivate", b"deactivate", "delete", b"delete", "delete_traffic", b"delete_traffic", "mutation", b"mutation", "set_traffic", b"set_traffic", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activate", b"activate", "create", b"create", "deactivate", b"deactivate", "delete", b"delete", "delete_traffic", b"delete_traffic", "mutation", b"mutation", "set_traffic", b"set_traffic", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["mutation", b"mutation"]) -> typing.Literal["create", "update", "activate", "deactivate", "delete", "set_traffic", "delete_traffic"] | None: ...
+
+Global___Mutation: typing_extensions.TypeAlias = Mutation
+
+@typing.final
+class CommitRequest(google.protobuf.message.Message):
+    """CommitRequest makes mutations together."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MUTATIONS_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Answer what would be done, and change nothing."""
+    request_id: builtins.str
+    """Makes a retry safe (AIP-155), as in CreateRequest. It belongs to the tenant of the first mutation."""
+    reason: builtins.str
+    """The reason, for the history of each change: at most 1,024 characters."""
+    @property
+    def mutations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Mutation]:
+        """The mutations, 1 to 1,000 of them, in the order in which they are decided."""
+
+    def __init__(
+        self,
+        *,
+        mutations: collections.abc.Iterable[Global___Mutation] | None = ...,
+        dry_run: builtins.bool = ...,
+        request_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "mutations", b"mutations", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+
+Global___CommitRequest: typing_extensions.TypeAlias = CommitRequest
+
+@typing.final
+class CommittedMutation(google.protobuf.message.Message):
+    """CommittedMutation is what one mutation of a Commit did."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_REVISION_FIELD_NUMBER: builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: builtins.int
+    first_revision: builtins.int
+    """The revision of its first change; 0 if it had nothing to change."""
+    change_count: builtins.int
+    """How many changes it made."""
+    def __init__(
+        self,
+        *,
+        first_revision: builtins.int = ...,
+        change_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change_count", b"change_count", "first_revision", b"first_revision"]) -> None: ...
+
+Global___CommittedMutation: typing_extensions.TypeAlias = CommittedMutation
+
+@typing.final
+class CommitResponse(google.protobuf.message.Message):
+    """CommitResponse is what a Commit did, or would do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MUTATIONS_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
+    OMITTED_CHANGE_COUNT_FIELD_NUMBER: builtins.int
+    CHANGE_SET_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    omitted_change_count: builtins.int
+    """How many changes did not fit. ListChanges has them, unless this was a dry run."""
+    change_set_id: builtins.int
+    """The id of the change set: the revision of its first change. 0 if there was nothing to change."""
+    revision: builtins.int
+    """A revision as of which every mutation holds. A revision token for `min_revision`. Of a dry run, the one before it."""
+    @property
+    def mutations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___CommittedMutation]:
+        """What each mutation did, in the order of the request."""
+
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.RouteChange]:
+        """The changes, in the order of their revisions: as many as fit into 4 MB. Of a dry run, with the revisions that they
+        would have had.
+        """
+
+    def __init__(
+        self,
+        *,
+        mutations: collections.abc.Iterable[Global___CommittedMutation] | None = ...,
+        changes: collections.abc.Iterable[pointsman.v1.route_pb2.RouteChange] | None = ...,
+        omitted_change_count: builtins.int = ...,
+        change_set_id: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change_set_id", b"change_set_id", "changes", b"changes", "mutations", b"mutations", "omitted_change_count", b"omitted_change_count", "revision", b"revision"]) -> None: ...
+
+Global___CommitResponse: typing_extensions.TypeAlias = CommitResponse
+
+@typing.final
+class RevertRequest(google.protobuf.message.Message):
+    """RevertRequest names what to undo: a change set, or a range of revisions."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_SET_ID_FIELD_NUMBER: builtins.int
+    FIRST_REVISION_FIELD_NUMBER: builtins.int
+    LAST_REVISION_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    change_set_id: builtins.int
+    """The change set: the revision of its first change."""
+    first_revision: builtins.int
+    """Instead of it, the first revision of a range. Change sets of which it has only a part are undone only in that part."""
+    last_revision: builtins.int
+    """The last revision of the range."""
+    force: builtins.bool
+    """Undo it also where something was changed since, and lose what was."""
+    dry_run: builtins.bool
+    """Answer what would be done, and change nothing."""
+    epoch: builtins.str
+    """The epoch that the revisions count in. Empty: the current one. ABORTED with EPOCH_CHANGED if it is another one."""
+    request_id: builtins.str
+    """Makes a retry safe (AIP-155), as in CreateRequest. It belongs to the tenant of the first change that is undone."""
+    reason: builtins.str
+    """The reason, for the history of each change: at most 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        change_set_id: builtins.int = ...,
+        first_revision: builtins.int = ...,
+        last_revision: builtins.int = ...,
+        force: builtins.bool = ...,
+        dry_run: builtins.bool = ...,
+        epoch: builtins.str = ...,
+        request_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change_set_id", b"change_set_id", "dry_run", b"dry_run", "epoch", b"epoch", "first_revision", b"first_revision", "force", b"force", "last_revision", b"last_revision", "reason", b"reason", "request_id", b"request_id"]) -> None: ...
+
+Global___RevertRequest: typing_extensions.TypeAlias = RevertRequest
+
+@typing.final
+class RevertResponse(google.protobuf.message.Message):
+    """RevertResponse is what a Revert did, or would do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    OMITTED_CHANGE_COUNT_FIELD_NUMBER: builtins.int
+    CHANGE_SET_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    omitted_change_count: builtins.int
+    """How many changes did not fit. ListChanges has them, unless this was a dry run."""
+    change_set_id: builtins.int
+    """The id of the new change set: the revision of its first change. 0 if everything was as before already."""
+    revision: builtins.int
+    """A revision as of which everything is as it was before. A revision token for `min_revision`. Of a dry run, the one
+    before it.
+    """
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.RouteChange]:
+        """The changes, in the order of their revisions: as many as fit into 4 MB. Of a dry run, with the revisions that they
+        would have had.
+        """
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[pointsman.v1.route_pb2.RouteChange] | None = ...,
+        omitted_change_count: builtins.int = ...,
+        change_set_id: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change_set_id", b"change_set_id", "changes", b"changes", "omitted_change_count", b"omitted_change_count", "revision", b"revision"]) -> None: ...
+
+Global___RevertResponse: typing_extensions.TypeAlias = RevertResponse
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    """ExplainRequest asks what a caller would get, and why."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    SERVICE_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    STICKY_KEY_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """The tenant."""
+    service: builtins.str
+    """The service."""
+    env: builtins.str
+    """The environment."""
+    version: builtins.str
+    """Explain Resolve of this version; empty: Select."""
+    sticky_key: builtins.str
+    """The sticky key of the Select."""
+    subject: builtins.str
+    """Explain the permission of this subject; empty: of the caller."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        service: builtins.str = ...,
+        env: builtins.str = ...,
+        version: builtins.str = ...,
+        sticky_key: builtins.str = ...,
+        subject: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "service", b"service", "sticky_key", b"sticky_key", "subject", b"subject", "tenant", b"tenant", "version", b"version"]) -> None: ...
+
+Global___ExplainRequest: typing_extensions.TypeAlias = ExplainRequest
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    """ExplainResponse says what a caller would get, and why."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Layer(google.protobuf.message.Message):
+        """Layer is what one layer holds of the key of a Resolve, or of what a Select chooses from."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SOURCE_FIELD_NUMBER: builtins.int
+        HELD_FIELD_NUMBER: builtins.int
+        REVISION_FIELD_NUMBER: builtins.int
+        AS_OF_REVISION_FIELD_NUMBER: builtins.int
+        AGE_FIELD_NUMBER: builtins.int
+        PROBLEM_FIELD_NUMBER: builtins.int
+        source: Global___Provenance.Source.ValueType
+        """The layer."""
+        held: builtins.bool
+        """Whether it holds an answer."""
+        revision: builtins.int
+        """The revision of the route or of the traffic, whichever changed last; 0 if there is none, or nothing is held."""
+        as_of_revision: builtins.int
+        """The revision as of which the layer knows it; 0 if nothing is held."""
+        problem: builtins.str
+        """Why the layer could not be asked; empty if it could."""
+        @property
+        def age(self) -> google.protobuf.duration_pb2.Duration:
+            """How long ago the layer last knew it to be current, where it tells."""
+
+        def __init__(
+            self,
+            *,
+            source: Global___Provenance.Source.ValueType = ...,
+            held: builtins.bool = ...,
+            revision: builtins.int = ...,
+            as_of_revision: builtins.int = ...,
+            age: google.protobuf.duration_pb2.Duration | None = ...,
+            problem: builtins.str = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["age", b"age"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["age", b"age", "as_of_revision", b"as_of_revision", "held", b"held", "problem", b"problem", "revision", b"revision", "source", b"source"]) -> None: ...
+
+    @typing.final
+    class Permission(google.protobuf.message.Message):
+        """Permission says whether a subject may have the answer, and which rule decides."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SUBJECT_FIELD_NUMBER: builtins.int
+        PERMISSION_FIELD_NUMBER: builtins.int
+        ALLOWED_FIELD_NUMBER: builtins.int
+        RULES_FIELD_NUMBER: builtins.int
+        subject: builtins.str
+        """The subject."""
+        permission: builtins.str
+        """The permission that Resolve and Select need."""
+        allowed: builtins.bool
+        """Whether the subject has it."""
+        @property
+        def rules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainResponse.Rule]:
+            """Each rule of the policy and each grant of the credential, and why it allows the call or not. Only for callers who
+            have the permission changes.read.
+            """
+
+        def __init__(
+            self,
+            *,
+            subject: builtins.str = ...,
+            permission: builtins.str = ...,
+            allowed: builtins.bool = ...,
+            rules: collections.abc.Iterable[Global___ExplainResponse.Rule] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["allowed", b"allowed", "permission", b"permission", "rules", b"rules", "subject", b"subject"]) -> None: ...
+
+    @typing.final
+    class Rule(google.protobuf.message.Message):
+        """Rule is one rule of the policy, or one grant of the credential."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SOURCE_FIELD_NUMBER: builtins.int
+        ALLOWS_FIELD_NUMBER: builtins.int
+        WHY_FIELD_NUMBER: builtins.int
+        source: builtins.str
+        """The name of the rule."""
+        allows: builtins.bool
+        """Whether it allows the call."""
+        why: builtins.str
+        """Why."""
+        def __init__(
+            self,
+            *,
+            source: builtins.str = ...,
+            allows: builtins.bool = ...,
+            why: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["allows", b"allows", "source", b"source", "why", b"why"]) -> None: ...
+
+    ROUTE_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    CHOICE_FIELD_NUMBER: builtins.int
+    AS_OF_REVISION_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    TRAFFIC_FIELD_NUMBER: builtins.int
+    LAYERS_FIELD_NUMBER: builtins.int
+    LAST_CHANGE_FIELD_NUMBER: builtins.int
+    PERMISSION_FIELD_NUMBER: builtins.int
+    as_of_revision: builtins.int
+    """The revision as of which the answer is true."""
+    epoch: builtins.str
+    """The epoch that revisions count in."""
+    @property
+    def route(self) -> pointsman.v1.route_pb2.Route:
+        """The route."""
+
+    @property
+    def status(self) -> google.rpc.status_pb2.Status:
+        """The status that the call would end with, details included."""
+
+    @property
+    def choice(self) -> pointsman.v1.selection_pb2.Choice:
+        """Which version Select would choose, and by which rule; absent for a Resolve, and if there is none."""
+
+    @property
+    def traffic(self) -> pointsman.v1.traffic_pb2.Traffic:
+        """How calls are divided; absent if that is not set."""
+
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainResponse.Layer]:
+        """What each layer holds, the nearest first."""
+
+    @property
+    def last_change(self) -> pointsman.v1.route_pb2.RouteChange:
+        """The last change of the key of a Resolve or, for a Select, of its tenant, service and env; with actor and reason.
+        Absent if the history that is kept has none.
+        """
+
+    @property
+    def permission(self) -> Global___ExplainResponse.Permission:
+        """Who may have the answer."""
+
+    def __init__(
+        self,
+        *,
+        route: pointsman.v1.route_pb2.Route | None = ...,
+        status: google.rpc.status_pb2.Status | None = ...,
+        choice: pointsman.v1.selection_pb2.Choice | None = ...,
+        as_of_revision: builtins.int = ...,
+        epoch: builtins.str = ...,
+        traffic: pointsman.v1.traffic_pb2.Traffic | None = ...,
+        layers: collections.abc.Iterable[Global___ExplainResponse.Layer] | None = ...,
+        last_change: pointsman.v1.route_pb2.RouteChange | None = ...,
+        permission: Global___ExplainResponse.Permission | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer", "choice", b"choice", "last_change", b"last_change", "permission", b"permission", "route", b"route", "status", b"status", "traffic", b"traffic"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "as_of_revision", b"as_of_revision", "choice", b"choice", "epoch", b"epoch", "last_change", b"last_change", "layers", b"layers", "permission", b"permission", "route", b"route", "status", b"status", "traffic", b"traffic"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["answer", b"answer"]) -> typing.Literal["route", "status"] | None: ...
+
+Global___ExplainResponse: typing_extensions.TypeAlias = ExplainResponse

@@ -5,6 +5,7 @@ import warnings
 
 from pointsman.v1 import propagation_pb2 as pointsman_dot_v1_dot_propagation__pb2
 from pointsman.v1 import route_service_pb2 as pointsman_dot_v1_dot_route__service__pb2
+from pointsman.v1 import traffic_methods_pb2 as pointsman_dot_v1_dot_traffic__methods__pb2
 from pointsman.v1 import usage_pb2 as pointsman_dot_v1_dot_usage__pb2
 from pointsman.v1 import watch_pb2 as pointsman_dot_v1_dot_watch__pb2
 
@@ -50,6 +51,51 @@ class RouteServiceStub(object):
                 '/pointsman.v1.RouteService/BatchResolve',
                 request_serializer=pointsman_dot_v1_dot_route__service__pb2.BatchResolveRequest.SerializeToString,
                 response_deserializer=pointsman_dot_v1_dot_route__service__pb2.BatchResolveResponse.FromString,
+                _registered_method=True)
+        self.Select = channel.unary_unary(
+                '/pointsman.v1.RouteService/Select',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.SelectRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.SelectResponse.FromString,
+                _registered_method=True)
+        self.BatchSelect = channel.unary_unary(
+                '/pointsman.v1.RouteService/BatchSelect',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.BatchSelectRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.BatchSelectResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/pointsman.v1.RouteService/Explain',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.SetTraffic = channel.unary_unary(
+                '/pointsman.v1.RouteService/SetTraffic',
+                request_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficResponse.FromString,
+                _registered_method=True)
+        self.GetTraffic = channel.unary_unary(
+                '/pointsman.v1.RouteService/GetTraffic',
+                request_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficResponse.FromString,
+                _registered_method=True)
+        self.ListTraffic = channel.unary_unary(
+                '/pointsman.v1.RouteService/ListTraffic',
+                request_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficResponse.FromString,
+                _registered_method=True)
+        self.DeleteTraffic = channel.unary_unary(
+                '/pointsman.v1.RouteService/DeleteTraffic',
+                request_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficResponse.FromString,
+                _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/pointsman.v1.RouteService/Commit',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.CommitRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.CommitResponse.FromString,
+                _registered_method=True)
+        self.Revert = channel.unary_unary(
+                '/pointsman.v1.RouteService/Revert',
+                request_serializer=pointsman_dot_v1_dot_route__service__pb2.RevertRequest.SerializeToString,
+                response_deserializer=pointsman_dot_v1_dot_route__service__pb2.RevertResponse.FromString,
                 _registered_method=True)
         self.Create = channel.unary_unary(
                 '/pointsman.v1.RouteService/Create',
@@ -146,6 +192,97 @@ class RouteServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Select(self, request, context):
+        """Select returns the route that a caller is to use: of the version that the traffic assigns to its sticky key or, where
+        no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
+        near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
+
+        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSelect(self, request, context):
+        """BatchSelect selects for up to 1,000 callers. It returns a route or a status for each, in the order of the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explain says what Resolve or Select would answer and why: the rule, the traffic, what each layer holds, the last
+        change, and the permission that decides.
+
+        `subject` needs the permission changes.read. Without it the call explains the caller's own permission.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTraffic(self, request, context):
+        """SetTraffic divides the calls of a tenant, service and env between versions. Setting what is set already is OK and
+        makes no change.
+
+        Errors: FAILED_PRECONDITION with TARGET_NOT_FOUND; NOT_FOUND with TRAFFIC_NOT_FOUND and ABORTED with
+        REVISION_MISMATCH when `expected_revision` is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTraffic(self, request, context):
+        """GetTraffic returns the traffic of a tenant, service and env, from the store and no cache.
+
+        Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; those of `as_of`, as in Get.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTraffic(self, request, context):
+        """ListTraffic returns traffic in the order of tenant, service and env, page by page (AIP-158).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTraffic(self, request, context):
+        """DeleteTraffic removes the traffic of a tenant, service and env: the only active version gets all calls.
+
+        Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Commit(self, request, context):
+        """Commit makes up to 1,000 mutations of any tenants together, as a change set: all of them, or none.
+
+        They are decided one after the other: each sees what those before it did. Their changes get consecutive revisions,
+        and no reader sees only a part of them. With `dry_run` the answer is the same, and nothing is changed.
+
+        Errors: that of the first mutation that is refused, with its own code, reason and metadata, its `index` in the
+        metadata, and a `google.rpc.BadRequest` that names up to 16 refused ones as `mutations[17]`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Revert(self, request, context):
+        """Revert undoes a change set, or a range of revisions, by a new change set: what it changed becomes as it was before.
+        The history stays as it is. A route that was created is deleted; one that was deleted is created again.
+
+        The caller needs routes.write for everything that is changed back.
+
+        Errors: ABORTED with CHANGED_SINCE, naming up to 16 routes that were changed later, unless `force` is set;
+        OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE; INVALID_ARGUMENT with INVALID_FIELD for more than 10,000
+        revisions, and where the revision does not begin a change set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Create(self, request, context):
         """Create creates a route. Errors: ALREADY_EXISTS with ROUTE_EXISTS.
         """
@@ -174,14 +311,18 @@ class RouteServiceServicer(object):
     def Deactivate(self, request, context):
         """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
-        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
+        ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        """Delete removes a route and keeps its history.
+
+        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; FAILED_PRECONDITION with ROUTE_IN_TRAFFIC when
+        the traffic names its version; with `if_unused_for` also those of Deactivate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,7 +346,8 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND.
+        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND; with `as_of`
+        also OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -292,6 +434,51 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.BatchResolve,
                     request_deserializer=pointsman_dot_v1_dot_route__service__pb2.BatchResolveRequest.FromString,
                     response_serializer=pointsman_dot_v1_dot_route__service__pb2.BatchResolveResponse.SerializeToString,
+            ),
+            'Select': grpc.unary_unary_rpc_method_handler(
+                    servicer.Select,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.SelectRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.SelectResponse.SerializeToString,
+            ),
+            'BatchSelect': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSelect,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.BatchSelectRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.BatchSelectResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.ExplainRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'SetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTraffic,
+                    request_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficResponse.SerializeToString,
+            ),
+            'GetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraffic,
+                    request_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficResponse.SerializeToString,
+            ),
+            'ListTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTraffic,
+                    request_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficResponse.SerializeToString,
+            ),
+            'DeleteTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTraffic,
+                    request_deserializer=pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.CommitRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.CommitResponse.SerializeToString,
+            ),
+            'Revert': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revert,
+                    request_deserializer=pointsman_dot_v1_dot_route__service__pb2.RevertRequest.FromString,
+                    response_serializer=pointsman_dot_v1_dot_route__service__pb2.RevertResponse.SerializeToString,
             ),
             'Create': grpc.unary_unary_rpc_method_handler(
                     servicer.Create,
@@ -422,6 +609,249 @@ class RouteService(object):
             '/pointsman.v1.RouteService/BatchResolve',
             pointsman_dot_v1_dot_route__service__pb2.BatchResolveRequest.SerializeToString,
             pointsman_dot_v1_dot_route__service__pb2.BatchResolveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Select(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Select',
+            pointsman_dot_v1_dot_route__service__pb2.SelectRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.SelectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSelect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/BatchSelect',
+            pointsman_dot_v1_dot_route__service__pb2.BatchSelectRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.BatchSelectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Explain',
+            pointsman_dot_v1_dot_route__service__pb2.ExplainRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/SetTraffic',
+            pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficRequest.SerializeToString,
+            pointsman_dot_v1_dot_traffic__methods__pb2.SetTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/GetTraffic',
+            pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficRequest.SerializeToString,
+            pointsman_dot_v1_dot_traffic__methods__pb2.GetTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/ListTraffic',
+            pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficRequest.SerializeToString,
+            pointsman_dot_v1_dot_traffic__methods__pb2.ListTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/DeleteTraffic',
+            pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficRequest.SerializeToString,
+            pointsman_dot_v1_dot_traffic__methods__pb2.DeleteTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Commit',
+            pointsman_dot_v1_dot_route__service__pb2.CommitRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.CommitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.v1.RouteService/Revert',
+            pointsman_dot_v1_dot_route__service__pb2.RevertRequest.SerializeToString,
+            pointsman_dot_v1_dot_route__service__pb2.RevertResponse.FromString,
             options,
             channel_credentials,
             insecure,

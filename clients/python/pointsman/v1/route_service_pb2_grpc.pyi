@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pointsman.v1.propagation_pb2
 import pointsman.v1.route_service_pb2
+import pointsman.v1.traffic_methods_pb2
 import pointsman.v1.usage_pb2
 import pointsman.v1.watch_pb2
 import sys
@@ -57,6 +58,150 @@ _RouteServiceBatchResolveType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.BatchResolveRequest,
         pointsman.v1.route_service_pb2.BatchResolveResponse,
+    ],
+)
+
+_RouteServiceSelectType = typing_extensions.TypeVar(
+    '_RouteServiceSelectType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.SelectRequest,
+        pointsman.v1.route_service_pb2.SelectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.SelectRequest,
+        pointsman.v1.route_service_pb2.SelectResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.SelectRequest,
+        pointsman.v1.route_service_pb2.SelectResponse,
+    ],
+)
+
+_RouteServiceBatchSelectType = typing_extensions.TypeVar(
+    '_RouteServiceBatchSelectType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.BatchSelectRequest,
+        pointsman.v1.route_service_pb2.BatchSelectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.BatchSelectRequest,
+        pointsman.v1.route_service_pb2.BatchSelectResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.BatchSelectRequest,
+        pointsman.v1.route_service_pb2.BatchSelectResponse,
+    ],
+)
+
+_RouteServiceExplainType = typing_extensions.TypeVar(
+    '_RouteServiceExplainType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ExplainRequest,
+        pointsman.v1.route_service_pb2.ExplainResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ExplainRequest,
+        pointsman.v1.route_service_pb2.ExplainResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ExplainRequest,
+        pointsman.v1.route_service_pb2.ExplainResponse,
+    ],
+)
+
+_RouteServiceSetTrafficType = typing_extensions.TypeVar(
+    '_RouteServiceSetTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+    ],
+)
+
+_RouteServiceGetTrafficType = typing_extensions.TypeVar(
+    '_RouteServiceGetTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+    ],
+)
+
+_RouteServiceListTrafficType = typing_extensions.TypeVar(
+    '_RouteServiceListTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+    ],
+)
+
+_RouteServiceDeleteTrafficType = typing_extensions.TypeVar(
+    '_RouteServiceDeleteTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+    ],
+)
+
+_RouteServiceCommitType = typing_extensions.TypeVar(
+    '_RouteServiceCommitType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.CommitRequest,
+        pointsman.v1.route_service_pb2.CommitResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.CommitRequest,
+        pointsman.v1.route_service_pb2.CommitResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.CommitRequest,
+        pointsman.v1.route_service_pb2.CommitResponse,
+    ],
+)
+
+_RouteServiceRevertType = typing_extensions.TypeVar(
+    '_RouteServiceRevertType',
+    grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.RevertRequest,
+        pointsman.v1.route_service_pb2.RevertResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.RevertRequest,
+        pointsman.v1.route_service_pb2.RevertResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.RevertRequest,
+        pointsman.v1.route_service_pb2.RevertResponse,
     ],
 )
 
@@ -284,7 +429,7 @@ _RouteServiceGetUsageType = typing_extensions.TypeVar(
     ],
 )
 
-class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType, _RouteServiceWatchType, _RouteServiceReportProgressType, _RouteServiceGetPropagationType, _RouteServiceReportUsageType, _RouteServiceGetUsageType]):
+class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBatchResolveType, _RouteServiceSelectType, _RouteServiceBatchSelectType, _RouteServiceExplainType, _RouteServiceSetTrafficType, _RouteServiceGetTrafficType, _RouteServiceListTrafficType, _RouteServiceDeleteTrafficType, _RouteServiceCommitType, _RouteServiceRevertType, _RouteServiceCreateType, _RouteServiceUpdateType, _RouteServiceActivateType, _RouteServiceDeactivateType, _RouteServiceDeleteType, _RouteServiceImportType, _RouteServiceGetType, _RouteServiceListType, _RouteServiceListChangesType, _RouteServiceWatchType, _RouteServiceReportProgressType, _RouteServiceGetPropagationType, _RouteServiceReportUsageType, _RouteServiceGetUsageType]):
     """RouteService resolves `tenant / service / env / version` to the URL that is live, and changes routes.
 
     Errors are `google.rpc.Status` with a `google.rpc.ErrorInfo` whose reason is an ErrorReason. UNAVAILABLE is
@@ -300,6 +445,42 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
         grpc.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.BatchResolveRequest,
             pointsman.v1.route_service_pb2.BatchResolveResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.SelectRequest,
+            pointsman.v1.route_service_pb2.SelectResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.BatchSelectRequest,
+            pointsman.v1.route_service_pb2.BatchSelectResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.ExplainRequest,
+            pointsman.v1.route_service_pb2.ExplainResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.CommitRequest,
+            pointsman.v1.route_service_pb2.CommitResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.RevertRequest,
+            pointsman.v1.route_service_pb2.RevertResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.CreateRequest,
@@ -370,6 +551,42 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
             pointsman.v1.route_service_pb2.BatchResolveResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.SelectRequest,
+            pointsman.v1.route_service_pb2.SelectResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.BatchSelectRequest,
+            pointsman.v1.route_service_pb2.BatchSelectResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.ExplainRequest,
+            pointsman.v1.route_service_pb2.ExplainResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+            pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.CommitRequest,
+            pointsman.v1.route_service_pb2.CommitResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            pointsman.v1.route_service_pb2.RevertRequest,
+            pointsman.v1.route_service_pb2.RevertResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             pointsman.v1.route_service_pb2.CreateRequest,
             pointsman.v1.route_service_pb2.CreateResponse,
         ],
@@ -436,6 +653,68 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     BatchResolve: _RouteServiceBatchResolveType
     """BatchResolve resolves up to 1,000 keys. It returns a route or a status for each, in the order of the request."""
 
+    Select: _RouteServiceSelectType
+    """Select returns the route that a caller is to use: of the version that the traffic assigns to its sticky key or, where
+    no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
+    near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
+
+    Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+    """
+
+    BatchSelect: _RouteServiceBatchSelectType
+    """BatchSelect selects for up to 1,000 callers. It returns a route or a status for each, in the order of the request."""
+
+    Explain: _RouteServiceExplainType
+    """Explain says what Resolve or Select would answer and why: the rule, the traffic, what each layer holds, the last
+    change, and the permission that decides.
+
+    `subject` needs the permission changes.read. Without it the call explains the caller's own permission.
+    """
+
+    SetTraffic: _RouteServiceSetTrafficType
+    """SetTraffic divides the calls of a tenant, service and env between versions. Setting what is set already is OK and
+    makes no change.
+
+    Errors: FAILED_PRECONDITION with TARGET_NOT_FOUND; NOT_FOUND with TRAFFIC_NOT_FOUND and ABORTED with
+    REVISION_MISMATCH when `expected_revision` is set.
+    """
+
+    GetTraffic: _RouteServiceGetTrafficType
+    """GetTraffic returns the traffic of a tenant, service and env, from the store and no cache.
+
+    Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; those of `as_of`, as in Get.
+    """
+
+    ListTraffic: _RouteServiceListTrafficType
+    """ListTraffic returns traffic in the order of tenant, service and env, page by page (AIP-158)."""
+
+    DeleteTraffic: _RouteServiceDeleteTrafficType
+    """DeleteTraffic removes the traffic of a tenant, service and env: the only active version gets all calls.
+
+    Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+    """
+
+    Commit: _RouteServiceCommitType
+    """Commit makes up to 1,000 mutations of any tenants together, as a change set: all of them, or none.
+
+    They are decided one after the other: each sees what those before it did. Their changes get consecutive revisions,
+    and no reader sees only a part of them. With `dry_run` the answer is the same, and nothing is changed.
+
+    Errors: that of the first mutation that is refused, with its own code, reason and metadata, its `index` in the
+    metadata, and a `google.rpc.BadRequest` that names up to 16 refused ones as `mutations[17]`.
+    """
+
+    Revert: _RouteServiceRevertType
+    """Revert undoes a change set, or a range of revisions, by a new change set: what it changed becomes as it was before.
+    The history stays as it is. A route that was created is deleted; one that was deleted is created again.
+
+    The caller needs routes.write for everything that is changed back.
+
+    Errors: ABORTED with CHANGED_SINCE, naming up to 16 routes that were changed later, unless `force` is set;
+    OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE; INVALID_ARGUMENT with INVALID_FIELD for more than 10,000
+    revisions, and where the revision does not begin a change set.
+    """
+
     Create: _RouteServiceCreateType
     """Create creates a route. Errors: ALREADY_EXISTS with ROUTE_EXISTS."""
 
@@ -454,11 +733,16 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     Deactivate: _RouteServiceDeactivateType
     """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
-    Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+    Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
+    ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
     """
 
     Delete: _RouteServiceDeleteType
-    """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
+    """Delete removes a route and keeps its history.
+
+    Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; FAILED_PRECONDITION with ROUTE_IN_TRAFFIC when
+    the traffic names its version; with `if_unused_for` also those of Deactivate.
+    """
 
     Import: _RouteServiceImportType
     """Import creates and changes many routes at once: all of them, or none.
@@ -475,7 +759,9 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """
 
     Get: _RouteServiceGetType
-    """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
+    """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND; with `as_of`
+    also OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE.
+    """
 
     List: _RouteServiceListType
     """List returns routes in the order of their keys, page by page (AIP-158)."""
@@ -531,6 +817,42 @@ RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.BatchResolveRequest,
         pointsman.v1.route_service_pb2.BatchResolveResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.SelectRequest,
+        pointsman.v1.route_service_pb2.SelectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.BatchSelectRequest,
+        pointsman.v1.route_service_pb2.BatchSelectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.ExplainRequest,
+        pointsman.v1.route_service_pb2.ExplainResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.SetTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.GetTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.ListTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+        pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.CommitRequest,
+        pointsman.v1.route_service_pb2.CommitResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        pointsman.v1.route_service_pb2.RevertRequest,
+        pointsman.v1.route_service_pb2.RevertResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         pointsman.v1.route_service_pb2.CreateRequest,
@@ -617,6 +939,113 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         """BatchResolve resolves up to 1,000 keys. It returns a route or a status for each, in the order of the request."""
 
     @abc.abstractmethod
+    def Select(
+        self,
+        request: pointsman.v1.route_service_pb2.SelectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.SelectResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.SelectResponse]]:
+        """Select returns the route that a caller is to use: of the version that the traffic assigns to its sticky key or, where
+        no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
+        near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
+
+        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+        """
+
+    @abc.abstractmethod
+    def BatchSelect(
+        self,
+        request: pointsman.v1.route_service_pb2.BatchSelectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.BatchSelectResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.BatchSelectResponse]]:
+        """BatchSelect selects for up to 1,000 callers. It returns a route or a status for each, in the order of the request."""
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: pointsman.v1.route_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.ExplainResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ExplainResponse]]:
+        """Explain says what Resolve or Select would answer and why: the rule, the traffic, what each layer holds, the last
+        change, and the permission that decides.
+
+        `subject` needs the permission changes.read. Without it the call explains the caller's own permission.
+        """
+
+    @abc.abstractmethod
+    def SetTraffic(
+        self,
+        request: pointsman.v1.traffic_methods_pb2.SetTrafficRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.traffic_methods_pb2.SetTrafficResponse, collections.abc.Awaitable[pointsman.v1.traffic_methods_pb2.SetTrafficResponse]]:
+        """SetTraffic divides the calls of a tenant, service and env between versions. Setting what is set already is OK and
+        makes no change.
+
+        Errors: FAILED_PRECONDITION with TARGET_NOT_FOUND; NOT_FOUND with TRAFFIC_NOT_FOUND and ABORTED with
+        REVISION_MISMATCH when `expected_revision` is set.
+        """
+
+    @abc.abstractmethod
+    def GetTraffic(
+        self,
+        request: pointsman.v1.traffic_methods_pb2.GetTrafficRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.traffic_methods_pb2.GetTrafficResponse, collections.abc.Awaitable[pointsman.v1.traffic_methods_pb2.GetTrafficResponse]]:
+        """GetTraffic returns the traffic of a tenant, service and env, from the store and no cache.
+
+        Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; those of `as_of`, as in Get.
+        """
+
+    @abc.abstractmethod
+    def ListTraffic(
+        self,
+        request: pointsman.v1.traffic_methods_pb2.ListTrafficRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.traffic_methods_pb2.ListTrafficResponse, collections.abc.Awaitable[pointsman.v1.traffic_methods_pb2.ListTrafficResponse]]:
+        """ListTraffic returns traffic in the order of tenant, service and env, page by page (AIP-158)."""
+
+    @abc.abstractmethod
+    def DeleteTraffic(
+        self,
+        request: pointsman.v1.traffic_methods_pb2.DeleteTrafficRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse, collections.abc.Awaitable[pointsman.v1.traffic_methods_pb2.DeleteTrafficResponse]]:
+        """DeleteTraffic removes the traffic of a tenant, service and env: the only active version gets all calls.
+
+        Errors: NOT_FOUND with TRAFFIC_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        """
+
+    @abc.abstractmethod
+    def Commit(
+        self,
+        request: pointsman.v1.route_service_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.CommitResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.CommitResponse]]:
+        """Commit makes up to 1,000 mutations of any tenants together, as a change set: all of them, or none.
+
+        They are decided one after the other: each sees what those before it did. Their changes get consecutive revisions,
+        and no reader sees only a part of them. With `dry_run` the answer is the same, and nothing is changed.
+
+        Errors: that of the first mutation that is refused, with its own code, reason and metadata, its `index` in the
+        metadata, and a `google.rpc.BadRequest` that names up to 16 refused ones as `mutations[17]`.
+        """
+
+    @abc.abstractmethod
+    def Revert(
+        self,
+        request: pointsman.v1.route_service_pb2.RevertRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pointsman.v1.route_service_pb2.RevertResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.RevertResponse]]:
+        """Revert undoes a change set, or a range of revisions, by a new change set: what it changed becomes as it was before.
+        The history stays as it is. A route that was created is deleted; one that was deleted is created again.
+
+        The caller needs routes.write for everything that is changed back.
+
+        Errors: ABORTED with CHANGED_SINCE, naming up to 16 routes that were changed later, unless `force` is set;
+        OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE; INVALID_ARGUMENT with INVALID_FIELD for more than 10,000
+        revisions, and where the revision does not begin a change set.
+        """
+
+    @abc.abstractmethod
     def Create(
         self,
         request: pointsman.v1.route_service_pb2.CreateRequest,
@@ -654,7 +1083,8 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[pointsman.v1.route_service_pb2.DeactivateResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.DeactivateResponse]]:
         """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
-        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH.
+        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
+        ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
         """
 
     @abc.abstractmethod
@@ -663,7 +1093,11 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.DeleteResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.DeleteResponse]]:
-        """Delete removes a route and keeps its history. Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH."""
+        """Delete removes a route and keeps its history.
+
+        Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; FAILED_PRECONDITION with ROUTE_IN_TRAFFIC when
+        the traffic names its version; with `if_unused_for` also those of Deactivate.
+        """
 
     @abc.abstractmethod
     def Import(
@@ -690,7 +1124,9 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.GetRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.GetResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.GetResponse]]:
-        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND."""
+        """Get returns a route, active or not, from the store and no cache. Errors: NOT_FOUND with ROUTE_NOT_FOUND; with `as_of`
+        also OUT_OF_RANGE with REVISION_COMPACTED or REVISION_IN_FUTURE.
+        """
 
     @abc.abstractmethod
     def List(

@@ -12,6 +12,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import pointsman.v1.route_pb2
+import pointsman.v1.traffic_pb2
 import sys
 import typing
 
@@ -77,12 +78,15 @@ class WatchRequest(google.protobuf.message.Message):
     ENV_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
     WATCHER_FIELD_NUMBER: builtins.int
+    TRAFFIC_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Only routes of this tenant; empty: of every tenant."""
     service: builtins.str
     """Only routes of this service; empty: of every service."""
     env: builtins.str
     """Only routes of this env; empty: of every env."""
+    traffic: builtins.bool
+    """Also send traffic, and its changes. A client that does not know traffic does not set it."""
     @property
     def resume(self) -> Global___ResumeToken:
         """Continue after this revision. Without it, the stream begins with a snapshot."""
@@ -99,9 +103,10 @@ class WatchRequest(google.protobuf.message.Message):
         env: builtins.str = ...,
         resume: Global___ResumeToken | None = ...,
         watcher: Global___Watcher | None = ...,
+        traffic: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["resume", b"resume", "watcher", b"watcher"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["env", b"env", "resume", b"resume", "service", b"service", "tenant", b"tenant", "watcher", b"watcher"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "resume", b"resume", "service", b"service", "tenant", b"tenant", "traffic", b"traffic", "watcher", b"watcher"]) -> None: ...
 
 Global___WatchRequest: typing_extensions.TypeAlias = WatchRequest
 
@@ -159,6 +164,7 @@ class SnapshotBatch(google.protobuf.message.Message):
 
     AS_OF_FIELD_NUMBER: builtins.int
     ROUTES_FIELD_NUMBER: builtins.int
+    TRAFFIC_FIELD_NUMBER: builtins.int
     @property
     def as_of(self) -> Global___ResumeToken:
         """All batches of a snapshot are as of the same revision."""
@@ -167,27 +173,35 @@ class SnapshotBatch(google.protobuf.message.Message):
     def routes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.route_pb2.Route]:
         """The routes."""
 
+    @property
+    def traffic(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[pointsman.v1.traffic_pb2.Traffic]:
+        """Traffic, if the request asks for it: after all routes, in the order of tenant, service and env."""
+
     def __init__(
         self,
         *,
         as_of: Global___ResumeToken | None = ...,
         routes: collections.abc.Iterable[pointsman.v1.route_pb2.Route] | None = ...,
+        traffic: collections.abc.Iterable[pointsman.v1.traffic_pb2.Traffic] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "routes", b"routes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "routes", b"routes", "traffic", b"traffic"]) -> None: ...
 
 Global___SnapshotBatch: typing_extensions.TypeAlias = SnapshotBatch
 
 @typing.final
 class EndOfSnapshot(google.protobuf.message.Message):
-    """EndOfSnapshot ends a snapshot: every route that matches has been sent, and those that were not sent do not exist."""
+    """EndOfSnapshot ends a snapshot: everything that matches has been sent, and what was not sent does not exist."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     AS_OF_FIELD_NUMBER: builtins.int
     ROUTE_COUNT_FIELD_NUMBER: builtins.int
+    TRAFFIC_COUNT_FIELD_NUMBER: builtins.int
     route_count: builtins.int
     """How many routes the snapshot has. A client that received another number must start over."""
+    traffic_count: builtins.int
+    """How many traffic entries it has, if the request asks for them. The same holds for them."""
     @property
     def as_of(self) -> Global___ResumeToken:
         """Resume from here."""
@@ -197,9 +211,10 @@ class EndOfSnapshot(google.protobuf.message.Message):
         *,
         as_of: Global___ResumeToken | None = ...,
         route_count: builtins.int = ...,
+        traffic_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "route_count", b"route_count"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "route_count", b"route_count", "traffic_count", b"traffic_count"]) -> None: ...
 
 Global___EndOfSnapshot: typing_extensions.TypeAlias = EndOfSnapshot
 

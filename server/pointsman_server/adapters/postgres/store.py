@@ -29,6 +29,7 @@ from pointsman_server.adapters.postgres.rows import (
     route_to_json,
 )
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.ports.store import (
     ChangeQuery,
     Clock,
@@ -38,6 +39,7 @@ from pointsman_server.ports.store import (
     RouteQuery,
     StoredOutcome,
     Table,
+    TrafficQuery,
 )
 
 NOTIFY_CHANNEL = "route_changes"
@@ -177,6 +179,9 @@ class PostgresStore:
         self._queried("list_routes")
         async with self._database.connection() as connection:
             return await list_on(connection, query)
+
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        raise NotImplementedError
 
     @asynccontextmanager
     async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from pointsman.v1 import route_pb2
 from pointsman_server.adapters.redis import scripts
 from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
@@ -15,8 +14,9 @@ from pointsman_server.adapters.redis.connections import Argument, Call, Script
 from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.adapters.redis.nodes import is_moving
-from pointsman_server.domain.codec import route_from_message, route_to_message
+from pointsman_server.domain.codec import value_from_bytes, value_to_bytes
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Family
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
 from pointsman_server.ports.store import Clock
 
@@ -248,7 +248,7 @@ class RedisCache:
             args: list[Argument] = [owner]
             for position in positions:
                 snapshot = ours[position]
-                args += [_revision(snapshot.as_of), _encode(snapshot.route), self._ttl(snapshot)]
+                args += [_revision(snapshot.as_of), _encode(snapshot.value), self._ttl(snapshot)]
             clock = [f"{head}clock"] if settled else []
             if settled:
                 args += [*clock, epoch, _revision(max(ours[position].as_of for position in positions))]
@@ -272,7 +272,7 @@ class RedisCache:
             self._witness(epoch, max(known))
 
     def _ttl(self, snapshot: Snapshot) -> int:
-        seconds = self._lifetimes.value if snapshot.route else self._lifetimes.absence
+        seconds = self._lifetimes.value if snapshot.value else self._lifetimes.absence
         # Jittered, so that keys that were filled together do not expire together.
         return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - no secret
 
@@ -280,6 +280,7 @@ class RedisCache:
 def _names(head: str, epoch: str, keys: Sequence[RouteKey], positions: Iterable[int]) -> list[str]:
     head = f"{head}{epoch[:8]}:"
     # The same as ``str(key)``, in half the time.
+    # That of a family ends with a slash.
     return [f"{head}{'/'.join(keys[position])}" for position in positions]
 
 
@@ -298,17 +299,17 @@ def _lookup(key: RouteKey, epoch: str, first: bytes, value: bytes) -> Lookup:
         return Lookup()  # not written by us: read the store
 
 
-def _encode(route: Route | None) -> bytes:
-    return route_to_message(route).SerializeToString() if route else b""
+def _encode(value: Route | Family | None) -> bytes:
+    return value_to_bytes(value) if value else b""
 
 
 def _decode(key: RouteKey, epoch: str, as_of: int, value: bytes) -> Snapshot:
     if not value:
         return Snapshot(key, None, as_of, epoch)
-    route = route_from_message(route_pb2.Route.FromString(value), key)
-    if not 0 < route.revision <= as_of:
-        raise ValueError("a route of another revision")
-    return Snapshot(key, route, as_of, epoch)
+    decoded = value_from_bytes(key, value)
+    if not 0 < decoded.revision <= as_of:
+        raise ValueError("a value of another revision")
+    return Snapshot(key, decoded, as_of, epoch)
 
 
 def _revision(revision: int) -> str:

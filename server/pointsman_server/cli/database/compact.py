@@ -9,8 +9,13 @@ from typing import Annotated
 import typer
 
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
-from pointsman_server.adapters.postgres.compaction import AuditCompaction, AuditPlan, HistoryCompaction, HistoryPlan
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history.compaction import (
+    AuditCompaction,
+    AuditPlan,
+    HistoryCompaction,
+    HistoryPlan,
+)
 from pointsman_server.adapters.postgres.lineage import KnownLineage, PostgresLineage
 from pointsman_server.cli.common import configure_logs, fail, read_settings, require
 from pointsman_server.config.settings import Settings

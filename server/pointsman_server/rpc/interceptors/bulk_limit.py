@@ -35,7 +35,12 @@ SIZES: dict[str, Callable[[Any], int]] = {
     "BatchResolve": lambda request: len(getattr(request, "keys", ())),
     # Half of what others take, because its response is a few numbers: so one host can have several in progress.
     "Import": lambda request: (len(getattr(request, "routes", ())) + 1) // 2,
+    "BatchSelect": lambda request: len(getattr(request, "selections", ())),
+    # Its response has the routes before and after each change.
+    "Commit": lambda request: 2 * len(getattr(request, "mutations", ())),
+    "Revert": lambda _request: 2 * pages.MAX_SIZE,
     "List": _page,
+    "ListTraffic": _page,
     "ListChanges": _page,
 }
 

@@ -32,6 +32,25 @@ def _of_reads(request: Any) -> Iterable[Scope]:
     return _scopes(read.key for read in request.reads)
 
 
+def _of_selections(request: Any) -> Iterable[Scope]:
+    return _scopes(request.selections)
+
+
+def _of_mutations(request: Any) -> Iterable[Scope]:
+    return _scopes(map(mutated, request.mutations))
+
+
+def _of_what_is_undone(_request: Any) -> Iterable[Scope]:
+    # Only the history says what a revert changes: ``methods.change_sets`` checks that.
+    return ()
+
+
+def mutated(mutation: Any) -> Any:
+    """Return what has the tenant, service and env of a mutation of a commit: a key, or a request for traffic."""
+    request = getattr(mutation, mutation.WhichOneof("mutation") or "create")
+    return request.key if "key" in request.DESCRIPTOR.fields_by_name else request
+
+
 def _scopes(keys: Iterable[Any]) -> Iterable[Scope]:
     # Each scope once: a batch has up to 1,000 keys, and rarely more than a few tenants.
     return [Scope(*parts) for parts in dict.fromkeys((key.tenant, key.env) for key in keys)]
@@ -51,6 +70,15 @@ METHODS: Mapping[str, Need] = {
     "GetPropagation": Need(Permission.READ, _of_filter),
     "GetUsage": Need(Permission.READ, _of_key),
     "ReportUsage": Need(Permission.READ, _of_reads),
+    "Select": Need(Permission.READ, _of_filter),
+    "BatchSelect": Need(Permission.READ, _of_selections),
+    "Explain": Need(Permission.READ, _of_filter),
+    "GetTraffic": Need(Permission.READ, _of_filter),
+    "ListTraffic": Need(Permission.READ, _of_filter),
+    "SetTraffic": Need(Permission.WRITE, _of_filter),
+    "DeleteTraffic": Need(Permission.WRITE, _of_filter),
+    "Commit": Need(Permission.WRITE, _of_mutations),
+    "Revert": Need(Permission.WRITE, _of_what_is_undone),
     "Create": Need(Permission.WRITE, _of_key),
     "Update": Need(Permission.WRITE, _of_key),
     "Activate": Need(Permission.WRITE, _of_key),

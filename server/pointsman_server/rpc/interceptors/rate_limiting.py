@@ -13,14 +13,16 @@ from pointsman_server.domain.identity import Permission
 from pointsman_server.ports.quota import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import HEALTH, SERVICE
 from pointsman_server.rpc.call import Context, current_call
-from pointsman_server.rpc.interceptors.method_permissions import METHODS
+from pointsman_server.rpc.interceptors.method_permissions import METHODS, mutated
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, Stage, check_requests
 from pointsman_server.runtime.rate_limiter import Limiter, Limits
 
 # What calls for many routes cost; all others cost one. The request is not validated yet: it may be no message at all.
 COSTS: Mapping[str, Callable[[Any], int]] = {
     "BatchResolve": lambda request: len(getattr(request, "keys", ())) or 1,
+    "BatchSelect": lambda request: len(getattr(request, "selections", ())) or 1,
     "Import": lambda request: len(getattr(request, "routes", ())) or 1,
+    "Commit": lambda request: len(getattr(request, "mutations", ())) or 1,
 }
 
 
@@ -97,6 +99,10 @@ def tenants(method: Method, request: Any) -> Mapping[str, int]:
     """Return what a valid request costs each tenant; one over all tenants costs none of them."""
     if method.name == "BatchResolve":
         return Counter(key.tenant for key in request.keys)
+    if method.name == "BatchSelect":
+        return Counter(selection.tenant for selection in request.selections)
+    if method.name == "Commit":
+        return Counter(mutated(mutation).tenant for mutation in request.mutations)
     if method.name == "Import":
         return Counter(route.key.tenant for route in request.routes)
     need = METHODS.get(method.name) if method.service == SERVICE else None

@@ -22,7 +22,8 @@ from pointsman_server.adapters.postgres.store import (
 )
 from pointsman_server.domain.errors import Overloaded, RetryLater
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, RouteTransaction, Table
+from pointsman_server.domain.traffic import Traffic
+from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, RouteTransaction, Table, TrafficQuery
 
 # A replica that lacks more changes is left out: the primary would have to read them for every confirmation.
 MOST_BEHIND = 1000
@@ -128,6 +129,9 @@ class ReplicatedStore:
                 self._fell_back(refused.reason)
         self._read("primary")
         return await self._primary.list_routes(query)
+
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        return await self._primary.list_traffic(query)
 
     def scan(self, query: RouteQuery) -> AbstractAsyncContextManager[Table]:
         return self._scan(self._next(), query)

@@ -1,0 +1,1 @@
+"""The history in PostgreSQL: reading what was, and compacting what is old."""

@@ -1,0 +1,109 @@
+"""Traffic: how the calls of a tenant, service and env are divided between its versions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from pointsman.selection import POINTS
+
+if TYPE_CHECKING:
+    from pointsman_server.domain.routes import Route, RouteKey
+
+
+class Target(NamedTuple):
+    """A version and its weight in basis points."""
+
+    version: str
+    weight: int
+
+
+class Slice(NamedTuple):
+    """A run of ``size`` points that belong to a version. The first begins at point 0, each next where one ends."""
+
+    version: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The wanted traffic: weights that add up to ``POINTS``, and the versions to fall back to, in order."""
+
+    targets: tuple[Target, ...]
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """Every version that is named."""
+        return frozenset((*(target.version for target in self.targets), *self.fallbacks))
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The traffic of a family, as of its ``revision``, the revision of its last change.
+
+    Invariants: weights add up to ``POINTS``; each version has as many points in ``slices`` as its weight; and every
+    version that is named has a route, active or not. So a route cannot be deleted while traffic names it.
+    """
+
+    key: "RouteKey"
+    division: Division
+    slices: tuple[Slice, ...]
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a Select chooses from: the traffic, and active routes in the order of their versions.
+
+    With traffic, ``routes`` are the active ones that it names; without, the first ``MOST_UNDIVIDED`` active ones.
+    """
+
+    key: "RouteKey"
+    traffic: Traffic | None
+    routes: "tuple[Route, ...]"
+
+    # As of a route: a family is cached as present.
+    active = True
+
+    @property
+    def revision(self) -> int:
+        """The revision of what changed last among its parts."""
+        parts = (*self.routes, *((self.traffic,) if self.traffic else ()))
+        return max((part.revision for part in parts), default=0)
+
+
+MOST_UNDIVIDED = 17
+
+
+def allot(targets: Sequence[Target], before: Sequence[Slice] = ()) -> tuple[Slice, ...]:
+    """Give each target as many points as its weight, and move as few as possible from where they were ``before``.
+
+    A target whose weight shrinks gives up its last points; they go, in their order, to the targets that grow, in the
+    order of ``targets``. So moving n points moves n, and nobody else.
+    """
+    wanted = {target.version: target.weight for target in targets}
+    owner: list[str | None] = [piece.version for piece in before for _ in range(piece.size)] or [None] * POINTS
+    have = dict.fromkeys(wanted, 0)
+    free: list[int] = []
+    for point, version in enumerate(owner):
+        if version in have and have[version] < wanted[version]:
+            have[version] += 1
+        else:
+            free.append(point)
+    growing = iter([version for version in wanted for _ in range(wanted[version] - have[version])])
+    for point in free:
+        owner[point] = next(growing)
+    return _runs([version for version in owner if version is not None])
+
+
+def _runs(owner: Sequence[str]) -> tuple[Slice, ...]:
+    slices: list[Slice] = []
+    for version in owner:
+        if slices and slices[-1].version == version:
+            slices[-1] = Slice(version, slices[-1].size + 1)
+        else:
+            slices.append(Slice(version, 1))
+    return tuple(slices)
