@@ -8,7 +8,7 @@ import redis
 
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.quota import RedisQuota
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.runtime.rate_limiter import Rate
 

@@ -10,8 +10,8 @@ from pointsman_server.adapters.jwt.verifier import MESSAGES
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.authenticator import Authenticator, limit_of_failures
 from pointsman_server.domain import api_keys
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.domain.api_keys import ApiKey
-from pointsman_server.domain.errors import Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
 from pointsman_server.ports.credentials import CredentialVerifier

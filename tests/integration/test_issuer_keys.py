@@ -9,7 +9,7 @@ import pytest
 from pointsman_server.adapters.jwt import key_source
 from pointsman_server.adapters.jwt.keys import Keys, parse_keys
 from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
-from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.runtime.refreshed import LEAST_PAUSE_SECONDS, Refreshed, RefreshFailed
 from tests.support.fakes import ManualClock
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, forged, jwks

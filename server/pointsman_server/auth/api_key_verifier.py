@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pointsman_server.domain import api_keys
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.domain.api_keys import ApiKey
-from pointsman_server.domain.errors import PointsmanError, Unauthenticated
+from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.ports.credentials import ApiKeyStore
 from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed

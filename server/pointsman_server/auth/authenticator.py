@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
+from pointsman_server.domain.access_errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.ports.credentials import CredentialVerifier
 from pointsman_server.runtime.bounded_dict import put_bounded

@@ -7,7 +7,7 @@ rules does not matter (as in the RBAC of Kubernetes).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.grants import grant_texts
 from pointsman_server.domain.identity import PERMISSIONS, Grant, Identity, Pattern, Permission, Scope
 from pointsman_server.runtime.bounded_dict import put_bounded

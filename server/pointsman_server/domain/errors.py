@@ -48,31 +48,6 @@ class MalformedRequest(InvalidField):
         super().__init__([FieldViolation("", "the request is not a valid protobuf message of this method")])
 
 
-class Unauthenticated(PointsmanError):
-    """The caller sent no credential, or one that was rejected: ``problem`` says why.
-
-    ``credential`` is the kind of the rejected credential, or ``none``; the text never contains any part of it.
-    """
-
-    reason = "UNAUTHENTICATED"
-
-    def __init__(self, credential: str, problem: str, message: str) -> None:
-        super().__init__(message, {"credential": credential, "problem": problem})
-        self.problem = problem
-
-
-class Forbidden(PointsmanError):
-    """The caller may not do this in the ``tenant`` and ``env``, whether or not the route exists."""
-
-    reason = "FORBIDDEN"
-
-    def __init__(self, subject: str, permission: str, tenant: str, env: str) -> None:
-        tenant, env = _decent(tenant), _decent(env)
-        where = f"{tenant or 'all tenants'}/*/{env or '*'}"
-        message = f"{subject} has no {permission} in {where}: ask your operator to grant it"
-        super().__init__(message, {"permission": permission, "tenant": tenant, "env": env})
-
-
 class RouteNotFound(PointsmanError):
     """No route has the key as of ``revision`` of ``epoch``: it never existed, or it was deleted."""
 
@@ -262,19 +237,6 @@ class ResponseTooLarge(PointsmanError):
         super().__init__("the answer does not fit into the response: resolve this key in another call")
 
 
-class RateLimited(RetryLater):
-    """A quota of the caller or of the tenant is used up: ``limit`` names it, as in ``tenant.writes``.
-
-    After exactly ``retry_delay`` seconds the same call is within it.
-    """
-
-    reason = "RATE_LIMITED"
-
-    def __init__(self, limit: str, retry_delay: float) -> None:
-        super().__init__(f"over the limit {limit}: slow down", {"limit": limit})
-        self.retry_delay = retry_delay
-
-
 class StoreUnavailable(RetryLater):
     """PostgreSQL is needed and cannot be reached, or does not answer in time."""
 
@@ -282,15 +244,6 @@ class StoreUnavailable(RetryLater):
 
     def __init__(self) -> None:
         super().__init__("the store cannot be reached")
-
-
-class AccessUnavailable(RetryLater):
-    """Keys or policy (``what``) have not been loaded since this server started."""
-
-    reason = "ACCESS_UNAVAILABLE"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"this server cannot check callers yet: it has not read {what}", {"what": what})
 
 
 class StoreRestored(StoreUnavailable):
@@ -358,7 +311,7 @@ class EpochChanged(PointsmanError):
 
     def __init__(self, given: str, epoch: str) -> None:
         message = "the database was restored or replaced since: watch again without resume"
-        super().__init__(message, {"epoch": epoch, "resume_epoch": _decent(given)})
+        super().__init__(message, {"epoch": epoch, "resume_epoch": decent_name(given)})
 
 
 class ShuttingDown(RetryLater):
@@ -385,8 +338,8 @@ class RevisionNotReached(RetryLater):
         )
 
 
-def _decent(name: str) -> str:
-    # Filters accept any text, such as a URL with a password. Only a valid name is repeated.
+def decent_name(name: str) -> str:
+    """Return ``name`` if it may be repeated: a valid one. Filters take any text, such as a URL with a password."""
     return name if _NAME.fullmatch(name) else "?"
 
 

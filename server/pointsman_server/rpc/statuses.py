@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from pointsman_server.domain import errors
+from pointsman_server.domain import access_errors, errors
 
 DOMAIN = "pointsman.v1"
 
@@ -17,8 +17,8 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.InvalidField: StatusCode.INVALID_ARGUMENT,
     errors.MalformedRequest: StatusCode.INVALID_ARGUMENT,
     errors.RequestIdReused: StatusCode.INVALID_ARGUMENT,
-    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
-    errors.Forbidden: StatusCode.PERMISSION_DENIED,
+    access_errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    access_errors.Forbidden: StatusCode.PERMISSION_DENIED,
     errors.RouteNotFound: StatusCode.NOT_FOUND,
     errors.RouteInactive: StatusCode.NOT_FOUND,
     errors.RouteExists: StatusCode.ALREADY_EXISTS,
@@ -27,8 +27,8 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.RevisionsMismatch: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.ResponseTooLarge: StatusCode.RESOURCE_EXHAUSTED,
-    errors.AccessUnavailable: StatusCode.UNAVAILABLE,
-    errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
+    access_errors.AccessUnavailable: StatusCode.UNAVAILABLE,
+    access_errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     errors.StoreRestored: StatusCode.UNAVAILABLE,
     errors.RevisionNotReached: StatusCode.UNAVAILABLE,

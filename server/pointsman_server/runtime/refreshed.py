@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from pointsman_server.domain.errors import AccessUnavailable
+from pointsman_server.domain.access_errors import AccessUnavailable
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import re
 
 from pointsman_server.auth.authenticator import Credentials
 from pointsman_server.domain import api_keys
-from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.access_errors import Unauthenticated
 from tests.fuzz.callers import authenticator, check_refusal, kept, key_text, key_verifier
 
 MODULES = (

@@ -15,7 +15,7 @@ from jwt import api_jws
 from pointsman_server.adapters.jwt.keys import Keys, parse_keys
 from pointsman_server.adapters.jwt.verifier import Rules, TokenVerifier
 from pointsman_server.auth.authenticator import Credentials
-from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.domain.identity import Identity
 from pointsman_server.runtime.refreshed import Refreshed
 from tests.fuzz.callers import ED25519, JWKS, STRANGER, authenticator, check_refusal

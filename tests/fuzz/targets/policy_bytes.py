@@ -2,7 +2,7 @@
 
 from pointsman_server.adapters.files.policy import PolicyError, parse_policy
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity, Permission, Scope
 
 MODULES = (

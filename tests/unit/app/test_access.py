@@ -12,7 +12,7 @@ from pointsman_server.app import access as module
 from pointsman_server.app.access import Access
 from pointsman_server.auth.authenticator import CertificateNames, Credentials
 from pointsman_server.config.settings import Settings
-from pointsman_server.domain.errors import AccessUnavailable, Forbidden, Unauthenticated
+from pointsman_server.domain.access_errors import AccessUnavailable, Forbidden, Unauthenticated
 from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import MemoryApiKeyStore

@@ -7,7 +7,7 @@ import pytest
 from pointsman_server.app import grpc_server
 from pointsman_server.app.grpc_server import make_throttling, report_insecurity
 from pointsman_server.config.settings import Settings
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.rpc import HEALTH, SERVICE
 from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.runtime.rate_limiter import Limiter

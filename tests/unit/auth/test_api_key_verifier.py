@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
+from pointsman_server.domain.access_errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.api_keys import ApiKey, mint
-from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
 from pointsman_server.ports.credentials import KeyDraft

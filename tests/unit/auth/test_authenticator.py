@@ -6,7 +6,7 @@ import math
 import pytest
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
-from pointsman_server.domain.errors import AccessUnavailable, RateLimited, Unauthenticated
+from pointsman_server.domain.access_errors import AccessUnavailable, RateLimited, Unauthenticated
 from pointsman_server.domain.identity import Credential, Identity
 from tests.support.fakes import Gate, ManualClock
 

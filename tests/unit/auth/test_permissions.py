@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
-from pointsman_server.domain.errors import AccessUnavailable, Forbidden
+from pointsman_server.domain.access_errors import AccessUnavailable, Forbidden
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import (
     PERMISSIONS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.access_errors import Forbidden
 
 
 def test_a_denial_names_where() -> None:

@@ -12,7 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import pointsman_server
 from pointsman.v1 import error_reason_pb2
-from pointsman_server.domain import errors
+from pointsman_server.domain import access_errors, errors
 from pointsman_server.domain.errors import FieldViolation, PointsmanError, RetryLater
 from pointsman_server.rpc.statuses import CODES, INTERNAL_TEXT, code_of, internal, status_of
 
@@ -21,12 +21,12 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.MalformedRequest(), grpc.StatusCode.INVALID_ARGUMENT, {}),
     (errors.RequestIdReused("id"), grpc.StatusCode.INVALID_ARGUMENT, {"request_id": "id"}),
     (
-        errors.Unauthenticated("bearer token", "expired", "the bearer token has expired: get a new one"),
+        access_errors.Unauthenticated("bearer token", "expired", "the bearer token has expired: get a new one"),
         grpc.StatusCode.UNAUTHENTICATED,
         {"credential": "bearer token", "problem": "expired"},
     ),
     (
-        errors.Forbidden("jwt:alice", "routes.write", "team-b", "prod"),
+        access_errors.Forbidden("jwt:alice", "routes.write", "team-b", "prod"),
         grpc.StatusCode.PERMISSION_DENIED,
         {"permission": "routes.write", "tenant": "team-b", "env": "prod"},
     ),
@@ -47,9 +47,9 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.RevisionsMismatch([FieldViolation("routes[1].expected_revision", "is 5")]), grpc.StatusCode.ABORTED, {}),
     (errors.Overloaded("store_loads"), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "store_loads"}),
     (errors.ResponseTooLarge(), grpc.StatusCode.RESOURCE_EXHAUSTED, {}),
-    (errors.RateLimited("tenant.writes", 0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "tenant.writes"}),
+    (access_errors.RateLimited("tenant.writes", 0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, {"limit": "tenant.writes"}),
     (errors.ShuttingDown(), grpc.StatusCode.UNAVAILABLE, {}),
-    (errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),
+    (access_errors.AccessUnavailable("the policy"), grpc.StatusCode.UNAVAILABLE, {"what": "the policy"}),
     (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.StoreRestored(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.RevisionCompacted(7), grpc.StatusCode.OUT_OF_RANGE, {"revision": "7"}),
@@ -151,7 +151,7 @@ def test_retry_info_comes_with_what_may_pass_and_with_nothing_else(
 def test_only_what_a_client_may_retry_by_itself_is_unavailable() -> None:
     unavailable = {kind for kind, code in CODES.items() if code is grpc.StatusCode.UNAVAILABLE}
     assert unavailable == {
-        errors.AccessUnavailable,
+        access_errors.AccessUnavailable,
         errors.StoreUnavailable,
         errors.StoreRestored,
         errors.RevisionNotReached,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 from tests.support.fakes import ManualClock
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pointsman_server.domain.errors import AccessUnavailable
+from pointsman_server.domain.access_errors import AccessUnavailable
 from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed
 from tests.support.fakes import Gate, ManualClock
 

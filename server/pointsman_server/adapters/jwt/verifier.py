@@ -21,7 +21,7 @@ from jwt.exceptions import (
 )
 
 from pointsman_server.adapters.jwt.keys import Key, Keys
-from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
+from pointsman_server.domain.access_errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential, Grant, Identity
 from pointsman_server.runtime.refreshed import Refreshed

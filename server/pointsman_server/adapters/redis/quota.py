@@ -7,7 +7,7 @@ from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.connections import Script
 from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 
 # In microseconds, which Lua's doubles hold exactly until the year 2255.

@@ -5,7 +5,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from pointsman_server.auth.permissions import Permissions
-from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
 from pointsman_server.rpc.call import Context, current_call

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.domain.identity import Permission
 from pointsman_server.ports.quota import QuotaUnavailable, SharedQuota, Taking
 from pointsman_server.rpc import HEALTH, SERVICE

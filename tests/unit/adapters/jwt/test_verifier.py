@@ -7,7 +7,7 @@ import pytest
 
 from pointsman_server.adapters.jwt.keys import Keys, parse_keys
 from pointsman_server.adapters.jwt.verifier import MESSAGES, Rules, TokenVerifier
-from pointsman_server.domain.errors import AccessUnavailable, Unauthenticated
+from pointsman_server.domain.access_errors import AccessUnavailable, Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import Credential
 from pointsman_server.runtime.refreshed import Refreshed, RefreshFailed

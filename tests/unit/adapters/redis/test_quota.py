@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pointsman_server.adapters.redis.breaker import Breaker
 from pointsman_server.adapters.redis.connections import Call
 from pointsman_server.adapters.redis.quota import RedisQuota
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from tests.support.fakes import ManualClock
 

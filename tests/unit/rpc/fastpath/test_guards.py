@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from pointsman_server.auth.permissions import Permissions, Policy, Rule
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.domain.identity import ANONYMOUS, EVERYTHING, Credential, Identity, Pattern, Scope
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.interceptors.admission import Admission

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from pointsman_server.auth.authenticator import Authenticator, CertificateNames, Credentials, limit_of_failures
-from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc.call import Call, current_call
 from pointsman_server.rpc.interceptors import authentication

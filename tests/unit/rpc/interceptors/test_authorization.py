@@ -9,7 +9,7 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.watch_pb2 import WatchRequest
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.domain.errors import Forbidden
+from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE

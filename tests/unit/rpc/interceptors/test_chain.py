@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.auth.permissions import Permissions, Policy
-from pointsman_server.domain.errors import Unauthenticated
+from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
 from pointsman_server.rpc import SERVICE

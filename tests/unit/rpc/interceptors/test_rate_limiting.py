@@ -7,7 +7,7 @@ import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
-from pointsman_server.domain.errors import RateLimited
+from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import begin_call
