@@ -28,7 +28,7 @@ from pointsman.v1 import route_pb2 as pointsman_dot_v1_dot_route__pb2
 from pointsman.v1 import traffic_pb2 as pointsman_dot_v1_dot_traffic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/watch.proto\x12\x0cpointsman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pointsman/v1/route.proto\x1a\x1apointsman/v1/traffic.proto\"S\n\x0bResumeToken\x12\x1f\n\x05\x65poch\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18$R\x05\x65poch\x12#\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x08revision\"Y\n\x07Watcher\x12\x30\n\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([A-Za-z0-9_-]{16,64})?$R\x02id\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x04name\"\x81\x03\n\x0cWatchRequest\x12Q\n\x06tenant\x18\x01 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x06tenant\x12S\n\x07service\x18\x02 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x07service\x12K\n\x03\x65nv\x18\x03 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x03\x65nv\x12\x31\n\x06resume\x18\x04 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x06resume\x12/\n\x07watcher\x18\x05 \x01(\x0b\x32\x15.pointsman.v1.WatcherR\x07watcher\x12\x18\n\x07traffic\x18\x06 \x01(\x08R\x07traffic\"\xb8\x02\n\rWatchResponse\x12\x39\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.pointsman.v1.SnapshotBatchH\x00R\x08snapshot\x12\x45\n\x0f\x65nd_of_snapshot\x18\x02 \x01(\x0b\x32\x1b.pointsman.v1.EndOfSnapshotH\x00R\rendOfSnapshot\x12\x33\n\x07\x63hanges\x18\x03 \x01(\x0b\x32\x17.pointsman.v1.ChangeSetH\x00R\x07\x63hanges\x12:\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x18.pointsman.v1.CheckpointH\x00R\ncheckpoint\x12+\n\x05reset\x18\x05 \x01(\x0b\x32\x13.pointsman.v1.ResetH\x00R\x05resetB\x07\n\x05\x65vent\"\x9d\x01\n\rSnapshotBatch\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12+\n\x06routes\x18\x02 \x03(\x0b\x32\x13.pointsman.v1.RouteR\x06routes\x12/\n\x07traffic\x18\x03 \x03(\x0b\x32\x15.pointsman.v1.TrafficR\x07traffic\"\x85\x01\n\rEndOfSnapshot\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12\x1f\n\x0broute_count\x18\x02 \x01(\x03R\nrouteCount\x12#\n\rtraffic_count\x18\x03 \x01(\x03R\x0ctrafficCount\"\x8a\x01\n\tChangeSet\x12\x33\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.pointsman.v1.RouteChangeR\x07\x63hanges\x12.\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12\x18\n\x07partial\x18\x03 \x01(\x08R\x07partial\"\xcf\x01\n\nCheckpoint\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\'\n\x0freport_progress\x18\x03 \x01(\x08R\x0ereportProgress\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\"\x96\x01\n\x05Reset\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.pointsman.v1.Reset.ReasonR\x06reason\"Y\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_EPOCH_CHANGED\x10\x01\x12\x1d\n\x19REASON_REVISION_COMPACTED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pointsman/v1/watch.proto\x12\x0cpointsman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pointsman/v1/route.proto\x1a\x1apointsman/v1/traffic.proto\"S\n\x0bResumeToken\x12\x1f\n\x05\x65poch\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18$R\x05\x65poch\x12#\n\x08revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x08revision\"Y\n\x07Watcher\x12\x30\n\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([A-Za-z0-9_-]{16,64})?$R\x02id\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x04name\"\x81\x03\n\x0cWatchRequest\x12Q\n\x06tenant\x18\x01 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x06tenant\x12S\n\x07service\x18\x02 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x07service\x12K\n\x03\x65nv\x18\x03 \x01(\tB9\xbaH6r422^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$R\x03\x65nv\x12\x31\n\x06resume\x18\x04 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x06resume\x12/\n\x07watcher\x18\x05 \x01(\x0b\x32\x15.pointsman.v1.WatcherR\x07watcher\x12\x18\n\x07traffic\x18\x06 \x01(\x08R\x07traffic\"\xe8\x02\n\rWatchResponse\x12\x39\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1b.pointsman.v1.SnapshotBatchH\x00R\x08snapshot\x12\x45\n\x0f\x65nd_of_snapshot\x18\x02 \x01(\x0b\x32\x1b.pointsman.v1.EndOfSnapshotH\x00R\rendOfSnapshot\x12\x33\n\x07\x63hanges\x18\x03 \x01(\x0b\x32\x17.pointsman.v1.ChangeSetH\x00R\x07\x63hanges\x12:\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x18.pointsman.v1.CheckpointH\x00R\ncheckpoint\x12+\n\x05reset\x18\x05 \x01(\x0b\x32\x13.pointsman.v1.ResetH\x00R\x05reset\x12.\n\x06opened\x18\x06 \x01(\x0b\x32\x14.pointsman.v1.OpenedH\x00R\x06openedB\x07\n\x05\x65vent\"\"\n\x06Opened\x12\x18\n\x07traffic\x18\x01 \x01(\x08R\x07traffic\"\x9d\x01\n\rSnapshotBatch\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12+\n\x06routes\x18\x02 \x03(\x0b\x32\x13.pointsman.v1.RouteR\x06routes\x12/\n\x07traffic\x18\x03 \x03(\x0b\x32\x15.pointsman.v1.TrafficR\x07traffic\"\x85\x01\n\rEndOfSnapshot\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12\x1f\n\x0broute_count\x18\x02 \x01(\x03R\nrouteCount\x12#\n\rtraffic_count\x18\x03 \x01(\x03R\x0ctrafficCount\"\x8a\x01\n\tChangeSet\x12\x33\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.pointsman.v1.RouteChangeR\x07\x63hanges\x12.\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12\x18\n\x07partial\x18\x03 \x01(\x08R\x07partial\"\xcf\x01\n\nCheckpoint\x12.\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x19.pointsman.v1.ResumeTokenR\x04\x61sOf\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\'\n\x0freport_progress\x18\x03 \x01(\x08R\x0ereportProgress\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\"\x96\x01\n\x05Reset\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.pointsman.v1.Reset.ReasonR\x06reason\"Y\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_EPOCH_CHANGED\x10\x01\x12\x1d\n\x19REASON_REVISION_COMPACTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,17 +56,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=338
   _globals['_WATCHREQUEST']._serialized_end=723
   _globals['_WATCHRESPONSE']._serialized_start=726
-  _globals['_WATCHRESPONSE']._serialized_end=1038
-  _globals['_SNAPSHOTBATCH']._serialized_start=1041
-  _globals['_SNAPSHOTBATCH']._serialized_end=1198
-  _globals['_ENDOFSNAPSHOT']._serialized_start=1201
-  _globals['_ENDOFSNAPSHOT']._serialized_end=1334
-  _globals['_CHANGESET']._serialized_start=1337
-  _globals['_CHANGESET']._serialized_end=1475
-  _globals['_CHECKPOINT']._serialized_start=1478
-  _globals['_CHECKPOINT']._serialized_end=1685
-  _globals['_RESET']._serialized_start=1688
-  _globals['_RESET']._serialized_end=1838
-  _globals['_RESET_REASON']._serialized_start=1749
-  _globals['_RESET_REASON']._serialized_end=1838
+  _globals['_WATCHRESPONSE']._serialized_end=1086
+  _globals['_OPENED']._serialized_start=1088
+  _globals['_OPENED']._serialized_end=1122
+  _globals['_SNAPSHOTBATCH']._serialized_start=1125
+  _globals['_SNAPSHOTBATCH']._serialized_end=1282
+  _globals['_ENDOFSNAPSHOT']._serialized_start=1285
+  _globals['_ENDOFSNAPSHOT']._serialized_end=1418
+  _globals['_CHANGESET']._serialized_start=1421
+  _globals['_CHANGESET']._serialized_end=1559
+  _globals['_CHECKPOINT']._serialized_start=1562
+  _globals['_CHECKPOINT']._serialized_end=1769
+  _globals['_RESET']._serialized_start=1772
+  _globals['_RESET']._serialized_end=1922
+  _globals['_RESET_REASON']._serialized_start=1833
+  _globals['_RESET_REASON']._serialized_end=1922
 # @@protoc_insertion_point(module_scope)

@@ -86,7 +86,9 @@ class WatchRequest(google.protobuf.message.Message):
     env: builtins.str
     """Only routes of this env; empty: of every env."""
     traffic: builtins.bool
-    """Also send traffic, and its changes. A client that does not know traffic does not set it."""
+    """Also send traffic, and its changes. A server that does so sends `opened` first; one that does not know traffic sends
+    routes alone. A client that does not know traffic does not set this.
+    """
     @property
     def resume(self) -> Global___ResumeToken:
         """Continue after this revision. Without it, the stream begins with a snapshot."""
@@ -121,6 +123,7 @@ class WatchResponse(google.protobuf.message.Message):
     CHANGES_FIELD_NUMBER: builtins.int
     CHECKPOINT_FIELD_NUMBER: builtins.int
     RESET_FIELD_NUMBER: builtins.int
+    OPENED_FIELD_NUMBER: builtins.int
     @property
     def snapshot(self) -> Global___SnapshotBatch:
         """A part of a snapshot."""
@@ -141,6 +144,10 @@ class WatchResponse(google.protobuf.message.Message):
     def reset(self) -> Global___Reset:
         """What the client has is void: a snapshot follows."""
 
+    @property
+    def opened(self) -> Global___Opened:
+        """What the stream has."""
+
     def __init__(
         self,
         *,
@@ -149,12 +156,31 @@ class WatchResponse(google.protobuf.message.Message):
         changes: Global___ChangeSet | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         reset: Global___Reset | None = ...,
+        opened: Global___Opened | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "end_of_snapshot", b"end_of_snapshot", "event", b"event", "reset", b"reset", "snapshot", b"snapshot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "end_of_snapshot", b"end_of_snapshot", "event", b"event", "reset", b"reset", "snapshot", b"snapshot"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["snapshot", "end_of_snapshot", "changes", "checkpoint", "reset"] | None: ...
+    def HasField(self, field_name: typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "end_of_snapshot", b"end_of_snapshot", "event", b"event", "opened", b"opened", "reset", b"reset", "snapshot", b"snapshot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "checkpoint", b"checkpoint", "end_of_snapshot", b"end_of_snapshot", "event", b"event", "opened", b"opened", "reset", b"reset", "snapshot", b"snapshot"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["snapshot", "end_of_snapshot", "changes", "checkpoint", "reset", "opened"] | None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
+
+@typing.final
+class Opened(google.protobuf.message.Message):
+    """Opened is the first event of a stream whose request asks for traffic. It is not sent to others."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRAFFIC_FIELD_NUMBER: builtins.int
+    traffic: builtins.bool
+    """The stream has all traffic that matches, and its changes."""
+    def __init__(
+        self,
+        *,
+        traffic: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["traffic", b"traffic"]) -> None: ...
+
+Global___Opened: typing_extensions.TypeAlias = Opened
 
 @typing.final
 class SnapshotBatch(google.protobuf.message.Message):
