@@ -1,11 +1,16 @@
 """The rule by which Select chooses a version: one for the server, the near-cache and every other client.
 
-Each caller has a row of **points** from 0 to 9,999, by its sticky key and the family, ``tenant/service/env``: point
-number ``n`` is ``word(n) mod 10,000``. The words are those of SHA-256 (FIPS 180-4), 64 bits each, big-endian, of
-``family LF sticky_key`` in UTF-8; after its four words, those of ``family LF sticky_key LF 1``, then ``… LF 2``, and so
-on. The first point whose slice belongs to an active version chooses it. So if a version becomes inactive only its
-callers move, to the others in proportion to their weights, and they come back. After ``MOST_POINTS`` points the first
-target in order that has a weight and is active is taken; if there is none, the first active fallback.
+Each caller has a row of words, by its sticky key and the family, ``tenant/service/env``. A word is a number of 64 bits,
+big-endian, of a SHA-256 (FIPS 180-4): words 0 to 3 are those of ``family LF sticky_key`` in UTF-8, words 4 to 7 those
+of ``family LF sticky_key LF 1``, words 8 to 11 those of ``… LF 2``, and so on, with the number in decimal digits.
+
+Word ``n`` gives **point** ``n``, ``word mod 10,000``, which is in the slice of one version. The first point whose
+version is active chooses it. So if a version becomes inactive only its callers move, to the others in proportion to
+their weights, and they come back. If the versions of points 0 to 63 are all inactive, word 64 decides, with equal
+chances for each point of an active version: point number ``word mod count`` of those ``count`` points, in their order.
+
+If no version with a weight is active, the first active fallback is taken. Without traffic, the only active version is.
+An empty sticky key is replaced by a random text.
 
 ``docs/traffic.md`` explains it; ``tests/support/selection_vectors.json`` has test vectors.
 """
@@ -49,7 +54,7 @@ class Split:
     the versions in their order; ``active`` are the versions that are.
     """
 
-    __slots__ = ("_bounds", "_prefix", "_ready", "_single", "_slices", "_targets", "_without_split")
+    __slots__ = ("_active", "_bounds", "_prefix", "_ready", "_single", "_slices", "_without_split")
 
     def __init__(
         self,
@@ -63,39 +68,46 @@ class Split:
         self._slices = [version for version, _ in slices]
         self._bounds = list(accumulate(size for _, size in slices))
         with_weight = set(self._slices)
-        self._targets = [version for version in targets if version in with_weight and version in active]
+        # The slices of active versions: what word MOST_POINTS decides between.
+        self._active = [(version, size) for version, size in slices if version in active]
         # By position of the slice: the choice that it makes at once, or None if its version is not active.
         self._ready = [Choice(v, Rule.SPLIT) if v in active else None for v in self._slices]
         self._single = self._ready[0] if len(self._slices) == 1 else None
-        self._without_split = None if self._targets else _fallback(targets, with_weight, fallbacks, active)
+        self._without_split = None if self._active else _fallback(targets, with_weight, fallbacks, active)
 
     def choose(self, sticky_key: str) -> Choice | None:
         """Choose for a sticky key, and at random for an empty one; None if no version is active."""
+        return self.choose_encoded(sticky_key.encode())
+
+    def choose_encoded(self, sticky_key: bytes) -> Choice | None:
+        """Choose for a sticky key in UTF-8."""
         if self._single is not None:
             return self._single
-        if not self._targets:
+        if not self._active:
             return self._without_split
-        sticky_key = sticky_key or str(random())  # noqa: S311 - no secret
-        (word,) = _first_word(sha256(self._prefix + sticky_key.encode()).digest())
+        sticky_key = sticky_key or b"%.17f" % random()  # noqa: S311 - no secret
+        (word,) = _first_word(sha256(self._prefix + sticky_key).digest())
         return self._ready[bisect_right(self._bounds, word % POINTS)] or self._next(sticky_key)
 
-    def _next(self, sticky_key: str) -> Choice:
+    def _next(self, sticky_key: bytes) -> Choice:
+        row = words(self._prefix, sticky_key)
         passed: dict[str, None] = {}
-        for point in islice(points(self._prefix, sticky_key), MOST_POINTS):
-            position = bisect_right(self._bounds, point)
+        for word in islice(row, MOST_POINTS):
+            position = bisect_right(self._bounds, word % POINTS)
             if found := self._ready[position]:
                 return Choice(found.version, Rule.SPLIT, tuple(passed))
             passed[self._slices[position]] = None
-        return Choice(self._targets[0], Rule.SPLIT, tuple(passed))
+        bounds = list(accumulate(size for _, size in self._active))
+        version, _ = self._active[bisect_right(bounds, next(row) % bounds[-1])]
+        return Choice(version, Rule.SPLIT, tuple(passed))
 
 
-def points(prefix: bytes, sticky_key: str) -> Iterator[int]:
-    """Yield the points of a caller; ``prefix`` is the family and a line feed, in UTF-8."""
-    text = prefix + sticky_key.encode()
+def words(prefix: bytes, sticky_key: bytes) -> Iterator[int]:
+    """Yield the words of a caller; ``prefix`` is the family and a line feed, in UTF-8."""
+    text = prefix + sticky_key
     for number in count():
         block = b"%s\n%d" % (text, number) if number else text
-        for word in _words(sha256(block).digest()):
-            yield word % POINTS
+        yield from _words(sha256(block).digest())
 
 
 def only_active(active: Sequence[str]) -> Choice | None:
