@@ -66,6 +66,23 @@ async def test_those_who_read_last_come_first(log):
     assert abs(readers[0].last - datetime.now(UTC)) < timedelta(seconds=10)
 
 
+async def test_many_keys_are_asked_for_at_once_with_the_time_of_the_log(log):
+    keys = [KEY._replace(tenant=f"team-{number}") for number in range(2 * PART + 1)]
+    await log.add([Reads(key, "a", number + 1) for number, key in enumerate(keys)])
+    asked = [*reversed(keys), OTHER, KEY]
+
+    found = await log.readers_of(asked, 100)
+
+    assert [[reader.count for reader in each.readers] for each in found] == [
+        *([number] for number in range(len(keys), 0, -1)),
+        [],
+        [],
+    ]
+    assert all(abs(each.now - datetime.now(UTC)) < timedelta(seconds=10) for each in found)
+    assert all(reader.last <= each.now for each in found for reader in each.readers)
+    assert await log.readers_of([], 100) == []
+
+
 async def test_a_reader_vanishes_after_a_window_without_a_read(make):
     log = make(window=1.0)
     await log.add([Reads(KEY, "gone", 1), Reads(KEY, "there", 1), Reads(OTHER, "gone", 1)])
@@ -149,7 +166,7 @@ def test_the_estimate_takes_reads_to_be_spread_evenly(periods, current, previous
 
 async def test_redis_that_is_away(unused_tcp_port: int):
     log = RedisUsageLog(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    for call in (log.add([Reads(KEY, "a", 1)]), log.readers(KEY, 1)):
+    for call in (log.add([Reads(KEY, "a", 1)]), log.readers(KEY, 1), log.readers_of([KEY], 1)):
         with pytest.raises(UsageUnavailable):
             await call
     await log.close()

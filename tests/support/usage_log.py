@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.ports.usage_log import Reader, Reads, UsageUnavailable
+from pointsman_server.ports.usage_log import Reader, ReadersNow, Reads, UsageUnavailable
 
 
 @dataclass(slots=True)
@@ -43,6 +43,11 @@ class MemoryUsageLog:
             for subject, entry in self.entries.get(key, {}).items()
         ]
         return sorted(readers, key=lambda reader: reader.last, reverse=True)[:limit]
+
+    async def readers_of(self, keys: Sequence[RouteKey], limit: int) -> Sequence[ReadersNow]:
+        self._check()
+        now = datetime.fromtimestamp(self.now(), UTC)
+        return [ReadersNow(now, await self.readers(key, limit)) for key in keys]
 
     def _count(self, entry: _Entry, into: float) -> float:
         """Count the reads of the last window, when the part ``into`` of this period has passed."""

@@ -29,6 +29,8 @@ class PointsmanError(Exception):
 
 # A request may have thousands of fields. Clients accept statuses of 8 KiB, and a status has each violation twice.
 MOST_VIOLATIONS = 16
+# In a text; the metadata have more.
+MOST_READERS_SHOWN = 3
 
 
 class InvalidField(PointsmanError):
@@ -127,14 +129,15 @@ class RouteInTraffic(PointsmanError):
 
 
 class RouteInUse(PointsmanError):
-    """The route was read lately; ``readers`` are subjects with the times of their last reads, as text."""
+    """The route was read lately; ``readers`` are subjects with the times of their last reads, as text, latest first."""
 
     reason = "ROUTE_IN_USE"
 
     def __init__(self, key: str, readers: Sequence[str]) -> None:
-        shown = ", ".join(readers[:MOST_VIOLATIONS])
-        more = f" and {len(readers) - MOST_VIOLATIONS} more" if len(readers) > MOST_VIOLATIONS else ""
-        super().__init__(f"route {key} is in use: last read by {shown}{more}", {"key": key, "readers": shown})
+        shown = readers[:MOST_READERS_SHOWN]
+        more = f" and {len(readers) - len(shown)} more" if len(readers) > len(shown) else ""
+        message = f"route {key} is in use: last read by {', '.join(shown)}{more}"
+        super().__init__(message, {"key": key, "readers": ", ".join(readers[:MOST_VIOLATIONS])})
 
 
 class RoutesRefused(PointsmanError):

@@ -25,6 +25,13 @@ class Reader:
     last: datetime
 
 
+class ReadersNow(NamedTuple):
+    """The readers of a key, those who read last first; ``now`` is the time by the clock that their times are of."""
+
+    now: datetime
+    readers: Sequence[Reader]
+
+
 class UsageLog(Protocol):
     """Counts of reads by key and subject, within a window of time that ends now.
 
@@ -41,6 +48,9 @@ class UsageLog(Protocol):
 
     async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
         """Return the readers of ``key``, those who read last first, at most ``limit``."""
+
+    async def readers_of(self, keys: Sequence[RouteKey], limit: int) -> Sequence[ReadersNow]:
+        """Return the readers of each key, in order, as ``readers`` does."""
 
 
 class UsageUnavailable(Exception):

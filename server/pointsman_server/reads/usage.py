@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 from pointsman_server.domain.codec import key_from_bytes, key_to_bytes
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.ports.usage_log import Reader, Reads, UsageLog, UsageUnavailable
+from pointsman_server.ports.usage_log import Reader, ReadersNow, Reads, UsageLog, UsageUnavailable
 from pointsman_server.reads.read_counts import Counts, ReadCounts
 
 # Seconds between two times at which the counts are given to the log.
@@ -67,12 +67,20 @@ class UsageRecorder:
             logged, all_servers = await self._log.readers(key, MOST_READERS), True
         except UsageUnavailable:
             all_servers = False
+        return Usage(self._with_waiting(key, ReadersNow(self._now(), logged)), all_servers)
+
+    async def readers_of(self, keys: Sequence[RouteKey]) -> Sequence[ReadersNow]:
+        """Return who has read each key, by the clock of the log. Raises ``ports.usage_log.UsageUnavailable``."""
+        logged = await self._log.readers_of(keys, MOST_READERS)
+        return [ReadersNow(each.now, self._with_waiting(key, each)) for key, each in zip(keys, logged, strict=True)]
+
+    def _with_waiting(self, key: RouteKey, logged: ReadersNow) -> Sequence[Reader]:
+        """Add the reads of this server that the log does not have yet."""
         waiting = self._counts.of_key(key_to_bytes(key))
-        before = {reader.subject: reader.count for reader in logged}
-        now = self._now()
-        latest = [Reader(subject, before.get(subject, 0) + times, now) for subject, times in waiting.items()]
-        earlier = [reader for reader in logged if reader.subject not in waiting]
-        return Usage([*latest, *earlier][:MOST_READERS], all_servers)
+        before = {reader.subject: reader.count for reader in logged.readers}
+        latest = [Reader(subject, before.get(subject, 0) + times, logged.now) for subject, times in waiting.items()]
+        earlier = [reader for reader in logged.readers if reader.subject not in waiting]
+        return [*latest, *earlier][:MOST_READERS]
 
     async def run(self) -> None:
         """Flush again and again, and when cancelled."""

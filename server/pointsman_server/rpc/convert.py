@@ -63,12 +63,12 @@ def activate(request: pb.ActivateRequest) -> Activate:
     return Activate(key_from_message(request.key), request.expected_revision, request.exclusive)
 
 
-def deactivate(request: pb.DeactivateRequest) -> Deactivate:
-    return Deactivate(key_from_message(request.key), request.expected_revision)
+def deactivate(request: pb.DeactivateRequest, refusal: PointsmanError | None = None) -> Deactivate:
+    return Deactivate(key_from_message(request.key), request.expected_revision, refusal)
 
 
-def delete(request: pb.DeleteRequest) -> Delete:
-    return Delete(key_from_message(request.key), request.expected_revision)
+def delete(request: pb.DeleteRequest, refusal: PointsmanError | None = None) -> Delete:
+    return Delete(key_from_message(request.key), request.expected_revision, refusal)
 
 
 _EXISTING = {

@@ -135,14 +135,14 @@ class RouteServicer(RouteServiceServicer):
 
     async def Deactivate(self, request: pb.DeactivateRequest, context: Context) -> pb.DeactivateResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._writes.measured(
-            "deactivate", self._committer.deactivate(convert.deactivate(request), intent)
-        )
+        command = convert.deactivate(request, await self._usage.refusal(request))
+        outcome = await self._writes.measured("deactivate", self._committer.deactivate(command, intent))
         return pb.DeactivateResponse(route=_route(outcome))
 
     async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
         intent = convert.intent(request, current_call())
-        outcome = await self._writes.measured("delete", self._committer.delete(convert.delete(request), intent))
+        command = convert.delete(request, await self._usage.refusal(request))
+        outcome = await self._writes.measured("delete", self._committer.delete(command, intent))
         return pb.DeleteResponse(revision=outcome.revision)
 
     async def Import(self, request: pb.ImportRequest, context: Context) -> pb.ImportResponse:

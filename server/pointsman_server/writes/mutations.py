@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pointsman_server.domain.errors import (
     FieldViolation,
     InvalidField,
+    PointsmanError,
     RevisionMismatch,
     RouteExists,
     RouteNotFound,
@@ -48,18 +49,20 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Deactivate:
-    """Deactivate a route."""
+    """Deactivate a route; ``refusal`` is why it must stay as it is, None if it need not."""
 
     key: RouteKey
     expected_revision: int = 0
+    refusal: PointsmanError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a route."""
+    """Delete a route; ``refusal`` is why it must stay as it is, None if it need not."""
 
     key: RouteKey
     expected_revision: int = 0
+    refusal: PointsmanError | None = None
 
 
 def decide_create(command: Create, state: State) -> Sequence[Draft]:
@@ -96,14 +99,18 @@ def decide_activate(command: Activate, state: State) -> Sequence[Draft]:
 
 
 def decide_deactivate(command: Deactivate, state: State) -> Sequence[Draft]:
-    """Raises RouteNotFound and RevisionMismatch."""
+    """Raises RouteNotFound, RevisionMismatch and the refusal of the command."""
     route = _route_at_expected_revision(command.key, command.expected_revision, state)
-    return [_activity_change(route, ChangeKind.DEACTIVATED)] if route.active else []
+    if not route.active:
+        return []
+    _raise(command.refusal)
+    return [_activity_change(route, ChangeKind.DEACTIVATED)]
 
 
 def decide_delete(command: Delete, state: State) -> Sequence[Draft]:
-    """Raises RouteNotFound and RevisionMismatch."""
+    """Raises RouteNotFound, RevisionMismatch and the refusal of the command."""
     route = _route_at_expected_revision(command.key, command.expected_revision, state)
+    _raise(command.refusal)
     return [Draft(ChangeKind.DELETED, route.key, route)]
 
 
@@ -117,3 +124,8 @@ def _route_at_expected_revision(key: RouteKey, expected_revision: int, state: St
 
 def _activity_change(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)
+
+
+def _raise(refusal: PointsmanError | None) -> None:
+    if refusal is not None:
+        raise refusal

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pointsman_server.domain.errors import InvalidField, RevisionMismatch, RouteExists, RouteNotFound
+from pointsman_server.domain.errors import InvalidField, RevisionMismatch, RouteExists, RouteInUse, RouteNotFound
 from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
 from pointsman_server.writes.ledger import State
 from pointsman_server.writes.mutations import (
@@ -24,6 +24,7 @@ from tests.support.fakes import BIRTH
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 URL, NEW = "https://old.internal", "https://new.internal"
 LABELS = {"tier": "gold"}
+IN_USE = RouteInUse(str(V1), ["jwt:cart 2026-11-20T14:00:03Z"])
 
 
 def route(key: RouteKey = V1, *, active: bool = True, revision: int = 5) -> Route:
@@ -165,6 +166,27 @@ DECISIONS: list[Callable[[int, State], Sequence[Draft]]] = [
     lambda expected, found: decide_deactivate(Deactivate(V1, expected), found),
     lambda expected, found: decide_delete(Delete(V1, expected), found),
 ]
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda found: decide_deactivate(Deactivate(V1, refusal=IN_USE), found),
+        lambda found: decide_delete(Delete(V1, refusal=IN_USE), found),
+    ],
+    ids=["deactivate", "delete"],
+)
+def test_a_route_in_use_stays_but_its_absence_is_told_first(decide) -> None:
+    with pytest.raises(RouteInUse):
+        decide(seen(route()))
+    with pytest.raises(RouteNotFound):
+        decide(seen())
+
+
+def test_an_inactive_route_is_inactive_even_if_it_is_read() -> None:
+    assert decide_deactivate(Deactivate(V1, refusal=IN_USE), seen(route(active=False))) == []
+
+
 every_decision = pytest.mark.parametrize("decide", DECISIONS, ids=["update", "activate", "deactivate", "delete"])
 both = pytest.mark.parametrize("active", [True, False])
 

@@ -7,11 +7,11 @@ from operator import attrgetter
 
 from pointsman_server.adapters.redis.bounded_scripts import BoundedScripts
 from pointsman_server.adapters.redis.breaker import Breaker
-from pointsman_server.adapters.redis.connections import Script
+from pointsman_server.adapters.redis.connections import Call, Script
 from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.ports.usage_log import Reader, Reads, UsageUnavailable
+from pointsman_server.ports.usage_log import Reader, ReadersNow, Reads, UsageUnavailable
 
 # Entries in one script, so that no other command waits for more than about a millisecond.
 PART = 100
@@ -130,13 +130,28 @@ class RedisUsageLog:
         return int(await self._scripts.run(self._add, args, keys))
 
     async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
-        now, fields = await self._scripts.run(self._read, [self._window], [f"{self._names.head_of(key)}usage:{key}"])
+        (found,) = await self.readers_of([key], limit)
+        return found.readers
+
+    async def readers_of(self, keys: Sequence[RouteKey], limit: int) -> Sequence[ReadersNow]:
+        names = [f"{self._names.head_of(key)}usage:{key}" for key in keys]
+        calls = [Call(self._read, [self._window], [name]) for name in names]
+        found: list[ReadersNow] = []
+        for start in range(0, len(calls), PART):
+            for reply in await self._scripts.run_all(calls[start : start + PART], guarded=True):
+                if isinstance(reply, Exception):
+                    raise reply
+                now, fields = reply
+                found.append(self._readers(int(now), fields, limit))
+        return found
+
+    def _readers(self, now: int, fields: Sequence[bytes], limit: int) -> ReadersNow:
         found = [
             reader
             for subject, value in zip(fields[::2], fields[1::2], strict=True)
-            if (reader := _reader(subject, value, int(now), self._window))
+            if (reader := _reader(subject, value, now, self._window))
         ]
-        return sorted(found, key=attrgetter("last"), reverse=True)[:limit]
+        return ReadersNow(_time(now), sorted(found, key=attrgetter("last"), reverse=True)[:limit])
 
     async def close(self) -> None:
         """Close the connections."""
@@ -152,7 +167,11 @@ def _reader(subject: bytes, value: bytes, now: int, window: int) -> Reader | Non
     if last <= now - window:
         return None
     count = estimate(now / window - period, current, previous)
-    return Reader(subject.decode("utf-8", "replace"), count, datetime.fromtimestamp(last / 1000, UTC))
+    return Reader(subject.decode("utf-8", "replace"), count, _time(last))
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def estimate(periods: float, current: int, previous: int) -> int:

@@ -1,9 +1,10 @@
-"""GetUsage and ReportUsage of RouteService, and the reads that its Resolve and BatchResolve count."""
+"""GetUsage and ReportUsage of RouteService, the reads that its other methods count, and their ``if_unused_for``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
+from pointsman.v1 import route_service_pb2
 from pointsman.v1 import usage_pb2 as pb
 from pointsman_server.domain.codec import key_from_message, key_to_bytes, timestamp
 from pointsman_server.domain.errors import PointsmanError
@@ -11,8 +12,11 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.usage_log import Reader, Reads
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.read_counts import ReadCounts
+from pointsman_server.reads.unused import Condition, UnusedCheck
 from pointsman_server.reads.usage import FLUSH_SECONDS, UsageRecorder
 from pointsman_server.rpc.call import current_call
+
+Conditional = route_service_pb2.DeactivateRequest | route_service_pb2.DeleteRequest
 
 
 class UsageMethods:
@@ -21,12 +25,28 @@ class UsageMethods:
     def __init__(self, recorder: UsageRecorder, counts: ReadCounts) -> None:
         self._recorder = recorder
         self._counts = counts
+        self._unused = UnusedCheck(recorder)
 
     def resolved(self, answers: Iterable[tuple[RouteKey, Answer | PointsmanError]]) -> None:
         """Count reads of the current caller; a key without a route is not counted."""
         keys = [key_to_bytes(key) for key, answer in answers if isinstance(answer, Answer) and answer.snapshot.route]
         if keys:
             self._counts.read_many(keys, current_call().identity.subject)
+
+    async def refusal(self, request: Conditional) -> PointsmanError | None:
+        """Return why ``if_unused_for`` of a request forbids it; None if it does not."""
+        (refusal,) = await self.refusals([request])
+        return refusal
+
+    async def refusals(self, requests: Sequence[Conditional]) -> list[PointsmanError | None]:
+        """Return for each request why its ``if_unused_for`` forbids it; None where it does not."""
+        asked = [position for position, request in enumerate(requests) if request.HasField("if_unused_for")]
+        refusals: list[PointsmanError | None] = [None] * len(requests)
+        if asked:
+            found = await self._unused.refusals([_condition(requests[position]) for position in asked])
+            for position, refusal in zip(asked, found, strict=True):
+                refusals[position] = refusal
+        return refusals
 
     async def get_usage(self, request: pb.GetUsageRequest) -> pb.GetUsageResponse:
         """Say who has read a route."""
@@ -44,6 +64,11 @@ class UsageMethods:
         subject = current_call().identity.subject
         self._recorder.add(Reads(key_from_message(read.key), subject, read.count) for read in request.reads)
         return pb.ReportUsageResponse(interval=Duration(seconds=int(FLUSH_SECONDS)))
+
+
+def _condition(request: Conditional) -> Condition:
+    duration = request.if_unused_for
+    return Condition(key_from_message(request.key), duration.seconds + duration.nanos / 1e9)
 
 
 def _reader(reader: Reader) -> pb.Reader:

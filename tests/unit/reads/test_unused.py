@@ -1,0 +1,122 @@
+"""What ``if_unused_for`` refuses, by the reads of two servers with one log."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageUnavailable, UsageUnknown
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.ports.usage_log import Reads
+from pointsman_server.reads.read_counts import ReadCounts
+from pointsman_server.reads.unused import Condition, UnusedCheck
+from pointsman_server.reads.usage import UsageRecorder
+from tests.support.fakes import ManualClock
+from tests.support.usage_log import MemoryUsageLog
+
+V1 = RouteKey("team-a", "payments", "prod", "v1")
+V2, V3 = V1._replace(version="v2"), V1._replace(version="v3")
+WINDOW = 3600.0
+
+
+class World:
+    """A server that checks, and the log in which others have counted. The server's own clock is an hour ahead."""
+
+    def __init__(self, window: float = WINDOW) -> None:
+        self.now = ManualClock()
+        self.log = MemoryUsageLog(self.now, WINDOW)
+        self.counts = ReadCounts()
+        recorder = UsageRecorder(self.counts, self.log, window=window, now=lambda: self.time(3600))
+        self.check = UnusedCheck(recorder)
+
+    def time(self, ahead: float = 0.0) -> datetime:
+        return datetime.fromtimestamp(self.now() + ahead, UTC)
+
+    async def read(self, key: RouteKey, subject: str) -> datetime:
+        await self.log.add([Reads(key, subject, 1)])
+        return self.time()
+
+    async def refusal(self, key: RouteKey, seconds: float) -> PointsmanError | None:
+        (refusal,) = await self.check.refusals([Condition(key, seconds)])
+        return refusal
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_route_that_nobody_has_read_is_unused(world):
+    assert await world.refusal(V1, WINDOW) is None
+
+
+async def test_a_route_in_use_names_its_readers_the_latest_first(world):
+    earlier = await world.read(V1, "jwt:cart")
+    world.now.advance(30)
+    later = await world.read(V1, "key:checkout")
+    world.now.advance(30)
+
+    refusal = await world.refusal(V1, 300)
+
+    assert isinstance(refusal, RouteInUse)
+    assert refusal.metadata == {
+        "key": "team-a/payments/prod/v1",
+        "readers": f"key:checkout {later:%Y-%m-%dT%H:%M:%SZ}, jwt:cart {earlier:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+async def test_only_reads_within_the_time_count_by_the_clock_of_the_log(world):
+    await world.read(V1, "jwt:cart")
+    world.now.advance(59)
+    assert isinstance(await world.refusal(V1, 60), RouteInUse)
+    world.now.advance(1)
+    assert await world.refusal(V1, 60) is None
+
+
+async def test_reads_of_this_server_count_before_they_are_in_the_log(world):
+    world.counts.read(key_to_bytes(V1), "jwt:cart")
+
+    assert isinstance(await world.refusal(V1, 15), RouteInUse)
+    assert await world.refusal(V2, 15) is None
+
+
+async def test_what_cannot_be_told_is_not_unused(world):
+    world.log.down = True
+    assert isinstance(await world.refusal(V1, 60), UsageUnavailable)
+
+
+async def test_reads_are_known_for_a_window_only(world):
+    assert await world.refusal(V1, WINDOW) is None
+    refusal = await world.refusal(V1, WINDOW + 0.5)
+    assert isinstance(refusal, UsageUnknown)
+    assert refusal.metadata == {"window": "3600s"}
+
+
+async def test_where_reads_are_not_counted_nothing_is_unused():
+    world = World(window=0)
+    refusal = await world.refusal(V1, 15)
+    assert isinstance(refusal, UsageUnknown)
+    assert refusal.metadata == {"window": "0s"}
+
+
+async def test_many_conditions_are_checked_each_for_its_own_route(world):
+    await world.read(V2, "jwt:cart")
+    world.now.advance(20)
+    conditions = [Condition(V1, 60), Condition(V2, 60), Condition(V2, 15), Condition(V3, 2 * WINDOW)]
+
+    refusals = await world.check.refusals(conditions)
+
+    assert [type(refusal) for refusal in refusals] == [type(None), RouteInUse, type(None), UsageUnknown]
+    assert await world.check.refusals([]) == []
+
+
+async def test_a_text_names_a_few_readers_and_how_many_more(world):
+    for number in range(20):
+        await world.read(V1, f"key:{number}")
+
+    refusal = await world.refusal(V1, 60)
+
+    assert refusal is not None
+    assert refusal.message.count("key:") == 3
+    assert refusal.message.endswith(" and 17 more")
+    assert refusal.metadata["readers"].count("key:") == 16
