@@ -27,12 +27,14 @@ from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.interceptors.stage import Stage
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.route_service import ResolveMeter, RouteServicer
 from pointsman_server.rpc.transport.asgi.application import AsgiServer
 from pointsman_server.runtime.rate_limiter import Limits
 from pointsman_server.telemetry.metrics import Metrics
 from tests.bench import noop, requests
 from tests.support.receipts import usage_methods
+from tests.support.servicers import NO_TRAFFIC
 
 # What a Python client sends, with a token of a usual length.
 METADATA = (
@@ -70,7 +72,14 @@ class Parts:
         self.answer = cast("Answer", self.resolver.resolve_locally(self.key))
         self.response = convert.resolve_response(self.answer)
         nothing = (cast("Any", None) for _ in range(6))
-        self.servicer = RouteServicer(self.resolver, *nothing, usage=usage_methods(), metrics=self.metrics)
+        self.servicer = RouteServicer(
+            self.resolver,
+            *nothing,
+            usage=usage_methods(),
+            writes=WriteMeter(self.metrics),
+            metrics=self.metrics,
+            **NO_TRAFFIC,
+        )
 
     def _resolver(self) -> Resolver:
         local = LocalCache(size=1000, ttl=3600, negative_ttl=30)

@@ -39,6 +39,16 @@ WHAT_TO_DO = {
     "REVISION_COMPACTED": "Watch again without `resume`.",
     "EPOCH_CHANGED": "Watch again without `resume`.",
     "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",
+    "AMBIGUOUS_VERSION": "Set traffic, or deactivate all versions but one.",
+    "NO_ACTIVE_VERSION": "Activate a version that the traffic names.",
+    "TRAFFIC_NOT_FOUND": "Set traffic first, or correct the tenant, service and env.",
+    "TARGET_NOT_FOUND": "Create the versions first, or correct them.",
+    "ROUTE_IN_TRAFFIC": "Take the version out of the traffic first; in one Commit if you like.",
+    "ROUTE_IN_USE": "Ask the readers to move, or move them by the traffic, and try again.",
+    "USAGE_UNAVAILABLE": "Wait for `RetryInfo`, then try again.",
+    "USAGE_NOT_COUNTED": "Leave `if_unused_for` away, or have the operator count reads for longer.",
+    "CHANGED_SINCE": "Revert what was done since first, or set `force` and lose it.",
+    "REVISION_IN_FUTURE": "Ask for an earlier revision or time.",
     "INTERNAL": "Give the operator the `x-request-id`.",
 }
 

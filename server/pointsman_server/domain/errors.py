@@ -179,9 +179,12 @@ class ChangedSince(RoutesRefused):
     reason = "CHANGED_SINCE"
 
     def __init__(self, violations: Sequence[FieldViolation], key: str, revision: int, count: int) -> None:
-        super().__init__(violations)
-        self.message = f"changed since, so undoing it would lose that: {self.message}; force it, or undo those first"
-        self.metadata = {"key": key, "revision": str(revision), "count": str(count)}
+        PointsmanError.__init__(
+            self,
+            f"changed since: {_listed(violations)}; undo that first, or force it and lose that",
+            {"key": key, "revision": str(revision), "count": str(count)},
+        )
+        self.violations = tuple(violations[:MOST_VIOLATIONS])
 
 
 class MutationsRefused(PointsmanError):
@@ -284,10 +287,10 @@ class RevisionInFuture(PointsmanError):
         super().__init__(message, {"revision": str(revision), "last_revision": str(last)})
 
 
-class UsageUnknown(PointsmanError):
+class UsageNotCounted(PointsmanError):
     """Reads are not counted, or not for as long as asked for: ``window`` seconds, 0 if they are not counted."""
 
-    reason = "USAGE_UNAVAILABLE"
+    reason = "USAGE_NOT_COUNTED"
 
     def __init__(self, window: float) -> None:
         message = (

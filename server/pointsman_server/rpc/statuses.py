@@ -41,7 +41,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.TargetNotFound: StatusCode.FAILED_PRECONDITION,
     errors.RouteInTraffic: StatusCode.FAILED_PRECONDITION,
     errors.RouteInUse: StatusCode.FAILED_PRECONDITION,
-    errors.UsageUnknown: StatusCode.FAILED_PRECONDITION,
+    errors.UsageNotCounted: StatusCode.FAILED_PRECONDITION,
     errors.UsageUnavailable: StatusCode.UNAVAILABLE,
     errors.ChangedSince: StatusCode.ABORTED,
     errors.HistoryCompacted: StatusCode.OUT_OF_RANGE,

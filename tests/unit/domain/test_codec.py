@@ -79,7 +79,7 @@ def test_the_key_is_cut_off_an_encoded_route_unless_protobuf_has_to(key: RouteKe
     route = replace(some, key=key)
     encoded, named = codec.route_to_message(route).SerializeToString(), codec.key_to_bytes(key)
 
-    rest = codec.rest_of(named, encoded)
+    rest = codec.rest_of(key, named, encoded)
 
     assert rest == (codec.rest_to_bytes(route) if len(named) < 128 else b"")
 
@@ -88,8 +88,8 @@ def test_the_key_of_another_route_is_not_cut_off() -> None:
     key = RouteKey("a", "b", "c", "d")
     encoded = route_pb2.Route(key=codec.key_to_message(key._replace(version="e")), revision=1).SerializeToString()
 
-    assert codec.rest_of(codec.key_to_bytes(key), encoded) == b""
-    assert codec.rest_of(codec.key_to_bytes(key), b"") == b""
+    assert codec.rest_of(key, codec.key_to_bytes(key), encoded) == b""
+    assert codec.rest_of(key, codec.key_to_bytes(key), b"") == b""
 
 
 def test_what_is_empty_or_at_the_beginning_of_time_is_there_all_the_same() -> None:

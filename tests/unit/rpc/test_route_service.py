@@ -16,11 +16,13 @@ from pointsman_server.ports.store import Outcome
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.rpc.call import begin_call
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.call_context import CallContext
 from tests.support.fakes import EPOCH, MemoryStore
 from tests.support.receipts import usage_methods
+from tests.support.servicers import NO_TRAFFIC
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")
 MESSAGE = route_pb2.RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
@@ -67,7 +69,9 @@ class Service:
             cast("Any", None),
             cast("Any", None),
             usage_methods(self.reads),
-            self.metrics,
+            WriteMeter(self.metrics),
+            metrics=self.metrics,
+            **NO_TRAFFIC,
         )
 
     def value(self, name: str, **labels: str) -> float | None:

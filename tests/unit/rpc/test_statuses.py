@@ -54,6 +54,45 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
     (errors.StoreRestored(), grpc.StatusCode.UNAVAILABLE, {}),
     (errors.RevisionCompacted(7), grpc.StatusCode.OUT_OF_RANGE, {"revision": "7"}),
     (errors.EpochChanged("0b7e", "1c8f"), grpc.StatusCode.ABORTED, {"resume_epoch": "0b7e", "epoch": "1c8f"}),
+    (
+        errors.AmbiguousVersion("a/b/c", ["v1", "v2"], 7, "0b7e"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        {"key": "a/b/c", "versions": "v1,v2", "revision": "7", "epoch": "0b7e"},
+    ),
+    (
+        errors.NoActiveVersion("a/b/c", ["v1"], 7),
+        grpc.StatusCode.NOT_FOUND,
+        {"key": "a/b/c", "versions": "v1", "revision": "7"},
+    ),
+    (errors.TrafficNotFound("a/b/c", 7), grpc.StatusCode.NOT_FOUND, {"key": "a/b/c", "revision": "7"}),
+    (
+        errors.TargetNotFound("a/b/c", ["v9"]),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        {"key": "a/b/c", "versions": "v9"},
+    ),
+    (
+        errors.RouteInTraffic("a/b/c/d", 7),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        {"key": "a/b/c/d", "traffic_revision": "7"},
+    ),
+    (
+        errors.RouteInUse("a/b/c/d", ["cart 2026-11-20T14:00:03Z"]),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        {"key": "a/b/c/d", "readers": "cart 2026-11-20T14:00:03Z"},
+    ),
+    (errors.UsageNotCounted(600), grpc.StatusCode.FAILED_PRECONDITION, {"window": "600s"}),
+    (errors.UsageUnavailable(), grpc.StatusCode.UNAVAILABLE, {}),
+    (
+        errors.ChangedSince([FieldViolation("a/b/c/d", "by alice")], "a/b/c/d", 7, 1),
+        grpc.StatusCode.ABORTED,
+        {"key": "a/b/c/d", "revision": "7", "count": "1"},
+    ),
+    (
+        errors.HistoryCompacted(7, 9),
+        grpc.StatusCode.OUT_OF_RANGE,
+        {"revision": "7", "oldest_revision": "9"},
+    ),
+    (errors.RevisionInFuture(9, 7), grpc.StatusCode.OUT_OF_RANGE, {"revision": "9", "last_revision": "7"}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),
 ]
 examples = pytest.mark.parametrize(("error", "code", "metadata"), EXAMPLES, ids=lambda value: type(value).__name__)
@@ -156,6 +195,7 @@ def test_only_what_a_client_may_retry_by_itself_is_unavailable() -> None:
         errors.StoreRestored,
         errors.RevisionNotReached,
         errors.ShuttingDown,
+        errors.UsageUnavailable,
     }
 
 

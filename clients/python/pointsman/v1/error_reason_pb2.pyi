@@ -155,10 +155,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     up to 16 readers are named, each with the time of its last read, those who read last first.
     """
     ERROR_REASON_USAGE_UNAVAILABLE: _ErrorReason.ValueType  # 25
-    """Reads are not counted, or not known for as long as `if_unused_for`. With UNAVAILABLE, or with FAILED_PRECONDITION
-    where it would not help to try again.
+    """Redis cannot be reached, so who reads the route is not known. With UNAVAILABLE and `google.rpc.RetryInfo`.
 
-    Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"window": "600s"}}`.
+    Example: `{"reason": "USAGE_UNAVAILABLE"}`.
     """
     ERROR_REASON_CHANGED_SINCE: _ErrorReason.ValueType  # 26
     """What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with
@@ -170,6 +169,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """The revision, or time, lies after the last change, so what was at it is not known yet. With OUT_OF_RANGE.
 
     Example: `{"reason": "REVISION_IN_FUTURE", "metadata": {"revision": "2000", "last_revision": "1042"}}`.
+    """
+    ERROR_REASON_USAGE_NOT_COUNTED: _ErrorReason.ValueType  # 28
+    """Reads are not counted, or not for as long as `if_unused_for`. With FAILED_PRECONDITION.
+
+    Example: `{"reason": "USAGE_NOT_COUNTED", "metadata": {"window": "600s"}}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -311,10 +315,9 @@ Example: `{"reason": "ROUTE_IN_USE", "metadata": {"key": "team-a/payments/prod/v
 up to 16 readers are named, each with the time of its last read, those who read last first.
 """
 ERROR_REASON_USAGE_UNAVAILABLE: ErrorReason.ValueType  # 25
-"""Reads are not counted, or not known for as long as `if_unused_for`. With UNAVAILABLE, or with FAILED_PRECONDITION
-where it would not help to try again.
+"""Redis cannot be reached, so who reads the route is not known. With UNAVAILABLE and `google.rpc.RetryInfo`.
 
-Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"window": "600s"}}`.
+Example: `{"reason": "USAGE_UNAVAILABLE"}`.
 """
 ERROR_REASON_CHANGED_SINCE: ErrorReason.ValueType  # 26
 """What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with
@@ -326,5 +329,10 @@ ERROR_REASON_REVISION_IN_FUTURE: ErrorReason.ValueType  # 27
 """The revision, or time, lies after the last change, so what was at it is not known yet. With OUT_OF_RANGE.
 
 Example: `{"reason": "REVISION_IN_FUTURE", "metadata": {"revision": "2000", "last_revision": "1042"}}`.
+"""
+ERROR_REASON_USAGE_NOT_COUNTED: ErrorReason.ValueType  # 28
+"""Reads are not counted, or not for as long as `if_unused_for`. With FAILED_PRECONDITION.
+
+Example: `{"reason": "USAGE_NOT_COUNTED", "metadata": {"window": "600s"}}`.
 """
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason

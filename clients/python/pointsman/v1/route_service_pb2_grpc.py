@@ -312,7 +312,7 @@ class RouteServiceServicer(object):
         """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
-        ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
+        ROUTE_IN_USE or USAGE_NOT_COUNTED, and UNAVAILABLE with USAGE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

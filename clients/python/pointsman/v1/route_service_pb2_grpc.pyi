@@ -734,7 +734,7 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
     Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
-    ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
+    ROUTE_IN_USE or USAGE_NOT_COUNTED, and UNAVAILABLE with USAGE_UNAVAILABLE.
     """
 
     Delete: _RouteServiceDeleteType
@@ -1084,7 +1084,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         """Deactivate takes a route out of service and keeps it. Deactivating an inactive route is OK and makes no change.
 
         Errors: NOT_FOUND with ROUTE_NOT_FOUND; ABORTED with REVISION_MISMATCH; with `if_unused_for` FAILED_PRECONDITION with
-        ROUTE_IN_USE and UNAVAILABLE with USAGE_UNAVAILABLE.
+        ROUTE_IN_USE or USAGE_NOT_COUNTED, and UNAVAILABLE with USAGE_UNAVAILABLE.
         """
 
     @abc.abstractmethod

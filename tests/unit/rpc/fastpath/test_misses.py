@@ -35,11 +35,13 @@ from pointsman_server.rpc.interceptors import chain
 from pointsman_server.rpc.interceptors.admission import Admission
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
+from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.fakes import EPOCH, ManualClock, MemoryCache, MemoryStore
 from tests.support.receipts import usage_methods
+from tests.support.servicers import NO_TRAFFIC
 
 K1, K2, K3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
 EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
@@ -139,7 +141,9 @@ class World:
             cast("Any", Tokens()),
             *(cast("Any", None) for _ in range(5)),
             usage=usage_methods(self.reads),
+            writes=WriteMeter(self.metrics),
             metrics=self.metrics,
+            **NO_TRAFFIC,
         ).Resolve
         for stage in reversed(
             chain.stages(self.metrics, self.door.admission, deadline=DEADLINE, access_log_sample=sample)

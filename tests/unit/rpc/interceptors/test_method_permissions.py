@@ -5,6 +5,7 @@ from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.traffic_methods_pb2 import SetTrafficRequest
 from pointsman.v1.usage_pb2 import ReportUsageRequest
 from pointsman_server.domain.identity import PERMISSIONS, AccessRole, Permission, Scope
 from pointsman_server.rpc import SERVICE
@@ -30,6 +31,23 @@ READS = {
     "GetPropagation",
     "GetUsage",
     "ReportUsage",
+    "Select",
+    "BatchSelect",
+    "Explain",
+    "GetTraffic",
+    "ListTraffic",
+}
+WRITES = {
+    "Create",
+    "Update",
+    "Activate",
+    "Deactivate",
+    "Delete",
+    "Import",
+    "SetTraffic",
+    "DeleteTraffic",
+    "Commit",
+    "Revert",
 }
 
 
@@ -37,7 +55,7 @@ READS = {
     ("role", "methods"),
     [
         (AccessRole.READER, READS),
-        (AccessRole.WRITER, {"Create", "Update", "Activate", "Deactivate", "Delete", "Import"}),
+        (AccessRole.WRITER, WRITES),
         (AccessRole.AUDITOR, {"ListChanges"}),
         (AccessRole.ADMIN, set(METHODS)),
     ],
@@ -61,6 +79,29 @@ def test_each_role_may_call_its_methods(role: AccessRole, methods: set[str]) -> 
         ("List", pb.ListRequest(env="prod"), [Scope("", "prod")]),
         ("ListChanges", pb.ListChangesRequest(tenant="team-a", env="prod"), OF_KEY),
         ("ListChanges", pb.ListChangesRequest(), [Scope("", "")]),
+        ("Select", pb.SelectRequest(tenant="team-a", env="prod"), OF_KEY),
+        ("Explain", pb.ExplainRequest(tenant="team-a", env="prod"), OF_KEY),
+        ("SetTraffic", SetTrafficRequest(tenant="team-a", env="prod"), OF_KEY),
+        # What a revert changes only the history says.
+        ("Revert", pb.RevertRequest(change_set_id=7), []),
+        (
+            "BatchSelect",
+            pb.BatchSelectRequest(selections=[pb.Selection(tenant=tenant, env="x") for tenant in "aba"]),
+            [Scope("a", "x"), Scope("b", "x")],
+        ),
+        (
+            "Commit",
+            pb.CommitRequest(
+                mutations=[
+                    pb.Mutation(create=pb.CreateRequest(key=KEY)),
+                    pb.Mutation(set_traffic=SetTrafficRequest(tenant="team-b", env="prod")),
+                    pb.Mutation(delete=pb.DeleteRequest(key=KEY)),
+                    # Refused later, as one that says nothing; until then it must not be permitted to everyone.
+                    pb.Mutation(),
+                ]
+            ),
+            [*OF_KEY, Scope("team-b", "prod"), Scope("", "")],
+        ),
         (
             "Import",
             pb.ImportRequest(
