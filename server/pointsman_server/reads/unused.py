@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageUnavailable, UsageUnknown
+from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageNotCounted, UsageUnavailable
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports import usage_log
 from pointsman_server.ports.usage_log import ReadersNow
@@ -31,7 +31,7 @@ class UnusedCheck:
     async def refusals(self, conditions: Sequence[Condition]) -> list[PointsmanError | None]:
         """Return for each condition, in order, why it does not hold: None if it does.
 
-        The errors are RouteInUse, UsageUnknown where reads are not counted or not for so long, and UsageUnavailable
+        The errors are RouteInUse, UsageNotCounted where reads are not counted or not for so long, and UsageUnavailable
         while the reads of other servers are not known.
         """
         window = self._recorder.window
@@ -44,7 +44,7 @@ class UnusedCheck:
 
     def _refusal(self, condition: Condition, found: ReadersNow | None) -> PointsmanError | None:
         if condition.seconds > self._recorder.window:
-            return UsageUnknown(self._recorder.window)
+            return UsageNotCounted(self._recorder.window)
         if found is None:
             return UsageUnavailable()
         since = found.now - timedelta(seconds=condition.seconds)

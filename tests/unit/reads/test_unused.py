@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pointsman_server.domain.codec import key_to_bytes
-from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageUnavailable, UsageUnknown
+from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageNotCounted, UsageUnavailable
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.usage_log import Reads
 from pointsman_server.reads.read_counts import ReadCounts
@@ -88,14 +88,14 @@ async def test_what_cannot_be_told_is_not_unused(world):
 async def test_reads_are_known_for_a_window_only(world):
     assert await world.refusal(V1, WINDOW) is None
     refusal = await world.refusal(V1, WINDOW + 0.5)
-    assert isinstance(refusal, UsageUnknown)
+    assert isinstance(refusal, UsageNotCounted)
     assert refusal.metadata == {"window": "3600s"}
 
 
 async def test_where_reads_are_not_counted_nothing_is_unused():
     world = World(window=0)
     refusal = await world.refusal(V1, 15)
-    assert isinstance(refusal, UsageUnknown)
+    assert isinstance(refusal, UsageNotCounted)
     assert refusal.metadata == {"window": "0s"}
 
 
@@ -106,7 +106,7 @@ async def test_many_conditions_are_checked_each_for_its_own_route(world):
 
     refusals = await world.check.refusals(conditions)
 
-    assert [type(refusal) for refusal in refusals] == [type(None), RouteInUse, type(None), UsageUnknown]
+    assert [type(refusal) for refusal in refusals] == [type(None), RouteInUse, type(None), UsageNotCounted]
     assert await world.check.refusals([]) == []
 
 
