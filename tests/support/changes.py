@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
+from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
 from pointsman_server.ports.store import Intent, MutationScope, RouteStore, RouteTransaction
 from pointsman_server.writes.ledger import Ledger
 
@@ -20,6 +21,35 @@ def make_change(
     after = None if kind is ChangeKind.DELETED else route
     return Change(
         revision, f"event-{revision}", kind, key, None, after, "ann", "why", f"r{revision}", when, epoch, trace
+    )
+
+
+def make_traffic(revision: int, service: str = "pay", *, tenant: str = "acme") -> Traffic:
+    """Make the traffic of a revision, all of it to ``v1``; the same arguments give an equal one."""
+    key = RouteKey(tenant, service, "prod", "")
+    when = BEGINNING + timedelta(seconds=revision)
+    return Traffic(key, Division((Target("v1", 10_000),)), (Slice("v1", 10_000),), revision, BEGINNING, when)
+
+
+def make_traffic_change(
+    revision: int, service: str = "pay", kind: ChangeKind = ChangeKind.TRAFFIC_SET, *, epoch: str = "e1"
+) -> Change:
+    """Make the change of traffic of a revision; the same arguments give an equal one."""
+    traffic = make_traffic(revision, service)
+    return Change(
+        revision,
+        f"event-{revision}",
+        kind,
+        traffic.key,
+        None,
+        None,
+        "ann",
+        "why",
+        f"r{revision}",
+        traffic.update_time,
+        epoch,
+        traffic_before=traffic if kind is ChangeKind.TRAFFIC_DELETED else None,
+        traffic_after=traffic if kind is ChangeKind.TRAFFIC_SET else None,
     )
 
 

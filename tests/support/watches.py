@@ -6,7 +6,8 @@ from typing import Any
 
 from pointsman.v1 import watch_pb2 as pb
 from pointsman.v1.route_pb2 import Route, RouteChange
-from pointsman_server.domain.codec import key_from_message, route_to_message
+from pointsman.v1.traffic_pb2 import Traffic
+from pointsman_server.domain.codec import key_from_message, route_to_message, traffic_to_message
 from pointsman_server.domain.routes import Change, RouteKey, Wanted
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.watch.filters import Filter
@@ -56,9 +57,12 @@ class Eras:
         self._changes[self._store.epoch] = self._store.changes
         return self._changes[epoch]
 
-    def table(self, clock: Clock, wanted: Filter) -> dict[RouteKey, Route]:
-        """Return the routes of a filter as of ``clock``. Raises Violation where that is within a change set."""
-        table: dict[RouteKey, Route] = {}
+    def table(self, clock: Clock, wanted: Filter) -> dict[RouteKey, Route | Traffic]:
+        """Return the routes and the traffic of a filter as of ``clock``.
+
+        Raises Violation where that is within a change set.
+        """
+        table: dict[RouteKey, Route | Traffic] = {}
         for change in self.changes(clock.epoch):
             if change.revision > clock.revision:
                 break
@@ -68,6 +72,8 @@ class Eras:
                 continue
             if change.after:
                 table[change.key] = route_to_message(change.after)
+            elif change.traffic_after:
+                table[change.key] = traffic_to_message(change.traffic_after)
             else:
                 table.pop(change.key, None)
         return table
@@ -81,13 +87,15 @@ class Replica:
 
     def __init__(self, eras: Eras, wanted: Filter = ALL) -> None:
         self.filter = wanted
-        self.table: dict[RouteKey, Route] = {}
+        self.table: dict[RouteKey, Route | Traffic] = {}
         self.position: Clock | None = None
         self.events: list[pb.WatchResponse] = []
         self.gate = Gate()
         self._eras = eras
         self._routes: list[Route] = []
+        self._traffic: list[Traffic] = []
         self._partial: list[RouteChange] = []
+        self._has_traffic = False
 
     def kinds(self) -> list[str | None]:
         return [event.WhichOneof("event") for event in self.events]
@@ -98,7 +106,8 @@ class Replica:
 
     def begin(self) -> None:
         """Forget what an earlier stream left unfinished."""
-        self._routes, self._partial = [], []
+        self._routes, self._traffic, self._partial = [], [], []
+        self._has_traffic = False
 
     async def write(self, encoded: bytes) -> None:
         await self.gate.passing()
@@ -109,19 +118,31 @@ class Replica:
             raise Violation("an empty event")
         if self._partial and kind != "changes":
             raise Violation(f"{kind} within a change set")
+        if self.filter.traffic and kind != "opened" and not self._has_traffic:
+            raise Violation(f"{kind} before the stream says that it has traffic")
         getattr(self, f"_{kind}")(getattr(event, kind))
 
+    def _opened(self, opened: pb.Opened) -> None:
+        if self._has_traffic or not self.filter.traffic or not opened.traffic:
+            raise Violation("it was opened already, or traffic was not asked for")
+        self._has_traffic = True
+
     def _snapshot(self, batch: pb.SnapshotBatch) -> None:
+        if batch.routes and self._traffic:
+            raise Violation("routes after traffic")
         self._routes += batch.routes
+        self._traffic += batch.traffic
 
     def _end_of_snapshot(self, end: pb.EndOfSnapshot) -> None:
-        routes, self._routes = self._routes, []
-        if len(routes) != end.route_count:
-            raise Violation(f"{len(routes)} routes, not {end.route_count}")
+        routes, traffic = self._routes, self._traffic
+        self._routes, self._traffic = [], []
+        if (len(routes), len(traffic)) != (end.route_count, end.traffic_count):
+            raise Violation(f"{len(routes)} routes and {len(traffic)} traffic, not {end}")
         keys = [key_from_message(route.key) for route in routes]
-        if keys != sorted(set(keys)):
+        families = [RouteKey(one.tenant, one.service, one.env, "") for one in traffic]
+        if keys != sorted(set(keys)) or families != sorted(set(families)):
             raise Violation("a snapshot out of order")
-        self.table = dict(zip(keys, routes, strict=True))
+        self.table = dict(zip([*keys, *families], [*routes, *traffic], strict=True))
         self._reach(end.as_of, anew=True)
 
     def _changes(self, changes: pb.ChangeSet) -> None:
@@ -137,12 +158,19 @@ class Replica:
         if not whole or revisions != sorted(set(revisions)) or revisions[0] <= self.position.revision:
             raise Violation(f"{revisions} after {self.position.revision}")
         for change in whole:
-            key = key_from_message(change.key)
-            if change.HasField("after"):
-                self.table[key] = change.after
-            else:
-                self.table.pop(key, None)
+            self._change(change)
         self._reach(changes.as_of)
+
+    def _change(self, change: RouteChange) -> None:
+        key = key_from_message(change.key)
+        if not key.version and not self.filter.traffic:
+            raise Violation("a change of traffic that was not asked for")
+        if change.HasField("after"):
+            self.table[key] = change.after
+        elif change.HasField("traffic_after"):
+            self.table[key] = change.traffic_after
+        else:
+            self.table.pop(key, None)
 
     def _checkpoint(self, checkpoint: pb.Checkpoint) -> None:
         if self.position is None:
@@ -160,7 +188,7 @@ class Replica:
         self.position = reached
         expected = self._eras.table(reached, self.filter)
         if self.table != expected:
-            have, should = ({key: route.revision for key, route in table.items()} for table in (self.table, expected))
+            have, should = ({key: entry.revision for key, entry in table.items()} for table in (self.table, expected))
             differing = {str(key): (have.get(key), should.get(key)) for key in {*have, *should}}
             differing = {key: pair for key, pair in differing.items() if pair[0] != pair[1]}
             raise Violation(f"another table as of {reached}, after {before} and {self.kinds()[-5:]}: {differing}")

@@ -52,7 +52,7 @@ def count(found: Iterable[RegisteredWatch], wanted: Clock, of: Filter, *, all_se
 
 def overlap(name: WatchName, of: Filter) -> bool:
     """Return whether a key can match both the filter of the watch and ``of``."""
-    return all(not mine or not theirs or mine == theirs for mine, theirs in zip(name[2:], of, strict=True))
+    return all(not mine or not theirs or mine == theirs for mine, theirs in zip(name[2:], of[:3], strict=True))
 
 
 def _by_watch(found: Iterable[RegisteredWatch], epoch: str, of: Filter) -> dict[WatchName, Laggard]:

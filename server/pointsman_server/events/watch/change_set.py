@@ -81,4 +81,4 @@ class ChangeSet:
         return found
 
 
-_WHOLE = Filter()
+_WHOLE = Filter(traffic=True)

@@ -1,15 +1,16 @@
 """Events of a watch as bytes: each is encoded once, however many streams send it.
 
-A route or a change is encoded once for all events that it is in: an event is these parts, joined as protobuf joins the
-elements of a repeated field (protobuf.dev/programming-guides/encoding).
+A route, traffic or a change is encoded once for all events that it is in: an event is these parts, joined as protobuf
+joins the elements of a repeated field (protobuf.dev/programming-guides/encoding).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from pointsman.v1 import watch_pb2 as pb
-from pointsman_server.domain.codec import change_to_message, route_to_message, timestamp
+from pointsman_server.domain.codec import change_to_message, route_to_message, timestamp, traffic_to_message
 from pointsman_server.domain.routes import Change, Route
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.ports.store import Clock
 
 # Bytes of one event, before one part more. Far below the 4 MiB that gRPC clients accept by default; the routes before
@@ -20,8 +21,12 @@ CHANGE_SET_BYTES = 256 * 1024
 _CHANGES_IN_SET = pb.ChangeSet.CHANGES_FIELD_NUMBER
 _SET_IN_RESPONSE = pb.WatchResponse.CHANGES_FIELD_NUMBER
 _ROUTES_IN_BATCH = pb.SnapshotBatch.ROUTES_FIELD_NUMBER
+_TRAFFIC_IN_BATCH = pb.SnapshotBatch.TRAFFIC_FIELD_NUMBER
 _BATCH_IN_RESPONSE = pb.WatchResponse.SNAPSHOT_FIELD_NUMBER
 _PARTIAL = pb.ChangeSet(partial=True).SerializeToString()
+
+# The first event of a stream that has traffic.
+OPENED = pb.WatchResponse(opened=pb.Opened(traffic=True)).SerializeToString()
 
 
 def token_of(clock: Clock) -> pb.ResumeToken:
@@ -33,19 +38,24 @@ def route(one: Route) -> bytes:
     return _field(_ROUTES_IN_BATCH, route_to_message(one).SerializeToString())
 
 
+def traffic(one: Traffic) -> bytes:
+    """Encode traffic as a part of ``snapshot_batch``."""
+    return _field(_TRAFFIC_IN_BATCH, traffic_to_message(one).SerializeToString())
+
+
 def change(one: Change) -> bytes:
     """Encode a change as a part of ``change_set``."""
     return _field(_CHANGES_IN_SET, change_to_message(one).SerializeToString())
 
 
-def snapshot_batch(clock: Clock, routes: Iterable[bytes]) -> bytes:
-    """Join the results of ``route``."""
+def snapshot_batch(clock: Clock, entries: Iterable[bytes]) -> bytes:
+    """Join the results of ``route``, or those of ``traffic``."""
     as_of = pb.SnapshotBatch(as_of=token_of(clock)).SerializeToString()
-    return _field(_BATCH_IN_RESPONSE, b"".join((as_of, *routes)))
+    return _field(_BATCH_IN_RESPONSE, b"".join((as_of, *entries)))
 
 
-def end_of_snapshot(clock: Clock, route_count: int) -> bytes:
-    end = pb.EndOfSnapshot(as_of=token_of(clock), route_count=route_count)
+def end_of_snapshot(clock: Clock, route_count: int, traffic_count: int = 0) -> bytes:
+    end = pb.EndOfSnapshot(as_of=token_of(clock), route_count=route_count, traffic_count=traffic_count)
     return pb.WatchResponse(end_of_snapshot=end).SerializeToString()
 
 

@@ -85,9 +85,12 @@ class History:
     def missed(self, wanted: Filter, position: Clock) -> AsyncGenerator[ChangeSet]:
         """Read the sets after ``position`` in which a change matches, encoded.
 
+        They have changes of traffic whether or not ``wanted`` does: streams send what ``ChangeSet.events_of`` picks.
         Raises EpochChanged and RevisionCompacted.
         """
-        return self.sets(ChangeQuery(*wanted, after_revision=position.revision, limit=PAGE), position.epoch)
+        tenant, service, env, _ = wanted
+        query = ChangeQuery(tenant, service, env, after_revision=position.revision, limit=PAGE)
+        return self.sets(query, position.epoch)
 
     async def sets(self, query: ChangeQuery, epoch: str) -> AsyncGenerator[ChangeSet]:
         """Read what matches, put together to sets: a page may end within one."""

@@ -29,18 +29,28 @@ TURN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class EncodedSnapshot:
-    """The routes of a filter as of ``clock``, as events, made at ``moment`` in monotonic seconds."""
+    """The routes and the traffic of a filter as of ``clock``, made at ``moment`` in monotonic seconds.
+
+    ``routes`` and ``traffic`` are the events that have them; the snapshot ends with ``end``, or with ``traffic_end``.
+    """
 
     clock: Clock
-    events: Sequence[bytes]
+    routes: Sequence[bytes]
+    end: bytes
+    traffic: Sequence[bytes]
+    traffic_end: bytes
     moment: float
+
+    def events_of(self, wanted: Filter) -> Sequence[bytes]:
+        """Return the events for a stream: with traffic if it wants that."""
+        return (*self.routes, *self.traffic, self.traffic_end) if wanted.traffic else (*self.routes, self.end)
 
 
 class Snapshots:
     """Makes snapshots, each once, and admits a few streams at a time.
 
     A snapshot is given to later streams too, for KEPT_SECONDS and as long as they can go on from it without the store
-    (``usable``): so a thousand streams that begin at once cost one scan of the table.
+    (``usable``): so a thousand streams that begin at once cost one scan of the table, whether or not they want traffic.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class Snapshots:
 
     async def get(self, wanted: Filter) -> EncodedSnapshot:
         """Return the snapshot of a filter. Raises StoreUnavailable and Overloaded."""
+        wanted = wanted.of_routes
         kept = self._kept.get(wanted)
         if kept and self._now() - kept.moment < KEPT_SECONDS and self._usable(kept.clock):
             return kept
@@ -110,38 +121,50 @@ class Snapshots:
     async def _make(self, wanted: Filter) -> EncodedSnapshot:
         async with self._scans:
             moment = self._now()
-            async with self._store.scan(RouteQuery(*wanted, limit=PAGE)) as table:
-                batches, count = _Batches(table.clock), 0
-                async for routes in table.batches:
-                    batches.add(await self._fair_share.map(encoding.route, routes, size=ENCODED_IN_A_TURN))
-                    count += len(routes)
-            batches.end()
+            query = RouteQuery(wanted.tenant, wanted.service, wanted.env, limit=PAGE)
+            async with self._store.scan(query) as table:
+                clock, routes, count = table.clock, _Batches(table.clock), 0
+                async for some in table.batches:
+                    routes.add(await self._fair_share.map(encoding.route, some, size=ENCODED_IN_A_TURN))
+                    count += len(some)
+            traffic = _Batches(clock)
+            traffic.add(await self._fair_share.map(encoding.traffic, table.traffic, size=ENCODED_IN_A_TURN))
             self._observer.made_snapshot()
-            end = encoding.end_of_snapshot(table.clock, count)
-            return EncodedSnapshot(table.clock, [*batches.events, end], moment)
+            return EncodedSnapshot(
+                clock,
+                routes.ended(),
+                encoding.end_of_snapshot(clock, count),
+                traffic.ended(),
+                encoding.end_of_snapshot(clock, count, len(table.traffic)),
+                moment,
+            )
 
 
 class _Batches:
-    """Joins encoded routes to events of SNAPSHOT_BYTES."""
+    """Joins encoded routes, or traffic, to events of SNAPSHOT_BYTES."""
 
     def __init__(self, clock: Clock) -> None:
-        self.events: list[bytes] = []
+        self._events: list[bytes] = []
         self._clock = clock
-        self._routes: list[bytes] = []
+        self._entries: list[bytes] = []
         self._size = 0
 
-    def add(self, routes: Sequence[bytes]) -> None:
-        for route in routes:
-            if self._size + len(route) > encoding.SNAPSHOT_BYTES:
-                self.end()
-            self._routes.append(route)
-            self._size += len(route)
+    def add(self, entries: Sequence[bytes]) -> None:
+        for entry in entries:
+            if self._size + len(entry) > encoding.SNAPSHOT_BYTES:
+                self._end()
+            self._entries.append(entry)
+            self._size += len(entry)
 
-    def end(self) -> None:
-        """Make an event of what is left, if there is any."""
-        if self._routes:
-            self.events.append(encoding.snapshot_batch(self._clock, self._routes))
-            self._routes, self._size = [], 0
+    def ended(self) -> Sequence[bytes]:
+        """Return the events; the last one has what is left, if there is any."""
+        self._end()
+        return self._events
+
+    def _end(self) -> None:
+        if self._entries:
+            self._events.append(encoding.snapshot_batch(self._clock, self._entries))
+            self._entries, self._size = [], 0
 
 
 class _Turn:

@@ -90,7 +90,7 @@ class WatchStreams:
     async def _snapshot(self, stream: "_Stream") -> None:
         async with self._snapshots.turn():
             snapshot = await self._snapshots.get(stream.filter)
-            await stream.send(snapshot.events)
+            await stream.send(snapshot.events_of(stream.filter))
         stream.position = snapshot.clock
 
     async def _follow(self, stream: "_Stream", position: Clock) -> None:
@@ -165,6 +165,8 @@ class _Stream:
         self._end = end
 
     async def send(self, events: Sequence[bytes]) -> None:
+        if events and not self.live and self.filter.traffic:
+            await self._write(encoding.OPENED)
         for event in events:
             await self._write(event)
             self.live = True

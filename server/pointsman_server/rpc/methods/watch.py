@@ -17,4 +17,5 @@ class WatchMethod:
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
         """Write events until the stream ends. Raises what ``WatchStreams.serve`` raises."""
         resume = Clock(request.resume.epoch, request.resume.revision) if request.HasField("resume") else None
-        await self._streams.serve(Filter(request.tenant, request.service, request.env), resume, context.write)
+        wanted = Filter(request.tenant, request.service, request.env, request.traffic)
+        await self._streams.serve(wanted, resume, context.write)

@@ -17,7 +17,7 @@ DONE, SHORT, FOREIGN = Clock("e", 5), Clock("e", 4), Clock("other", 9)
 def entry(
     number: int = 1, applied: Clock | None = None, *, of: Filter = ALL, subject: str = "s", server: str = "a", since=0
 ) -> RegisteredWatch:
-    name = WatchName(f"watcher-{number}", subject, *of)
+    name = WatchName(f"watcher-{number}", subject, *of[:3])
     return RegisteredWatch(server, OpenWatch(name, "", "", BEGINNING + timedelta(seconds=since)), applied)
 
 

@@ -10,7 +10,7 @@ from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter, FilterIndex
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
-from tests.support.changes import make_change
+from tests.support.changes import make_change, make_traffic_change
 
 ALL, ACME, PAY, NOBODY = Filter(), Filter("acme"), Filter("", "pay"), Filter("nobody")
 
@@ -57,6 +57,31 @@ async def test_filters_that_match_all_share_the_bytes() -> None:
     await one.encode(FairShare())
     assert one.events_of(ACME) is one.events_of(ALL)
     assert one.events_of(PAY) is one.events_of(PAY)
+
+
+@pytest.mark.parametrize("turn", [1, 100])
+async def test_traffic_is_for_those_that_want_it(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_set, "PICKED_IN_A_TURN", turn)
+    index = FilterIndex()
+    wanting = {wanted: wanted._replace(traffic=True) for wanted in (ALL, PAY, NOBODY)}
+    for wanted in (*wanting, *wanting.values()):
+        index.add(wanted)
+    one = ChangeSet(Clock("e1", 3), [make_change(1, "ship"), make_traffic_change(2, "ship"), make_traffic_change(3)])
+    await one.encode(FairShare())
+    picked = await one.pick(index, FairShare())
+    assert {wanted: revisions(events) for wanted, events in picked.items()} == {
+        ALL: [1],
+        wanting[ALL]: [1, 2, 3],
+        wanting[PAY]: [3],
+    }
+    assert all(one.events_of(wanted) is events for wanted, events in picked.items())
+    assert one.events_of(PAY) == one.events_of(NOBODY) == ()
+
+
+async def test_a_set_without_traffic_is_the_same_for_all() -> None:
+    one = make_set()
+    await one.encode(FairShare())
+    assert one.events_of(ALL) is one.events_of(ALL._replace(traffic=True)) is one.events_of(ACME)
 
 
 async def test_nothing_is_kept_for_filters_that_nothing_matches() -> None:

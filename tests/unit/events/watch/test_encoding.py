@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from pointsman.v1 import watch_pb2 as pb
-from pointsman_server.domain.codec import change_to_message, route_to_message
+from pointsman_server.domain.codec import change_to_message, route_to_message, traffic_to_message
 from pointsman_server.events.watch import encoding
 from pointsman_server.ports.store import Clock
-from tests.support.changes import make_change
+from tests.support.changes import make_change, make_traffic, make_traffic_change
 
 CLOCK = Clock("e1", 300)
 TOKEN = pb.ResumeToken(epoch="e1", revision=300)
@@ -47,9 +47,22 @@ def test_a_batch_is_what_protobuf_encodes(count: int) -> None:
     )
 
 
+def test_traffic_is_what_protobuf_encodes() -> None:
+    traffic = [make_traffic(number, f"service-{number}") for number in range(1, 4)]
+    batch = pb.SnapshotBatch(as_of=TOKEN, traffic=map(traffic_to_message, traffic))
+    assert encoding.snapshot_batch(CLOCK, map(encoding.traffic, traffic)) == (
+        pb.WatchResponse(snapshot=batch).SerializeToString()
+    )
+    changes = [make_change(1), make_traffic_change(2)]
+    expected = pb.ChangeSet(changes=map(change_to_message, changes), as_of=TOKEN)
+    [event] = encoding.change_set(CLOCK, list(map(encoding.change, changes)))
+    assert event == pb.WatchResponse(changes=expected).SerializeToString()
+
+
 def test_the_other_events() -> None:
-    end = pb.WatchResponse.FromString(encoding.end_of_snapshot(CLOCK, 7)).end_of_snapshot
-    assert (end.as_of, end.route_count) == (TOKEN, 7)
+    end = pb.WatchResponse.FromString(encoding.end_of_snapshot(CLOCK, 7, 3)).end_of_snapshot
+    assert (end.as_of, end.route_count, end.traffic_count) == (TOKEN, 7, 3)
+    assert pb.WatchResponse.FromString(encoding.OPENED) == pb.WatchResponse(opened=pb.Opened(traffic=True))
     moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     checkpoint = pb.WatchResponse.FromString(encoding.checkpoint(CLOCK, moment, 1.5, report_progress=True)).checkpoint
     assert checkpoint.as_of == TOKEN

@@ -9,7 +9,7 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.events.watch.filters import Filter, FilterIndex
 
 FEW = st.sampled_from(["", "a", "b"])
-FILTERS = st.builds(Filter, FEW, FEW, FEW)
+FILTERS = st.builds(Filter, FEW, FEW, FEW, st.booleans())
 
 
 def test_an_empty_part_matches_all() -> None:
@@ -25,8 +25,24 @@ def test_the_index_finds_what_matches_one_by_one(steps: list[tuple[bool, Filter]
         (index.add if add else index.discard)(wanted)
         (used.add if add else used.discard)(wanted)
     for parts in product("ab", repeat=3):
-        key = RouteKey(*parts, "v1")
-        assert sorted(index.matching(key)) == sorted(wanted for wanted in used if wanted.matches(key))
+        for version in ("v1", ""):
+            key = RouteKey(*parts, version)
+            assert sorted(index.matching(key)) == sorted(wanted for wanted in used if wanted.matches(key))
+
+
+def test_traffic_matches_those_that_want_it() -> None:
+    route, traffic = RouteKey("a", "b", "c", "v1"), RouteKey("a", "b", "c", "")
+    assert [Filter("a", traffic=wanted).matches(key) for wanted in (False, True) for key in (route, traffic)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert not Filter("x", traffic=True).matches(traffic)
+
+
+def test_the_routes_of_a_filter_are_those_of_the_same_one_without_traffic() -> None:
+    assert Filter("a", "b", "c", traffic=True).of_routes == Filter("a", "b", "c").of_routes == Filter("a", "b", "c")
 
 
 def test_a_copy_does_not_change() -> None:

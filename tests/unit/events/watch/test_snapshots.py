@@ -1,6 +1,9 @@
 """Snapshots: made once, shared, bounded, and admitted a few at a time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +13,10 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.events.watch import encoding, snapshots
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.events.watch.snapshots import EncodedSnapshot, Snapshots
+from pointsman_server.ports.store import RouteQuery
+from pointsman_server.ports.store import Table as Scanned
 from pointsman_server.runtime.fair_share import FairShare
+from tests.support.changes import make_traffic
 from tests.support.fakes import ManualClock, MemoryStore
 
 ALL = Filter()
@@ -32,13 +38,21 @@ class Table:
             self.store.put(RouteKey("team-a", f"service-{self.store.revision:05}", "prod", "v1"))
 
 
-def routes_of(snapshot: EncodedSnapshot) -> list[int]:
-    """Return how many routes each batch has. The last event says how many there are."""
-    events = [WatchResponse.FromString(event) for event in snapshot.events]
-    counts = [len(event.snapshot.routes) for event in events[:-1]]
-    assert events[-1].end_of_snapshot.route_count == sum(counts)
+def counts_of(snapshot: EncodedSnapshot, wanted: Filter = ALL) -> list[tuple[int, int]]:
+    """Return how many routes and traffic each batch has. The last event says how many there are."""
+    events = [WatchResponse.FromString(event) for event in snapshot.events_of(wanted)]
+    counts = [(len(event.snapshot.routes), len(event.snapshot.traffic)) for event in events[:-1]]
+    end = events[-1].end_of_snapshot
+    assert (end.route_count, end.traffic_count) == tuple(map(sum, zip((0, 0), *counts, strict=True)))
     assert {event.snapshot.as_of.revision for event in events[:-1]} <= {snapshot.clock.revision}
+    assert end.as_of.revision == snapshot.clock.revision
     return counts
+
+
+def routes_of(snapshot: EncodedSnapshot) -> list[int]:
+    counts = counts_of(snapshot)
+    assert not any(traffic for _, traffic in counts)
+    return [routes for routes, _ in counts]
 
 
 async def test_it_is_made_once_for_streams_that_begin_together() -> None:
@@ -75,6 +89,28 @@ async def test_each_filter_has_its_own() -> None:
     assert routes_of(await table.snapshots.get(ALL)) == [3]
     assert routes_of(await table.snapshots.get(Filter("", "service-00001"))) == [1]
     assert routes_of(await table.snapshots.get(Filter("nobody"))) == []
+
+
+async def test_traffic_follows_the_routes_for_those_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, wanted = Table(), ALL._replace(traffic=True)
+    scan, scans = table.store.scan, []
+    traffic = [make_traffic(number, f"service-{number}") for number in range(1, 6)]
+
+    @asynccontextmanager
+    async def with_traffic(query: RouteQuery) -> AsyncIterator[Scanned]:
+        scans.append(query)
+        async with scan(query) as scanned:
+            yield replace(scanned, traffic=traffic)
+
+    monkeypatch.setattr(table.store, "scan", with_traffic)
+    monkeypatch.setattr(encoding, "SNAPSHOT_BYTES", 2 * len(encoding.traffic(traffic[0])) + 1)
+    one, other = await asyncio.gather(table.snapshots.get(wanted), table.snapshots.get(ALL))
+    assert one is other
+    assert len(scans) == 1
+    batches = counts_of(one, wanted)
+    assert [of_traffic for of_routes, of_traffic in batches if not of_routes] == [2, 2, 1]
+    assert [of_routes for of_routes, of_traffic in batches if not of_traffic] == routes_of(one)
+    assert sorted(batches, key=lambda batch: not batch[0]) == batches
 
 
 async def test_what_is_old_leaves_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

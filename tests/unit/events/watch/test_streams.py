@@ -59,6 +59,23 @@ async def test_a_snapshot_and_then_a_checkpoint(server: WatchServer) -> None:
     assert list(replica.table) == [KEY]
 
 
+async def test_a_stream_with_traffic_says_so_first(server: WatchServer) -> None:
+    await write(server, KEY)
+    replica = Replica(server.eras, Filter(traffic=True))
+    await caught_up(server, replica)
+    assert replica.kinds() == ["opened", "snapshot", "end_of_snapshot", "checkpoint"]
+    await caught_up(server, replica)
+    assert replica.kinds()[4:] == ["opened", "checkpoint"]
+
+
+async def test_a_refusal_comes_before_anything_else_with_traffic_too(server: WatchServer) -> None:
+    replica = Replica(server.eras, Filter(traffic=True))
+    replica.position = Clock("another", 0)
+    with pytest.raises(EpochChanged):
+        await server.watch(replica)
+    assert not replica.events
+
+
 async def test_an_empty_snapshot_says_so(server: WatchServer) -> None:
     replica = Replica(server.eras, Filter("nobody"))
     await caught_up(server, replica)

@@ -29,6 +29,7 @@ class Streams:
     [
         (pb.WatchRequest(), (Filter(), None)),
         (pb.WatchRequest(tenant="a", service="b", env="c"), (Filter("a", "b", "c"), None)),
+        (pb.WatchRequest(tenant="a", traffic=True), (Filter("a", traffic=True), None)),
         (pb.WatchRequest(resume=pb.ResumeToken(epoch="e", revision=7)), (Filter(), Clock("e", 7))),
         (pb.WatchRequest(resume=pb.ResumeToken(epoch="e")), (Filter(), Clock("e", 0))),
     ],
