@@ -13,8 +13,8 @@ from pathlib import Path
 SERVER = Path(__file__).resolve().parents[2] / "server"
 # Each a file, what stands there exactly once, and what stands there instead.
 PATCHES = (
-    ("writes/group_commit.py", "await self._cache.mark(list(batch.changed), owner)", "pass"),
-    ("writes/group_commit.py", "await self._cache.settle(changed, owner)", "pass"),
+    ("writes/group_commit.py", "await self._caches.mark(batch, owner)", "pass"),
+    ("writes/group_commit.py", "await written.settle(owner)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
     ("rpc/fastpath/terms.py", "self.min_revision = request.min_revision", "self.min_revision = 0"),
     ("events/watch/hub.py", " and clock.revision >= self.recent.complete_from", ""),

@@ -155,12 +155,12 @@ class RoutesExist(RoutesRefused):
 
 
 class RevisionMismatch(PointsmanError):
-    """The route is at another revision than the caller expected."""
+    """The route, or the traffic of a family, is at another revision than the caller expected; ``what`` says which."""
 
     reason = "REVISION_MISMATCH"
 
-    def __init__(self, key: str, expected: int, revision: int) -> None:
-        message = f"route {key} is at revision {revision}, not {expected}: read it again, then decide"
+    def __init__(self, key: str, expected: int, revision: int, what: str = "route") -> None:
+        message = f"{what} {key} is at revision {revision}, not {expected}: read it again, then decide"
         super().__init__(message, {"key": key, "expected_revision": str(expected), "revision": str(revision)})
 
 
@@ -202,10 +202,8 @@ class MutationsRefused(PointsmanError):
     @property
     def violations(self) -> tuple[FieldViolation, ...]:
         """The first refusals as the fields that they are about."""
-        return tuple(
-            FieldViolation(f"mutations[{index}]", f"{error.reason}: {error.message}")
-            for index, error in self.refusals[:MOST_VIOLATIONS]
-        )
+        named = [violation for index, error in self.refusals for violation in _of_mutation(index, error)]
+        return tuple(named[:MOST_VIOLATIONS])
 
 
 class RequestIdReused(PointsmanError):
@@ -352,6 +350,13 @@ def decent_name(name: str) -> str:
 def _listed(violations: Sequence[FieldViolation]) -> str:
     texts = [f"{violation.field}: {violation.description}" for violation in violations[:MOST_VIOLATIONS]]
     return "; ".join(texts + (["and more"] if len(violations) > MOST_VIOLATIONS else []))
+
+
+def _of_mutation(index: int, error: PointsmanError) -> Sequence[FieldViolation]:
+    path = f"mutations[{index}]"
+    if isinstance(error, InvalidField):
+        return [FieldViolation(f"{path}.{each.field}", each.description) for each in error.violations]
+    return [FieldViolation(path, f"{error.reason}: {error.message}")]
 
 
 def _some(versions: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from pointsman.rules import InvalidKey, split_key, url_problem
 from pointsman_server.domain.errors import FieldViolation, InvalidField
-from pointsman_server.domain.traffic import Division, Family, Traffic
+from pointsman_server.domain.traffic import Division, Family, Slice, Traffic
 
 
 class RouteKey(NamedTuple):
@@ -147,7 +147,8 @@ class Draft:
     """A decided change that has no revision and no time yet.
 
     ``url``, ``active`` and ``labels`` are those of the route after it; DELETED ignores them. A change of traffic has
-    ``traffic_before`` and, unless it is deleted, ``division``, what is wanted.
+    ``traffic_before`` and, unless it is deleted, ``division``, what is wanted. ``slices`` are those of the traffic
+    after it; where there are none, ``traffic.allot`` makes them from those before.
     """
 
     kind: ChangeKind
@@ -158,6 +159,7 @@ class Draft:
     labels: Mapping[str, str] = field(default_factory=dict)
     traffic_before: Traffic | None = None
     division: Division | None = None
+    slices: tuple[Slice, ...] = ()
 
 
 class Wanted(NamedTuple):

@@ -7,29 +7,30 @@ out all kinds alike.
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 
 from pointsman_server.domain.errors import PointsmanError
-from pointsman_server.domain.routes import Change, RouteKey, Snapshot, check_url
-from pointsman_server.ports.cache import CacheUnavailable, RouteCache
-from pointsman_server.ports.store import Intent, MutationScope, Outcome, RouteStore, StoredOutcome
+from pointsman_server.domain.routes import Change, RouteKey, Snapshot
+from pointsman_server.ports.cache import RouteCache
+from pointsman_server.ports.store import Intent, MutationScope, Outcome, RouteStore
 from pointsman_server.runtime.batcher import Batcher
 from pointsman_server.telemetry.tracing.batches import BatchSpans
+from pointsman_server.writes import checks, commit
+from pointsman_server.writes.batch import Batch, Decision, Mutation
+from pointsman_server.writes.caches import WrittenCaches
 from pointsman_server.writes.change_log import log_changes
-from pointsman_server.writes.ledger import Ledger, State
+from pointsman_server.writes.commit import Commit
+from pointsman_server.writes.ledger import Ledger
 from pointsman_server.writes.mutations import (
     Activate,
+    Command,
     Create,
     Deactivate,
-    Decision,
     Delete,
+    DeleteTraffic,
+    SetTraffic,
     Update,
-    decide_activate,
-    decide_create,
-    decide_deactivate,
-    decide_delete,
-    decide_update,
+    decide,
+    of_family,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,14 +38,6 @@ logger = logging.getLogger(__name__)
 # The most mutations in one transaction, and the most that wait for one: beyond that, Overloaded.
 GROUP = 500
 WAITING = 2000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Mutation:
-    """One of a group: what to lock for it, and how it is then decided. Compared by identity."""
-
-    scope: MutationScope
-    decide: Decision
 
 
 class GroupCommitter:
@@ -59,9 +52,10 @@ class GroupCommitter:
     **Order.** The shared cache is marked before the commit, so that no reader fills it with the state before. It is
     settled after the commit, so that no reader sees what may still roll back. Then the mutations are answered.
 
-    **Callbacks**, both after the commit, before the shared cache is settled, and without a pause in between:
-    ``apply_local_write`` receives the state of every key that was changed or confirmed; then ``on_committed`` receives
-    the changes of the transaction, if it made any.
+    **Callbacks**, after the commit, before the shared cache is settled, and without a pause in between:
+    ``apply_local_write`` receives the state of every route that was changed or confirmed; ``supersede`` receives the
+    other keys that caches may hold, with the revisions below which they are stale; then ``on_committed`` receives the
+    changes of the transaction, if it made any.
     """
 
     def __init__(
@@ -71,11 +65,11 @@ class GroupCommitter:
         apply_local_write: Callable[[Sequence[Snapshot]], None],
         on_committed: Callable[[Sequence[Change]], None] = lambda _changes: None,
         *,
+        supersede: Callable[[Sequence[RouteKey], Sequence[int]], None] = lambda _keys, _revisions: None,
         log_changes: Callable[[Sequence[tuple[Change, Intent]]], None] = log_changes,
     ) -> None:
         self._store = store
-        self._cache = cache
-        self._apply_local_write = apply_local_write
+        self._caches = WrittenCaches(cache, apply_local_write, supersede)
         self._on_committed = on_committed
         self._log_changes = log_changes
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
@@ -84,38 +78,71 @@ class GroupCommitter:
 
     async def create(self, command: Create, intent: Intent) -> Outcome:
         """Raises RouteExists, and InvalidField for the url; see also ``_change``."""
-        check_url(command.url)
-        return await self._change(MutationScope(command.key, intent), lambda state: decide_create(command, state))
+        return await self._change(command, intent)
 
     async def update(self, command: Update, intent: Intent) -> Outcome:
         """Raises RouteNotFound, RevisionMismatch, and InvalidField for the url; see also ``_change``."""
-        if command.url is not None:
-            check_url(command.url)
-        return await self._change(MutationScope(command.key, intent), lambda state: decide_update(command, state))
+        return await self._change(command, intent)
 
     async def activate(self, command: Activate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        scope = MutationScope(command.key, intent, family=command.exclusive)
-        return await self._change(scope, lambda state: decide_activate(command, state))
+        return await self._change(command, intent)
 
     async def deactivate(self, command: Deactivate, intent: Intent) -> Outcome:
         """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(MutationScope(command.key, intent), lambda state: decide_deactivate(command, state))
+        return await self._change(command, intent)
 
     async def delete(self, command: Delete, intent: Intent) -> Outcome:
-        """Raises RouteNotFound and RevisionMismatch; see also ``_change``."""
-        return await self._change(MutationScope(command.key, intent), lambda state: decide_delete(command, state))
+        """Raises RouteNotFound, RevisionMismatch and RouteInTraffic; see also ``_change``."""
+        return await self._change(command, intent)
+
+    async def set_traffic(self, command: SetTraffic, intent: Intent) -> Outcome:
+        """Raises TargetNotFound, TrafficNotFound, RevisionMismatch, and InvalidField; see also ``_change``."""
+        return await self._change(command, intent)
+
+    async def delete_traffic(self, command: DeleteTraffic, intent: Intent) -> Outcome:
+        """Raises TrafficNotFound and RevisionMismatch; see also ``_change``."""
+        return await self._change(command, intent)
+
+    async def commit(self, command: Commit, intent: Intent) -> Outcome:
+        """Make all of the mutations, or none. Raises InvalidField and MutationsRefused; see also ``change_set``."""
+        commit.check(command.commands)
+        scope = commit.scope_of(command.commands, intent)
+        return await self.change_set(scope, commit.decide_all(command.commands), dry_run=command.dry_run)
+
+    async def change_set(self, scope: MutationScope, decide: Decision, *, dry_run: bool = False) -> Outcome:
+        """Decide under the lock what to change, as one change set: all of it, or nothing.
+
+        ``decide`` sees the keys of ``scope``, ``others`` included. It applies drafts with ``Overlay.apply``, one call
+        for each step, and returns the steps; what it raises is raised here, and then nothing is changed. After a fault
+        it is called again. With ``dry_run`` nothing is changed and nothing stored, and the outcome is the one that
+        there would have been, but as of the revision before it.
+
+        Raises RequestIdReused, StoreUnavailable and Overloaded. The outcome of a replay has no ``changes``: the history
+        has them.
+        """
+        return await self._get(Mutation(scope, decide, change_set=True, dry_run=dry_run))
 
     async def drain(self) -> None:
         """Wait until every mutation is carried out, those of cancelled callers too."""
         await self._groups.drain()
 
-    async def _change(self, scope: MutationScope, decide: Decision) -> Outcome:
+    async def _change(self, command: Command, intent: Intent) -> Outcome:
         """Add a mutation to the next group. Raises RequestIdReused, StoreUnavailable and Overloaded.
 
         The outcome is true as of its revision, which may be higher than that of its route.
         """
-        outcome = await self._groups.get(Mutation(scope, decide))
+        checks.check(command)
+        key, family = command.key, of_family(command)
+        return await self._get(
+            Mutation(
+                MutationScope(key, intent, family),
+                lambda overlay: [overlay.apply(decide(command, overlay.see(key, family=family)))],
+            )
+        )
+
+    async def _get(self, mutation: Mutation) -> Outcome:
+        outcome = await self._groups.get(mutation)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -141,80 +168,27 @@ class GroupCommitter:
             return error
         return outcome
 
-    async def _transact(self, group: Sequence[Mutation], owner: str) -> "_Batch":
+    async def _transact(self, group: Sequence[Mutation], owner: str) -> Batch:
         """Lock, decide, mark, record, commit."""
         async with self._store.begin() as transaction:
             locked = await transaction.lock([mutation.scope for mutation in group])
-            batch = _Batch(Ledger(locked))
+            batch = Batch(Ledger(locked))
             for mutation, known in zip(group, locked.remembered, strict=True):
                 batch.carry_out(mutation, known)
             ledger = batch.ledger
             if ledger.changes:
-                await self._cache.mark(list(batch.changed), owner)
-            if ledger.changes or ledger.remembered:
+                await self._caches.mark(batch, owner)
+            if batch.records:
                 await transaction.record(ledger.changes, list(ledger.remembered.values()))
             # The next group may begin: it waits in the store for this commit, not here for the commit and the caches.
             self._groups.release()
         return batch
 
-    async def _publish(self, batch: "_Batch", owner: str) -> None:
-        """Make every cache hold the state after the group, and nothing older.
-
-        A mutation that changes nothing is confirmed in the caches, too. Another server may have made its change a
-        moment ago and died before it settled the shared cache, which would then still hold the state before.
-        """
-        ledger = batch.ledger
-        changed = ledger.snapshots(batch.changed)
-        confirmed = ledger.snapshots(key for key in batch.unchanged if key not in batch.changed)
-        if changed or confirmed:
-            self._apply_local_write([*changed, *confirmed])
-        if ledger.changes:
-            self._on_committed(ledger.changes)
+    async def _publish(self, batch: Batch, owner: str) -> None:
+        """Make every cache hold the state after the group, and nothing older."""
+        written = self._caches.written(batch)
+        written.apply_locally()
+        if batch.ledger.changes:
+            self._on_committed(batch.ledger.changes)
             self._log_changes(batch.made)
-        if changed:
-            await self._cache.settle(changed, owner)
-        if confirmed:
-            # Best effort, as settling is: without Redis, entries expire by their time to live.
-            with suppress(CacheUnavailable):
-                await self._cache.consume(confirmed)
-
-
-class _Batch:
-    """A group in progress: its ledger, the outcomes so far, and the keys that were changed or needed no change.
-
-    ``made`` has each change with the intent behind it.
-    """
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.outcomes: list[Outcome | Exception] = []
-        self.changed: dict[RouteKey, None] = {}
-        self.unchanged: dict[RouteKey, None] = {}
-        self.made: list[tuple[Change, Intent]] = []
-
-    def carry_out(self, mutation: Mutation, known: StoredOutcome | None) -> None:
-        try:
-            self.outcomes.append(self._outcome(mutation, known))
-        except PointsmanError as error:
-            self.outcomes.append(error)
-
-    def _outcome(self, mutation: Mutation, known: StoredOutcome | None) -> Outcome:
-        scope, ledger = mutation.scope, self.ledger
-        replay = ledger.replay(scope.key, scope.intent, known)
-        state = ledger.see(scope.key, family=scope.family)
-        changes = [] if replay else ledger.apply(mutation.decide(state), scope.intent)
-        self.made += [(change, scope.intent) for change in changes]
-        self.changed |= dict.fromkeys(change.key for change in changes)
-        if not changes:
-            self.unchanged |= dict.fromkeys([scope.key, *(sibling.key for sibling in state.siblings)])
-        if replay:
-            return replay
-        outcome = _outcome(scope.key, state, changes)
-        ledger.remember(scope.key, scope.intent, outcome)
-        return outcome
-
-
-def _outcome(key: RouteKey, state: State, changes: Sequence[Change]) -> Outcome:
-    route = next((change.after for change in changes if change.key == key), state.route)
-    revision = changes[-1].revision if changes else state.revision
-    return Outcome(route, revision)
+        await written.settle(owner)

@@ -5,26 +5,15 @@ revisions of its own. Nothing here does I/O, and nothing is final before the tra
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from pointsman_server.domain.errors import RequestIdReused
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
+from pointsman_server.domain.routes import Change, Draft, Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.ports.store import Intent, LockedState, Outcome, StoredOutcome
+from pointsman_server.writes.overlay import Applied, Overlay, State
 
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The input of one decision, as of ``revision`` of ``epoch``.
-
-    ``route`` is that of the mutation's key, None if there is none; ``siblings`` are empty unless its scope asks for
-    them.
-    """
-
-    route: Route | None
-    siblings: Sequence[Route]
-    revision: int
-    epoch: str
+_NOTHING: Mapping[RouteKey, Route] = {}
 
 
 class Ledger:
@@ -33,31 +22,50 @@ class Ledger:
     def __init__(self, locked: LockedState) -> None:
         self.epoch = locked.clock.epoch
         self.revision = locked.clock.revision
+        self.moment = locked.moment
         self.changes: list[Change] = []
         self.remembered: dict[tuple[str, str], StoredOutcome] = {}
-        self._moment = locked.moment
-        self._families: dict[str, dict[RouteKey, Route]] = {}
+        self._families: dict[RouteKey, dict[RouteKey, Route]] = {}
+        self._traffic = {traffic.key: traffic for traffic in locked.traffic}
         for route in locked.routes:
-            self._family(route.key)[route.key] = route
+            self._families.setdefault(route.key.family_key, {})[route.key] = route
+
+    def routes_of(self, family: RouteKey) -> Mapping[RouteKey, Route]:
+        """Return the routes that are known of a family."""
+        return self._families.get(family, _NOTHING)
+
+    def traffic_of(self, family: RouteKey) -> Traffic | None:
+        """Return the traffic of a family, None if there is none."""
+        return self._traffic.get(family)
 
     def see(self, key: RouteKey, *, family: bool = False) -> State:
-        """Return the state of ``key``; with ``family`` including its siblings, in the order of their keys."""
-        routes = self._family(key)
-        siblings = [routes[other] for other in sorted(routes) if other != key] if family else []
-        return State(routes.get(key), siblings, self.revision, self.epoch)
+        """Return the state of ``key``; with ``family`` including its siblings, in no order."""
+        return Overlay(self).see(key, family=family)
 
     def apply(self, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
         """Make each draft a change with the next revision, in order; together they are a change set."""
-        first, end = self.revision + 1, self.revision + len(drafts)
-        changes = [self._change(draft, intent, revision, end) for revision, draft in enumerate(drafts, first)]
-        for change in changes:
-            if change.after:
-                self._family(change.key)[change.key] = change.after
-            else:
-                del self._family(change.key)[change.key]
-        self.changes += changes
-        self.revision += len(changes)
+        overlay = Overlay(self)
+        overlay.apply(drafts)
+        changes = changes_of(overlay, intent, self)
+        self.adopt(overlay, changes)
         return changes
+
+    def adopt(self, overlay: Overlay, changes: Sequence[Change]) -> None:
+        """Take over what an overlay of this ledger did, and ``changes``, its ``changes_of``."""
+        for family, routes in overlay.routes.items():
+            known = self._families.setdefault(family, {})
+            for key, route in routes.items():
+                if route is None:
+                    known.pop(key, None)
+                else:
+                    known[key] = route
+        for family, traffic in overlay.traffic.items():
+            if traffic is None:
+                self._traffic.pop(family, None)
+            else:
+                self._traffic[family] = traffic
+        self.changes += changes
+        self.revision = overlay.revision
 
     def replay(self, key: RouteKey, intent: Intent, known: StoredOutcome | None) -> Outcome | None:
         """Return the outcome of an earlier request with this id: ``known`` of the store, or one of this group.
@@ -78,28 +86,40 @@ class Ledger:
             self.remembered[name] = StoredOutcome(*name, intent.fingerprint, outcome)
 
     def snapshots(self, keys: Iterable[RouteKey]) -> list[Snapshot]:
-        """Return the state of each key after the whole group, each once."""
-        return [Snapshot(key, self._family(key).get(key), self.revision, self.epoch) for key in dict.fromkeys(keys)]
+        """Return the state of each key of a route after the whole group, each once."""
+        return [
+            Snapshot(key, self.routes_of(key.family_key).get(key), self.revision, self.epoch)
+            for key in dict.fromkeys(keys)
+        ]
 
-    def _family(self, key: RouteKey) -> dict[RouteKey, Route]:
-        return self._families.setdefault(key.family, {})
 
-    def _change(self, draft: Draft, intent: Intent, revision: int, change_set_end: int) -> Change:
-        create_time = draft.before.create_time if draft.before else self._moment
-        after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, create_time, self._moment)
-        return Change(
-            revision=revision,
-            event_id=str(uuid.uuid4()),
-            kind=draft.kind,
-            key=draft.key,
-            before=draft.before,
-            after=None if draft.kind is ChangeKind.DELETED else after,
-            actor=intent.actor,
-            reason=intent.reason,
-            request_id=intent.request_id,
-            occur_time=self._moment,
-            epoch=self.epoch,
-            traceparent=intent.traceparent,
-            change_set_end=change_set_end,
-            tracestate=intent.tracestate,
-        )
+def changes_of(overlay: Overlay, intent: Intent, ledger: Ledger) -> list[Change]:
+    """Return the changes of an overlay of ``ledger``: one change set."""
+    applied = overlay.applied
+    if not applied:
+        return []
+    return [_change(each, intent, ledger, applied[0].revision, len(applied)) for each in applied]
+
+
+def _change(applied: Applied, intent: Intent, ledger: Ledger, change_set_id: int, size: int) -> Change:
+    draft, revision, after, traffic_after = applied
+    return Change(
+        revision=revision,
+        event_id=str(uuid.uuid4()),
+        kind=draft.kind,
+        key=draft.key,
+        before=draft.before,
+        after=after,
+        actor=intent.actor,
+        reason=intent.reason,
+        request_id=intent.request_id,
+        occur_time=ledger.moment,
+        epoch=ledger.epoch,
+        traceparent=intent.traceparent,
+        change_set_end=change_set_id + size - 1,
+        tracestate=intent.tracestate,
+        change_set_id=change_set_id,
+        change_set_size=size,
+        traffic_before=draft.traffic_before,
+        traffic_after=traffic_after,
+    )

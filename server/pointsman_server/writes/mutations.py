@@ -9,12 +9,14 @@ from pointsman_server.domain.errors import (
     PointsmanError,
     RevisionMismatch,
     RouteExists,
+    RouteInTraffic,
     RouteNotFound,
+    TargetNotFound,
+    TrafficNotFound,
 )
 from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
-from pointsman_server.writes.ledger import State
-
-Decision = Callable[[State], Sequence[Draft]]
+from pointsman_server.domain.traffic import Division, Traffic
+from pointsman_server.writes.overlay import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,26 @@ class Delete:
     refusal: PointsmanError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SetTraffic:
+    """Divide the calls of a family, whose key it has."""
+
+    key: RouteKey
+    division: Division
+    expected_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTraffic:
+    """Remove the traffic of a family, whose key it has."""
+
+    key: RouteKey
+    expected_revision: int = 0
+
+
+Command = Create | Update | Activate | Deactivate | Delete | SetTraffic | DeleteTraffic
+
+
 def decide_create(command: Create, state: State) -> Sequence[Draft]:
     """Raises RouteExists."""
     if state.route:
@@ -94,7 +116,8 @@ def decide_activate(command: Activate, state: State) -> Sequence[Draft]:
     route = _route_at_expected_revision(command.key, command.expected_revision, state)
     drafts = [] if route.active else [_activity_change(route, ChangeKind.ACTIVATED)]
     if command.exclusive:
-        drafts += [_activity_change(sibling, ChangeKind.DEACTIVATED) for sibling in state.siblings if sibling.active]
+        active = sorted((route for route in state.siblings if route.active), key=lambda route: route.key)
+        drafts += [_activity_change(sibling, ChangeKind.DEACTIVATED) for sibling in active]
     return drafts
 
 
@@ -108,10 +131,45 @@ def decide_deactivate(command: Deactivate, state: State) -> Sequence[Draft]:
 
 
 def decide_delete(command: Delete, state: State) -> Sequence[Draft]:
-    """Raises RouteNotFound, RevisionMismatch and the refusal of the command."""
+    """Raises RouteNotFound, RevisionMismatch, RouteInTraffic and the refusal of the command."""
     route = _route_at_expected_revision(command.key, command.expected_revision, state)
+    traffic = state.traffic
+    if traffic and route.key.version in traffic.division.versions:
+        raise RouteInTraffic(str(route.key), traffic.revision)
     _raise(command.refusal)
     return [Draft(ChangeKind.DELETED, route.key, route)]
+
+
+def decide_set_traffic(command: SetTraffic, state: State) -> Sequence[Draft]:
+    """Raises TargetNotFound; if a revision is expected TrafficNotFound and RevisionMismatch."""
+    before = state.traffic
+    if command.expected_revision:
+        before = _traffic_at_expected_revision(command.key, command.expected_revision, state)
+    if before and before.division == command.division:
+        return []
+    known = {route.key.version for route in state.siblings}
+    named = [*(target.version for target in command.division.targets), *command.division.fallbacks]
+    if absent := [version for version in dict.fromkeys(named) if version not in known]:
+        raise TargetNotFound(str(command.key), absent)
+    return [Draft(ChangeKind.TRAFFIC_SET, command.key, None, traffic_before=before, division=command.division)]
+
+
+def decide_delete_traffic(command: DeleteTraffic, state: State) -> Sequence[Draft]:
+    """Raises TrafficNotFound and RevisionMismatch."""
+    before = _traffic_at_expected_revision(command.key, command.expected_revision, state)
+    return [Draft(ChangeKind.TRAFFIC_DELETED, command.key, None, traffic_before=before)]
+
+
+def of_family(command: Command) -> bool:
+    """Return whether the decision needs the siblings or the traffic of the key."""
+    return isinstance(command, Delete | SetTraffic | DeleteTraffic) or (
+        isinstance(command, Activate) and command.exclusive
+    )
+
+
+def decide(command: Command, state: State) -> Sequence[Draft]:
+    """Decide a command of any kind. ``state`` has the siblings of a command that is ``of_family``."""
+    return _DECISIONS[type(command)](command, state)
 
 
 def _route_at_expected_revision(key: RouteKey, expected_revision: int, state: State) -> Route:
@@ -122,6 +180,14 @@ def _route_at_expected_revision(key: RouteKey, expected_revision: int, state: St
     return state.route
 
 
+def _traffic_at_expected_revision(key: RouteKey, expected_revision: int, state: State) -> Traffic:
+    if state.traffic is None:
+        raise TrafficNotFound(str(key), state.revision, state.epoch)
+    if expected_revision and state.traffic.revision != expected_revision:
+        raise RevisionMismatch(str(key), expected_revision, state.traffic.revision, "the traffic of")
+    return state.traffic
+
+
 def _activity_change(route: Route, kind: ChangeKind) -> Draft:
     return Draft(kind, route.key, route, route.url, kind is ChangeKind.ACTIVATED, route.labels)
 
@@ -129,3 +195,14 @@ def _activity_change(route: Route, kind: ChangeKind) -> Draft:
 def _raise(refusal: PointsmanError | None) -> None:
     if refusal is not None:
         raise refusal
+
+
+_DECISIONS: Mapping[type, Callable[..., Sequence[Draft]]] = {
+    Create: decide_create,
+    Update: decide_update,
+    Activate: decide_activate,
+    Deactivate: decide_deactivate,
+    Delete: decide_delete,
+    SetTraffic: decide_set_traffic,
+    DeleteTraffic: decide_delete_traffic,
+}

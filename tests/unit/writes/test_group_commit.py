@@ -60,11 +60,30 @@ class World:
         self.cache = JournalCache(self.journal)
         self.applied: list[Snapshot] = []
         self.committed: list[Sequence[Change]] = []
-        self.committer = GroupCommitter(self.store, self.cache, self.apply_local_write, self.on_committed)
+        self.superseded: dict[RouteKey, int] = {}
+        self.committer = GroupCommitter(
+            self.store, self.cache, self.apply_local_write, self.on_committed, supersede=self.supersede
+        )
+
+    @property
+    def of_routes(self) -> list[tuple[str, list[RouteKey]]]:
+        """What the cache was told of routes, without families."""
+        return self._told_of(lambda key: bool(key.version))
+
+    @property
+    def of_families(self) -> list[tuple[str, list[RouteKey]]]:
+        return self._told_of(lambda key: not key.version)
+
+    def _told_of(self, wanted: Callable[[RouteKey], bool]) -> list[tuple[str, list[RouteKey]]]:
+        told = [(name, [key for key in keys if wanted(key)]) for name, keys in self.cache.journal]
+        return [(name, keys) for name, keys in told if keys]
 
     def on_committed(self, changes: Sequence[Change]) -> None:
         assert self.journal[-1] == "apply"
         self.committed.append(changes)
+
+    def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
+        self.superseded |= zip(keys, revisions, strict=True)
 
     def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
         self.journal.append("apply")
@@ -129,7 +148,7 @@ async def test_an_exclusive_activation_marks_learns_and_settles_every_route_that
     world.cache.journal.clear()
     world.applied.clear()
     outcome = await world.committer.activate(Activate(V1, exclusive=True), INTENT)
-    assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
+    assert world.of_routes == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
     assert world.applied == [Snapshot(key, world.store.routes[key], 6) for key in (V1, V2, V3)]
     assert outcome == Outcome(world.store.routes[V1], 6)
 
@@ -157,7 +176,8 @@ async def test_a_mutation_that_changes_nothing_marks_and_settles_nothing_and_tak
     idle = world.store.put(V2, active=False)
     outcome = await mutate(world.committer)
     assert outcome == Outcome(idle if outcome.route == idle else route, 2)
-    assert [what for what, _ in world.cache.journal] == ["consume"]
+    assert [what for what, _ in world.of_routes] == ["consume"]
+    assert [what for what, _ in world.of_families] == ["drop_older"]
     assert world.store.changes == []
     assert "record" not in world.journal
 
@@ -300,7 +320,7 @@ async def test_the_same_request_again_is_answered_as_the_first_and_changes_nothi
     await world.committer.delete(Delete(V1), INTENT)
     world.cache.journal.clear()
     assert await world.committer.create(Create(V1, URL, {}), RETRY) == first
-    assert world.cache.journal == [("consume", [V1])]
+    assert world.of_routes == [("consume", [V1])]
     assert world.store.revision == 2
 
 
@@ -421,7 +441,7 @@ async def test_each_group_marks_as_an_owner_of_its_own(world: World) -> None:
 async def test_a_group_is_marked_recorded_and_settled_once(world: World) -> None:
     await world.together(*(world.create(key) for key in (V1, V2, V3)))
     assert world.journal == ["lock", "mark", "record", "commit", "apply", "settle"]
-    assert world.cache.journal == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
+    assert world.of_routes == [("mark", [V1, V2, V3]), ("settle", [V1, V2, V3])]
 
 
 async def test_a_group_is_bounded_and_so_is_the_queue_behind_it(world: World) -> None:
@@ -468,7 +488,7 @@ async def test_a_key_that_changes_twice_is_left_in_its_last_state_everywhere(wor
         world.create(V2),
     )
     last = Snapshot(V1, world.store.routes[V1], 3)
-    assert world.cache.journal == [("mark", [V1, V2]), ("settle", [V1, V2])]
+    assert world.of_routes == [("mark", [V1, V2]), ("settle", [V1, V2])]
     assert world.applied[0] == await world.shared() == last
     assert last.route
     assert last.route.url == NEW
@@ -558,7 +578,7 @@ async def test_what_is_found_as_wanted_in_a_group_is_true_as_of_what_was_done_be
 async def test_beside_changes_what_was_found_as_wanted_is_confirmed_as_of_all_of_them(world: World) -> None:
     route = world.store.put(V1)
     await world.together(world.committer.activate(Activate(V1), INTENT), world.create(V2), world.create(V3))
-    assert world.cache.journal == [("mark", [V2, V3]), ("settle", [V2, V3]), ("consume", [V1])]
+    assert world.of_routes == [("mark", [V2, V3]), ("settle", [V2, V3]), ("consume", [V1])]
     assert world.applied[-1] == Snapshot(V1, route, 3)
 
 
@@ -602,7 +622,7 @@ async def test_a_fault_after_the_commit_carries_nothing_out_twice(world: World) 
     def fail(_: Sequence[Snapshot]) -> None:
         raise ValueError("a bug")
 
-    world.committer._apply_local_write = fail
+    world.committer._caches._apply_local_write = fail
     results = await world.together(world.create(V1), world.create(V2))
     assert [type(result) for result in results] == [ValueError] * 2
     assert [change.key for change in world.store.changes] == [V1, V2]
@@ -620,7 +640,7 @@ async def test_every_key_of_a_group_that_needs_no_change_is_confirmed(world: Wor
     world.cache.journal.clear()
     world.applied.clear()
     await world.together(*(world.committer.activate(Activate(key), INTENT) for key in (V1, V2)))
-    assert world.cache.journal == [("consume", [V1, V2])]
+    assert world.of_routes == [("consume", [V1, V2])]
     assert [snapshot.key for snapshot in world.applied] == [V1, V2]
 
 

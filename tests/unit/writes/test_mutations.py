@@ -6,7 +6,6 @@ import pytest
 
 from pointsman_server.domain.errors import InvalidField, RevisionMismatch, RouteExists, RouteInUse, RouteNotFound
 from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
-from pointsman_server.writes.ledger import State
 from pointsman_server.writes.mutations import (
     Activate,
     Create,
@@ -19,6 +18,7 @@ from pointsman_server.writes.mutations import (
     decide_delete,
     decide_update,
 )
+from pointsman_server.writes.overlay import State
 from tests.support.fakes import BIRTH
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))

@@ -1,0 +1,85 @@
+"""How caches learn of a group of mutations: announced before the commit, replaced or dropped after it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.ports.cache import CacheUnavailable, RouteCache
+from pointsman_server.ports.store import Clock
+from pointsman_server.writes.batch import Batch
+
+
+class WrittenCaches:
+    """Makes every cache hold the state after a group, and nothing older.
+
+    Routes are replaced. Families, which depend on all of their routes, are dropped; so are the routes of large change
+    sets. What the shared cache does not hold is not marked for dropping: its loads hold a lease, which ends after the
+    commit.
+
+    A mutation that changes nothing is confirmed in the caches, too. Another server may have made its change a moment
+    ago and died before it settled the shared cache, which would then still hold the state before.
+    """
+
+    def __init__(
+        self,
+        cache: RouteCache,
+        apply_local_write: Callable[[Sequence[Snapshot]], None],
+        supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
+    ) -> None:
+        self._cache = cache
+        self._apply_local_write = apply_local_write
+        self._supersede = supersede
+
+    async def mark(self, batch: Batch, owner: str) -> None:
+        """Announce the changes in the shared cache, before the commit: no reader fills it with the state before."""
+        marks = [self._cache.mark(list(batch.settled), owner)] if batch.settled else []
+        marks.append(self._cache.mark_held(list(batch.dropped), owner))
+        await asyncio.gather(*marks)
+
+    def written(self, batch: Batch) -> "Written":
+        """Return what is to be done after the commit."""
+        return Written(batch, self._cache, self._apply_local_write, self._supersede)
+
+
+class Written:
+    """The work after a commit: first this process, then the shared cache."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        cache: RouteCache,
+        apply_local_write: Callable[[Sequence[Snapshot]], None],
+        supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
+    ) -> None:
+        ledger = batch.ledger
+        self._clock = Clock(ledger.epoch, ledger.revision)
+        self._cache = cache
+        self._apply_local_write = apply_local_write
+        self._supersede = supersede
+        self._settled = ledger.snapshots(batch.settled)
+        self._confirmed, dropped = batch.confirmed()
+        self._dropped = batch.dropped | dropped
+
+    def apply_locally(self) -> None:
+        """Bring the caches of this process to the state after the group, without a pause."""
+        if self._settled or self._confirmed:
+            self._apply_local_write([*self._settled, *self._confirmed])
+        if self._dropped:
+            self._supersede(list(self._dropped), list(self._dropped.values()))
+
+    async def settle(self, owner: str) -> None:
+        """Bring the shared cache to it. Best effort: without Redis, entries expire by their time to live."""
+        work = []
+        if self._settled:
+            work.append(self._cache.settle(self._settled, owner))
+        if self._dropped:
+            keys, revisions = list(self._dropped), list(self._dropped.values())
+            work.append(self._cache.drop_older(keys, revisions, self._clock, owner))
+        if self._confirmed:
+            work.append(self._confirm())
+        await asyncio.gather(*work)
+
+    async def _confirm(self) -> None:
+        with suppress(CacheUnavailable):
+            await self._cache.consume(self._confirmed)
