@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pointsman_server.adapters.postgres import compaction as adapter
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history import compaction as adapter
 from pointsman_server.adapters.postgres.history.compaction import (
     AuditCompaction,
     AuditPlan,

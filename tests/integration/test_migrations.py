@@ -25,6 +25,7 @@ TABLES = AUDIT_TABLES | {
     "requests",
     "route_changes",
     "routes",
+    "traffic",
 }
 REWRITES = ("UPDATE audit_log SET change = 'y'", "DELETE FROM audit_log", "TRUNCATE audit_log")
 MIGRATE = "import sys; from pointsman_server.adapters.postgres.migrations import migrate; print(*migrate(sys.argv[1]))"

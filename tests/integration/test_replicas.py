@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.epoch import renew_epoch
+from pointsman_server.adapters.postgres.history.epoch import renew_epoch
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.replicas import store as replicated_store
 from pointsman_server.adapters.postgres.replicas.replica import LEFT_OUT_SECONDS

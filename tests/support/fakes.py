@@ -14,7 +14,7 @@ from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.traffic import Division, Family, Target, Traffic, allot
 from pointsman_server.ports.cache import CacheUnavailable, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 from pointsman_server.ports.store import (
@@ -94,6 +94,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.routes: dict[RouteKey, Route] = {}
+        self.traffic: dict[RouteKey, Traffic] = {}
         self.changes: list[Change] = []
         self.requests: dict[tuple[str, str], StoredOutcome] = {}
         self.epoch = EPOCH
@@ -117,7 +118,7 @@ class MemoryStore:
         self.loads.append(list(keys))
         await self.before_read.passing()
         self._check()
-        found = [Snapshot(key, self.routes.get(key), self.revision, self.epoch) for key in keys]
+        found = [Snapshot(key, self._value(key), self.revision, self.epoch) for key in keys]
         await self.after_read.passing()
         return found
 
@@ -148,12 +149,23 @@ class MemoryStore:
         return [route for route in found if query.active in (None, route.active)][: query.limit]
 
     async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
-        raise NotImplementedError
+        self._check()
+        found = [
+            self.traffic[key]
+            for key in sorted(self.traffic)
+            if _matches(query.tenant, key.tenant)
+            and _matches(query.service, key.service)
+            and _matches(query.env, key.env)
+            and (query.after is None or key > query.after.family_key)
+        ]
+        return found[: query.limit]
 
     @asynccontextmanager
     async def scan(self, query: RouteQuery) -> AsyncIterator[Table]:
         self._check()
         clock, routes = Clock(self.epoch, self.revision), await self.list_routes(replace(query, limit=len(self.routes)))
+        where = TrafficQuery(query.tenant, query.service, query.env, limit=len(self.traffic))
+        traffic = await self.list_traffic(where)
         await self.before_scan.passing()
 
         async def batches() -> AsyncIterator[Sequence[Route]]:
@@ -161,7 +173,7 @@ class MemoryStore:
                 self._check()
                 yield routes[start : start + query.limit]
 
-        yield Table(clock, batches())
+        yield Table(clock, batches(), traffic)
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         await self.before_list.passing()
@@ -200,9 +212,33 @@ class MemoryStore:
         self.revision += 1
         del self.routes[key]
 
+    def divide(self, key: RouteKey, *targets: tuple[str, int], fallbacks: Sequence[str] = ()) -> Traffic:
+        """Set the traffic of the family of ``key`` at once, as another process would; without targets, delete it."""
+        self.revision += 1
+        before = self.traffic.pop(key.family_key, None)
+        division = Division(tuple(Target(*target) for target in targets), tuple(fallbacks))
+        moment = BIRTH + timedelta(seconds=self.revision)
+        slices = allot(division.targets, before.slices if before else ())
+        born = before.create_time if before else moment
+        traffic = Traffic(key.family_key, division, slices, self.revision, born, moment)
+        if targets:
+            self.traffic[traffic.key] = traffic
+        return traffic
+
+    def _value(self, key: RouteKey) -> Route | Family | None:
+        if key.version:
+            return self.routes.get(key)
+        routes = [route for route in self.routes.values() if route.key.family_key == key]
+        return known(Family.of(key, self.traffic.get(key), routes))
+
     def _check(self) -> None:
         if self.failure:
             raise self.failure
+
+
+def known(family: Family) -> Family | None:
+    """Return None for a family without routes and traffic."""
+    return family if family.traffic or family.routes else None
 
 
 class MemoryTransaction:
@@ -218,10 +254,14 @@ class MemoryTransaction:
         await self._locks.enter_async_context(self._store.writing)
         self._store.journal.append("lock")
         self._store.groups.append(len(scopes))
-        keys, families = {scope.key for scope in scopes}, {scope.key.family for scope in scopes if scope.family}
-        routes = [route for key, route in self._store.routes.items() if key in keys or key.family in families]
+        keys = {key for scope in scopes for key in (scope.key, *scope.others) if key.version}
+        families = {scope.key.family_key for scope in scopes if scope.family}
+        families |= {key for scope in scopes for key in scope.others if not key.version}
+        routes = [route for key, route in self._store.routes.items() if key in keys or key.family_key in families]
+        traffic = [traffic for key, traffic in self._store.traffic.items() if key in families]
         remembered = [self._store.requests.get((scope.key.tenant, scope.intent.request_id)) for scope in scopes]
-        return LockedState(Clock(self._store.epoch, self._store.revision), datetime.now(UTC), routes, remembered)
+        clock = Clock(self._store.epoch, self._store.revision)
+        return LockedState(clock, datetime.now(UTC), routes, remembered, traffic)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         self._store.journal.append("record")
@@ -232,7 +272,11 @@ class MemoryTransaction:
     def commit(self) -> None:
         """Make everything visible at once."""
         for change in self._changes:
-            if change.after:
+            if change.traffic_after:
+                self._store.traffic[change.key] = change.traffic_after
+            elif change.kind.of_traffic:
+                del self._store.traffic[change.key]
+            elif change.after:
                 self._store.routes[change.key] = change.after
             else:
                 del self._store.routes[change.key]

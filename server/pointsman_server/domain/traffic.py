@@ -1,6 +1,6 @@
 """Traffic: how the calls of a tenant, service and env are divided between its versions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,6 +67,15 @@ class Family:
 
     # As of a route: a family is cached as present.
     active = True
+
+    @classmethod
+    def of(cls, key: "RouteKey", traffic: Traffic | None, routes: "Iterable[Route]") -> "Family":
+        """Take from ``routes`` of the family, in any order, those that belong to it."""
+        active = sorted((route for route in routes if route.active), key=lambda route: route.key)
+        if traffic is None:
+            return cls(key, None, tuple(active[:MOST_UNDIVIDED]))
+        named = traffic.division.versions
+        return cls(key, traffic, tuple(route for route in active if route.key.version in named))
 
     @property
     def revision(self) -> int:

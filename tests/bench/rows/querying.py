@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.adapters.postgres.store import LOAD
+from pointsman_server.adapters.postgres.snapshots import LOAD
 from tests.bench import requests
 from tests.bench.children import ROOT
 from tests.bench.contests import Refused, Sample
@@ -56,7 +56,7 @@ async def _ask(connection: Connection, routes: Iterator[pb.ResolveRequest], end:
     for request in routes:
         key = request.key
         before = time.perf_counter()
-        await cursor.execute(LOAD.sql, [[key.tenant], [key.service], [key.env], [key.version]])
+        await cursor.execute(LOAD.routes.sql, [[key.tenant], [key.service], [key.env], [key.version]])
         await cursor.fetchall()
         after = time.perf_counter()
         spent.append((after - before) * 1000)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pointsman_server.adapters.postgres.connection import COMMIT, Connection, Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.store import CLOCK, FIND_REQUESTS, NOTIFY_CHANNEL
+from pointsman_server.adapters.postgres.store import CLOCK
+from pointsman_server.adapters.postgres.transaction import FIND_REQUESTS, NOTIFY_CHANNEL
 from pointsman_server.domain.errors import (
     MOST_VIOLATIONS,
     FieldViolation,
@@ -62,7 +63,7 @@ SELECT s.position, s.expected_revision, r.revision
 )
 
 # A separate statement, after the lock: under READ COMMITTED it sees everything that was committed before it.
-# The history has the form that ``store.RECORD`` gives it. The clock row stays locked from here to the commit.
+# The history has the form that ``transaction.RECORD`` gives it. The clock row stays locked from here to the commit.
 MERGE = Statement(
     "merge",
     f"""

@@ -11,7 +11,8 @@ from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.pooler import holds
 from pointsman_server.adapters.postgres.rows import CHANGE_COLUMNS, change_from_row
 from pointsman_server.adapters.postgres.session import NoSession, UnsuitableDatabase
-from pointsman_server.adapters.postgres.store import CLOCK, NOTIFY_CHANNEL, READ_ONLY
+from pointsman_server.adapters.postgres.store import CLOCK, READ_ONLY
+from pointsman_server.adapters.postgres.transaction import NOTIFY_CHANNEL
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.broker import RelayState
 

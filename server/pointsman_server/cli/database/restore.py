@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.epoch import NewEpoch, renew_epoch
+from pointsman_server.adapters.postgres.history.epoch import NewEpoch, renew_epoch
 from pointsman_server.cli.common import configure_logs, fail, read_settings, require
 from pointsman_server.domain.errors import RetryLater
 

@@ -96,6 +96,8 @@ def _upgrade(url: str, schema: Schema, patience: float) -> str | None:
     engine = create_engine("postgresql+psycopg://", creator=lambda: _connect(conninfo), poolclass=NullPool)
     with engine.connect() as connection, _locked(connection, patience):
         before = _current(connection, schema)
+        # Or alembic takes the transaction for ours, and cannot leave it to build an index.
+        connection.commit()
         config = _config(schema)
         config.attributes.update(
             connection=connection, version_table=schema.version_table, on_version_apply=_require_lock

@@ -12,13 +12,12 @@ import psycopg
 from pointsman_server.adapters.postgres.connection import BEGIN_SNAPSHOT, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.replicas.replica import Head, Refused, Replica, compare
+from pointsman_server.adapters.postgres.snapshots import Load
 from pointsman_server.adapters.postgres.store import (
     SCAN_STATEMENTS,
     PostgresStore,
     list_on,
     scan_on,
-    snapshot_from_row,
-    transposed,
 )
 from pointsman_server.domain.errors import Overloaded, RetryLater
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
@@ -39,17 +38,7 @@ CHECK = Step(Statement("replica_head", HEAD))
 # Without a name, because it follows the beginning of a snapshot.
 HEAD_OF_SNAPSHOT = Step(Statement("", HEAD))
 
-LOAD = Statement(
-    "replica_load",
-    f"""
-SELECT head.*, r.url, r.active, r.labels, r.revision, r.create_time, r.update_time
-  FROM ({HEAD}) AS head (epoch, revision, event)
- CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[])
-            WITH ORDINALITY AS k (tenant, service, env, version, position)
-  LEFT JOIN routes AS r USING (tenant, service, env, version)
- ORDER BY k.position
-""",
-)
+LOAD = Load("replica_load", HEAD)
 
 # $1: the revision of a replica, $2: the most changes to read. Without keys when the replica lacks more.
 CONFIRM = Statement(
@@ -176,11 +165,10 @@ class ReplicatedStore:
 
     async def _load(self, replica: Replica, keys: Sequence[RouteKey]) -> list[Snapshot]:
         async with self._asking(replica, self._patience):
-            (rows,) = await replica.database.exchange(Step(LOAD, transposed(keys)))
-        clock = await self._confirm(replica, Head(*rows[0][:3]), lambda changed: not changed.isdisjoint(keys))
+            (rows,) = await replica.database.exchange(LOAD.step(keys))
+        clock = await self._confirm(replica, Head(*rows[0][:3]), partial(_touch_any, keys))
         self._read("replica")
-        clocked = [(clock.epoch, clock.revision, *row[3:]) for row in rows]
-        return [snapshot_from_row(key, *row) for key, row in zip(keys, clocked, strict=True)]
+        return LOAD.snapshots(keys, rows, clock, 3)
 
     async def _list(self, replica: Replica, query: RouteQuery) -> list[Route]:
         async with self._asking(replica, self._patience), replica.database.connection() as connection:
@@ -220,9 +208,9 @@ class ReplicatedStore:
             connection = await stack.enter_async_context(lent)
             _, (head,) = await connection.exchange(BEGIN_SNAPSHOT, HEAD_OF_SNAPSHOT)
         clock = await self._confirm(replica, Head(*head), partial(_touches, query))
-        batches = await stack.enter_async_context(scan_on(connection, query))
+        batches, traffic = await stack.enter_async_context(scan_on(connection, query))
         self._read("replica")
-        return Table(clock, batches)
+        return Table(clock, batches, traffic)
 
     async def _confirm(self, replica: Replica, head: Head, touches: Callable[[set[RouteKey]], bool]) -> Clock:
         """Return the clock of the primary at which what was read at ``head`` is true. Raises Refused.
@@ -261,7 +249,13 @@ class ReplicatedStore:
         raise refused from cause
 
 
+def _touch_any(keys: Sequence[RouteKey], changed: Collection[RouteKey]) -> bool:
+    """Return whether a change of ``changed`` is one of ``keys``: of a route, or of anything in a family."""
+    families = {key.family_key for key in changed}
+    return not (families.union(changed)).isdisjoint(keys)
+
+
 def _touches(query: RouteQuery, changed: Collection[RouteKey]) -> bool:
-    """Return whether a route of ``changed`` may belong to what ``query`` reads."""
+    """Return whether a route or traffic of ``changed`` may belong to what ``query`` reads."""
     wanted = (query.tenant, query.service, query.env)
     return any(all(not want or want == part for want, part in zip(wanted, key, strict=False)) for key in changed)
