@@ -242,7 +242,7 @@ class Rig:
         metrics = Metrics()
         # A revision that is not reached yet is refused without a wait.
         resolver = Resolver(self._store, self._cache, self._local, observer=metrics, patience=0)
-        committer = GroupCommitter(self._store, self._cache, resolver.apply_local_write)
+        committer = GroupCommitter(self._store, self._cache, resolver.apply_local_write, supersede=resolver.supersede)
         self._resolver = resolver
         methods = Methods()
         epochs = EpochTracker(lambda: None)
@@ -261,7 +261,7 @@ class Rig:
             writes,
             SelectionMethods(resolver, tokens, history, usage, metrics, share),
             TrafficMethods(committer, self._store, resolver, history, writes, share),
-            ChangeSetMethods(committer, self._store, None, writes),
+            ChangeSetMethods(committer, self._store, None, usage, writes, share),
             ExplainMethod(self._store, self._cache, self._local, None),
             metrics,
         )

@@ -200,7 +200,7 @@ class App:
             writes,
             SelectionMethods(self.resolver, tokens, history, usage, self.metrics, self.fair_share),
             TrafficMethods(self.committer, self.store, self.resolver, history, writes, self.fair_share),
-            ChangeSetMethods(self.committer, self.store, permissions, writes),
+            ChangeSetMethods(self.committer, self.store, permissions, usage, writes, self.fair_share),
             ExplainMethod(self.store, self.dependencies.cache, self.local, permissions),
             self.metrics,
             fair_share=self.fair_share,

@@ -8,16 +8,18 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1 import traffic_methods_pb2
 from pointsman_server.domain.codec import key_from_message, key_to_message, route_to_message
 from pointsman_server.domain.errors import PointsmanError, ResponseTooLarge
 from pointsman_server.domain.routes import RouteKey, Wanted
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.bulk_store import Existing, Imported
 from pointsman_server.ports.store import Intent
 from pointsman_server.reads.answer import Answer
 from pointsman_server.rpc.call import Call
 from pointsman_server.rpc.statuses import status_of
 from pointsman_server.writes.bulk_import import Import
-from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
+from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, DeleteTraffic, SetTraffic, Update
 
 # The most bytes of the entries of a response. By default gRPC clients reject messages of more than 4 MiB; the
 # difference is for the other fields.
@@ -69,6 +71,28 @@ def deactivate(request: pb.DeactivateRequest, refusal: PointsmanError | None = N
 
 def delete(request: pb.DeleteRequest, refusal: PointsmanError | None = None) -> Delete:
     return Delete(key_from_message(request.key), request.expected_revision, refusal)
+
+
+def set_traffic(request: traffic_methods_pb2.SetTrafficRequest) -> SetTraffic:
+    division = Division(tuple(Target(each.version, each.weight) for each in request.targets), tuple(request.fallbacks))
+    return SetTraffic(family_from_message(request), division, request.expected_revision)
+
+
+def delete_traffic(request: traffic_methods_pb2.DeleteTrafficRequest) -> DeleteTraffic:
+    return DeleteTraffic(family_from_message(request), request.expected_revision)
+
+
+class OfFamily(Protocol):
+    """The fields that the requests about a family have."""
+
+    tenant: str
+    service: str
+    env: str
+
+
+def family_from_message(message: OfFamily) -> RouteKey:
+    """Return the key of the family that a request is about."""
+    return RouteKey(message.tenant, message.service, message.env, "")
 
 
 _EXISTING = {

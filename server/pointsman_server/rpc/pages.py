@@ -1,4 +1,4 @@
-"""The pages of List and ListChanges: their size in entries and bytes, and the page tokens that lead to the next."""
+"""The pages of the methods that list: their size in entries and bytes, and the page tokens that lead to the next."""
 
 import base64
 import hashlib
@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, traffic_methods_pb2, traffic_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.domain.codec import change_to_message, route_to_message
+from pointsman_server.domain.codec import change_to_message, route_to_message, traffic_to_message
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.domain.routes import Change, Route, RouteKey
-from pointsman_server.ports.store import ChangeQuery, RouteQuery
+from pointsman_server.domain.traffic import Traffic
+from pointsman_server.ports.store import ChangeQuery, RouteQuery, TrafficQuery
 from pointsman_server.rpc.convert import RESPONSE_BYTES, entry_bytes
 from pointsman_server.runtime.fair_share import FairShare
 
@@ -24,7 +25,7 @@ MAX_REVISION = 2**63 - 1
 T = TypeVar("T")
 
 
-def size_of(request: pb.ListRequest | pb.ListChangesRequest) -> int:
+def size_of(request: pb.ListRequest | pb.ListChangesRequest | traffic_methods_pb2.ListTrafficRequest) -> int:
     """Return the most entries that the page asked for may have."""
     return min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
 
@@ -52,6 +53,24 @@ async def list_response(request: pb.ListRequest, routes: Sequence[Route], fair_s
     count = _cut(response, response.routes)
     if len(routes) > count:
         response.next_page_token = _page_token(str(routes[count - 1].key), _route_scope(request))
+    return response
+
+
+def traffic_query(request: traffic_methods_pb2.ListTrafficRequest) -> TrafficQuery:
+    """Decode a ListTraffic. Raises InvalidField for a page token that is malformed or of another query."""
+    after = _read_page_token(request.page_token, _traffic_scope(request), _read_family)
+    return TrafficQuery(request.tenant, request.service, request.env, after, size_of(request) + 1)
+
+
+async def list_traffic_response(
+    request: traffic_methods_pb2.ListTrafficRequest, traffic: Sequence[Traffic], fair_share: FairShare
+) -> traffic_methods_pb2.ListTrafficResponse:
+    """Encode the page of ``traffic``, which is what ``traffic_query`` asks for."""
+    messages: list[traffic_pb2.Traffic] = await fair_share.map(traffic_to_message, traffic[: size_of(request)])
+    response = traffic_methods_pb2.ListTrafficResponse(traffic=messages)
+    count = _cut(response, response.traffic)
+    if len(traffic) > count:
+        response.next_page_token = _page_token(str(traffic[count - 1].key), _traffic_scope(request))
     return response
 
 
@@ -105,6 +124,10 @@ def _route_scope(request: pb.ListRequest) -> tuple[object, ...]:
     return ("routes", request.tenant, request.service, request.env, active)
 
 
+def _traffic_scope(request: traffic_methods_pb2.ListTrafficRequest) -> tuple[object, ...]:
+    return ("traffic", request.tenant, request.service, request.env)
+
+
 def _change_scope(request: pb.ListChangesRequest) -> tuple[object, ...]:
     parts = ("changes", request.tenant, request.service, request.env, request.version, request.actor)
     return (*parts, request.after_revision, request.before_revision, request.newest_first)
@@ -125,6 +148,11 @@ def _read_page_token(token: str, scope: tuple[object, ...], read: Callable[[str]
             return read(raw[8:].decode("ascii"))
     rule = "must be the next_page_token of a response, with every other field but page_size unchanged"
     raise InvalidField([FieldViolation("page_token", rule)])
+
+
+def _read_family(text: str) -> RouteKey:
+    # A version makes it a key, which is checked as one.
+    return RouteKey.parse(f"{text}/v").family_key
 
 
 def _read_revision(text: str) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.rpc.interceptors.validation import is_plainly_valid
+from pointsman_server.rpc.interceptors.plain_requests import is_plain_import
 
 VALIDATOR = protovalidate.Validator()
 # Texts near the borders of the rules: good ones, and what could be taken for a line of its own.
@@ -53,21 +53,21 @@ def route(key: str = "team-a/payments/prod/v1", url: str = "https://payments.int
 
 
 @given(REQUESTS)
-def test_what_is_plainly_valid_has_no_violation(request: pb.ImportRequest) -> None:
-    if is_plainly_valid(VALIDATOR, request):
+def test_what_is_plain_import_has_no_violation(request: pb.ImportRequest) -> None:
+    if is_plain_import(VALIDATOR, request):
         assert not VALIDATOR.collect_violations(request)
 
 
 @pytest.mark.parametrize("url", ["https://payments.internal:8443/a?b=c", "http://[::1]:80", "grpc://a/" + "b" * 1000])
 def test_usual_routes_are_plainly_valid(url: str) -> None:
-    assert is_plainly_valid(VALIDATOR, of(*(route(f"team-a/s{number}/prod/v1", url) for number in range(10))))
+    assert is_plain_import(VALIDATOR, of(*(route(f"team-a/s{number}/prod/v1", url) for number in range(10))))
 
 
 def test_a_revision_may_be_expected_but_none_before_the_first() -> None:
     expecting = route()
     for revision, plain in ((17, True), (-1, False)):
         expecting.expected_revision = revision
-        assert is_plainly_valid(VALIDATOR, of(route(), expecting)) is plain
+        assert is_plain_import(VALIDATOR, of(route(), expecting)) is plain
 
 
 def test_lines_that_add_up_are_not_taken_for_routes() -> None:
@@ -75,9 +75,9 @@ def test_lines_that_add_up_are_not_taken_for_routes() -> None:
     longer = route(url="https://a\nb\nc\nd\ne\nhttps://f")
     shifted = route("a\nb/c/d/e", url="f")
     for request in (of(longer), of(longer, shifted), of(shifted, shifted)):
-        assert not is_plainly_valid(VALIDATOR, request)
+        assert not is_plain_import(VALIDATOR, request)
 
 
 def test_none_and_too_many_are_left_to_the_rules() -> None:
-    assert not is_plainly_valid(VALIDATOR, of())
-    assert not is_plainly_valid(VALIDATOR, of(*[route()] * 10_001))
+    assert not is_plain_import(VALIDATOR, of())
+    assert not is_plain_import(VALIDATOR, of(*[route()] * 10_001))
