@@ -4,6 +4,7 @@ Typer has pydantic coerce the value of every parameter, also an absent one or a 
 fifth of a start, so a value that already has its type passes without it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
@@ -16,7 +17,9 @@ from pointsman.cli.output.exit_codes import HELP
 FILE = "FILE"
 """The metavar of a parameter that names a file, which may be of any bytes."""
 ALONE: Mapping[str, str] = {"--wait": "5s"}
-"""Options that may stand alone, and what they say then. A value comes after ``=``, never after a space."""
+"""Options that may stand alone, and what they say then. A value comes after ``=``, or after a space if it is a time."""
+_TIME = re.compile(r"\d+(\.\d+)?(ms|s|m|h)", re.ASCII)
+"""What follows such an option and is its value. It has a unit: a version may be a number."""
 MAX_INTEGER = 2**63 - 1
 """What the API can hold: revisions are int64."""
 
@@ -72,7 +75,9 @@ def completed(arguments: Sequence[str], parameters: Sequence[Any]) -> Iterator[s
         if argument == "--" and before not in takes_value:
             yield from arguments[number:]
             return
-        yield f"{argument}={ALONE[argument]}" if argument in alone and before not in takes_value else argument
+        has_time = _TIME.fullmatch("".join(arguments[number + 1 : number + 2]))
+        stands_alone = argument in alone and before not in takes_value and not has_time
+        yield f"{argument}={ALONE[argument]}" if stands_alone else argument
         # What follows an option is its value, whatever it looks like; but not the value of a value.
         before = "" if before in takes_value else argument
 

@@ -22,8 +22,8 @@ Ask = Callable[[int, float], "Propagation"]
 """Asks for the propagation of a revision, within so many seconds."""
 Show = Callable[["Propagation"], object]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|)", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 3600.0
 _PAUSE, _LONGEST_PAUSE, _FACTOR = 0.05, 0.5, 1.5
 """Seconds between two questions."""
@@ -31,14 +31,14 @@ _LEAST = 0.2
 """Seconds for one question, also the last."""
 
 
-def duration(text: str) -> float | None:
+def duration(text: str, option: str = "--wait") -> float | None:
     """Return the seconds of ``5s``, ``500ms``, ``2m`` or ``5``; None for nothing. Raises BadParameter."""
     if not text:
         return None
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not 0 < seconds <= _LONGEST:
-        raise typer.BadParameter(f"{text!r} must be a time such as 5s, 500ms or 2m, up to an hour", param_hint="--wait")
+        raise typer.BadParameter(f"{text!r} must be a time such as 5s, 500ms or 2m, up to an hour", param_hint=option)
     return seconds
 
 

@@ -176,11 +176,19 @@ def test_no_number_is_larger_than_the_api_can_hold() -> None:
         (("--place=--wait", "x"), ""),
         (("--place", "--wait", "x"), ""),
         (("--place", "--", "--wait", "x"), "5s"),
+        (("--wait", "10m", "x"), "10m"),
+        (("x", "--wait", "1.5h", "--on"), "1.5h"),
+        (("--wait", "2m", "--wait", "x"), "5s"),
     ],
 )
-def test_an_option_that_may_stand_alone_takes_no_argument_for_its_value(arguments: tuple[str, ...], wait: str) -> None:
+def test_an_option_that_may_stand_alone_takes_only_a_time_for_its_value(arguments: tuple[str, ...], wait: str) -> None:
     given = took(*arguments)
     assert (given["text"], given["wait"]) == ("x", wait)
+
+
+def test_a_number_without_a_unit_is_an_argument() -> None:
+    given = took("--wait", "5")
+    assert (given["text"], given["wait"]) == ("5", "5s")
 
 
 def test_after_two_dashes_nothing_is_an_option() -> None:

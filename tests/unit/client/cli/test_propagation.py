@@ -37,12 +37,12 @@ def response(applied: int, watchers: int = 2, *, all_servers: bool = True) -> Ge
 class TestDuration:
     @pytest.mark.parametrize(
         ("text", "seconds"),
-        [("", None), ("5s", 5), ("5", 5), ("1.5s", 1.5), ("500ms", 0.5), ("2m", 120), ("3600s", 3600)],
+        [("", None), ("5s", 5), ("5", 5), ("1.5s", 1.5), ("500ms", 0.5), ("2m", 120), ("3600s", 3600), ("1h", 3600)],
     )
     def test_reads_what_people_write(self, text: str, seconds: float | None) -> None:
         assert duration(text) == seconds
 
-    @pytest.mark.parametrize("text", ["0", "0s", "-1s", "soon", "1e3s", "5 s", "s", "3601s", "1h", "\u0665s", "inf"])
+    @pytest.mark.parametrize("text", ["0", "0s", "-1s", "soon", "1e3s", "5 s", "s", "3601s", "2h", "\u0665s", "inf"])
     def test_refuses_the_rest(self, text: str) -> None:
         with pytest.raises(typer.BadParameter):
             duration(text)

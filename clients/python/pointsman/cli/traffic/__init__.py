@@ -1,0 +1,1 @@
+"""Shares of traffic: as people write them, and what a change makes of them."""
