@@ -80,6 +80,9 @@ class PlainCache:
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         await self.settle(snapshots, "")
 
+    async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        await self._redis.delete(*map(str, keys))
+
     async def close(self) -> None:
         await self._redis.aclose()
 

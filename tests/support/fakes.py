@@ -364,6 +364,17 @@ class MemoryCache:
             elif entry.value.as_of < new.as_of:
                 entry.value = new
 
+    async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        self.journal.append(("invalidate", list(keys)))
+        if self.down:
+            raise CacheUnavailable("the memory cache is down")
+        for key, revision in zip(keys, revisions, strict=True):
+            entry = self._entry(key)
+            if entry is not None and (entry.value is None or entry.value.as_of < revision):
+                entry.value, entry.lease = None, ""
+                if not entry.marks:
+                    del self.entries[key]
+
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         self.journal.append(("mark_held", list(keys)))
         for key in keys if not self.down else ():

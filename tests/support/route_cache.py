@@ -5,10 +5,12 @@ from typing import Any, Protocol
 
 from redis.asyncio import Redis, RedisCluster
 
+from pointsman.selection import POINTS
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
 from pointsman_server.ports.cache import CacheUnavailable, Lookup, RouteCache
 from tests.support.fakes import MemoryCache, Wire
 
@@ -28,6 +30,16 @@ def at(as_of: int, key: RouteKey = K1, *, labels: dict[str, str] | None = None) 
 
 def absent(as_of: int, key: RouteKey = K1) -> Snapshot:
     return Snapshot(key, None, as_of)
+
+
+def family_at(as_of: int, key: RouteKey = K1.family_key) -> Snapshot:
+    """Make the snapshot of a family whose only route and traffic were written at ``as_of``."""
+    one = key._replace(version="v1")
+    route = Route(one, f"https://r{as_of}.internal", True, {}, as_of, BORN, BORN)
+    division = Division((Target("v1", POINTS),), ("v2",))
+    return Snapshot(
+        key, Family(key, Traffic(key, division, (Slice("v1", POINTS),), as_of, BORN, BORN), (route,)), as_of
+    )
 
 
 def hit(snapshot: Snapshot) -> Lookup:
@@ -101,7 +113,7 @@ class RedisHarness(Harness):
         assert await self.redis.delete(self._name(key)) == 1
 
     def _name(self, key: RouteKey) -> str:
-        return f"{self._names.head_of(key)}no-epoch:{key}"
+        return f"{self._names.head_of(key)}no-epoch:{'/'.join(key)}"
 
     async def lapse(self, key: RouteKey) -> float:
         left = await self.redis.pttl(self._name(key))

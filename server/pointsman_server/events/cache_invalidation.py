@@ -7,7 +7,7 @@ from pointsman_server.ports.cache import RouteCache
 
 
 class CacheHandler:
-    """Updates the shared cache by the newest change of every key in a batch."""
+    """Updates the shared cache by the newest change of every key in a batch; families are dropped, and loaded again."""
 
     def __init__(
         self, cache: RouteCache, epoch: Callable[[], str], *, renew: Callable[[], Awaitable[object]] | None = None
@@ -28,9 +28,16 @@ class CacheHandler:
             await self._renew()
         epoch = self._epoch()
         newest: dict[RouteKey, Change] = {}
+        families: dict[RouteKey, int] = {}
         for change in changes:
+            if change.epoch != epoch:
+                continue
+            family = change.key.family_key
+            families[family] = max(families.get(family, 0), change.revision)
             kept = newest.get(change.key)
-            if change.epoch == epoch and (kept is None or change.revision > kept.revision):
+            if not change.kind.of_traffic and (kept is None or change.revision > kept.revision):
                 newest[change.key] = change
         if newest:
             await self._cache.consume([change.snapshot for change in newest.values()])
+        if families:
+            await self._cache.invalidate(list(families), list(families.values()), epoch)

@@ -12,7 +12,7 @@ from pointsman_server.ports.store import Clock
 class Lookup:
     """The result of looking up one key.
 
-    A hit has a ``snapshot``, and ``encoded``, its route as protobuf, if the cache stores that. Otherwise a miss; then
+    A hit has a ``snapshot``, and ``encoded``, its value as protobuf, if the cache stores that. Otherwise a miss; then
     ``leased`` says whether the caller alone may ``fill`` it.
     """
 
@@ -22,7 +22,7 @@ class Lookup:
 
 
 class RouteCache(Protocol):
-    """The cache that servers share. For every key it guarantees:
+    """The cache that servers share, for routes and families. For every key it guarantees:
 
     - **fence**: a value is only replaced by one with a higher ``as_of``;
     - **lease**: an absent value is filled only by the owner of the key's lease, and any write, eviction or restart
@@ -53,6 +53,13 @@ class RouteCache(Protocol):
         """Make sure that nothing older than each snapshot is answered. Never adds an absent key.
 
         Raises CacheUnavailable if that cannot be ensured now.
+        """
+
+    async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        """Make sure that nothing of a key older than its revision of ``epoch`` is answered: ``consume`` without values.
+
+        What is older is dropped, and a lease: a load that began before cannot be filled in after it. Marks stay. Raises
+        CacheUnavailable if that cannot be ensured now.
         """
 
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:

@@ -19,7 +19,7 @@ class Source(StrEnum):
 class Answer:
     """A snapshot, its source, and its ``age``: how many seconds ago it was last known to be true.
 
-    ``encoded`` is the route as protobuf if the source keeps it so, else empty.
+    ``encoded`` is its value as protobuf if the source keeps it so, else empty.
     """
 
     snapshot: Snapshot

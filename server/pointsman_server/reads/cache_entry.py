@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from struct import Struct
 
 from pointsman_server.domain.codec import rest_from_bytes
 from pointsman_server.domain.identity import Scope
@@ -9,7 +10,15 @@ from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Family
 
 MAX_DECODED = 1000
-ACTIVE, INACTIVE, ABSENT = range(3)
+# Bytes of a value above which it is decoded each time: families may have a megabyte.
+MAX_DECODED_BYTES = 20_000
+# What is held of a key: a route, which is active or not, or none; or a family, or nothing of one.
+ACTIVE, INACTIVE, ABSENT, FAMILY, NO_FAMILY = range(5)
+
+# A record: ``as_of``, when its read began, its place, and flags; then the value without its key (``rest_to_bytes``), or
+# nothing. One object without references: garbage collections skip it, and a lookup touches two or three cache lines.
+HEAD = Struct("<qdIB")
+REST = HEAD.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +29,21 @@ class EntryScope:
     epoch: str
 
 
-# Encoded route without its key (``codec.rest_to_bytes``), or nothing; ACTIVE, INACTIVE or ABSENT; the revision as of
-# which that is known; its age in seconds; what it shares with other keys. A tuple: making an object of a class takes
-# longer than finding the entry.
+# The record, whose value begins at ``REST``; its state, one of those above; the revision as of which it is known; its
+# age in seconds; what it shares with other keys. A tuple: to make an object of a class takes longer than the lookup.
 CacheHit = tuple[bytes, int, int, float, EntryScope]
 
 
 def snapshot_of(key: RouteKey, hit: CacheHit) -> Snapshot:
     """Decode a hit."""
-    rest, state, as_of, _, entry = hit
-    return Snapshot(key, None if state == ABSENT else _value(key, rest), as_of, entry.epoch)
+    record, state, as_of, _, entry = hit
+    value = None if state in (ABSENT, NO_FAMILY) else _value(key, record[REST:])
+    return Snapshot(key, value, as_of, entry.epoch)
 
 
-@lru_cache(MAX_DECODED)
 def _value(key: RouteKey, rest: bytes) -> Route | Family:
-    # Remembered for keys that are read often through the interceptor chain.
-    return rest_from_bytes(key, rest)
+    return _remembered(key, rest) if len(rest) <= MAX_DECODED_BYTES else rest_from_bytes(key, rest)
+
+
+# For keys that are read often through the interceptor chain.
+_remembered = lru_cache(MAX_DECODED)(rest_from_bytes)

@@ -2,13 +2,22 @@
 
 import time
 from collections.abc import Callable
-from struct import Struct
 from sys import intern
 
 from pointsman_server.domain.codec import key_to_bytes, rest_of, rest_to_bytes
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, CacheHit, EntryScope, snapshot_of
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.reads.cache_entry import (
+    ABSENT,
+    ACTIVE,
+    FAMILY,
+    HEAD,
+    INACTIVE,
+    NO_FAMILY,
+    CacheHit,
+    EntryScope,
+    snapshot_of,
+)
 from pointsman_server.reads.clock_eviction import ClockEviction
 from pointsman_server.reads.known_changes import KnownChanges
 from pointsman_server.runtime.bounded_dict import put_bounded
@@ -16,12 +25,9 @@ from pointsman_server.runtime.bounded_dict import put_bounded
 JITTER = 0.1
 MAX_SCOPES = 10_000
 
-# A record: ``as_of``, when its read began, its place, and flags; then the route without its key. One object without
-# references: garbage collections skip it, and a lookup touches two or three cache lines.
-_HEAD = Struct("<qdIB")
-_unpack, _REST = _HEAD.unpack_from, _HEAD.size
-# Flags: the lowest two bits are ACTIVE, INACTIVE or ABSENT.
-_STATE, _TRACKED, _NEGATIVE_TTL = 3, 4, 8
+_unpack = HEAD.unpack_from
+# Flags: the lowest three bits are the state.
+_STATE, _TRACKED, _NEGATIVE_TTL = 7, 8, 16
 
 
 class LocalCache:
@@ -46,7 +52,7 @@ class LocalCache:
         self._scopes: dict[tuple[str, str, str], EntryScope] = {}
         # Kept longer than entries: it rejects old values from the shared cache.
         self._size = size
-        self._changes = KnownChanges(size)
+        self._changes = self._none_known()
         self._ttl = ttl
         self._negative_ttl = min(ttl, negative_ttl)
         self._fresh_for = self._negative_ttl * (1 - JITTER)
@@ -75,7 +81,7 @@ class LocalCache:
             # The feed has brought every change since, and there was none of this key.
             as_of = self._fed
         self._used[place] = 1
-        return record[_REST:], flags & _STATE, as_of, age, self._scope_of[place]
+        return record, flags & _STATE, as_of, age, self._scope_of[place]
 
     def look(self, key: RouteKey, min_revision: int = 0) -> tuple[Snapshot, float] | None:
         """Return what is held of a key, fresh and as of ``min_revision`` or later: decoded, with its age in seconds."""
@@ -94,7 +100,7 @@ class LocalCache:
     def put(self, snapshot: Snapshot, read_at: float, route: bytes = b"") -> None:
         """Cache ``snapshot``, from a read that began at ``read_at``, unless a newer one or a later change is known.
 
-        ``route`` is its route as protobuf, if the caller has it.
+        ``route`` is its route or family as protobuf, if the caller has it.
         """
         encoded = key_to_bytes(snapshot.key)
         record = self._record_of(encoded)
@@ -149,8 +155,12 @@ class LocalCache:
 
     def forget(self) -> None:
         """Drop everything, known changes too: revisions of the epoch before mean nothing in this one."""
-        self._changes = KnownChanges(self._size)
+        self._changes = self._none_known()
         self.start_over(0)
+
+    def _none_known(self) -> KnownChanges:
+        # Each change is one of a route and of its family.
+        return KnownChanges(2 * self._size)
 
     def _note(self, encoded: bytes, revision: int) -> bytes | None:
         """Note a change, and return the record that it makes old, if there is one."""
@@ -171,8 +181,7 @@ class LocalCache:
         value, as_of = snapshot.value, snapshot.as_of
         # No change of the key after ``as_of`` is known, and the feed has brought all changes so far.
         tracked = _TRACKED if as_of >= min(self._changes.complete_from, self._fed) else 0
-        state = ABSENT if value is None else ACTIVE if value.active else INACTIVE
-        head = _HEAD.pack(as_of, read_at, place, flags | tracked | state)
+        head = HEAD.pack(as_of, read_at, place, flags | tracked | _state_of(snapshot))
         self._records[encoded] = head + (rest or rest_to_bytes(value)) if value else head
 
     def _place_of(self, encoded: bytes) -> int:
@@ -202,6 +211,15 @@ class LocalCache:
         # be stored.
         ttl = self._negative_ttl if flags & _NEGATIVE_TTL else self._ttl
         return ttl * (1 - JITTER * (hash(encoded) & 0xFFFF) / 0x10000)
+
+
+def _state_of(snapshot: Snapshot) -> int:
+    value = snapshot.value
+    if isinstance(value, Route):
+        return ACTIVE if value.active else INACTIVE
+    if snapshot.key.version:
+        return ABSENT
+    return FAMILY if value else NO_FAMILY
 
 
 NO_SCOPE = EntryScope(Scope("", ""), "")

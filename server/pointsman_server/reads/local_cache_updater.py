@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pointsman_server.domain.routes import Change
+from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
@@ -26,9 +26,13 @@ class LocalCacheUpdater:
         self._local.start_over(clock.revision)
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Replace what the cache holds of the changed keys."""
+        """Replace what the cache holds of the changed routes, and drop their families."""
+        families: dict[RouteKey, int] = {}
         for change in changes:
-            self._resolver.observe(change.snapshot)
+            if not change.kind.of_traffic:
+                self._resolver.observe(change.snapshot)
+            families[change.key.family_key] = change.revision
+        self._resolver.supersede(families.keys(), families.values())
 
     def advance(self, revision: int) -> None:
         """Every change up to ``revision`` has been applied."""

@@ -54,7 +54,8 @@ class Resolver:
     Invariants: concurrent misses of one key share one load. A write of this process (``apply_local_write``) and a
     change that the feed brings (``observe``, ``supersede``) cancel the in-flight loads and reservations of their keys:
     the results still go to the waiters, but are not cached, so a late load never replaces what a write left in the
-    local cache.
+    local cache. Keys are those of routes and of families; a change of a route or of traffic changes its family, too,
+    which is superseded: the next read loads it.
 
     ``patience``: how many seconds the store may stay below a ``min_revision``. ``join_seconds``: how old a load may be
     that a new read joins.
@@ -207,7 +208,7 @@ class Resolver:
             self._observer.looked_up("local", "stale" if hit else "miss")
             return None
         snapshot = snapshot_of(key, hit)
-        self._observer.looked_up("local", "hit" if snapshot.route else "negative")
+        self._observer.looked_up("local", "hit" if snapshot.value else "negative")
         return Answer(snapshot, Source.LOCAL, hit[3])
 
     def _lookup_of(
@@ -243,7 +244,7 @@ class Resolver:
             with spans.resumed(load.span):
                 self._run(self._complete_by(load, self._newer(load.key, changed)))
             return
-        self._observer.looked_up("redis", "hit" if snapshot.route else "negative")
+        self._observer.looked_up("redis", "hit" if snapshot.value else "negative")
         self._complete(load, Answer(snapshot, Source.REDIS, encoded=lookup.encoded))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -86,7 +86,7 @@ async def test_a_full_redis_answers_what_it_has_and_stores_nothing_new(own_redis
     await cache.close()
 
 
-@pytest.mark.parametrize("replace", ["settle", "consume", "drop_older", "fill"])
+@pytest.mark.parametrize("replace", ["settle", "consume", "invalidate", "drop_older", "fill"])
 async def test_a_full_redis_drops_what_is_older_than_a_write(own_redis: RedisServer, replace: str) -> None:
     cache = RedisCache(own_redis.url, timeout=5.0)
     old, new = snapshot(1), snapshot(2)
@@ -96,6 +96,8 @@ async def test_a_full_redis_drops_what_is_older_than_a_write(own_redis: RedisSer
         await write(cache, new)
     elif replace == "consume":
         await cache.consume([new])
+    elif replace == "invalidate":
+        await cache.invalidate([new.key], [2], "no-epoch")
     elif replace == "fill":
         await cache.fill([new], "")
     else:

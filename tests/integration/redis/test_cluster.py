@@ -76,13 +76,15 @@ async def replace_by(how: str, cache: RedisCache, key: RouteKey) -> None:
         await write(cache, key, 6)
     elif how == "consume":
         await cache.consume([at(6, key)])
+    elif how == "invalidate":
+        await cache.invalidate([key], [6], "no-epoch")
     else:
         await cache.mark_held([key], "writer")
         await cache.drop_older([key], [6], Clock("no-epoch", 6), "writer")
 
 
 @pytest.mark.parametrize("write_at", ["begun", "moved one"])
-@pytest.mark.parametrize("how", ["settle", "consume", "drop_older"])
+@pytest.mark.parametrize("how", ["settle", "consume", "invalidate", "drop_older"])
 async def test_a_write_while_its_slot_moves_leaves_nothing_older(
     cache: RedisCache, redis_cluster: Cluster, write_at: str, how: str
 ) -> None:

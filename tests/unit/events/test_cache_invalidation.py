@@ -1,15 +1,16 @@
 """events.cache_invalidation: which changes of a batch reach the shared cache."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.domain.routes import ChangeKind, Snapshot
+from pointsman_server.domain.routes import ChangeKind, RouteKey, Snapshot
 from pointsman_server.events.cache_invalidation import CacheHandler
 from pointsman_server.ports.cache import CacheUnavailable
-from tests.support.changes import make_change
+from tests.support.changes import make_change, make_traffic_change
 
 
 class Scene:
@@ -21,11 +22,15 @@ class Scene:
         self.failure: Exception | None = None
         self.renewals = 0
         self.consumed: list[Sequence[Snapshot]] = []
+        self.invalidated: list[tuple[dict[str, int], str]] = []
         cache: Any = self
         self.handle = CacheHandler(cache, lambda: self.epoch, renew=self._renew)
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         self.consumed.append(snapshots)
+
+    async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        self.invalidated.append((dict(zip(map(str, keys), revisions, strict=True)), epoch))
 
     async def _renew(self) -> None:
         self.renewals += 1
@@ -91,3 +96,32 @@ async def test_an_error_of_the_cache_is_raised_so_that_the_batch_is_read_again()
     cache: Any = Broken()
     with pytest.raises(CacheUnavailable):
         await CacheHandler(cache, lambda: "e1")([make_change(1)])
+
+
+async def test_families_are_invalidated_as_of_the_newest_change_of_a_version_or_of_traffic() -> None:
+    scene = Scene()
+    other = replace(make_change(5), key=RouteKey("acme", "pay", "prod", "v2"))
+    await scene.handle([make_change(6), other, make_traffic_change(7, "mail"), make_change(3, "mail")])
+    assert scene.invalidated == [({"acme/pay/prod": 6, "acme/mail/prod": 7}, "e1")]
+    assert scene.consumed == [[make_change(6).snapshot, other.snapshot, make_change(3, "mail").snapshot]]
+
+
+async def test_traffic_alone_changes_no_route() -> None:
+    scene = Scene()
+    await scene.handle([make_traffic_change(7, kind=ChangeKind.TRAFFIC_DELETED)])
+    assert (scene.consumed, scene.invalidated) == ([], [({"acme/pay/prod": 7}, "e1")])
+
+
+async def test_families_of_an_old_epoch_are_left_alone() -> None:
+    scene = Scene("e2")
+    await scene.handle([make_change(900, epoch="e1")])
+    assert scene.invalidated == []
+
+
+async def test_a_family_that_cannot_be_invalidated_now_is_read_again() -> None:
+    class Broken(Scene):
+        async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+            raise CacheUnavailable("down")
+
+    with pytest.raises(CacheUnavailable):
+        await Broken().handle([make_traffic_change(1)])

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman_server.domain.codec import key_to_bytes, route_to_message
+from pointsman_server.domain.codec import key_to_bytes, route_to_message, value_to_bytes
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, EntryScope
+from pointsman_server.domain.traffic import Family
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, FAMILY, INACTIVE, NO_FAMILY, EntryScope
 from pointsman_server.reads.local_cache import JITTER, LocalCache
 from tests.support.fakes import BIRTH, ManualClock
 
@@ -325,9 +326,9 @@ def test_what_came_since_the_feed_began_is_tracked_because_every_change_since_is
 def test_what_may_have_changed_unknown_to_a_full_memory_is_not_tracked(now: ManualClock) -> None:
     cache = LocalCache(size=2, ttl=TTL, negative_ttl=TTL, now=now)
     cache.start_over(10)
-    for number in (11, 12, 13):  # the third one makes the first forgotten
+    for number in range(11, 16):  # twice the size, for routes and families, and one more makes the first forgotten
         cache.observe(at(number, RouteKey("a", "b", "c", f"v{number}")))
-    cache.advance(13)
+    cache.advance(15)
 
     cache.put(at(10, RouteKey("a", "b", "c", "v11")), now())
     cache.put(at(11), now())
@@ -463,6 +464,30 @@ def test_a_hit_says_whether_the_route_is_active_inactive_or_absent(
         hit = cache.find(key_to_bytes(K1))
         assert hit
         assert hit[1] == state
+
+
+def test_a_hit_says_whether_there_is_a_family(cache: LocalCache, now: ManualClock) -> None:
+    key, route = K1.family_key, at(5).route
+    assert route
+    for family, state in ((Family(key, None, (route,)), FAMILY), (None, NO_FAMILY)):
+        cache.drop()
+        cache.put(Snapshot(key, family, 5), now())
+        hit = cache.find(key_to_bytes(key))
+        assert hit
+        assert hit[1] == state
+        assert held(cache, key) == Snapshot(key, family, 5)
+
+
+def test_a_family_that_is_encoded_already_is_held_as_another(cache: LocalCache, now: ManualClock) -> None:
+    key, route = K1.family_key, at(5).route
+    assert route
+    snapshot = Snapshot(key, Family(key, None, (route,)), 5)
+    cache.put(snapshot, now())
+    encoded = cache.find(key_to_bytes(key))
+    cache.drop()
+    assert snapshot.value
+    cache.put(snapshot, now(), value_to_bytes(snapshot.value))
+    assert cache.find(key_to_bytes(key)) == encoded
 
 
 def test_an_older_change_that_is_heard_of_late_does_not_replace_the_known_one(cache: LocalCache) -> None:

@@ -3,14 +3,16 @@
 import asyncio
 from datetime import UTC, datetime
 
+from pointsman.selection import POINTS
 from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
 from pointsman_server.ports.store import Clock
 from pointsman_server.reads.answer import Source
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_cache_updater import LocalCacheUpdater
 from pointsman_server.reads.resolver import Resolver
-from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
+from tests.support.fakes import BIRTH, ManualClock, MemoryCache, MemoryStore
 
+FAMILY = RouteKey("team-a", "payments", "prod", "")
 V1, V2 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2"))
 
 
@@ -23,6 +25,25 @@ class Fixture:
 
     def looked_up(self, layer: str, outcome: str) -> None:
         """Counts nothing."""
+
+    def set_traffic(self, *versions: str) -> Change:
+        """Traffic is set by another server."""
+        traffic = self.store.divide(FAMILY, *((version, POINTS // len(versions)) for version in versions))
+        revision, epoch = traffic.revision, self.store.epoch
+        return Change(
+            revision,
+            "id",
+            ChangeKind.TRAFFIC_SET,
+            FAMILY,
+            None,
+            None,
+            "bob",
+            "",
+            "",
+            BIRTH,
+            epoch,
+            traffic_after=traffic,
+        )
 
     def change(self, key: RouteKey, url: str) -> Change:
         """A change by another server."""
@@ -102,3 +123,46 @@ async def test_starting_over_drops_the_cache_and_the_loads_in_flight() -> None:
 
     assert len(fixture.local) == 0
     assert fixture.local.fed == 7
+
+
+async def test_a_change_of_a_version_or_of_traffic_drops_the_family_and_the_next_read_loads_it() -> None:
+    fixture = Fixture()
+    fixture.store.put(V1)
+    fixture.updater.start_over(Clock("epoch", 1))
+    first = await fixture.resolver.resolve(FAMILY)
+    assert [route.key for route in first.snapshot.family.routes] == [V1]
+    held = await fixture.resolver.resolve(FAMILY)
+    assert held.source is Source.LOCAL
+
+    fixture.updater.apply([fixture.change(V2, "https://two.internal")])
+    assert fixture.resolver.resolve_locally(FAMILY) is None
+    second = await fixture.resolver.resolve(FAMILY)
+    assert [route.key for route in second.snapshot.family.routes] == [V1, V2]
+
+    fixture.updater.apply([fixture.set_traffic("v2")])
+    assert fixture.resolver.resolve_locally(FAMILY) is None
+    third = await fixture.resolver.resolve(FAMILY)
+    assert third.snapshot.family.traffic == fixture.store.traffic[FAMILY]
+    assert (third.source, fixture.local.changed(FAMILY)) == (Source.POSTGRES, 3)
+
+
+async def test_a_load_of_a_family_that_began_before_a_change_is_not_cached() -> None:
+    fixture = Fixture()
+    fixture.store.put(V1)
+    fixture.store.after_read.close()
+    loading = asyncio.create_task(fixture.resolver.resolve(FAMILY))
+    await fixture.store.after_read.arrivals()
+
+    fixture.updater.apply([fixture.change(V2, "https://two.internal")])
+    fixture.store.after_read.open()
+
+    assert len((await loading).snapshot.family.routes) == 1
+    assert fixture.resolver.resolve_locally(FAMILY) is None
+
+
+async def test_families_do_not_take_the_place_of_routes_among_the_known_changes() -> None:
+    fixture = Fixture()
+    keys = [RouteKey("team-a", f"s{number}", "prod", "v1") for number in range(10)]
+    fixture.updater.apply([fixture.change(key, "https://a.internal") for key in keys])
+    assert [fixture.local.changed(key) for key in keys] == list(range(1, 11))
+    assert [fixture.local.changed(key.family_key) for key in keys] == list(range(1, 11))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pointsman.selection import Choice, Rule
+from pointsman.selection import POINTS, Choice, Rule
 from pointsman_server.domain.errors import AmbiguousVersion, NoActiveVersion
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import POINTS, Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
 from pointsman_server.reads.selection import Selector, select
 from tests.support.fakes import BIRTH, EPOCH
 

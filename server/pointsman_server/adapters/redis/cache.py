@@ -95,6 +95,7 @@ class RedisCache:
         self._witness = witness
         self._get = self._script(scripts.GET, 2)
         self._fill, self._consume = Script.of(scripts.FILL), Script.of(scripts.CONSUME)
+        self._invalidate = Script.of(scripts.INVALIDATE)
         self._mark, self._mark_held = self._script(scripts.MARK), self._script(scripts.MARK_HELD)
         self._settle, self._drop = self._script(scripts.SETTLE), self._script(scripts.DROP)
         self._publish_clock = self._script(scripts.PUBLISH_CLOCK)
@@ -156,6 +157,19 @@ class RedisCache:
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         for reply in await self._write(self._writes(self._consume, snapshots, "")):
+            if isinstance(reply, Exception):
+                raise reply
+
+    async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        # No server reads keys of another epoch.
+        if not epoch or self._epoch() != epoch:
+            return
+        calls = [
+            Call(self._invalidate, [_revision(revisions[each]) for each in part], _names(head, epoch, keys, part))
+            for head, positions in self._names.split(keys)
+            for part in _parts(positions)
+        ]
+        for reply in await self._write(calls):
             if isinstance(reply, Exception):
                 raise reply
 

@@ -231,6 +231,17 @@ end
 """
 )
 
+# ARGV: the revision of each key. Drops what is older, and a lease, whose load may be older; marks stay.
+INVALIDATE = (
+    _PARTS
+    + """
+for i, key in ipairs(KEYS) do
+  local r, _, l = parts(key)
+  if (r and r < ARGV[i]) or (not r and l) then redis.call('HDEL', key, 'r', 'v', 'l') end
+end
+"""
+)
+
 # Drops a key that no other script can replace, because it is on its way to another node of a cluster.
 FORGET = "return redis.call('DEL', KEYS[1])"
 
@@ -256,6 +267,7 @@ _NAMES = {
     MARK_HELD: "mark_held",
     DROP: "drop",
     CONSUME: "consume",
+    INVALIDATE: "invalidate",
     PUBLISH_CLOCK: "publish_clock",
 }
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_bytes, route_to_message
 from pointsman_server.reads.answer import Answer, Source
-from pointsman_server.reads.cache_entry import ACTIVE, CacheHit, snapshot_of
+from pointsman_server.reads.cache_entry import ACTIVE, REST, CacheHit, snapshot_of
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import wire
 
@@ -37,15 +37,13 @@ def response_of(answer: Answer) -> bytes:
 
 def batch_result(encoded_key: bytes, hit: CacheHit) -> bytes:
     """Encode the result of one key in a BatchResolveResponse, with tag and length."""
-    rest, state, as_of, age, entry = hit
+    record, state, as_of, age, entry = hit
     if state != ACTIVE:
         key = key_from_bytes(encoded_key)
         answer = Answer(snapshot_of(key, hit), Source.LOCAL, age)
         return wire.field(1, convert.batch_result(key, answer).SerializeToString())
-    key_field, provenance = (
-        wire.field(1, encoded_key),
-        _provenance(LOCAL, as_of, entry.epoch) + wire.age(int(age * 1000)),
-    )
+    key_field, rest = wire.field(1, encoded_key), record[REST:]
+    provenance = _provenance(LOCAL, as_of, entry.epoch) + wire.age(int(age * 1000))
     route = wire.head(2, len(key_field) + len(rest)) + key_field + rest
     return wire.field(1, key_field + route + wire.field(4, provenance))
 

@@ -19,7 +19,7 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.domain.identity import Identity, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer, Source
-from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, CacheHit, snapshot_of
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, FAMILY, REST, CacheHit, snapshot_of
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.reads.read_counts import OFF, ReadCounts
@@ -99,7 +99,10 @@ class FastPath:
         hit = self._find(key, min_revision)
         if hit is None or hit[2] < min_revision:
             return self._wait(key, terms, hit, begun, context)
-        route, state, as_of, age, entry = hit
+        record, state, as_of, age, entry = hit
+        if state >= FAMILY:
+            # A key without a version is invalid here.
+            return DECLINED
         scope = entry.scope
         caller = self._let_in(context.invocation_metadata, (scope.tenant,), (scope,))
         if caller is None:
@@ -108,7 +111,7 @@ class FastPath:
             return self._refuse(key, hit, caller, begun, context)
         # The key is field 1 of the request as of the route.
         key_field = request[: len(request) - len(rest)]
-        response = encoder.resolve_response(key_field, route, encoder.LOCAL, as_of, entry.epoch, age)
+        response = encoder.resolve_response(key_field, record[REST:], encoder.LOCAL, as_of, entry.epoch, age)
         self._counters.resolved_locally(begun)
         # ``ReadCounts.read``, without a call for most reads.
         reads = self._reads
@@ -138,7 +141,8 @@ class FastPath:
         results: list[bytes] = []
         tenants: list[str] = []
         scopes: dict[Scope, None] = {}
-        outcomes = [0, 0, 0]
+        # By state; a key without a version, which is that of a family, is invalid here.
+        outcomes = [0, 0, 0, 0, 0]
         for key, hit in zip(keys, hits, strict=True):
             scope = hit[4].scope
             results.append(encoder.batch_result(key, hit))
@@ -146,7 +150,7 @@ class FastPath:
             scopes[scope] = None
             outcomes[hit[1]] += 1
         response = b"".join(results)
-        small = len(response) <= convert.RESPONSE_BYTES
+        small = len(response) <= convert.RESPONSE_BYTES and not any(outcomes[FAMILY:])
         caller = self._let_in(context.invocation_metadata, tenants, scopes) if small else None
         if caller is None:
             return self._declined(min_revision, *hits)
@@ -155,7 +159,7 @@ class FastPath:
         except Overloaded as error:
             self._counters.began("BatchResolve")
             return self._ends.refuse("BatchResolve", error, begun, context)
-        self._counters.batch_resolved(outcomes, begun)
+        self._counters.batch_resolved(outcomes[:FAMILY], begun)
         self._reads.read_many(_existing(keys, hits) if outcomes[ABSENT] else keys, caller.subject)
         if self._samples or verbosity.debug:
             self._ends.log_answer("BatchResolve", begun, context)

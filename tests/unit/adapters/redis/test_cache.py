@@ -141,6 +141,17 @@ async def test_consume_has_no_owner_and_no_clock(scene: Scene) -> None:
     assert len(args) == 4
 
 
+async def test_invalidate_sends_revisions_alone_in_parts(scene: Scene) -> None:
+    keys = [KEY._replace(service=f"s{number}") for number in range(PART)] + [KEY.family_key]
+    revisions = list(range(1, PART + 2))
+    await scene.cache.invalidate(keys, revisions, EPOCH)
+    names, texts = [f"pointsman:01234567:{'/'.join(key)}" for key in keys], list(map(padded, revisions))
+    assert scene.sent == [
+        (scene.cache._invalidate, texts[part], names[part]) for part in (slice(PART), slice(PART, None))
+    ]
+    assert names[-1].endswith("/pay/prod/")
+
+
 async def test_a_large_write_marks_in_parts_and_reports_once(scene: Scene) -> None:
     scene.connections.reply = padded(9).encode()
     keys = [KEY._replace(service=f"s{number}") for number in range(PART + 1)]
@@ -224,6 +235,8 @@ async def test_without_an_epoch_nothing_is_sent(scene: Scene) -> None:
     await scene.cache.settle([Snapshot(KEY, None, 5)], "writer")
     await scene.cache.consume([Snapshot(KEY, None, 5)])
     await scene.cache.mark_held([KEY], "writer")
+    await scene.cache.invalidate([KEY], [5], "")
+    await scene.cache.invalidate([KEY], [5], EPOCH)
     assert scene.sent == []
 
 
@@ -231,6 +244,7 @@ async def test_snapshots_of_another_epoch_are_left_out(scene: Scene) -> None:
     await scene.cache.settle([Snapshot(KEY, None, 9, "another"), Snapshot(OTHER, None, 6)], "writer")
     await scene.cache.fill([Snapshot(KEY, None, 9, "another")], "reader")
     await scene.cache.drop_older([KEY], [9], Clock("another", 9), "writer")
+    await scene.cache.invalidate([KEY], [9], "another")
     ((_, args, keys),) = scene.sent
     assert keys == [OTHER_NAME]
     assert [args[1], args[-1]] == [padded(6)] * 2

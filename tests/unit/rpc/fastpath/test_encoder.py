@@ -10,7 +10,7 @@ from pointsman_server.domain.errors import RouteInactive, RouteNotFound
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.reads.answer import Answer, Source
-from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, EntryScope
+from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, INACTIVE, REST, EntryScope
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import encoder
 from tests.support.fakes import BIRTH, EPOCH
@@ -46,6 +46,6 @@ def test_an_answer_without_an_active_route_is_an_error(held: Route | None, error
     ("held", "state"), [(route(), ACTIVE), (route(active=False), INACTIVE), (None, ABSENT)], ids=str
 )
 def test_the_result_of_a_key_is_a_field_of_the_batch(held: Route | None, state: int) -> None:
-    hit = (rest_to_bytes(held) if held else b"", state, 7, 0.5, ENTRY)
+    hit = (bytes(REST) + (rest_to_bytes(held) if held else b""), state, 7, 0.5, ENTRY)
     found = pb.BatchResolveResponse.FromString(encoder.batch_result(key_to_bytes(KEY), hit))
     assert list(found.results) == [convert.batch_result(KEY, Answer(Snapshot(KEY, held, 7, EPOCH), Source.LOCAL, 0.5))]
