@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import PointsmanError, RequestIdReused
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
@@ -40,24 +39,6 @@ ABSENT = RouteKey("team-a", "nothing", "prod", "v1")
 
 class Rollback(Exception):
     """What a test raises to leave a transaction."""
-
-
-@pytest.fixture(params=["memory", "postgres", "replicated"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[RouteStore]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    database = Database(request.getfixturevalue("database_url"), pool_min=1, pool_max=10, timeout=30.0)
-    await database.open()
-    primary = PostgresStore(database)
-    if request.param == "postgres":
-        yield primary
-    else:
-        # A replica that is never behind. tests/integration/test_replicas.py has others.
-        replicated = ReplicatedStore(primary, database, [database])
-        await replicated.check()
-        yield replicated
-    await database.close()
 
 
 async def record(store: RouteStore, *drafts: Draft, intent: Intent = INTENT) -> list[Change]:

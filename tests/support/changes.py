@@ -1,11 +1,19 @@
 """Changes for tests."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
-from pointsman_server.ports.store import Intent, MutationScope, RouteStore, RouteTransaction
+from pointsman_server.domain.traffic import Division, Slice, Target, Traffic, allot
+from pointsman_server.ports.store import (
+    Intent,
+    LockedState,
+    MutationScope,
+    RouteStore,
+    RouteTransaction,
+    StoredOutcome,
+)
 from pointsman_server.writes.ledger import Ledger
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,3 +73,52 @@ async def record(transaction: RouteTransaction, drafts: Sequence[Draft], intent:
     changes = ledger.apply(drafts, intent)
     await transaction.record(changes, [])
     return changes
+
+
+async def commit_set(
+    store: RouteStore, drafts: Sequence[Draft], intent: Intent, remembered: Sequence[StoredOutcome] = ()
+) -> list[Change]:
+    """Commit ``drafts``, of routes and traffic, as one change set."""
+    async with store.begin() as transaction:
+        changes = make_set(
+            await transaction.lock([MutationScope(draft.key, intent) for draft in drafts]), drafts, intent
+        )
+        await transaction.record(changes, remembered)
+        return changes
+
+
+def make_set(locked: LockedState, drafts: Sequence[Draft], intent: Intent) -> list[Change]:
+    """Make each draft the change of the next revision; a plain twin of the ledger."""
+    first, size = locked.clock.revision + 1, len(drafts)
+    return [_of_set(draft, revision, first, size, locked, intent) for revision, draft in enumerate(drafts, first)]
+
+
+def _of_set(draft: Draft, revision: int, first: int, size: int, locked: LockedState, intent: Intent) -> Change:
+    now, gone = locked.moment, draft.kind in {ChangeKind.DELETED, ChangeKind.TRAFFIC_DELETED}
+    after: Route | None = None
+    traffic: Traffic | None = None
+    if draft.division and not gone:
+        had = draft.traffic_before
+        slices = allot(draft.division.targets, had.slices if had else ())
+        traffic = Traffic(draft.key, draft.division, slices, revision, had.create_time if had else now, now)
+    elif not gone:
+        born = draft.before.create_time if draft.before else now
+        after = Route(draft.key, draft.url, draft.active, dict(draft.labels), revision, born, now)
+    return Change(
+        revision,
+        str(uuid.uuid4()),
+        draft.kind,
+        draft.key,
+        draft.before,
+        after,
+        intent.actor,
+        intent.reason,
+        intent.request_id,
+        now,
+        locked.clock.epoch,
+        change_set_end=first + size - 1,
+        change_set_id=first,
+        change_set_size=size,
+        traffic_before=draft.traffic_before,
+        traffic_after=traffic,
+    )
