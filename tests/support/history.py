@@ -21,7 +21,7 @@ class MemoryHistory:
         kept = [change for change in self._store.changes if change.revision > self._store.compacted_revision]
         found = [change.revision for change in kept if change.occur_time <= moment]
         if not found and self._store.compacted_revision:
-            raise HistoryCompacted.at(moment, self._store.compacted_revision)
+            raise HistoryCompacted(moment, self._store.compacted_revision)
         return max(found, default=0)
 
     async def load_as_of(self, keys: Sequence[RouteKey], revision: int) -> list[Snapshot]:

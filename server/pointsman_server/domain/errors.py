@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
@@ -268,11 +269,12 @@ class RevisionCompacted(PointsmanError):
 
 
 class HistoryCompacted(RevisionCompacted):
-    """What was at ``revision`` cannot be told any more: the history is kept from ``oldest`` on."""
+    """What was at a revision, or at a time, cannot be told any more: the history is kept from ``oldest`` on."""
 
-    def __init__(self, revision: int, oldest: int) -> None:
-        message = f"the history is kept from revision {oldest} on: what was at {revision} cannot be told any more"
-        PointsmanError.__init__(self, message, {"revision": str(revision), "oldest_revision": str(oldest)})
+    def __init__(self, at: int | datetime, oldest: int) -> None:
+        message = f"the history is kept from revision {oldest} on: what was at {at} cannot be told any more"
+        name = "time" if isinstance(at, datetime) else "revision"
+        PointsmanError.__init__(self, message, {name: str(at), "oldest_revision": str(oldest)})
 
 
 class RevisionInFuture(PointsmanError):
