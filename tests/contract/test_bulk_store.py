@@ -103,11 +103,13 @@ async def test_an_import_writes_the_history_that_single_mutations_would(stores: 
     singly, at_once = changes[:4], changes[4:]
     for one, other in zip(singly, at_once, strict=True):
         twin = timeless(replace(other, occur_time=one.occur_time))
-        assert (one.change_set_end, other.change_set_end) == (one.revision, other.revision)
+        for each in (one, other):
+            assert (each.change_set_id, each.change_set_size, each.change_set_end) == (each.revision, 1, each.revision)
         shift = {"key": V1, "revision": one.revision}
         before = twin.before and replace(twin.before, key=V1, revision=twin.before.revision - 4)
         after = twin.after and replace(twin.after, **shift)
-        assert replace(twin, **shift, change_set_end=one.revision, before=before, after=after) == timeless(one)
+        set_of_one = {"change_set_id": one.revision, "change_set_end": one.revision}
+        assert replace(twin, **shift, **set_of_one, before=before, after=after) == timeless(one)
     for before, after in pairwise(at_once):
         assert after.before == before.after
     assert len({change.event_id for change in changes}) == len(changes)

@@ -89,6 +89,7 @@ WITH plan AS MATERIALIZED (
     RETURNING epoch, clock.revision - total.changes AS base, total.changes, total.created, clock_timestamp() AS moment
 ), change AS MATERIALIZED (
     SELECT n.*, t.epoch, t.base + n.number AS revision, t.base + t.changes AS change_set_end,
+           t.base + 1 AS change_set_id, t.changes AS change_set_size,
            coalesce(n.old_create_time, t.moment) AS create_time, t.moment
       FROM numbered AS n CROSS JOIN tick AS t WHERE n.changed
 ), made AS (
@@ -101,7 +102,8 @@ WITH plan AS MATERIALIZED (
      WHERE NOT c.created AND (r.tenant, r.service, r.env, r.version) = (c.tenant, c.service, c.env, c.version)
 ), history AS (
     INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after,
-                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end, tracestate)
+                               actor, reason, request_id, occurred_at, epoch, traceparent, change_set_end, tracestate,
+                               change_set_id, change_set_size)
     SELECT revision, event_id,
            CASE WHEN created THEN 'CREATED' WHEN rewritten THEN 'UPDATED'
                 WHEN active THEN 'ACTIVATED' ELSE 'DEACTIVATED' END,
@@ -112,7 +114,8 @@ WITH plan AS MATERIALIZED (
            jsonb_build_object(
                'url', url, 'active', active, 'labels', labels, 'revision', revision,
                'create_time', create_time, 'update_time', moment),
-           $2::text, $3::text, $4::text, moment, epoch, $5::text, change_set_end, $9::text
+           $2::text, $3::text, $4::text, moment, epoch, $5::text, change_set_end, $9::text,
+           change_set_id, change_set_size
       FROM change
 ), outcome AS (
     SELECT *, base + changes AS revision, CASE WHEN changes > 0 THEN base + 1 ELSE 0 END AS first,
