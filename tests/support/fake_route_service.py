@@ -7,50 +7,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, traffic_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer, add_RouteServiceServicer_to_server
+from tests.support.fake_change_sets import FakeChangeSets
+from tests.support.fake_failures import REQUEST_ID, Failure, Trial, abort, parts_of, text_of
+from tests.support.fake_traffic import FakeTraffic, View
 from tests.support.fake_watch import FakeWatchers, matches
 
-REQUEST_ID = "4bf92f35"
+__all__ = ["REQUEST_ID", "T0", "Call", "Failure", "FakeServer", "View", "serving"]
+
 T0 = 1_700_000_000
 IMPORT_REFUSALS = {
     "url": (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     "key": (grpc.StatusCode.ALREADY_EXISTS, "ROUTE_EXISTS"),
     "expected_revision": (grpc.StatusCode.ABORTED, "REVISION_MISMATCH"),
 }
-
-
-@dataclass(frozen=True)
-class Failure:
-    """How one call ends."""
-
-    code: grpc.StatusCode
-    message: str = "made to fail"
-    reason: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    details: tuple[Message, ...] = ()
-    trailers: tuple[tuple[str, str | bytes], ...] = ()
-    domain: str = "pointsman.v1"
-
-    def status(self) -> status_pb2.Status:
-        details = list(self.details)
-        if self.reason:
-            info = error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata)
-            details.insert(0, info)
-        status = status_pb2.Status(code=self.code.value[0], message=self.message)
-        for detail in details:
-            packed = AnyMessage()
-            packed.Pack(detail)
-            status.details.append(packed)
-        return status
 
 
 @dataclass(frozen=True)
@@ -64,16 +41,7 @@ class Call:
     auth: dict[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class View:
-    """The routes as of a revision of an epoch."""
-
-    routes: dict[tuple[str, ...], route_pb2.Route]
-    revision: int
-    epoch: str
-
-
-class FakeServer(FakeWatchers, RouteServiceServicer):
+class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer):
     """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn.
 
     ``stale`` is what its caches hold: it is answered where a call does not ask for more.
@@ -84,6 +52,7 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
         self.target = ""
         self.calls: list[Call] = []
         self.routes: dict[tuple[str, ...], route_pb2.Route] = {}
+        self.traffic: dict[tuple[str, ...], traffic_pb2.Traffic] = {}
         self.changes: list[route_pb2.RouteChange] = []
         self.epoch = "epoch-1"
         self.stale: View | None = None
@@ -110,13 +79,9 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
         name = route_pb2.RouteKey(tenant=parts[0], service=parts[1], env=parts[2], version=parts[3])
         return self._write(route_pb2.CHANGE_KIND_CREATED, name, url, active, labels or {})
 
-    @property
-    def view(self) -> View:
-        return View(dict(self.routes), len(self.changes), self.epoch)
-
     def restore(self, view: View, epoch: str) -> None:
         """Go back to an older state, under a new epoch."""
-        self.routes, self.epoch = dict(view.routes), epoch
+        self.routes, self.traffic, self.epoch = dict(view.routes), dict(view.traffic), epoch
         del self.changes[view.revision :]
 
     def state(self) -> dict[str, tuple[str, bool, dict[str, str]]]:
@@ -178,11 +143,15 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
 
     def Deactivate(self, request: Any, context: Any) -> pb.DeactivateResponse:
         with self._entered("Deactivate", request, context):
-            return pb.DeactivateResponse(route=self._turn(self._existing(request, context), False, request))
+            route = self._existing(request, context)
+            self._check_unused(request, context)
+            return pb.DeactivateResponse(route=self._turn(route, False, request))
 
     def Delete(self, request: Any, context: Any) -> pb.DeleteResponse:
         with self._entered("Delete", request, context):
             before = self._existing(request, context)
+            self._check_unused(request, context)
+            self._check_not_named(request.key, context)
             del self.routes[parts_of(request.key)]
             self._record(route_pb2.CHANGE_KIND_DELETED, request.key, before, None, request)
             return pb.DeleteResponse(revision=len(self.changes))
@@ -205,15 +174,22 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
 
     def Get(self, request: Any, context: Any) -> pb.GetResponse:
         with self._entered("Get", request, context):
-            return pb.GetResponse(route=self._existing(request, context))
+            if request.HasField("as_of"):
+                view = self._view_at(request.as_of, context)
+                if parts_of(request.key) not in view.routes:
+                    self._refuse(context, self._answer(request.key, view))
+                return pb.GetResponse(route=view.routes[parts_of(request.key)], as_of_revision=view.revision)
+            return pb.GetResponse(route=self._existing(request, context), as_of_revision=len(self.changes))
 
     def List(self, request: Any, context: Any) -> pb.ListResponse:
         with self._entered("List", request, context):
-            found = [route for _, route in sorted(self.routes.items()) if matches(request, route.key)]
+            view = self._view_at(request.as_of, context) if request.HasField("as_of") else self.view
+            found = [route for _, route in sorted(view.routes.items()) if matches(request, route.key)]
             if request.HasField("active"):
                 found = [route for route in found if route.active == request.active]
             page, token = self._page(found, request)
-            return pb.ListResponse(routes=page, next_page_token=token)
+            as_of = view.revision if request.HasField("as_of") else 0
+            return pb.ListResponse(routes=page, next_page_token=token, as_of_revision=as_of)
 
     def ListChanges(self, request: Any, context: Any) -> pb.ListChangesResponse:
         with self._entered("ListChanges", request, context):
@@ -225,6 +201,8 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
                 and request.version in {"", change.key.version}
                 and request.actor in {"", change.actor}
                 and request.after_revision < change.revision < before
+                and not (request.HasField("after_time") and nanos(change.occur_time) <= nanos(request.after_time))
+                and not (request.HasField("before_time") and nanos(change.occur_time) > nanos(request.before_time))
             ]
             page, token = self._page(found[::-1] if request.newest_first else found, request)
             return pb.ListChangesResponse(changes=page, next_page_token=token)
@@ -233,6 +211,9 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
 
     @contextmanager
     def _entered(self, method: str, request: Any, context: Any) -> Iterator[None]:
+        if isinstance(context, Trial):  # a step of a Commit
+            yield
+            return
         with self._lock:
             metadata = dict(context.invocation_metadata())
             auth = {
@@ -242,7 +223,9 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
             failures = self._failures.get(method)
             if failures:
                 abort(context, failures.popleft())
+            begins = len(self.changes)
             yield
+            self._join(begins)
 
     def _refuse(self, context: Any, failure: Any) -> None:
         """End a call with a ``Failure``, or one that has this code, message and reason."""
@@ -342,9 +325,13 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
 
     def _record(self, kind: Any, key: Any, before: Any, after: Any, request: Any) -> None:
         revision = len(self.changes) + 1
-        change = route_pb2.RouteChange(
-            revision=revision, event_id=f"event-{revision}", kind=kind, key=key, before=before, after=after
-        )
+        change = route_pb2.RouteChange(revision=revision, event_id=f"event-{revision}", kind=kind, key=key)
+        if key.version:
+            change.MergeFrom(route_pb2.RouteChange(before=before, after=after))
+        else:
+            change.MergeFrom(route_pb2.RouteChange(traffic_before=before, traffic_after=after))
+        change.change_set_id = change.change_set_end = revision
+        change.change_set_size = 1
         change.actor = "ada"
         change.reason = getattr(request, "reason", "")
         change.request_id = getattr(request, "request_id", "")
@@ -353,26 +340,21 @@ class FakeServer(FakeWatchers, RouteServiceServicer):
         self.changes.append(change)
         self._changed.notify_all()
 
+    def _join(self, begins: int) -> None:
+        """Make one change set of the changes after revision ``begins``."""
+        made = self.changes[begins:]
+        for change in made:
+            change.change_set_id, change.change_set_end = begins + 1, begins + len(made)
+            change.change_set_size = len(made)
+
     def _page(self, found: list[Any], request: Any) -> tuple[list[Any], str]:
         start = int(request.page_token or 0)
         end = start + min(request.page_size or 100, self.largest_page)
         return found[start:end], str(end) if end < len(found) else ""
 
 
-def abort(context: Any, failure: Failure) -> NoReturn:
-    details = failure.status().SerializeToString()
-    trailers = (("grpc-status-details-bin", details), ("x-request-id", REQUEST_ID))
-    context.set_trailing_metadata((*trailers, *failure.trailers))
-    context.abort(failure.code, failure.message)
-    raise AssertionError("abort does not return")
-
-
-def parts_of(key: Any) -> tuple[str, ...]:
-    return key.tenant, key.service, key.env, key.version
-
-
-def text_of(key: Any) -> str:
-    return "/".join(parts_of(key))
+def nanos(time: Any) -> int:
+    return int(time.ToNanoseconds())
 
 
 @contextmanager

@@ -5,19 +5,17 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from functools import cached_property
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
-
-import grpc
-import grpc.aio
+from typing import TYPE_CHECKING, Self
 
 from pointsman import chunks
-from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
-from pointsman.connection.bearer import AsyncToken
 from pointsman.connection.tls import PathLike
 from pointsman.keys import RouteKey, as_key
+from pointsman.methods.async_change_sets import AsyncChangeSetMethods
+from pointsman.methods.async_selection import AsyncSelectionMethods
+from pointsman.methods.async_traffic import AsyncTrafficMethods
 from pointsman.results import (
     Activation,
     BatchResult,
@@ -29,29 +27,19 @@ from pointsman.results import (
     Route,
 )
 from pointsman.rpc import operations, requests
-from pointsman.rpc.calls import Call
-from pointsman.rpc.operations import Operation, Page
+from pointsman.rpc.requests import Moment
 from pointsman.rpc.session import left_out, newer
 from pointsman.rpc.streams import events
 from pointsman.rpc.trace_context import trace_metadata
-from pointsman.v1 import route_service_pb2 as pb
-from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import WatchRequest, WatchResponse
 
 if TYPE_CHECKING:
     from pointsman.near_cache.async_near_cache import AsyncNearCache
     from pointsman.near_cache.options import OnStale
-    from pointsman.v1.route_service_pb2_grpc import RouteServiceAsyncStub  # the stubs know it, the module does not
     from pointsman.watchers import Propagation, Usage
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Result = TypeVar("Result")
-Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
-Item = TypeVar("Item")
 
-
-class AsyncClient(BaseClient[AsyncToken]):
+class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMethods):
     """A connection to Pointsman. Make one for each event loop, share it between tasks, use ``async with``.
 
     The arguments, the rules and the errors are those of ``pointsman.Client``; the function that returns the token may
@@ -180,12 +168,13 @@ class AsyncClient(BaseClient[AsyncToken]):
         key: RouteKey | str,
         *,
         expected_revision: int = 0,
+        if_unused_for: timedelta | None = None,
         request_id: str = "",
         reason: str = "",
         timeout: float | None = None,
     ) -> Route:
         """See ``Client.deactivate``."""
-        request = requests.deactivate(key, expected_revision, request_id, reason)
+        request = requests.deactivate(key, expected_revision, request_id, reason, if_unused_for)
         return await self._call(operations.DEACTIVATE, request, timeout)
 
     async def delete(
@@ -193,12 +182,13 @@ class AsyncClient(BaseClient[AsyncToken]):
         key: RouteKey | str,
         *,
         expected_revision: int = 0,
+        if_unused_for: timedelta | None = None,
         request_id: str = "",
         reason: str = "",
         timeout: float | None = None,
     ) -> int:
         """See ``Client.delete``."""
-        request = requests.delete(key, expected_revision, request_id, reason)
+        request = requests.delete(key, expected_revision, request_id, reason, if_unused_for)
         return await self._call(operations.DELETE, request, timeout)
 
     async def import_routes(
@@ -234,9 +224,9 @@ class AsyncClient(BaseClient[AsyncToken]):
         with chunk.named():
             return await self._call(operations.IMPORT, chunk.request, timeout)
 
-    async def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
+    async def get(self, key: RouteKey | str, *, as_of: Moment | None = None, timeout: float | None = None) -> Route:
         """See ``Client.get``."""
-        return await self._call(operations.GET, requests.get(key), timeout)
+        return await self._call(operations.GET, requests.get(key, as_of), timeout)
 
     def list(
         self,
@@ -245,11 +235,12 @@ class AsyncClient(BaseClient[AsyncToken]):
         service: str = "",
         env: str = "",
         active: bool | None = None,
+        as_of: Moment | None = None,
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[Route]:
         """See ``Client.list``."""
-        request = requests.list_routes(tenant, service, env, active, page_size)
+        request = requests.list_routes(tenant, service, env, active, page_size, as_of)
         return self._pages(operations.LIST, request, timeout)
 
     def changes(
@@ -261,6 +252,8 @@ class AsyncClient(BaseClient[AsyncToken]):
         version: str = "",
         after_revision: int = 0,
         before_revision: int = 0,
+        after_time: datetime | None = None,
+        before_time: datetime | None = None,
         actor: str = "",
         newest_first: bool = False,
         page_size: int = 0,
@@ -268,7 +261,17 @@ class AsyncClient(BaseClient[AsyncToken]):
     ) -> AsyncIterator[Change]:
         """See ``Client.changes``."""
         request = requests.list_changes(
-            tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
+            tenant,
+            service,
+            env,
+            version,
+            after_revision,
+            before_revision,
+            actor,
+            newest_first,
+            page_size,
+            after_time,
+            before_time,
         )
         return self._pages(operations.LIST_CHANGES, request, timeout)
 
@@ -288,37 +291,3 @@ class AsyncClient(BaseClient[AsyncToken]):
         token = await self._session.bearer.token_within(self._session.countdown(None)())
         metadata = ((("authorization", f"Bearer {token}"),) if token else ()) + trace_metadata()
         return events(self._session, self._stub.Watch(request, metadata=metadata))
-
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(self._target, options=self._options)
-        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)
-
-    @cached_property
-    def _stub(self) -> "RouteServiceAsyncStub":
-        return RouteServiceStub(self._channel)
-
-    async def _call(
-        self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None
-    ) -> Result:
-        method = cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        call = Call(self._session, operation, request, timeout)
-        while True:
-            metadata = call.metadata(await self._session.bearer.token_within(call.seconds_left()))
-            try:
-                return call.answered(await method(request, timeout=call.seconds_left(), metadata=metadata))
-            except grpc.RpcError as error:
-                pause = call.failed(error)
-            await asyncio.sleep(pause)
-
-    async def _pages(
-        self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None
-    ) -> AsyncIterator[Item]:
-        while True:
-            page = await self._call(operation, request, timeout)
-            for item in page.items:
-                yield item
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token

@@ -1,20 +1,19 @@
 """Client: the API for threads."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
-
-import grpc
+from typing import TYPE_CHECKING, Self
 
 from pointsman import chunks
-from pointsman.base import BaseClient
 from pointsman.chunks import Chunk, Importable
-from pointsman.connection.bearer import Token
 from pointsman.connection.tls import PathLike
 from pointsman.keys import RouteKey, as_key
+from pointsman.methods.change_sets import ChangeSetMethods
+from pointsman.methods.selection import SelectionMethods
+from pointsman.methods.traffic import TrafficMethods
 from pointsman.results import (
     Activation,
     BatchResult,
@@ -26,13 +25,10 @@ from pointsman.results import (
     Route,
 )
 from pointsman.rpc import operations, requests
-from pointsman.rpc.calls import Call
-from pointsman.rpc.operations import Operation, Page
+from pointsman.rpc.requests import Moment
 from pointsman.rpc.session import left_out, newer
 from pointsman.rpc.streams import EventStream
 from pointsman.rpc.trace_context import trace_metadata
-from pointsman.v1 import route_service_pb2 as pb
-from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import WatchRequest
 
 if TYPE_CHECKING:
@@ -40,14 +36,8 @@ if TYPE_CHECKING:
     from pointsman.near_cache.options import OnStale
     from pointsman.watchers import Propagation, Usage
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Result = TypeVar("Result")
-Paged = TypeVar("Paged", pb.ListRequest, pb.ListChangesRequest)
-Item = TypeVar("Item")
 
-
-class Client(BaseClient[Token]):
+class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
     """A connection to Pointsman. Make one, share it between threads, close it at the end (or use ``with``).
 
     - A key is a ``RouteKey`` or its text ``tenant/service/env/version``.
@@ -75,13 +65,6 @@ class Client(BaseClient[Token]):
             more, the rest share one revision that answers must have reached: that costs the server's caches hits.
         options: further gRPC channel options; they win over the client's own.
     """
-
-    def _prepare(self) -> None:
-        if self._credentials is None:
-            self._channel = grpc.insecure_channel(self._target, options=self._options)
-        else:
-            self._channel = grpc.secure_channel(self._target, self._credentials, options=self._options)
-        self._stub = RouteServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -237,15 +220,18 @@ class Client(BaseClient[Token]):
         key: RouteKey | str,
         *,
         expected_revision: int = 0,
+        if_unused_for: timedelta | None = None,
         request_id: str = "",
         reason: str = "",
         timeout: float | None = None,
     ) -> Route:
         """Take a route out of service and return it; it stays known.
 
-        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any).
+        ``if_unused_for`` refuses it unless nobody has read the route for that long, by what all servers have counted.
+        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any); with
+        ``if_unused_for`` also RouteInUse, naming the readers, UsageUnknown and UsageUnavailable.
         """
-        request = requests.deactivate(key, expected_revision, request_id, reason)
+        request = requests.deactivate(key, expected_revision, request_id, reason, if_unused_for)
         return self._call(operations.DEACTIVATE, request, timeout)
 
     def delete(
@@ -253,15 +239,16 @@ class Client(BaseClient[Token]):
         key: RouteKey | str,
         *,
         expected_revision: int = 0,
+        if_unused_for: timedelta | None = None,
         request_id: str = "",
         reason: str = "",
         timeout: float | None = None,
     ) -> int:
-        """Remove a route and return the revision of the removal; its history stays.
+        """Remove a route and return the revision of the removal; its history stays. ``if_unused_for``: as above.
 
-        Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any).
+        Raises as ``deactivate`` does, and RouteInTraffic when the traffic names the version.
         """
-        request = requests.delete(key, expected_revision, request_id, reason)
+        request = requests.delete(key, expected_revision, request_id, reason, if_unused_for)
         return self._call(operations.DELETE, request, timeout)
 
     def import_routes(
@@ -301,9 +288,13 @@ class Client(BaseClient[Token]):
         with chunk.named():
             return self._call(operations.IMPORT, chunk.request, timeout)
 
-    def get(self, key: RouteKey | str, *, timeout: float | None = None) -> Route:
-        """Return a route, active or not, always from the store. Raises RouteNotFound."""
-        return self._call(operations.GET, requests.get(key), timeout)
+    def get(self, key: RouteKey | str, *, as_of: Moment | None = None, timeout: float | None = None) -> Route:
+        """Return a route, active or not, always from the store: as it is now, or as it was at ``as_of``.
+
+        ``as_of`` is a revision or an aware time. Raises RouteNotFound; with ``as_of`` also RevisionCompacted and
+        RevisionInFuture.
+        """
+        return self._call(operations.GET, requests.get(key, as_of), timeout)
 
     def list(
         self,
@@ -312,15 +303,17 @@ class Client(BaseClient[Token]):
         service: str = "",
         env: str = "",
         active: bool | None = None,
+        as_of: Moment | None = None,
         page_size: int = 0,
         timeout: float | None = None,
     ) -> Iterator[Route]:
         """Iterate over the routes that match, in the order of their keys; empty and None match any.
 
+        ``as_of`` is as in ``get``; all pages are of the same moment.
         Pages of ``page_size`` (0: the server's choice, at most 1,000) are fetched as the iteration goes on, each
         within ``timeout``; so an error may come in the middle.
         """
-        request = requests.list_routes(tenant, service, env, active, page_size)
+        request = requests.list_routes(tenant, service, env, active, page_size, as_of)
         return self._pages(operations.LIST, request, timeout)
 
     def changes(
@@ -332,6 +325,8 @@ class Client(BaseClient[Token]):
         version: str = "",
         after_revision: int = 0,
         before_revision: int = 0,
+        after_time: datetime | None = None,
+        before_time: datetime | None = None,
         actor: str = "",
         newest_first: bool = False,
         page_size: int = 0,
@@ -339,10 +334,21 @@ class Client(BaseClient[Token]):
     ) -> Iterator[Change]:
         """Iterate over history in the order of revisions; empty and 0 match any. Pages as ``list`` does.
 
-        Both ``after_revision`` and ``before_revision`` exclude the revision itself.
+        Both ``after_revision`` and ``before_revision`` exclude the revision itself. ``after_time`` excludes the time
+        itself, ``before_time`` includes it; both must be aware.
         """
         request = requests.list_changes(
-            tenant, service, env, version, after_revision, before_revision, actor, newest_first, page_size
+            tenant,
+            service,
+            env,
+            version,
+            after_revision,
+            before_revision,
+            actor,
+            newest_first,
+            page_size,
+            after_time,
+            before_time,
         )
         return self._pages(operations.LIST_CHANGES, request, timeout)
 
@@ -365,24 +371,3 @@ class Client(BaseClient[Token]):
         token = self._session.bearer.token()
         metadata = ((("authorization", f"Bearer {token}"),) if token else ()) + trace_metadata()
         return EventStream(self._session, self._stub.Watch(request, metadata=metadata))
-
-    def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
-        method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))
-        call = Call(self._session, operation, request, timeout)
-        while True:
-            metadata = call.metadata(self._session.bearer.token())
-            try:
-                return call.answered(method(request, timeout=call.seconds_left(), metadata=metadata))
-            except grpc.RpcError as error:
-                pause = call.failed(error)
-            time.sleep(pause)
-
-    def _pages(
-        self, operation: Operation[Paged, Response, Page[Item]], request: Paged, timeout: float | None
-    ) -> Iterator[Item]:
-        while True:
-            page = self._call(operation, request, timeout)
-            yield from page.items
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token

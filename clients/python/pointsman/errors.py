@@ -4,25 +4,37 @@
 
     PointsmanError
     ├── InvalidArgument (also a ValueError)
-    │   └── RequestIdReused
+    │   ├── RequestIdReused
+    │   └── RevisionCompacted · RevisionInFuture
     ├── NotFound
-    │   ├── RouteNotFound
-    │   └── RouteInactive
+    │   ├── RouteNotFound · RouteInactive
+    │   └── NoActiveVersion · TrafficNotFound
     ├── Conflict
-    │   ├── RouteExists
-    │   └── RevisionMismatch
+    │   ├── RouteExists · RevisionMismatch
+    │   └── ChangedSince · EpochChanged
+    ├── FailedPrecondition
+    │   ├── AmbiguousVersion · TargetNotFound · RouteInTraffic
+    │   └── RouteInUse · UsageUnknown
     ├── Unauthenticated · PermissionDenied · ResourceExhausted
     ├── Unavailable
-    │   ├── RevisionNotReached
+    │   ├── RevisionNotReached · UsageUnavailable
     │   └── NearCacheStale
     └── DeadlineExceeded · Unimplemented · Internal
+
+A refused commit raises what its first refused mutation would have raised alone; ``refusals`` names up to 16 of them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import grpc
+
+_MUTATION = re.compile(r"mutations\[(\d+)\](?:\.(.+))?")
+_REFUSAL = re.compile(r"([A-Z][A-Z_]*): (.*)", re.DOTALL)
+_READER = re.compile(r"(.+?) (\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))(?:, |\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,22 @@ class FieldViolation:
 
     field: str
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One mutation of a commit that was refused: its number in the commit, from 0, the reason, and why."""
+
+    index: int
+    reason: str
+    message: str
+
+
+class LastRead(NamedTuple):
+    """Who read a route, and when last."""
+
+    subject: str
+    time: datetime
 
 
 class PointsmanError(Exception):
@@ -73,6 +101,28 @@ class PointsmanError(Exception):
         origin = f", request {self.request_id}" if self.request_id else ""
         return f"{self.message} ({self.reason or self.code.name}{origin})"
 
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The mutations of a commit that were refused, up to 16, in their order; empty for every other call."""
+        return tuple(filter(None, (_refusal(each) for each in self.violations)))
+
+    def _number(self, name: str) -> int:
+        text = self.metadata.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    def _versions(self) -> tuple[str, ...]:
+        return tuple(each for each in self.metadata.get("versions", "").split(",") if each not in {"", "…"})
+
+
+def _refusal(violation: FieldViolation) -> Refusal | None:
+    place = _MUTATION.fullmatch(violation.field)
+    if place is None:
+        return None
+    said = None if place[2] else _REFUSAL.fullmatch(violation.description)
+    if said:
+        return Refusal(int(place[1]), said[1], said[2])
+    return Refusal(int(place[1]), "INVALID_FIELD", ": ".join(filter(None, (place[2], violation.description))))
+
 
 class InvalidArgument(PointsmanError, ValueError):
     """The request is malformed: ``violations`` names each field. Sending it again cannot help."""
@@ -84,8 +134,30 @@ class RequestIdReused(InvalidArgument):
     """The ``request_id`` was already used for a different request: choose a new one."""
 
 
+class RevisionCompacted(InvalidArgument):
+    """The history of that moment is no longer kept."""
+
+    default_code = grpc.StatusCode.OUT_OF_RANGE
+
+    @property
+    def oldest_revision(self) -> int:
+        """The first revision whose state is known; 0: not said."""
+        return self._number("oldest_revision")
+
+
+class RevisionInFuture(InvalidArgument):
+    """There is no such revision yet, or the time has not come."""
+
+    default_code = grpc.StatusCode.OUT_OF_RANGE
+
+    @property
+    def last_revision(self) -> int:
+        """The last revision that there is; 0: not said."""
+        return self._number("last_revision")
+
+
 class NotFound(PointsmanError):
-    """There is no such live route."""
+    """There is no such live route, or no such traffic."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
@@ -96,6 +168,19 @@ class RouteNotFound(NotFound):
 
 class RouteInactive(NotFound):
     """The route exists, but is not active. From ``resolve`` only."""
+
+
+class NoActiveVersion(NotFound):
+    """No version that a select could choose is active."""
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that the traffic names, up to 16; empty if no traffic is set."""
+        return self._versions()
+
+
+class TrafficNotFound(NotFound):
+    """No traffic is set for the tenant, service and env."""
 
 
 class Conflict(PointsmanError):
@@ -112,6 +197,66 @@ class RouteExists(Conflict):
 
 class RevisionMismatch(Conflict):
     """The route is not at ``expected_revision``; ``metadata["revision"]``, or ``violations``, say where it is."""
+
+
+class ChangedSince(Conflict):
+    """What was to be undone was changed since: ``violations`` names up to 16, with who, when and the revision."""
+
+    @property
+    def count(self) -> int:
+        """How many there are in all."""
+        return self._number("count") or len(self.violations)
+
+
+class EpochChanged(Conflict):
+    """The database was restored or replaced, so the revision means another change, or none."""
+
+
+class FailedPrecondition(PointsmanError):
+    """Something else must be changed first; the same call again cannot help until then."""
+
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class AmbiguousVersion(FailedPrecondition):
+    """Several versions are active and no traffic is set, so a select cannot choose: set traffic."""
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The active versions, up to 16."""
+        return self._versions()
+
+
+class TargetNotFound(FailedPrecondition):
+    """The traffic names versions that have no route: create them first."""
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions without a route, up to 16."""
+        return self._versions()
+
+
+class RouteInTraffic(FailedPrecondition):
+    """The traffic names the version that was to be deleted: take it out of the traffic first."""
+
+    @property
+    def traffic_revision(self) -> int:
+        """The revision of the traffic; 0: not said."""
+        return self._number("traffic_revision")
+
+
+class RouteInUse(FailedPrecondition):
+    """The route was read within ``if_unused_for``."""
+
+    @property
+    def readers(self) -> tuple[LastRead, ...]:
+        """Who read it and when last, up to 16, those who read last first."""
+        found = _READER.findall(self.metadata.get("readers", ""))
+        return tuple(LastRead(subject, datetime.fromisoformat(time)) for subject, time in found)
+
+
+class UsageUnknown(FailedPrecondition):
+    """Servers do not count reads, or not for as long as ``if_unused_for``: ``metadata["window"]`` says how long."""
 
 
 class Unauthenticated(PointsmanError):
@@ -158,6 +303,10 @@ class Unavailable(PointsmanError):
 
 class RevisionNotReached(Unavailable):
     """The server did not reach ``min_revision`` in time."""
+
+
+class UsageUnavailable(Unavailable):
+    """Who reads the route cannot be told now, so that ``if_unused_for`` cannot be checked."""
 
 
 class NearCacheStale(Unavailable):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pointsman.errors import PointsmanError
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 
 
 class Consistency(StrEnum):
@@ -42,13 +42,15 @@ class Existing(StrEnum):
 
 
 class ChangeKind(StrEnum):
-    """What a change did to its route."""
+    """What a change did to its route, or to the traffic of its tenant, service and env."""
 
     CREATED = "CREATED"
     UPDATED = "UPDATED"
     ACTIVATED = "ACTIVATED"
     DEACTIVATED = "DEACTIVATED"
     DELETED = "DELETED"
+    TRAFFIC_SET = "TRAFFIC_SET"
+    TRAFFIC_DELETED = "TRAFFIC_DELETED"
     UNKNOWN = "UNKNOWN"
     """One that this release of the client does not know."""
 
@@ -64,6 +66,37 @@ class Route:
     revision: int
     create_time: datetime
     update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version and its share of calls in basis points: 10,000 are all of them."""
+
+    version: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How the calls of ``key`` are divided between its versions, as of ``revision``, that of its last change.
+
+    Without an active target that has a weight, the first active one of ``fallbacks`` gets them. ``slices`` are the
+    runs of points that belong to each version, of 10,000: what the server keeps, so that a change of weights moves as
+    few callers as it must.
+    """
+
+    key: FamilyKey
+    targets: tuple[Target, ...]
+    fallbacks: tuple[str, ...]
+    slices: tuple[tuple[str, int], ...]
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The weight of each version, in their order."""
+        return {target.version: target.weight for target in self.targets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +181,12 @@ class ImportResult:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of history. ``before`` is None for CREATED, ``after`` for DELETED."""
+    """One entry of history. ``before`` is None for CREATED, ``after`` for DELETED.
+
+    A change of traffic has a key without a version, and ``traffic_before`` and ``traffic_after`` instead: the first is
+    None where none was set, the second for TRAFFIC_DELETED. The changes from revision ``change_set_id`` on,
+    ``change_set_size`` of them, were made together: 0 and 0 where the server did not record it.
+    """
 
     revision: int
     event_id: str
@@ -163,3 +201,7 @@ class Change:
     epoch: str
     traceparent: str
     tracestate: str = ""
+    change_set_id: int = 0
+    change_set_size: int = 0
+    traffic_before: Traffic | None = None
+    traffic_after: Traffic | None = None

@@ -5,6 +5,7 @@ The client checks early, to name the line of a file; the server checks every req
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
@@ -52,14 +53,21 @@ class InvalidKey(ValueError):
 def split_key(text: str) -> list[str]:
     """Return tenant, service, env and version of ``tenant/service/env/version``. Raises InvalidKey."""
     parts = text.split("/")
-    if _KEY.fullmatch(text):
-        return parts
-    if len(parts) != len(KEY_PARTS):
-        raise InvalidKey("key", f"{text!r} must be tenant/service/env/version")
-    field, part = next(
-        (field, part) for field, part in zip(KEY_PARTS, parts, strict=True) if not KEY_PART.fullmatch(part)
-    )
-    raise InvalidKey(f"key.{field}", f"{part!r} {KEY_PART_RULE}")
+    return parts if _KEY.fullmatch(text) else _checked(text, parts, KEY_PARTS)
+
+
+def split_family(text: str) -> list[str]:
+    """Return tenant, service and env of ``tenant/service/env``. Raises InvalidKey."""
+    return _checked(text, text.split("/"), KEY_PARTS[:-1])
+
+
+def _checked(text: str, parts: list[str], names: Sequence[str]) -> list[str]:
+    if len(parts) != len(names):
+        raise InvalidKey("key", f"{text!r} must be {'/'.join(names)}")
+    for name, part in zip(names, parts, strict=True):
+        if not KEY_PART.fullmatch(part):
+            raise InvalidKey(f"key.{name}", f"{part!r} {KEY_PART_RULE}")
+    return parts
 
 
 def url_problem(url: str) -> str | None:

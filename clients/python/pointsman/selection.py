@@ -37,6 +37,8 @@ class Rule(Enum):
     SPLIT = "split"
     FALLBACK = "fallback"
     ONLY_ACTIVE = "only active"
+    UNKNOWN = "unknown"
+    """One that this release does not know."""
 
 
 class Choice(NamedTuple):

@@ -285,11 +285,12 @@ class BaseNearCache(ABC, Generic[Slow]):
 
     def saw(self, key: str, revision: int, epoch: str) -> None:
         """Take note of what the client was answered about a key: nothing older is shown from now on."""
-        self._table.saw(RouteKey(*key.split("/")), revision, epoch)
+        if key.count("/") == 3:
+            self._table.saw(RouteKey(*key.split("/")), revision, epoch)
 
     def wrote(self, keys: Sequence[RouteKey], revision: int, *, siblings: bool) -> None:
         """Take note of a write of the client; ``siblings``: of the other versions of the keys as well."""
-        for key in keys:
+        for key in filter(lambda each: each.version, keys):
             for each in [key, *self._table.siblings(key)] if siblings else [key]:
                 self._table.saw(each, revision, "")  # a response to a write does not say its epoch
 

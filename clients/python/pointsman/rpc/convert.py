@@ -2,7 +2,7 @@
 
 from datetime import UTC
 
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.results import (
     BatchResult,
     Change,
@@ -11,9 +11,11 @@ from pointsman.results import (
     Resolution,
     Route,
     Source,
+    Target,
+    Traffic,
 )
 from pointsman.rpc.statuses import error_from_status
-from pointsman.v1 import route_pb2, route_service_pb2
+from pointsman.v1 import route_pb2, route_service_pb2, traffic_pb2
 
 _SOURCES = {
     route_service_pb2.Provenance.SOURCE_LOCAL: Source.LOCAL,
@@ -26,6 +28,8 @@ _KINDS = {
     route_pb2.CHANGE_KIND_ACTIVATED: ChangeKind.ACTIVATED,
     route_pb2.CHANGE_KIND_DEACTIVATED: ChangeKind.DEACTIVATED,
     route_pb2.CHANGE_KIND_DELETED: ChangeKind.DELETED,
+    route_pb2.CHANGE_KIND_TRAFFIC_SET: ChangeKind.TRAFFIC_SET,
+    route_pb2.CHANGE_KIND_TRAFFIC_DELETED: ChangeKind.TRAFFIC_DELETED,
 }
 
 
@@ -47,6 +51,24 @@ def route_of(message: route_pb2.Route) -> Route:
     )
 
 
+def traffic_of(message: traffic_pb2.Traffic) -> Traffic:
+    """Return the traffic."""
+    return Traffic(
+        key=FamilyKey(message.tenant, message.service, message.env),
+        targets=tuple(Target(target.version, target.weight) for target in message.targets),
+        fallbacks=tuple(message.fallbacks),
+        slices=tuple((piece.version, piece.size) for piece in message.slices),
+        revision=message.revision,
+        create_time=message.create_time.ToDatetime(tzinfo=UTC),
+        update_time=message.update_time.ToDatetime(tzinfo=UTC),
+    )
+
+
+def source_of(source: route_service_pb2.Provenance.Source.ValueType) -> Source:
+    """Return the layer."""
+    return _SOURCES.get(source, Source.UNKNOWN)
+
+
 def resolution_of(
     answer: route_service_pb2.ResolveResponse | route_service_pb2.BatchResolveResponse.Result,
 ) -> Resolution:
@@ -54,7 +76,7 @@ def resolution_of(
     provenance = answer.provenance
     return Resolution(
         route=route_of(answer.route),
-        source=_SOURCES.get(provenance.source, Source.UNKNOWN),
+        source=source_of(provenance.source),
         age=provenance.age.ToTimedelta(),
         as_of_revision=provenance.as_of_revision,
         epoch=provenance.epoch,
@@ -90,4 +112,8 @@ def change_of(message: route_pb2.RouteChange) -> Change:
         epoch=message.epoch,
         traceparent=message.traceparent,
         tracestate=message.tracestate,
+        change_set_id=message.change_set_id,
+        change_set_size=message.change_set_size,
+        traffic_before=traffic_of(message.traffic_before) if message.HasField("traffic_before") else None,
+        traffic_after=traffic_of(message.traffic_after) if message.HasField("traffic_after") else None,
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pointsman.errors import NotFound, PointsmanError
+from pointsman.errors import AmbiguousVersion, NotFound, PointsmanError
 from pointsman.memory import Sighting
 from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
 from pointsman.rpc.convert import (
@@ -88,8 +88,11 @@ def _usage(response: usage_pb2.GetUsageResponse) -> "Usage":
 
 
 def absence(error: PointsmanError | None) -> list[Sighting]:
-    """Return what an error tells of a key: that it was absent, or not live, as of a revision; mostly nothing."""
-    if not isinstance(error, NotFound):
+    """Return what an error tells of a key, as of a revision: that it was absent, not live, or ambiguous.
+
+    Mostly nothing.
+    """
+    if not isinstance(error, NotFound | AmbiguousVersion):
         return []
     key, revision = error.metadata.get("key"), error.metadata.get("revision", "")
     if not (key and revision.isascii() and revision.isdigit()):
@@ -138,6 +141,28 @@ GET_PROPAGATION: "Operation[propagation_pb2.GetPropagationRequest, propagation_p
 GET_PROPAGATION = Operation("GetPropagation", _propagation)
 GET_USAGE: "Operation[usage_pb2.GetUsageRequest, usage_pb2.GetUsageResponse, Usage]" = Operation("GetUsage", _usage)
 
-READS = (RESOLVE.name, BATCH_RESOLVE.name, GET.name, LIST.name, LIST_CHANGES.name)
+READS = (
+    RESOLVE.name,
+    BATCH_RESOLVE.name,
+    GET.name,
+    LIST.name,
+    LIST_CHANGES.name,
+    "Select",
+    "BatchSelect",
+    "Explain",
+    "GetTraffic",
+    "ListTraffic",
+)
 WATCHERS = ("ReportProgress", GET_PROPAGATION.name, GET_USAGE.name, "ReportUsage")
-MUTATIONS = (CREATE.name, UPDATE.name, ACTIVATE.name, DEACTIVATE.name, DELETE.name, IMPORT.name)
+MUTATIONS = (
+    CREATE.name,
+    UPDATE.name,
+    ACTIVATE.name,
+    DEACTIVATE.name,
+    DELETE.name,
+    IMPORT.name,
+    "Commit",
+    "Revert",
+    "SetTraffic",
+    "DeleteTraffic",
+)

@@ -4,10 +4,13 @@ Every mutation gets a ``request_id``, a fresh one unless the caller gave one: th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import uuid4
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from pointsman.errors import FieldViolation, InvalidArgument
 from pointsman.keys import RouteKey, as_key
@@ -24,6 +27,8 @@ _CONSISTENCIES = {
 }
 
 M = TypeVar("M", bound=Message)
+Moment = int | datetime
+"""A moment of the history: a revision, or an aware time."""
 
 
 def build(kind: Callable[..., M], **fields: object) -> M:
@@ -41,11 +46,12 @@ def unsendable(kind: Callable[..., Message], fields: Mapping[str, object]) -> In
             kind(**{name: value})
         except ValueError:
             number = isinstance(value, int)
-            return _invalid(name, "is out of range" if number else "must be valid Unicode, without surrogates")
+            return invalid(name, "is out of range" if number else "must be valid Unicode, without surrogates")
     raise AssertionError("every field can be sent")
 
 
-def _invalid(field: str, description: str) -> InvalidArgument:
+def invalid(field: str, description: str) -> InvalidArgument:
+    """Return the error of one field, named without its value."""
     violation = FieldViolation(field, description)
     return InvalidArgument(f"{field} {description}", reason="INVALID_FIELD", violations=[violation])
 
@@ -56,8 +62,8 @@ def resolve(key: RouteKey | str, floor: Floor, consistency: Consistency) -> rout
         route_service_pb2.ResolveRequest,
         key=key_message(key),
         min_revision=floor.revision,
-        epoch=_epoch(floor),
-        consistency=_consistency(consistency),
+        epoch=epoch_of(floor),
+        consistency=consistency_of(consistency),
     )
 
 
@@ -71,8 +77,8 @@ def batch_resolve(
             route_service_pb2.BatchResolveRequest,
             keys=every_key[start : start + BATCH_LIMIT],
             min_revision=floor.revision,
-            epoch=_epoch(floor),
-            consistency=_consistency(consistency),
+            epoch=epoch_of(floor),
+            consistency=consistency_of(consistency),
         )
 
 
@@ -86,7 +92,7 @@ def create(
         url=url,
         labels=labels,
         active=active,
-        request_id=_id(request_id),
+        request_id=id_of(request_id),
         reason=reason,
     )
 
@@ -108,7 +114,7 @@ def update(
         labels=None if labels is None else {"labels": labels},
         expected_revision=expected_revision,
         allow_missing=allow_missing,
-        request_id=_id(request_id),
+        request_id=id_of(request_id),
         reason=reason,
     )
 
@@ -122,48 +128,56 @@ def activate(
         key=key_message(key),
         expected_revision=expected_revision,
         exclusive=exclusive,
-        request_id=_id(request_id),
+        request_id=id_of(request_id),
         reason=reason,
     )
 
 
 def deactivate(
-    key: RouteKey | str, expected_revision: int, request_id: str, reason: str
+    key: RouteKey | str, expected_revision: int, request_id: str, reason: str, if_unused_for: timedelta | None = None
 ) -> route_service_pb2.DeactivateRequest:
     """Build a Deactivate."""
     return build(
         route_service_pb2.DeactivateRequest,
         key=key_message(key),
         expected_revision=expected_revision,
-        request_id=_id(request_id),
+        request_id=id_of(request_id),
         reason=reason,
+        if_unused_for=duration("if_unused_for", if_unused_for),
     )
 
 
 def delete(
-    key: RouteKey | str, expected_revision: int, request_id: str, reason: str
+    key: RouteKey | str, expected_revision: int, request_id: str, reason: str, if_unused_for: timedelta | None = None
 ) -> route_service_pb2.DeleteRequest:
     """Build a Delete."""
     return build(
         route_service_pb2.DeleteRequest,
         key=key_message(key),
         expected_revision=expected_revision,
-        request_id=_id(request_id),
+        request_id=id_of(request_id),
         reason=reason,
+        if_unused_for=duration("if_unused_for", if_unused_for),
     )
 
 
-def get(key: RouteKey | str) -> route_service_pb2.GetRequest:
+def get(key: RouteKey | str, as_of: Moment | None = None) -> route_service_pb2.GetRequest:
     """Build a Get."""
-    return build(route_service_pb2.GetRequest, key=key_message(key))
+    return build(route_service_pb2.GetRequest, key=key_message(key), as_of=as_of_message(as_of))
 
 
 def list_routes(
-    tenant: str, service: str, env: str, active: bool | None, page_size: int
+    tenant: str, service: str, env: str, active: bool | None, page_size: int, as_of: Moment | None = None
 ) -> route_service_pb2.ListRequest:
     """Build a List for the first page; empty and None mean any."""
     return build(
-        route_service_pb2.ListRequest, tenant=tenant, service=service, env=env, active=active, page_size=page_size
+        route_service_pb2.ListRequest,
+        tenant=tenant,
+        service=service,
+        env=env,
+        active=active,
+        page_size=page_size,
+        as_of=as_of_message(as_of),
     )
 
 
@@ -177,8 +191,10 @@ def list_changes(
     actor: str,
     newest_first: bool,
     page_size: int,
+    after_time: datetime | None = None,
+    before_time: datetime | None = None,
 ) -> route_service_pb2.ListChangesRequest:
-    """Build a ListChanges for the first page; empty and 0 mean any."""
+    """Build a ListChanges for the first page; empty, 0 and None mean any."""
     return build(
         route_service_pb2.ListChangesRequest,
         tenant=tenant,
@@ -190,6 +206,8 @@ def list_changes(
         actor=actor,
         newest_first=newest_first,
         page_size=page_size,
+        after_time=timestamp("after_time", after_time),
+        before_time=timestamp("before_time", before_time),
     )
 
 
@@ -209,16 +227,59 @@ def key_message(key: RouteKey | str) -> route_pb2.RouteKey:
     return build(route_pb2.RouteKey, tenant=name.tenant, service=name.service, env=name.env, version=name.version)
 
 
-def _consistency(consistency: Consistency) -> route_service_pb2.Consistency.ValueType:
+def as_of_message(moment: Moment | None) -> route_pb2.AsOf | None:
+    """Build a moment; None is now. Raises InvalidArgument for a time without a zone."""
+    if moment is None:
+        return None
+    if isinstance(moment, datetime):
+        return route_pb2.AsOf(time=timestamp("as_of", moment))
+    try:
+        return route_pb2.AsOf(revision=moment)
+    except ValueError:
+        raise invalid("as_of", "is out of range") from None
+
+
+def timestamp(field: str, time: datetime | None) -> Timestamp | None:
+    """Build a time. Raises InvalidArgument for one without a zone."""
+    if time is None:
+        return None
+    if time.utcoffset() is None:
+        raise invalid(field, "must have a time zone: datetime.now(UTC), for example")
+    message = Timestamp()
+    try:
+        message.FromDatetime(time)
+    except ValueError:
+        raise invalid(field, "is out of range") from None
+    return message
+
+
+def duration(field: str, length: timedelta | None) -> Duration | None:
+    """Build a length of time. Raises InvalidArgument unless it is positive."""
+    if length is None:
+        return None
+    if length <= timedelta():
+        raise invalid(field, "must be longer than 0")
+    message = Duration()
+    try:
+        message.FromTimedelta(length)
+    except ValueError:
+        raise invalid(field, "is out of range") from None
+    return message
+
+
+def consistency_of(consistency: Consistency) -> route_service_pb2.Consistency.ValueType:
+    """Return the consistency as the API names it. Raises InvalidArgument."""
     try:
         return _CONSISTENCIES[Consistency(consistency)]
     except ValueError:
-        raise _invalid("consistency", f"must be one of {', '.join(Consistency)}") from None
+        raise invalid("consistency", f"must be one of {', '.join(Consistency)}") from None
 
 
-def _epoch(floor: Floor) -> str:
+def epoch_of(floor: Floor) -> str:
+    """Return the epoch of a floor; empty if there is none to count."""
     return floor.epoch if floor.revision else ""
 
 
-def _id(request_id: str) -> str:
+def id_of(request_id: str) -> str:
+    """Return the id of a mutation: that of the caller, or a fresh one."""
     return request_id or uuid4().hex

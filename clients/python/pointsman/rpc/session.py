@@ -3,15 +3,17 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pointsman.connection.bearer import Bearer
 from pointsman.errors import PointsmanError
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey, as_family
 from pointsman.memory import DEFAULT_KEYS, Floor, Memory, Sighting
 from pointsman.results import BatchResult
-from pointsman.rpc.convert import key_of
 from pointsman.rpc.operations import Operation, absence, all_resolved
+
+if TYPE_CHECKING:
+    from pointsman.rpc.selections import Answer
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -61,6 +63,17 @@ class Session:
         """
         return _explicit(min_revision, epoch) or self._floor(key, self.memory.floor(str(key)))
 
+    def select_floor(self, key: FamilyKey | str, min_revision: int | None, epoch: str, as_of: object) -> Floor:
+        """Return what a select must have reached: as for a resolve, and nothing where it is of another moment.
+
+        Raises as ``floor`` does, and ValueError for ``min_revision`` together with ``as_of``.
+        """
+        if as_of is not None:
+            if min_revision is not None or epoch:
+                raise ValueError("min_revision and as_of exclude each other: what was then does not become newer")
+            return Floor()
+        return self.floor(as_family(key).version(""), min_revision, epoch)
+
     def floor_of_all(self, min_revision: int | None, epoch: str) -> Floor:
         """Return what every answer of a batch must have reached. What was seen of each key is looked at in ``again``.
 
@@ -79,15 +92,27 @@ class Session:
             behind = self.memory.behind(sightings) | self._behind_near_caches(sightings)
         return [RouteKey.parse(key) for key in behind], max(behind.values(), default=Floor())
 
+    def select_again(self, answers: "Sequence[Answer]", min_revision: int | None) -> tuple[list[int], Floor]:
+        """Return the positions in a batch of the selections that are older than what was seen, and what to ask for."""
+        from pointsman.rpc.selections import sightings_of
+
+        if min_revision is not None:
+            return [], Floor()
+        sightings = [(position, each) for position, answer in enumerate(answers) for each in sightings_of(answer)]
+        every = [each for _, each in sightings]
+        behind = self.memory.behind(every) | self._behind_near_caches(every)
+        late = [position for position, each in sightings if each.key in behind]
+        return late, max(behind.values(), default=Floor())
+
     def accepted(
         self, operation: Operation[Request, Response, Result], request: Request, response: Response, began: str
     ) -> Result:
         """Remember what an answer tells, and return its result; ``began`` is the epoch when the call began."""
         if operation.written is not None:
-            revision = operation.written(response)
-            self.memory.wrote(revision, began)
-            self._tell_written(request, revision)
+            self.memory.wrote(operation.written(response), began)
         result = operation.read(response)
+        if operation.written is not None:
+            self._tell_written(request, result, operation.written(response))
         if operation.shown is not None:
             self._saw(operation.shown(result), _asked(request), began)
         return result
@@ -107,11 +132,14 @@ class Session:
             for sighting in seen:
                 cache.saw(sighting.key, sighting.revision, sighting.epoch)
 
-    def _tell_written(self, request: object, revision: int) -> None:
-        if self.near_caches:
-            keys = [key_of(each.key) for each in getattr(request, "routes", [request])]
+    def _tell_written(self, request: object, result: object, revision: int) -> None:
+        if not self.near_caches:
+            return
+        from pointsman.rpc.written import written_keys
+
+        for keys, siblings in written_keys(request, result):
             for cache in self.near_caches:
-                cache.wrote(keys, revision, siblings=getattr(request, "exclusive", False))
+                cache.wrote(keys, revision, siblings=siblings)
 
     def _floor(self, key: RouteKey, floor: Floor) -> Floor:
         for cache in self.near_caches:
@@ -123,7 +151,7 @@ class Session:
     def _behind_near_caches(self, sightings: Iterable[Sighting]) -> dict[str, Floor]:
         if not self.near_caches:
             return {}
-        floors = ((each, self._floor(RouteKey.parse(each.key), Floor(each.as_of, each.epoch))) for each in sightings)
+        floors = ((each, self._floor(_key(each.key), Floor(each.as_of, each.epoch))) for each in sightings)
         return {each.key: floor for each, floor in floors if floor.revision > each.as_of}
 
 
@@ -136,6 +164,10 @@ def newer(results: tuple[BatchResult, ...], again: tuple[BatchResult, ...]) -> t
     """Return the results of a batch, with those of the keys that were asked for again in their place."""
     instead = {result.key: result for result in again}
     return tuple(instead.get(result.key, result) for result in results)
+
+
+def _key(text: str) -> RouteKey:
+    return RouteKey(*(*text.split("/"), "")[:4])
 
 
 def _explicit(min_revision: int | None, epoch: str) -> Floor | None:

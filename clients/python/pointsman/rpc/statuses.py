@@ -25,6 +25,17 @@ BY_REASON: dict[str, type[errors.PointsmanError]] = {
     "REVISION_MISMATCH": errors.RevisionMismatch,
     "REQUEST_ID_REUSED": errors.RequestIdReused,
     "REVISION_NOT_REACHED": errors.RevisionNotReached,
+    "REVISION_COMPACTED": errors.RevisionCompacted,
+    "REVISION_IN_FUTURE": errors.RevisionInFuture,
+    "EPOCH_CHANGED": errors.EpochChanged,
+    "AMBIGUOUS_VERSION": errors.AmbiguousVersion,
+    "NO_ACTIVE_VERSION": errors.NoActiveVersion,
+    "TRAFFIC_NOT_FOUND": errors.TrafficNotFound,
+    "TARGET_NOT_FOUND": errors.TargetNotFound,
+    "ROUTE_IN_TRAFFIC": errors.RouteInTraffic,
+    "ROUTE_IN_USE": errors.RouteInUse,
+    "USAGE_UNAVAILABLE": errors.UsageUnavailable,
+    "CHANGED_SINCE": errors.ChangedSince,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[errors.PointsmanError]] = {
@@ -33,6 +44,7 @@ BY_CODE: dict[grpc.StatusCode, type[errors.PointsmanError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.Conflict,
     grpc.StatusCode.ABORTED: errors.Conflict,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
@@ -64,8 +76,7 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any], request_
     details = list(details)
     info = _first(details, error_details_pb2.ErrorInfo())
     reason = info.reason if info.domain == DOMAIN else ""
-    kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.PointsmanError)
-    return kind(
+    return _kind(reason, code)(
         message,
         code=code,
         reason=reason,
@@ -74,6 +85,13 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any], request_
         request_id=request_id,
         retry_delay=_retry_delay(details),
     )
+
+
+def _kind(reason: str, code: grpc.StatusCode) -> type[errors.PointsmanError]:
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.PointsmanError)
+    if kind is errors.UsageUnavailable and code is grpc.StatusCode.FAILED_PRECONDITION:
+        return errors.UsageUnknown
+    return kind
 
 
 def _first(details: Iterable[Any], message: M) -> M:

@@ -1,0 +1,1 @@
+"""The methods of both clients, by what they are about, and how a call is made."""
