@@ -137,10 +137,10 @@ class FakeChangeSets:
 
     def _turn_of(self, item: tuple[tuple[str, ...], tuple[Any, Any]]) -> int:
         parts, (before, _) = item
-        if before is None:
-            return 3
         if not parts[3]:
             return 1
+        if before is None:
+            return 3
         return 0 if before.active else 2
 
     def _put_back(self, parts: tuple[str, ...], before: Any, last: Any, request: Any) -> None:

@@ -126,7 +126,7 @@ class FakeWatchers:
             yield from (
                 watch_pb2.WatchResponse(changes=watch_pb2.ChangeSet(changes=[each], as_of=self._token(each.revision)))
                 for each in missed
-                if matches(request, each.key)
+                if matches(request, each.key) and (each.key.version or request.traffic)
             )
             sent += len(missed)
             yield watch_pb2.WatchResponse(checkpoint=watch_pb2.Checkpoint(as_of=self._token(sent)))

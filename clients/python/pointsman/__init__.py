@@ -57,8 +57,8 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
         Unimplemented,
+        UsageNotCounted,
         UsageUnavailable,
-        UsageUnknown,
     )
     from pointsman.keys import FamilyKey, RouteKey
     from pointsman.near_cache.async_near_cache import AsyncNearCache
@@ -164,8 +164,8 @@ __all__ = [
     "Unimplemented",
     "Update",
     "Usage",
+    "UsageNotCounted",
     "UsageUnavailable",
-    "UsageUnknown",
     "WatcherProgress",
 ]
 

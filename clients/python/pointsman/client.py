@@ -229,7 +229,7 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
 
         ``if_unused_for`` refuses it unless nobody has read the route for that long, by what all servers have counted.
         Raises RouteNotFound, or RevisionMismatch when the route is not at ``expected_revision`` (0: any); with
-        ``if_unused_for`` also RouteInUse, naming the readers, UsageUnknown and UsageUnavailable.
+        ``if_unused_for`` also RouteInUse, naming the readers, UsageNotCounted and UsageUnavailable.
         """
         request = requests.deactivate(key, expected_revision, request_id, reason, if_unused_for)
         return self._call(operations.DEACTIVATE, request, timeout)

@@ -14,7 +14,7 @@
     │   └── ChangedSince · EpochChanged
     ├── FailedPrecondition
     │   ├── AmbiguousVersion · TargetNotFound · RouteInTraffic
-    │   └── RouteInUse · UsageUnknown
+    │   └── RouteInUse · UsageNotCounted
     ├── Unauthenticated · PermissionDenied · ResourceExhausted
     ├── Unavailable
     │   ├── RevisionNotReached · UsageUnavailable
@@ -255,7 +255,7 @@ class RouteInUse(FailedPrecondition):
         return tuple(LastRead(subject, datetime.fromisoformat(time)) for subject, time in found)
 
 
-class UsageUnknown(FailedPrecondition):
+class UsageNotCounted(FailedPrecondition):
     """Servers do not count reads, or not for as long as ``if_unused_for``: ``metadata["window"]`` says how long."""
 
 

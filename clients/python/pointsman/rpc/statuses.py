@@ -35,6 +35,7 @@ BY_REASON: dict[str, type[errors.PointsmanError]] = {
     "ROUTE_IN_TRAFFIC": errors.RouteInTraffic,
     "ROUTE_IN_USE": errors.RouteInUse,
     "USAGE_UNAVAILABLE": errors.UsageUnavailable,
+    "USAGE_NOT_COUNTED": errors.UsageNotCounted,
     "CHANGED_SINCE": errors.ChangedSince,
 }
 
@@ -76,7 +77,8 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any], request_
     details = list(details)
     info = _first(details, error_details_pb2.ErrorInfo())
     reason = info.reason if info.domain == DOMAIN else ""
-    return _kind(reason, code)(
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.PointsmanError)
+    return kind(
         message,
         code=code,
         reason=reason,
@@ -85,13 +87,6 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any], request_
         request_id=request_id,
         retry_delay=_retry_delay(details),
     )
-
-
-def _kind(reason: str, code: grpc.StatusCode) -> type[errors.PointsmanError]:
-    kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.PointsmanError)
-    if kind is errors.UsageUnavailable and code is grpc.StatusCode.FAILED_PRECONDITION:
-        return errors.UsageUnknown
-    return kind
 
 
 def _first(details: Iterable[Any], message: M) -> M:

@@ -45,7 +45,7 @@ def raised(client: Client, server: FakeServer, failure: Failure) -> errors.Point
         (C.FAILED_PRECONDITION, "TARGET_NOT_FOUND", errors.TargetNotFound),
         (C.FAILED_PRECONDITION, "ROUTE_IN_TRAFFIC", errors.RouteInTraffic),
         (C.FAILED_PRECONDITION, "ROUTE_IN_USE", errors.RouteInUse),
-        (C.FAILED_PRECONDITION, "USAGE_UNAVAILABLE", errors.UsageUnknown),
+        (C.FAILED_PRECONDITION, "USAGE_NOT_COUNTED", errors.UsageNotCounted),
         (C.FAILED_PRECONDITION, "", errors.FailedPrecondition),
         (C.UNAVAILABLE, "USAGE_UNAVAILABLE", errors.UsageUnavailable),
         (C.RESOURCE_EXHAUSTED, "RATE_LIMITED", errors.ResourceExhausted),
