@@ -180,9 +180,10 @@ class ChangedSince(RoutesRefused):
     reason = "CHANGED_SINCE"
 
     def __init__(self, violations: Sequence[FieldViolation], key: str, revision: int, count: int) -> None:
+        more = f"; and {count - len(violations)} more" if count > len(violations) else ""
         PointsmanError.__init__(
             self,
-            f"changed since: {_listed(violations)}; undo that first, or force it and lose that",
+            f"changed since: {_listed(violations)}{more}; undo that first, or force it and lose that",
             {"key": key, "revision": str(revision), "count": str(count)},
         )
         self.violations = tuple(violations[:MOST_VIOLATIONS])
@@ -315,8 +316,8 @@ class EpochChanged(PointsmanError):
 
     reason = "EPOCH_CHANGED"
 
-    def __init__(self, given: str, epoch: str) -> None:
-        message = "the database was restored or replaced since: watch again without resume"
+    def __init__(self, given: str, epoch: str, what_to_do: str = "watch again without resume") -> None:
+        message = f"the database was restored or replaced since: {what_to_do}"
         super().__init__(message, {"epoch": epoch, "resume_epoch": decent_name(given)})
 
 

@@ -46,6 +46,10 @@ class RouteKey(NamedTuple):
         return RouteKey(self.tenant, self.service, self.env, "")
 
 
+# A route that servers change by themselves, to measure how stale caches are.
+HEARTBEAT = RouteKey("pointsman", "heartbeat", "internal", "v1")
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route as of its ``revision``, the revision of its last change."""

@@ -6,14 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from pointsman_server.domain.errors import PointsmanError, RetryLater
-from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.domain.routes import HEARTBEAT, RouteKey, Snapshot
 from pointsman_server.ports.store import Intent
 from pointsman_server.writes.group_commit import GroupCommitter
 from pointsman_server.writes.mutations import Update
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT = RouteKey("pointsman", "heartbeat", "internal", "v1")
 PERIOD_SECONDS = 0.1
 
 Look = Callable[[RouteKey], Awaitable[Snapshot | None]]

@@ -97,3 +97,12 @@ async def commit_response(outcome: Outcome, changes: Sequence[Change], fair_shar
     response.changes.extend(messages)
     response.omitted_change_count = outcome.change_count - len(messages)
     return response
+
+
+async def revert_response(outcome: Outcome, changes: Sequence[Change], fair_share: FairShare) -> pb.RevertResponse:
+    """Encode an outcome; ``changes`` are the first of its changes."""
+    response = pb.RevertResponse(change_set_id=outcome.change_set_id, revision=outcome.revision)
+    messages = await fitting(changes, fair_share, RESPONSE_BYTES - response.ByteSize())
+    response.changes.extend(messages)
+    response.omitted_change_count = outcome.change_count - len(messages)
+    return response

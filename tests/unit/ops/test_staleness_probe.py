@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.ops.staleness_probe import HEARTBEAT, StalenessProbe, beat
+from pointsman_server.domain.routes import HEARTBEAT, Route, RouteKey, Snapshot
+from pointsman_server.ops.staleness_probe import StalenessProbe, beat
 from pointsman_server.writes.group_commit import GroupCommitter
 from tests.support.fakes import ManualClock, MemoryCache, MemoryStore
 
