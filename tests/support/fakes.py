@@ -15,7 +15,7 @@ from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Division, Family, Target, Traffic, allot
-from pointsman_server.ports.cache import CacheUnavailable, Lookup
+from pointsman_server.ports.cache import CacheUnavailable, Held, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 from pointsman_server.ports.store import (
     ChangeQuery,
@@ -316,6 +316,15 @@ class MemoryCache:
         found = [self._look_up(key, owner) for key in keys]
         await self.after_get.passing()
         return found
+
+    async def peek(self, key: RouteKey) -> Held:
+        if self.down:
+            raise CacheUnavailable("the memory cache is down")
+        entry = self._entry(key)
+        if entry is None:
+            return Held()
+        age = self._ttl - (entry.expires_at - self.now()) if entry.value and not entry.marks else None
+        return Held(entry.value, age, bool(entry.marks), bool(entry.lease))
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         await self.before_fill.passing()

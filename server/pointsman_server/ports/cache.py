@@ -21,6 +21,20 @@ class Lookup:
     encoded: bytes = field(default=b"", compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held of one key: a ``snapshot``, or None; it was stored at most ``age`` seconds ago, None if not known.
+
+    ``marked`` says whether a write is under way, so that the snapshot is not answered, and ``leased`` whether somebody
+    may fill the key.
+    """
+
+    snapshot: Snapshot | None = None
+    age: float | None = None
+    marked: bool = False
+    leased: bool = False
+
+
 class RouteCache(Protocol):
     """The cache that servers share, for routes and families. For every key it guarantees:
 
@@ -36,6 +50,9 @@ class RouteCache(Protocol):
 
     async def get(self, keys: Sequence[RouteKey], owner: str) -> list[Lookup]:
         """Look up every key, in order; misses are leased to ``owner`` if they can be."""
+
+    async def peek(self, key: RouteKey) -> Held:
+        """Tell what is held of a key, and change nothing. Raises CacheUnavailable if it cannot be told now."""
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """Store what was loaded under the leases of ``owner``."""

@@ -26,3 +26,8 @@ async def test_a_cache_that_is_down_cannot_consume(unreachable: RouteCache) -> N
 async def test_a_cache_that_is_down_fails_its_ping(unreachable: RouteCache) -> None:
     with pytest.raises(CacheUnavailable):
         await unreachable.ping()
+
+
+async def test_a_cache_that_is_down_cannot_be_peeked_into(unreachable: RouteCache) -> None:
+    with pytest.raises(CacheUnavailable):
+        await unreachable.peek(K1)

@@ -99,7 +99,7 @@ def test_a_time_longer_than_reads_are_counted_is_refused(grpc_stub, key, method)
 
     refusal = refused(getattr(grpc_stub, method), request(method, key, if_unused_for=longest))
 
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "USAGE_UNAVAILABLE")
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "USAGE_NOT_COUNTED")
     assert refusal.metadata["window"] == "86400s"
 
 

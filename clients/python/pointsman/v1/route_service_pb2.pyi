@@ -1500,7 +1500,9 @@ class ExplainResponse(google.protobuf.message.Message):
 
     @typing.final
     class Layer(google.protobuf.message.Message):
-        """Layer is what one layer holds of the key of a Resolve, or of what a Select chooses from."""
+        """Layer is what one layer holds of the key of a Resolve, or of what a Select chooses from. The call changes nothing in
+        it. The local cache is that of the server process that answers; other processes have their own.
+        """
 
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1513,16 +1515,18 @@ class ExplainResponse(google.protobuf.message.Message):
         source: Global___Provenance.Source.ValueType
         """The layer."""
         held: builtins.bool
-        """Whether it holds an answer."""
+        """Whether it holds an answer: a route or a family, or that there is none."""
         revision: builtins.int
         """The revision of the route or of the traffic, whichever changed last; 0 if there is none, or nothing is held."""
         as_of_revision: builtins.int
         """The revision as of which the layer knows it; 0 if nothing is held."""
         problem: builtins.str
-        """Why the layer could not be asked; empty if it could."""
+        """Why the layer could not be asked, or does not answer with what it holds; empty if neither."""
         @property
         def age(self) -> google.protobuf.duration_pb2.Duration:
-            """How long ago the layer last knew it to be current, where it tells."""
+            """How long ago the layer last knew it to be current; of Redis, at most how long ago it was stored there, by what is
+            left of its time to live. Absent where the layer does not tell.
+            """
 
         def __init__(
             self,
@@ -1552,7 +1556,9 @@ class ExplainResponse(google.protobuf.message.Message):
         permission: builtins.str
         """The permission that Resolve and Select need."""
         allowed: builtins.bool
-        """Whether the subject has it."""
+        """Whether the subject has it. What a JWT says beyond the subject is known only of the caller: for another subject,
+        its grants and the rules that need a claim of it are left out of account, and `rules` says which these are.
+        """
         @property
         def rules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainResponse.Rule]:
             """Each rule of the policy and each grant of the credential, and why it allows the call or not. Only for callers who

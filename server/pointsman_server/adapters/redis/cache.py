@@ -17,7 +17,7 @@ from pointsman_server.adapters.redis.nodes import is_moving
 from pointsman_server.domain.codec import value_from_bytes, value_to_bytes
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Family
-from pointsman_server.ports.cache import CacheUnavailable, Lookup
+from pointsman_server.ports.cache import CacheUnavailable, Held, Lookup
 from pointsman_server.ports.store import Clock
 
 JITTER = 0.1
@@ -94,6 +94,7 @@ class RedisCache:
         self._epoch = epoch
         self._witness = witness
         self._get = self._script(scripts.GET, 2)
+        self._peek = self._script(scripts.PEEK)
         self._fill, self._consume = Script.of(scripts.FILL), Script.of(scripts.CONSUME)
         self._invalidate = Script.of(scripts.INVALIDATE)
         self._mark, self._mark_held = self._script(scripts.MARK), self._script(scripts.MARK_HELD)
@@ -131,6 +132,28 @@ class RedisCache:
                 for position, first, value in zip(positions, fields[::2], fields[1::2], strict=True):
                     found[position] = _lookup(keys[position], epoch, first, value)
         return found
+
+    async def peek(self, key: RouteKey) -> Held:
+        epoch = self._epoch()
+        if not epoch:
+            raise CacheUnavailable("the epoch of the store is not known")
+        head = self._names.head_of(key)
+        clock, names = f"{head}clock", _names(head, epoch, [key], [0])
+        (reply,) = await self._scripts.run_all([self._call(self._peek, (clock, epoch), names, clock)], guarded=True)
+        if isinstance(reply, Exception):
+            raise reply
+        other, *found = reply
+        if other:
+            raise CacheUnavailable("Redis has another epoch than this server")
+        return self._held(key, epoch, *found) if found else Held()
+
+    def _held(self, key: RouteKey, epoch: str, first: bytes, value: bytes, left: int, leased: int, marked: int) -> Held:
+        snapshot = _lookup(key, epoch, first, value).snapshot if first else None
+        age = None
+        if snapshot and not marked:
+            lifetimes = self._lifetimes
+            age = max(0.0, (lifetimes.value if snapshot.value else lifetimes.absence) - left / 1000)
+        return Held(snapshot, age, bool(marked), bool(leased))
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         await self._scripts.run_all(self._writes(self._fill, snapshots, owner), guarded=True)

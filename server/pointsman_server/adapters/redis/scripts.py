@@ -242,6 +242,28 @@ end
 """
 )
 
+# ARGV: clock, epoch. Changes nothing, so a key of another type, or one that has expired, is left where it is. Returns
+# whether the clock names another epoch; then, of a key that there is, revision, value and what is left of its time to
+# live in ms; and whether it is leased, and marked.
+PEEK = (
+    _REVISION
+    + _FOREIGN
+    + """
+local other, ms = foreign(ARGV[1], ARGV[2]) and 1 or 0, redis.call('PTTL', KEYS[1])
+local h = redis.pcall('HGETALL', KEYS[1])
+if h.err or ms <= 0 then return {other} end
+local r, v, leased, marked = '', '', 0, 0
+for i = 1, #h, 2 do
+  local name = h[i]
+  if name == 'r' then r = h[i + 1]
+  elseif name == 'v' then v = h[i + 1]
+  elseif name == 'l' then leased = 1
+  elseif string.sub(name, 1, 2) == 'p:' then marked = 1 end
+end
+return {other, is_revision(r) and r or '', v, ms, leased, marked}
+"""
+)
+
 # Drops a key that no other script can replace, because it is on its way to another node of a cluster.
 FORGET = "return redis.call('DEL', KEYS[1])"
 
@@ -261,6 +283,7 @@ redis.call('DEL', other)
 
 _NAMES = {
     GET: "get",
+    PEEK: "peek",
     FILL: "fill",
     MARK: "mark",
     SETTLE: "settle",
