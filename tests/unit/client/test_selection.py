@@ -34,7 +34,7 @@ def test_there_are_vectors_of_everything_that_decides() -> None:
     selections = [each for case in VECTORS["cases"] for each in case["selections"]]
     assert len(selections) >= 60
     assert {each.get("rule", each.get("error")) for each in selections} == {
-        *(rule.name for rule in Rule),
+        *(rule.name for rule in Rule if rule is not Rule.UNKNOWN),
         "NO_ACTIVE_VERSION",
         "AMBIGUOUS_VERSION",
     }

@@ -165,6 +165,19 @@ def labels_of(pairs: list[str]) -> dict[str, str]:
 
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="tenant/service/env/version", show_default=False)]
+Family = Annotated[str, typer.Argument(metavar="TENANT/SERVICE/ENV", show_default=False)]
+StickyKey = Annotated[
+    str,
+    typer.Option("--key", metavar="STICKY_KEY", help="Keeps a caller at its version, like a user id; else at random."),
+]
+AsOf = Annotated[
+    str,
+    typer.Option(
+        "--as-of",
+        metavar="MOMENT",
+        help="As it was then: a revision, a time in UTC like '2026-11-20 14:00' or RFC 3339, or '2h ago'.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 Label = Annotated[list[str], typer.Option("--label", metavar="NAME=VALUE", help="May be given several times.")]
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Only if the route is at it; 0: any.")]

@@ -37,7 +37,7 @@ class LazyCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by where their functions are: ``module:function``, by name and in order."""
+    """A group that knows its commands by where they are: ``module:function``, or ``module:group``; in order."""
 
     homes: ClassVar[Mapping[str, str]] = {}
 
@@ -59,9 +59,12 @@ class LazyGroup(TyperGroup):
 
 
 def _load(name: str, home: str) -> Any:
-    module, _, function = home.partition(":")
+    module, _, attribute = home.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, type):  # a group of commands
+        return found(name=name, help=found.__doc__, epilog=HELP, no_args_is_help=True)
     alone = typer.Typer(add_completion=False)
-    alone.command(name, cls=LazyCommand, epilog=HELP)(getattr(import_module(module), function))
+    alone.command(name, cls=LazyCommand, epilog=HELP)(found)
     return typer.main.get_command(alone)
 
 

@@ -21,7 +21,7 @@ from pointsman.cli.output.streams import (
     write_result,
 )
 from pointsman.cli.output.terminal import Terminal
-from pointsman.cli.output.text import difference_text, time_text
+from pointsman.cli.output.text import time_text, what_text
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, Replace
 from pointsman.results import Change
 from pointsman.rpc.convert import change_of, route_of
@@ -159,7 +159,7 @@ Printer = JsonLines | People
 
 def change_text(change: Change) -> str:
     """Return a change in one line: when, who, what and why."""
-    what = difference_text(change.before, change.after)
+    what = what_text(change)
     reason = f"({change.reason})" if change.reason else ""
     when = time_text(change.occur_time)
     parts = (when, str(change.revision), change.actor, change.kind, str(change.key), what, reason)

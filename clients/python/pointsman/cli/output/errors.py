@@ -96,12 +96,25 @@ def _advice(error: errors.PointsmanError) -> list[str]:
         errors.RouteNotFound: f"see what there is: pointsman list --tenant {key.partition('/')[0]}",
         errors.RouteInactive: f"make it live: pointsman activate {key}",
         errors.RouteExists: f"change it instead: pointsman update {key} --url URL",
+        errors.NoActiveVersion: f"see its versions: {_listing(key)}",
+        errors.AmbiguousVersion: f"divide its calls: pointsman traffic set {key} VERSION=PERCENT …",
+        errors.TrafficNotFound: f"set it: pointsman traffic set {key} VERSION=PERCENT …",
+        errors.TargetNotFound: f"see its versions: {_listing(key)}",
+        errors.RouteInTraffic: f"see the traffic: pointsman traffic get {key.rpartition('/')[0]}",
+        errors.RouteInUse: f"see who reads it: pointsman who {key}",
+        errors.RevisionCompacted: "see the oldest change that is kept: pointsman history --oldest-first --limit 1",
         errors.RevisionMismatch: "read it again: pointsman get KEY, then decide",
         errors.Unavailable: "is the server up? Say where it is: --server HOST:PORT or POINTSMAN_SERVER",
         errors.DeadlineExceeded: "try again, with more time: --timeout SECONDS",
         errors.Unimplemented: "is this a Pointsman server, and not an older one? Check --server",
     }
     return [advice[type(error)]] if type(error) in advice else []
+
+
+def _listing(family: str) -> str:
+    tenant, _, rest = family.partition("/")
+    service, _, env = rest.partition("/")
+    return f"pointsman list --tenant {tenant} --service {service} --env {env}"
 
 
 def _about_credentials(error: errors.Unauthenticated) -> str:

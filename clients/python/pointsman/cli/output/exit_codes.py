@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 HELP = (
     "Exit codes: 0 ok · 1 failed · 2 usage or invalid argument · 3 not found or inactive · "
-    "4 conflict (exists, other revision, request id reused) · "
+    "4 conflict (exists, other revision, request id reused, in use, changed since, ambiguous) · "
     "5 unavailable or out of time, also of --wait · "
     "6 not authenticated or not permitted · 10 apply --dry-run --exit-code found a difference"
 )
@@ -31,6 +31,7 @@ _CODES: tuple[tuple[type[errors.PointsmanError], ExitCode], ...] = (
     (errors.InvalidArgument, ExitCode.USAGE),
     (errors.NotFound, ExitCode.NOT_FOUND),
     (errors.Conflict, ExitCode.CONFLICT),
+    (errors.FailedPrecondition, ExitCode.CONFLICT),
     (errors.Unavailable, ExitCode.UNAVAILABLE),
     (errors.DeadlineExceeded, ExitCode.UNAVAILABLE),
     (errors.Unauthenticated, ExitCode.DENIED),

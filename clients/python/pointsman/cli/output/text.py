@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from pointsman.cli.output.documents import route_document
+from pointsman.cli.output.documents import route_document, traffic_document
 from pointsman.cli.output.terminal import Terminal
-from pointsman.results import Route
+from pointsman.results import Change, Route, Traffic
 
 
 class Content(Protocol):
@@ -36,8 +36,35 @@ def show_route(terminal: Terminal, route: Route) -> None:
         "created": time_text(route.create_time),
         "updated": time_text(route.update_time),
     }
+    show_fields(terminal, fields)
+
+
+def show_traffic(terminal: Terminal, traffic: Traffic) -> None:
+    """Write the traffic of one tenant, service and env."""
+    if terminal.as_json:
+        terminal.document(traffic_document(traffic))
+        return
+    fields = {
+        "key": str(traffic.key),
+        "traffic": traffic_text(traffic),
+        "revision": str(traffic.revision),
+        "created": time_text(traffic.create_time),
+        "updated": time_text(traffic.update_time),
+    }
+    show_fields(terminal, fields)
+
+
+def show_fields(terminal: Terminal, fields: Mapping[str, str]) -> None:
+    """Write names and values, one pair a line."""
     for name, text in fields.items():
         terminal.line(f"{name:<10}{text}".rstrip())
+
+
+def traffic_text(traffic: Traffic | None) -> str:
+    """Return the traffic in one line: ``v1=90% v2=10%; fallback v0``, or ``(not set)``."""
+    from pointsman.cli.traffic.weights import division_text
+
+    return division_text(traffic.weights, traffic.fallbacks) if traffic else division_text({}, ())
 
 
 def state_text(active: bool) -> str:
@@ -73,3 +100,18 @@ def difference_text(before: Content | None, after: Content | None) -> str:
     if before.labels != after.labels:
         parts.append(f"labels: {labels_text(before.labels) or '(none)'} → {labels_text(after.labels) or '(none)'}")
     return "; ".join(parts)
+
+
+def traffic_difference_text(before: Traffic | None, after: Traffic | None) -> str:
+    """Return what differs between two states of the traffic; None is its absence."""
+    if before is None:
+        return f"traffic: {traffic_text(after)}"
+    moved = " (other callers)" if after and traffic_text(before) == traffic_text(after) else ""
+    return f"traffic: {traffic_text(before)} → {traffic_text(after)}{moved}"
+
+
+def what_text(change: Change) -> str:
+    """Return what a change did to its route, or to its traffic."""
+    if change.traffic_before or change.traffic_after:
+        return traffic_difference_text(change.traffic_before, change.traffic_after)
+    return difference_text(change.before, change.after)

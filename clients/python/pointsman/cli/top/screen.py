@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Sparkline, Static
 
 from pointsman.cli.output.terminal import printable
-from pointsman.cli.output.text import difference_text, time_text
+from pointsman.cli.output.text import time_text, what_text
 from pointsman.cli.top.board import Board, Lines, News
 from pointsman.cli.top.sources import Take
 from pointsman.results import Change
@@ -128,6 +128,6 @@ def change_row(change: Change) -> tuple[str, ...]:
         change.actor,
         change.kind,
         str(change.key),
-        difference_text(change.before, change.after),
+        what_text(change),
         change.reason,
     )
