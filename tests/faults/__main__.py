@@ -26,6 +26,8 @@ from tests.faults.near_caches import NearCaches, check_near_caches
 from tests.faults.rig import TRANSPORTS, TTL_LOCAL, TTL_SHARED, Rig, read_clock, read_rows
 from tests.faults.strikes import accepted_is_answered, caught
 from tests.faults.table import FAULTS
+from tests.faults.traffic.checking import check_traffic
+from tests.faults.traffic.clients import TrafficLoad
 from tests.faults.watch_checking import check_watchers
 from tests.faults.watchers import Watchers
 
@@ -41,6 +43,7 @@ class Run:
     """What a run did."""
 
     load: Load
+    traffic: TrafficLoad
     watchers: Watchers
     near_caches: NearCaches
     injected: list[Injected]
@@ -86,11 +89,13 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     dice = random.Random(given.seed)
     load = Load(rig.servers, given.seed, given.rate)
     await load.start()
+    traffic = TrafficLoad(load)
+    await traffic.start()
     watchers = Watchers(rig.servers, given.seed)
     watchers.start()
     near_caches = NearCaches(rig.servers, given.seed)
     await near_caches.start()
-    run = Run(load, watchers, near_caches, [], time.monotonic(), 0.0)
+    run = Run(load, traffic, watchers, near_caches, [], time.monotonic(), 0.0)
     rows = chosen_by(given.only, given.brokers)
     wanted = max(given.injections, len(rows))
     try:
@@ -120,7 +125,11 @@ def judge(rig: Rig, run: Run) -> Verdict:
     history, degraded = run.load.history, [each.degraded for each in run.injected if each.degraded]
     with rig.connect() as connection:
         rig.era.rows = read_rows(connection)
-    verdict, last = check_eras(history, rig.eras, Bounds(TTL_LOCAL, TTL_SHARED), degraded)
+    verdict, models = check_eras(history, rig.eras, Bounds(TTL_LOCAL, TTL_SHARED), degraded)
+    last, near = models[-1], [each.selected for each in run.near_caches.observed]
+    found_of_traffic, run.traffic.staleness = check_traffic(run.traffic.observed, near, models, rig.eras)
+    verdict.violations += found_of_traffic
+    verdict.checked += len(run.traffic.observed.selected)
     strikes, wall = [strike for each in run.injected for strike in each.strikes], time.time() - time.monotonic()
     verdict.violations += accepted_is_answered(history, rig.eras, strikes, wall)
     verdict.violations += compare(rig, last)
@@ -132,7 +141,8 @@ def judge(rig: Rig, run: Run) -> Verdict:
         f"{len(last.rows)} changes in PostgreSQL and {lost} that restores took back; audit log, Kafka, Redis compared"
     )
     print(
-        f"under way when their server was killed: {found.not_made} writes not made, {found.made} made and not answered"
+        f"under way when their server was killed: {found.not_made} writes not made, {found.made} made, not answered; "
+        f"{found.sets_not_made} and {found.sets_made} of them change sets"
     )
     return verdict
 
@@ -159,9 +169,13 @@ def tell(run: Run, verdict: Verdict) -> int:
     sets = sum(len(view.received) for view in views)
     ends = ", ".join(f"{end} {count}" for end, count in sorted(Counter(run.watchers.ends).items()))
     print(f"watchers: {len(run.watchers.views)}, with {len(views)} views and {sets} change sets; streams ended: {ends}")
+    print(report.of_traffic(run.traffic.observed, history.calls, run.traffic.staleness))
     seen = run.near_caches.observed
     answers, looks = sum(len(each.shown) for each in seen), sum(len(each.looks) for each in seen)
-    print(f"near-caches: {len(seen)}, with {answers} answers and {looks} looks at the whole table")
+    selections = sum(len(each.selected) for each in seen)
+    print(
+        f"near-caches: {len(seen)}, with {answers} answers, {selections} selections, {looks} looks at the whole table"
+    )
     print(f"failed attempts: {report.failures(history)}")
     print(f"violations: {len(verdict.violations)}")
     if verdict.violations:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.history import UNANSWERED, History, Read, Row, Write
+from tests.faults.history import SETS, UNANSWERED, History, Read, Row, Write
 
-NO_OPS = frozenset({"activate", "deactivate"})
+# What may have nothing to change; "confirmed" is a change set that had nothing.
+NO_OPS = frozenset({"activate", "deactivate", "confirmed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,9 @@ class Model:
         return self._by_revision[revisions[place - 1]] if place else None
 
     def own(self, write: Write) -> list[Row]:
-        """Return the rows of the write's own key: an exclusive activation has others too."""
-        return [row for row in self.requests.get(write.request_id, ()) if row.key == write.key]
+        """Return the rows of the write's own key: an exclusive activation has others too. Of a change set, all."""
+        rows = self.requests.get(write.request_id, ())
+        return [row for row in rows if row.key == write.key or write.kind in SETS]
 
     def changed_nothing(self, write: Write) -> bool:
         """Say whether the write found what it wanted: its answer is then a read."""
@@ -150,7 +152,7 @@ def applied_once(model: Model) -> Iterator[Violation]:
     """Promise 2: a request_id is applied at most once, and answered with what it did; a refusal did nothing."""
     for write in model.history.writes:
         rows = model.own(write)
-        if len(rows) > 1:
+        if len({row.change_set_id if write.kind in SETS else row.revision for row in rows}) > 1:
             yield Violation(2, "a request was applied twice", write.call, _show(write, rows))
         elif rows and write.answer == "ok" and write.revision != rows[0].revision:
             yield Violation(2, "the answer is not that of the change", write.ret, _show(write, rows))
@@ -199,7 +201,7 @@ def no_ops_are_current(model: Model) -> Iterator[Violation]:
     missed = {key: Missed(writes) for key, writes in by_key.items()}
     for write in model.history.writes:
         if write.answer == "ok" and model.changed_nothing(write):
-            found = missed[write.key].by(write.revision, write.call)
+            found = missed[write.key].by(write.revision, write.call) if write.key in missed else None
             if found:
                 yield Violation(3, "a write that changed nothing is behind", write.ret, _show(write, found))
 

@@ -9,11 +9,13 @@ from itertools import pairwise
 from confluent_kafka import Message
 
 from pointsman.near_cache.table.entries import key_text
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, selection_pb2
 from tests.faults.checking import Model, Violation
 from tests.faults.faulting import route_key
-from tests.faults.history import Era
+from tests.faults.history import Era, text_of_traffic
 from tests.faults.rig import AUDIT_DATABASE, TOPIC, Rig, read_clock
+from tests.faults.traffic.families import Families
+from tests.faults.watchers import state_of_traffic
 from tests.support.kafka import read_all
 
 PATIENCE_SECONDS = 90.0
@@ -106,7 +108,7 @@ def _topic(rig: Rig, expected: Expected) -> Iterator[Violation]:
         if place in rig.poison:
             continue
         change = route_pb2.RouteChange.FromString(message.value() or b"")
-        if (message.key() or b"").decode() != key_text(change.key):
+        if (message.key() or b"").decode() != key_text(change.key).rstrip("/"):
             strange.append(place)
         events.append(Event(key_text(change.key), change.epoch, change.revision))
     if strange:
@@ -164,8 +166,11 @@ def _cache(rig: Rig, model: Model) -> Iterator[Violation]:
         # What is left of lost eras has other names, and expires.
         names = [(client, name) for client in clients for name in filter(route_key, rig.redis_names(client))]
         entries = [(route_key(name), client.hgetall(name)) for client, name in names]
+    families = Families(model.rows)
     for name, fields in entries:
-        if b"r" in fields:
+        if b"r" in fields and name.endswith("/"):
+            yield from judge_family(families, len(model.rows), name[:-1], int(fields[b"r"]), fields[b"v"])
+        elif b"r" in fields:
             yield from judge_entry(model, name, int(fields[b"r"]), fields[b"v"])
 
 
@@ -179,6 +184,28 @@ def judge_entry(model: Model, key: str, as_of: int, value: bytes) -> Iterator[Vi
         yield Violation(5, "Redis is not the store", 0.0, f"{key} as of {as_of}: {held} instead of {kept}")
     elif row != model.at(key, len(model.rows)):
         yield Violation(5, "Redis is still behind after everything has settled", 0.0, f"{key} as of {as_of}: {held}")
+
+
+def judge_family(families: Families, clock: int, name: str, as_of: int, value: bytes) -> Iterator[Violation]:
+    """The same of a family: its traffic, and the active routes that the traffic names, or all without traffic."""
+    family = selection_pb2.Family.FromString(value)
+    held = {route.key.version: (route.revision, route.url) for route in family.routes}
+    traffic = state_of_traffic(family.traffic) if family.HasField("traffic") else None
+    kept = families.at(name, as_of)
+    named = (
+        {*(each["version"] for each in kept.traffic["targets"]), *kept.traffic["fallbacks"]} if kept.traffic else None
+    )
+    expected = {
+        version: (kept.routes[version]["revision"], kept.routes[version]["url"])
+        for version in kept.active
+        if named is None or version in named
+    }
+    division = (kept.traffic["revision"], "traffic", text_of_traffic(kept.traffic)) if kept.traffic else None
+    if (held, traffic) != (expected, division) or as_of > clock:
+        text = f"{name} as of {as_of}: {held}, {traffic} instead of {expected}, {division}"
+        yield Violation(5, "Redis is not the store", 0.0, text)
+    elif families.last_of(name, as_of) is not families.last_of(name, clock) or families.torn(name, as_of):
+        yield Violation(5, "Redis is still behind after everything has settled", 0.0, f"{name} as of {as_of}: {held}")
 
 
 def _some(changes: Iterable[Change]) -> str:

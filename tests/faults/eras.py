@@ -22,8 +22,8 @@ ANSWER_SECONDS = 5.0
 
 def check_eras(
     history: History, eras: Sequence[Era], bounds: Bounds, degraded: Sequence[tuple[float, float]]
-) -> tuple[Verdict, Model]:
-    """Hold a history to every rule, era by era. Returns the model of the last one too."""
+) -> tuple[Verdict, list[Model]]:
+    """Hold a history to every rule, era by era. Returns the model of each, too."""
     models = split(history, eras, bounds, degraded)
     total = Verdict([violation for rule in RULES for violation in rule(history, eras)], [], 0)
     for model in models:
@@ -32,7 +32,7 @@ def check_eras(
         total.staleness += verdict.staleness
     total.staleness.sort()
     total.checked = len(history.reads) + len(history.writes)
-    return total, models[-1]
+    return total, models
 
 
 def split(

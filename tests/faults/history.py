@@ -1,9 +1,15 @@
 """What a run remembers: calls with their times on one monotonic clock, and the history that the store kept."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 UNANSWERED = math.inf
+# Writes of many keys at once: all of the rows of their request_id are theirs.
+SETS = frozenset({"commit", "revert"})
+# How those request_ids begin.
+SET = "s"
 
 
 @dataclass(slots=True)
@@ -33,7 +39,7 @@ class Read:
 
 @dataclass(slots=True)
 class Write:
-    """One mutation, with all its attempts. ``ret`` is ``UNANSWERED`` while its outcome is unknown.
+    """One mutation or change set, with all its attempts. ``ret`` is ``UNANSWERED`` while its outcome is unknown.
 
     ``answer`` is ok, refused or unknown; ``attempts`` that failed before it may have been carried out all the same.
     """
@@ -52,7 +58,10 @@ class Write:
 
 @dataclass(slots=True)
 class Row:
-    """One row of ``route_changes``. ``made`` is when, in seconds since 1970."""
+    """One row of ``route_changes``. ``made`` is when, in seconds since 1970.
+
+    ``before`` and ``after`` are what the route or the traffic was and is; ``url`` of traffic is its ``division_text``.
+    """
 
     revision: int
     key: str
@@ -63,13 +72,41 @@ class Row:
     epoch: str = ""
     made: float = 0.0
     change_set_end: int = 0
+    change_set_id: int = 0
+    change_set_size: int = 0
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> str:
         """What a reader is told while this is the newest change of the key."""
-        if self.kind == "DELETED":
+        if self.kind in ("DELETED", "TRAFFIC_DELETED"):
             return "absent"
+        if self.of_traffic:
+            return "traffic"
         return "active" if self.active else "inactive"
+
+    @property
+    def of_traffic(self) -> bool:
+        """Whether it is the change of a division of traffic: then its key has no version, and ends with a slash."""
+        return self.key.endswith("/")
+
+    @property
+    def family(self) -> str:
+        """Tenant, service and env."""
+        return self.key.rpartition("/")[0]
+
+
+def division_text(targets: Mapping[str, int], fallbacks: Sequence[str], slices: Iterable[Sequence[Any]]) -> str:
+    """Write a division of traffic as a text that only the same one has."""
+    weights = ",".join(f"{version}={weight}" for version, weight in targets.items())
+    return f"{weights} {','.join(fallbacks)} {','.join(f'{version}:{size}' for version, size in slices)}"
+
+
+def text_of_traffic(traffic: Mapping[str, Any]) -> str:
+    """Return the ``division_text`` of traffic as the store writes it down."""
+    targets = {each["version"]: each["weight"] for each in traffic["targets"]}
+    return division_text(targets, traffic["fallbacks"], traffic["slices"])
 
 
 @dataclass(slots=True)
@@ -78,7 +115,7 @@ class Call:
 
     call: float
     ret: float
-    kind: str  # read, floor (a read with min_revision), write
+    kind: str  # read, floor (a read with min_revision), select, write, set
     answered: bool
     key: str = ""
     keys: int = 1

@@ -2,14 +2,14 @@
 
 Readers stick to one server, or go round; of those that go round half send back what they saw (``min_revision`` and its
 epoch). Writers write with a request_id, retry the same one until they know, and read what they wrote. To each server
-some writers stick.
+some writers stick. ``tests.faults.traffic`` has those that commit, revert and select.
 """
 
 import asyncio
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from tests.faults.history import UNANSWERED, Call, Failure, History, Read, Write
+from tests.faults.history import SETS, UNANSWERED, Call, Failure, History, Read, Write
 from tests.faults.rig import Server
 
 KEYS = 200
@@ -46,6 +46,8 @@ REFUSED = frozenset(
         grpc.StatusCode.ALREADY_EXISTS,
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
     }
 )
 # kind → how often, of a hundred
@@ -86,7 +88,7 @@ class Load:
         self.underway: dict[str, tuple[str, float]] = {}
         self._servers = servers
         self._targets: list[Target] = []
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
         ranks = random.Random(seed).sample(range(KEYS), KEYS)
@@ -106,6 +108,15 @@ class Load:
         self._tasks = [asyncio.create_task(self._client(number).run_reader()) for number in range(self._readers)]
         numbers = range(self._readers, self._readers + self._writers)
         self._tasks += [asyncio.create_task(self._client(number).run_writer()) for number in numbers]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run one more client, which ends when ``ended`` says so."""
+        self._tasks.append(asyncio.create_task(work))
+
+    @property
+    def ended(self) -> bool:
+        """Whether clients are to end after the call that is under way."""
+        return self._ended
 
     def _client(self, number: int) -> "Client":
         sticky = number % 3 == 0
@@ -180,7 +191,7 @@ class Client:
             try:
                 reply = await target.stub.Resolve(request, timeout=READ_SECONDS)
             except grpc.aio.AioRpcError as error:
-                read = _absent(call, key, _status(error), error)
+                read = _absent(call, key, status_of(error), error)
             else:
                 read = _found(call, key, reply.route, reply.provenance)
             self._note(read, life, target, floor)
@@ -239,10 +250,16 @@ class Client:
 
     async def _write(self, kind: str, key: str) -> None:
         """Write until the outcome is known, always by the same request_id."""
-        number = next(self._load._numbers)
+        number = next(self._load.numbers)
         request_id = f"w{number}"
         method, request = _mutation(kind, key, request_id, self._dice)
         write = Write(time.monotonic(), UNANSWERED, key, kind, request_id, "unknown", session=self._session)
+        await self._carry_out(write, method, request)
+        if self._token and write.answer == "ok":
+            self._seen[key] = (write.revision, "")
+
+    async def _carry_out(self, write: Write, method: str, request: Any) -> None:
+        """Send a request until its outcome is known, and write down what became of it."""
         target: Target | None = None
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             write.attempts = attempt
@@ -252,9 +269,7 @@ class Client:
             await asyncio.sleep(0.1 * attempt)
         self._history.writes.append(write)
         prompt = write.answer != "unknown" and write.ret - write.call < PROMPT_SECONDS
-        self._history.calls.append(Call(write.call, time.monotonic(), "write", prompt, key))
-        if self._token and write.answer == "ok":
-            self._seen[key] = (write.revision, "")
+        self._history.calls.append(Call(write.call, time.monotonic(), _kind(write), prompt, write.key))
 
     async def _attempt(self, write: Write, target: Target, method: str, request: Any) -> bool:
         life, begun = target.server.life, time.monotonic()
@@ -264,23 +279,36 @@ class Client:
         except grpc.aio.AioRpcError as error:
             if error.code() not in REFUSED:
                 code, request_id = error.code().name, write.request_id
-                self._failed(target, error, Failure(begun, time.monotonic(), "write", life, code, "", request_id))
+                self._failed(target, error, Failure(begun, time.monotonic(), _kind(write), life, code, "", request_id))
                 return False
             write.answer = "refused"
+            self._refused(write, error)
         else:
             write.answer = "ok"
-            write.revision = reply.revision if write.kind == "delete" else reply.route.revision
+            self._answered(write, reply)
         finally:
             del self._load.underway[write.request_id]
         write.ret = time.monotonic()
         write.server = life if life == target.server.life else ""
         return True
 
+    def _answered(self, write: Write, reply: Any) -> None:
+        """Take note of what a write was answered."""
+        write.revision = reply.revision if write.kind == "delete" else reply.route.revision
+
+    def _refused(self, write: Write, error: grpc.aio.AioRpcError) -> None:
+        """Take note of why a write was refused."""
+
     def _failed(self, target: Target, error: grpc.aio.AioRpcError, failure: Failure) -> None:
-        code, failure.reason = error.code(), str(_info(_status(error)).reason)
+        code, failure.reason = error.code(), str(info_of(status_of(error)).reason)
         self._history.failures.append(failure)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is grpc.StatusCode.UNAVAILABLE and not failure.reason):
             target.shunned = time.monotonic() + SHUN_SECONDS
+
+
+def _kind(write: Write) -> str:
+    """Say as what a call counts."""
+    return "set" if write.kind in SETS else "write"
 
 
 def _mutation(kind: str, key: str, request_id: str, dice: random.Random) -> tuple[str, Any]:
@@ -302,14 +330,16 @@ def _found(call: float, key: str, route: route_pb2.Route, where: pb.Provenance) 
     return Read(call, now, key, "active", route.revision, where.as_of_revision, route.url, epoch=where.epoch)
 
 
-def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """Return the status with its details; an empty one without them."""
     for field, value in error.trailing_metadata() or ():
         if field == "grpc-status-details-bin":
             return status_pb2.Status.FromString(value)
     return status_pb2.Status()
 
 
-def _info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Return the ErrorInfo of a status; an empty one if it has none."""
     info = error_details_pb2.ErrorInfo()
     with suppress(IndexError):
         status.details[0].Unpack(info)
@@ -320,6 +350,6 @@ def _absent(call: float, key: str, status: status_pb2.Status, error: grpc.aio.Ai
     """Read what a NOT_FOUND says. Raises ``error`` if it is another one."""
     if error is not None and error.code() is not grpc.StatusCode.NOT_FOUND:
         raise error
-    info, now = _info(status), time.monotonic()
+    info, now = info_of(status), time.monotonic()
     state = "absent" if info.reason == "ROUTE_NOT_FOUND" else "inactive"
     return Read(call, now, key, state, 0, int(info.metadata["revision"]), epoch=info.metadata["epoch"])

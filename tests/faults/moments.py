@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from redis import Redis
 
-from tests.faults.faulting import Scene
+from tests.faults.faulting import Injection, Scene
+from tests.faults.history import SET
 from tests.faults.injections import anyone, strike
 from tests.faults.rig import Server
 
@@ -30,50 +31,63 @@ SELECT pg_terminate_backend(pid) FROM pg_locks
 """
 
 
-@asynccontextmanager
-async def killed_before_commit(scene: Scene) -> AsyncIterator[None]:
+def killed_before_commit(*, of_sets: bool = False) -> Injection:
     """Hold the clock until writes wait for it in the middle of their transactions; kill their server; let go.
 
-    ``caught``: the writes that waited.
+    ``of_sets``: until a commit or a revert waits. ``caught``: the writes, or those of many keys, that waited.
     """
-    server = anyone(scene)
-    with scene.rig.connect() as connection, connection.transaction():
-        connection.execute("SELECT FROM clock FOR UPDATE")
-        scene.caught = await _wait_for_writes(scene, server.life)
-        await strike(scene, server, signal.SIGKILL)
-    try:
-        yield
-    finally:
-        await server.start()
+
+    @asynccontextmanager
+    async def run(scene: Scene) -> AsyncIterator[None]:
+        server = anyone(scene)
+        with scene.rig.connect() as connection, connection.transaction():
+            connection.execute("SELECT FROM clock FOR UPDATE")
+            scene.caught = await _wait_for_writes(scene, server.life, of_sets=of_sets)
+            await strike(scene, server, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            await server.start()
+
+    return run
 
 
-async def _wait_for_writes(scene: Scene, life: str) -> int:
+async def _wait_for_writes(scene: Scene, life: str, *, of_sets: bool) -> int:
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
-        begun = [call for name, call in scene.load.underway.values() if name == life]
+        begun = [call for name, (at, call) in scene.load.underway.items() if at == life and is_of(name, of_sets)]
         waiting = sum(call < time.monotonic() - ARRIVED_SECONDS for call in begun)
         if waiting or time.monotonic() > give_up:
             return waiting
         await asyncio.sleep(0.02)
 
 
-@asynccontextmanager
-async def killed_after_commit(scene: Scene) -> AsyncIterator[None]:
+def is_of(request_id: str, of_sets: bool) -> bool:
+    """Say whether a request is what a fault waits for: any write, or one of many keys."""
+    return not of_sets or request_id.startswith(SET)
+
+
+def killed_after_commit(*, of_sets: bool = False) -> Injection:
     """Hold back what PostgreSQL answers one server; kill that as soon as a write of its shows there.
 
-    ``caught``: 1 if one did.
+    ``of_sets``: a commit or a revert. ``caught``: 1 if one did.
     """
-    server = anyone(scene)
-    with scene.rig.delayed("postgres", [server], 0, ANSWER_DELAY):
-        scene.caught = await _wait_for_commit(scene, server.life)
-        await strike(scene, server, signal.SIGKILL)
-    try:
-        yield
-    finally:
-        await server.start()
+
+    @asynccontextmanager
+    async def run(scene: Scene) -> AsyncIterator[None]:
+        server = anyone(scene)
+        with scene.rig.delayed("postgres", [server], 0, ANSWER_DELAY):
+            scene.caught = await _wait_for_commit(scene, server.life, of_sets=of_sets)
+            await strike(scene, server, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            await server.start()
+
+    return run
 
 
-async def _wait_for_commit(scene: Scene, life: str) -> int:
+async def _wait_for_commit(scene: Scene, life: str, *, of_sets: bool) -> int:
     give_up = time.monotonic() + PATIENCE_SECONDS
     with scene.rig.connect() as connection:
         ((last,),) = connection.execute("SELECT revision FROM clock").fetchall()
@@ -81,7 +95,7 @@ async def _wait_for_commit(scene: Scene, life: str) -> int:
             query = "SELECT revision, request_id FROM route_changes WHERE revision > %s ORDER BY revision"
             for revision, request_id in connection.execute(query, [last]).fetchall():
                 last = revision
-                if scene.load.underway.get(str(request_id), ("", 0.0))[0] == life:
+                if is_of(str(request_id), of_sets) and scene.load.underway.get(str(request_id), ("", 0.0))[0] == life:
                     return 1
             await asyncio.sleep(0.002)
     return 0

@@ -17,6 +17,7 @@ from tests.faults.checking import Violation
 from tests.faults.history import Era
 from tests.faults.load import KEYS, name
 from tests.faults.rig import Server
+from tests.faults.traffic.records import Selected
 from tests.faults.watch_checking import Truth
 from tests.faults.watchers import CATCH_UP_SECONDS, State
 
@@ -57,6 +58,7 @@ class Observed:
     number: int
     shown: list[Shown] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
+    selected: list[Selected] = field(default_factory=list)
     healthy: bool = False
 
 

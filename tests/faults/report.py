@@ -10,6 +10,7 @@ from tests.faults.checking import Verdict, Violation
 from tests.faults.faulting import Injected
 from tests.faults.history import Call, History
 from tests.faults.table import FAULTS
+from tests.faults.traffic.records import Observed
 
 HEADER = (
     "| fault | injected | caught | operations | reads answered | reads unavailable (s) | writes unavailable (s) "
@@ -150,6 +151,24 @@ def availability(table: dict[str, Line], component: str) -> tuple[int, int]:
 def missed(table: dict[str, Line]) -> list[str]:
     """Name the faults that never caught what they are about."""
     return [name for name, line in table.items() if line.injected and line.caught == 0]
+
+
+def of_traffic(observed: Observed, calls: Sequence[Call], staleness: Sequence[tuple[float, float]]) -> str:
+    """Say what change sets, reverts and selections there were."""
+    sets = Counter((each.target is not None, each.write.answer) for each in observed.sets)
+    kinds = [
+        f"{name} {sum(count for (kind, _), count in sets.items() if kind == revert)} "
+        f"({sets[revert, 'ok']} made, {sets[revert, 'refused']} refused, {sets[revert, 'unknown']} unknown)"
+        for revert, name in ((False, "commits"), (True, "reverts"))
+    ]
+    rules = Counter(each.rule or each.state for each in observed.selected)
+    shares = ", ".join(f"{name} {count}" for name, count in sorted(rules.items()))
+    asked = [call for call in calls if call.kind == "select"]
+    return (
+        f"{', '.join(kinds)}; selections {len(observed.selected)} ({shares})\n"
+        f"selections answered at any time: {sum(call.answered for call in asked)} of {len(asked)}; "
+        f"staleness of those that missed a write, ms: {percentiles(behind for _, behind in staleness)}"
+    )
 
 
 def failures(history: History) -> dict[str, int]:

@@ -23,7 +23,7 @@ import redis
 from pointsman_server.embedded import engines
 from tests.faults import redis_nodes
 from tests.faults.brokers import Brokers
-from tests.faults.history import Era, Row
+from tests.faults.history import Era, Row, text_of_traffic
 from tests.faults.proxies import Proxies
 from tests.faults.redis_nodes import RedisNodes
 from tests.support import kafka
@@ -42,7 +42,8 @@ READY_SECONDS = 60.0
 KEY = "tenant || '/' || service || '/' || env || '/' || version"
 CHANGES = f"""
     SELECT revision, {KEY}, kind, request_id, coalesce(after->>'url', ''), coalesce((after->>'active')::boolean, false),
-           epoch::text, extract(epoch FROM occurred_at)::float8, change_set_end
+           epoch::text, extract(epoch FROM occurred_at)::float8, change_set_end, change_set_id, change_set_size,
+           before, after
     FROM route_changes ORDER BY revision
 """  # noqa: S608 - put together from constants of ours
 
@@ -68,7 +69,11 @@ def read_clock(connection: Connection) -> Clock:
 
 def read_rows(connection: Connection) -> list[Row]:
     """Read the whole history."""
-    return [Row(*row) for row in connection.execute(CHANGES)]  # type: ignore[arg-type]
+    rows = [Row(*row) for row in connection.execute(CHANGES)]  # type: ignore[arg-type]
+    for row in rows:
+        if row.of_traffic and row.after:
+            row.url = text_of_traffic(row.after)
+    return rows
 
 
 class _FixedPort(engines.Engine):

@@ -12,10 +12,15 @@ from tests.faults.history import Era, Failure, History
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """Of the writes that were under way when their server was killed: how many were in which state."""
+    """Of the writes that were under way when their server was killed: how many were in which state.
+
+    ``sets_not_made`` and ``sets_made`` are the commits and reverts among them.
+    """
 
     not_made: int = 0
     made: int = 0
+    sets_not_made: int = 0
+    sets_made: int = 0
 
 
 def caught(history: History, eras: Sequence[Era], strikes: Sequence[Strike], wall: float) -> Caught:
@@ -27,8 +32,9 @@ def caught(history: History, eras: Sequence[Era], strikes: Sequence[Strike], wal
         for failure in history.failures
         if failure.request_id and failure.call <= lives.get(failure.life, -1.0) <= failure.ret
     ]
-    done = sum(_by(failure, made, wall, lives[failure.life]) for failure in hit)
-    return Caught(len(hit) - done, done)
+    done = [failure for failure in hit if _by(failure, made, wall, lives[failure.life])]
+    sets, sets_done = (sum(failure.kind == "set" for failure in some) for some in (hit, done))
+    return Caught(len(hit) - len(done), len(done), sets - sets_done, sets_done)
 
 
 def accepted_is_answered(

@@ -35,8 +35,10 @@ LONGER_THAN_MESSAGES_WAIT = (MESSAGE_TIMEOUT + 1, MESSAGE_TIMEOUT + 2)
 
 FAULTS: Sequence[Fault] = (
     Fault("server killed", "server", server_ends(anyone, signal.SIGKILL)),
-    Fault("server killed before the commit", "server", killed_before_commit),
-    Fault("server killed after the commit, before the answer", "server", killed_after_commit),
+    Fault("server killed before the commit", "server", killed_before_commit()),
+    Fault("server killed after the commit, before the answer", "server", killed_after_commit()),
+    Fault("server killed before the commit of a change set", "server", killed_before_commit(of_sets=True)),
+    Fault("server killed after the commit of a change set", "server", killed_after_commit(of_sets=True)),
     Fault("server paused", "server", server_pauses(anyone), (2.0, 4.0)),
     Fault("server paused in the middle of fills", "server", paused_in_a_fill, (1.5, 3.0)),
     Fault("server terminated", "server", server_ends(anyone, signal.SIGTERM)),

@@ -1,7 +1,7 @@
 """Watchers among the clients: each keeps a view from the events of Watch, and writes down all that it received.
 
 One that is interrupted resumes, at any server, from where it is; one whose token is void begins a new view. Filters
-differ: all routes, one service, one env.
+differ: all routes, one service, one env. Half of them ask for traffic, too.
 """
 
 import asyncio
@@ -16,9 +16,10 @@ import grpc
 import grpc.aio
 
 from pointsman.near_cache.table.entries import key_text
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, traffic_pb2
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
-from pointsman.v1.watch_pb2 import ResumeToken, Watcher, WatchRequest, WatchResponse
+from pointsman.v1.watch_pb2 import EndOfSnapshot, ResumeToken, Watcher, WatchRequest, WatchResponse
+from tests.faults.history import division_text
 from tests.faults.load import CHANNEL, KEYS
 from tests.faults.rig import Server
 
@@ -54,11 +55,12 @@ class View:
     received: list[Received] = field(default_factory=list)
     revision: int = 0
     problems: list[str] = field(default_factory=list)
+    traffic: bool = False
 
     def matches(self, key: str) -> bool:
-        """Say whether a key is of this view."""
-        _, service, env, _ = key.split("/")
-        return self.filter[0] in ("", service) and self.filter[1] in ("", env)
+        """Say whether a key is of this view; that of traffic has no version."""
+        _, service, env, version = key.split("/")
+        return self.filter[0] in ("", service) and self.filter[1] in ("", env) and (self.traffic or version != "")
 
 
 class WatchingClient:
@@ -70,6 +72,7 @@ class WatchingClient:
         self._dice = random.Random(f"{seed}-watcher-{number}")
         self._filter = self._choose_filter()
         self._home = number % len(servers) if number % 2 else None
+        self._traffic = number >= WATCHERS // 2
         self.views: list[View] = []
         self.ends: list[str] = []
         self.ended = False
@@ -94,7 +97,7 @@ class WatchingClient:
                 except grpc.aio.AioRpcError as error:
                     self.ends.append(error.code().name)
                     if error.code() in VOID and self.views:
-                        self.views.append(View(self._number, self._filter, "", 0, {}))
+                        self.views.append(View(self._number, self._filter, "", 0, {}, traffic=self._traffic))
                 except TimeoutError:
                     self.ends.append("SILENT")
             await asyncio.sleep(self._dice.uniform(0.1, 0.5))
@@ -102,7 +105,8 @@ class WatchingClient:
     async def _watch(self, channel: grpc.aio.Channel) -> None:
         stub: Any = RouteServiceStub(channel)
         service, env = self._filter
-        request = WatchRequest(service=service, env=env, watcher=Watcher(name=f"watcher-{self._number}"))
+        watcher = Watcher(name=f"watcher-{self._number}")
+        request = WatchRequest(service=service, env=env, watcher=watcher, traffic=self._traffic)
         if self.views and self.views[-1].epoch:
             request.resume.CopyFrom(ResumeToken(epoch=self.views[-1].epoch, revision=self.views[-1].revision))
         self._batches, self._partial = {}, []
@@ -121,8 +125,9 @@ class WatchingClient:
         kind = event.WhichOneof("event")
         if kind == "snapshot":
             self._batches |= {key_text(route.key): state_of(route) for route in event.snapshot.routes}
+            self._batches |= {traffic_key(each): state_of_traffic(each) for each in event.snapshot.traffic}
         elif kind == "end_of_snapshot":
-            self._begin(event.end_of_snapshot.as_of, event.end_of_snapshot.route_count)
+            self._begin(event.end_of_snapshot)
         elif kind == "changes":
             self._partial += event.changes.changes
             if not event.changes.partial:
@@ -130,11 +135,13 @@ class WatchingClient:
         elif kind == "checkpoint":
             self._advance(event.checkpoint.as_of)
 
-    def _begin(self, as_of: ResumeToken, count: int) -> None:
-        view = View(self._number, self._filter, as_of.epoch, as_of.revision, self._batches)
+    def _begin(self, end: EndOfSnapshot) -> None:
+        as_of, divided = end.as_of, sum(key.endswith("/") for key in self._batches)
+        view = View(self._number, self._filter, as_of.epoch, as_of.revision, self._batches, traffic=self._traffic)
         view.table, view.revision = dict(self._batches), as_of.revision
-        if count != len(self._batches):
-            view.problems.append(f"a snapshot of {count} routes brought {len(self._batches)}")
+        if (end.route_count, end.traffic_count) != (len(self._batches) - divided, divided):
+            told = f"{end.route_count} routes and {end.traffic_count} of traffic"
+            view.problems.append(f"a snapshot of {told} brought {len(self._batches)}, {divided} of them of traffic")
         self.views.append(view)
         self._batches = {}
 
@@ -146,6 +153,8 @@ class WatchingClient:
             key = key_text(change.key)
             if change.HasField("after"):
                 view.table[key] = state_of(change.after)
+            elif change.HasField("traffic_after"):
+                view.table[key] = state_of_traffic(change.traffic_after)
             else:
                 view.table.pop(key, None)
         done = [(change.revision, key_text(change.key)) for change in changes]
@@ -198,3 +207,15 @@ class Watchers:
 def state_of(route: route_pb2.Route) -> State:
     """Say what a route is."""
     return route.revision, "active" if route.active else "inactive", route.url
+
+
+def traffic_key(traffic: traffic_pb2.Traffic) -> str:
+    """Return the key of traffic, which has no version."""
+    return f"{traffic.tenant}/{traffic.service}/{traffic.env}/"
+
+
+def state_of_traffic(traffic: traffic_pb2.Traffic) -> State:
+    """Say what traffic is."""
+    targets = {each.version: each.weight for each in traffic.targets}
+    slices = [(each.version, each.size) for each in traffic.slices]
+    return traffic.revision, "traffic", division_text(targets, traffic.fallbacks, slices)

@@ -69,9 +69,9 @@ def test_a_clean_restore_has_no_violation():
 
 def test_everything_is_checked_once_and_the_last_era_is_handed_out():
     history, eras = clean()
-    verdict, last = check_eras(history, eras, BOUNDS, ())
+    verdict, models = check_eras(history, eras, BOUNDS, ())
     assert verdict.checked == len(history.reads) + len(history.writes)
-    assert last.rows is eras[1].rows
+    assert models[-1].rows is eras[1].rows
 
 
 def test_a_lost_epoch_answered_after_the_switch_is_found():
