@@ -37,8 +37,8 @@ class BulkImporter:
     be read. Keys that the shared cache does not hold are not marked: their loads hold a lease, which ends after the
     commit.
 
-    After the commit ``supersede`` receives the keys and the revision at which each last changed; then ``on_imported``
-    the epoch and the first and last revision of the import, if it made changes.
+    After the commit ``supersede`` receives the keys, those of their families too, and the revision at which each last
+    changed; then ``on_imported`` the epoch and the first and last revision of the import, if it made changes.
     """
 
     def __init__(
@@ -69,11 +69,13 @@ class BulkImporter:
             revisions = merged.revisions or [imported.revision] * len(keys)
             clock = Clock(merged.epoch, imported.revision)
             logged: asyncio.Future[None] | None = None
-            self._supersede(keys, revisions)
+            families = families_of(keys, revisions)
+            held, held_revisions = [*keys, *families], [*revisions, *families.values()]
+            self._supersede(held, held_revisions)
             if merged.revisions and imported.last:
                 self._on_imported(merged.epoch, imported.first, imported.last)
                 logged = self._log(keys, merged, intent)
-            await self._cache.drop_older(keys, revisions, clock, owner)
+            await self._cache.drop_older(held, held_revisions, clock, owner)
             if logged is not None:
                 await logged
         return imported
@@ -94,9 +96,19 @@ class BulkImporter:
                 return known
             await transaction.stage(command.wanted)
             # Before the locks, so that no other transaction waits for Redis.
-            await self._cache.mark_held(keys, owner)
+            await self._cache.mark_held([*keys, *families_of(keys, [0] * len(keys))], owner)
             locked = await transaction.lock(tenant, intent, command.existing)
             return locked.known or await transaction.merge()
+
+
+def families_of(keys: Sequence[RouteKey], revisions: Sequence[int]) -> dict[RouteKey, int]:
+    """Return the keys of the families of ``keys``, each with the highest revision of its members."""
+    highest: dict[tuple[str, str, str], int] = {}
+    for (tenant, service, env, _), revision in zip(keys, revisions, strict=True):
+        name = (tenant, service, env)
+        if revision >= highest.get(name, 0):
+            highest[name] = revision
+    return {RouteKey(*name, ""): revision for name, revision in highest.items()}
 
 
 def check(wanted: Sequence[Wanted]) -> None:
