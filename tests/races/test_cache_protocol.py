@@ -23,12 +23,13 @@ from pointsman_server.adapters.redis.cache import RedisCache
 from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.routes import RouteKey, Snapshot
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.cache import Lookup
-from pointsman_server.ports.store import ChangeQuery, Intent, Outcome
+from pointsman_server.ports.store import ChangeQuery, Clock, Intent, Outcome
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.writes.group_commit import GroupCommitter
-from pointsman_server.writes.mutations import Delete, Update
+from pointsman_server.writes.mutations import Create, Deactivate, Delete, DeleteTraffic, SetTraffic, Update
 from tests.support.fakes import Gate
 
 KEYS = [RouteKey("team-a", f"service-{number}", "prod", "v1") for number in range(3)]
@@ -81,6 +82,12 @@ class PlainCache:
         await self.settle(snapshots, "")
 
     async def invalidate(self, keys: Sequence[RouteKey], revisions: Sequence[int], epoch: str) -> None:
+        await self._redis.delete(*map(str, keys))
+
+    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
+        pass
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         await self._redis.delete(*map(str, keys))
 
     async def close(self) -> None:
@@ -160,6 +167,8 @@ class GatedCache:
         self.before_settle = Gate()
         self.before_commit = Gate()
         self.get, self.fill, self.consume = cache.get, cache.fill, cache.consume
+        self.mark_held = cache.mark_held
+        self.drops = True
 
     async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
         await self._cache.mark(keys, owner)
@@ -168,6 +177,11 @@ class GatedCache:
     async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         await self.before_settle.passing()
         await self._cache.settle(snapshots, owner)
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
+        await self.before_settle.passing()
+        if self.drops:
+            await self._cache.drop_older(keys, revisions, clock, owner)
 
 
 class Process:
@@ -477,3 +491,84 @@ async def test_an_answer_that_changes_nothing_is_as_binding_as_the_write_was(sce
     answered = await scene.other.write("https://second.internal", request_id=request_id)
 
     assert (await scene.witness.read()).as_of >= answered.revision > scene.created
+
+
+# Families: whatever changes a route or the traffic drops what is held of the whole family
+
+
+FAMILY = KEY.family_key
+
+
+@pytest.mark.parametrize("scene", [FullCache], indirect=True)
+@pytest.mark.parametrize("drops", [True, False], ids=["dropped", "remedy off"])
+async def test_a_reader_of_a_family_that_fills_between_mark_and_commit(scene: Scene, drops: bool) -> None:
+    """Nothing of the family is held when the write is announced, so it is not marked."""
+    writer, reader = scene.other, scene.one
+    writer.cache.drops = drops
+    writer.cache.before_commit.close()
+    writing = asyncio.create_task(writer.write("https://second.internal"))
+    await writer.cache.before_commit.arrivals()
+    assert (await reader.read(FAMILY)).as_of == scene.created
+    writer.cache.before_commit.open()
+    written = await writing
+
+    assert ((await scene.witness.read(FAMILY)).as_of >= written.revision) is drops
+
+
+@pytest.mark.parametrize("scene", [FullCache], indirect=True)
+@pytest.mark.parametrize("lost", [False, True], ids=["kept", "flushed"])
+async def test_a_reader_of_a_family_stopped_between_load_and_fill(scene: Scene, lost: bool) -> None:
+    scene.one.store.gate.close()
+    async with stopped(scene.one.store.gate, asyncio.create_task(scene.one.read(FAMILY))):
+        written = await scene.other.write("https://second.internal")
+        if lost:
+            await scene.redis.flushdb()
+
+    assert (await scene.witness.read(FAMILY)).as_of >= written.revision
+
+
+@pytest.mark.parametrize("scene", [FullCache], indirect=True)
+@pytest.mark.parametrize("request_id", ["r1", ""], ids=["a replay", "a change that was made already"])
+@pytest.mark.parametrize("drops", [True, False], ids=["dropped", "remedy off"])
+async def test_an_answer_that_changes_nothing_binds_families_too(scene: Scene, request_id: str, drops: bool) -> None:
+    """As above: the mark is lost, a reader fills the family from before the commit, and the writer dies."""
+    writer, reader = scene.one, scene.third
+    writer.cache.before_commit.close()
+    writer.cache.before_settle.close()
+    scene.other.cache.drops = drops
+    reader.store.gate.close()
+    dying = asyncio.create_task(writer.write("https://second.internal", request_id=request_id))
+    await writer.cache.before_commit.arrivals()
+    await scene.redis.flushdb()
+    async with stopped(reader.store.gate, asyncio.create_task(reader.read(FAMILY))):
+        writer.cache.before_commit.open()
+        await writer.cache.before_settle.arrivals()
+    dying.cancel()
+    await asyncio.wait([dying])
+
+    answered = await scene.other.write("https://second.internal", request_id=request_id)
+
+    assert ((await scene.witness.read(FAMILY)).as_of >= answered.revision > scene.created) is drops
+
+
+@pytest.mark.parametrize("scene", [FullCache], indirect=True)
+async def test_a_family_that_is_held_is_loaded_again_after_each_change_of_its_routes_and_its_traffic(
+    scene: Scene,
+) -> None:
+    committer = scene.one.committer
+    whole = Division((Target(KEY.version, 10_000),))
+    changes = [
+        lambda: committer.create(Create(KEY._replace(version="v2"), "https://v2.internal", {}), INTENT),
+        lambda: committer.set_traffic(SetTraffic(FAMILY, whole), INTENT),
+        lambda: committer.deactivate(Deactivate(KEY), INTENT),
+        lambda: committer.delete_traffic(DeleteTraffic(FAMILY), INTENT),
+        lambda: committer.delete(Delete(KEY), INTENT),
+    ]
+    for change in changes:
+        held = await scene.witness.read(FAMILY)
+        assert (await scene.third.read(FAMILY)).as_of == held.as_of
+        outcome = await change()
+        fresh = await scene.witness.read(FAMILY)
+        assert fresh.as_of >= outcome.revision > held.as_of
+        (truth,) = await scene.other.store.load([FAMILY])
+        assert fresh.family == truth.family

@@ -156,7 +156,7 @@ class RoutesExist(RoutesRefused):
 
 
 class RevisionMismatch(PointsmanError):
-    """The route, or the traffic of a family, is at another revision than the caller expected; ``what`` says which."""
+    """The route, or the traffic of a family, is at another revision than the caller expected."""
 
     reason = "REVISION_MISMATCH"
 

@@ -14,6 +14,7 @@ from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import EPOCH, MemoryCache, MemoryStore
 
 V1, V2 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2"))
+FAMILY = V1.family_key
 URL = "https://payments.internal"
 INTENT = Intent("alice", request_id="chunk", fingerprint=b"one")
 
@@ -50,7 +51,7 @@ async def test_marks_before_the_locks_and_drops_after_the_commit() -> None:
     fixture.store.before_commit.open()
     assert (await running).created == 1
     assert fixture.store.journal == ["stage", "lock", "commit"]
-    assert (fixture.told, fixture.superseded) == (["mark_held", "drop_older"], [(V1, 1)])
+    assert (fixture.told, fixture.superseded) == (["mark_held", "drop_older"], [(V1, 1), (FAMILY, 1)])
 
 
 async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothing() -> None:
@@ -60,7 +61,7 @@ async def test_a_replay_confirms_all_its_keys_as_of_its_answer_and_stages_nothin
     fixture.cache.journal.clear()
     fixture.superseded.clear()
     assert await fixture.importer.import_(command, INTENT) == first
-    assert fixture.superseded == [(V1, 2), (V2, 2)]
+    assert fixture.superseded == [(V1, 2), (V2, 2), (FAMILY, 2)]
     assert fixture.told == ["drop_older"]
     assert fixture.store.journal.count("stage") == 1
 
@@ -164,3 +165,12 @@ async def test_whether_there_are_more_violations_than_are_named(count: int, more
         check([Wanted(key, "nonsense") for key in keys])
     assert len(refused.value.violations) == 16
     assert refused.value.message.endswith("; and more") is more
+
+
+async def test_each_family_is_announced_once_and_dropped_as_of_its_last_change() -> None:
+    fixture = Fixture()
+    other = RouteKey("team-a", "orders", "prod", "v1")
+    await fixture.importer.import_(Import([Wanted(V1, URL), Wanted(other, URL), Wanted(V2, URL)]), INTENT)
+    keys = [V1, other, V2, FAMILY, other.family_key]
+    assert fixture.cache.journal == [("mark_held", keys), ("drop_older", keys)]
+    assert fixture.superseded == list(zip(keys, [1, 2, 3, 3, 2], strict=True))
