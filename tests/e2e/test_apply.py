@@ -14,7 +14,7 @@ from pointsman import Client, Consistency
 from tests.support.processes import run, serve
 
 COUNT = 6_000
-"""Several calls for each of what is new, what changes and what goes."""
+"""Several change sets for each of what is new, what changes and what goes."""
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def apply(address: str, path: Path, *more: str) -> dict[str, int]:
 
 def history(database_url: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(database_url) as connection:
-        return connection.execute("SELECT revision, kind, service, version FROM route_changes ORDER BY 1").fetchall()
+        return connection.execute(
+            "SELECT revision, kind, service, version, change_set_id FROM route_changes ORDER BY 1"
+        ).fetchall()
 
 
 def test_many_routes_become_what_the_file_says_each_by_one_change(
@@ -69,8 +71,12 @@ def test_many_routes_become_what_the_file_says_each_by_one_change(
     assert [change[0] for change in changes] == list(range(1, 3 * COUNT + 201))
     kinds = [change[1] for change in changes]
     assert Counter(kinds) == {"CREATED": 2 * COUNT, "DEACTIVATED": COUNT, "DELETED": 200}
-    # Nothing goes before all that is new is there.
-    assert kinds == sorted(kinds, key=["CREATED", "DEACTIVATED", "DELETED"].index)
+    # Nothing of a family goes before what is new of it is there, in the same change set.
+    of_first = [change[1:4] for change in changes if change[2] == "s0"]
+    assert of_first == [("CREATED", "s0", "v0"), ("CREATED", "s0", "v1"), ("DEACTIVATED", "s0", "v0")]
+    sets = Counter(change[4] for change in changes)
+    assert max(sets.values()) == 1000
+    assert len(sets) == 3 * COUNT // 1000 + 1
 
 
 def test_who_resolves_during_a_switch_always_finds_a_version(address: str, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.formats import Format, read_rows
 from pointsman.cli.files.problems import InvalidFile, Problem
 from pointsman.cli.files.source import open_text
+from pointsman.cli.files.traffic_entries import TrafficEntry
 from pointsman.cli.output.errors import _file_document, _file_lines
 from pointsman.cli.output.terminal import printable
-from pointsman.rpc import requests
+from pointsman.rpc import requests, traffic_requests
+from pointsman.selection import POINTS
 from pointsman_server.domain.routes import check_url
 
 # What Python would say; a parser's own words follow what we say of the file.
@@ -37,12 +39,14 @@ def import_file(path: Path, kind: Format) -> list[Entry]:
 def apply_file(path: Path) -> None:
     """Read a file as ``apply`` does, and judge all it finds."""
     try:
-        entries, _tenants = _read(str(path))
+        desired = _read(str(path))
     except InvalidFile as error:
         _judge_refusal(error)
         return
-    for entry in entries:
+    for entry in desired.routes:
         judge_entry(entry)
+    for traffic in desired.traffic or ():
+        judge_traffic(traffic)
 
 
 def judge_entry(entry: Entry) -> None:
@@ -51,6 +55,14 @@ def judge_entry(entry: Entry) -> None:
     violations = VALIDATOR.collect_violations(request)
     assert not violations, f"passes here, but not there: {violations[0].proto}"
     check_url(entry.url)
+
+
+def judge_traffic(entry: TrafficEntry) -> None:
+    """Raise AssertionError unless the server takes the entry too."""
+    request = traffic_requests.set_traffic(entry.key, entry.weights, entry.fallbacks, 0, "", "")
+    violations = VALIDATOR.collect_violations(request)
+    assert not violations, f"passes here, but not there: {violations[0].proto}"
+    assert sum(entry.weights.values()) == POINTS
 
 
 def _judge_refusal(error: InvalidFile) -> None:

@@ -146,7 +146,7 @@ class FakeChangeSets:
     def _put_back(self, parts: tuple[str, ...], before: Any, last: Any, request: Any) -> None:
         if not parts[3]:
             now = self.traffic.get(parts[:3])
-            if before or now:
+            if (before and _division(before)) != (now and _division(now)):
                 after = None
                 if before:
                     after = traffic_pb2.Traffic()
@@ -165,6 +165,10 @@ def _before(change: route_pb2.RouteChange) -> Any:
     if change.HasField("traffic_before"):
         return change.traffic_before
     return change.before if change.HasField("before") else None
+
+
+def _division(traffic: Any) -> Any:
+    return [(each.version, each.weight) for each in traffic.targets], list(traffic.fallbacks)
 
 
 def _content(route: Any) -> Any:
@@ -196,7 +200,9 @@ def _changed_since(later: list[Any]) -> Failure:
     last = {text_of(change.key): change for change in later}
     violations = [
         error_details_pb2.BadRequest.FieldViolation(
-            field=key, description=f"changed by {each.actor} at revision {each.revision}"
+            field=key,
+            description=f"{'the route' if each.key.version else 'the traffic'} was changed by {each.actor} at"
+            f" {each.occur_time.ToDatetime():%Y-%m-%dT%H:%M:%SZ}, revision {each.revision}",
         )
         for key, each in list(last.items())[:MOST_NAMED]
     ]

@@ -63,7 +63,7 @@ def parts_of(key: Any) -> tuple[str, ...]:
 
 
 def text_of(key: Any) -> str:
-    return "/".join(parts_of(key))
+    return "/".join(filter(None, parts_of(key)))
 
 
 def family_of(message: Any) -> tuple[str, ...]:

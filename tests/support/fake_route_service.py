@@ -337,8 +337,9 @@ class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer
         change.request_id = getattr(request, "request_id", "")
         change.occur_time.seconds = T0 + revision
         change.epoch = self.epoch
-        self.changes.append(change)
-        self._changed.notify_all()
+        with self._changed:
+            self.changes.append(change)
+            self._changed.notify_all()
 
     def _join(self, begins: int) -> None:
         """Make one change set of the changes after revision ``begins``."""

@@ -13,10 +13,12 @@ WORDS = tuple(
         *("routes:", "tenants:", "key:", "url:", "active:", "labels:", "a/b/c/d", "https://a.internal", "true", "no"),
         *("- ", "{", "}", "[", "]", ": ", "&a ", "*a", "!!bool ", "!!null ", "? ", "---\n", "...\n", "|\n", "<<: "),
         *('"key": ', '"url": ', '"\\ud800"', "\\u0000", "NaN", "1e999", "\ufeff", "\u2028", "\x85", "\\", '""', "\r\n"),
+        *("traffic:", "targets:", "fallbacks:", "a/b/c", "90%", "10%", "0.01%", "%", "v1: "),
         *("key,url,active,labels\n", "tenant,service,env,version,url\n", "a=1;b=2", '"a"b', "=", ";", ","),
     )
 )
 YAML = b"routes:\n- {key: a/b/c/d, url: https://a.internal, active: yes, labels: {a: b}}\n"
+TRAFFIC = b"traffic:\n- {key: a/b/c, targets: {v1: 90%, v2: 10%}, fallbacks: [v0]}\n"
 JSON = b'{"key": "a/b/c/d", "url": "https://a.internal", "active": true, "labels": {"a": "b"}}\n'
 CSV = b"key,url,active,labels\na/b/c/d,https://a.internal,true,a=1;b=2\n"
 PARTS = b"tenant,service,env,version,url\na,b,c,d,https://a.internal\n"
@@ -27,6 +29,7 @@ SEEDS = (
     *(b"\x02" + text for text in (JSON, b"[" * 2000, b'{"url": "\\ud800"}', b'{"tenant": [[]]}')),
     *(b"\x02" + text for text in (b'{"a": {"b": 1, "b": 2}}', b'{"\\ud800": 1, "\\ud800": 1}', b'{"version": 1.10}')),
     *(b"\x03" + text for text in (CSV, PARTS, b'"a"b,url,key', b"key,url\n\x00,", b"key,url,\na/b/c/d,x,\n,,\n")),
+    *(b"\x00" + text for text in (TRAFFIC, YAML + TRAFFIC, b"traffic: [{key: a/b/c, targets: {v1: !!bool 100%}}]")),
     *(b"\x00" + text for text in (YAML + b"---\n" + YAML, b"routes: [{labels: }]")),
 )
 

@@ -36,6 +36,7 @@ class Commands(ReportingGroup):
         "delete": "pointsman.cli.commands.write:delete",
         "traffic": "pointsman.cli.commands.traffic.group:TrafficCommands",
         "apply": "pointsman.cli.commands.apply:apply",
+        "revert": "pointsman.cli.commands.revert:revert",
         "import": "pointsman.cli.commands.import_routes:import_routes",
     }
 

@@ -1,93 +1,91 @@
-"""Applies differences: many routes a call, each only if it has not changed since the difference was shown."""
+"""Applies differences: as change sets, each only if nothing of it has changed since the differences were shown."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from uuid import uuid4
 
-from pointsman import chunks
 from pointsman.aio import AsyncClient
-from pointsman.chunks import Chunk, ImportedRoute
-from pointsman.cli.bulk.difference import Difference, changes, creations, deletions
-from pointsman.cli.bulk.retry import Patience, at_once, key_of
-from pointsman.errors import FieldViolation, PointsmanError
-from pointsman.results import Existing, Route
-from pointsman.v1 import route_service_pb2
+from pointsman.change_sets import ChangeSetResult
+from pointsman.cli.bulk.change_set import Step
+from pointsman.cli.bulk.retry import Patience
+from pointsman.cli.files.problems import place
+from pointsman.errors import DeadlineExceeded, FieldViolation, PointsmanError, Refusal, Unavailable, Unimplemented
 
-_Message = route_service_pb2.ImportedRoute
-
-DELETES = 16
-"""Calls at once: a server writes those that wait together."""
+TIMEOUT = 60.0
+"""Seconds, for one change set."""
 
 
-async def perform(client: AsyncClient, found: Sequence[Difference], reason: str) -> None:
-    """Apply the differences, in an order that keeps traffic safe: what is new, then changes, deletions last.
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """What is to be applied: the change sets of a file, why, and whether to ask only what they would do."""
 
-    A call is made as a whole or not at all. After one has failed no other begins. Raises its PointsmanError, which
-    names the routes that caused it, and says in its notes how many changes are done.
+    file: str
+    sets: Sequence[Sequence[Step]]
+    reason: str = ""
+    dry_run: bool = False
+
+
+async def perform(client: AsyncClient, work: Applying) -> list[ChangeSetResult]:
+    """Commit the change sets one after another, and return what each did. After one has failed no other begins.
+
+    Raises its PointsmanError, which names the lines of the file that were refused, and says in its notes what is done.
     """
-    work = _Work(client, reason)
-    try:
-        await at_once(map(work.send, work.cut(creations(found), Existing.REFUSE)), chunks.CONCURRENCY)
-        for leaving, some in groupby(work.cut(changes(found), Existing.UPDATE), _has_leaving):
-            # What goes out of service waits for what takes over, which may be in the call before.
-            await at_once(map(work.send, some), 1 if leaving else chunks.CONCURRENCY)
-        await at_once(map(work.delete, deletions(found)), DELETES)
-    except PointsmanError as error:
-        error.add_note(f"{work.done} of {len(found)} changes are done: run it again")
-        raise
-
-
-class _Work:
-    """The calls, and how many changes are done."""
-
-    def __init__(self, client: AsyncClient, reason: str) -> None:
-        self._client = client
-        self._reason = reason
-        self._patience = Patience()
-        self.done = 0
-
-    def cut(self, routes: Iterable[ImportedRoute], existing: Existing) -> Iterator[Chunk]:
-        return chunks.made(routes, existing, "", self._reason)
-
-    async def send(self, chunk: Chunk) -> None:
-        with _told(chunk.request.routes):
-            await self._patience.of(partial(self._client.import_chunk, Chunk(0, chunk.request)))
-        self.done += len(chunk)
-
-    async def delete(self, route: Route) -> None:
-        delete = partial(self._client.delete, request_id=uuid4().hex, reason=self._reason)
+    results: list[ChangeSetResult] = []
+    patience = Patience()
+    for steps in work.sets:
+        mutations = [step.mutation for step in steps]
+        commit = partial(client.commit, dry_run=work.dry_run, request_id=uuid4().hex, reason=work.reason)
         try:
-            await self._patience.of(lambda: delete(route.key, expected_revision=route.revision))
+            results.append(await patience.of(lambda: commit(mutations, timeout=TIMEOUT)))  # noqa: B023 - awaited here
         except PointsmanError as error:
-            error.add_note(f"{route.key} was to be deleted")
+            _explain(error, work, steps)
+            error.add_note(_done(error, work, results))
             raise
-        self.done += 1
-
-
-def _has_leaving(chunk: Chunk) -> bool:
-    return any(message.HasField("active") and not message.active for message in chunk.request.routes)
+    return results
 
 
 @contextmanager
-def _told(messages: Sequence[_Message]) -> Iterator[None]:
-    """Make an error of a call name the keys of the routes that caused it, instead of their numbers."""
+def needs_change_sets() -> Iterator[None]:
+    """Make the error of a server that has no change sets say what to do."""
     try:
         yield
-    except PointsmanError as error:
-        error.violations = tuple(_by_key(violation, messages) for violation in error.violations)
-        lines = [f"{violation.field}: {violation.description}" for violation in error.violations]
-        error.message = lines[0] if lines else error.message
-        scope = f"of {key_of(messages[0])}"
-        if len(messages) > 1:
-            scope += f" to {key_of(messages[-1])}, {len(messages)} in all"
-        error.__notes__ = [*lines[1:], f"a call is made as a whole or not at all: this one was {scope}"]
+    except Unimplemented as error:
+        error.message = "this server is older than this command: it knows no change sets and no traffic"
+        error.add_note("upgrade the servers first, or use a pointsman of their version")
         raise
 
 
-def _by_key(violation: FieldViolation, messages: Sequence[_Message]) -> FieldViolation:
-    number, rest = chunks.place(violation.field)
-    if not 0 <= number < len(messages):
-        return violation
-    return FieldViolation(f"{key_of(messages[number])} {rest}".rstrip(), violation.description)
+def _explain(error: PointsmanError, work: Applying, steps: Sequence[Step]) -> None:
+    """Make the error name lines and keys instead of the numbers of mutations."""
+    refused = [each for each in error.refusals if each.index < len(steps)]
+    if not refused:
+        return
+    lines = [_refusal_text(work.file, steps[each.index], each) for each in refused]
+    error.violations = tuple(
+        FieldViolation(str(steps[each.index].difference.key), f"{each.reason}: {each.message}") for each in refused
+    )
+    error.message = lines[0]
+    error.__notes__ = lines[1:]
+
+
+def _refusal_text(file: str, step: Step, refusal: Refusal) -> str:
+    each = step.difference
+    what = f"{each.key}" if each.line else f"{each.key}, which was to be deleted"
+    return f"{place(file, each.line)}: {what}: {refusal.message} ({refusal.reason})"
+
+
+def _done(error: PointsmanError, work: Applying, results: Sequence[ChangeSetResult]) -> str:
+    if work.dry_run:
+        return "nothing is changed"
+    if isinstance(error, Unavailable | DeadlineExceeded):
+        last = "whether this change set is made is not known"
+    elif len(work.sets) == 1:
+        return "nothing is changed: a change set is made as a whole or not at all"
+    else:
+        last = "nothing of this one is"
+    names = [str(each.change_set_id) for each in results if each.change_set_id]
+    which = f" ({names[0]} to {names[-1]})" if names else ""
+    made = f"{len(results)} of {len(work.sets)} change sets are made{which}"
+    return f"{made}, {last}: run it again"

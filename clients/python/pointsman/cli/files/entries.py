@@ -52,7 +52,7 @@ def checked(raws: Iterable[RawEntry | Problem]) -> Iterator[Entry | Problem]:
         yield entry
 
 
-class _FieldError(Exception):
+class FieldError(Exception):
     """A field that cannot be used: its name, and why."""
 
     def __init__(self, name: str, why: str) -> None:
@@ -70,7 +70,7 @@ def _entry(raw: RawEntry) -> Entry | Problem:
             active=_optional(raw.fields, "active", _active),
             labels=_optional(raw.fields, "labels", _labels),
         )
-    except _FieldError as bad:
+    except FieldError as bad:
         return Problem(raw.lines.get(bad.name, raw.line), str(bad))
 
 
@@ -79,38 +79,38 @@ def _refuse_unknown(fields: Mapping[str, object]) -> None:
         return
     for name in fields:
         if name not in _FIELDS:
-            raise _FieldError(name, "unknown field: an entry has key, url, active and labels")
+            raise FieldError(name, "unknown field: an entry has key, url, active and labels")
 
 
 def _key(fields: Mapping[str, object]) -> RouteKey:
     text = fields.get("key")
     has_parts = not _PARTS.isdisjoint(fields)
     if text is not None and has_parts:
-        raise _FieldError("key", "give it whole or in its four parts, not both")
+        raise FieldError("key", "give it whole or in its four parts, not both")
     if has_parts:
-        text = "/".join(_text(part, fields.get(part, "")) for part in KEY_PARTS)
+        text = "/".join(text_field(part, fields.get(part, "")) for part in KEY_PARTS)
     if text is None:
-        raise _FieldError("key", "must be given, as tenant/service/env/version")
+        raise FieldError("key", "must be given, as tenant/service/env/version")
     try:
-        return RouteKey.parse(_text("key", text))
+        return RouteKey.parse(text_field("key", text))
     except InvalidArgument as error:
-        raise _FieldError("key", error.violations[0].description) from error
+        raise FieldError("key", error.violations[0].description) from error
 
 
-def _text(name: str, value: object) -> str:
+def text_field(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise _FieldError(name, _NO_TEXT)
+        raise FieldError(name, _NO_TEXT)
     return value
 
 
 def _url(fields: Mapping[str, object]) -> str:
     url = fields.get("url")
     if url is None or url == "":
-        raise _FieldError("url", "must be given")
-    url = _text("url", url)
+        raise FieldError("url", "must be given")
+    url = text_field("url", url)
     problem = url_problem(url)
     if problem:
-        raise _FieldError("url", problem)
+        raise FieldError("url", problem)
     return url
 
 
@@ -121,21 +121,21 @@ def _optional(fields: Mapping[str, object], name: str, read: Callable[[object], 
 
 def _active(value: object) -> bool:
     if not isinstance(value, bool):
-        raise _FieldError("active", "must be true or false")
+        raise FieldError("active", "must be true or false")
     return value
 
 
 def _labels(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
-        raise _FieldError("labels", "must be names with values")
+        raise FieldError("labels", "must be names with values")
     if len(value) > LABELS_MAX_COUNT:
-        raise _FieldError("labels", f"must be at most {LABELS_MAX_COUNT}")
+        raise FieldError("labels", f"must be at most {LABELS_MAX_COUNT}")
     for name, text in value.items():
         if not isinstance(name, str) or not isinstance(text, str):
-            raise _FieldError("labels", f"label {name}: the value {_NO_TEXT}")
+            raise FieldError("labels", f"label {name}: the value {_NO_TEXT}")
     problem = _labels_problem(tuple(value.items()))
     if problem:
-        raise _FieldError("labels", problem)
+        raise FieldError("labels", problem)
     return dict(value)
 
 

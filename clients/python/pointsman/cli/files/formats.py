@@ -60,7 +60,10 @@ def _read(name: str, text: TextIO) -> str:
 
 
 def _yaml_rows(name: str, text: str) -> Iterable[RawEntry | Problem]:
-    entries = read_route_file(text).entries
+    route_file = read_route_file(text)
+    entries = route_file.entries
+    if route_file.traffic is not None:
+        raise InvalidFile(name, [Problem(0, "traffic: only pointsman apply takes it; import takes routes alone")])
     if len(entries) == 1 and isinstance(entries[0], Problem):
         raise InvalidFile(name, [entries[0]])
     return entries

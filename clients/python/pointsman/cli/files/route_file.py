@@ -23,10 +23,14 @@ _LONGEST_VALUE = URL_MAX_LENGTH
 
 @dataclass(frozen=True, slots=True)
 class RouteFile:
-    """What one file says: its entries as read, each problem, and the tenants it claims to hold completely, if any."""
+    """What one file says: its entries as read, each problem, and the tenants it claims to hold completely, if any.
+
+    ``traffic`` is None in a file that does not say how calls are divided.
+    """
 
     entries: tuple[RawEntry | Problem, ...]
     tenants: tuple[str, ...] | None
+    traffic: tuple[RawEntry | Problem, ...] | None = None
 
 
 class _NodeError(Exception):
@@ -38,7 +42,10 @@ class _NodeError(Exception):
 
 
 def read_route_file(text: str) -> RouteFile:
-    """Read ``routes: [{key, url, active, labels}]`` with an optional ``tenants: [...]``. Never raises for bad text."""
+    """Read ``routes: [{key, url, active, labels}]``, ``traffic: [{key, targets, fallbacks}]`` and ``tenants: [...]``.
+
+    Each of them is optional. Never raises for bad text.
+    """
     try:
         _check_events(text)
         node = yaml.compose(text, Loader=_LOADER)
@@ -75,13 +82,14 @@ def _unusable(line: int, message: str) -> RouteFile:
 def _route_file(node: yaml.Node) -> RouteFile:
     fields = _mapping(node)
     for name, value in fields.items():
-        if name not in {"routes", "tenants"}:
-            raise _NodeError(value, f"{name}: unknown field: the document has routes and tenants")
+        if name not in {"routes", "traffic", "tenants"}:
+            raise _NodeError(value, f"{name}: unknown field: the document has routes, traffic and tenants")
     if not fields:
         raise _NodeError(node, "routes: must be given, as a list of entries")
     tenants = tuple(map(_tenant, _sequence(fields["tenants"], "tenants"))) if "tenants" in fields else None
     routes = _sequence(fields["routes"], "routes") if "routes" in fields else []
-    return RouteFile(tuple(map(_raw_entry, routes)), tenants)
+    traffic = tuple(map(_raw_entry, _sequence(fields["traffic"], "traffic"))) if "traffic" in fields else None
+    return RouteFile(tuple(map(_raw_entry, routes)), tenants, traffic)
 
 
 def _raw_entry(node: yaml.Node) -> RawEntry | Problem:
@@ -94,8 +102,10 @@ def _raw_entry(node: yaml.Node) -> RawEntry | Problem:
 
 
 def _value(name: str, node: yaml.Node) -> object:
-    if name == "labels" and isinstance(node, yaml.MappingNode):
-        return {label: _text(label, value) for label, value in _mapping(node).items()}
+    if name in {"labels", "targets"} and isinstance(node, yaml.MappingNode):
+        return {each: _text(each, value) for each, value in _mapping(node).items()}
+    if name == "fallbacks" and isinstance(node, yaml.SequenceNode):
+        return [_text(name, each) for each in node.value]
     if name == "active" and node.tag == _BOOL and isinstance(node, yaml.ScalarNode):
         # A tag in the file can call anything a boolean: then the text goes on, to be refused as any other.
         return yaml.constructor.SafeConstructor.bool_values.get(str(node.value).lower(), str(node.value))

@@ -1,6 +1,6 @@
 """How routes and their differences read to people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -20,6 +20,16 @@ class Content(Protocol):
 
     @property
     def labels(self) -> Mapping[str, str]: ...
+
+
+class Division(Protocol):
+    """How calls are divided: weights in basis points, by version."""
+
+    @property
+    def weights(self) -> Mapping[str, int]: ...
+
+    @property
+    def fallbacks(self) -> Sequence[str]: ...
 
 
 def show_route(terminal: Terminal, route: Route) -> None:
@@ -60,7 +70,7 @@ def show_fields(terminal: Terminal, fields: Mapping[str, str]) -> None:
         terminal.line(f"{name:<10}{text}".rstrip())
 
 
-def traffic_text(traffic: Traffic | None) -> str:
+def traffic_text(traffic: Division | None) -> str:
     """Return the traffic in one line: ``v1=90% v2=10%; fallback v0``, or ``(not set)``."""
     from pointsman.cli.traffic.weights import division_text
 
@@ -102,7 +112,7 @@ def difference_text(before: Content | None, after: Content | None) -> str:
     return "; ".join(parts)
 
 
-def traffic_difference_text(before: Traffic | None, after: Traffic | None) -> str:
+def traffic_difference_text(before: Division | None, after: Division | None) -> str:
     """Return what differs between two states of the traffic; None is its absence."""
     if before is None:
         return f"traffic: {traffic_text(after)}"

@@ -1,71 +1,71 @@
-"""cli.performing: in which order differences are removed, and what is under way at once."""
+"""bulk.apply: change sets one after another, and what an error says of those that were made."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from pointsman import AsyncClient, ImportResult, Route, RouteKey, chunks
-from pointsman.chunks import Chunk
-from pointsman.cli.bulk.apply import perform
+from pointsman import AsyncClient, FieldViolation, PointsmanError, RouteKey, Unimplemented
+from pointsman.change_sets import ChangeSetResult
+from pointsman.cli.bulk.apply import Applying, needs_change_sets, perform
+from pointsman.cli.bulk.change_set import change_sets
 from pointsman.cli.bulk.difference import Difference, Wanted
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Recorder:
-    """A client whose calls take some time; ``calls`` has each one, and what was under way when it began."""
+    """A client that makes change sets, and fails the one of that number."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int]] = []
-        self.under_way = 0
+    def __init__(self, fails: int = -1, violations: tuple[FieldViolation, ...] = ()) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self._fails = fails
+        self._violations = violations
 
-    async def import_chunk(self, chunk: Chunk) -> ImportResult:
-        routes = chunk.request.routes
-        leaving = any(route.HasField("active") and not route.active for route in routes)
-        await self._called("create" if not routes[0].expected_revision else "leave" if leaving else "stay")
-        return ImportResult()
-
-    async def delete(self, key: RouteKey, **_: Any) -> int:
-        await self._called("delete")
-        return 1
-
-    async def _called(self, name: str) -> None:
-        self.calls.append((name, self.under_way))
-        self.under_way += 1
-        for _ in range(20):
-            await asyncio.sleep(0)
-        self.under_way -= 1
+    async def commit(self, mutations: Any, **options: Any) -> ChangeSetResult:
+        self.calls.append({"mutations": len(mutations), **options})
+        if len(self.calls) - 1 == self._fails:
+            raise PointsmanError("refused", violations=self._violations)
+        return ChangeSetResult(100 * len(self.calls), 100 * len(self.calls) + 99, ())
 
 
-def some(kind: str, count: int, before: bool | None, after: bool | None) -> list[Difference]:
-    found = []
-    for number in range(count):
-        key = RouteKey("a", kind, "c", f"v{number}")
-        route = None if before is None else Route(key, "https://x", before, {}, 1, TIME, TIME)
-        found.append(Difference(key, route, None if after is None else Wanted("https://y", after, {})))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MOST_ROUTES", 10)
-
-
-async def test_what_goes_out_of_service_waits_for_all_that_takes_over_and_deletions_for_everything() -> None:
+def work(count: int, *, dry_run: bool = False) -> Applying:
     found = [
-        *some("gone", 3, True, None),
-        *some("leaving", 35, True, False),
-        *some("staying", 45, False, True),
-        *some("new", 25, None, True),
+        Difference(RouteKey("a", f"s{number // 1000}", "c", f"v{number}"), None, Wanted("https://x", True, {}), number)
+        for number in range(count)
     ]
+    return Applying("x.yaml", change_sets(found), "why", dry_run)
+
+
+async def perform_by(client: Recorder, work: Applying) -> list[ChangeSetResult]:
+    return await perform(cast("AsyncClient", client), work)
+
+
+async def test_each_is_a_call_with_an_id_of_its_own() -> None:
     client = Recorder()
-    await perform(cast("AsyncClient", client), found, "")
-    # In the first call that takes something out of service are the last ones that take over.
-    assert [name for name, _ in client.calls] == ["create"] * 3 + ["stay"] * 4 + ["leave"] * 4 + ["delete"] * 3
-    alone = [under_way for name, under_way in client.calls if name == "leave"]
-    assert alone == [0] * 4
-    first = dict(reversed(client.calls))
-    assert first == {"create": 0, "stay": 0, "leave": 0, "delete": 0}
-    assert max(under_way for _, under_way in client.calls) > 0
+    results = await perform_by(client, work(2500))
+    assert [each.change_set_id for each in results] == [100, 200, 300]
+    assert [call["mutations"] for call in client.calls] == [1000, 1000, 500]
+    assert len({call["request_id"] for call in client.calls}) == 3
+    assert {(call["reason"], call["dry_run"]) for call in client.calls} == {("why", False)}
+
+
+async def test_after_one_that_fails_none_begins_and_it_says_which_are_made() -> None:
+    client = Recorder(1, (FieldViolation("mutations[7]", "ROUTE_EXISTS: route exists"),))
+    with pytest.raises(PointsmanError) as raised:
+        await perform_by(client, work(2500))
+    assert len(client.calls) == 2
+    assert raised.value.message == "x.yaml:1007: a/s1/c/v1007: route exists (ROUTE_EXISTS)"
+    assert raised.value.__notes__ == ["1 of 3 change sets are made (100 to 100), nothing of this one is: run it again"]
+
+
+async def test_of_a_dry_run_nothing_is_made() -> None:
+    with pytest.raises(PointsmanError) as raised:
+        await perform_by(Recorder(1), work(2500, dry_run=True))
+    assert raised.value.__notes__ == ["nothing is changed"]
+
+
+def test_a_server_without_change_sets_is_older() -> None:
+    with pytest.raises(Unimplemented, match="older than this command") as raised, needs_change_sets():
+        raise Unimplemented("no such method")
+    assert raised.value.__notes__ == ["upgrade the servers first, or use a pointsman of their version"]

@@ -1,10 +1,12 @@
-"""cli.plan: what differs, and in which order it is put right."""
+"""bulk.difference: how what is there differs from what a file says."""
 
 from datetime import UTC, datetime
 
-from pointsman import ImportedRoute, Route, RouteKey
-from pointsman.cli.bulk.difference import Difference, changes, creations, deletions, differences
+from pointsman.cli.bulk.difference import differences, traffic_differences
 from pointsman.cli.files.entries import Entry
+from pointsman.cli.files.traffic_entries import TrafficEntry
+from pointsman.keys import FamilyKey, RouteKey
+from pointsman.results import Route, Target, Traffic
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,44 +41,45 @@ def test_without_prune_nothing_is_deleted() -> None:
     assert diff([], [route("a/b/c/v1")]) == []
 
 
-def found(entries: list[Entry], routes: list[Route], *, prune: bool = False) -> list[Difference]:
-    return differences(entries, {route.key: route for route in routes}, prune=prune)
+class TestTraffic:
+    def entry(self, key: str, fallbacks: tuple[str, ...] = (), **weights: int) -> TrafficEntry:
+        return TrafficEntry(7, FamilyKey.parse(key), weights, fallbacks)
 
+    def traffic(self, key: str, fallbacks: tuple[str, ...] = (), **weights: int) -> Traffic:
+        targets = tuple(Target(version, weight) for version, weight in weights.items())
+        return Traffic(FamilyKey.parse(key), targets, fallbacks, (), 3, TIME, TIME)
 
-def test_what_is_new_is_created_as_a_whole() -> None:
-    some = found([entry("a/b/c/v1", active=False), entry("a/b/c/v2", labels={"x": "y"}), entry("a/b/c/v3")], [])
-    assert creations(some) == [
-        ImportedRoute(RouteKey.parse("a/b/c/v1"), "https://x", {}, False),
-        ImportedRoute(RouteKey.parse("a/b/c/v2"), "https://x", {"x": "y"}, True),
-        ImportedRoute(RouteKey.parse("a/b/c/v3"), "https://x", {}, True),
-    ]
-    assert (changes(some), deletions(some)) == ([], [])
+    def diff(
+        self,
+        entries: list[TrafficEntry] | None,
+        traffic: list[Traffic],
+        *,
+        routes: tuple[Entry, ...] = (),
+        prune: bool = False,
+    ) -> list[str]:
+        found = traffic_differences(entries, routes, {each.key: each for each in traffic}, prune=prune)
+        return [str(each) for each in found]
 
+    def test_reads_like_a_diff(self) -> None:
+        wanted = [self.entry("a/b/c", ("v0",), v1=9000, v2=1000), self.entry("a/b/d", v1=10_000)]
+        assert self.diff(wanted, [self.traffic("a/b/c", v1=10_000), self.traffic("z/b/c", v1=10_000)], prune=True) == [
+            "~ a/b/c traffic: v1=100% → v1=90% v2=10%; fallback v0",
+            "+ a/b/d traffic: v1=100%",
+            "- z/b/c traffic: v1=100% → (not set)",
+        ]
 
-def test_of_what_there_is_only_what_changes_is_sent_and_only_for_the_revision_that_was_seen() -> None:
-    routes = [route(f"a/b/c/v{number}", revision=number) for number in (1, 2, 3)]
-    entries = [entry("a/b/c/v1", "https://new"), entry("a/b/c/v2", labels={}), entry("a/b/c/v3", active=False)]
-    some = found(entries, routes)
-    assert changes(some) == [
-        ImportedRoute(RouteKey.parse("a/b/c/v1"), "https://new", None, None, 1),
-        ImportedRoute(RouteKey.parse("a/b/c/v2"), "https://x", {}, None, 2),
-        ImportedRoute(RouteKey.parse("a/b/c/v3"), "https://x", None, False, 3),
-    ]
-    assert (creations(some), deletions(some)) == ([], [])
+    def test_the_order_of_targets_is_no_difference_and_that_of_fallbacks_is(self) -> None:
+        there = self.traffic("a/b/c", ("x", "y"), v1=9000, v2=1000)
+        assert self.diff([self.entry("a/b/c", ("x", "y"), v2=1000, v1=9000)], [there]) == []
+        assert len(self.diff([self.entry("a/b/c", ("y", "x"), v1=9000, v2=1000)], [there])) == 1
 
+    def test_a_version_without_calls_is_a_difference(self) -> None:
+        assert len(self.diff([self.entry("a/b/c", v1=10_000, v2=0)], [self.traffic("a/b/c", v1=10_000)])) == 1
 
-def test_what_goes_out_of_service_comes_last() -> None:
-    entries = [
-        entry("a/b/c/v1", "https://new", active=False),
-        entry("a/b/c/v2", "https://new", active=True),
-        entry("a/b/c/v3", active=False),
-        entry("a/b/c/v4", "https://new"),
-    ]
-    routes = [route("a/b/c/v1"), route("a/b/c/v2", active=False), route("a/b/c/v3"), route("a/b/c/v4", active=False)]
-    assert [str(each.key)[-2:] for each in changes(found(entries, routes))] == ["v2", "v4", "v1", "v3"]
-
-
-def test_what_is_pruned_is_deleted_as_it_is() -> None:
-    gone = route("a/b/c/v4", revision=7)
-    some = found([], [gone], prune=True)
-    assert (deletions(some), creations(some), changes(some)) == ([gone], [], [])
+    def test_a_file_without_traffic_prunes_only_where_it_has_no_route_left(self) -> None:
+        there = [self.traffic("a/b/c", v1=10_000), self.traffic("a/b/d", v1=10_000)]
+        assert self.diff(None, there, routes=(entry("a/b/c/v1"),), prune=True) == [
+            "- a/b/d traffic: v1=100% → (not set)"
+        ]
+        assert len(self.diff([], there, routes=(entry("a/b/c/v1"),), prune=True)) == 2
+        assert self.diff([], there) == []

@@ -9,10 +9,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
-from pointsman import chunks
-from pointsman.cli.bulk import retry
-from pointsman.v1 import route_service_pb2 as pb
-from tests.support.fake_route_service import Failure, FakeServer
+from pointsman.cli.bulk import change_set, retry
+from pointsman.v1 import route_pb2
+from tests.support.fake_route_service import Call, Failure, FakeServer
 from tests.unit.client.conftest import Run
 
 FILE = """
@@ -36,7 +35,7 @@ def _routes(run: Run, server: FakeServer) -> None:
 
 
 def writes(server: FakeServer) -> list[str]:
-    return [method for method in server.methods() if method != "List"]
+    return [method for method in server.methods() if method not in {"List", "ListTraffic"}]
 
 
 def test_a_dry_run_shows_the_difference_and_changes_nothing(run: Run, server: FakeServer) -> None:
@@ -46,8 +45,9 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(run: Run, server: Fa
         "~ a/b/c/v1 url: https://old.internal → https://one.internal",
         "+ a/b/c/v2 https://two.internal inactive tier=gold",
     ]
-    assert done.stderr == "to do: create 1, change 1, delete 0\n"
-    assert writes(server) == []
+    assert done.stderr == "to do: create 1, change 1, delete 0; the server would accept it\n"
+    assert server.called("Commit")[0].request.dry_run
+    assert len(server.changes) == 3
 
 
 def test_exit_code_tells_a_script_of_a_difference(run: Run) -> None:
@@ -112,9 +112,10 @@ class TestPrune:
     def test_on_a_terminal_it_asks(
         self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, deletes: int
     ) -> None:
-        monkeypatch.setattr("pointsman.cli.commands.apply.can_ask", lambda: True)
+        monkeypatch.setattr("pointsman.cli.output.prompts.can_ask", lambda: True)
         done = run("apply", "-f", "routes.yaml", "--prune", input=answer)
-        assert (done.exit_code, len(server.called("Delete"))) == (code, deletes)
+        kinds = [change.kind for change in server.changes]
+        assert (done.exit_code, kinds.count(route_pb2.CHANGE_KIND_DELETED)) == (code, deletes)
         assert "Delete 1 route?" in done.stderr
 
     def test_a_tenants_list_widens_it_to_tenants_without_entries(self, run: Run, server: FakeServer) -> None:
@@ -150,81 +151,91 @@ class TestBadFiles:
         assert (done.exit_code, done.stderr) == (2, "none.yaml: No such file or directory\n")
 
 
+def families(count: int, url: str = "https://x.internal") -> None:
+    """Write a file of so many families with a version each."""
+    lines = (f"- {{key: p/s{number}/r/v1, url: '{url}'}}\n" for number in range(count))
+    Path("routes.yaml").write_text("routes:\n" + "".join(lines))
+
+
 def versions(*actives: bool, url: str = "https://x.internal") -> None:
     """Write a file of the versions of one family."""
     lines = (f"- {{key: p/q/r/v{n}, url: '{url}', active: {str(on).lower()}}}\n" for n, on in enumerate(actives))
     Path("routes.yaml").write_text("routes:\n" + "".join(lines))
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls of two routes."""
-    monkeypatch.setattr(chunks, "MOST_ROUTES", 2)
+def kinds_of(call: Call) -> list[str]:
+    return [mutation.WhichOneof("mutation") for mutation in call.request.mutations]
 
 
-class TestCalls:
-    def test_what_is_new_is_one_call_and_what_changes_another(self, run: Run, server: FakeServer) -> None:
-        run("apply", "-f", "routes.yaml")
-        creating, changing = (call.request for call in server.called("Import"))
-        assert (creating.existing, changing.existing) == (pb.EXISTING_ROUTES_REFUSE, pb.EXISTING_ROUTES_UPDATE)
-        assert [each.key.version for each in creating.routes] == ["v2"]
-        assert [(each.key.version, each.expected_revision) for each in changing.routes] == [("v1", 1)]
-        assert creating.request_id != changing.request_id
+class TestChangeSets:
+    def test_a_file_is_one_change_set(self, run: Run, server: FakeServer) -> None:
+        done = run("apply", "-f", "routes.yaml", "--prune", "--yes", "--reason", "release 7")
+        assert done.stderr == "done: create 1, change 1, delete 1; change set 4\n"
+        assert writes(server) == ["Commit"]
+        (call,) = server.called("Commit")
+        assert kinds_of(call) == ["create", "update", "delete"]
+        assert [each.expected_revision for each in (call.request.mutations[1].update, call.request.mutations[2].delete)]
+        assert {change.change_set_id for change in server.changes[3:]} == {4}
+        assert {change.reason for change in server.changes[3:]} == {"release 7"}
 
-    def test_a_switch_of_versions_is_atomic_and_no_reader_sees_none_active(self, run: Run, server: FakeServer) -> None:
+    def test_a_switch_of_versions_is_atomic(self, run: Run, server: FakeServer) -> None:
         versions(True, False)
         run("apply", "-f", "routes.yaml")
-        versions(False, True, url="https://y.internal")
+        versions(False, True)
         server.calls.clear()
         assert run("apply", "-f", "routes.yaml").exit_code == 0
-        (call,) = server.called("Import")
-        assert [(each.key.version, each.active) for each in call.request.routes] == [("v1", True), ("v0", False)]
+        (call,) = server.called("Commit")
+        assert kinds_of(call) == ["activate", "deactivate"]
 
-    @pytest.mark.usefixtures("small")
-    def test_of_many_calls_those_that_take_something_out_of_service_come_last_one_after_another(
-        self, run: Run, server: FakeServer
+    def test_a_larger_file_is_several_and_says_which(
+        self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        versions(*[True] * 7, *[False] * 5)
-        run("apply", "-f", "routes.yaml")
-        versions(*[False] * 7, *[True] * 5)
-        before = len(server.changes)
-        assert run("apply", "-f", "routes.yaml").exit_code == 0
-        actives = [change.after.active for change in server.changes[before:]]
-        assert actives == [True] * 5 + [False] * 7
-
-    def test_what_is_pruned_goes_last_and_only_as_it_was_seen(self, run: Run, server: FakeServer) -> None:
-        run("apply", "-f", "routes.yaml", "--prune", "--yes", "--reason", "release 7")
-        assert writes(server) == ["Import", "Import", "Delete"]
-        (call,) = server.called("Delete")
-        assert (call.request.expected_revision, call.request.reason) == (2, "release 7")
-
-    @pytest.mark.usefixtures("small")
-    def test_many_are_pruned(self, run: Run, server: FakeServer) -> None:
-        for number in range(50):
-            server.add(f"a/b/c/w{number}", "https://gone.internal")
-        done = run("apply", "-f", "routes.yaml", "--prune", "--yes")
-        assert done.stderr == "done: create 1, change 1, delete 51\n"
-        assert sorted(server.state()) == ["a/b/c/v1", "a/b/c/v2", "z/b/c/v1"]
+        monkeypatch.setattr(change_set, "MOST_MUTATIONS", 2)
+        families(5)
+        done = run("apply", "-f", "routes.yaml")
+        assert done.stderr.splitlines() == [
+            "too much for one change set: 3 are made, each as a whole, one after another",
+            "done: create 5, change 0, delete 0; 3 change sets, 4 to 8",
+        ]
+        assert writes(server) == ["Commit"] * 3
 
     def test_waits_where_the_server_asks_to(self, run: Run, server: FakeServer) -> None:
         details = (error_details_pb2.RetryInfo(retry_delay=Duration(nanos=1_000_000)),)
         limited = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast", "RATE_LIMITED", details=details)
-        server.fail("Import", *[limited] * 10)
-        server.fail("Delete", *[limited] * 10)
-        assert run("apply", "-f", "routes.yaml", "--prune", "--yes").exit_code == 0
-        for method in ("Import", "Delete"):
-            assert len({call.request.request_id for call in server.called(method)[:11]}) == 1
+        server.fail("Commit", *[limited] * 10)
+        assert run("apply", "-f", "routes.yaml").exit_code == 0
+        assert len({call.request.request_id for call in server.called("Commit")}) == 1
 
     def test_a_server_that_comes_back_is_waited_for(
         self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
-        server.fail("Import", *[GONE] * 7)
+        server.fail("Commit", *[GONE] * 7)
         assert run("apply", "-f", "routes.yaml").exit_code == 0
-        server.fail("Delete", *[GONE] * 8)
-        done = run("apply", "-f", "routes.yaml", "--prune", "--yes")
+
+    def test_of_a_server_that_stays_away_nobody_knows_whether_it_did(
+        self, run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.0)
+        monkeypatch.setattr(change_set, "MOST_MUTATIONS", 2)
+        families(5)
+        run("apply", "-f", "routes.yaml")
+        families(5, url="https://new.internal")
+        server.fail("Commit", *[GONE] * 8)
+        done = run("apply", "-f", "routes.yaml")
         assert done.exit_code == 5
-        assert "a/x/c/v1 was to be deleted\n0 of 1 changes are done: run it again" in done.stderr
+        assert done.stderr.splitlines()[-2] == (
+            "0 of 3 change sets are made, whether this change set is made is not known: run it again"
+        )
+
+    def test_an_older_server_is_named_as_such(self, run: Run, server: FakeServer) -> None:
+        server.fail("ListTraffic", Failure(grpc.StatusCode.UNIMPLEMENTED, "no such method"))
+        done = run("apply", "-f", "routes.yaml")
+        assert done.exit_code == 1
+        assert done.stderr.splitlines()[:2] == [
+            "error: this server is older than this command: it knows no change sets and no traffic (request 4bf92f35)",
+            "upgrade the servers first, or use a pointsman of their version",
+        ]
 
 
 Meanwhile = Callable[[Callable[[], object]], None]
@@ -234,6 +245,80 @@ Meanwhile = Callable[[Callable[[], object]], None]
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     """Let somebody else do something between the difference and the first call."""
     return lambda do: monkeypatch.setattr("pointsman.cli.commands.apply._confirm", lambda _found, _yes: do())
+
+
+class TestTraffic:
+    TRAFFIC = """
+routes:
+  - {key: a/b/c/v1, url: "https://one.internal"}
+  - {key: a/b/c/v2, url: "https://two.internal"}
+traffic:
+  - key: a/b/c
+    targets: {v1: 90%, v2: 10%}
+    fallbacks: [v1]
+"""
+
+    @pytest.fixture(autouse=True)
+    def _file(self, _routes: None) -> None:
+        Path("routes.yaml").write_text(self.TRAFFIC)
+
+    def test_is_applied_with_the_routes_that_it_names(self, run: Run, server: FakeServer) -> None:
+        done = run("apply", "-f", "routes.yaml")
+        assert done.stdout.splitlines()[-1] == "+ a/b/c traffic: v1=90% v2=10%; fallback v1"
+        assert done.stderr == "done: create 2, change 1, delete 0; change set 4\n"
+        traffic = server.traffic["a", "b", "c"]
+        assert [(each.version, each.weight) for each in traffic.targets] == [("v1", 9000), ("v2", 1000)]
+        assert list(traffic.fallbacks) == ["v1"]
+        assert run("apply", "-f", "routes.yaml").stderr == "nothing to do: all is as the file says\n"
+
+    def test_the_document_has_it_like_a_route(self, run: Run) -> None:
+        document = json.loads(run("apply", "-f", "routes.yaml", "--dry-run", "--json").stdout)
+        assert document["differences"][-1] == {
+            "action": "create",
+            "key": "a/b/c",
+            "before": None,
+            "after": {
+                "targets": [{"version": "v1", "weight": 9000}, {"version": "v2", "weight": 1000}],
+                "fallbacks": ["v1"],
+            },
+        }
+        assert document["change_sets"] == [{"change_set_id": 4, "change_set_size": 3}]
+
+    def test_is_not_overwritten_if_somebody_else_has_changed_it(
+        self, run: Run, server: FakeServer, meanwhile: Meanwhile
+    ) -> None:
+        run("apply", "-f", "routes.yaml")
+        Path("routes.yaml").write_text(self.TRAFFIC.replace("90%", "80%").replace("10%", "20%"))
+        meanwhile(lambda: server.divide("a/b/c", {"v1": 10_000}))
+        done = run("apply", "-f", "routes.yaml")
+        assert done.exit_code == 4
+        assert done.stderr.startswith("error: routes.yaml:6: a/b/c: ")
+        assert "(REVISION_MISMATCH)" in done.stderr
+
+    def test_is_pruned_with_its_routes(self, run: Run, server: FakeServer) -> None:
+        run("apply", "-f", "routes.yaml")
+        Path("routes.yaml").write_text("tenants: [a]")
+        done = run("apply", "-f", "routes.yaml", "--prune")
+        assert done.stdout.splitlines()[-1] == "- a/b/c traffic: v1=90% v2=10%; fallback v1 → (not set)"
+        assert "3 routes and the traffic of 1 service would be deleted" in done.stderr
+        assert run("apply", "-f", "routes.yaml", "--prune", "--yes").exit_code == 0
+        assert (server.traffic, sorted(server.state())) == ({}, ["z/b/c/v1"])
+
+    def test_a_route_that_it_names_cannot_be_pruned_alone(self, run: Run, server: FakeServer) -> None:
+        run("apply", "-f", "routes.yaml")
+        Path("routes.yaml").write_text("routes: [{key: a/b/c/v1, url: 'https://one.internal'}]")
+        done = run("apply", "-f", "routes.yaml", "--prune", "--yes")
+        assert done.exit_code != 0
+        assert "routes.yaml: a/b/c/v2, which was to be deleted: " in done.stderr
+        assert "(ROUTE_IN_TRAFFIC)" in done.stderr
+        assert "a/b/c/v2" in server.state()
+
+    def test_bad_entries_are_told_with_their_lines(self, run: Run, server: FakeServer) -> None:
+        Path("routes.yaml").write_text(self.TRAFFIC.replace("90%", "95%"))
+        done = run("apply", "-f", "routes.yaml")
+        assert done.exit_code == 2
+        assert done.stderr == ("routes.yaml:7: targets: v1=95% v2=10% add up to 105%, and must add up to 100%\n")
+        assert server.calls == []
 
 
 class TestRefusals:
@@ -249,10 +334,9 @@ class TestRefusals:
         done = run("apply", "-f", "routes.yaml")
         assert done.exit_code == 4
         assert done.stderr.splitlines() == [
-            "error: a/b/c/v1 expected_revision: is another one (request 4bf92f35)",
-            "a/x/c/v1 expected_revision: is another one",
-            "a call is made as a whole or not at all: this one was of a/b/c/v1 to a/x/c/v1, 2 in all",
-            "1 of 3 changes are done: run it again",
+            "error: routes.yaml:3: a/b/c/v1: another revision (REVISION_MISMATCH) (request 4bf92f35)",
+            "routes.yaml:8: a/x/c/v1: no route a/x/c/v1 (ROUTE_NOT_FOUND)",
+            "nothing is changed: a change set is made as a whole or not at all",
         ]
         assert server.state()["a/b/c/v1"][0] == "https://theirs.internal"
 
@@ -263,27 +347,38 @@ class TestRefusals:
         done = run("apply", "-f", "routes.yaml")
         assert done.exit_code == 4
         assert done.stderr.splitlines() == [
-            "error: a/b/c/v2 key: exists (request 4bf92f35)",
-            "a call is made as a whole or not at all: this one was of a/b/c/v2",
-            "0 of 2 changes are done: run it again",
+            "error: routes.yaml:4: a/b/c/v2: route exists (ROUTE_EXISTS) (request 4bf92f35)",
+            "nothing is changed: a change set is made as a whole or not at all",
         ]
 
-    @pytest.mark.usefixtures("small")
-    def test_with_json_the_keys_are_in_the_document(self, run: Run, server: FakeServer, meanwhile: Meanwhile) -> None:
-        versions(*[True] * 6)
-        meanwhile(lambda: [server.add(f"p/q/r/v{number}", "https://theirs.internal") for number in range(2)])
+    def test_a_dry_run_is_refused_as_it_would_be(self, run: Run, server: FakeServer) -> None:
+        server.refused_urls = {"https://two.internal"}
+        done = run("apply", "-f", "routes.yaml", "--dry-run", "--exit-code")
+        assert done.exit_code == 2
+        assert done.stderr.splitlines() == [
+            "error: routes.yaml:4: a/b/c/v2: url: is refused (INVALID_FIELD) (request 4bf92f35)",
+            "nothing is changed",
+        ]
+
+    def test_with_json_the_keys_are_in_the_document(
+        self, run: Run, server: FakeServer, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(change_set, "MOST_MUTATIONS", 2)
+        families(6)
+        meanwhile(lambda: server.add("p/s2/r/v1", "https://theirs.internal"))
         done = run("apply", "-f", "routes.yaml", "--json")
         error = json.loads(done.stderr)["error"]
-        assert (error["reason"], error["message"]) == ("ROUTE_EXISTS", "p/q/r/v0 key: exists")
-        assert [each["field"] for each in error["violations"]] == ["p/q/r/v0 key", "p/q/r/v1 key"]
-        # Calls that were under way with the one that is refused are made.
-        total = sum(change.after.url == "https://x.internal" for change in server.changes)
-        assert error["notes"][-1] == f"{total} of 6 changes are done: run it again"
+        assert (error["reason"], error["message"]) == (
+            "ROUTE_EXISTS",
+            "routes.yaml:4: p/s2/r/v1: route exists (ROUTE_EXISTS)",
+        )
+        assert error["violations"] == [{"field": "p/s2/r/v1", "description": "ROUTE_EXISTS: route exists"}]
+        assert error["notes"][-1] == "1 of 3 change sets are made (5 to 5), nothing of this one is: run it again"
 
     def test_again_goes_on_where_it_failed(self, run: Run, server: FakeServer) -> None:
-        server.fail("Import", Failure(grpc.StatusCode.PERMISSION_DENIED, "may not", "FORBIDDEN"))
+        server.fail("Commit", Failure(grpc.StatusCode.PERMISSION_DENIED, "may not", "FORBIDDEN"))
         first = run("apply", "-f", "routes.yaml")
         assert (first.exit_code, first.stderr.splitlines()[0]) == (6, "error: may not (request 4bf92f35)")
-        assert "0 of 2 changes are done" in first.stderr
+        assert "nothing is changed" in first.stderr
         assert run("apply", "-f", "routes.yaml").exit_code == 0
         assert run("apply", "-f", "routes.yaml", "--dry-run", "--exit-code").exit_code == 0

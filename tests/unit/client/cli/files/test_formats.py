@@ -38,6 +38,12 @@ def test_another_suffix_tells_nothing() -> None:
     assert format_of("routes.txt") is None
 
 
+def test_traffic_is_not_passed_over() -> None:
+    text = "routes: []\ntraffic: [{key: a/b/c, targets: {v1: 100%}}]"
+    with pytest.raises(InvalidFile, match="only pointsman apply takes it"):
+        read_rows("file", io.StringIO(text), Format.YAML)
+
+
 def test_an_empty_csv_cell_leaves_the_field_open() -> None:
     (row,) = read_rows("file", io.StringIO("key,url,active\na/b/c/d,https://x.internal,\n"), Format.CSV)
     assert isinstance(row, RawEntry)

@@ -38,6 +38,21 @@ def test_tenants_may_be_named() -> None:
     assert read_route_file("routes: []").tenants is None
 
 
+def test_traffic_is_read_with_its_lines() -> None:
+    text = "traffic:\n- key: a/b/c\n  targets: {v2: 10%, v1: 90%}\n  fallbacks: [v0, v00]\n"
+    file = read_route_file(text)
+    assert file.traffic is not None
+    (entry,) = file.traffic
+    assert isinstance(entry, RawEntry)
+    assert (entry.line, entry.lines["targets"], file.entries) == (2, 3, ())
+    assert entry.fields == {"key": "a/b/c", "targets": {"v2": "10%", "v1": "90%"}, "fallbacks": ["v0", "v00"]}
+
+
+def test_a_file_says_of_traffic_nothing_or_that_there_is_none() -> None:
+    assert read_route_file("routes: []").traffic is None
+    assert read_route_file("traffic: []").traffic == ()
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

@@ -1,0 +1,46 @@
+"""How what a change set does, or would do, reads to people and to programs."""
+
+from typing import Any
+
+from pointsman.change_sets import ChangeSetResult
+from pointsman.cli.output.documents import change_set_document
+from pointsman.cli.output.terminal import Terminal
+from pointsman.cli.output.text import what_text
+from pointsman.results import Change
+
+STYLES = {"+": "green", "~": "yellow", "-": "red"}
+"""By sign: what is new, what changes, what goes."""
+
+
+def sign_of(before: object | None, after: object | None) -> str:
+    """Return ``+`` for what is new, ``-`` for what goes, ``~`` for what changes."""
+    if before is None:
+        return "+"
+    return "-" if after is None else "~"
+
+
+def effect_text(change: Change) -> str:
+    """Return a change as a line of a difference."""
+    before, after = change.traffic_before or change.before, change.traffic_after or change.after
+    return f"{sign_of(before, after)} {change.key} {what_text(change)}"
+
+
+def write_effects(terminal: Terminal, done: ChangeSetResult, dry_run: bool) -> None:
+    """Write each change, unless there is to be a document, and which change set they are."""
+    if not terminal.as_json:
+        for change in done.changes:
+            text = effect_text(change)
+            terminal.line(text, STYLES[text[0]])
+    if done.omitted_change_count:
+        terminal.note(f"and {done.omitted_change_count} more")
+    if not done.size:
+        terminal.note("nothing to do: all is so already")
+    elif dry_run:
+        terminal.note("nothing is changed: this is what would be done")
+    else:
+        terminal.note(f"done: change set {done.change_set_id}")
+
+
+def effects_document(done: ChangeSetResult, dry_run: bool) -> dict[str, Any]:
+    """Return what a change set did, or would do."""
+    return {"dry_run": dry_run, **change_set_document(done)}
