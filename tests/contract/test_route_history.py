@@ -52,7 +52,7 @@ class Archive:
         return snapshot
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "postgres"])
 async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
     if request.param == "memory":
         memory = MemoryStore()
