@@ -37,6 +37,7 @@ from tests.bench.figures import report as condense
 from tests.bench.generators import H2LOAD_HINT, LoadFailed, find_h2load
 from tests.bench.rig import Guard, Rig, engines, pids
 from tests.bench.rows import (
+    as_of,
     batches,
     footprint,
     growth,
@@ -60,6 +61,7 @@ PARTS: Mapping[str, Part] = {
     "batches": batches.part,
     "mutations": mutations.part,
     "imports": imports.part,
+    "as-of": as_of.part,
     "workers": workers.part,
     "growth": growth.part,
     "propagation": propagation.part,

@@ -65,7 +65,7 @@ async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
 
 
 async def forget(store: MemoryStore, revision: int) -> None:
-    store.compacted_revision = revision
+    store.compacted_revision, store.compacted_at = revision, datetime.now(UTC)
     store.changes = [change for change in store.changes if change.revision > revision]
 
 
@@ -279,6 +279,17 @@ async def test_what_is_compacted_cannot_be_told_and_the_rest_is_as_it_was(archiv
         with pytest.raises(HistoryCompacted) as refused:
             await ask
         assert refused.value.metadata["oldest_revision"] == "3"
+
+
+async def test_a_history_that_is_compacted_up_to_now_tells_what_is_now(archive: Archive) -> None:
+    routes = await create(archive, V1, V2)
+    await archive.compact(2)
+    assert await archive.history.revision_at(datetime.now(UTC) + timedelta(minutes=1)) == 2
+    assert await listed(archive, 2) == routes
+    (third,) = await create(archive, V3)
+    assert await archive.history.revision_at(third.create_time - timedelta(microseconds=1)) == 2
+    with pytest.raises(HistoryCompacted):
+        await archive.history.revision_at(routes[0].create_time)
 
 
 async def test_what_is_not_yet_cannot_be_told(archive: Archive) -> None:

@@ -100,6 +100,7 @@ class MemoryStore:
         self.epoch = EPOCH
         self.revision = 0
         self.compacted_revision = 0
+        self.compacted_at = datetime.max.replace(tzinfo=UTC)
         self.failure: PointsmanError | None = None
         self.commit_failure: PointsmanError | None = None
         self.commits_anyway = False

@@ -20,9 +20,9 @@ class MemoryHistory:
         self._check(self._store.compacted_revision)
         kept = [change for change in self._store.changes if change.revision > self._store.compacted_revision]
         found = [change.revision for change in kept if change.occur_time <= moment]
-        if not found and self._store.compacted_revision:
+        if not found and self._store.compacted_revision and moment < self._store.compacted_at:
             raise HistoryCompacted(moment, self._store.compacted_revision)
-        return max(found, default=0)
+        return max(found, default=self._store.compacted_revision)
 
     async def load_as_of(self, keys: Sequence[RouteKey], revision: int) -> list[Snapshot]:
         self._check(revision)

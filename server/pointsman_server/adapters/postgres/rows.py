@@ -165,4 +165,5 @@ def outcome_from_json(key: RouteKey, revision: int, value: Mapping[str, Any] | N
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    # What the driver and ``fromisoformat`` read is in UTC already, unless the session has another time zone.
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)

@@ -8,7 +8,8 @@ Each statement reads clock, compaction and history in one snapshot of the databa
 it deletes. So a snapshot in which the history is not compacted above a revision has every change after it.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -16,14 +17,14 @@ from typing import Any
 
 from pointsman_server.adapters.postgres.connection import Statement, Step
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.rows import route_from_json, traffic_from_json
+from pointsman_server.adapters.postgres.rows import route_from_json, route_of, traffic_from_json
 from pointsman_server.adapters.postgres.snapshots import transposed
 from pointsman_server.domain.errors import HistoryCompacted, RevisionInFuture
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Family
 from pointsman_server.ports.store import RouteQuery
 
-# A statement looks at no more keys: many may have been made since, and none of them is an answer.
+# A statement looks at no more keys: many may have been made since, and none of those is an answer.
 MOST_KEYS = 5000
 
 STATE = """
@@ -86,7 +87,10 @@ WITH RECURSIVE state AS ({STATE}), search (low, high) AS (
       LEFT JOIN LATERAL (SELECT occurred_at <= $1::timestamptz AS old FROM route_changes
                           WHERE revision >= s.middle ORDER BY revision LIMIT 1) AS h ON true
 )
-SELECT search.low, state.compacted FROM search CROSS JOIN state WHERE low >= high
+SELECT search.low, state.compacted,
+       EXISTS (SELECT FROM history_compactions AS h
+                WHERE h.revision = state.compacted AND h.compacted_at <= $1::timestamptz)
+  FROM search CROSS JOIN state WHERE low >= high
 """,
 )
 
@@ -100,8 +104,9 @@ class PostgresHistory:
 
     async def revision_at(self, moment: datetime) -> int:
         self._queried("revision_at")
-        (((revision, compacted),),) = await self._database.exchange(Step(REVISION_AT, [moment.isoformat()]))
-        if revision == compacted > 0:
+        (((revision, compacted, later),),) = await self._database.exchange(Step(REVISION_AT, [moment.isoformat()]))
+        # When the compacted revision was made is not kept, but it was before it was compacted.
+        if revision == compacted > 0 and not later:
             raise HistoryCompacted(moment.astimezone(UTC), compacted)
         return int(revision)
 
@@ -118,13 +123,15 @@ class PostgresHistory:
     async def list_routes_as_of(self, query: RouteQuery, revision: int) -> list[Route]:
         self._queried("list_routes_as_of")
         routes: list[Route] = []
-        after, size = query.after, query.limit
+        after, size, seen = query.after, query.limit, 0
         while len(routes) < query.limit:
-            keys, found = await self._look(query, after, min(size, MOST_KEYS), revision)
+            keys, found = await self._look(query, after, size, revision)
             routes += found
-            if len(keys) < min(size, MOST_KEYS):
+            if len(keys) < size:
                 break
-            after, size = keys[-1], MOST_KEYS
+            after, seen = keys[-1], seen + len(keys)
+            # As many as it takes if the next keys are like those before.
+            size = min(MOST_KEYS, 1 + (query.limit - len(routes)) * seen // len(routes)) if routes else MOST_KEYS
         return routes[: query.limit]
 
     async def _look(
@@ -134,9 +141,14 @@ class PostgresHistory:
         values = [str(revision), str(size), query.tenant, query.service, query.env, *(after or ())]
         (rows,) = await self._database.exchange(Step(_list_as_of(query, after), values))
         _check(revision, *rows[0][:3])
-        found = [(RouteKey(*row[3:7]), row[7]) for row in rows if row[3] is not None]
-        routes = [route for key, value in found if (route := route_from_json(key, value))]
-        return [key for key, _ in found], [route for route in routes if query.active in {None, route.active}]
+        labels = _Labels()
+        looked = [(RouteKey(*row[3:7]), *row[7:]) for row in rows if row[3] is not None]
+        routes = [
+            route_of(key, url, active, labels[text], *rest)
+            for key, url, active, text, *rest in looked
+            if url is not None and query.active in {None, active}
+        ]
+        return [key for key, *_ in looked], routes
 
 
 def _list_as_of(query: RouteQuery, after: RouteKey | None) -> Statement:
@@ -159,14 +171,26 @@ WITH k AS MATERIALIZED (
       ORDER BY tenant, service, env, version LIMIT $2::int)
      ORDER BY tenant, service, env, version LIMIT $2::int
 )
-SELECT state.*, k.*,
-       CASE WHEN c.revision IS NOT NULL THEN c.before
-            ELSE (SELECT {ROUTE} FROM routes AS r
-                   WHERE (r.tenant, r.service, r.env, r.version) = (k.tenant, k.service, k.env, k.version)) END
-  FROM ({STATE}) AS state LEFT JOIN (k LEFT JOIN LATERAL ({FIRST_CHANGE}) AS c ON true) ON true
+SELECT state.*, k.*, coalesce(c.before ->> 'url', r.url), coalesce((c.before ->> 'active')::boolean, r.active),
+       coalesce(c.before -> 'labels', r.labels)::text, coalesce((c.before ->> 'revision')::bigint, r.revision),
+       coalesce((c.before ->> 'create_time')::timestamptz, r.create_time),
+       coalesce((c.before ->> 'update_time')::timestamptz, r.update_time)
+  FROM ({STATE}) AS state LEFT JOIN (
+      k LEFT JOIN LATERAL ({FIRST_CHANGE}) AS c ON true
+        LEFT JOIN routes AS r ON c.revision IS NULL
+              AND (r.tenant, r.service, r.env, r.version) = (k.tenant, k.service, k.env, k.version)) ON true
  ORDER BY k.tenant, k.service, k.env, k.version
 """,
     )
+
+
+class _Labels(dict[str, Mapping[str, str]]):
+    """Labels by their JSON, decoded once: many routes of a page have the same, and decoding is half of the work."""
+
+    def __missing__(self, text: str) -> Mapping[str, str]:
+        labels: Mapping[str, str] = json.loads(text)
+        self[text] = labels
+        return labels
 
 
 def _value(key: RouteKey, rows: Sequence[Sequence[Any]]) -> Route | Family | None:
