@@ -264,6 +264,7 @@ class Rig:
             ChangeSetMethods(committer, self._store, None, usage, writes, share),
             ExplainMethod(self._store, self._cache, self._local, None),
             metrics,
+            history=history,
         )
         add_RouteServiceServicer_to_server(servicer, cast("Any", methods))
         who = authenticate(authenticator(key_verifier(*KEYS.values())))

@@ -2,4 +2,4 @@
 
 from typing import Any
 
-NO_TRAFFIC: dict[str, Any] = dict.fromkeys(("selection", "traffic", "change_sets", "explain"))
+NO_TRAFFIC: dict[str, Any] = dict.fromkeys(("selection", "traffic", "change_sets", "explain", "history"))

@@ -203,6 +203,7 @@ class App:
             ChangeSetMethods(self.committer, self.store, permissions, usage, writes, self.fair_share),
             ExplainMethod(self.store, self.dependencies.cache, self.local, permissions),
             self.metrics,
+            history=history,
             fair_share=self.fair_share,
         )
         read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver, self.usage.counts)

@@ -235,12 +235,12 @@ class Overloaded(RetryLater):
 
 
 class ResponseTooLarge(PointsmanError):
-    """The answer for this key does not fit into the response of a BatchResolve, which has those for other keys."""
+    """An answer does not fit into the response of a BatchResolve or BatchSelect, which has others."""
 
     reason = "RESPONSE_TOO_LARGE"
 
     def __init__(self) -> None:
-        super().__init__("the answer does not fit into the response: resolve this key in another call")
+        super().__init__("the answer does not fit into the response: ask for it in another call")
 
 
 class StoreUnavailable(RetryLater):
@@ -286,6 +286,15 @@ class RevisionInFuture(PointsmanError):
     def __init__(self, revision: int, last: int) -> None:
         message = f"there is no revision {revision} yet: the last one is {last}"
         super().__init__(message, {"revision": str(revision), "last_revision": str(last)})
+
+
+class TimeInFuture(RevisionInFuture):
+    """What is at a time that lies ahead of ``now`` is not known yet."""
+
+    def __init__(self, time: datetime, now: datetime) -> None:
+        shown, of_now = (each.isoformat(timespec="seconds").replace("+00:00", "Z") for each in (time, now))
+        message = f"{shown} is in the future: it is {of_now} now"
+        PointsmanError.__init__(self, message, {"time": shown, "now": of_now})
 
 
 class UsageNotCounted(PointsmanError):

@@ -1,8 +1,8 @@
 """Converts requests to commands, and results to responses. Those of List and ListChanges are in ``pages``."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -158,22 +158,30 @@ def batch_result(key: RouteKey, answer: Answer | PointsmanError) -> pb.BatchReso
 
 
 def batch_response(results: Sequence[pb.BatchResolveResponse.Result]) -> pb.BatchResolveResponse:
-    """Return the response. Results that would make it exceed RESPONSE_BYTES become statuses of ResponseTooLarge."""
+    """Return the response, with results that fit."""
     response = pb.BatchResolveResponse(results=results)
     if response.ByteSize() <= RESPONSE_BYTES:
         return response
-    refused = [_too_large(result) for result in results]
+    return pb.BatchResolveResponse(results=fitting(results, _too_large))
+
+
+def _too_large(result: pb.BatchResolveResponse.Result) -> pb.BatchResolveResponse.Result:
+    return pb.BatchResolveResponse.Result(key=result.key, status=status_of(ResponseTooLarge()))
+
+
+R = TypeVar("R", bound=Message)
+
+
+def fitting(results: Sequence[R], too_large: Callable[[R], R]) -> Sequence[R]:
+    """Replace results by what ``too_large`` returns for them, a status, until all fit into RESPONSE_BYTES together."""
+    refused = [too_large(result) for result in results]
     total = sum(map(entry_bytes, refused))
     for place, result in enumerate(results):
         more = entry_bytes(result) - entry_bytes(refused[place])
         if total + more <= RESPONSE_BYTES:
             refused[place] = result
             total += more
-    return pb.BatchResolveResponse(results=refused)
-
-
-def _too_large(result: pb.BatchResolveResponse.Result) -> pb.BatchResolveResponse.Result:
-    return pb.BatchResolveResponse.Result(key=result.key, status=status_of(ResponseTooLarge()))
+    return refused
 
 
 def entry_bytes(message: Message) -> int:

@@ -4,7 +4,8 @@ import base64
 import hashlib
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from google.protobuf.message import Message
 
@@ -14,13 +15,16 @@ from pointsman_server.domain.codec import change_to_message, route_to_message, t
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.domain.routes import Change, Route, RouteKey
 from pointsman_server.domain.traffic import Traffic
+from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import ChangeQuery, RouteQuery, TrafficQuery
 from pointsman_server.rpc.convert import RESPONSE_BYTES, entry_bytes
+from pointsman_server.rpc.methods import as_of
 from pointsman_server.runtime.fair_share import FairShare
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
 MAX_REVISION = 2**63 - 1
+TIMES: tuple[Literal["after_time"], Literal["before_time"]] = ("after_time", "before_time")
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ def size_of(request: pb.ListRequest | pb.ListChangesRequest | traffic_methods_pb
 
 def route_query(request: pb.ListRequest) -> RouteQuery:
     """Decode a List. Raises InvalidField for a page token that is malformed or of another query."""
-    after = _read_page_token(request.page_token, _route_scope(request), RouteKey.parse)
+    _, after = _route_position(request)
     return RouteQuery(
         tenant=request.tenant,
         service=request.service,
@@ -46,14 +50,41 @@ def route_query(request: pb.ListRequest) -> RouteQuery:
     )
 
 
-async def list_response(request: pb.ListRequest, routes: Sequence[Route], fair_share: FairShare) -> pb.ListResponse:
-    """Encode the page of ``routes``, which are those that ``route_query`` asks for."""
+async def revision_of(request: pb.ListRequest, history: RouteHistory) -> int | None:
+    """Return the revision as of which to list; None for now. All pages have that of the first.
+
+    Raises what ``route_query`` and ``as_of.revision_of`` raise.
+    """
+    if not request.HasField("as_of"):
+        return None
+    revision, _ = _route_position(request)
+    return await as_of.revision_of(request.as_of, history) if revision is None else revision
+
+
+async def list_response(
+    request: pb.ListRequest, routes: Sequence[Route], fair_share: FairShare, revision: int | None = None
+) -> pb.ListResponse:
+    """Encode the page of ``routes``, which are those that ``route_query`` asks for, as of ``revision`` if given."""
     messages: list[route_pb2.Route] = await fair_share.map(route_to_message, routes[: size_of(request)])
-    response = pb.ListResponse(routes=messages)
+    response = pb.ListResponse(routes=messages, as_of_revision=revision or 0)
     count = _cut(response, response.routes)
     if len(routes) > count:
-        response.next_page_token = _page_token(str(routes[count - 1].key), _route_scope(request))
+        position = str(routes[count - 1].key)
+        if revision is not None:
+            position = f"{revision}@{position}"
+        response.next_page_token = _page_token(position, _route_scope(request))
     return response
+
+
+def _route_position(request: pb.ListRequest) -> tuple[int | None, RouteKey | None]:
+    """Read the page token of a List: the revision of its pages, if it has a moment, and the key that ended a page."""
+    position = _read_page_token(request.page_token, _route_scope(request), _read_route_position)
+    return position or (None, None)
+
+
+def _read_route_position(text: str) -> tuple[int | None, RouteKey]:
+    revision, _, key = text.rpartition("@")
+    return _read_revision(revision) if revision else None, RouteKey.parse(key)
 
 
 def traffic_query(request: traffic_methods_pb2.ListTrafficRequest) -> TrafficQuery:
@@ -95,6 +126,28 @@ def change_query(request: pb.ListChangesRequest) -> ChangeQuery:
     )
 
 
+async def within_times(query: ChangeQuery, request: pb.ListChangesRequest, history: RouteHistory) -> ChangeQuery:
+    """Narrow a query to the times that the request names.
+
+    Raises InvalidField for a time that is none, and what ``as_of.revision_at`` raises for one that is in the future, or
+    before what is kept of the history.
+    """
+    after, before = query.after_revision, query.before_revision
+    # Where the page before ended is within the time that it began at.
+    goes_on = bool(request.page_token)
+    if request.HasField("after_time") and (request.newest_first or not goes_on):
+        after = max(after, await as_of.revision_at(request.after_time, "after_time", history))
+    if request.HasField("before_time") and not (request.newest_first and goes_on):
+        later = 1 + await as_of.revision_at(request.before_time, "before_time", history)
+        before = min(before, later) if before else later
+    return replace(query, after_revision=after, before_revision=before)
+
+
+def begins(request: pb.ListChangesRequest) -> bool:
+    """Say whether a range is asked for that begins somewhere, and not with whatever is kept."""
+    return bool(request.after_revision) or request.HasField("after_time")
+
+
 async def list_changes_response(
     request: pb.ListChangesRequest, changes: Sequence[Change], fair_share: FairShare
 ) -> pb.ListChangesResponse:
@@ -121,7 +174,8 @@ def _cut(response: Message, entries: MutableSequence[Any]) -> int:
 
 def _route_scope(request: pb.ListRequest) -> tuple[object, ...]:
     active = request.active if request.HasField("active") else None
-    return ("routes", request.tenant, request.service, request.env, active)
+    scope = ("routes", request.tenant, request.service, request.env, active)
+    return (*scope, request.as_of.SerializeToString()) if request.HasField("as_of") else scope
 
 
 def _traffic_scope(request: traffic_methods_pb2.ListTrafficRequest) -> tuple[object, ...]:
@@ -130,7 +184,9 @@ def _traffic_scope(request: traffic_methods_pb2.ListTrafficRequest) -> tuple[obj
 
 def _change_scope(request: pb.ListChangesRequest) -> tuple[object, ...]:
     parts = ("changes", request.tenant, request.service, request.env, request.version, request.actor)
-    return (*parts, request.after_revision, request.before_revision, request.newest_first)
+    scope = (*parts, request.after_revision, request.before_revision, request.newest_first)
+    times = [(name, getattr(request, name).ToNanoseconds()) for name in TIMES if request.HasField(name)]
+    return (*scope, *times)
 
 
 def _page_token(position: str, scope: tuple[object, ...]) -> str:

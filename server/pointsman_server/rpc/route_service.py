@@ -8,8 +8,9 @@ from pointsman.v1 import propagation_pb2, route_pb2, traffic_methods_pb2, usage_
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_service_pb2_grpc import RouteServiceServicer
 from pointsman_server.domain.codec import key_from_message, route_to_message
-from pointsman_server.domain.errors import PointsmanError, RouteNotFound
+from pointsman_server.domain.errors import HistoryCompacted, PointsmanError, RouteNotFound
 from pointsman_server.domain.routes import RouteKey
+from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.resolver import Resolver
@@ -17,6 +18,7 @@ from pointsman_server.reads.revision_tokens import RevisionTokens
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import Context, current_call
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
+from pointsman_server.rpc.methods.as_of import load
 from pointsman_server.rpc.methods.change_sets import ChangeSetMethods
 from pointsman_server.rpc.methods.explain import ExplainMethod
 from pointsman_server.rpc.methods.receipts import ReceiptMethods
@@ -56,6 +58,7 @@ class RouteServicer(RouteServiceServicer):
         explain: ExplainMethod,
         metrics: Metrics,
         *,
+        history: RouteHistory,
         fair_share: FairShare | None = None,
     ) -> None:
         self._resolver = resolver
@@ -63,6 +66,7 @@ class RouteServicer(RouteServiceServicer):
         self._committer = committer
         self._importer = importer
         self._store = store
+        self._history = history
         self._watch = watch
         self._receipts = receipts
         self._usage = usage
@@ -157,17 +161,24 @@ class RouteServicer(RouteServiceServicer):
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         key = key_from_message(request.key)
-        answer = await self._resolver.resolve(key, fully_consistent=True)
-        if answer.snapshot.route is None:
-            raise RouteNotFound(str(key), answer.snapshot.as_of, answer.snapshot.epoch)
-        return pb.GetResponse(route=route_to_message(answer.snapshot.route))
+        snapshot = await load(key, request, self._resolver, self._history)
+        if snapshot.route is None:
+            raise RouteNotFound(str(key), snapshot.as_of, snapshot.epoch)
+        return pb.GetResponse(route=route_to_message(snapshot.route), as_of_revision=snapshot.as_of)
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
-        routes = await self._store.list_routes(pages.route_query(request))
-        return await pages.list_response(request, routes, self._fair_share)
+        query, revision = pages.route_query(request), await pages.revision_of(request, self._history)
+        if revision is None:
+            routes = await self._store.list_routes(query)
+        else:
+            routes = await self._history.list_routes_as_of(query, revision)
+        return await pages.list_response(request, routes, self._fair_share, revision)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: Context) -> pb.ListChangesResponse:
-        changes = await self._store.list_changes(pages.change_query(request))
+        query = await pages.within_times(pages.change_query(request), request, self._history)
+        changes = await self._store.list_changes(query)
+        if pages.begins(request):
+            await self._check_kept(query.after_revision)
         return await pages.list_changes_response(request, changes, self._fair_share)
 
     async def Watch(  # type: ignore[override]  # it writes to the context
@@ -228,6 +239,12 @@ class RouteServicer(RouteServiceServicer):
 
     async def Revert(self, request: pb.RevertRequest, context: Context) -> pb.RevertResponse:
         return await self._change_sets.revert(request)
+
+    async def _check_kept(self, revision: int) -> None:
+        """Raise HistoryCompacted if changes after ``revision`` that were just read may have been gone already."""
+        compacted = await self._store.compacted()
+        if compacted > revision:
+            raise HistoryCompacted(revision, compacted)
 
     async def _floor(self, request: pb.ResolveRequest | pb.BatchResolveRequest) -> int:
         if request.min_revision and request.epoch:

@@ -46,6 +46,7 @@ CODES: dict[type[errors.PointsmanError], StatusCode] = {
     errors.ChangedSince: StatusCode.ABORTED,
     errors.HistoryCompacted: StatusCode.OUT_OF_RANGE,
     errors.RevisionInFuture: StatusCode.OUT_OF_RANGE,
+    errors.TimeInFuture: StatusCode.OUT_OF_RANGE,
 }
 
 INTERNAL_TEXT = "internal error: tell the operator the x-request-id of this call"

@@ -74,6 +74,15 @@ class Metrics:
         self.resolve_seconds = self._histogram(
             "pointsman_resolve_seconds", "Duration of resolving, by the layer that answered.", FAST, "source"
         )
+        self.selects = self._counter(
+            "pointsman_select_requests",
+            "Selections. Outcome: the rule that chose (split, fallback or only_active), ambiguous, absent (nothing to "
+            "choose is active) or failed.",
+            "outcome",
+        )
+        self.select_seconds = self._histogram(
+            "pointsman_select_seconds", "Duration of selecting, by the layer that answered.", FAST, "source"
+        )
         self.cache_lookups = self._counter(
             "pointsman_cache_lookups",
             "Cache lookups. Outcome: hit, negative (a hit that says absent), stale (below min_revision), miss.",

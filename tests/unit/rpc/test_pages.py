@@ -4,14 +4,18 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import AsOf
 from pointsman_server.domain.codec import change_to_message
-from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.errors import HistoryCompacted, InvalidField
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
 from pointsman_server.ports.store import ChangeQuery, RouteQuery
 from pointsman_server.rpc import pages
@@ -258,3 +262,105 @@ def test_any_tampered_position_is_refused_or_read_and_nothing_worse(position: by
         except InvalidField:
             continue
         assert query.limit > 0
+
+
+# As of a moment
+
+
+class Seconds:
+    """A history with one change a second since ``BIRTH``, of which ``compacted`` are gone."""
+
+    def __init__(self, compacted: int = 0) -> None:
+        self.compacted = compacted
+        self.asked: list[float] = []
+
+    async def revision_at(self, moment: datetime) -> int:
+        seconds = int((moment - BIRTH).total_seconds())
+        self.asked.append(seconds)
+        if 0 <= seconds < self.compacted:
+            raise HistoryCompacted(seconds, self.compacted)
+        return max(0, seconds)
+
+
+def at(seconds: int) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(BIRTH + timedelta(seconds=seconds))
+    return message
+
+
+async def test_a_list_of_now_is_of_no_revision() -> None:
+    assert await pages.revision_of(pb.ListRequest(), cast("Any", Seconds())) is None
+
+
+async def test_all_pages_are_as_of_the_revision_of_the_first() -> None:
+    history = cast("Any", Seconds())
+    request = pb.ListRequest(page_size=2, as_of=AsOf(time=at(7)))
+    revision = await pages.revision_of(request, history)
+    response = await pages.list_response(request, routes(3), FairShare(), revision)
+    assert (revision, response.as_of_revision) == (7, 7)
+
+    request.page_token = response.next_page_token
+    history.asked.clear()
+    assert await pages.revision_of(request, history) == 7
+    assert history.asked == []
+    assert pages.route_query(request).after == routes(3)[1].key
+
+
+async def test_a_page_token_belongs_to_its_moment() -> None:
+    request = pb.ListRequest(page_size=2, as_of=AsOf(revision=7))
+    response = await pages.list_response(request, routes(3), FairShare(), 7)
+    for moment in (AsOf(revision=8), None):
+        with pytest.raises(InvalidField):
+            pages.route_query(pb.ListRequest(page_size=2, as_of=moment, page_token=response.next_page_token))
+
+
+@pytest.mark.parametrize(
+    ("fields", "after", "before"),
+    [
+        ({}, 0, 0),
+        ({"after_time": at(5)}, 5, 0),
+        ({"before_time": at(9)}, 0, 10),
+        ({"after_time": at(5), "before_time": at(9)}, 5, 10),
+        ({"after_time": at(5), "after_revision": 6, "before_time": at(9), "before_revision": 8}, 6, 8),
+        ({"after_time": at(5), "after_revision": 4, "before_time": at(9), "before_revision": 20}, 5, 10),
+        ({"before_time": at(-3)}, 0, 1),
+    ],
+)
+async def test_times_narrow_the_revisions(fields: dict[str, Any], after: int, before: int) -> None:
+    request = pb.ListChangesRequest(**fields)
+    query = await pages.within_times(pages.change_query(request), request, cast("Any", Seconds()))
+    assert (query.after_revision, query.before_revision) == (after, before)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_a_next_page_goes_on_where_the_page_before_ended(newest_first: bool) -> None:
+    """What it began at may be compacted meanwhile, or later changes may have come."""
+    request = pb.ListChangesRequest(newest_first=newest_first, page_size=1, after_time=at(5), before_time=at(90))
+    found = [change(50), change(40 if newest_first else 60)]
+    request.page_token = (await pages.list_changes_response(request, found, FairShare())).next_page_token
+    history = Seconds()
+    query = await pages.within_times(pages.change_query(request), request, cast("Any", history))
+    assert (query.after_revision, query.before_revision) == ((5, 50) if newest_first else (50, 91))
+    assert history.asked == [5 if newest_first else 90]
+
+
+@pytest.mark.parametrize("name", ["after_time", "before_time"])
+async def test_a_page_token_belongs_to_its_times(name: str) -> None:
+    request = pb.ListChangesRequest(page_size=1, **{name: at(5)})  # type: ignore[arg-type]
+    token = (await pages.list_changes_response(request, [change(7), change(8)], FairShare())).next_page_token
+    for other in (pb.ListChangesRequest(page_size=1), pb.ListChangesRequest(**{name: at(6)})):  # type: ignore[arg-type]
+        other.page_token = token
+        with pytest.raises(InvalidField):
+            pages.change_query(other)
+
+
+async def test_a_time_before_what_is_kept_is_refused() -> None:
+    request = pb.ListChangesRequest(after_time=at(5))
+    with pytest.raises(HistoryCompacted):
+        await pages.within_times(pages.change_query(request), request, cast("Any", Seconds(compacted=6)))
+
+
+def test_a_range_begins_where_a_revision_or_a_time_says_so() -> None:
+    assert not pages.begins(pb.ListChangesRequest(before_revision=5, before_time=at(5)))
+    assert pages.begins(pb.ListChangesRequest(after_revision=5))
+    assert pages.begins(pb.ListChangesRequest(after_time=at(0)))

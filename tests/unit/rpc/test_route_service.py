@@ -9,10 +9,10 @@ import pytest
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_to_bytes
-from pointsman_server.domain.errors import PointsmanError, RouteNotFound, StoreUnavailable
+from pointsman_server.domain.errors import HistoryCompacted, PointsmanError, RouteNotFound, StoreUnavailable
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.bulk_store import Imported
-from pointsman_server.ports.store import Outcome
+from pointsman_server.ports.store import Outcome, RouteQuery
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.rpc.call import begin_call
@@ -20,6 +20,7 @@ from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.rpc.route_service import RouteServicer
 from pointsman_server.telemetry.metrics import Metrics
 from tests.support.call_context import CallContext
+from tests.support.changes import make_change
 from tests.support.fakes import EPOCH, MemoryStore
 from tests.support.receipts import usage_methods
 from tests.support.servicers import NO_TRAFFIC
@@ -235,6 +236,55 @@ async def test_lists_read_the_store(service: Service) -> None:
 
     assert [route.key for route in routes.routes] == [MESSAGE]
     assert not others.routes
+
+
+async def test_get_and_list_as_of_a_revision_read_the_history(service: Service) -> None:
+    was = service.store.put(KEY, "https://was.internal")
+    history = SimpleNamespace(
+        load_as_of=Recorder([Snapshot(KEY, was, 3, EPOCH)]), list_routes_as_of=Recorder([was, was]), revision_at=None
+    )
+    service.servicer._history = cast("Any", history)
+    got = await service.servicer.Get(pb.GetRequest(key=MESSAGE, as_of=route_pb2.AsOf(revision=3)), CONTEXT)
+    request = pb.ListRequest(page_size=1, as_of=route_pb2.AsOf(revision=3))
+    listed = await service.servicer.List(request, CONTEXT)
+    request.page_token = listed.next_page_token
+    await service.servicer.List(request, CONTEXT)
+
+    assert (got.route.url, got.as_of_revision) == ("https://was.internal", 3)
+    assert ([route.url for route in listed.routes], listed.as_of_revision) == (["https://was.internal"], 3)
+    queries = [arguments for arguments, _ in history.list_routes_as_of.calls]
+    assert queries == [(RouteQuery(limit=2), 3), (RouteQuery(limit=2, after=KEY), 3)]
+    assert service.resolve.calls == []
+
+
+async def test_get_says_as_of_when(service: Service) -> None:
+    assert (await service.servicer.Get(pb.GetRequest(key=MESSAGE), CONTEXT)).as_of_revision == 7
+
+
+@pytest.mark.parametrize(("after", "refused"), [(0, False), (4, True), (5, False), (6, False)])
+async def test_changes_after_a_revision_that_is_compacted_are_refused(
+    service: Service, after: int, refused: bool
+) -> None:
+    """Without a bound, what is kept is listed."""
+    service.store.compacted_revision = 5
+    request = pb.ListChangesRequest(after_revision=after)
+    if refused:
+        with pytest.raises(HistoryCompacted) as caught:
+            await service.servicer.ListChanges(request, CONTEXT)
+        assert caught.value.metadata == {"revision": "4", "oldest_revision": "5"}
+    else:
+        await service.servicer.ListChanges(request, CONTEXT)
+
+
+async def test_a_page_whose_changes_were_compacted_since_the_one_before_is_refused(service: Service) -> None:
+    service.store.changes = [make_change(revision) for revision in (2, 3, 4)]
+    request = pb.ListChangesRequest(after_revision=1, page_size=1)
+    request.page_token = (await service.servicer.ListChanges(request, CONTEXT)).next_page_token
+    service.store.compacted_revision = 2
+    request.page_token = (await service.servicer.ListChanges(request, CONTEXT)).next_page_token
+    service.store.compacted_revision = 4
+    with pytest.raises(HistoryCompacted):
+        await service.servicer.ListChanges(request, CONTEXT)
 
 
 async def test_reads_of_routes_are_counted_for_their_caller(service: Service) -> None:

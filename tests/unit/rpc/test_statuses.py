@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -91,6 +91,11 @@ EXAMPLES: list[tuple[PointsmanError, grpc.StatusCode, dict[str, str]]] = [
         errors.HistoryCompacted(7, 9),
         grpc.StatusCode.OUT_OF_RANGE,
         {"revision": "7", "oldest_revision": "9"},
+    ),
+    (
+        errors.TimeInFuture(datetime(2026, 11, 20, 15, tzinfo=UTC), datetime(2026, 11, 20, 14, tzinfo=UTC)),
+        grpc.StatusCode.OUT_OF_RANGE,
+        {"time": "2026-11-20T15:00:00Z", "now": "2026-11-20T14:00:00Z"},
     ),
     (errors.RevisionInFuture(9, 7), grpc.StatusCode.OUT_OF_RANGE, {"revision": "9", "last_revision": "7"}),
     (errors.RevisionNotReached(9, 7), grpc.StatusCode.UNAVAILABLE, {"min_revision": "9", "revision": "7"}),

@@ -1,15 +1,14 @@
 """Serves SetTraffic, GetTraffic, ListTraffic and DeleteTraffic."""
 
-from pointsman.v1 import route_pb2
 from pointsman.v1 import traffic_methods_pb2 as pb
-from pointsman_server.domain.codec import moment, traffic_to_message
+from pointsman_server.domain.codec import traffic_to_message
 from pointsman_server.domain.errors import TrafficNotFound
-from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import RouteStore
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.call import current_call
+from pointsman_server.rpc.methods.as_of import load
 from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.group_commit import GroupCommitter
@@ -43,7 +42,7 @@ class TrafficMethods:
 
     async def get(self, request: pb.GetTrafficRequest) -> pb.GetTrafficResponse:
         key = convert.family_from_message(request)
-        snapshot = await self._load(key, request.as_of if request.HasField("as_of") else None)
+        snapshot = await load(key, request, self._resolver, self._history)
         traffic = snapshot.family.traffic
         if traffic is None:
             raise TrafficNotFound(str(key), snapshot.as_of, snapshot.epoch)
@@ -58,11 +57,3 @@ class TrafficMethods:
         change = self._committer.delete_traffic(convert.delete_traffic(request), intent)
         outcome = await self._writes.measured("delete_traffic", change)
         return pb.DeleteTrafficResponse(revision=outcome.revision)
-
-    async def _load(self, key: RouteKey, as_of: route_pb2.AsOf | None) -> Snapshot:
-        if as_of is None:
-            return (await self._resolver.resolve(key, fully_consistent=True)).snapshot
-        by_time = as_of.WhichOneof("moment") == "time"
-        revision = await self._history.revision_at(moment(as_of.time)) if by_time else as_of.revision
-        (snapshot,) = await self._history.load_as_of([key], revision)
-        return snapshot

@@ -33,6 +33,12 @@ class UsageMethods:
         if keys:
             self._counts.read_many(keys, current_call().identity.subject)
 
+    def selected(self, keys: Iterable[RouteKey]) -> None:
+        """Count reads of routes that were chosen for the current caller."""
+        encoded = list(map(key_to_bytes, keys))
+        if encoded:
+            self._counts.read_many(encoded, current_call().identity.subject)
+
     async def refusal(self, request: Conditional) -> PointsmanError | None:
         """Return why ``if_unused_for`` of a request forbids it; None if it does not."""
         (refusal,) = await self.refusals([request])

@@ -1,0 +1,74 @@
+"""Converts what was selected to messages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pointsman.selection import Choice, Rule
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1 import selection_pb2
+from pointsman_server.domain.codec import route_to_message
+from pointsman_server.domain.errors import PointsmanError, ResponseTooLarge
+from pointsman_server.domain.routes import Route
+from pointsman_server.reads.answer import Answer
+from pointsman_server.rpc.convert import RESPONSE_BYTES, fitting, provenance
+from pointsman_server.rpc.statuses import status_of
+
+_RULES: Mapping[Rule, selection_pb2.Choice.Rule.ValueType] = {
+    rule: selection_pb2.Choice.Rule.Value(f"RULE_{rule.name}") for rule in Rule if rule is not Rule.UNKNOWN
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What was chosen from ``answer``, a family, or why nothing was; and the revision of the traffic, 0 without one."""
+
+    answer: Answer
+    chosen: tuple[Route, Choice] | PointsmanError
+    traffic_revision: int
+
+
+def choice_message(choice: Choice, traffic_revision: int) -> selection_pb2.Choice:
+    return selection_pb2.Choice(
+        rule=_RULES[choice.rule],
+        version=choice.version,
+        inactive_versions=choice.inactive_versions,
+        traffic_revision=traffic_revision,
+    )
+
+
+def select_response(selected: Selected) -> pb.SelectResponse:
+    """Encode what was selected. Raises why nothing was."""
+    if isinstance(selected.chosen, PointsmanError):
+        raise selected.chosen
+    route, choice = selected.chosen
+    return pb.SelectResponse(
+        route=route_to_message(route),
+        provenance=provenance(selected.answer),
+        choice=choice_message(choice, selected.traffic_revision),
+    )
+
+
+def batch_result(selected: Selected | PointsmanError) -> pb.BatchSelectResponse.Result:
+    """Encode what was selected for one caller, or the status that Select would have ended with."""
+    if isinstance(selected, PointsmanError):
+        return pb.BatchSelectResponse.Result(status=status_of(selected))
+    result = pb.BatchSelectResponse.Result(provenance=provenance(selected.answer))
+    if isinstance(selected.chosen, PointsmanError):
+        result.status.CopyFrom(status_of(selected.chosen))
+        return result
+    route, choice = selected.chosen
+    result.route.CopyFrom(route_to_message(route))
+    result.choice.CopyFrom(choice_message(choice, selected.traffic_revision))
+    return result
+
+
+def batch_response(results: Sequence[pb.BatchSelectResponse.Result]) -> pb.BatchSelectResponse:
+    """Return the response, with results that fit."""
+    response = pb.BatchSelectResponse(results=results)
+    if response.ByteSize() <= RESPONSE_BYTES:
+        return response
+    return pb.BatchSelectResponse(results=fitting(results, _too_large))
+
+
+def _too_large(_result: pb.BatchSelectResponse.Result) -> pb.BatchSelectResponse.Result:
+    return pb.BatchSelectResponse.Result(status=status_of(ResponseTooLarge()))
