@@ -201,7 +201,7 @@ class App:
             SelectionMethods(self.resolver, tokens, history, usage, self.metrics, self.fair_share),
             TrafficMethods(self.committer, self.store, self.resolver, history, writes, self.fair_share),
             ChangeSetMethods(self.committer, self.store, permissions, usage, writes, self.fair_share),
-            ExplainMethod(self.store, self.dependencies.cache, self.local, permissions),
+            ExplainMethod(self.store, self.dependencies.cache, self.local, permissions, self.access.api_keys),
             self.metrics,
             history=history,
             fair_share=self.fair_share,

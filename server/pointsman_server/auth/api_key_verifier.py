@@ -77,6 +77,19 @@ class ApiKeyVerifier:
             raise _refused("expired", f"the API key {key.name} has expired: ask your operator for another")
         return key.identity
 
+    def identity_of(self, subject: str) -> Identity | None:
+        """Return the identity of the newest valid key that has this subject; None if there is none.
+
+        Raises AccessUnavailable before the first load.
+        """
+        now = self._now()
+        valid = [
+            key
+            for key in self.known.value.by_id.values()
+            if key.identity.subject == subject and not key.revoked_at and not key.expired(now)
+        ]
+        return max(valid, key=lambda key: key.created_at).identity if valid else None
+
     async def _find(self, key_id: str) -> ApiKey | None:
         key = self.known.value.by_id.get(key_id)
         if key is None:

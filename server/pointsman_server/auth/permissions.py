@@ -36,12 +36,18 @@ class Rule:
 
     def refuses(self, identity: Identity) -> str:
         """Return why the rule does not match ``identity``; empty if it does."""
-        if not self.subjects and not self.claim:
-            return "it names no caller"
-        if self.subjects and not any(pattern.covers(identity.subject) for pattern in self.subjects):
-            return f"the subject {identity.subject} is none of {_texts(self.subjects)}"
+        if problem := self.refuses_subject(identity.subject):
+            return problem
         if self.claim and not _holds(identity.claims.get(self.claim), self.value):
             return f"the claim {self.claim} does not hold {self.value}"
+        return ""
+
+    def refuses_subject(self, subject: str) -> str:
+        """Return why the rule does not match ``subject`` whatever its claims are; empty if it may."""
+        if not self.subjects and not self.claim:
+            return "it names no caller"
+        if self.subjects and not any(pattern.covers(subject) for pattern in self.subjects):
+            return f"the subject {subject} is none of {_texts(self.subjects)}"
         return ""
 
 
@@ -116,10 +122,19 @@ class Permissions:
         if not known[1]:
             raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
 
-    def explain(self, identity: Identity, permission: Permission, scope: Scope) -> Explanation:
-        """Return what ``check`` decides, and why."""
+    def explain(
+        self, identity: Identity, permission: Permission, scope: Scope, *, claims_known: bool = True
+    ) -> Explanation:
+        """Return what ``check`` decides, and why.
+
+        Without ``claims_known`` the identity has none of its claims, and a rule that needs one says so: what it would
+        grant is left out.
+        """
         policy = self._policy()
-        reasons = (*_own_reasons(identity, permission, scope), *_reasons(policy, identity, permission, scope))
+        reasons = (
+            *_own_reasons(identity, permission, scope),
+            *_reasons(policy, identity, permission, scope, claims_known=claims_known),
+        )
         return Explanation(_any_allows(policy.grants_of(identity), permission, scope), reasons)
 
     def _grants_of(self, identity: Identity, policy: Policy) -> tuple[Grant, ...]:
@@ -141,9 +156,13 @@ def _own_reasons(identity: Identity, permission: Permission, scope: Scope) -> It
         yield Reason(f"grant {number} of the {identity.credential}", not why, why or f"{text} allows it")
 
 
-def _reasons(policy: Policy, identity: Identity, permission: Permission, scope: Scope) -> Iterator[Reason]:
+def _reasons(
+    policy: Policy, identity: Identity, permission: Permission, scope: Scope, *, claims_known: bool
+) -> Iterator[Reason]:
     for rule in policy.rules:
         why = rule.refuses(identity)
+        if not claims_known and rule.claim and not rule.refuses_subject(identity.subject):
+            why = f"it needs the claim {rule.claim} to hold {rule.value}; what the subject's JWT claims is not known"
         if why:
             yield Reason(rule.name, allows=False, why=why)
             continue

@@ -8,18 +8,18 @@ import typer
 
 from pointsman_server.cli.common import fail, read_settings
 from pointsman_server.domain.grants import parse_grant
-from pointsman_server.domain.identity import Credential, Grant, Identity, Permission, Scope
+from pointsman_server.domain.identity import (
+    SUBJECT_PREFIXES,
+    Credential,
+    Grant,
+    Identity,
+    Permission,
+    Scope,
+    credential_of,
+)
 
 if TYPE_CHECKING:
     from pointsman_server.auth.permissions import Explanation, Policy
-
-# By what its subjects begin with.
-CREDENTIALS = {
-    "jwt:": Credential.BEARER_TOKEN,
-    "key:": Credential.API_KEY,
-    "spiffe://": Credential.CERTIFICATE,
-    "dns:": Credential.CERTIFICATE,
-}
 
 Subject = Annotated[
     str, typer.Option("--as", help="The caller, such as jwt:alice, key:ci, spiffe://… or dns:…", metavar="SUBJECT")
@@ -97,10 +97,10 @@ def _policy(file: Path | None) -> "Policy":
 
 
 def _credential(subject: str) -> Credential:
-    for prefix, credential in CREDENTIALS.items():
-        if subject.startswith(prefix) and len(subject) > len(prefix):
-            return credential
-    raise ValueError(f"--as {subject!r} is no subject: it begins with {', '.join(CREDENTIALS)}")
+    credential = credential_of(subject)
+    if credential is None:
+        raise ValueError(f"--as {subject!r} is no subject: it begins with {', '.join(SUBJECT_PREFIXES)}")
+    return credential
 
 
 def _permission(text: str) -> Permission:

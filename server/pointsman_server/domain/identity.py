@@ -114,5 +114,21 @@ class Identity:
     expires_at: float = math.inf
 
 
+_PREFIXES: Mapping[str, Credential] = {
+    "jwt:": Credential.BEARER_TOKEN,
+    "key:": Credential.API_KEY,
+    "spiffe://": Credential.CERTIFICATE,
+    "dns:": Credential.CERTIFICATE,
+}
+SUBJECT_PREFIXES = tuple(_PREFIXES)
+"""What subjects begin with."""
+
+
+def credential_of(subject: str) -> Credential | None:
+    """Return the kind of the credential that callers with this subject have; None if it is no subject."""
+    found = (kind for prefix, kind in _PREFIXES.items() if subject.startswith(prefix) and len(subject) > len(prefix))
+    return next(found, None)
+
+
 ANONYMOUS = Identity("anonymous", Credential.NONE, (EVERYTHING,))
 """The caller of a server that does not authenticate."""

@@ -1,5 +1,6 @@
 """Who shows an API key: by what is in memory, and never more said than the caller shows."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -157,3 +158,30 @@ async def test_during_a_rotation_both_keys_are_the_same_caller(
     for text in (old, minted.text):
         who = await verifier.verify(text)
         assert (who.subject, who.grants) == ("key:ci", GRANTS)
+
+
+async def test_a_subject_is_that_of_its_newest_valid_key(store: MemoryApiKeyStore, verifier: ApiKeyVerifier) -> None:
+    assert verifier.identity_of("key:ci") is None
+    await make(store)
+    await make(store, "other")
+    minted = mint()
+    await store.rotate(KeyDraft("ci", (), "ann", None), minted, DAY)
+    await verifier.known.renew()
+
+    assert verifier.identity_of("key:ci") is await verifier.verify(minted.text)
+    assert verifier.identity_of("key:c") is None
+    assert verifier.identity_of("ci") is None
+
+
+async def test_a_key_that_has_ended_is_nobody(store: MemoryApiKeyStore) -> None:
+    now = [time.time()]
+    verifier = ApiKeyVerifier(store, interval=5, now=lambda: now[0])
+    await make(store, "gone")
+    await make(store, "brief")
+    await store.revoke("gone", "ann")
+    await verifier.known.renew()
+    assert verifier.identity_of("key:gone") is None
+    assert verifier.identity_of("key:brief")
+
+    now[0] += 2 * DAY.total_seconds()
+    assert verifier.identity_of("key:brief") is None

@@ -306,3 +306,25 @@ def test_nothing_is_allowed_that_no_grant_names(
     named = [grant for each in rules for grant in each.grants] + list(who.grants)
     if may(Policy(tuple(rules)), who, permission, scope):
         assert any(grant.allows(permission, scope) for grant in named)
+
+
+def test_claims_that_are_not_known_are_named_and_grant_nothing() -> None:
+    policy = Policy(
+        (
+            rule(READER, claim="groups", value="ops", name="ops"),
+            rule(READER, subjects=("jwt:bob",), claim="groups", value="ops", name="bob"),
+            rule(WRITER, subjects=("jwt:*",), name="all"),
+        )
+    )
+
+    explanation = Permissions(lambda: policy).explain(identity(), READ, PROD, claims_known=False)
+
+    assert not explanation.allowed
+    assert [(reason.source, reason.allows) for reason in explanation.reasons] == [
+        ("ops", False),
+        ("bob", False),
+        ("all", False),
+    ]
+    ops, bob, _ = (reason.why for reason in explanation.reasons)
+    assert ops == "it needs the claim groups to hold ops; what the subject's JWT claims is not known"
+    assert bob == "the subject jwt:alice is none of jwt:bob"

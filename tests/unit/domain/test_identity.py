@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman_server.domain.identity import ANONYMOUS, PERMISSIONS, AccessRole, Grant, Pattern, Permission, Scope
+from pointsman_server.domain.identity import (
+    ANONYMOUS,
+    PERMISSIONS,
+    AccessRole,
+    Credential,
+    Grant,
+    Pattern,
+    Permission,
+    Scope,
+    credential_of,
+)
 
 READ, WRITE, HISTORY = Permission.READ, Permission.WRITE, Permission.HISTORY
 
@@ -91,3 +101,19 @@ def test_no_name_makes_a_pattern_take_for_ever() -> None:
 @given(st.text("ab*", max_size=6), st.text("ab", min_size=1, max_size=8))
 def test_a_pattern_agrees_with_the_shell(pattern: str, name: str) -> None:
     assert Pattern(pattern).covers(name) is fnmatchcase(name, pattern)
+
+
+@pytest.mark.parametrize(
+    ("subject", "credential"),
+    [
+        ("jwt:alice", Credential.BEARER_TOKEN),
+        ("key:ci", Credential.API_KEY),
+        ("spiffe://td/ns/cart", Credential.CERTIFICATE),
+        ("dns:cart.internal", Credential.CERTIFICATE),
+        ("jwt:", None),
+        ("alice", None),
+        ("", None),
+    ],
+)
+def test_a_subject_says_what_kind_of_credential_it_has(subject: str, credential: Credential | None) -> None:
+    assert credential_of(subject) is credential
