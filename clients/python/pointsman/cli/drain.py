@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pointsman.change_sets import SetTraffic
+from pointsman.cli.bulk.apply import needs_change_sets
 from pointsman.cli.output.documents import usage_document
-from pointsman.cli.output.effects import effects_document, write_effects
+from pointsman.cli.output.effects import effects_document, refused_by_name, write_effects
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import time_text
-from pointsman.cli.traffic.family import Family, family_of
+from pointsman.cli.traffic.family import FamilyState, family_of
 from pointsman.cli.traffic.weights import without
 from pointsman.client import Client
 from pointsman.errors import (
@@ -119,7 +120,7 @@ class Draining:
         else:
             self.terminal.line(line)
 
-    def _checked(self) -> Family:
+    def _checked(self) -> FamilyState:
         key = self.drain.key
         self.client.get(key)
         window = self.client.get_usage(key).window.total_seconds()
@@ -133,7 +134,7 @@ class Draining:
             )
         return family_of(self.client, key.family)
 
-    def _take_out(self, family: Family) -> None:
+    def _take_out(self, family: FamilyState) -> None:
         """Give the version no calls any more; and name it nowhere, if it is to be deleted."""
         traffic, version = family.traffic, self.drain.key.version
         if traffic is None:
@@ -148,10 +149,11 @@ class Draining:
         if (weights, tuple(fallbacks)) == (traffic.weights, traffic.fallbacks):
             return
         change = SetTraffic(family.key, weights, fallbacks, traffic.revision)
-        self._moved = self.client.commit([change], reason=self.drain.reason)
+        with refused_by_name(), needs_change_sets():
+            self._moved = self.client.commit([change], reason=self.drain.reason)
         write_effects(self.terminal, self._moved, dry_run=False)
 
-    def _check_others(self, family: Family, weights: dict[str, int]) -> None:
+    def _check_others(self, family: FamilyState, weights: dict[str, int]) -> None:
         if any(points and name in family.active for name, points in weights.items()):
             return
         version = self.drain.key.version

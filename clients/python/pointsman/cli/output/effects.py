@@ -1,11 +1,14 @@
 """How what a change set does, or would do, reads to people and to programs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pointsman.change_sets import ChangeSetResult
 from pointsman.cli.output.documents import change_set_document
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import what_text
+from pointsman.errors import PointsmanError
 from pointsman.results import Change
 
 STYLES = {"+": "green", "~": "yellow", "-": "red"}
@@ -23,6 +26,18 @@ def effect_text(change: Change) -> str:
     """Return a change as a line of a difference."""
     before, after = change.traffic_before or change.before, change.traffic_after or change.after
     return f"{sign_of(before, after)} {change.key} {what_text(change)}"
+
+
+@contextmanager
+def refused_by_name() -> Iterator[None]:
+    """Make the error of a change set say why, without the numbers of mutations that nobody has written."""
+    try:
+        yield
+    except PointsmanError as error:
+        if error.refusals:
+            error.message = "; ".join(refusal.message for refusal in error.refusals)
+            error.violations = ()
+        raise
 
 
 def write_effects(terminal: Terminal, done: ChangeSetResult, dry_run: bool) -> None:

@@ -13,7 +13,7 @@ LARGEST_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FamilyState:
     """The versions by name, and the traffic; None if it is not set."""
 
     key: FamilyKey
@@ -43,17 +43,17 @@ class Family:
         return self.traffic.revision if self.traffic else 0
 
 
-def family_of(client: Client, key: FamilyKey) -> Family:
+def family_of(client: Client, key: FamilyKey) -> FamilyState:
     """Return what there is, from the store."""
     try:
         traffic = client.get_traffic(key)
     except TrafficNotFound:
         traffic = None
     found = client.list(tenant=key.tenant, service=key.service, env=key.env, page_size=LARGEST_PAGE)
-    return Family(key, traffic, {route.key.version: route for route in found})
+    return FamilyState(key, traffic, {route.key.version: route for route in found})
 
 
-def inactive_warnings(family: Family, weights: Mapping[str, int], activated: Sequence[str] = ()) -> list[str]:
+def inactive_warnings(family: FamilyState, weights: Mapping[str, int], activated: Sequence[str] = ()) -> list[str]:
     """Say which of the versions with a weight get no calls, as they are not active."""
     active = {*family.active, *activated}
     away = [version for version, points in weights.items() if points and version not in active]

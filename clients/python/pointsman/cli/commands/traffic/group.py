@@ -12,4 +12,8 @@ class TrafficCommands(LazyGroup):
     homes: ClassVar[Mapping[str, str]] = {
         "get": "pointsman.cli.commands.traffic.read:get",
         "list": "pointsman.cli.commands.traffic.read:list_traffic",
+        "set": "pointsman.cli.commands.traffic.write:set_traffic",
+        "shift": "pointsman.cli.commands.traffic.write:shift",
+        "promote": "pointsman.cli.commands.traffic.write:promote",
+        "delete": "pointsman.cli.commands.traffic.write:delete_traffic",
     }

@@ -1,4 +1,4 @@
-"""``pointsman traffic``: the commands that change how calls are divided: set, shift, promote, delete."""
+"""The commands of ``pointsman traffic`` that change how calls are divided: set, shift, promote, delete."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,18 +9,17 @@ import typer
 
 from pointsman.change_sets import Activate, DeleteTraffic, Mutation, SetTraffic
 from pointsman.cli.bulk.apply import needs_change_sets
-from pointsman.cli.context import Json, Reason, RequestId, Wait, settings
-from pointsman.cli.output.effects import effects_document, write_effects
+from pointsman.cli.context import Family, Json, Reason, Wait, settings
+from pointsman.cli.output.effects import effects_document, refused_by_name, write_effects
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.propagation import Waiting, duration
-from pointsman.cli.traffic.family import Family, family_of, inactive_warnings
+from pointsman.cli.traffic.family import FamilyState, family_of, inactive_warnings
 from pointsman.cli.traffic.weights import InvalidWeights, check_sum, shifted, version_problem, weights_of
 from pointsman.client import Client
 from pointsman.keys import FamilyKey
 from pointsman.selection import POINTS
 
-FamilyArgument = Annotated[str, typer.Argument(metavar="KEY", help="tenant/service/env", show_default=False)]
 Shares = Annotated[
     list[str],
     typer.Argument(metavar="VERSION=PERCENT...", help="Up to two decimals, as in v2=12.5.", show_default=False),
@@ -31,7 +30,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change,
 
 def set_traffic(
     context: typer.Context,
-    key: FamilyArgument,
+    family: Family,
     shares: Shares,
     fallback: Annotated[
         list[str],
@@ -40,7 +39,6 @@ def set_traffic(
     expected_revision: Expected = 0,
     dry_run: DryRun = False,
     reason: Reason = "",
-    request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
@@ -53,18 +51,17 @@ def set_traffic(
         check_sum(weights)
     for version in fallback:
         _check_version(version, "--fallback")
-    with _changing(context, key, Options(dry_run, reason, request_id, wait, as_json)) as change:
+    with _changing(context, family, Options(dry_run, reason, wait, as_json)) as change:
         change.make([SetTraffic(change.key, weights, fallback, expected_revision)], weights)
 
 
 def shift(
     context: typer.Context,
-    key: FamilyArgument,
+    family: Family,
     shares: Shares,
     expected_revision: Expected = 0,
     dry_run: DryRun = False,
     reason: Reason = "",
-    request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
@@ -75,41 +72,39 @@ def shift(
     """
     with _usable():
         wanted = weights_of(shares)
-    with _changing(context, key, Options(dry_run, reason, request_id, wait, as_json)) as change:
-        family = change.family
+    with _changing(context, family, Options(dry_run, reason, wait, as_json)) as change:
+        now = change.now
         with _usable():
-            weights = shifted(family.weights, wanted)
-        expected = expected_revision or family.revision
-        change.make([SetTraffic(change.key, weights, family.fallbacks, expected)], weights)
+            weights = shifted(now.weights, wanted)
+        expected = expected_revision or now.revision
+        change.make([SetTraffic(change.key, weights, now.fallbacks, expected)], weights)
 
 
 def promote(
     context: typer.Context,
-    key: FamilyArgument,
+    family: Family,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="That gets all calls.", show_default=False)],
     expected_revision: Expected = 0,
     dry_run: DryRun = False,
     reason: Reason = "",
-    request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
     """Give all calls to one version, and activate it if it is not active; fallbacks stay. Both is one change set."""
     _check_version(version, "VERSION")
-    with _changing(context, key, Options(dry_run, reason, request_id, wait, as_json)) as change:
-        family, weights = change.family, {version: POINTS}
-        traffic = SetTraffic(change.key, weights, family.fallbacks, expected_revision or family.revision)
+    with _changing(context, family, Options(dry_run, reason, wait, as_json)) as change:
+        now, weights = change.now, {version: POINTS}
+        traffic = SetTraffic(change.key, weights, now.fallbacks, expected_revision or now.revision)
         change.make([Activate(change.key.version(version)), traffic], weights, activated=[version])
 
 
 def delete_traffic(
     context: typer.Context,
-    key: FamilyArgument,
+    family: Family,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Also if several versions are active.")] = False,
     expected_revision: Expected = 0,
     dry_run: DryRun = False,
     reason: Reason = "",
-    request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
@@ -117,8 +112,8 @@ def delete_traffic(
 
     If several versions are active, no Select is answered until only one is: so it asks, or wants --yes.
     """
-    with _changing(context, key, Options(dry_run, reason, request_id, wait, as_json)) as change:
-        active = change.family.active
+    with _changing(context, family, Options(dry_run, reason, wait, as_json)) as change:
+        active = change.now.active
         if len(active) > 1 and not dry_run:
             confirm(f"{', '.join(active)} are active, so no Select would be answered", "Delete the traffic?", yes)
         change.make([DeleteTraffic(change.key, expected_revision)], {})
@@ -129,7 +124,6 @@ class Options(NamedTuple):
 
     dry_run: bool
     reason: str
-    request_id: str
     wait: str
     as_json: bool
 
@@ -137,38 +131,39 @@ class Options(NamedTuple):
 class _Change:
     """One change of the traffic of a family, which is as it was read before."""
 
-    def __init__(self, client: Client, family: Family, options: Options, terminal: Terminal, waiting: Waiting) -> None:
+    def __init__(
+        self, client: Client, now: FamilyState, options: Options, terminal: Terminal, waiting: Waiting
+    ) -> None:
         self._client = client
         self._options = options
         self._terminal = terminal
         self._waiting = waiting
-        self.family = family
-        self.key = family.key
+        self.now = now
+        self.key = now.key
 
     def make(self, mutations: Sequence[Mutation], weights: Mapping[str, int], activated: Sequence[str] = ()) -> None:
         """Commit the mutations as one change set, say what it did, and wait if that was asked for."""
         options = self._options
-        done = self._client.commit(
-            mutations, dry_run=options.dry_run, request_id=options.request_id, reason=options.reason
-        )
+        with refused_by_name():
+            done = self._client.commit(mutations, dry_run=options.dry_run, reason=options.reason)
         write_effects(self._terminal, done, options.dry_run)
-        for warning in inactive_warnings(self.family, weights, activated):
+        for warning in inactive_warnings(self.now, weights, activated):
             self._terminal.note(warning)
         document = {"key": str(self.key), **effects_document(done, options.dry_run)}
         self._waiting.conclude(document, "", 0 if options.dry_run else done.revision)
 
 
 @contextmanager
-def _changing(context: typer.Context, key: str, options: Options) -> Iterator[_Change]:
+def _changing(context: typer.Context, family: str, options: Options) -> Iterator[_Change]:
     """Connect, and read what there is. Options that cannot be used are refused before anything is sent."""
-    seconds, family = duration(options.wait), FamilyKey.parse(key)
+    seconds, key = duration(options.wait), FamilyKey.parse(family)
     if options.wait and options.dry_run:
         raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
     terminal = settings(context).terminal(options.as_json)
     with settings(context).client(options.as_json) as client, needs_change_sets():
-        ask = partial(client.get_propagation, tenant=family.tenant, service=family.service, env=family.env)
+        ask = partial(client.get_propagation, tenant=key.tenant, service=key.service, env=key.env)
         waiting = Waiting(terminal, seconds, lambda revision, timeout: ask(revision, timeout=timeout))
-        yield _Change(client, family_of(client, family), options, terminal, waiting)
+        yield _Change(client, family_of(client, key), options, terminal, waiting)
 
 
 @contextmanager
