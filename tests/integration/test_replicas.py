@@ -17,14 +17,15 @@ from pointsman_server.adapters.postgres.replicas.replica import LEFT_OUT_SECONDS
 from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.domain.routes import Route, RouteKey
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Division, Target, Traffic
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
-from pointsman_server.ports.store import Intent, RouteQuery
+from pointsman_server.ports.store import Intent, RouteQuery, TrafficQuery
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.writes.group_commit import GroupCommitter
-from pointsman_server.writes.mutations import Create, Delete, Update
+from pointsman_server.writes.mutations import Create, Delete, SetTraffic, Update
 from tests.support.fakes import MemoryCache
 from tests.support.postgres import Cluster, primary_and_standby
 
@@ -72,6 +73,12 @@ class Site:
     async def update(self, route_key: RouteKey, url: str) -> int:
         return (await self.committer.update(Update(route_key, url), INTENT)).revision
 
+    async def divide(self, *targets: tuple[str, int]) -> Traffic:
+        division = Division(tuple(Target(*target) for target in targets))
+        done = await self.committer.set_traffic(SetTraffic(key("v1").family_key, division), INTENT)
+        assert done.traffic
+        return done.traffic
+
     async def use_replica(self) -> None:
         """Wait until the replica has everything and is used, and count from there."""
         async with asyncio.timeout(SOON):
@@ -111,7 +118,7 @@ async def site(clusters: tuple[Cluster, Cluster]) -> AsyncIterator[Site]:
             site.go_on()
             with psycopg.connect(primary.url, user="postgres") as connection:
                 connection.execute("SET session_replication_role = replica")
-                connection.execute("TRUNCATE pointsman.public.routes, route_changes, requests")
+                connection.execute("TRUNCATE pointsman.public.routes, traffic, route_changes, requests")
                 connection.execute("UPDATE clock SET revision = 0, epoch = gen_random_uuid()")
 
 
@@ -170,6 +177,50 @@ async def test_a_deletion_that_the_replica_lacks_is_no_route(site: Site) -> None
     await site.committer.delete(Delete(key("v1")), INTENT)
     (snapshot,) = await site.store.load([key("v1")])
     assert (snapshot.route, snapshot.as_of) == (None, 2)
+
+
+async def test_a_family_is_read_from_the_replica_unless_any_part_of_it_has_changed_since(site: Site) -> None:
+    await site.create(key("v2"))
+    await site.divide(("v1", 9000), ("v2", 1000))
+    await site.create(key("v1", "team-b"))
+    await site.use_replica()
+    ours, theirs = key("v1").family_key, key("v1", "team-b").family_key
+
+    async def read() -> tuple[Snapshot, Snapshot, Snapshot]:
+        family, route = await site.store.load([ours, key("v1")])
+        (other,) = await site.store.load([theirs])
+        return family, route, other
+
+    before, route, _ = await read()
+    assert [each.key.version for each in before.family.routes] == ["v1", "v2"]
+    assert before.family.traffic
+    assert before.as_of == route.as_of == 4
+    assert (site.read, site.fell_back) == ({"replica": 2}, {})
+
+    site.stand_still()
+    await site.update(key("v2"), "https://new.internal")
+    after, _, other = await read()
+    assert after.family.routes[1].url == "https://new.internal"
+    assert other.as_of == 5, "true at the primary's revision"
+    assert (site.read, site.fell_back) == ({"replica": 3, "primary": 1}, {"changed": 1})
+
+
+async def test_traffic_that_the_replica_lacks_is_read_from_the_primary(site: Site) -> None:
+    await site.create(key("v1", "team-b"))
+    await site.use_replica()
+    site.stand_still()
+    traffic = await site.divide(("v1", 10_000))
+    (family,) = await site.store.load([key("v1").family_key])
+    async with site.store.scan(RouteQuery(tenant="team-a")) as table:
+        assert list(table.traffic) == [traffic]
+    assert family.family.traffic == traffic
+    assert await site.store.list_traffic(TrafficQuery()) == [traffic]
+    assert site.fell_back == {"changed": 2}
+    # The route itself has not changed, nor has anything of the other tenant.
+    await site.store.load([key("v1"), key("v1", "team-b").family_key])
+    async with site.store.scan(RouteQuery(tenant="team-b")) as table:
+        assert list(table.traffic) == []
+    assert site.read == {"primary": 2, "replica": 2}
 
 
 async def test_a_replica_that_lacks_too_many_changes_is_left_out_until_it_has_them(

@@ -9,16 +9,17 @@ from pointsman_server.adapters.postgres.connection import Rows, Statement, Step,
 from pointsman_server.adapters.postgres.rows import route_of, traffic_of
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.domain.traffic import MOST_UNDIVIDED, Family
-from pointsman_server.ports.store import Clock
 
 VERSION = itemgetter(3)
+# The columns of a row that has a route alone: epoch, revision, and those of the route without its key.
+ROUTE_WIDTH = 8
 HEAD = "SELECT epoch::text, revision FROM clock"
 
 
 class Load:
-    """The statements of a load: ``routes`` for keys of routes alone, ``mixed`` for all. ``head`` is a query of one row.
+    """The statements of a load: ``routes`` for keys of routes alone, ``mixed`` for all.
 
-    Every row of theirs begins with the columns of ``head``.
+    Their rows begin with the columns of ``head``, a query of one row, which begins with epoch and revision.
     """
 
     def __init__(self, name: str, head: str) -> None:
@@ -27,15 +28,15 @@ class Load:
 
     def step(self, keys: Sequence[RouteKey]) -> Step:
         """Return the step that reads ``keys``, at least one."""
-        statement = self.routes if all(map(VERSION, keys)) else self.mixed
-        return Step(statement, transposed(keys))
+        return Step(self.routes if all(map(VERSION, keys)) else self.mixed, transposed(keys))
 
-    def snapshots(self, keys: Sequence[RouteKey], rows: Rows, clock: Clock, head: int) -> list[Snapshot]:
-        """Read the rows of ``step``, as of ``clock``; ``head`` says how many columns that of each row has."""
-        if all(map(VERSION, keys)):
-            return [_snapshot(key, clock, *row[head:]) for key, row in zip(keys, rows, strict=True)]
-        by_position = groupby((row[head:] for row in rows), itemgetter(0))
-        return [_mixed_snapshot(key, clock, [*found]) for key, (_, found) in zip(keys, by_position, strict=True)]
+
+def snapshots(keys: Sequence[RouteKey], rows: Rows) -> list[Snapshot]:
+    """Read the rows of ``Load.step``, each with epoch and revision alone before its own columns."""
+    if len(rows[0]) == ROUTE_WIDTH:
+        return [_snapshot(key, *row) for key, row in zip(keys, rows, strict=True)]
+    by_position = groupby(rows, itemgetter(2))
+    return [_mixed_snapshot(key, [*found]) for key, (_, found) in zip(keys, by_position, strict=True)]
 
 
 def transposed(rows: Collection[Sequence[str]]) -> list[str]:
@@ -79,19 +80,18 @@ SELECT head.*, k.position, t.targets, t.fallbacks, t.slices, t.revision, t.creat
 """
 
 
-def _snapshot(key: RouteKey, clock: Clock, url: str | None, *rest: Any) -> Snapshot:
-    return Snapshot(key, route_of(key, url, *rest) if url is not None else None, clock.revision, clock.epoch)
+def _snapshot(key: RouteKey, epoch: str, as_of: int, url: str | None, *rest: Any) -> Snapshot:
+    return Snapshot(key, route_of(key, url, *rest) if url is not None else None, as_of, epoch)
 
 
-def _mixed_snapshot(key: RouteKey, clock: Clock, rows: Sequence[Sequence[Any]]) -> Snapshot:
+def _mixed_snapshot(key: RouteKey, rows: Sequence[Sequence[Any]]) -> Snapshot:
     """Read the rows of one key: its position, the traffic without its key, then a route without that of its family."""
-    traffic, found = rows[0][1:7], [row[7:] for row in rows if row[7] is not None]
-    routes = tuple(route_of(key._replace(version=version), *rest) for version, *rest in found)
+    epoch, as_of, _, *traffic = rows[0][:9]
+    routes = tuple(route_of(key._replace(version=row[9]), *row[10:]) for row in rows if row[9] is not None)
     if key.version:
-        return Snapshot(key, routes[0] if routes else None, clock.revision, clock.epoch)
+        return Snapshot(key, routes[0] if routes else None, as_of, epoch)
     division = traffic_of(key, *traffic) if traffic[0] is not None else None
-    family = Family(key, division, routes) if division or routes else None
-    return Snapshot(key, family, clock.revision, clock.epoch)
+    return Snapshot(key, Family(key, division, routes) if division or routes else None, as_of, epoch)
 
 
 LOAD = Load("load", HEAD)

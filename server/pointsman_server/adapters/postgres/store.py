@@ -16,7 +16,7 @@ from pointsman_server.adapters.postgres.rows import (
     route_from_row,
     traffic_from_row,
 )
-from pointsman_server.adapters.postgres.snapshots import LOAD
+from pointsman_server.adapters.postgres.snapshots import LOAD, snapshots
 from pointsman_server.adapters.postgres.transaction import PostgresTransaction
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Traffic
@@ -56,7 +56,7 @@ class PostgresStore:
         if not keys:
             return []
         (rows,) = await self._database.exchange(LOAD.step(keys))
-        return LOAD.snapshots(keys, rows, Clock(*rows[0][:2]), 2)
+        return snapshots(keys, rows)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresTransaction]:

@@ -12,7 +12,7 @@ import psycopg
 from pointsman_server.adapters.postgres.connection import BEGIN_SNAPSHOT, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.replicas.replica import Head, Refused, Replica, compare
-from pointsman_server.adapters.postgres.snapshots import Load
+from pointsman_server.adapters.postgres.snapshots import Load, snapshots
 from pointsman_server.adapters.postgres.store import (
     SCAN_STATEMENTS,
     PostgresStore,
@@ -168,7 +168,7 @@ class ReplicatedStore:
             (rows,) = await replica.database.exchange(LOAD.step(keys))
         clock = await self._confirm(replica, Head(*rows[0][:3]), partial(_touch_any, keys))
         self._read("replica")
-        return LOAD.snapshots(keys, rows, clock, 3)
+        return snapshots(keys, [(clock.epoch, clock.revision, *row[3:]) for row in rows])
 
     async def _list(self, replica: Replica, query: RouteQuery) -> list[Route]:
         async with self._asking(replica, self._patience), replica.database.connection() as connection:
