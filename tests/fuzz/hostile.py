@@ -100,6 +100,8 @@ def _set(random: Random, message: Message, field: FieldDescriptor) -> None:
         entries = getattr(message, field.name)
         for _ in range(65 if random.random() > 0.98 else random.randrange(3)):
             entries[text(random) or random.choice(("tier", "k8s.io/name"))] = text(random)
+    elif field.is_repeated and field.type != FieldDescriptor.TYPE_MESSAGE:
+        getattr(message, field.name).extend(_scalar(random, field) for _ in range(random.choice((0, 1, 2, 5))))
     elif field.is_repeated:
         for _ in range(random.choice((0, 1, 2, 5))):
             _fill_any(random, getattr(message, field.name).add())

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 from pointsman_server.adapters.kafka.decoder import change_from_bytes
 from pointsman_server.adapters.kafka.publisher import headers, record
 from pointsman_server.domain.routes import ChangeKind
-from tests.support.changes import make_change
+from tests.support.changes import make_change, make_traffic_change
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -42,3 +42,11 @@ def test_a_record_is_keyed_by_its_route_and_decodes_to_the_change() -> None:
     assert sent.key == b"acme/pay/prod/v1"
     assert change_from_bytes(sent.value) == make_change(7)
     assert sent.headers == headers(make_change(7))
+
+
+def test_a_record_of_traffic_is_keyed_by_its_family() -> None:
+    sent = record(make_traffic_change(7))
+    assert sent.key == b"acme/pay/prod"
+    assert change_from_bytes(sent.value) == make_traffic_change(7)
+    assert dict(sent.headers)["ce_subject"] == "acme/pay/prod"
+    assert dict(sent.headers)["ce_type"] == "pointsman.v1.RouteChange.TRAFFIC_SET"
