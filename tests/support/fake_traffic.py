@@ -2,6 +2,7 @@
 
 # ruff: noqa: N802 - the methods are named as in the API.
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class FakeTraffic:
     usage: usage_pb2.GetUsageResponse
     epoch: str
     largest_batch: int
+    _changed: threading.Condition
     _entered: Callable[[str, Any, Any], AbstractContextManager[None]]
     _seen_by: Callable[[Any, Any], View]
     _provenance: Callable[[View], pb.Provenance]
@@ -67,7 +69,8 @@ class FakeTraffic:
         request = methods_pb.SetTrafficRequest(
             tenant=tenant, service=service, env=env, targets=targets, fallbacks=fallbacks
         )
-        return self._set_traffic(request)
+        with self._changed:
+            return self._set_traffic(request)
 
     # The service
 

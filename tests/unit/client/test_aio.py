@@ -21,7 +21,7 @@ from tests.support.fake_route_service import Failure, FakeServer
 KEY = "team-a/payments/prod/v2"
 URL = "https://payments-v2.internal:8443"
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "the store cannot be reached", "STORE_UNAVAILABLE")
-METHODS = [name for name in vars(Client) if not name.startswith("_") and callable(getattr(Client, name))]
+METHODS = [name for name in dir(Client) if not name.startswith("_") and callable(getattr(Client, name))]
 
 
 @pytest.mark.parametrize("name", METHODS)

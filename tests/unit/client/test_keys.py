@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman import InvalidArgument, RouteKey
+from pointsman import FamilyKey, InvalidArgument, RouteKey
 from pointsman.keys import as_key
 
 
@@ -30,3 +30,23 @@ def test_the_bad_part_is_named() -> None:
     with pytest.raises(InvalidArgument) as caught:
         RouteKey.parse("a/b c/d/e")
     assert caught.value.violations[0].field == "key.service"
+
+
+def test_a_family_is_the_key_without_its_version() -> None:
+    family = FamilyKey.parse("team-a/payments/prod")
+    assert family == RouteKey.parse("team-a/payments/prod/v2").family
+    assert str(family) == "team-a/payments/prod"
+    assert family.version("v2") == RouteKey.parse("team-a/payments/prod/v2")
+
+
+def test_the_key_of_traffic_has_no_version_in_its_text() -> None:
+    assert str(RouteKey("team-a", "payments", "prod", "")) == "team-a/payments/prod"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("team-a/payments", "key"), ("a/b/c/d", "key"), ("a//c", "key.service"), ("a/b/c d", "key.env")]
+)
+def test_what_is_no_family_is_refused_by_field(text: str, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        FamilyKey.parse(text)
+    assert [violation.field for violation in caught.value.violations] == [field]

@@ -47,8 +47,23 @@ class TestGet:
         for text in ("a/b/c/d", URL, "inactive", "tier=gold", "2023-11-14 22:13:21Z"):
             assert text in done.stdout
 
+    def test_shows_what_it_was(self, run: Run, server: FakeServer) -> None:
+        server.add("a/b/c/d", URL)
+        run("deactivate", "a/b/c/d")
+        assert "inactive" not in run("get", "a/b/c/d", "--as-of", "1").stdout
+        assert "inactive" not in run("get", "a/b/c/d", "--as-of", "2023-11-14 22:13:21").stdout
+        done = run("get", "a/b/c/d", "--as-of", "3")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "the last one is 2" in done.stderr
+        assert run("get", "a/b/c/d", "--as-of", "yesterday").exit_code == 2
+
 
 class TestList:
+    def test_lists_what_was(self, run: Run, server: FakeServer) -> None:
+        server.add("a/b/c/v1", URL)
+        server.add("a/b/c/v2", URL)
+        assert [route["key"] for route in json.loads(run("list", "--as-of", "1", "--json").stdout)] == ["a/b/c/v1"]
+
     def test_is_a_table_whose_rows_stay_whole_in_a_pipe(self, run: Run, server: FakeServer) -> None:
         long = "https://x.internal/" + "y" * 300
         server.add("a/b/c/v1", long)
