@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pointsman.change_sets import SetTraffic
-from pointsman.cli.bulk.apply import needs_change_sets
 from pointsman.cli.output.documents import usage_document
-from pointsman.cli.output.effects import effects_document, refused_by_name, write_effects
+from pointsman.cli.output.effects import effects_document, needs_change_sets, refused_by_name, write_effects
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import time_text
@@ -218,7 +217,7 @@ class Draining:
     def _where_it_stands(self) -> list[str]:
         verb = "deleted" if self.drain.deletes else "deactivated"
         moved = self._moved.change_set_id if self._moved else 0
-        state = f"{self.drain.key} is not {verb}" + (", and gets no calls by the traffic any more" if moved else "")
+        state = f"{self.drain.key} is not {verb}" + (", but the traffic gives it no calls" if moved else "")
         return [
             f"{state}: run the same command again to go on",
             *([f"to undo what is done: pointsman revert {moved}"] if moved else []),

@@ -1,7 +1,6 @@
 """Applies differences: as change sets, each only if nothing of it has changed since the differences were shown."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -11,7 +10,7 @@ from pointsman.change_sets import ChangeSetResult
 from pointsman.cli.bulk.change_set import Step
 from pointsman.cli.bulk.retry import Patience
 from pointsman.cli.files.problems import place
-from pointsman.errors import DeadlineExceeded, FieldViolation, PointsmanError, Refusal, Unavailable, Unimplemented
+from pointsman.errors import DeadlineExceeded, FieldViolation, PointsmanError, Refusal, Unavailable
 
 TIMEOUT = 60.0
 """Seconds, for one change set."""
@@ -44,17 +43,6 @@ async def perform(client: AsyncClient, work: Applying) -> list[ChangeSetResult]:
             error.add_note(_done(error, work, results))
             raise
     return results
-
-
-@contextmanager
-def needs_change_sets() -> Iterator[None]:
-    """Make the error of a server that has no change sets say what to do."""
-    try:
-        yield
-    except Unimplemented as error:
-        error.message = "this server is older than this command: it knows no change sets and no traffic"
-        error.add_note("upgrade the servers first, or use a pointsman of their version")
-        raise
 
 
 def _explain(error: PointsmanError, work: Applying, steps: Sequence[Step]) -> None:

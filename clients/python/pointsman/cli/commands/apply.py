@@ -9,7 +9,7 @@ import typer
 
 from pointsman.aio import AsyncClient
 from pointsman.change_sets import ChangeSetResult
-from pointsman.cli.bulk.apply import Applying, needs_change_sets, perform
+from pointsman.cli.bulk.apply import Applying, perform
 from pointsman.cli.bulk.change_set import change_sets
 from pointsman.cli.bulk.difference import AnyDifference, Difference, TrafficDifference, differences, traffic_differences
 from pointsman.cli.commands.read import LARGEST_PAGE
@@ -20,7 +20,7 @@ from pointsman.cli.files.route_file import read_route_file
 from pointsman.cli.files.source import read_text
 from pointsman.cli.files.traffic_entries import TrafficEntry, checked_traffic
 from pointsman.cli.output.documents import route_document, traffic_document
-from pointsman.cli.output.effects import STYLES
+from pointsman.cli.output.effects import STYLES, needs_change_sets
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal

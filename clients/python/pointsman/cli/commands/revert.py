@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pointsman.cli.bulk.apply import needs_change_sets
 from pointsman.cli.context import Json, Reason, RequestId, Wait, settings
-from pointsman.cli.output.effects import effects_document, write_effects
+from pointsman.cli.output.effects import effects_document, needs_change_sets, write_effects
 from pointsman.cli.propagation import Waiting, duration
 from pointsman.errors import ChangedSince
 

@@ -1,9 +1,11 @@
 """The commands that change one route: create, update, activate, deactivate, delete."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
+from uuid import uuid4
 
 import typer
 
@@ -15,7 +17,15 @@ from pointsman.client import Client
 from pointsman.keys import as_key
 from pointsman.results import Route
 
+IfUnused = Annotated[
+    str, typer.Option("--if-unused-for", metavar="TIME", help="Only if nobody has read it for so long, as 10m.")
+]
+Drained = Annotated[bool, typer.Option("--drain", help="First let its calls go elsewhere, until nobody reads it.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="Absolute: scheme and host.", show_default=False)]
+
+
+Ended = tuple[dict[str, Any], str, int]
+"""What a change did: the document, the line for people, and the revision."""
 
 
 def create(
@@ -34,7 +44,7 @@ def create(
         route = client.create(
             key, url, labels=labels_of(label), active=not inactive, reason=reason, request_id=request_id
         )
-        _done(waiting, "created", route)
+        waiting.conclude(*_result("created", route))
 
 
 def update(
@@ -65,7 +75,7 @@ def update(
             reason=reason,
             request_id=request_id,
         )
-        _done(waiting, "updated", route)
+        waiting.conclude(*_result("updated", route))
 
 
 def activate(
@@ -94,31 +104,80 @@ def deactivate(
     context: typer.Context,
     key: Key,
     expected_revision: Expected = 0,
+    if_unused_for: IfUnused = "",
+    drain: Drained = False,
     reason: Reason = "",
     request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
-    """Take a route out of service; it stays known. No error if it is out already."""
-    with _changing(context, as_json, key, wait) as (client, waiting):
-        route = client.deactivate(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
-        _done(waiting, "deactivated", route)
+    """Take a route out of service; it stays known. No error if it is out already.
+
+    With --drain the traffic gives it no more calls, and it is taken out once nobody has read it for a minute (or
+    --if-unused-for); that is waited for up to 10 minutes (or --wait). Run again, it goes on where it was.
+    """
+
+    def end(client: Client, unused: timedelta | None, name: str) -> Ended:
+        route = client.deactivate(
+            key, expected_revision=expected_revision, if_unused_for=unused, request_id=name, reason=reason
+        )
+        return _result("deactivated", route)
+
+    _end(context, Ending(key, False, if_unused_for, drain, reason, request_id, wait, as_json), end)
 
 
 def delete(
     context: typer.Context,
     key: Key,
     expected_revision: Expected = 0,
+    if_unused_for: IfUnused = "",
+    drain: Drained = False,
     reason: Reason = "",
     request_id: RequestId = "",
     wait: Wait = "",
     as_json: Json = False,
 ) -> None:
-    """Remove a route; its history stays."""
-    with _changing(context, as_json, key, wait) as (client, waiting):
-        revision = client.delete(key, expected_revision=expected_revision, reason=reason, request_id=request_id)
-        line = f"deleted {key} at revision {revision}"
-        waiting.conclude({"key": key, "revision": revision}, line, revision)
+    """Remove a route; its history stays. Refused while the traffic names it.
+
+    With --drain it is taken out of the traffic, and removed once nobody reads it: see deactivate.
+    """
+
+    def end(client: Client, unused: timedelta | None, name: str) -> Ended:
+        revision = client.delete(
+            key, expected_revision=expected_revision, if_unused_for=unused, request_id=name, reason=reason
+        )
+        return {"key": key, "revision": revision}, f"deleted {key} at revision {revision}", revision
+
+    _end(context, Ending(key, True, if_unused_for, drain, reason, request_id, wait, as_json), end)
+
+
+class Ending(NamedTuple):
+    """The options of what takes a route away."""
+
+    key: str
+    deletes: bool
+    if_unused_for: str
+    drain: bool
+    reason: str
+    request_id: str
+    wait: str
+    as_json: bool
+
+
+def _end(context: typer.Context, options: Ending, end: Callable[[Client, timedelta | None, str], Ended]) -> None:
+    """Take a route away, at once or by a drain."""
+    unused = duration(options.if_unused_for, "--if-unused-for")
+    with _changing(context, options.as_json, options.key, options.wait) as (client, waiting):
+        if not options.drain:
+            waiting.conclude(*end(client, None if unused is None else timedelta(seconds=unused), options.request_id))
+            return
+        # What most changes do without.
+        from pointsman.cli.drain import UNUSED_SECONDS, WAIT_SECONDS, Drain, Draining
+
+        wait, name = duration(options.wait) or WAIT_SECONDS, options.request_id or uuid4().hex
+        drain = Drain(as_key(options.key), options.deletes, options.reason, unused or UNUSED_SECONDS, wait)
+        terminal = settings(context).terminal(options.as_json)
+        Draining(client, terminal, drain, lambda span: end(client, span, name)[:2]).run()
 
 
 @contextmanager
@@ -131,6 +190,6 @@ def _changing(context: typer.Context, as_json: bool, key: str, wait: str) -> Ite
         yield client, Waiting(terminal, seconds, lambda revision, timeout: ask(revision, timeout=timeout))
 
 
-def _done(waiting: Waiting, verb: str, route: Route) -> None:
+def _result(verb: str, route: Route) -> Ended:
     line = f"{verb} {route.key} at revision {route.revision}: {content_text(route)}"
-    waiting.conclude(route_document(route), line, route.revision)
+    return route_document(route), line, route.revision

@@ -8,7 +8,7 @@ from pointsman.change_sets import ChangeSetResult
 from pointsman.cli.output.documents import change_set_document
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import what_text
-from pointsman.errors import PointsmanError
+from pointsman.errors import PointsmanError, Unimplemented
 from pointsman.results import Change
 
 STYLES = {"+": "green", "~": "yellow", "-": "red"}
@@ -26,6 +26,17 @@ def effect_text(change: Change) -> str:
     """Return a change as a line of a difference."""
     before, after = change.traffic_before or change.before, change.traffic_after or change.after
     return f"{sign_of(before, after)} {change.key} {what_text(change)}"
+
+
+@contextmanager
+def needs_change_sets() -> Iterator[None]:
+    """Make the error of a server that has no change sets say what to do."""
+    try:
+        yield
+    except Unimplemented as error:
+        error.message = "this server is older than this command: it knows no change sets and no traffic"
+        error.add_note("upgrade the servers first, or use a pointsman of their version")
+        raise
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from pointsman import AsyncClient, FieldViolation, PointsmanError, RouteKey, Unimplemented
+from pointsman import AsyncClient, FieldViolation, PointsmanError, RouteKey
 from pointsman.change_sets import ChangeSetResult
-from pointsman.cli.bulk.apply import Applying, needs_change_sets, perform
+from pointsman.cli.bulk.apply import Applying, perform
 from pointsman.cli.bulk.change_set import change_sets
 from pointsman.cli.bulk.difference import Difference, Wanted
 
@@ -63,9 +63,3 @@ async def test_of_a_dry_run_nothing_is_made() -> None:
     with pytest.raises(PointsmanError) as raised:
         await perform_by(Recorder(1), work(2500, dry_run=True))
     assert raised.value.__notes__ == ["nothing is changed"]
-
-
-def test_a_server_without_change_sets_is_older() -> None:
-    with pytest.raises(Unimplemented, match="older than this command") as raised, needs_change_sets():
-        raise Unimplemented("no such method")
-    assert raised.value.__notes__ == ["upgrade the servers first, or use a pointsman of their version"]

@@ -2,9 +2,16 @@
 
 import pytest
 
-from pointsman import Client, FieldViolation, PointsmanError
+from pointsman import Client, FieldViolation, PointsmanError, Unimplemented
 from pointsman.change_sets import Create, Delete, SetTraffic, Update
-from pointsman.cli.output.effects import effect_text, effects_document, refused_by_name, sign_of, write_effects
+from pointsman.cli.output.effects import (
+    effect_text,
+    effects_document,
+    needs_change_sets,
+    refused_by_name,
+    sign_of,
+    write_effects,
+)
 from pointsman.cli.output.terminal import Color, Terminal
 from tests.support.fake_route_service import FakeServer
 
@@ -65,3 +72,9 @@ def test_another_error_stays_as_it_is() -> None:
     with pytest.raises(PointsmanError) as raised, refused_by_name():
         raise PointsmanError("gone", violations=[FieldViolation("key", "is bad")])
     assert (raised.value.message, len(raised.value.violations)) == ("gone", 1)
+
+
+def test_a_server_without_change_sets_is_older() -> None:
+    with pytest.raises(Unimplemented, match="older than this command") as raised, needs_change_sets():
+        raise Unimplemented("no such method")
+    assert raised.value.__notes__ == ["upgrade the servers first, or use a pointsman of their version"]

@@ -8,9 +8,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from pointsman.change_sets import Activate, DeleteTraffic, Mutation, SetTraffic
-from pointsman.cli.bulk.apply import needs_change_sets
 from pointsman.cli.context import Family, Json, Reason, Wait, settings
-from pointsman.cli.output.effects import effects_document, refused_by_name, write_effects
+from pointsman.cli.output.effects import effects_document, needs_change_sets, refused_by_name, write_effects
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.propagation import Waiting, duration
