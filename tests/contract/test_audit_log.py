@@ -10,6 +10,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from pointsman_server.adapters.kafka.decoder import change_from_bytes
+from pointsman_server.adapters.kafka.publisher import record
 from pointsman_server.adapters.postgres import audit_log as adapter
 from pointsman_server.adapters.postgres.audit_log import PostgresAuditLog
 from pointsman_server.adapters.postgres.database import Database
@@ -20,8 +22,9 @@ from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit.backfill import AuditBackfill
 from pointsman_server.audit.hash_chain import Chain, Verifier, canonical, genesis, link
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.store import ChangeQuery, Intent
-from tests.support.changes import commit
+from tests.support.changes import commit, commit_set
 from tests.support.engines import create_database, drop_database
 
 INTENT = Intent("ann", "because")
@@ -119,6 +122,32 @@ async def test_changes_in_order_are_chained_at_once(log: PostgresAuditLog, datab
         expected = link(expected, canonical(change))
     assert (chain.rows, chain.first, chain.last, chain.head) == (6, 1, 6, expected)
     assert await log.last_contiguous() == 6
+
+
+async def test_changes_of_traffic_are_chained_whether_from_the_broker_or_the_history(
+    log: PostgresAuditLog, database: Database
+) -> None:
+    key = RouteKey("acme", "pay", "prod", "v1")
+    created = Draft(ChangeKind.CREATED, key, None, "https://pay.internal", True)
+    divided = Draft(
+        ChangeKind.TRAFFIC_SET,
+        key.family_key,
+        None,
+        division=Division((Target("v1", 9000), Target("v2", 1000)), ("v3",)),
+    )
+    _, change = await commit_set(PostgresStore(database), [created, divided], INTENT)
+    undivided = Draft(ChangeKind.TRAFFIC_DELETED, key.family_key, None, traffic_before=change.traffic_after)
+    await commit_set(PostgresStore(database), [undivided], INTENT)
+    changes = await PostgresStore(database).list_changes(ChangeQuery())
+    delivered = [change_from_bytes(record(change).value) for change in changes]
+    assert delivered == changes
+    await log.append(delivered)
+    await log.append(changes)
+    expected = genesis(changes[0].epoch)
+    for change in changes:
+        expected = link(expected, canonical(change))
+    chain = await only_chain(log)
+    assert (chain.rows, chain.head) == (3, expected)
 
 
 async def test_the_chain_waits_for_what_is_missing(log: PostgresAuditLog, database: Database) -> None:

@@ -21,8 +21,9 @@ from pointsman_server.adapters.postgres.lineage import PostgresLineage
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.audit.hash_chain import BrokenChain, Chain, Verifier
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.store import ChangeQuery, Intent
-from tests.support.changes import commit
+from tests.support.changes import commit, commit_set
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -147,6 +148,23 @@ async def test_a_change_set_stays_whole(database: Database) -> None:
     await publish(database, 3)
 
     assert (await compact(database, NOW, audited=4)).revision == 1
+
+
+async def test_a_commit_of_routes_and_traffic_stays_whole_and_goes_whole(database: Database) -> None:
+    keys = [RouteKey("acme", "pay", "prod", name) for name in ("v1", "v2")]
+    drafts = [Draft(ChangeKind.CREATED, key, None, "https://pay.internal", True) for key in keys]
+    division = Division((Target("v1", 10_000),))
+    divided = Draft(ChangeKind.TRAFFIC_SET, keys[0].family_key, None, division=division)
+    await write(database, "a")
+    await commit_set(PostgresStore(database), [*drafts, divided], Intent("ann"))
+    await write(database, "b")
+
+    for published, expected in ((2, 1), (3, 1), (4, 4), (5, 5)):
+        await publish(database, published)
+        assert (await compact(database, NOW, audited=5)).revision == expected
+
+    (family,) = await PostgresStore(database).load([keys[0].family_key])
+    assert family.family.traffic
 
 
 async def test_a_history_of_nothing_has_nothing_to_compact(database: Database) -> None:

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import pytest
 
 from pointsman_server.domain.errors import StoreRestored, StoreUnavailable
-from pointsman_server.domain.routes import Change, RouteKey, Wanted
-from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedStore, WitnessedStream
+from pointsman_server.domain.routes import Change, RouteKey, Snapshot, Wanted
+from pointsman_server.epochs.guarded_store import GuardedBulkStore, GuardedHistory, GuardedStore, WitnessedStream
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.bulk_store import Existing
-from pointsman_server.ports.store import ChangeQuery, Clock, Intent, MutationScope, RouteQuery
+from pointsman_server.ports.store import ChangeQuery, Clock, Intent, MutationScope, RouteQuery, TrafficQuery
 from pointsman_server.writes.bulk_import import BulkImporter, Import
 from pointsman_server.writes.group_commit import GroupCommitter
-from pointsman_server.writes.mutations import Create
+from pointsman_server.writes.mutations import Create, Delete
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.changes import make_change
 from tests.support.fakes import EPOCH, MemoryCache, MemoryStore
+from tests.support.history import MemoryHistory
 
 V1, V2 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2"))
 URL = "https://payments.internal"
@@ -27,6 +28,7 @@ class Fixture:
         self.switched = 0
         self.memory, self.epochs = MemoryStore(), EpochTracker(self.on_switch)
         self.store = GuardedStore(self.memory, self.epochs)
+        self.history = GuardedHistory(MemoryHistory(self.memory), self.epochs)
         self.bulk = GuardedBulkStore(MemoryBulkStore(self.memory), self.epochs)
         self.committer = GroupCommitter(self.store, MemoryCache(), lambda _: None)
         self.importer = BulkImporter(self.bulk, MemoryCache(), lambda _keys, _revisions: None)
@@ -72,6 +74,44 @@ async def test_queries_are_passed_on_and_refused_while_the_store_is_behind() -> 
     with pytest.raises(StoreRestored):
         async with fixture.bulk.begin_import():
             pytest.fail("began")
+
+
+async def test_traffic_and_families_are_passed_on_and_refused_while_the_store_is_behind() -> None:
+    fixture = await begun()
+    traffic = fixture.memory.divide(V1, ("v1", 10_000))
+    assert await fixture.store.list_traffic(TrafficQuery()) == [traffic]
+    (family,) = await fixture.store.load([V1.family_key])
+    assert (family.family.traffic, family.as_of) == (traffic, 2)
+    assert fixture.epochs.seen == Clock(EPOCH, 2)
+    async with fixture.store.scan(RouteQuery()) as table:
+        assert list(table.traffic) == [traffic]
+
+    fixture.lose()
+    await fixture.store.clock()
+
+    with pytest.raises(StoreRestored):
+        await fixture.store.list_traffic(TrafficQuery())
+
+
+async def test_the_history_is_passed_on_and_refused_while_the_store_is_behind() -> None:
+    fixture = await begun()
+    (created,) = fixture.memory.changes
+    await fixture.committer.delete(Delete(V1), INTENT)
+    assert await fixture.history.revision_at(created.occur_time) == 1
+    assert await fixture.history.load_as_of([V1], 1) == [Snapshot(V1, created.after, 1)]
+    assert await fixture.history.list_routes_as_of(RouteQuery(), 1) == [created.after]
+    assert fixture.epochs.seen == Clock(EPOCH, 2), "an earlier revision says nothing of where the store is"
+
+    fixture.lose()
+    await fixture.store.clock()
+
+    for read in (
+        fixture.history.revision_at(created.occur_time),
+        fixture.history.load_as_of([V1], 1),
+        fixture.history.list_routes_as_of(RouteQuery(), 1),
+    ):
+        with pytest.raises(StoreRestored):
+            await read
 
 
 async def test_a_write_is_noted_once_it_is_committed() -> None:
