@@ -62,6 +62,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "service": ("b", "pay"),
     "env": ("c", "prod"),
     "version": ("live", "idle", "new"),
+    "fallbacks": ("live", "idle", "new"),
     "url": ("https://a.internal", "http://[::1]:8080/x?y#z", "grpc+unix://host/path"),
     "request_id": ("", "used", "fresh", "a:b.c-d_e"),
     "reason": ("", "because"),

@@ -18,3 +18,7 @@ def test_no_method_is_left_out() -> None:
     service = DESCRIPTOR.services_by_name["RouteService"]
     unary = [each.name for each in service.methods if not (each.client_streaming or each.server_streaming)]
     assert sorted(unary) == sorted(METHODS)
+
+
+def test_any_changes_are_undone_exactly_or_not_at_all(fuzz: Fuzz) -> None:
+    fuzz("reverts")

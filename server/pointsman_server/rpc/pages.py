@@ -185,8 +185,9 @@ def _traffic_scope(request: traffic_methods_pb2.ListTrafficRequest) -> tuple[obj
 def _change_scope(request: pb.ListChangesRequest) -> tuple[object, ...]:
     parts = ("changes", request.tenant, request.service, request.env, request.version, request.actor)
     scope = (*parts, request.after_revision, request.before_revision, request.newest_first)
-    times = [(name, getattr(request, name).ToNanoseconds()) for name in TIMES if request.HasField(name)]
-    return (*scope, *times)
+    # Not as one number: a time may be out of any range here.
+    times = ((name, getattr(request, name)) for name in TIMES if request.HasField(name))
+    return (*scope, *((name, time.seconds, time.nanos) for name, time in times))
 
 
 def _page_token(position: str, scope: tuple[object, ...]) -> str:

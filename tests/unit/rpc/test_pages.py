@@ -364,3 +364,11 @@ def test_a_range_begins_where_a_revision_or_a_time_says_so() -> None:
     assert not pages.begins(pb.ListChangesRequest(before_revision=5, before_time=at(5)))
     assert pages.begins(pb.ListChangesRequest(after_revision=5))
     assert pages.begins(pb.ListChangesRequest(after_time=at(0)))
+
+
+@pytest.mark.parametrize("time", [Timestamp(seconds=2**63 - 1), Timestamp(nanos=2**31 - 1), Timestamp(nanos=-1)])
+@pytest.mark.parametrize("name", pages.TIMES)
+def test_a_time_out_of_range_is_no_error_of_the_page_token(name: str, time: Timestamp) -> None:
+    request = pb.ListChangesRequest()
+    getattr(request, name).CopyFrom(time)
+    assert pages.change_query(request).after_revision == 0
