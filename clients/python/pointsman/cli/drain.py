@@ -103,9 +103,12 @@ class Draining:
     def run(self) -> None:
         """Drain it. Exits with 5 if somebody reads it still when the time is up. Raises PointsmanError."""
         self._begun = self.clock()
-        family = self._checked()
+        change = self._change(self._checked())
         try:
-            self._take_out(family)
+            if change:
+                with refused_by_name(), needs_change_sets():
+                    self._moved = self.client.commit([change], reason=self.drain.reason)
+                write_effects(self.terminal, self._moved, dry_run=False)
             done = self._finished_when_unused()
         except (PointsmanError, KeyboardInterrupt) as error:
             self._tell(error)
@@ -133,12 +136,12 @@ class Draining:
             )
         return family_of(self.client, key.family)
 
-    def _take_out(self, family: FamilyState) -> None:
-        """Give the version no calls any more; and name it nowhere, if it is to be deleted."""
+    def _change(self, family: FamilyState) -> SetTraffic | None:
+        """Return what gives the version no calls, and names it nowhere if it is to be deleted; None if it is so."""
         traffic, version = family.traffic, self.drain.key.version
         if traffic is None:
             self.terminal.note(f"no traffic is set for {family.key}: its callers must leave {version} by themselves")
-            return
+            return None
         weights, fallbacks = dict(traffic.weights), list(traffic.fallbacks)
         if weights.get(version) or (self.drain.deletes and version in weights):
             weights = without(weights, version)
@@ -146,26 +149,19 @@ class Draining:
         if self.drain.deletes and version in fallbacks:
             fallbacks.remove(version)
         if (weights, tuple(fallbacks)) == (traffic.weights, traffic.fallbacks):
-            return
-        change = SetTraffic(family.key, weights, fallbacks, traffic.revision)
-        with refused_by_name(), needs_change_sets():
-            self._moved = self.client.commit([change], reason=self.drain.reason)
-        write_effects(self.terminal, self._moved, dry_run=False)
+            return None
+        return SetTraffic(family.key, weights, fallbacks, traffic.revision)
 
     def _check_others(self, family: FamilyState, weights: dict[str, int]) -> None:
         if any(points and name in family.active for name, points in weights.items()):
             return
         version = self.drain.key.version
-        others = [name for name in family.active if name != version]
-        advice = (
-            f"give its calls to another one first: pointsman traffic promote {family.key} {others[0]}"
-            if others
-            else f"activate another version and give it the calls first: pointsman traffic promote {family.key} VERSION"
+        other = next((name for name in family.active if name != version), "VERSION")
+        error = FailedPrecondition(
+            f"{version} is the only active version with a weight in the traffic of {family.key}", reason=LAST_TARGET
         )
-        raise FailedPrecondition(
-            f"{version} is the only active version with a weight in the traffic of {family.key}: {advice}",
-            reason=LAST_TARGET,
-        )
+        error.add_note(f"give its calls to another one first: pointsman traffic promote {family.key} {other}")
+        raise error
 
     def _finished_when_unused(self) -> tuple[dict[str, Any], str] | None:
         """Return what ``finish`` did; None if the time is up before."""
