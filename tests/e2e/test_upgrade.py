@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 # The last commit before the newest migration: a release takes the tag of the one before.
-BEFORE = "96fa9bb"
+BEFORE = "bc9e48d"
 KEYS = [f"team-a/payments/prod/v{number}" for number in range(8)]
 URL = "https://payments.internal:8443"
 
@@ -150,7 +150,11 @@ def test_no_call_fails_and_nothing_is_lost(before, empty_database, redis_url, ka
             assert {key: fresh.resolve(key).url for key in KEYS} == {key: client.resolve(key).url for key in KEYS}
         said = old_client_resolves(before, f"127.0.0.1:{ports[3]}")
         assert said.startswith(URL), said
-        changes = len(KEYS) + load.written
+        # Once every server is new.
+        with Client(target) as client:
+            client.set_traffic("team-a/payments/prod", {"v0": 9_000, "v1": 1_000})
+            assert client.select("team-a/payments/prod", "caller").route.url.startswith(URL)
+        changes = len(KEYS) + load.written + 1
         assert eventually(lambda: verified(empty_database) == (changes, 0), 60), verified(empty_database)
 
 
