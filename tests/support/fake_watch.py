@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import groupby
 from typing import Any
 
 import grpc
 
-from pointsman.v1 import propagation_pb2, route_pb2, usage_pb2, watch_pb2
+from pointsman.v1 import propagation_pb2, route_pb2, traffic_pb2, usage_pb2, watch_pb2
 
 CHECKPOINT_SECONDS = 0.05
 BATCH = 2
@@ -21,10 +22,11 @@ class FakeWatchers:
     """A part of ``FakeServer``, which has the routes and their changes.
 
     ``end_streams`` ends those that are open; ``compacted`` is the revision up to which changes are not kept;
-    ``silent`` streams send nothing more.
+    ``silent`` streams send nothing more; one that does not ``know_traffic`` is of an earlier release.
     """
 
     routes: dict[tuple[str, ...], route_pb2.Route]
+    traffic: dict[tuple[str, ...], traffic_pb2.Traffic]
     changes: list[route_pb2.RouteChange]
     epoch: str
     _entered: Callable[[str, Any, Any], AbstractContextManager[None]]
@@ -33,6 +35,7 @@ class FakeWatchers:
     def __init__(self) -> None:
         self.compacted = 0
         self.silent = False
+        self.knows_traffic = True
         self.streams = 0
         self.propagation: list[propagation_pb2.GetPropagationResponse] = []
         self.reports: list[propagation_pb2.ReportProgressRequest] = []
@@ -80,6 +83,8 @@ class FakeWatchers:
             if request.HasField("resume"):
                 self._check_token(request, context)
                 first, sent = [], request.resume.revision
+            if self._has_traffic(request):
+                first.insert(0, watch_pb2.WatchResponse(opened=watch_pb2.Opened(traffic=True)))
             self.streams += 1
         context.add_callback(self._wake)
         try:
@@ -104,13 +109,21 @@ class FakeWatchers:
     def _token(self, revision: int) -> watch_pb2.ResumeToken:
         return watch_pb2.ResumeToken(epoch=self.epoch, revision=revision)
 
+    def _has_traffic(self, request: Any) -> bool:
+        return bool(request.traffic) and self.knows_traffic
+
     def _snapshot(self, request: Any) -> Iterator[watch_pb2.WatchResponse]:
         as_of = self._token(len(self.changes))
         found = [route for _, route in sorted(self.routes.items()) if matches(request, route.key)]
         for start in range(0, len(found), BATCH):
             batch = watch_pb2.SnapshotBatch(as_of=as_of, routes=found[start : start + BATCH])
             yield watch_pb2.WatchResponse(snapshot=batch)
-        end = watch_pb2.EndOfSnapshot(as_of=as_of, route_count=len(found))
+        traffic = [each for _, each in sorted(self.traffic.items()) if matches(request, each)]
+        traffic = traffic if self._has_traffic(request) else []
+        for start in range(0, len(traffic), BATCH):
+            batch = watch_pb2.SnapshotBatch(as_of=as_of, traffic=traffic[start : start + BATCH])
+            yield watch_pb2.WatchResponse(snapshot=batch)
+        end = watch_pb2.EndOfSnapshot(as_of=as_of, route_count=len(found), traffic_count=len(traffic))
         yield watch_pb2.WatchResponse(end_of_snapshot=end)
 
     def _follow(self, request: Any, context: Any, sent: int, generation: int) -> Iterator[watch_pb2.WatchResponse]:
@@ -123,13 +136,17 @@ class FakeWatchers:
                 self._refuse(context, self._ending)
             if self.silent:
                 continue
-            yield from (
-                watch_pb2.WatchResponse(changes=watch_pb2.ChangeSet(changes=[each], as_of=self._token(each.revision)))
-                for each in missed
-                if matches(request, each.key) and (each.key.version or request.traffic)
-            )
+            yield from self._sets(request, missed)
             sent += len(missed)
             yield watch_pb2.WatchResponse(checkpoint=watch_pb2.Checkpoint(as_of=self._token(sent)))
+
+    def _sets(self, request: Any, missed: list[route_pb2.RouteChange]) -> Iterator[watch_pb2.WatchResponse]:
+        for end, made in groupby(missed, lambda each: each.change_set_end or each.revision):
+            mine = [
+                each for each in made if matches(request, each.key) and (each.key.version or self._has_traffic(request))
+            ]
+            if mine:
+                yield watch_pb2.WatchResponse(changes=watch_pb2.ChangeSet(changes=mine, as_of=self._token(end)))
 
 
 def matches(request: Any, key: Any) -> bool:

@@ -114,7 +114,7 @@ class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMeth
         from pointsman.near_cache.options import options
 
         chosen = options(tenants, service, env, path, max_stale, on_stale, name)
-        near_cache = AsyncNearCache(chosen, self._near_cache_service(), self._leave, self.resolve)
+        near_cache = AsyncNearCache(chosen, self._near_cache_service(), self._leave, self.resolve, self.select)
         self._session.near_caches += (near_cache,)
         return near_cache
 

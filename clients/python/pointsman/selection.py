@@ -16,16 +16,18 @@ An empty sticky key is replaced by a random text.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from hashlib import sha256
 from itertools import accumulate, count, islice
 from random import random
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 POINTS = 10_000
 MOST_POINTS = 64
+
+T = TypeVar("T")
 
 _words = Struct(">4Q").unpack
 _first_word = Struct(">Q").unpack_from
@@ -49,14 +51,36 @@ class Choice(NamedTuple):
     inactive_versions: tuple[str, ...] = ()
 
 
-class Split:
+class Split(Generic[T]):
     """A choice by traffic, made ready for many selections.
 
     ``family`` is ``tenant/service/env``; ``slices`` are versions and sizes that add up to ``POINTS``; ``targets`` are
-    the versions in their order; ``active`` are the versions that are.
+    the versions in their order; ``active`` are the versions that are. ``make`` makes what ``choose`` returns of a
+    choice: once for each version, and anew for each caller whose own version is not active.
     """
 
-    __slots__ = ("_active", "_bounds", "_prefix", "_ready", "_single", "_slices", "_without_split")
+    __slots__ = ("_active", "_bounds", "_make", "_prefix", "_ready", "_single", "_slices", "_without_split")
+
+    @overload
+    def __init__(
+        self: "Split[Choice]",
+        family: str,
+        slices: Sequence[tuple[str, int]],
+        targets: Sequence[str],
+        fallbacks: Sequence[str],
+        active: Collection[str],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        family: str,
+        slices: Sequence[tuple[str, int]],
+        targets: Sequence[str],
+        fallbacks: Sequence[str],
+        active: Collection[str],
+        make: Callable[[Choice], T],
+    ) -> None: ...
 
     def __init__(
         self,
@@ -65,7 +89,9 @@ class Split:
         targets: Sequence[str],
         fallbacks: Sequence[str],
         active: Collection[str],
+        make: Callable[[Choice], Any] = lambda choice: choice,
     ) -> None:
+        self._make: Callable[[Choice], T] = make
         self._prefix = f"{family}\n".encode()
         self._slices = [version for version, _ in slices]
         self._bounds = list(accumulate(size for _, size in slices))
@@ -73,15 +99,17 @@ class Split:
         # The slices of active versions: what word MOST_POINTS decides between.
         self._active = [(version, size) for version, size in slices if version in active]
         # By position of the slice: the choice that it makes at once, or None if its version is not active.
-        self._ready = [Choice(v, Rule.SPLIT) if v in active else None for v in self._slices]
+        ready = {version: make(Choice(version, Rule.SPLIT)) for version, _ in self._active}
+        self._ready: list[T | None] = [ready.get(version) for version in self._slices]
         self._single = self._ready[0] if len(self._slices) == 1 else None
-        self._without_split = None if self._active else _fallback(targets, with_weight, fallbacks, active)
+        without = None if self._active else _fallback(targets, with_weight, fallbacks, active)
+        self._without_split: T | None = None if without is None else make(without)
 
-    def choose(self, sticky_key: str) -> Choice | None:
+    def choose(self, sticky_key: str) -> T | None:
         """Choose for a sticky key, and at random for an empty one; None if no version is active."""
         return self.choose_encoded(sticky_key.encode())
 
-    def choose_encoded(self, sticky_key: bytes) -> Choice | None:
+    def choose_encoded(self, sticky_key: bytes) -> T | None:
         """Choose for a sticky key in UTF-8."""
         if self._single is not None:
             return self._single
@@ -91,17 +119,18 @@ class Split:
         (word,) = _first_word(sha256(self._prefix + sticky_key).digest())
         return self._ready[bisect_right(self._bounds, word % POINTS)] or self._next(sticky_key)
 
-    def _next(self, sticky_key: bytes) -> Choice:
+    def _next(self, sticky_key: bytes) -> T:
         row = words(self._prefix, sticky_key)
         passed: dict[str, None] = {}
         for word in islice(row, MOST_POINTS):
             position = bisect_right(self._bounds, word % POINTS)
-            if found := self._ready[position]:
-                return Choice(found.version, Rule.SPLIT, tuple(passed))
-            passed[self._slices[position]] = None
+            version = self._slices[position]
+            if self._ready[position] is not None:
+                return self._make(Choice(version, Rule.SPLIT, tuple(passed)))
+            passed[version] = None
         bounds = list(accumulate(size for _, size in self._active))
         version, _ = self._active[bisect_right(bounds, next(row) % bounds[-1])]
-        return Choice(version, Rule.SPLIT, tuple(passed))
+        return self._make(Choice(version, Rule.SPLIT, tuple(passed)))
 
 
 def words(prefix: bytes, sticky_key: bytes) -> Iterator[int]:

@@ -14,7 +14,7 @@ class Selector:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._routes = {route.key.version: route for route in family.routes}
-        self._split: Split | None = None
+        self._split: Split[Choice] | None = None
         self._only: Choice | None = None
         # 0 if no traffic is set.
         self.traffic_revision = 0

@@ -1,29 +1,60 @@
-"""Snapshots, changes, resuming, compaction, resets and other epochs in random order, against a plain dict."""
+"""Snapshots, changes, resuming, compaction, resets and other epochs in random order, against a plain dict.
+
+Selects are compared with the plain implementation of the rule that made the test vectors.
+"""
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pointsman.errors import InvalidArgument
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.near_cache.table.entries import Behind, CachedResolution, Entry, InactiveRoute, Known, entry_of
 from pointsman.near_cache.table.fast_path import fast_path
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, ProtocolViolation, Replace, WatchProtocol
 from pointsman.v1.watch_pb2 import WatchResponse
-from tests.support.watch_events import RefusedResume, State, WatchServer, checkpoint, reset, token
+from tests.support import selection_vectors
+from tests.support.watch_events import (
+    Division,
+    RefusedResume,
+    State,
+    TrafficState,
+    WatchServer,
+    Write,
+    checkpoint,
+    opened,
+    reset,
+    token,
+)
 
 TENANT, OTHER = "team-a", "team-b"
 KEYS = [f"{tenant}/payments/prod/v{number}" for tenant in (TENANT, OTHER) for number in range(4)]
 MINE = [key for key in KEYS if key.startswith(TENANT)]
+FAMILIES = [f"{tenant}/payments/prod" for tenant in (TENANT, OTHER)]
+FAMILY = FAMILIES[0]
+VERSIONS = [f"v{number}" for number in range(4)]
+DIVISIONS = st.builds(
+    lambda versions, cut, fallbacks: Division(
+        ((versions[0], cut), (versions[1], 10_000 - cut)), tuple(version for version in fallbacks)
+    ),
+    st.permutations(VERSIONS),
+    st.sampled_from([0, 1, 2_500, 9_999, 10_000]),
+    st.lists(st.sampled_from(VERSIONS), max_size=2, unique=True),
+)
 WRITES = st.lists(
-    st.tuples(
-        st.sampled_from(KEYS),
-        st.sampled_from([None, "https://one.internal", "https://two.internal"]),
-        st.booleans(),
+    st.one_of(
+        st.tuples(
+            st.sampled_from(KEYS),
+            st.sampled_from([None, "https://one.internal", "https://two.internal"]),
+            st.booleans(),
+        ),
+        st.tuples(st.sampled_from(FAMILIES), st.one_of(st.none(), DIVISIONS), st.just(True)),
     ),
     min_size=1,
     max_size=6,
@@ -36,15 +67,19 @@ MAX_STALE = 30.0
 class NearCacheModel(RuleBasedStateMachine):
     """``table`` follows ``server`` over a stream, whose events wait in ``events``."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(selecting=st.booleans())
+    def begin(self, selecting: bool) -> None:
         self.now = 1000.0
+        self.selecting = selecting  # whether somebody selects all the time
         self.server = WatchServer(TENANT)
         self.view = View(Filter(TENANT))
         self.routes: dict[str, Entry] = {}
-        self.fast = fast_path(lambda _: None, lambda _: 1_000_000, clock=lambda: self.now)
+        self.fast = fast_path(lambda _: None, lambda _, __: None, lambda _: 1_000_000, clock=lambda: self.now)
         self.table = Table([self.view], MAX_STALE, self.use, clock=lambda: self.now)
-        self.protocol: WatchProtocol[tuple[str, Known]] = WatchProtocol(lambda route: entry_of(self.view, route))
+        self.protocol: WatchProtocol[tuple[str, Known]] = WatchProtocol(
+            lambda route: entry_of(self.view, route), needs_traffic=True
+        )
+        self.with_traffic = True  # whether the server of the stream knows traffic
         self.events: deque[WatchResponse] | None = None
         self.sent = token(0)  # what the server has put into the stream
         self.seen: dict[str, tuple[str, int]] = {}  # what the client has seen of each key elsewhere: epoch and revision
@@ -57,7 +92,7 @@ class NearCacheModel(RuleBasedStateMachine):
     # The store
 
     @rule(writes=WRITES)
-    def write(self, writes: list[tuple[str, str | None, bool]]) -> None:
+    def write(self, writes: list[Write]) -> None:
         self.server.write(writes)
 
     @rule()
@@ -71,8 +106,9 @@ class NearCacheModel(RuleBasedStateMachine):
     # The stream
 
     @precondition(lambda self: self.events is None)
-    @rule(size=SIZES)
-    def open(self, size: int) -> None:
+    @rule(size=SIZES, with_traffic=st.sampled_from([True, True, True, False]))
+    def open(self, size: int, with_traffic: bool) -> None:
+        self.with_traffic = with_traffic
         resume = self.protocol.resume
         try:
             if resume is not None:
@@ -83,9 +119,9 @@ class NearCacheModel(RuleBasedStateMachine):
             assert self.protocol.resume is None
             return
         self.protocol.opened(self.now)
-        self.events = deque()
+        self.events = deque([opened()] if with_traffic else [])
         if resume is None:
-            self.events += self.server.snapshot(size)
+            self.events += self.server.snapshot(size, with_traffic=with_traffic)
             self.sent = token(self.server.revision, self.server.epoch)
         else:
             self.sent = resume
@@ -98,9 +134,9 @@ class NearCacheModel(RuleBasedStateMachine):
         assert self.events is not None
         if not self.server.covers(self.sent):
             self.events.append(reset())
-            self.events += self.server.snapshot(size)
+            self.events += self.server.snapshot(size, with_traffic=self.with_traffic)
         else:
-            self.events += self.server.after(self.sent.revision, size)
+            self.events += self.server.after(self.sent.revision, size, with_traffic=self.with_traffic)
         self.sent = token(self.server.revision, self.server.epoch)
         self.events.append(checkpoint(self.server.revision, self.server.epoch, server_time=self.now))
 
@@ -111,8 +147,8 @@ class NearCacheModel(RuleBasedStateMachine):
             if self.events:
                 try:
                     self.take(self.events.popleft())
-                except ProtocolViolation as late:
-                    assert "late" in str(late)
+                except ProtocolViolation as violation:
+                    assert "late" in str(violation) or "a snapshot is needed" in str(violation)
                     self.end("")
                 self.check()
 
@@ -150,10 +186,32 @@ class NearCacheModel(RuleBasedStateMachine):
         self.seen[key] = (self.server.epoch, at)
         self.table.saw(RouteKey.parse(key), at, self.server.epoch)
 
+    @rule()
+    def see_the_family(self) -> None:
+        """A server answers a select of the client, as of now, or the client sets traffic."""
+        self.seen[FAMILY] = (self.server.epoch, self.server.revision)
+        self.table.saw(FamilyKey.parse(FAMILY), self.server.revision, self.server.epoch)
+
+    @rule(sticky_key=st.sampled_from(["user-1", "user-2", "user-3", "user-17"]))
+    def select(self, sticky_key: str) -> None:
+        """What the fast path does not answer is asked of the table, as a near-cache does."""
+        if not self.view.usable:
+            return
+        entry = self.table.family(self.view, FAMILY)
+        if entry is None:
+            assert not self.view.has_traffic or isinstance(self.routes.get(FAMILY), Behind)
+            return
+        chosen = entry.choose(sticky_key.encode())
+        expected = self.expected(sticky_key)
+        assert (chosen.choice.version if chosen else None) == expected.get("version")
+        self.check_select(sticky_key)
+
     def take(self, event: WatchResponse) -> None:
         step = self.protocol.received(event, self.now)
+        if step is not None and self.view.has_traffic and not self.protocol.has_traffic:
+            self.table.drop_traffic(self.view)
         if isinstance(step, Replace):
-            self.table.replace(self.view, step.as_of, step.routes)
+            self.table.replace(self.view, step.as_of, step.routes, step.traffic)
             # A snapshot of another epoch is the truth: revisions of the two cannot be compared.
             self.seen = {key: seen for key, seen in self.seen.items() if seen[0] == step.as_of.epoch}
         elif isinstance(step, Apply):
@@ -175,10 +233,57 @@ class NearCacheModel(RuleBasedStateMachine):
         assert self.view.position == self.protocol.position
         content = {key: shown(entry) for key, entry in self.routes.items()}
         present = {key: state for key, state in content.items() if state is not None}
-        assert present == self.server.states[self.view.epoch, self.view.revision]
+        assert present == {key: state for key, state in self.states.items() if isinstance(state, State)}
         assert self.view.size == len(present)
         for key in MINE:
             self.check_key(key)
+        if self.selecting and self.view.usable:
+            self.table.family(self.view, FAMILY)
+        for sticky_key in ("user-1", "user-3"):
+            self.check_select(sticky_key)
+
+    @property
+    def states(self) -> Mapping[str, State | TrafficState]:
+        """What the server had at the position of the table."""
+        return self.server.states[self.view.epoch, self.view.revision]
+
+    def expected(self, sticky_key: str) -> dict[str, Any]:
+        """Return what the rule chooses, as of the position of the table."""
+        states = self.states
+        active = [key.rpartition("/")[2] for key, state in states.items() if isinstance(state, State) and state.active]
+        divided = states.get(FAMILY)
+        traffic = None
+        if isinstance(divided, TrafficState):
+            weights = divided.division.weights
+            traffic = {
+                "targets": [{"version": version, "weight": weight} for version, weight in weights],
+                "slices": [{"version": version, "size": weight} for version, weight in weights if weight],
+                "fallbacks": divided.division.fallbacks,
+            }
+        return selection_vectors.choose({"family": FAMILY, "traffic": traffic, "active": active}, sticky_key)
+
+    def check_select(self, sticky_key: str) -> None:
+        """Readers are given what the rule chooses as of the position of the table: routes and traffic of one moment."""
+        found = self.fast.select(FAMILY, sticky_key)
+        if found is None:
+            return
+        assert self.view.has_traffic
+        expected = self.expected(sticky_key)
+        choice = found.choice
+        assert expected == {
+            "version": choice.version,
+            "rule": choice.rule.name,
+            "inactive_versions": list(choice.inactive_versions),
+        }
+        state = self.states[found.key_text]
+        assert isinstance(state, State)
+        assert (found.url, found.revision) == (state.url, state.revision)
+        for key in (FAMILY, *MINE):
+            epoch, revision = self.seen.get(key, ("", 0))
+            if epoch == self.view.epoch:
+                assert self.view.revision >= revision
+            else:
+                assert not epoch or epoch in self.view.left
 
     def check_key(self, key: str) -> None:
         """What readers are given is not older than what they or the client have seen."""
@@ -200,24 +305,35 @@ class NearCacheModel(RuleBasedStateMachine):
         """Whatever happened, the table heals."""
         if not hasattr(self, "server"):
             return
-        for _ in range(4):
-            self.now += 120.0
-            if self.events is None:
-                self.open(2)
-            if self.events is not None:
-                self.send(2)
-            while self.events:
-                try:
-                    self.take(self.events.popleft())
-                except ProtocolViolation:
-                    self.end("")
+        if self.events is not None and not self.with_traffic:
+            self.end("")
+        for _ in range(5):
+            self.heal()
         assert self.protocol.live
+        assert self.view.has_traffic
         self.check()
         assert self.view.position == Position(self.server.epoch, self.server.revision)
         for key in MINE:
             found = self.fast.resolve(key)
             state = self.server.routes.get(key)
+            assert not isinstance(state, TrafficState)
             assert (found and found.url) == (state.url if state and state.active else None)
+        for sticky_key in ("user-1", "user-2"):
+            self.select(sticky_key)
+            found = self.fast.select(FAMILY, sticky_key)
+            assert (found and found.choice.version) == self.expected(sticky_key).get("version")
+
+    def heal(self) -> None:
+        self.now += 120.0
+        if self.events is None:
+            self.open(2, with_traffic=True)
+        if self.events is not None:
+            self.send(2)
+        while self.events:
+            try:
+                self.take(self.events.popleft())
+            except ProtocolViolation:
+                self.end("")
 
 
 def shown(entry: Entry) -> State | None:
@@ -230,5 +346,5 @@ def shown(entry: Entry) -> State | None:
 
 TestNearCacheModel = NearCacheModel.TestCase
 TestNearCacheModel.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, report_multiple_bugs=False
+    max_examples=250, stateful_step_count=40, deadline=None, report_multiple_bugs=False
 )

@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.near_cache.base import BaseNearCache
 from pointsman.near_cache.options import Options
 from pointsman.near_cache.table.entries import CachedResolution, Resolved
+from pointsman.near_cache.table.fast_path import Select
+from pointsman.near_cache.table.selections import CachedSelection, Selected
 from pointsman.near_cache.watch.service import RemoteService
 from pointsman.results import Resolution
+from pointsman.traffic import Selection
 
 
-class AsyncNearCache(BaseNearCache[None]):
+class AsyncNearCache(BaseNearCache[None, None]):
     """Made by ``AsyncClient.cached``. Its threads use the synchronous gRPC, beside the event loop and not in it."""
 
     peek: Callable[[RouteKey | str], CachedResolution | None]
@@ -22,17 +25,26 @@ class AsyncNearCache(BaseNearCache[None]):
     Raises RouteNotFound and RouteInactive where the table knows that, and NearCacheStale as ``resolve`` does.
     """
 
+    peek_select: Select[CachedSelection | None]
+    """Return the route that a caller is to use, or None when the server must be asked: without ``await``.
+
+    Raises NoActiveVersion and AmbiguousVersion where the table knows that, and NearCacheStale as ``select`` does.
+    """
+
     def __init__(
         self,
         options: Options,
         connect: Callable[[], RemoteService],
-        on_close: Callable[[BaseNearCache[None]], None],
+        on_close: Callable[[BaseNearCache[None, None]], None],
         call: Callable[[RouteKey | str], Awaitable[Resolution]],
+        call_select: Callable[[FamilyKey | str, str], Awaitable[Selection]],
     ) -> None:
-        """``call``: asks the server."""
+        """``call`` and ``call_select``: ask the server."""
         super().__init__(options, connect, on_close)
         self._call = call
+        self._call_select = call_select
         self.peek = self._fast.resolve
+        self.peek_select = self._fast.select
 
     def _ask(self, key: str) -> None:
         """Leave it to ``resolve``."""
@@ -41,6 +53,14 @@ class AsyncNearCache(BaseNearCache[None]):
         """See ``NearCache.resolve``. It waits for nothing when the table answers."""
         found = self.peek(key)
         return await self._call(key) if found is None else found
+
+    def _ask_select(self, family: str, sticky_key: str) -> None:
+        """Leave it to ``select``."""
+
+    async def select(self, key: FamilyKey | str, sticky_key: str = "") -> Selected:
+        """See ``NearCache.select``. It waits for nothing when the table answers."""
+        found = self.peek_select(key, sticky_key)
+        return await self._call_select(key, sticky_key) if found is None else found
 
     async def wait_ready(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - of the other client, too
         """See ``NearCache.wait_ready``."""

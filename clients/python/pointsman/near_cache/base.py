@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from pointsman.errors import NearCacheStale, RouteInactive, RouteNotFound
-from pointsman.keys import RouteKey, as_key
+from pointsman.errors import NearCacheStale
+from pointsman.keys import FamilyKey, RouteKey, as_family, as_key
 from pointsman.memory import Floor
 from pointsman.near_cache import forks
 from pointsman.near_cache.disk.snapshot import DiskSnapshot, load
 from pointsman.near_cache.keeper import Keeper
 from pointsman.near_cache.options import Options
 from pointsman.near_cache.statistics.counts import Counts, ReadCounts, Statistics
-from pointsman.near_cache.table.entries import Behind, CachedResolution, InactiveRoute, key_text
+from pointsman.near_cache.table.entries import CachedResolution, key_text
 from pointsman.near_cache.table.fast_path import fast_path
+from pointsman.near_cache.table.selections import CachedSelection
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import View
+from pointsman.near_cache.table_reads import TableReads
 from pointsman.near_cache.watch.follower import Events, Follower
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Replace
 from pointsman.near_cache.watch.service import RemoteService
@@ -32,18 +34,22 @@ CLOSE_SECONDS = 10.0
 
 _LOG = logging.getLogger(__name__)
 Slow = TypeVar("Slow")
+SlowSelect = TypeVar("SlowSelect")
 
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
-    """What has just changed in the table. ``keys`` is None when a snapshot replaced it: any key may have changed."""
+    """What has just changed in the table. ``keys`` is None when a snapshot replaced it: any key may have changed.
+
+    Where traffic has changed, the key is ``tenant/service/env``.
+    """
 
     keys: tuple[str, ...] | None
     revision: int
     epoch: str
 
 
-class BaseNearCache(ABC, Generic[Slow]):
+class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
     """A table of routes in this process, kept current by watches in threads of their own.
 
     It starts when it is used for the first time: when it is entered, read, or waited for. A process that is forked
@@ -58,8 +64,9 @@ class BaseNearCache(ABC, Generic[Slow]):
         self._views = [View(each) for each in options.filters]
         self._counts = Counts()
         self._read_counts = ReadCounts()
-        self._fast = fast_path(self._slow, self._read_counts.sample)
+        self._fast = fast_path(self._slow, self._slow_select, self._read_counts.sample)
         self._table = Table(self._views, options.max_stale, self._fast.use)
+        self._reads = TableReads(self._table, options.on_stale, self._read_counts, self._counts)
         self._disk = DiskSnapshot(options.path) if options.path else None
         events = Events(self._on_written, self._on_ended)
         self._followers = [Follower(view, self._table, options.name, events, self._counts) for view in self._views]
@@ -129,7 +136,7 @@ class BaseNearCache(ABC, Generic[Slow]):
         with self._table.lock:
             if not all(view.usable for view in self._views):
                 raise NearCacheStale("the near-cache is not loaded yet")
-            _, _, entries = self._table.entries()
+            _, _, entries, _ = self._table.entries()
         live = [entry.route for entry in entries if isinstance(entry, CachedResolution)]
         return sorted(live, key=lambda route: route.key)
 
@@ -279,18 +286,18 @@ class BaseNearCache(ABC, Generic[Slow]):
 
     # What the client tells
 
-    def floor(self, key: RouteKey) -> Floor:
-        """Return what readers may have seen of a key here: no answer from elsewhere may be older."""
+    def floor(self, key: RouteKey | FamilyKey) -> Floor:
+        """Return what readers may have seen of a key or family here: no answer from elsewhere may be older."""
         return self._table.floor(key)
 
     def saw(self, key: str, revision: int, epoch: str) -> None:
         """Take note of what the client was answered about a key: nothing older is shown from now on."""
-        if key.count("/") == 3:
-            self._table.saw(RouteKey(*key.split("/")), revision, epoch)
+        parts = key.split("/")
+        self._table.saw(FamilyKey(*parts) if len(parts) == 3 else RouteKey(*parts), revision, epoch)
 
-    def wrote(self, keys: Sequence[RouteKey], revision: int, *, siblings: bool) -> None:
+    def wrote(self, keys: Sequence[RouteKey | FamilyKey], revision: int, *, siblings: bool) -> None:
         """Take note of a write of the client; ``siblings``: of the other versions of the keys as well."""
-        for key in filter(lambda each: each.version, keys):
+        for key in keys:
             for each in [key, *self._table.siblings(key)] if siblings else [key]:
                 self._table.saw(each, revision, "")  # a response to a write does not say its epoch
 
@@ -299,7 +306,8 @@ class BaseNearCache(ABC, Generic[Slow]):
     def _slow(self, key: RouteKey | str) -> CachedResolution | Slow:
         """Answer a read. A ``RouteKey`` is looked up by its text: nothing else is a key of the table."""
         if isinstance(key, str):
-            found = self._find(key)
+            self.start()
+            found = self._reads.resolve(key)
             return self._ask(key) if found is None else found
         return self._fast.resolve(str(as_key(key)))
 
@@ -307,42 +315,17 @@ class BaseNearCache(ABC, Generic[Slow]):
     def _ask(self, key: str) -> Slow:
         """Answer a read that the table cannot answer."""
 
-    def _find(self, key: str) -> CachedResolution | None:
-        """Return what the table has, or None when the server must be asked.
+    def _slow_select(self, family: FamilyKey | str, sticky_key: str) -> CachedSelection | SlowSelect:
+        """Answer a select. A ``FamilyKey`` is looked up by its text, as a ``RouteKey`` is."""
+        if isinstance(family, str):
+            self.start()
+            found = self._reads.select(family, sticky_key)
+            return self._ask_select(family, sticky_key) if found is None else found
+        return self._fast.select(str(as_family(family)), sticky_key)
 
-        Raises RouteNotFound, RouteInactive, NearCacheStale, and InvalidArgument.
-        """
-        name = as_key(key)
-        self.start()
-        with self._table.lock:  # what is absent is so as of the revision of this moment
-            entry, view = self._table.find(key), self._table.view_of(name)
-            if view is None or not view.usable or isinstance(entry, Behind):
-                self._counts.add("calls")
-                return None
-            if time.monotonic() >= view.fresh_until and not self._serves_stale(view):
-                return None
-            known = {"key": key, "revision": str(view.revision), "epoch": view.epoch}
-        self._read_counts.add(key, 1)
-        if isinstance(entry, CachedResolution):
-            return entry
-        self._counts.add("absent")
-        if isinstance(entry, InactiveRoute):
-            message = f"route {key} is not active: activate it first"
-            raise RouteInactive(message, reason="ROUTE_INACTIVE", metadata=known)
-        raise RouteNotFound(f"no route {key}", reason="ROUTE_NOT_FOUND", metadata=known)
-
-    def _serves_stale(self, view: View) -> bool:
-        """Return whether a view that is stale is served, and not the server asked. Raises NearCacheStale."""
-        policy = self._options.on_stale
-        if policy == "serve":
-            self._counts.add("stale")
-            return True
-        if policy == "call":
-            self._counts.add("calls")
-            return False
-        self._counts.add("refused")
-        age = time.monotonic() - view.confirmed_at
-        raise NearCacheStale(f"the near-cache is stale: its table was last current {age:.0f} s ago")
+    @abstractmethod
+    def _ask_select(self, family: str, sticky_key: str) -> SlowSelect:
+        """Answer a select that the table cannot answer."""
 
     # What the followers tell
 

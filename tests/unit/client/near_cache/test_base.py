@@ -7,18 +7,29 @@ from typing import Any
 
 import pytest
 
-from pointsman.errors import InvalidArgument, NearCacheStale, RouteInactive, RouteNotFound
-from pointsman.keys import RouteKey
+from pointsman.errors import (
+    AmbiguousVersion,
+    InvalidArgument,
+    NearCacheStale,
+    NoActiveVersion,
+    RouteInactive,
+    RouteNotFound,
+)
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.memory import Floor
 from pointsman.near_cache.base import TableChange
 from pointsman.near_cache.near_cache import NearCache
 from pointsman.near_cache.options import OnStale, options
 from pointsman.near_cache.table.entries import CachedResolution, entry_of
+from pointsman.near_cache.table.selections import CachedSelection
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, Replace
-from tests.support.watch_events import EPOCH, change, route
+from pointsman.selection import Choice, Rule
+from tests.support.watch_events import EPOCH, Division, change, route, traffic, traffic_change
 
 KEY, INACTIVE, ABSENT = "team-a/payments/prod/v1", "team-a/payments/prod/v2", "team-a/payments/prod/v3"
 ONE = "https://one.internal"
+FAMILY = "team-a/payments/prod"
+TO_V1 = Division((("v1", 10_000),))
 
 
 class Service:
@@ -52,7 +63,7 @@ class Rig:
         self.calls: list[str] = []
         self.closed: list[Any] = []
         chosen = options(["team-a"], "", "", path, 30.0, on_stale, "test")
-        self.cache = NearCache(chosen, self.connect, self.closed.append, self.call)
+        self.cache = NearCache(chosen, self.connect, self.closed.append, self.call, self.call_select)
         self.table, [self.view] = self.cache._table, self.cache._views
 
     def connect(self) -> Any:
@@ -63,9 +74,14 @@ class Rig:
         self.calls.append(key)
         return "called"
 
-    def load(self, age: float = 0.0) -> None:
+    def call_select(self, family: str, sticky_key: str) -> Any:
+        self.calls.append(f"{family} {sticky_key}")
+        return "called"
+
+    def load(self, age: float = 0.0, *division: Division, has_traffic: bool = True) -> None:
         routes = [entry_of(self.view, route(KEY, 4, ONE)), entry_of(self.view, route(INACTIVE, 5, ONE, active=False))]
-        self.table.replace(self.view, Position(EPOCH, 5), routes)
+        divided = [traffic(FAMILY, 5, each) for each in division]
+        self.table.replace(self.view, Position(EPOCH, 5), routes, divided if has_traffic else None)
         self.table.confirm(self.view, Position(EPOCH, 5), age)
 
 
@@ -247,3 +263,117 @@ def test_one_that_was_never_used_does_not_start_by_a_fork() -> None:
     rig.cache.after_fork_in_child()
     assert rig.services == []
     rig.cache.close()
+
+
+# Selects
+
+
+def test_the_table_chooses(rig: Rig) -> None:
+    rig.load(0.0, TO_V1)
+    found = rig.cache.select(FAMILY, "user-1")
+    assert isinstance(found, CachedSelection)
+    assert (found.url, found.choice, found.traffic_revision) == (ONE, Choice("v1", Rule.SPLIT), 5)
+    assert rig.cache.select(FamilyKey.parse(FAMILY), "user-2") is found
+    assert rig.cache.select(FAMILY, "x" * 256) is found
+    assert (rig.cache.statistics().reads, rig.calls) == (1, [])
+    assert rig.cache._read_counts.take()[KEY] > 1
+
+
+def test_without_traffic_the_only_active_version_is_chosen(rig: Rig) -> None:
+    rig.load()
+    found = rig.cache.select(FAMILY)
+    assert isinstance(found, CachedSelection)
+    assert (found.choice, found.traffic_revision) == (Choice("v1", Rule.ONLY_ACTIVE), 0)
+
+
+def test_reads_are_counted_for_the_version_that_was_chosen(rig: Rig) -> None:
+    rig.load(0.0, TO_V1)
+    for _ in range(1_000):
+        rig.cache.select(FAMILY, "user-1")
+    counts = rig.cache._read_counts.take()
+    assert set(counts) == {KEY}
+    assert 500 < counts[KEY] < 2_000
+
+
+def test_where_nothing_can_be_chosen_the_error_is_that_of_the_server(rig: Rig) -> None:
+    rig.load(0.0, Division((("v2", 10_000),)))
+    with pytest.raises(NoActiveVersion) as inactive:
+        rig.cache.select(FAMILY, "user-1")
+    assert inactive.value.metadata == {"key": FAMILY, "versions": "v2", "revision": "5", "epoch": EPOCH}
+    assert inactive.value.versions == ("v2",)
+    with pytest.raises(NoActiveVersion, match="no version of team-a/nothing/prod is active: activate one"):
+        rig.cache.select("team-a/nothing/prod")
+    rig.table.apply(
+        rig.view,
+        Position(EPOCH, 7),
+        [traffic_change(FAMILY, 6, None, 7), change(INACTIVE, 7, route(INACTIVE, 7, ONE), 7)],
+    )
+    with pytest.raises(AmbiguousVersion) as ambiguous:
+        rig.cache.select(FAMILY, "user-1")
+    assert (ambiguous.value.versions, ambiguous.value.metadata["revision"]) == (("v1", "v2"), "7")
+    assert (rig.cache.statistics().absent, rig.calls) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "sticky_key"), [("team-a", ""), (KEY, ""), ("team-a/pay ments/prod", ""), (FAMILY, "x" * 257)]
+)
+def test_what_is_no_select_is_refused(rig: Rig, key: str, sticky_key: str) -> None:
+    rig.load(0.0, TO_V1)
+    with pytest.raises(InvalidArgument):
+        rig.cache.select(key, sticky_key)
+    assert rig.calls == []
+
+
+def test_a_sticky_key_is_bounded_in_bytes(rig: Rig) -> None:
+    rig.load(0.0, TO_V1)
+    assert rig.cache.select(FAMILY, "é" * 128)
+    with pytest.raises(InvalidArgument):
+        rig.cache.select(FAMILY, "é" * 129)
+
+
+def test_where_the_table_cannot_choose_the_server_is_asked(rig: Rig) -> None:
+    assert rig.cache.select(FAMILY, "user-1") == "called"  # not loaded
+    rig.load(has_traffic=False)
+    assert rig.cache.select(FAMILY, "user-2") == "called"  # of a server that sends no traffic
+    assert rig.cache.resolve(KEY).url == ONE
+    rig.load(0.0, TO_V1)
+    assert rig.cache.select("team-b/payments/prod", "user-3") == "called"  # not covered
+    rig.cache.wrote([FamilyKey.parse(FAMILY).version("")], 6, siblings=False)
+    assert rig.cache.select(FAMILY, "user-4") == "called"  # the client has written
+    assert rig.cache.floor(FamilyKey.parse(FAMILY)) == Floor(6, EPOCH)
+    rig.table.confirm(rig.view, Position(EPOCH, 6), 0.0)
+    rig.cache.saw(FAMILY, 7, EPOCH)
+    assert rig.cache.select(FAMILY, "user-5") == "called"  # the client has seen more
+    rig.table.confirm(rig.view, Position(EPOCH, 7), 0.0)
+    assert rig.cache.select(FAMILY, "user-6").url == ONE
+    assert [each.split()[1] for each in rig.calls] == [f"user-{number}" for number in range(1, 6)]
+    assert rig.cache.statistics().calls == 5
+
+
+@pytest.mark.parametrize("rig", ["call", "serve", "raise"], indirect=True)
+def test_a_stale_select_is_as_a_stale_resolve(rig: Rig) -> None:
+    rig.load(age=31.0)
+    policy = rig.cache._options.on_stale
+    if policy == "raise":
+        with pytest.raises(NearCacheStale):
+            rig.cache.select(FAMILY)
+    elif policy == "call":
+        assert rig.cache.select(FAMILY) == "called"
+    else:
+        assert rig.cache.select(FAMILY).url == ONE
+
+
+def test_callbacks_are_told_of_traffic_by_its_family(rig: Rig) -> None:
+    told: list[TableChange] = []
+    rig.cache.on_change(told.append)
+    rig.cache._on_written(Apply(Position(EPOCH, 6), [traffic_change(FAMILY, 6, TO_V1)]))
+    assert told == [TableChange((FAMILY,), 6, EPOCH)]
+
+
+def test_around_a_fork_traffic_is_still_there(rig: Rig) -> None:
+    rig.load(0.0, TO_V1)
+    rig.cache.select(FAMILY, "user-1")
+    rig.cache.before_fork()
+    rig.cache.after_fork_in_child()
+    assert rig.cache.select(FAMILY, "user-1").url == ONE
+    assert rig.calls == []

@@ -3,11 +3,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pointsman import CachedResolution, Client, PermissionDenied, Resolution
+from pointsman import CachedResolution, Client, PermissionDenied, Resolution, Unimplemented
+from pointsman.near_cache.table.selections import CachedSelection
+from pointsman.traffic import Selection
 from tests.support.fake_route_service import Failure, FakeServer
 from tests.support.waiting import eventually
 
 KEY = "team-a/payments/prod/v1"
+FAMILY = "team-a/payments/prod"
 READY_SECONDS = 20.0
 
 
@@ -63,3 +66,47 @@ def test_a_file_that_is_damaged_is_told(tmp_path: Path, damage: bytes) -> None:
     with Client("127.0.0.1:1", timeout=0.5) as nowhere, nowhere.cached(path=path) as cache:
         assert cache.disk_problem.startswith("cannot be read")
         assert (len(cache), cache.statistics().disk_failures) == (0, 1)
+
+
+def test_selects_are_answered_here_by_the_traffic_of_the_server(server: FakeServer, client: Client) -> None:
+    for version in ("v1", "v2"):
+        server.add(f"{FAMILY}/{version}", f"https://{version}.internal")
+    server.divide(FAMILY, {"v1": 5_000, "v2": 5_000})
+    with client.cached() as cache:
+        assert cache.wait_ready(READY_SECONDS)
+        here = [cache.select(FAMILY, f"user-{number}") for number in range(200)]
+        assert all(isinstance(each, CachedSelection) for each in here)
+        assert {each.version for each in here} == {"v1", "v2"}
+        there = [client.select(FAMILY, f"user-{number}") for number in range(200)]
+        assert [(each.choice, each.url, each.traffic_revision) for each in here] == [
+            (each.choice, each.url, each.traffic_revision) for each in there
+        ]
+        set_at = client.set_traffic(FAMILY, {"v2": 10_000}).revision
+        written = cache.select(FAMILY, "user-1")
+        assert (written.version, written.traffic_revision) == ("v2", set_at)
+        assert eventually(lambda: isinstance(cache.select(FAMILY, "user-1"), CachedSelection))
+        assert cache.select(FAMILY, "user-1").traffic_revision == set_at
+
+
+def test_a_server_of_an_earlier_release_is_asked_and_says_that_it_cannot(server: FakeServer, client: Client) -> None:
+    server.add(KEY, "https://one.internal")
+    server.knows_traffic = False
+    with client.cached() as cache:
+        assert cache.wait_ready(READY_SECONDS)
+        assert isinstance(cache.resolve(KEY), CachedResolution)
+        assert isinstance(cache.select(FAMILY), Selection)
+        server.fail("Select", Failure(grpc.StatusCode.UNIMPLEMENTED, "no such method"))
+        with pytest.raises(Unimplemented):
+            cache.select(FAMILY)
+
+
+def test_traffic_survives_a_restart_without_a_server(server: FakeServer, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "routes"
+    for version in ("v1", "v2"):
+        server.add(f"{FAMILY}/{version}", f"https://{version}.internal")
+    server.divide(FAMILY, {"v1": 5_000, "v2": 5_000})
+    with client.cached(path=path) as cache:
+        assert cache.wait_ready(READY_SECONDS)
+        before = [cache.select(FAMILY, f"user-{number}").choice for number in range(50)]
+    with Client("127.0.0.1:1", timeout=0.5) as nowhere, nowhere.cached(path=path) as again:
+        assert [again.select(FAMILY, f"user-{number}").choice for number in range(50)] == before

@@ -4,9 +4,12 @@
 
     8 bytes   magic, with the version of the format
     4 bytes   length of the header
-    header    JSON: views (filter, epoch, revision, confirmed_at), sections (kind and length of each)
-    sections  keys and urls, separated by NUL; revisions, lengths of the rests and views as arrays; rests; states
+    header    JSON: views (filter, epoch, revision, confirmed_at, has_traffic), sections (kind and length of each)
+    sections  keys and urls, separated by NUL; revisions, lengths of the rests and views as arrays; rests; states;
+              of the traffic: views and lengths as arrays, messages
     32 bytes  BLAKE2b of everything before
+
+Version 1 has no traffic, and is read: what is missing is asked for as soon as a server can be reached.
 
 Columns instead of records: 100,000 routes are read in a fraction of the time. What is younger than the table in all but
 its age is kept in a second, short file (``encode_age``), so that a table that does not change is not written anew.
@@ -22,10 +25,13 @@ from hashlib import blake2b
 from pointsman.near_cache.table.view import Filter
 from pointsman.near_cache.watch.protocol import Position
 
-MAGIC = b"PMTABLE\x01"
+MAGIC = b"PMTABLE\x02"
+MAGIC_1 = b"PMTABLE\x01"
 AGE_MAGIC = b"PMTABAGE"
 DIGEST_BYTES = 32
-_SECTIONS = ("keys", "urls", "revisions", "views", "active", "lengths", "rests")
+_NOTHING = memoryview(b"")
+_SECTIONS_1 = ("keys", "urls", "revisions", "views", "active", "lengths", "rests")
+_SECTIONS = (*_SECTIONS_1, "traffic_views", "traffic_lengths", "traffic")
 
 
 class DamagedSnapshot(Exception):
@@ -34,11 +40,15 @@ class DamagedSnapshot(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredView:
-    """A view: its filter, its position, and when it was last known to have everything, in seconds of the Unix epoch."""
+    """A view: its filter, its position, and when it was last known to have everything, in seconds of the Unix epoch.
+
+    ``has_traffic``: whether its traffic is known, too.
+    """
 
     filter: Filter
     position: Position
     confirmed_at: float
+    has_traffic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +65,23 @@ class StoredRoutes:
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """What a file has. ``digest`` names it in the file of its age."""
+    """What a file has. ``digest`` names it in the file of its age.
+
+    ``traffic`` is messages, each with the number of its view.
+    """
 
     views: Sequence[StoredView]
     routes: StoredRoutes
     digest: bytes
+    traffic: Sequence[tuple[int, bytes]] = ()
 
 
-def encode(views: Sequence[StoredView], routes: Iterable[tuple[int, str, str, int, bytes, bool]]) -> bytes:
-    """Encode routes, each with the number of its view, key, url, revision, rest and state."""
+def encode(
+    views: Sequence[StoredView],
+    routes: Iterable[tuple[int, str, str, int, bytes, bool]],
+    traffic: Sequence[tuple[int, bytes]] = (),
+) -> bytes:
+    """Encode routes, each with the number of its view, key, url, revision, rest and state; and traffic."""
     columns = list(zip(*routes, strict=True)) or [()] * 6
     numbers, keys, urls, revisions, rests, active = columns
     sections = {
@@ -74,6 +92,9 @@ def encode(views: Sequence[StoredView], routes: Iterable[tuple[int, str, str, in
         "active": bytes(active),
         "lengths": _packed("I", map(len, rests)),
         "rests": b"".join(rests),
+        "traffic_views": _packed("I", (number for number, _ in traffic)),
+        "traffic_lengths": _packed("I", (len(message) for _, message in traffic)),
+        "traffic": b"".join(message for _, message in traffic),
     }
     header = {
         "routes": len(keys),
@@ -87,7 +108,7 @@ def encode(views: Sequence[StoredView], routes: Iterable[tuple[int, str, str, in
 
 def decode(content: bytes) -> StoredTable:
     """Decode a snapshot. Raises DamagedSnapshot."""
-    body, digest = _checked(content, MAGIC)
+    body, digest = _checked(content, MAGIC_1 if content.startswith(MAGIC_1) else MAGIC)
     try:
         end = 4 + int.from_bytes(body[:4], "little")
         header = json.loads(body[4:end].tobytes())
@@ -95,7 +116,8 @@ def decode(content: bytes) -> StoredTable:
         for length in header["sections"]:
             sections.append(body[end : end + length])
             end += length
-        return StoredTable(tuple(map(_view, header["views"])), _columns(int(header["routes"]), *sections), digest)
+        routes, views = _columns(int(header["routes"]), *sections[:7]), tuple(map(_view, header["views"]))
+        return StoredTable(views, routes, digest, _traffic(*sections[7:]))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedSnapshot(f"the content is malformed: {type(error).__name__}") from error
 
@@ -116,20 +138,38 @@ def decode_age(content: bytes, digest: bytes) -> Sequence[StoredView]:
         raise DamagedSnapshot(f"the content is malformed: {type(error).__name__}") from error
 
 
+def _traffic(
+    views: memoryview = _NOTHING, lengths: memoryview = _NOTHING, messages: memoryview = _NOTHING
+) -> tuple[tuple[int, bytes], ...]:
+    return tuple(zip(_unpacked("I", views), _cut(lengths, messages), strict=True))
+
+
+def _cut(lengths: memoryview, together: memoryview) -> list[bytes]:
+    """Return the pieces of a section. Raises ValueError unless they are all of it."""
+    end, blob, pieces = 0, together.tobytes(), []
+    for length in _unpacked("I", lengths):
+        pieces.append(blob[end : end + length])
+        end += length
+    if end != len(blob):
+        raise ValueError("the lengths are not those of the section")
+    return pieces
+
+
 def _columns(count: int, keys: memoryview, urls: memoryview, *numbers: memoryview) -> StoredRoutes:
     revisions, views, active, lengths, rests = numbers
-    ends, blob, cut = 0, rests.tobytes(), []
-    for length in _unpacked("I", lengths):
-        cut.append(blob[ends : ends + length])
-        ends += length
     columns = StoredRoutes(
-        _texts(keys), _texts(urls), _unpacked("q", revisions), _unpacked("I", views), active.tobytes(), cut
+        _texts(keys),
+        _texts(urls),
+        _unpacked("q", revisions),
+        _unpacked("I", views),
+        active.tobytes(),
+        _cut(lengths, rests),
     )
     lengths_of_all = {
         len(column)
         for column in (columns.keys, columns.urls, columns.revisions, columns.views, columns.active, columns.rests)
     }
-    if lengths_of_all != {count} or ends != len(blob):
+    if lengths_of_all != {count}:
         raise ValueError("the columns differ in length")
     return columns
 
@@ -154,13 +194,15 @@ def _digest(*parts: bytes | memoryview) -> bytes:
 
 def _described(view: StoredView) -> list[object]:
     wanted, position = view.filter, view.position
-    return [wanted.tenant, wanted.service, wanted.env, position.epoch, position.revision, view.confirmed_at]
+    parts = [wanted.tenant, wanted.service, wanted.env]
+    return [*parts, position.epoch, position.revision, view.confirmed_at, view.has_traffic]
 
 
 def _view(fields: Sequence[object]) -> StoredView:
-    tenant, service, env, epoch, revision, confirmed_at = fields
+    tenant, service, env, epoch, revision, confirmed_at, *has_traffic = fields
     wanted = Filter(str(tenant), str(service), str(env))
-    return StoredView(wanted, Position(str(epoch), int(str(revision))), float(str(confirmed_at)))
+    position = Position(str(epoch), int(str(revision)))
+    return StoredView(wanted, position, float(str(confirmed_at)), has_traffic == [True])
 
 
 def _texts(section: memoryview) -> list[str]:

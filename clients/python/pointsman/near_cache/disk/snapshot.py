@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pointsman.near_cache.disk.encoding import (
 from pointsman.near_cache.table.entries import CachedResolution, InactiveRoute, Known
 from pointsman.near_cache.table.table import Positioned, Table
 from pointsman.near_cache.table.view import View
+from pointsman.v1.traffic_pb2 import Traffic
 
 fcntl: Any
 try:
@@ -93,7 +95,7 @@ class DiskSnapshot:
             self.problem = _told("cannot be read", error)
             _LOG.warning("the snapshot %s %s", self._path, self.problem)
             return None
-        return StoredTable(self._latest(table), table.routes, table.digest)
+        return replace(table, views=self._latest(table))
 
     def write(self, table: Table, clock: Callable[[], float]) -> bool:
         """Write what is new since the last time: the table, or its age alone. Returns whether that was possible.
@@ -103,9 +105,10 @@ class DiskSnapshot:
         version, positions = table.positions()
         if self._digest is not None and version == self._written:
             return self._replace(self._age_path, encode_age(self._digest, self._stored(positions, clock)))
-        version, positions, entries = table.entries()
+        version, positions, entries, traffic = table.entries()
         numbers = {id(view): number for number, (view, _, _) in enumerate(positions)}
-        content = encode(self._stored(positions, clock), _rows(entries, numbers))
+        messages = [(numbers[id(each.owner)], each.message) for each in traffic]
+        content = encode(self._stored(positions, clock), _rows(entries, numbers), messages)
         if not self._replace(self._path, content):
             return False
         self._digest, self._written = content[-DIGEST_BYTES:], version
@@ -113,7 +116,7 @@ class DiskSnapshot:
 
     def _stored(self, positions: Sequence[Positioned], clock: Callable[[], float]) -> list[StoredView]:
         return [
-            StoredView(view.filter, position, self._now() - (clock() - confirmed_at))
+            StoredView(view.filter, position, self._now() - (clock() - confirmed_at), view.has_traffic)
             for view, position, confirmed_at in positions
         ]
 
@@ -153,10 +156,13 @@ def load(stored: StoredTable, table: Table, now: float, clock: float) -> list[Vi
         if view is not None:
             kind = CachedResolution if active else InactiveRoute
             parts[number][key] = kind(view, key, url, revision, rest)
+    traffic: list[list[Traffic]] = [[] for _ in stored.views]
+    for number, message in stored.traffic:
+        traffic[number].append(Traffic.FromString(message))
     found = []
-    for view, part, kept in zip(views, parts, stored.views, strict=True):
+    for view, part, its_traffic, kept in zip(views, parts, traffic, stored.views, strict=True):
         if view is not None and not view.loaded:
-            table.replace(view, kept.position, part.items())
+            table.replace(view, kept.position, part.items(), its_traffic if kept.has_traffic else None)
             # A clock that was set back does not make the table younger than it can be.
             view.confirmed_at = clock - max(0.0, now - kept.confirmed_at)
             found.append(view)

@@ -4,16 +4,19 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from pointsman.keys import RouteKey
 from pointsman.near_cache.table.view import View
 from pointsman.results import Resolution, Route, Source
 from pointsman.v1 import route_pb2
 
+if TYPE_CHECKING:
+    from pointsman.near_cache.table.selections import FamilyEntry
+
 # No entry of this view is ever fresh: readers leave the fast path when they find one.
-_NEVER = View()
-_NEVER.fresh_until = -inf
+NEVER = View()
+NEVER.fresh_until = -inf
 
 
 class CachedResolution:
@@ -38,6 +41,16 @@ class CachedResolution:
         self._superseded: tuple[float, int, str] | None = None
 
     @property
+    def key_text(self) -> str:
+        """The key of the route, as a text."""
+        return self._key
+
+    @property
+    def version(self) -> str:
+        """The version of the route."""
+        return self._key.rpartition("/")[2]
+
+    @property
     def route(self) -> Route:
         """The route, decoded anew each time."""
         rest = route_pb2.Route.FromString(self._rest)
@@ -59,24 +72,31 @@ class CachedResolution:
     @property
     def age(self) -> timedelta:
         """How long ago this was last known to be the current route."""
-        confirmed_at = self._superseded[0] if self._superseded else self.view.confirmed_at
+        until = self._current_until()
+        confirmed_at = until[0] if until else self.view.confirmed_at
         return timedelta(seconds=max(0.0, time.monotonic() - confirmed_at))
 
     @property
     def live(self) -> bool:
         """Whether this is the current route as far as the server says, over a stream that is open now."""
-        return self._superseded is None and self.view.live
+        return self._current_until() is None and self.view.live
 
     @property
     def as_of_revision(self) -> int:
         """The latest revision as of which this is known to have been the route."""
-        known = self._superseded[1] if self._superseded else self.view.revision
+        until = self._current_until()
+        known = until[1] if until else self.view.revision
         return max(known, self.revision)  # readers may see a change before its view has advanced
 
     @property
     def epoch(self) -> str:
         """The epoch that the revisions count in."""
-        return self._superseded[2] if self._superseded else self.view.epoch
+        until = self._current_until()
+        return until[2] if until else self.view.epoch
+
+    def _current_until(self) -> tuple[float, int, str] | None:
+        """Return the moment and the position as of which it was last known to be current; None while it is."""
+        return self._superseded
 
     def supersede(self, known: tuple[float, int, str]) -> None:
         """Take note that another entry takes its place; this one was current as of ``known``."""
@@ -96,7 +116,7 @@ class InactiveRoute:
 
     __slots__ = ("_key", "_rest", "_url", "owner", "revision")
 
-    view = _NEVER
+    view = NEVER
 
     def __init__(self, owner: View, key: str, url: str, revision: int, rest: bytes) -> None:
         self.owner = owner
@@ -116,7 +136,7 @@ class Behind:
 
     __slots__ = ("entry", "epoch", "revision")
 
-    view = _NEVER
+    view = NEVER
 
     def __init__(self, entry: "CachedResolution | InactiveRoute | None", epoch: str, revision: int) -> None:
         """``revision``: what the table must have reached; ``epoch``: what it counts in."""
@@ -126,22 +146,24 @@ class Behind:
 
 
 class Deleted:
-    """The route is gone. It stands in the table only while a change set is applied."""
+    """There is nothing any more. It stands in the table only while a change set is applied."""
 
     __slots__ = ()
 
-    view = _NEVER
+    view = NEVER
 
 
 Known = CachedResolution | InactiveRoute
-Entry = CachedResolution | InactiveRoute | Behind | Deleted
+# With a name that is not imported at run time, | would fail.
+Entry = Union[CachedResolution, InactiveRoute, Behind, Deleted, "FamilyEntry"]
 
 DELETED = Deleted()
 
 
 def key_text(key: route_pb2.RouteKey) -> str:
-    """Return ``tenant/service/env/version``."""
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
+    """Return ``tenant/service/env/version``, or ``tenant/service/env`` for the key of traffic."""
+    family = f"{key.tenant}/{key.service}/{key.env}"
+    return f"{family}/{key.version}" if key.version else family
 
 
 def entry_of(view: View, route: route_pb2.Route) -> tuple[str, Known]:

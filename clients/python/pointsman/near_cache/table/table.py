@@ -1,16 +1,22 @@
-"""The routes of a near-cache: read without a lock, written by one thread at a time."""
+"""The routes and the traffic of a near-cache: read without a lock, written by one thread at a time."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.memory import Floor
 from pointsman.near_cache.table.entries import DELETED, Behind, Entry, Known, entry_of, key_text
+from pointsman.near_cache.table.families import Families, StoredTraffic, family_of, is_family
+from pointsman.near_cache.table.selections import FamilyEntry
 from pointsman.near_cache.table.view import View
 from pointsman.near_cache.watch.protocol import Position
 from pointsman.v1.route_pb2 import RouteChange
+from pointsman.v1.traffic_pb2 import Traffic
+
+_LOG = logging.getLogger(__name__)
 
 # Of so many keys the table knows that the client has seen something newer. Of more, the whole view waits.
 MOST_BEHIND = 10_000
@@ -20,13 +26,17 @@ Positioned = tuple[View, Position, float]
 
 
 class Table:
-    """The routes of all views.
+    """The routes of all views, and what selects choose from.
+
+    Both are in one dict, which readers look into without a lock: routes by ``tenant/service/env/version``, and the
+    families that something was selected from, compiled, by ``tenant/service/env``.
 
     Invariants:
 
     - Readers see all of a change set, or nothing of it; and all of a snapshot, or nothing: each is one operation on
       the dict, or one other dict.
     - No key goes back: an entry is used only if the client has not seen or written anything newer of its key.
+    - A family in the dict is of the same revision as the routes in it: both are replaced by the same operation.
     """
 
     def __init__(
@@ -44,15 +54,16 @@ class Table:
         self._use = use
         self._clock = clock
         self._routes: dict[str, Entry] = {}
+        self._families = Families()
         self._behind: dict[str, Behind] = {}
         self.version = 0
-        """How often the routes have changed."""
+        """How often the routes or the traffic have changed."""
         self.confirmed = False
         """Whether a server has confirmed any view since this table was made."""
         self.lock = threading.RLock()
         use(self._routes)
 
-    def view_of(self, key: RouteKey) -> View | None:
+    def view_of(self, key: RouteKey | FamilyKey) -> View | None:
         """Return the view that has ``key``, or None if it is of none."""
         view = self._by_tenant.get(key.tenant) or self._by_tenant.get("")
         return view if view is not None and view.filter.matches(key.tenant, key.service, key.env) else None
@@ -61,13 +72,28 @@ class Table:
         """Return the entry of a key. Hold ``lock`` when it matters as of which revision there is none."""
         return self._routes.get(key)
 
+    def family(self, view: View, family: str) -> FamilyEntry | None:
+        """Return what selects of a family choose from, or None when the server must be asked. Hold ``lock``.
+
+        Readers find it in the dict from then on, if there is anything to choose.
+        """
+        there = self._routes.get(family)
+        if isinstance(there, FamilyEntry):
+            return there
+        if isinstance(there, Behind) or not view.has_traffic:
+            return None
+        entry = self._compiled(view, family)
+        if entry is not None and entry.choose(b""):
+            self._routes[family] = entry
+        return entry
+
     def keys(self) -> list[str]:
         """Return the keys of all routes."""
         with self.lock:
             return [key for key, entry in self._routes.items() if _exists(entry)]
 
-    def floor(self, key: RouteKey) -> Floor:
-        """Return what readers may have seen of a key: no answer from elsewhere may be older."""
+    def floor(self, key: RouteKey | FamilyKey) -> Floor:
+        """Return what readers may have seen of a key, or of a family: no answer from elsewhere may be older."""
         with self.lock:
             view = self.view_of(key)
             if view is None or not view.loaded:
@@ -80,8 +106,14 @@ class Table:
 
     # Watches call these.
 
-    def replace(self, view: View, as_of: Position, routes: Iterable[tuple[str, Known]]) -> None:
-        """Make the routes of a view exactly ``routes``."""
+    def replace(
+        self,
+        view: View,
+        as_of: Position,
+        routes: Iterable[tuple[str, Known]],
+        traffic: Iterable[Traffic] | None = None,
+    ) -> None:
+        """Make the routes and the traffic of a view exactly these; None: its traffic is not known."""
         fresh: dict[str, Entry] = dict(routes)
         with self.lock:
             old = [entry for entry in self._routes.values() if _owner(entry) is view]
@@ -95,6 +127,8 @@ class Table:
                 view.needed = 0
             view.left.discard(as_of.epoch)
             self._keep_behind(fresh, view, as_of)
+            self._families.replace(view, traffic or (), fresh)
+            view.has_traffic = traffic is not None
             view.loaded, view.size = True, size
             self.version += 1
             view.epoch, view.revision = as_of.epoch, as_of.revision
@@ -104,10 +138,7 @@ class Table:
     def apply(self, view: View, as_of: Position, changes: Sequence[RouteChange]) -> None:
         """Apply a change set."""
         with self.lock:
-            news: dict[str, Entry] = {}
-            for change in changes:
-                key = key_text(change.key)
-                news[key] = entry_of(view, change.after)[1] if change.HasField("after") else DELETED
+            news = self._news(view, changes)
             old = [entry for key in news if (entry := self._routes.get(key))]
             _supersede(old, view)
             view.size += sum(map(_exists, news.values())) - sum(map(_exists, old))
@@ -117,8 +148,19 @@ class Table:
             for key, entry in news.items():
                 if entry is DELETED:
                     del self._routes[key]
-            self.version += bool(news)
+            self.version += bool(changes)
             self._advance(view, as_of.revision)
+
+    def drop_traffic(self, view: View) -> None:
+        """Take note that from now on the traffic of a view is not known: servers are asked."""
+        with self.lock:
+            view.has_traffic = False
+            self._families.drop(view)
+            dropped = {key: e for key, e in self._routes.items() if isinstance(e, FamilyEntry) and e.owner is view}
+            _supersede(dropped.values(), view)
+            for family in dropped:
+                del self._routes[family]
+            self.version += 1
 
     def confirm(self, view: View, as_of: Position, age: float) -> None:
         """Take note that ``age`` seconds ago nothing was missing."""
@@ -140,20 +182,23 @@ class Table:
 
     # The client calls these.
 
-    def saw(self, key: RouteKey, revision: int, epoch: str) -> None:
-        """Take note that the client has seen ``key`` at ``revision`` elsewhere, or has written it."""
+    def saw(self, key: RouteKey | FamilyKey, revision: int, epoch: str) -> None:
+        """Take note that the client has seen ``key`` at ``revision`` elsewhere, or has written it.
+
+        What was seen of a route holds for its family, too.
+        """
         with self.lock:
             view = self.view_of(key)
             if view is None or epoch in view.left:
                 return
             if not view.loaded or epoch not in {"", view.epoch}:
-                self._hold_back(view, str(key), epoch, revision)
+                self._hold_back_all(view, key, epoch, revision)
             elif revision > view.revision:
                 entry = self._routes.get(str(key))
                 if not (isinstance(entry, Known) and entry.revision >= revision):
-                    self._hold_back(view, str(key), view.epoch, revision)
+                    self._hold_back_all(view, key, view.epoch, revision)
 
-    def siblings(self, key: RouteKey) -> list[RouteKey]:
+    def siblings(self, key: RouteKey | FamilyKey) -> list[RouteKey]:
         """Return the other versions of the tenant, service and env of ``key``."""
         prefix = f"{key.tenant}/{key.service}/{key.env}/"
         with self.lock:
@@ -165,12 +210,47 @@ class Table:
             views = [(view, view.position, view.confirmed_at) for view in self.views]
             return self.version, [(view, position, at) for view, position, at in views if position is not None]
 
-    def entries(self) -> tuple[int, list[Positioned], list[Known]]:
-        """Return the same, and all routes."""
+    def entries(self) -> tuple[int, list[Positioned], list[Known], list[StoredTraffic]]:
+        """Return the same, and all routes and traffic."""
         with self.lock:
             every = [entry.entry if isinstance(entry, Behind) else entry for entry in self._routes.values()]
             version, positions = self.positions()
-        return version, positions, [entry for entry in every if isinstance(entry, Known)]
+            traffic = self._families.stored()
+        return version, positions, [entry for entry in every if isinstance(entry, Known)], traffic
+
+    def _news(self, view: View, changes: Sequence[RouteChange]) -> dict[str, Entry]:
+        """Return what changes put into the dict: routes, and the families that are in it and must be compiled anew."""
+        news: dict[str, Entry] = {}
+        families: dict[str, None] = {}
+        for change in changes:
+            key = key_text(change.key)
+            if is_family(key):
+                after = change.traffic_after if change.HasField("traffic_after") else None
+                self._families.set_traffic(view, key, after)
+                families[key] = None
+                continue
+            exists = change.HasField("after")
+            news[key] = entry_of(view, change.after)[1] if exists else DELETED
+            self._families.set_route(key, exists=exists)
+            families[family_of(key)] = None
+        for family in families:
+            if isinstance(self._routes.get(family), FamilyEntry):
+                entry = self._compiled(view, family, news)
+                news[family] = entry if entry is not None and entry.choose(b"") else DELETED
+        return news
+
+    def _compiled(self, view: View, family: str, news: Mapping[str, Entry] = {}) -> FamilyEntry | None:
+        try:
+            return self._families.entry(view, family, self._routes, news)
+        except ValueError:
+            _LOG.warning("the traffic of %s does not divide all calls: servers are asked", family)
+            return None
+
+    def _hold_back_all(self, view: View, key: RouteKey | FamilyKey, epoch: str, revision: int) -> None:
+        text = str(key)
+        self._hold_back(view, text, epoch, revision)
+        if not is_family(text):
+            self._hold_back(view, family_of(text), epoch, revision)
 
     def _hold_back(self, view: View, key: str, epoch: str, revision: int) -> None:
         there = self._routes.get(key)
@@ -183,6 +263,8 @@ class Table:
                 view.needed = max(view.needed, revision)
                 view.fresh_until = -inf
             return
+        if isinstance(there, FamilyEntry):
+            _supersede([there], view)
         entry = there if isinstance(there, Known) else None
         self._routes[key] = self._behind[key] = Behind(entry, epoch, revision)
 
@@ -230,7 +312,8 @@ class Table:
         return self._in_view(key, view) if isinstance(entry, Behind) else _owner(entry) is view
 
     def _in_view(self, key: str, view: View) -> bool:
-        return self.view_of(RouteKey(*key.split("/"))) is view
+        parts = key.split("/")
+        return self.view_of(FamilyKey(*parts) if len(parts) == 3 else RouteKey(*parts)) is view
 
 
 def _owner(entry: Entry) -> View | None:

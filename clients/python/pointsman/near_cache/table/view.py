@@ -30,6 +30,7 @@ class View:
         "epoch",
         "filter",
         "fresh_until",
+        "has_traffic",
         "left",
         "live",
         "loaded",
@@ -42,6 +43,8 @@ class View:
         self.filter = wanted
         self.loaded = False
         """Whether there has been a snapshot, of a server or of a disk."""
+        self.has_traffic = False
+        """Whether the table has all traffic of the filter: an earlier release of the server does not send it."""
         self.epoch = ""
         self.revision = 0
         self.live = False

@@ -87,7 +87,12 @@ class Follower:
     def start(self, service: Service) -> None:
         """Start the thread; it goes on from what the table has."""
         self._stopped = threading.Event()
-        self._protocol = WatchProtocol(lambda route: entry_of(self.view, route), self.view.position)
+        self._protocol = WatchProtocol(
+            lambda route: entry_of(self.view, route),
+            self.view.position,
+            has_traffic=self.view.has_traffic,
+            needs_traffic=True,
+        )
         name = f"pointsman-watch-{self.view.filter.tenant or 'all'}"
         self._thread = threading.Thread(target=self._run, args=(service, self._stopped), name=name, daemon=True)
         self._thread.start()
@@ -173,19 +178,26 @@ class Follower:
                 self.view.live = False
 
     def _write(self, step: Replace[tuple[str, Known]] | Apply | Confirm) -> None:
+        if self.view.has_traffic and not self._protocol.has_traffic:
+            self._table.drop_traffic(self.view)
         if isinstance(step, Confirm):
             self._table.confirm(self.view, step.as_of, step.age)
         elif isinstance(step, Apply):
             self._table.apply(self.view, step.as_of, step.changes)
             self._counts.add("changes", len(step.changes))
         else:
-            self._table.replace(self.view, step.as_of, step.routes)
+            self._table.replace(self.view, step.as_of, step.routes, step.traffic)
             self._counts.add("snapshots")
 
     def _request(self, resume: ResumeToken | None) -> WatchRequest:
         wanted = self.view.filter
         return WatchRequest(
-            tenant=wanted.tenant, service=wanted.service, env=wanted.env, resume=resume, watcher=self._watcher
+            tenant=wanted.tenant,
+            service=wanted.service,
+            env=wanted.env,
+            resume=resume,
+            watcher=self._watcher,
+            traffic=True,
         )
 
     def _report(self, service: Service, step: Confirm) -> None:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from pointsman.errors import InvalidArgument, PermissionDenied, PointsmanError, Unauthenticated, Unimplemented
 from pointsman.v1.route_pb2 import Route, RouteChange
+from pointsman.v1.traffic_pb2 import Traffic
 from pointsman.v1.watch_pb2 import Checkpoint, EndOfSnapshot, ResumeToken, SnapshotBatch, WatchResponse
 
 SILENCE_SECONDS = 15.0
@@ -41,10 +42,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Replace(Generic[T]):
-    """The table is exactly ``routes``, as of ``as_of``: replace all of it at once."""
+    """The table is exactly ``routes`` and ``traffic``, as of ``as_of``: replace all of it at once.
+
+    ``traffic`` is None if the server does not send it.
+    """
 
     as_of: Position
     routes: Sequence[T]
+    traffic: Sequence[Traffic] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ class WatchProtocol(Generic[T]):
     as long as it returns. Close the stream when ``silent_at`` has come, and when ``received`` raises.
 
     ``convert`` makes what a snapshot consists of from its routes, one at a time as they arrive.
+
+    A server of an earlier release does not send traffic, whatever the request says. So what is known may be without it,
+    or lose it, where a stream goes on at such a server.
     """
 
     def __init__(
@@ -85,15 +93,25 @@ class WatchProtocol(Generic[T]):
         convert: Callable[[Route], T],
         position: Position | None = None,
         *,
+        has_traffic: bool = False,
+        needs_traffic: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """``position``: what is known already, for example from a disk."""
+        """``position``: what is known already, for example from a disk, and whether it ``has_traffic``.
+
+        ``needs_traffic``: start over with a snapshot where a server has traffic, and what is known has not.
+        """
+        self.has_traffic = has_traffic
+        """Whether what is known has all traffic too."""
+        self._needs_traffic = needs_traffic
+        self._sends_traffic = False
         self._convert = convert
         self._jitter = jitter
         self._position = position
         self._void = position is None
         self._left: dict[str, float] = {}
         self._staged: list[T] = []
+        self._staged_traffic: list[Traffic] = []
         self._staged_as_of: Position | None = None
         self._partial: list[RouteChange] = []
         self._failures = 0
@@ -121,6 +139,7 @@ class WatchProtocol(Generic[T]):
         """Begin a stream, which was asked for with ``resume``."""
         self._drop_unfinished()
         self._opened_at, self._spoken, self._least_lag = now, False, None
+        self._sends_traffic = False
         self.live = False
         self.silent_at = now + min(SILENCE_SECONDS * 2**self._mute_streams, LONGEST_SILENCE_SECONDS)
 
@@ -129,6 +148,10 @@ class WatchProtocol(Generic[T]):
         self._spoken, self._mute_streams = True, 0
         self.silent_at = now + SILENCE_SECONDS
         kind = event.WhichOneof("event")
+        if kind == "opened":
+            self._begin(sends_traffic=event.opened.traffic)
+        elif not self._sends_traffic:
+            self.has_traffic = False
         if kind == "checkpoint":
             return self._checkpoint(event.checkpoint, now)
         if kind == "changes":
@@ -168,8 +191,14 @@ class WatchProtocol(Generic[T]):
         """Return at least half of ``seconds``, so that clients that were cut off together come back one by one."""
         return seconds * (1 - _SPREAD * self._jitter())
 
+    def _begin(self, *, sends_traffic: bool) -> None:
+        self._sends_traffic = sends_traffic
+        if sends_traffic and self._needs_traffic and not self.has_traffic and not self._void:
+            self._void = True
+            raise ProtocolViolation("what is known has no traffic, and this server sends it: a snapshot is needed")
+
     def _drop_unfinished(self) -> None:
-        self._staged, self._staged_as_of, self._partial = [], None, []
+        self._staged, self._staged_traffic, self._staged_as_of, self._partial = [], [], None, []
 
     def _batch(self, batch: SnapshotBatch) -> None:
         as_of = _position_of(batch.as_of)
@@ -179,6 +208,7 @@ class WatchProtocol(Generic[T]):
             raise ProtocolViolation("two batches of a snapshot are as of different revisions")
         self._staged_as_of = as_of
         self._staged.extend(map(self._convert, batch.routes))
+        self._staged_traffic.extend(batch.traffic)
 
     def _end_of_snapshot(self, end: EndOfSnapshot, now: float) -> Replace[T]:
         as_of = _position_of(end.as_of)
@@ -188,13 +218,15 @@ class WatchProtocol(Generic[T]):
             raise ProtocolViolation("a snapshot ends as of another revision than it began")
         if len(self._staged) != end.route_count:
             raise ProtocolViolation(f"a snapshot of {end.route_count} routes arrived with {len(self._staged)}")
+        if len(self._staged_traffic) != end.traffic_count:
+            raise ProtocolViolation(f"{len(self._staged_traffic)} of {end.traffic_count} traffic entries arrived")
         self._check_not_older(as_of, now)
         if self._position is not None and self._position.epoch != as_of.epoch:
             self._left[self._position.epoch] = now
-        routes = self._staged
+        routes, traffic = self._staged, self._staged_traffic if self._sends_traffic else None
         self._drop_unfinished()
-        self._position, self._void = as_of, False
-        return Replace(as_of, routes)
+        self._position, self._void, self.has_traffic = as_of, False, self._sends_traffic
+        return Replace(as_of, routes, traffic)
 
     def _check_not_older(self, as_of: Position, now: float) -> None:
         position = self._position

@@ -9,9 +9,11 @@ from pointsman.near_cache.table.entries import CachedResolution, Entry, Inactive
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Position
-from tests.support.watch_events import EPOCH, change, route
+from tests.support.watch_events import EPOCH, Division, change, route, traffic, traffic_change
 
 KEY, OTHER = "team-a/payments/prod/v1", "team-b/payments/prod/v2"
+FAMILY = "team-a/payments/prod"
+ALL_TO_V1 = Division((("v1", 10_000),))
 FILTERS = (Filter("team-a"), Filter("team-b"))
 
 
@@ -30,7 +32,7 @@ class Memory:
 
     def fill(self) -> None:
         first = [entry_of(self.views[0], route(KEY, 4))]
-        self.table.replace(self.views[0], Position(EPOCH, 5), first)
+        self.table.replace(self.views[0], Position(EPOCH, 5), first, [traffic(FAMILY, 5, ALL_TO_V1)])
         second = [entry_of(self.views[1], route(OTHER, 3, active=False))]
         self.table.replace(self.views[1], Position(EPOCH, 6), second)
         for view in self.views:
@@ -75,6 +77,33 @@ def test_what_was_written_is_there_again_with_its_age(full: Memory, path: Path) 
     assert found.route == full.routes[KEY].route  # type: ignore[union-attr]
     assert isinstance(inactive, InactiveRoute)
     assert not again.views[0].live
+
+
+def test_traffic_is_there_again_where_it_was_known(full: Memory, path: Path) -> None:
+    disk = full.disk(path)
+    assert full.save(disk)
+    again = Memory(*FILTERS)
+    again.load(path)
+    assert [view.has_traffic for view in again.views] == [True, False]
+    entry = again.table.family(again.views[0], FAMILY)
+    assert entry is not None
+    assert (entry.traffic_revision, entry.choose(b"user-1").url) == (5, full.routes[KEY].url)  # type: ignore[union-attr]
+    full.table.apply(full.views[0], Position(EPOCH, 7), [traffic_change(FAMILY, 7, None)])
+    assert full.save(disk)
+    third = Memory(*FILTERS)
+    third.load(path)
+    assert third.views[0].has_traffic
+    assert third.table.family(third.views[0], FAMILY).traffic_revision == 0  # type: ignore[union-attr]
+
+
+def test_that_traffic_was_lost_is_written(full: Memory, path: Path) -> None:
+    disk = full.disk(path)
+    full.save(disk)
+    full.table.drop_traffic(full.views[0])
+    full.save(disk)
+    again = Memory(*FILTERS)
+    again.load(path)
+    assert not again.views[0].has_traffic
 
 
 def test_a_clock_that_was_set_back_makes_nothing_younger_than_now(full: Memory, path: Path) -> None:

@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 
 from pointsman.near_cache.table.entries import CachedResolution, Entry, InactiveRoute
-from pointsman.near_cache.table.fast_path import FastPath, fast_path
+from pointsman.near_cache.table.fast_path import SHORT, FastPath, fast_path
+from pointsman.near_cache.table.selections import CachedSelection, FamilyEntry
 from pointsman.near_cache.table.view import View
+from tests.support.watch_events import Division, traffic
 
 KEY, OTHER = "team-a/payments/prod/v1", "team-a/payments/prod/v2"
+FAMILY = "team-a/payments/prod"
 
 
 class Rig:
@@ -15,15 +18,22 @@ class Rig:
         self.now = 10.0
         self.slow: list[Any] = []
         self.samples: list[str] = []
-        self.path: FastPath[str] = fast_path(self.answer, self.sample, clock=lambda: self.now)
+        self.path: FastPath[str, str] = fast_path(self.answer, self.answer_select, self.sample, clock=lambda: self.now)
         self.view = View()
         self.view.fresh_until = 20.0
         self.entry = CachedResolution(self.view, KEY, "https://one.internal", 5, b"")
         self.routes: dict[str, Entry] = {KEY: self.entry, OTHER: InactiveRoute(self.view, OTHER, "", 5, b"")}
+        both = {"v1": self.entry, "v2": CachedResolution(self.view, OTHER, "https://two.internal", 5, b"")}
+        self.family = FamilyEntry(self.view, FAMILY, traffic(FAMILY, 5, Division((("v1", 5_000), ("v2", 5_000)))), both)
+        self.routes[FAMILY] = self.family
         self.path.use(self.routes)
 
     def answer(self, key: Any) -> str:
         self.slow.append(key)
+        return "slow"
+
+    def answer_select(self, family: Any, sticky_key: str) -> str:
+        self.slow.append((family, sticky_key))
         return "slow"
 
     def sample(self, key: str) -> int:
@@ -41,7 +51,7 @@ def test_a_fresh_route_is_returned_and_counted(rig: Rig) -> None:
     assert (rig.path.reads(), rig.slow) == (3, [])
 
 
-@pytest.mark.parametrize("key", ["team-a/payments/prod/v3", OTHER, "no key"])
+@pytest.mark.parametrize("key", ["team-a/payments/prod/v3", OTHER, FAMILY, "no key"])
 def test_the_rest_is_not(rig: Rig, key: str) -> None:
     assert rig.path.resolve(key) == "slow"
     assert (rig.path.reads(), rig.slow) == (0, [key])
@@ -50,6 +60,34 @@ def test_the_rest_is_not(rig: Rig, key: str) -> None:
 def test_nor_is_what_is_stale(rig: Rig) -> None:
     rig.now = 20.0
     assert rig.path.resolve(KEY) == "slow"
+
+
+def test_a_fresh_choice_is_returned_and_counted(rig: Rig) -> None:
+    for number in range(50):
+        found = rig.path.select(FAMILY, f"user-{number}")
+        assert isinstance(found, CachedSelection)
+        assert found is rig.family.choose(b"user-%d" % number)
+    assert (rig.path.reads(), rig.slow) == (50, [])
+    assert set(rig.samples) <= {KEY, OTHER}  # the route that was chosen is what was read
+    assert len(rig.samples) == 5
+
+
+def test_without_a_sticky_key_the_choice_is_random(rig: Rig) -> None:
+    found = [rig.path.select(FAMILY) for _ in range(200)]
+    assert {each.version for each in found if isinstance(each, CachedSelection)} == {"v1", "v2"}
+
+
+@pytest.mark.parametrize("family", ["team-a/payments/test", KEY, OTHER, "no family"])
+def test_other_selects_are_slow(rig: Rig, family: str) -> None:
+    assert rig.path.select(family, "user-1") == "slow"
+    assert (rig.path.reads(), rig.slow) == (0, [(family, "user-1")])
+
+
+def test_so_are_stale_ones_and_those_of_long_keys(rig: Rig) -> None:
+    assert rig.path.select(FAMILY, "x" * (SHORT + 1)) == "slow"
+    rig.now = 20.0
+    assert rig.path.select(FAMILY, "user-1") == "slow"
+    assert rig.path.reads() == 0
 
 
 def test_another_dict_is_read_from_then_on(rig: Rig) -> None:

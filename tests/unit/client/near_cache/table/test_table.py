@@ -2,18 +2,21 @@ from typing import Any
 
 import pytest
 
-from pointsman.keys import RouteKey
+from pointsman.keys import FamilyKey, RouteKey
 from pointsman.memory import Floor
 from pointsman.near_cache.table import table as module
 from pointsman.near_cache.table.entries import Behind, CachedResolution, Entry, InactiveRoute, entry_of
+from pointsman.near_cache.table.selections import FamilyEntry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Position
-from tests.support.watch_events import EPOCH, change, route
+from tests.support.watch_events import EPOCH, Division, change, route, traffic, traffic_change
 
 KEY, OTHER, ELSEWHERE = "team-a/payments/prod/v1", "team-a/payments/prod/v2", "team-b/payments/prod/v1"
 ONE, TWO = "https://one.internal", "https://two.internal"
 MAX_STALE = 30.0
+FAMILY, FAMILY_ELSEWHERE = "team-a/payments/prod", "team-b/payments/prod"
+TO_V1, TO_V2 = Division((("v1", 10_000), ("v2", 0))), Division((("v1", 0), ("v2", 10_000)))
 
 
 class Rig:
@@ -206,10 +209,184 @@ def test_siblings_and_keys(rig: Rig) -> None:
 def test_a_disk_gets_what_the_position_says(rig: Rig) -> None:
     version = rig.table.version
     rig.table.saw(RouteKey.parse(KEY), 7, EPOCH)
-    counted, [(view, position, at)], [entry] = rig.table.entries()
+    counted, [(view, position, at)], [entry], traffic = rig.table.entries()
+    assert not traffic
     assert (counted, view, position, at) == (version, rig.views[0], Position(EPOCH, 5), rig.now)
     assert entry.stored[:3] == (KEY, ONE, 4)
     rig.confirm(6)
     assert rig.table.positions()[0] == version
     rig.apply(7, key=KEY)
     assert rig.table.positions()[0] == version + 1
+
+
+# Families
+
+
+@pytest.fixture
+def divided(rig: Rig) -> Rig:
+    """Two active versions, all calls to the first one, which has been selected."""
+    routes = [entry_of(rig.views[0], route(key, 4, url)) for key, url in ((KEY, ONE), (OTHER, TWO))]
+    rig.table.replace(rig.views[0], Position(EPOCH, 5), routes, [traffic(FAMILY, 5, TO_V1)])
+    rig.confirm(5)
+    assert rig.table.family(rig.views[0], FAMILY) is rig.read[FAMILY]
+    return rig
+
+
+def url_of(rig: Rig) -> str | None:
+    entry = rig.read.get(FAMILY)
+    assert entry is None or isinstance(entry, FamilyEntry)
+    return entry.choose(b"user-1").url if entry else None  # type: ignore[union-attr]
+
+
+def test_a_family_is_made_ready_when_it_is_selected(rig: Rig) -> None:
+    rig.table.replace(rig.views[0], Position(EPOCH, 5), [entry_of(rig.views[0], route(KEY, 4, ONE))], [])
+    assert set(rig.read) == {KEY}
+    entry = rig.table.family(rig.views[0], FAMILY)
+    assert set(rig.read) == {KEY, FAMILY}
+    assert rig.table.family(rig.views[0], FAMILY) is entry
+    assert set(rig.table.keys()) == {KEY}
+    assert rig.views[0].size == 1
+
+
+def test_one_in_which_nothing_can_be_chosen_is_not_kept(rig: Rig) -> None:
+    routes = [entry_of(rig.views[0], route(key, 4, ONE)) for key in (KEY, OTHER)]
+    rig.table.replace(rig.views[0], Position(EPOCH, 5), routes, [])
+    for family, named in ((FAMILY, ["v1", "v2"]), ("team-a/nothing/prod", [])):
+        entry = rig.table.family(rig.views[0], family)
+        assert entry is not None
+        assert (entry.choose(b"user-1"), entry.named) == (None, named)
+    assert set(rig.read) == {KEY, OTHER}
+
+
+@pytest.mark.parametrize("news", [route(OTHER, 7, "https://three.internal"), None])
+def test_routes_and_traffic_change_by_one_operation(divided: Rig, news: Any) -> None:
+    seen = []
+
+    class Watched(dict[str, Entry]):
+        def update(self, news: Any) -> None:  # type: ignore[override]
+            seen.append(dict(news))
+            super().update(news)
+
+    divided.table._routes = Watched(divided.read)
+    changes = [traffic_change(FAMILY, 6, TO_V2, 7), change(OTHER, 7, news, 7)]
+    divided.table.apply(divided.views[0], Position(EPOCH, 7), changes)
+    assert set(seen[0]) == {FAMILY, OTHER}
+    entry = seen[0][FAMILY]
+    if news is None:
+        # Nothing can be chosen: it leaves the dict, so that readers ask what that means.
+        assert FAMILY not in divided.table._routes
+    else:
+        assert isinstance(entry, FamilyEntry)
+        assert entry.choose(b"user-1").url == "https://three.internal"  # type: ignore[union-attr]
+    assert set(seen[1:]) == set()
+
+
+def test_each_change_of_a_part_makes_it_anew(divided: Rig) -> None:
+    divided.apply(6, key=KEY, route=route(KEY, 6, TWO))
+    assert url_of(divided) == TWO
+    divided.table.apply(divided.views[0], Position(EPOCH, 7), [traffic_change(FAMILY, 7, None)])
+    assert url_of(divided) is None  # two are active
+    divided.apply(8, key=OTHER, route=route(OTHER, 8, TWO, active=False))
+    assert divided.table.family(divided.views[0], FAMILY)
+    assert url_of(divided) == TWO
+    before = divided.read[FAMILY]
+    divided.apply(9, key="team-a/payments/test/v1", route=route("team-a/payments/test/v1", 9, ONE))
+    assert divided.read[FAMILY] is before
+
+
+def test_a_route_that_is_made_or_removed_counts(divided: Rig) -> None:
+    third = "team-a/payments/prod/v3"
+    fallback = Division((("v4", 10_000),), ("v3",))
+    divided.table.apply(divided.views[0], Position(EPOCH, 6), [traffic_change(FAMILY, 6, fallback)])
+    assert url_of(divided) is None
+    divided.apply(7, key=third, route=route(third, 7, "https://three.internal"))
+    assert divided.table.family(divided.views[0], FAMILY)
+    assert url_of(divided) == "https://three.internal"
+    divided.apply(8, key=third)
+    assert url_of(divided) is None
+    divided.apply(9, key=KEY)
+    divided.apply(10, key=OTHER)
+    assert divided.table.family(divided.views[0], FAMILY).named == ["v4", "v3"]  # type: ignore[union-attr]
+
+
+def test_a_result_that_is_held_says_since_when_it_is_not_chosen(divided: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: divided.now)
+    entry = divided.read[FAMILY]
+    assert isinstance(entry, FamilyEntry)
+    held = entry.choose(b"user-1")
+    assert held is not None
+    divided.now += 4
+    assert (held.live, held.age.total_seconds(), held.as_of_revision) == (True, 4.0, 5)
+    divided.table.apply(divided.views[0], Position(EPOCH, 6), [traffic_change(FAMILY, 6, TO_V2)])
+    divided.now += 60
+    divided.confirm(9)
+    assert (held.live, held.age.total_seconds(), held.as_of_revision, held.url) == (False, 64.0, 5, ONE)
+
+
+@pytest.mark.parametrize("key", [KEY, "team-a/payments/prod/v9", FAMILY])
+def test_a_family_of_which_the_client_has_seen_more_is_asked_for(divided: Rig, key: str) -> None:
+    seen = FamilyKey.parse(key) if key == FAMILY else RouteKey.parse(key)
+    divided.table.saw(seen, 7, EPOCH)
+    assert isinstance(divided.read[FAMILY], Behind)
+    assert divided.table.family(divided.views[0], FAMILY) is None
+    assert isinstance(divided.read[KEY], Behind) is (key == KEY)
+    divided.table.apply(divided.views[0], Position(EPOCH, 6), [traffic_change(FAMILY, 6, TO_V2)])
+    assert divided.table.family(divided.views[0], FAMILY) is None
+    divided.confirm(7)
+    assert divided.table.family(divided.views[0], FAMILY)
+    assert url_of(divided) == TWO
+    assert not divided.table._behind
+
+
+def test_what_was_seen_outlasts_a_snapshot_that_is_older(divided: Rig) -> None:
+    divided.table.saw(FamilyKey.parse(FAMILY), 9, EPOCH)
+    divided.table.replace(divided.views[0], Position(EPOCH, 8), [], [])
+    assert divided.table.family(divided.views[0], FAMILY) is None
+    divided.table.replace(divided.views[0], Position(EPOCH, 9), [], [])
+    assert divided.table.family(divided.views[0], FAMILY)
+
+
+def test_the_floor_of_a_family_is_all_that_the_view_has(divided: Rig) -> None:
+    assert divided.table.floor(FamilyKey.parse(FAMILY)) == Floor(5, EPOCH)
+    divided.table.saw(RouteKey.parse(KEY), 7, EPOCH)
+    assert divided.table.floor(FamilyKey.parse(FAMILY)) == Floor(7, EPOCH)
+    assert divided.table.floor(RouteKey("team-a", "payments", "prod", "")) == Floor(7, EPOCH)
+    assert divided.table.floor(FamilyKey.parse("team-c/payments/prod")) == Floor()
+
+
+def test_a_snapshot_replaces_the_families_of_its_view_alone(divided: Rig) -> None:
+    elsewhere = [entry_of(divided.views[1], route(ELSEWHERE, 3, TWO))]
+    divided.table.replace(divided.views[1], Position(EPOCH, 5), elsewhere, [])
+    assert divided.table.family(divided.views[1], FAMILY_ELSEWHERE)
+    there = divided.read[FAMILY_ELSEWHERE]
+    held = divided.read[FAMILY]
+    divided.table.replace(divided.views[0], Position(EPOCH, 6), [entry_of(divided.views[0], route(KEY, 4, ONE))], [])
+    assert divided.read[FAMILY_ELSEWHERE] is there
+    assert FAMILY not in divided.read
+    assert held.superseded is not None  # type: ignore[union-attr]
+    assert divided.table.family(divided.views[0], FAMILY).traffic_revision == 0  # type: ignore[union-attr]
+
+
+def test_traffic_that_is_lost_leaves_at_once(divided: Rig) -> None:
+    version = divided.table.version
+    divided.table.drop_traffic(divided.views[0])
+    assert set(divided.read) == {KEY, OTHER}
+    assert divided.table.family(divided.views[0], FAMILY) is None
+    assert (divided.table.version, divided.views[0].has_traffic) == (version + 1, False)
+    divided.table.replace(divided.views[0], Position(EPOCH, 6), [entry_of(divided.views[0], route(KEY, 4, ONE))])
+    assert divided.table.family(divided.views[0], FAMILY) is None
+
+
+def test_traffic_that_makes_no_sense_is_asked_for(divided: Rig) -> None:
+    for weights in ([("v1", 9_999)], [("v1", 10_001)], []):
+        divided.table.apply(divided.views[0], Position(EPOCH, 6), [traffic_change(FAMILY, 6, Division(tuple(weights)))])
+        assert FAMILY not in divided.read
+        assert divided.table.family(divided.views[0], FAMILY) is None
+
+
+def test_a_disk_gets_the_traffic(divided: Rig) -> None:
+    version, _, _, [stored] = divided.table.entries()
+    assert (stored.owner, stored.message) == (divided.views[0], traffic(FAMILY, 5, TO_V1).SerializeToString())
+    divided.table.apply(divided.views[0], Position(EPOCH, 6), [traffic_change(FAMILY, 6, None)])
+    assert divided.table.entries()[0] == version + 1
+    assert not divided.table.entries()[3]

@@ -13,7 +13,19 @@ from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.follower import Events, Follower
 from pointsman.near_cache.watch.protocol import Confirm, ProtocolViolation, Replace
 from tests.support.waiting import eventually
-from tests.support.watch_events import change, changes, checkpoint, end_of_snapshot, reset, route, snapshot, token
+from tests.support.watch_events import (
+    Division,
+    change,
+    changes,
+    checkpoint,
+    end_of_snapshot,
+    opened,
+    reset,
+    route,
+    snapshot,
+    token,
+    traffic,
+)
 
 KEY = "team-a/payments/prod/v1"
 
@@ -84,7 +96,7 @@ class Rig:
         self.ends: list[Exception | None] = []
         self.counts = Counts()
         self.service = Service()
-        table = Table([self.view], 30.0, self.use, clock=lambda: self.now)
+        table = self.table = Table([self.view], 30.0, self.use, clock=lambda: self.now)
         events = Events(self.steps.append, self.ends.append)
         self.follower = Follower(self.view, table, "checkout", events, self.counts, clock=lambda: self.now)
 
@@ -115,6 +127,7 @@ def test_it_asks_for_its_filter_and_writes_what_comes(rig: Rig) -> None:
     [request] = rig.service.requests
     assert (request.tenant, request.service, request.env) == ("team-a", "payments", "prod")
     assert (request.watcher.name, len(request.watcher.id)) == ("checkout", 32)
+    assert request.traffic
     assert not request.HasField("resume")
     assert list(rig.routes) == [KEY]
     assert [type(step) for step in rig.steps] == [Replace, Confirm]
@@ -206,3 +219,31 @@ def test_a_child_is_another_watcher(rig: Rig) -> None:
     first, second = rig.service.requests
     assert first.watcher.id != second.watcher.id
     assert second.resume == token(5)
+
+
+def test_traffic_is_known_or_not_with_the_server_of_the_stream(rig: Rig) -> None:
+    """A server of an earlier release has routes alone; the next one has traffic again."""
+    family = "team-a/payments/prod"
+    divided = traffic(family, 5, Division((("v1", 10_000),)))
+    whole = [
+        opened(),
+        snapshot(5, [route(KEY, 5)]),
+        snapshot(5, [], traffic=[divided]),
+        end_of_snapshot(5, 1, traffic_count=1),
+        checkpoint(5),
+    ]
+    rig.send(*whole)
+    assert eventually(lambda: rig.view.live)
+    assert rig.view.has_traffic
+    assert rig.table.family(rig.view, family)
+    rig.send(Lost())
+    rig.send(checkpoint(6), stream=1)
+    assert eventually(lambda: rig.view.revision == 6)
+    assert not rig.view.has_traffic
+    assert set(rig.routes) == {KEY}
+    rig.send(Lost(), stream=1)
+    rig.send(opened(), stream=2)
+    assert eventually(lambda: len(rig.service.requests) == 4)
+    assert [each.HasField("resume") for each in rig.service.requests] == [False, True, True, False]
+    rig.send(opened(), end_of_snapshot(7, 0), checkpoint(7), stream=3)
+    assert eventually(lambda: rig.view.has_traffic)

@@ -22,26 +22,34 @@ from pointsman.near_cache.watch.protocol import (
 from pointsman.v1.watch_pb2 import Reset, WatchResponse
 from tests.support.watch_events import (
     EPOCH,
+    Division,
     change,
     changes,
     checkpoint,
     end_of_snapshot,
+    opened,
     reset,
     route,
     snapshot,
     token,
+    traffic,
+    traffic_change,
 )
 
 KEY, OTHER = "team-a/payments/prod/v1", "team-a/payments/prod/v2"
+FAMILY = "team-a/payments/prod"
+TRAFFIC = traffic(FAMILY, 5, Division((("v1", 10_000),)))
 NEW_EPOCH = "epoch-2"
 
 
 class Watch:
     """A protocol, and a clock."""
 
-    def __init__(self, position: Position | None = None) -> None:
+    def __init__(self, position: Position | None = None, **traffic: bool) -> None:
         self.now = 100.0
-        self.protocol: WatchProtocol[str] = WatchProtocol(lambda each: each.url, position, jitter=lambda: 0.0)
+        self.protocol: WatchProtocol[str] = WatchProtocol(
+            lambda each: each.url, position, jitter=lambda: 0.0, **traffic
+        )
         self.protocol.opened(self.now)
 
     def take(self, *events: WatchResponse) -> list[Any]:
@@ -245,3 +253,95 @@ def test_a_checkpoint_that_waited_in_a_buffer_is_not_new(following: Watch) -> No
     following.end()
     following.protocol.opened(following.now)
     assert following.take(checkpoint(5, server_time=1030.0))[0].age == 0.0
+
+
+# Traffic
+
+
+@pytest.fixture
+def divided() -> Watch:
+    """A watch that has everything up to revision 5, traffic too, and needs that."""
+    watch = Watch(needs_traffic=True)
+    [replaced, _] = watch.take(
+        opened(),
+        snapshot(5, [route(KEY, 4)]),
+        snapshot(5, [], traffic=[TRAFFIC]),
+        end_of_snapshot(5, 1, traffic_count=1),
+        checkpoint(5),
+    )
+    assert (len(replaced.routes), replaced.traffic) == (1, [TRAFFIC])
+    assert watch.protocol.has_traffic
+    return watch
+
+
+def again(watch: Watch) -> None:
+    """Lose the stream, and open the next one."""
+    watch.end()
+    watch.protocol.opened(watch.now)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_traffic_that_is_not_whole_is_refused(watch: Watch, count: int) -> None:
+    with pytest.raises(ProtocolViolation, match="traffic"):
+        watch.take(opened(), snapshot(5, [], traffic=[TRAFFIC]), end_of_snapshot(5, 0, traffic_count=count))
+
+
+def test_no_traffic_is_not_the_same_as_a_server_that_sends_none(watch: Watch) -> None:
+    [none] = watch.take(opened(), end_of_snapshot(5, 0))
+    assert (none.traffic, watch.protocol.has_traffic) == ([], True)
+    watch.protocol.ended(InvalidArgument("gone", reason="REVISION_COMPACTED"), watch.now)
+    watch.protocol.opened(watch.now)
+    [unknown] = watch.take(end_of_snapshot(6, 0))
+    assert (unknown.traffic, watch.protocol.has_traffic) == (None, False)
+
+
+def test_traffic_and_routes_of_a_set_in_parts_are_applied_at_once(divided: Watch) -> None:
+    made = [traffic_change(FAMILY, 6, None, 7), change(KEY, 7, None, 7)]
+    [applied] = divided.take(changes(7, made[:1], partial=True), changes(7, made[1:]))
+    assert applied == Apply(Position(EPOCH, 7), made)
+    assert divided.protocol.has_traffic
+
+
+def test_a_stream_that_has_traffic_is_resumed(divided: Watch) -> None:
+    again(divided)
+    assert divided.take(opened(), checkpoint(6))
+    assert divided.protocol.has_traffic
+
+
+@pytest.mark.parametrize("event", [checkpoint(6), changes(6, [change(KEY, 6, None)])])
+def test_a_server_that_does_not_send_traffic_voids_it_before_anything_else(divided: Watch, event: Any) -> None:
+    again(divided)
+    assert divided.protocol.has_traffic
+    divided.take(event)
+    assert not divided.protocol.has_traffic
+    assert divided.protocol.position == Position(EPOCH, 6)
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_a_server_that_sends_it_again_is_asked_for_a_snapshot_by_those_who_need_it(needs: bool) -> None:
+    watch = Watch(Position(EPOCH, 5), needs_traffic=needs)
+    if not needs:
+        watch.take(opened(), checkpoint(5))
+        assert not watch.protocol.has_traffic
+        return
+    with pytest.raises(ProtocolViolation, match="a snapshot is needed"):
+        watch.take(opened())
+    again(watch)
+    assert watch.protocol.resume is None
+    assert watch.protocol.position == Position(EPOCH, 5)
+    watch.take(opened(), end_of_snapshot(6, 0))
+    assert watch.protocol.has_traffic
+
+
+def test_what_a_disk_has_with_traffic_is_resumed() -> None:
+    watch = Watch(Position(EPOCH, 5), needs_traffic=True, has_traffic=True)
+    watch.take(opened(), checkpoint(5))
+    assert watch.protocol.has_traffic
+    assert watch.protocol.resume == token(5)
+
+
+def test_half_a_snapshot_with_traffic_is_dropped_with_its_stream(watch: Watch) -> None:
+    watch.take(opened(), snapshot(5, [], traffic=[TRAFFIC]))
+    again(watch)
+    [replaced] = watch.take(opened(), end_of_snapshot(5, 0))
+    assert replaced.traffic == []
