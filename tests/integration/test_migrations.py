@@ -9,11 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from pointsman_server.adapters.postgres import migrations
 from pointsman_server.adapters.postgres.migrations import AUDIT, LOCK, STORE, MigrationError, head, migrate, upgrade
 from pointsman_server.audit.hash_chain import canonical
 from pointsman_server.embedded import Engines
 from tests.support.changes import make_change
 from tests.support.engines import create_database, drop_database
+from tests.support.waiting import eventually
 
 AUDIT_TABLES = {"audit_chain", "audit_compactions", "audit_log", "audit_version"}
 TABLES = AUDIT_TABLES | {
@@ -191,3 +193,108 @@ def test_an_audit_log_without_epochs_keeps_its_rows(empty_database: str) -> None
     for statement in REWRITES:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             query(empty_database, statement)
+
+
+# A row of route_changes, in the form of every schema.
+CHANGE = """
+INSERT INTO route_changes (revision, event_id, kind, tenant, service, env, version, before, after, actor, reason,
+                           request_id, occurred_at, epoch, traceparent)
+VALUES ({revision}, gen_random_uuid(), '{kind}', 'a', 's', 'e', '{version}', {before}, {after}, 'ann', '', '', now(),
+        gen_random_uuid(), '')
+"""
+
+
+def change(revision: int, kind: str = "CREATED", version: str = "v1", before: str = "NULL", after: str = "'{}'") -> str:
+    return CHANGE.format(revision=revision, kind=kind, version=version, before=before, after=after)
+
+
+@pytest.fixture
+def before_traffic(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a database with some history and the schema before that of traffic."""
+    to_the_end = migrations.command.upgrade
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations.command, "upgrade", lambda config, _head: to_the_end(config, "0005"))
+        upgrade(empty_database, STORE)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        for number in range(1, 4):
+            connection.execute(change(number, version=f"v{number}").encode())
+        connection.execute(change(4, "DELETED", before="'{}'", after="NULL").encode())
+    return empty_database
+
+
+BUILDING = """
+SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'
+"""
+
+
+def history_file(url: str) -> object:
+    return query(url, "SELECT pg_relation_filenode('route_changes')")
+
+
+def is_indexed(url: str) -> list[tuple[Any, ...]]:
+    return query(url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'route_changes_deleted'::regclass")
+
+
+def test_traffic_comes_without_a_rewrite_of_the_history(before_traffic: str) -> None:
+    file = history_file(before_traffic)
+    rows = query(before_traffic, "SELECT * FROM route_changes ORDER BY revision")
+    assert upgrade(before_traffic, STORE) == "0005"
+    assert history_file(before_traffic) == file
+    assert [row[:-2] for row in query(before_traffic, "SELECT * FROM route_changes ORDER BY revision")] == rows
+    columns = "SELECT DISTINCT change_set_id, change_set_size FROM route_changes"
+    assert query(before_traffic, columns) == [(0, 0)]
+    assert is_indexed(before_traffic) == [(True,)]
+
+
+def test_what_an_interrupted_migration_left_of_the_index_is_built_again(before_traffic: str) -> None:
+    with psycopg.connect(before_traffic, autocommit=True) as connection:
+        connection.execute("CREATE INDEX route_changes_deleted ON route_changes (tenant)")
+        connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'route_changes_deleted'::regclass"
+        )
+    upgrade(before_traffic, STORE)
+    assert is_indexed(before_traffic) == [(True,)]
+    ((definition,),) = query(before_traffic, "SELECT pg_get_indexdef('route_changes_deleted'::regclass)")
+    assert definition.endswith("(tenant, service, env, version, revision) WHERE (kind = 'DELETED'::text)")
+
+
+def test_writers_go_on_while_the_index_waits_for_one_of_them(before_traffic: str) -> None:
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(before_traffic) as slow:
+        slow.execute(change(5, version="v5").encode())
+        migrating = pool.submit(upgrade, before_traffic, STORE)
+        with psycopg.connect(before_traffic, autocommit=True) as other:
+            assert eventually(lambda: (other.execute(BUILDING).fetchone() or (0,))[0] == 1)
+            other.execute("SET statement_timeout = '10s'")
+            other.execute(change(6, version="v6").encode())
+        slow.commit()
+        assert migrating.result(timeout=60) == "0005"
+    assert is_indexed(before_traffic) == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        change(1, "OTHER"),
+        change(1, "CREATED", before="'{}'"),
+        change(1, "UPDATED"),
+        change(1, "DELETED", before="'{}'"),
+        change(1, "CREATED", version=""),
+        change(1, "TRAFFIC_SET"),
+        change(1, "TRAFFIC_SET", version="", after="NULL"),
+        change(1, "TRAFFIC_DELETED", version="", after="NULL"),
+        change(1, "TRAFFIC_DELETED", version="", before="'{}'"),
+    ],
+)
+def test_the_history_takes_no_change_that_cannot_be(database_url: str, statement: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        query(database_url, statement.encode())
+
+
+def test_the_history_takes_changes_of_traffic(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for statement in (
+            change(1, "TRAFFIC_SET", version=""),
+            change(2, "TRAFFIC_SET", version="", before="'{}'"),
+            change(3, "TRAFFIC_DELETED", version="", before="'{}'", after="NULL"),
+        ):
+            connection.execute(statement.encode())
