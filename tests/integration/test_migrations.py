@@ -249,9 +249,6 @@ def test_traffic_comes_without_a_rewrite_of_the_history(before_traffic: str) -> 
 def test_what_an_interrupted_migration_left_of_the_index_is_built_again(before_traffic: str) -> None:
     with psycopg.connect(before_traffic, autocommit=True) as connection:
         connection.execute("CREATE INDEX route_changes_deleted ON route_changes (tenant)")
-        connection.execute(
-            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'route_changes_deleted'::regclass"
-        )
     upgrade(before_traffic, STORE)
     assert is_indexed(before_traffic) == [(True,)]
     ((definition,),) = query(before_traffic, "SELECT pg_get_indexdef('route_changes_deleted'::regclass)")
