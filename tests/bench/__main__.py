@@ -39,6 +39,7 @@ from tests.bench.rig import Guard, Rig, engines, pids
 from tests.bench.rows import (
     as_of,
     batches,
+    commits,
     footprint,
     growth,
     imports,
@@ -62,6 +63,7 @@ PARTS: Mapping[str, Part] = {
     "mutations": mutations.part,
     "imports": imports.part,
     "as-of": as_of.part,
+    "commits": commits.part,
     "workers": workers.part,
     "growth": growth.part,
     "propagation": propagation.part,

@@ -46,8 +46,18 @@ class Commit:
     dry_run: bool = False
 
 
-def check(commands: Iterable[Command]) -> None:
-    """Raise InvalidField for the first fields that are malformed, with paths like ``mutations[17].create.url``."""
+def scope_of(commands: Sequence[Command], intent: Intent) -> MutationScope:
+    """Return what to lock for all of the commands; the ``request_id`` belongs to the tenant of the first one.
+
+    Raises InvalidField for fields that are malformed, the first of them, with paths like ``mutations[17].create.url``.
+    """
+    _check(commands)
+    names = (command.key.family_key if of_family(command) else command.key for command in commands)
+    first = commands[0]
+    return MutationScope(first.key, intent, of_family(first), tuple(dict.fromkeys(names)))
+
+
+def _check(commands: Iterable[Command]) -> None:
     violations: list[FieldViolation] = []
     for number, command in enumerate(commands):
         violations += [_inside(number, command, each) for each in violations_of(command)]
@@ -55,13 +65,6 @@ def check(commands: Iterable[Command]) -> None:
             break
     if violations:
         raise InvalidField(violations)
-
-
-def scope_of(commands: Sequence[Command], intent: Intent) -> MutationScope:
-    """Return what to lock for all of the commands; the ``request_id`` belongs to the tenant of the first one."""
-    names = (command.key.family_key if of_family(command) else command.key for command in commands)
-    first = commands[0]
-    return MutationScope(first.key, intent, of_family(first), tuple(dict.fromkeys(names)))
 
 
 def decide_all(commands: Sequence[Command]) -> Callable[[Overlay], Sequence[Step]]:

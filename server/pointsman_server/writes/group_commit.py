@@ -4,6 +4,7 @@ Each kind of mutation has a pure function that decides its changes (``mutations.
 out all kinds alike.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.routes import Change, RouteKey, Snapshot
 from pointsman_server.ports.cache import RouteCache
-from pointsman_server.ports.store import Intent, MutationScope, Outcome, RouteStore
+from pointsman_server.ports.store import Intent, LockedState, MutationScope, Outcome, RouteStore
 from pointsman_server.runtime.batcher import Batcher
+from pointsman_server.runtime.offload import in_thread_if_large
 from pointsman_server.telemetry.tracing.batches import BatchSpans
 from pointsman_server.writes import checks, commit
 from pointsman_server.writes.batch import Batch, Decision, Mutation
@@ -106,8 +108,8 @@ class GroupCommitter:
 
     async def commit(self, command: Commit, intent: Intent) -> Outcome:
         """Make all of the mutations, or none. Raises InvalidField and MutationsRefused; see also ``change_set``."""
-        commit.check(command.commands)
-        scope = commit.scope_of(command.commands, intent)
+        commands = command.commands
+        scope = await in_thread_if_large(lambda: commit.scope_of(commands, intent), len(commands))
         return await self.change_set(scope, commit.decide_all(command.commands), dry_run=command.dry_run)
 
     async def change_set(self, scope: MutationScope, decide: Decision, *, dry_run: bool = False) -> Outcome:
@@ -172,9 +174,8 @@ class GroupCommitter:
         """Lock, decide, mark, record, commit."""
         async with self._store.begin() as transaction:
             locked = await transaction.lock([mutation.scope for mutation in group])
-            batch = Batch(Ledger(locked))
-            for mutation, known in zip(group, locked.remembered, strict=True):
-                batch.carry_out(mutation, known)
+            largest = max(len(mutation.scope.others) for mutation in group)
+            batch = await in_thread_if_large(lambda: _decided(group, locked), largest)
             ledger = batch.ledger
             if ledger.changes:
                 await self._caches.mark(batch, owner)
@@ -190,5 +191,16 @@ class GroupCommitter:
         written.apply_locally()
         if batch.ledger.changes:
             self._on_committed(batch.ledger.changes)
-            self._log_changes(batch.made)
-        await written.settle(owner)
+            await asyncio.gather(written.settle(owner), self._log(batch))
+        else:
+            await written.settle(owner)
+
+    async def _log(self, batch: Batch) -> None:
+        await in_thread_if_large(lambda: self._log_changes(batch.made), len(batch.made))
+
+
+def _decided(group: Sequence[Mutation], locked: LockedState) -> Batch:
+    batch = Batch(Ledger(locked))
+    for mutation, known in zip(group, locked.remembered, strict=True):
+        batch.carry_out(mutation, known)
+    return batch

@@ -6,7 +6,7 @@ from pointsman_server.domain.errors import InvalidField, MutationsRefused
 from pointsman_server.domain.routes import ChangeKind, Route, RouteKey
 from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.store import Clock, Intent, LockedState, Step
-from pointsman_server.writes.commit import check, decide_all, scope_of
+from pointsman_server.writes.commit import decide_all, scope_of
 from pointsman_server.writes.ledger import Ledger
 from pointsman_server.writes.mutations import (
     Activate,
@@ -120,14 +120,14 @@ def test_of_many_refused_mutations_the_first_sixteen_are_named() -> None:
 
 def test_malformed_fields_are_named_by_the_index_and_kind_of_their_mutation() -> None:
     with pytest.raises(InvalidField) as refused:
-        check([Create(V1, "nonsense", {}), Activate(V1), SetTraffic(FAMILY, Division((Target("v1", 1),)))])
+        scope_of([Create(V1, "nonsense", {}), Activate(V1), SetTraffic(FAMILY, Division((Target("v1", 1),)))], INTENT)
     fields = [each.field for each in refused.value.violations]
     assert fields == ["mutations[0].create.url", "mutations[2].set_traffic.targets"]
-    check([Create(V1, URL, {}), Create(V1, URL, {})])
+    assert scope_of([Create(V1, URL, {}), Create(V1, URL, {})], INTENT).others == (V1,)
 
 
 def test_of_many_malformed_fields_the_first_are_named() -> None:
     with pytest.raises(InvalidField) as refused:
-        check([Create(V1, "nonsense", {})] * 1000)
+        scope_of([Create(V1, "nonsense", {})] * 1000, INTENT)
     assert len(refused.value.violations) == 16
     assert refused.value.message.endswith("; and more")

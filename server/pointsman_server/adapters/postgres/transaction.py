@@ -17,8 +17,9 @@ from pointsman_server.adapters.postgres.rows import (
     traffic_to_json,
 )
 from pointsman_server.adapters.postgres.snapshots import transposed
-from pointsman_server.domain.routes import Change
+from pointsman_server.domain.routes import Change, Route
 from pointsman_server.ports.store import Clock, LockedState, MutationScope, StoredOutcome
+from pointsman_server.runtime.offload import in_thread_if_large
 
 NOTIFY_CHANNEL = "route_changes"
 
@@ -149,12 +150,12 @@ class PostgresTransaction:
         finds = [Step(FIND_REQUESTS, transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *divisions, *finds)
         ((epoch, revision, moment),) = held
-        routes = {route.key: route for rows in read[: len(reads)] for route in map(route_from_row, rows)}
+        routes = await in_thread_if_large(lambda: _routes(read[: len(reads)]), sum(map(len, read[: len(reads)])))
         traffic = [traffic_from_row(row) for rows in read[len(reads) :][: len(divisions)] for row in rows]
         requests = {row[:2]: row[2:] for rows in read[len(reads) + len(divisions) :] for row in rows}
         remembered = [_remembered(scope, requests.get((scope.key.tenant, scope.intent.request_id))) for scope in scopes]
         clock = Clock(str(epoch), revision)
-        return LockedState(clock, moment.astimezone(UTC), list(routes.values()), remembered, traffic)
+        return LockedState(clock, moment.astimezone(UTC), routes, remembered, traffic)
 
     async def record(self, changes: Sequence[Change], remembered: Sequence[StoredOutcome]) -> None:
         """It is sent with the commit."""
@@ -162,7 +163,9 @@ class PostgresTransaction:
 
     async def end(self) -> None:
         """Write what was recorded and commit; without a record, roll back, which flushes nothing to the disk."""
-        steps = [Step(RECORD, _record_values(self._changes))] if self._changes else []
+        changes = self._changes
+        values = await in_thread_if_large(lambda: _record_values(changes), len(changes)) if changes else []
+        steps = [Step(RECORD, values)] if values else []
         if traffic := {change.key: change for change in self._changes if change.kind.of_traffic}:
             rows = [_traffic_to_json(change) for change in traffic.values()]
             steps.append(Step(RECORD_TRAFFIC, [json.dumps(rows)]))
@@ -172,11 +175,17 @@ class PostgresTransaction:
         await self._connection.exchange(*steps, COMMIT if steps else ROLLBACK)
 
 
+def _routes(results: Sequence[Sequence[Sequence[Any]]]) -> list[Route]:
+    return list({route.key: route for rows in results for route in map(route_from_row, rows)}.values())
+
+
 def _record_values(changes: Sequence[Change]) -> list[str]:
     last = {change.key: change.revision for change in changes if not change.kind.of_traffic}
     end = changes[-1]
     rows = [_change_to_json(change, last=last.get(change.key) == change.revision) for change in changes]
-    return [json.dumps(rows), str(end.revision), end.occur_time.isoformat(), end.epoch]
+    # Row by row: a thread that encodes all of them at once lets no other run meanwhile.
+    encoded = f"[{','.join([json.dumps(row) for row in rows])}]"
+    return [encoded, str(end.revision), end.occur_time.isoformat(), end.epoch]
 
 
 def _change_to_json(change: Change, *, last: bool) -> dict[str, Any]:
