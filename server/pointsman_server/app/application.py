@@ -79,7 +79,12 @@ class App:
         self.cache_updater = LocalCacheUpdater(self.resolver, self.local)
         cache, resolver = self.dependencies.cache, self.resolver
         self.committer = GroupCommitter(
-            self.store, cache, resolver.apply_local_write, self._on_committed, supersede=resolver.supersede
+            self.store,
+            cache,
+            resolver.apply_local_write,
+            self._on_committed,
+            supersede=resolver.supersede,
+            fair_share=self.fair_share,
         )
         self.importer = BulkImporter(self.dependencies.bulk_store, cache, resolver.supersede, self._on_imported)
         self.access = Access(settings, self.database, self.metrics)

@@ -39,9 +39,8 @@ def key_from_bytes(encoded: bytes) -> RouteKey:
 
 
 def route_to_message(route: Route) -> route_pb2.Route:
-    message, key = _without_key(route), route.key
-    named = message.key
-    named.tenant, named.service, named.env, named.version = key.tenant, key.service, key.env, key.version
+    message = route_pb2.Route()
+    _fill_route(message, route)
     return message
 
 
@@ -154,15 +153,28 @@ def _family(key: RouteKey, message: selection_pb2.Family) -> Family:
 
 
 def _without_key(route: Route) -> route_pb2.Route:
-    # Field by field: twice as fast as making messages that are copied into this one.
     message = route_pb2.Route()
+    _fill_rest(message, route)
+    return message
+
+
+def _fill_key(message: route_pb2.RouteKey, key: RouteKey) -> None:
+    message.tenant, message.service, message.env, message.version = key
+
+
+def _fill_route(message: route_pb2.Route, route: Route) -> None:
+    _fill_key(message.key, route.key)
+    _fill_rest(message, route)
+
+
+def _fill_rest(message: route_pb2.Route, route: Route) -> None:
+    # Field by field: twice as fast as making messages that are copied into this one.
     message.url, message.active, message.revision = route.url, route.active, route.revision
     labels = message.labels
     for name, value in route.labels.items():
         labels[name] = value
     _set_time(message.create_time, route.create_time)
     _set_time(message.update_time, route.update_time)
-    return message
 
 
 def _set_time(message: Timestamp, moment: datetime) -> None:
@@ -193,28 +205,33 @@ def _is_of(message: route_pb2.RouteKey, key: RouteKey) -> bool:
     )
 
 
+_KINDS = {kind: route_pb2.ChangeKind.Value(f"CHANGE_KIND_{kind}") for kind in ChangeKind}
+
+
 def change_to_message(change: Change) -> route_pb2.RouteChange:
     """Encode a change: the payload of the topic ``route-events``."""
-    return route_pb2.RouteChange(
-        revision=change.revision,
-        event_id=change.event_id,
-        kind=route_pb2.ChangeKind.Value(f"CHANGE_KIND_{change.kind}"),
-        key=key_to_message(change.key),
-        before=route_to_message(change.before) if change.before else None,
-        after=route_to_message(change.after) if change.after else None,
-        actor=change.actor,
-        reason=change.reason,
-        request_id=change.request_id,
-        occur_time=timestamp(change.occur_time),
-        epoch=change.epoch,
-        traceparent=change.traceparent,
-        change_set_end=change.change_set_end,
-        tracestate=change.tracestate,
-        change_set_id=change.change_set_id,
-        change_set_size=change.change_set_size,
-        traffic_before=traffic_to_message(change.traffic_before) if change.traffic_before else None,
-        traffic_after=traffic_to_message(change.traffic_after) if change.traffic_after else None,
-    )
+    message = route_pb2.RouteChange()
+    fill_change(message, change)
+    return message
+
+
+def fill_change(message: route_pb2.RouteChange, change: Change) -> None:
+    """Encode a change into an empty message, such as one that was added to a response: nothing is copied."""
+    message.revision, message.event_id, message.kind = change.revision, change.event_id, _KINDS[change.kind]
+    _fill_key(message.key, change.key)
+    if change.before:
+        _fill_route(message.before, change.before)
+    if change.after:
+        _fill_route(message.after, change.after)
+    message.actor, message.reason, message.request_id = change.actor, change.reason, change.request_id
+    _set_time(message.occur_time, change.occur_time)
+    message.epoch, message.traceparent, message.tracestate = change.epoch, change.traceparent, change.tracestate
+    message.change_set_id, message.change_set_size = change.change_set_id, change.change_set_size
+    message.change_set_end = change.change_set_end
+    if change.traffic_before:
+        message.traffic_before.CopyFrom(traffic_to_message(change.traffic_before))
+    if change.traffic_after:
+        message.traffic_after.CopyFrom(traffic_to_message(change.traffic_after))
 
 
 def change_from_message(message: route_pb2.RouteChange) -> Change:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman_server.domain.codec import change_to_message
+from pointsman_server.domain.codec import fill_change
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.store import ChangeQuery, Outcome
@@ -67,42 +66,39 @@ def query_of(outcome: Outcome) -> ChangeQuery:
     )
 
 
-async def fitting(
-    changes: Sequence[Change], fair_share: FairShare, most_bytes: int = RESPONSE_BYTES
-) -> list[route_pb2.RouteChange]:
-    """Encode as many of the first ``changes`` as fit into ``most_bytes`` of a response."""
-    messages: list[route_pb2.RouteChange] = []
+async def add_fitting(
+    response: pb.CommitResponse | pb.RevertResponse, changes: Sequence[Change], change_count: int, fair_share: FairShare
+) -> None:
+    """Add the first ``changes`` to a response that is complete but for them, as many as fit, and count the others.
+
+    ``changes`` are the first of ``change_count``.
+    """
+    added, free = response.changes, RESPONSE_BYTES - response.ByteSize()
     for start in range(0, min(len(changes), MOST_CHANGES), SLICE):
         await fair_share.take()
         for change in changes[start : start + SLICE]:
-            message = change_to_message(change)
-            most_bytes -= entry_bytes(message)
-            if most_bytes < 0:
-                return messages
-            messages.append(message)
-    return messages
+            message = added.add()
+            fill_change(message, change)
+            free -= entry_bytes(message)
+            if free < 0:
+                del added[-1]
+                break
+        if free < 0:
+            break
+    response.omitted_change_count = change_count - len(added)
 
 
 async def commit_response(outcome: Outcome, changes: Sequence[Change], fair_share: FairShare) -> pb.CommitResponse:
     """Encode an outcome; ``changes`` are the first of its changes."""
-    response = pb.CommitResponse(
-        mutations=[
-            pb.CommittedMutation(first_revision=step.first_revision, change_count=step.change_count)
-            for step in outcome.steps
-        ],
-        change_set_id=outcome.change_set_id,
-        revision=outcome.revision,
-    )
-    messages = await fitting(changes, fair_share, RESPONSE_BYTES - response.ByteSize())
-    response.changes.extend(messages)
-    response.omitted_change_count = outcome.change_count - len(messages)
+    response = pb.CommitResponse(change_set_id=outcome.change_set_id, revision=outcome.revision)
+    for step in outcome.steps:
+        response.mutations.add(first_revision=step.first_revision, change_count=step.change_count)
+    await add_fitting(response, changes, outcome.change_count, fair_share)
     return response
 
 
 async def revert_response(outcome: Outcome, changes: Sequence[Change], fair_share: FairShare) -> pb.RevertResponse:
     """Encode an outcome; ``changes`` are the first of its changes."""
     response = pb.RevertResponse(change_set_id=outcome.change_set_id, revision=outcome.revision)
-    messages = await fitting(changes, fair_share, RESPONSE_BYTES - response.ByteSize())
-    response.changes.extend(messages)
-    response.omitted_change_count = outcome.change_count - len(messages)
+    await add_fitting(response, changes, outcome.change_count, fair_share)
     return response

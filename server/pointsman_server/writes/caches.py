@@ -7,6 +7,8 @@ from contextlib import suppress
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, RouteCache
 from pointsman_server.ports.store import Clock
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime.offload import LARGE
 from pointsman_server.writes.batch import Batch
 
 
@@ -26,10 +28,12 @@ class WrittenCaches:
         cache: RouteCache,
         apply_local_write: Callable[[Sequence[Snapshot]], None],
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
+        fair_share: FairShare,
     ) -> None:
         self._cache = cache
         self._apply_local_write = apply_local_write
         self._supersede = supersede
+        self._fair_share = fair_share
 
     async def mark(self, batch: Batch, owner: str) -> None:
         """Announce the changes in the shared cache, before the commit: no reader fills it with the state before."""
@@ -39,7 +43,7 @@ class WrittenCaches:
 
     def written(self, batch: Batch) -> "Written":
         """Return what is to be done after the commit."""
-        return Written(batch, self._cache, self._apply_local_write, self._supersede)
+        return Written(batch, self._cache, self._apply_local_write, self._supersede, self._fair_share)
 
 
 class Written:
@@ -51,8 +55,10 @@ class Written:
         cache: RouteCache,
         apply_local_write: Callable[[Sequence[Snapshot]], None],
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None],
+        fair_share: FairShare,
     ) -> None:
         ledger = batch.ledger
+        self._fair_share = fair_share
         self._clock = Clock(ledger.epoch, ledger.revision)
         self._cache = cache
         self._apply_local_write = apply_local_write
@@ -61,12 +67,15 @@ class Written:
         self._confirmed, dropped = batch.confirmed()
         self._dropped = batch.dropped | dropped
 
-    def apply_locally(self) -> None:
-        """Bring the caches of this process to the state after the group, without a pause."""
+    async def apply_locally(self) -> None:
+        """Bring the caches of this process to the state after the group: without a pause, unless it is a large one."""
         if self._settled or self._confirmed:
             self._apply_local_write([*self._settled, *self._confirmed])
-        if self._dropped:
-            self._supersede(list(self._dropped), list(self._dropped.values()))
+        keys, revisions = list(self._dropped), list(self._dropped.values())
+        for start in range(0, len(keys), LARGE):
+            if start:
+                await self._fair_share.take()
+            self._supersede(keys[start : start + LARGE], revisions[start : start + LARGE])
 
     async def settle(self, owner: str) -> None:
         """Bring the shared cache to it. Best effort: without Redis, entries expire by their time to live."""

@@ -14,7 +14,8 @@ from pointsman_server.domain.routes import Change, RouteKey, Snapshot
 from pointsman_server.ports.cache import RouteCache
 from pointsman_server.ports.store import Intent, LockedState, MutationScope, Outcome, RouteStore
 from pointsman_server.runtime.batcher import Batcher
-from pointsman_server.runtime.offload import in_thread_if_large
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime.offload import LARGE, in_thread_if_large
 from pointsman_server.telemetry.tracing.batches import BatchSpans
 from pointsman_server.writes import checks, commit
 from pointsman_server.writes.batch import Batch, Decision, Mutation
@@ -54,7 +55,7 @@ class GroupCommitter:
     **Order.** The shared cache is marked before the commit, so that no reader fills it with the state before. It is
     settled after the commit, so that no reader sees what may still roll back. Then the mutations are answered.
 
-    **Callbacks**, after the commit, before the shared cache is settled, and without a pause in between:
+    **Callbacks**, after the commit, before the shared cache is settled, and without a pause unless it is large:
     ``apply_local_write`` receives the state of every route that was changed or confirmed; ``supersede`` receives the
     other keys that caches may hold, with the revisions below which they are stale; then ``on_committed`` receives the
     changes of the transaction, if it made any.
@@ -69,9 +70,10 @@ class GroupCommitter:
         *,
         supersede: Callable[[Sequence[RouteKey], Sequence[int]], None] = lambda _keys, _revisions: None,
         log_changes: Callable[[Sequence[tuple[Change, Intent]]], None] = log_changes,
+        fair_share: FairShare | None = None,
     ) -> None:
         self._store = store
-        self._caches = WrittenCaches(cache, apply_local_write, supersede)
+        self._caches = WrittenCaches(cache, apply_local_write, supersede, fair_share or FairShare())
         self._on_committed = on_committed
         self._log_changes = log_changes
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
@@ -188,15 +190,21 @@ class GroupCommitter:
     async def _publish(self, batch: Batch, owner: str) -> None:
         """Make every cache hold the state after the group, and nothing older."""
         written = self._caches.written(batch)
-        written.apply_locally()
+        await written.apply_locally()
+        logged: asyncio.Future[None] | None = None
         if batch.ledger.changes:
             self._on_committed(batch.ledger.changes)
-            await asyncio.gather(written.settle(owner), self._log(batch))
-        else:
-            await written.settle(owner)
+            logged = self._log(batch.made)
+        await written.settle(owner)
+        if logged is not None:
+            await logged
 
-    async def _log(self, batch: Batch) -> None:
-        await in_thread_if_large(lambda: self._log_changes(batch.made), len(batch.made))
+    def _log(self, made: Sequence[tuple[Change, Intent]]) -> asyncio.Future[None] | None:
+        """Log the changes: a few at once, many in a thread."""
+        if len(made) <= LARGE:
+            self._log_changes(made)
+            return None
+        return asyncio.get_running_loop().run_in_executor(None, self._log_changes, made)
 
 
 def _decided(group: Sequence[Mutation], locked: LockedState) -> Batch:

@@ -6,6 +6,7 @@ import pytest
 
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Clock, Intent, LockedState, MutationScope
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.writes.batch import Batch, Mutation
 from pointsman_server.writes.caches import WrittenCaches
 from pointsman_server.writes.commit import decide_all
@@ -24,7 +25,7 @@ class Scene:
     def __init__(self) -> None:
         self.cache = MemoryCache()
         self.told: list[tuple[str, object]] = []
-        self.caches = WrittenCaches(self.cache, self.apply_local_write, self.supersede)
+        self.caches = WrittenCaches(self.cache, self.apply_local_write, self.supersede, FairShare())
 
     def apply_local_write(self, snapshots: Sequence[Snapshot]) -> None:
         self.told.append(("apply", [(each.key, each.as_of) for each in snapshots]))
@@ -54,7 +55,7 @@ async def test_changed_routes_are_marked_and_families_only_where_they_are_held(s
 
 async def test_this_process_first_then_the_shared_cache(scene: Scene) -> None:
     written = scene.caches.written(batch(Create(V2, "https://a", {}), Activate(V1)))
-    written.apply_locally()
+    await written.apply_locally()
     assert scene.told == [("apply", [(V2, 10), (V1, 10)]), ("supersede", [(FAMILY, 10)])]
     assert scene.cache.journal == []
     await written.settle(OWNER)
@@ -68,7 +69,7 @@ async def test_what_changes_nothing_drops_a_family_only_below_what_was_seen(
     await scene.cache.get([FAMILY], "reader")
     await scene.cache.fill([Snapshot(FAMILY, None, as_of)], "reader")
     written = scene.caches.written(batch(Activate(V1)))
-    written.apply_locally()
+    await written.apply_locally()
     await written.settle(OWNER)
     assert scene.told == [("apply", [(V1, 9)]), ("supersede", [(FAMILY, 1)])]
     assert (FAMILY in scene.cache.entries) is kept
@@ -83,6 +84,6 @@ async def test_without_redis_nothing_is_raised(scene: Scene) -> None:
 
 async def test_a_group_without_a_change_tells_nobody(scene: Scene) -> None:
     written = scene.caches.written(Batch(Ledger(LockedState(Clock(EPOCH, 9), BIRTH, [], []))))
-    written.apply_locally()
+    await written.apply_locally()
     await written.settle(OWNER)
     assert (scene.told, scene.cache.journal) == ([], [])

@@ -45,10 +45,14 @@ def _of_what_is_undone(_request: Any) -> Iterable[Scope]:
     return ()
 
 
+_OF_FAMILY = frozenset({"set_traffic", "delete_traffic"})
+
+
 def mutated(mutation: Any) -> Any:
     """Return what has the tenant, service and env of a mutation of a commit: a key, or a request for traffic."""
-    request = getattr(mutation, mutation.WhichOneof("mutation") or "create")
-    return request.key if "key" in request.DESCRIPTOR.fields_by_name else request
+    field = mutation.WhichOneof("mutation") or "create"
+    request = getattr(mutation, field)
+    return request if field in _OF_FAMILY else request.key
 
 
 def _scopes(keys: Iterable[Any]) -> Iterable[Scope]:
