@@ -11,16 +11,16 @@ from pointsman.cli.files.route_file import read_route_file
 from tests.support.fake_route_service import FakeServer
 
 README = (Path(__file__).parents[3] / "clients/python/README.md").read_text()
-SYNC, ASYNC, NEAR_CACHE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SYNC, ASYNC, TRAFFIC, NEAR_CACHE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (YAML,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("example", [SYNC, ASYNC, NEAR_CACHE], ids=["sync", "async", "near-cache"])
+@pytest.mark.parametrize("example", [SYNC, ASYNC, TRAFFIC, NEAR_CACHE], ids=["sync", "async", "traffic", "near-cache"])
 def test_the_example_runs(server: FakeServer, example: str, capsys: pytest.CaptureFixture[str]) -> None:
     if example is not SYNC:
         server.add("team-a/payments/prod/v2", "https://old.internal")
     exec(example.replace("localhost:50051", server.target), {})  # noqa: S102 - our own page
-    printed = "https://old.internal" if example is NEAR_CACHE else "team-a/payments/prod/v2"
+    printed = {NEAR_CACHE: "https://old.internal", TRAFFIC: "SPLIT ()"}.get(example, "team-a/payments/prod/v2")
     assert printed in capsys.readouterr().out
 
 

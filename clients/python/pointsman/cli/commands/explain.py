@@ -73,10 +73,8 @@ def _permission(verdict: "PermissionVerdict") -> str:
 
 
 def _layer_row(layer: "Layer") -> tuple[str, ...]:
-    if layer.problem:
-        return str(layer.source), layer.problem, "", ""
     if not layer.held:
-        return str(layer.source), "nothing", "", ""
+        return str(layer.source), layer.problem or "nothing", "", ""
     age = "" if layer.age is None else f"{layer.age.total_seconds():.3f} s"
     holds = f"revision {layer.revision}" if layer.revision else "that there is none"
-    return str(layer.source), holds, f"revision {layer.as_of_revision}", age
+    return str(layer.source), "; ".join(filter(None, (holds, layer.problem))), f"revision {layer.as_of_revision}", age
