@@ -5,8 +5,9 @@ of the revision that its stream says. All bounds are small, so that each is reac
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -14,15 +15,33 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from pointsman_server.domain.errors import EpochChanged, Overloaded, PointsmanError, RevisionCompacted
+from pointsman_server.domain.errors import (
+    EpochChanged,
+    Overloaded,
+    PointsmanError,
+    RevisionCompacted,
+    RouteInTraffic,
+)
 from pointsman_server.domain.routes import Change, RouteKey
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.events.watch import change_set, encoding, history, hub, snapshots, streams, watcher
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.events.watch.hub import LINGER_SECONDS, WatchHub
 from pointsman_server.events.watch.recent import RecentChanges
 from pointsman_server.events.watch.watcher import Watcher
-from pointsman_server.ports.store import Clock
-from pointsman_server.writes.mutations import Activate, Create, Deactivate, Delete, Update
+from pointsman_server.ports.store import Clock, RouteQuery, Table, TrafficQuery
+from pointsman_server.writes.commit import Commit
+from pointsman_server.writes.mutations import (
+    Activate,
+    Command,
+    Create,
+    Deactivate,
+    Delete,
+    DeleteTraffic,
+    SetTraffic,
+    Update,
+)
+from tests.support.fakes import MemoryStore
 from tests.support.watches import INTENT, Replica, Violation, WatchServer, iterations, stopped
 
 T = TypeVar("T")
@@ -46,7 +65,8 @@ SMALL: Sequence[tuple[Any, str, float]] = (
 
 KEYS = st.builds(RouteKey, *[st.sampled_from("ab")] * 3, st.sampled_from(["v1", "v2"]))
 PARTS = st.sampled_from(["", "", "a", "b"])
-FILTERS = st.builds(Filter, PARTS, PARTS, PARTS)
+FILTERS = st.builds(Filter, PARTS, PARTS, PARTS, st.booleans())
+CUTS = st.sampled_from([0, 2_500, 10_000])
 
 
 class Kafka:
@@ -153,7 +173,8 @@ class Machine(RuleBasedStateMachine):
         if key not in routes:
             await committer.create(Create(key, self.url(), {}, active=False), INTENT)
         elif delete:
-            await committer.delete(Delete(key), INTENT)
+            with suppress(RouteInTraffic):
+                await committer.delete(Delete(key), INTENT)
         else:
             await committer.update(Update(key, self.url()), INTENT)
 
@@ -170,6 +191,31 @@ class Machine(RuleBasedStateMachine):
     def deactivate(self, key: RouteKey) -> None:
         if key in self.server.store.routes:
             self.run(self.server.committer.deactivate(Deactivate(key), INTENT))
+
+    @rule(key=KEYS, cut=CUTS)
+    def divide(self, key: RouteKey, cut: int) -> None:
+        """Make both versions, or change their URLs, and divide the calls between them: one change set."""
+        routes = self.server.store.routes
+        versions = [key._replace(version=version) for version in ("v1", "v2")]
+        commands: list[Command] = [
+            Update(each, self.url()) if each in routes else Create(each, self.url(), {}) for each in versions
+        ]
+        targets = (Target("v1", cut), Target("v2", 10_000 - cut))
+        commands.append(SetTraffic(key.family_key, Division(targets, ("v1",))))
+        self.run(self.server.committer.commit(Commit(commands), INTENT))
+
+    @rule(key=KEYS, cut=CUTS)
+    def move_traffic(self, key: RouteKey, cut: int) -> None:
+        if key.family_key in self.server.store.traffic:
+            division = Division((Target("v1", cut), Target("v2", 10_000 - cut)))
+            self.run(self.server.committer.set_traffic(SetTraffic(key.family_key, division), INTENT))
+
+    @rule(key=KEYS)
+    def undivide(self, key: RouteKey) -> None:
+        """Remove the traffic and a version together."""
+        if key.family_key in self.server.store.traffic and key in self.server.store.routes:
+            commands = [DeleteTraffic(key.family_key), Delete(key)]
+            self.run(self.server.committer.commit(Commit(commands), INTENT))
 
     @rule(tenant=st.sampled_from("ab"), count=st.integers(2, 16))
     def import_many(self, tenant: str, count: int) -> None:
@@ -273,15 +319,21 @@ class Machine(RuleBasedStateMachine):
         store.epoch = f"epoch-{self.epochs}"
         store.changes = kept
         store.revision = len(kept)
-        store.routes = {}
+        store.routes, store.traffic = {}, {}
         for change in store.changes:
-            if change.after:
-                store.routes[change.key] = change.after
-            else:
-                del store.routes[change.key]
+            self.apply_again(change)
         self.published = min(self.published, store.revision)
         self.kafka.waiting.clear()
         self.server.feed.on_clock(Clock(store.epoch, store.revision))
+
+    def apply_again(self, change: Change) -> None:
+        store = self.server.store
+        if change.after:
+            store.routes[change.key] = change.after
+        elif change.traffic_after:
+            store.traffic[change.key] = change.traffic_after
+        else:
+            del (store.traffic if change.kind.of_traffic else store.routes)[change.key]
 
     @rule(seconds=st.sampled_from([1.0, snapshots.KEPT_SECONDS, LINGER_SECONDS + 1]))
     def time_passes(self, seconds: float) -> None:
@@ -321,6 +373,25 @@ class TestRemediesOff:
 
     def test_changes_put_without_looking_at_the_revision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Watcher, "put_changes", lambda self, events, _revision: self._put(events))
+        self.fails(monkeypatch)
+
+    def test_traffic_for_those_that_did_not_ask(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        matches = Filter.matches
+        monkeypatch.setattr(Filter, "matches", lambda self, key: matches(self._replace(traffic=True), key))
+        self.fails(monkeypatch)
+
+    def test_traffic_that_is_read_after_the_routes_of_a_snapshot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of another moment than they are."""
+
+        @asynccontextmanager
+        async def apart(self: MemoryStore, query: RouteQuery) -> AsyncIterator[Table]:
+            async with scan(self, query) as table:
+                await iterations(20)
+                of_routes = TrafficQuery(query.tenant, query.service, query.env, limit=1_000)
+                yield replace(table, traffic=await self.list_traffic(of_routes))
+
+        scan = MemoryStore.scan
+        monkeypatch.setattr(MemoryStore, "scan", apart)
         self.fails(monkeypatch)
 
     def test_sets_that_are_not_kept_in_memory_before_they_are_handed_over(
