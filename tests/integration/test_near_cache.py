@@ -1,8 +1,11 @@
 """Near-caches on real servers: they start, follow, survive what servers and networks do, and end."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from pointsman import (
     RouteInactive,
     RouteNotFound,
 )
+from pointsman.change_sets import SetTraffic, Update
+from pointsman.errors import AmbiguousVersion, FailedPrecondition, NoActiveVersion, NotFound
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
 
@@ -116,3 +121,94 @@ def url_of(cache: NearCache, key: str) -> str | None:
         return cache.resolve(key).url
     except (RouteNotFound, RouteInactive):
         return None
+
+
+FAMILY = "team-a/payments/prod"
+VERSIONS = ("v1", "v2", "v3")
+STICKY_KEYS = [f"user-{number}" for number in range(40)]
+
+
+def chosen(select: Callable[[str, str], Any], sticky_key: str) -> tuple[Any, ...]:
+    """Return what is selected, or why nothing is."""
+    try:
+        found = select(FAMILY, sticky_key)
+    except (NoActiveVersion, AmbiguousVersion) as error:
+        return type(error), error.versions
+    return found.choice, found.url, found.revision, found.traffic_revision
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_it_selects_as_the_server_does(client: Client, seed: int) -> None:
+    """Random routes, traffic and changes: as of the same revision both choose the same, and give the same errors."""
+    random = Random(seed)
+    with client.cached(tenants=["team-a"]) as cache:
+        assert cache.wait_ready(READY_SECONDS)
+        for number in range(20):
+            for _ in range(random.randrange(1, 4)):
+                change_at_random(client, random, number)
+            there = [chosen(client.select, sticky_key) for sticky_key in STICKY_KEYS]
+            # Own writes are readable at once, wherever the answer is from.
+            assert [chosen(cache.select, sticky_key) for sticky_key in STICKY_KEYS] == there
+            assert eventually(lambda: not cache._table._behind)
+            calls = cache.statistics().calls
+            assert [chosen(cache.select, sticky_key) for sticky_key in STICKY_KEYS] == there
+            assert cache.statistics().calls == calls
+
+
+def change_at_random(client: Client, random: Random, number: int) -> None:
+    """Change a route or the traffic; what the rules forbid is not done."""
+    key = f"{FAMILY}/{random.choice(VERSIONS)}"
+    cut = random.choice([0, 1, 3_000, 10_000])
+    first, second = random.sample(VERSIONS, 2)
+    change = random.choice(
+        [
+            lambda: client.update(key, url=f"https://{number}.internal", allow_missing=True),
+            lambda: client.activate(key),
+            lambda: client.activate(key, exclusive=True),
+            lambda: client.deactivate(key),
+            lambda: client.delete(key),
+            lambda: client.set_traffic(FAMILY, {first: cut, second: 10_000 - cut}),
+            lambda: client.set_traffic(FAMILY, {first: 10_000}, fallbacks=[second]),
+            lambda: client.delete_traffic(FAMILY),
+        ]
+    )
+    with suppress(NotFound, FailedPrecondition):
+        change()
+
+
+def test_half_a_change_set_is_never_selected(client: Client, server: RunningServer) -> None:
+    """A cut-over changes both URLs and the traffic together; who selects meanwhile sees both or neither."""
+    for version in ("v1", "v2"):
+        client.create(f"{FAMILY}/{version}", f"https://{version}-0.internal")
+    client.set_traffic(FAMILY, {"v1": 10_000})
+    stopped, seen, wrong = threading.Event(), set[int](), list[Any]()
+
+    def read(cache: NearCache) -> None:
+        while not stopped.is_set():
+            found = cache.select(FAMILY, "user-1")
+            version, number = found.url.removeprefix("https://").removesuffix(".internal").split("-")
+            expected = "v1" if int(number) % 2 == 0 else "v2"
+            if version != expected or found.version != version:
+                wrong.append((found.url, found.choice, found.traffic_revision))
+            seen.add(int(number))
+
+    with Client(server.address) as writer, client.cached(tenants=["team-a"]) as cache:
+        assert cache.wait_ready(READY_SECONDS)
+        reader = threading.Thread(target=read, args=(cache,))
+        reader.start()
+        try:
+            for number in range(1, 31):
+                weights = {"v1": 0, "v2": 10_000} if number % 2 else {"v1": 10_000, "v2": 0}
+                writer.commit(
+                    [
+                        Update(f"{FAMILY}/v1", f"https://v1-{number}.internal"),
+                        SetTraffic(FAMILY, weights),
+                        Update(f"{FAMILY}/v2", f"https://v2-{number}.internal"),
+                    ]
+                )
+            assert eventually(lambda: 30 in seen)
+        finally:
+            stopped.set()
+            reader.join()
+    assert not wrong
+    assert len(seen) > 3
