@@ -83,6 +83,47 @@ async def test_many_keys_are_asked_for_at_once_with_the_time_of_the_log(log):
     assert await log.readers_of([], 100) == []
 
 
+async def test_a_log_says_since_when_it_is_complete(log):
+    (found,) = await log.readers_of([KEY], 100)
+    assert found.since == found.now, "it has not begun"
+
+    await log.keep()
+    await _next_millisecond()
+    (begun,) = await log.readers_of([KEY], 100)
+    assert begun.since < begun.now
+
+    await log.add([Reads(KEY, "a", 1)])
+    await log.keep()
+    (kept,) = await log.readers_of([KEY], 100)
+    assert kept.since == begun.since
+
+
+async def test_a_log_ends_a_window_after_it_was_last_kept(make):
+    log = make(window=0.2)
+    await log.keep()
+
+    async def over() -> bool:
+        (found,) = await log.readers_of([KEY], 100)
+        return found.since == found.now
+
+    assert await becomes(over)
+
+
+async def test_what_was_dropped_for_its_age_is_not_taken_for_unused(make):
+    log = make(window=1e9, most_keys=1)
+    await log.keep()
+    (begun,) = await log.readers_of([KEY], 100)
+    await _next_millisecond()
+    await log.add([Reads(KEY, "a", 1)])
+    await _next_millisecond()
+    same_part = KEY._replace(version="v2")
+    for version in range(200):
+        await log.add([Reads(same_part._replace(version=f"v{version}"), "a", 1)])
+
+    (found,) = await log.readers_of([KEY], 100)
+    assert found.readers or found.since > begun.since
+
+
 async def test_a_reader_vanishes_after_a_window_without_a_read(make):
     log = make(window=1.0)
     await log.add([Reads(KEY, "gone", 1), Reads(KEY, "there", 1), Reads(OTHER, "gone", 1)])
@@ -166,14 +207,33 @@ def test_the_estimate_takes_reads_to_be_spread_evenly(periods, current, previous
 
 async def test_redis_that_is_away(unused_tcp_port: int):
     log = RedisUsageLog(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    for call in (log.add([Reads(KEY, "a", 1)]), log.readers(KEY, 1), log.readers_of([KEY], 1)):
+    for call in (log.add([Reads(KEY, "a", 1)]), log.readers(KEY, 1), log.readers_of([KEY], 1), log.keep()):
         with pytest.raises(UsageUnavailable):
             await call
     await log.close()
 
 
+async def test_a_key_that_redis_has_evicted_is_not_taken_for_unused(redis_url: str):
+    log = RedisUsageLog(redis_url, timeout=5, window=1000)
+    await log.keep()
+    await log.add([Reads(KEY, "a", 1), Reads(OTHER, "a", 1)])
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(f"pointsman:usage:{KEY}")
+        await _next_millisecond()
+
+        evicted, other = await log.readers_of([KEY, OTHER], 100)
+        assert evicted.since == evicted.now
+        assert other.since < other.now
+
+        client.flushdb()
+        (flushed,) = await log.readers_of([OTHER], 100)
+        assert flushed.since == flushed.now
+    await log.close()
+
+
 async def test_everything_in_redis_expires(redis_url: str):
     log = RedisUsageLog(redis_url, timeout=5, window=1000)
+    await log.keep()
     await log.add([Reads(KEY, "a", 1)])
     with redis.Redis.from_url(redis_url) as client:
         assert {client.pttl(name) > 0 for name in client.scan_iter()} == {True}

@@ -10,6 +10,7 @@ from pointsman_server.reads.usage import UsageRecorder
 from pointsman_server.rpc.methods.receipts import ReceiptMethods
 from pointsman_server.rpc.methods.usage import UsageMethods
 from pointsman_server.runtime.fair_share import FairShare
+from tests.support.fakes import MemoryStore
 from tests.support.usage_log import MemoryUsageLog
 from tests.support.watcher_registry import MemoryWatcherRegistry
 
@@ -24,4 +25,4 @@ def receipt_methods(store: RouteStore) -> ReceiptMethods:
 def usage_methods(counts: ReadCounts | None = None) -> UsageMethods:
     """Return the methods on a log in memory."""
     counts = counts or ReadCounts()
-    return UsageMethods(UsageRecorder(counts, MemoryUsageLog(time.time), window=86_400), counts)
+    return UsageMethods(UsageRecorder(counts, MemoryUsageLog(time.time), window=86_400), counts, MemoryStore().load)

@@ -25,13 +25,17 @@ class MemoryUsageLog:
     most_keys: int = 200_000
     most_subjects: int = 1_000
     down: bool = False
+    since: float | None = None
+    kept: float = 0.0
     entries: dict[RouteKey, dict[str, _Entry]] = field(default_factory=dict)
 
     async def add(self, reads: Sequence[Reads]) -> int:
         self._check()
         dropped = sum(not self._add(*read) for read in reads)
         while len(self.entries) > self.most_keys:
-            del self.entries[min(self.entries, key=self._last)]
+            oldest = min(self.entries, key=self._last)
+            self.since = max(self.since or 0.0, self._last(oldest) + 0.001)
+            del self.entries[oldest]
             dropped += 1
         return dropped
 
@@ -47,7 +51,20 @@ class MemoryUsageLog:
     async def readers_of(self, keys: Sequence[RouteKey], limit: int) -> Sequence[ReadersNow]:
         self._check()
         now = datetime.fromtimestamp(self.now(), UTC)
-        return [ReadersNow(now, await self.readers(key, limit)) for key in keys]
+        begun = now if self.since is None else max(self.since, self.now() - self.window)
+        since = datetime.fromtimestamp(begun, UTC) if isinstance(begun, float) else begun
+        return [ReadersNow(now, await self.readers(key, limit), since) for key in keys]
+
+    async def keep(self) -> None:
+        self._check()
+        if self.since is None:
+            self.since = self.now()
+        self.kept = self.now()
+
+    def lose(self) -> None:
+        """Lose everything."""
+        self.entries.clear()
+        self.since = None
 
     def _count(self, entry: _Entry, into: float) -> float:
         """Count the reads of the last window, when the part ``into`` of this period has passed."""
@@ -73,6 +90,8 @@ class MemoryUsageLog:
     def _check(self) -> None:
         if self.down:
             raise UsageUnavailable
+        if self.since is not None and self.kept <= self.now() - self.window:
+            self.since = None
         for key, of_key in list(self.entries.items()):
             for subject in [name for name, entry in of_key.items() if entry.last <= self.now() - self.window]:
                 del of_key[subject]

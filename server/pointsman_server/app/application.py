@@ -192,7 +192,7 @@ class App:
     def _make_grpc_server(self) -> GrpcServer:
         tokens = RevisionTokens(self.epochs, self.store)
         history, permissions = self.dependencies.history, self.access.permissions
-        usage, writes = UsageMethods(self.usage.recorder, self.usage.counts), WriteMeter(self.metrics)
+        usage, writes = UsageMethods(self.usage.recorder, self.usage.counts, self.store.load), WriteMeter(self.metrics)
         servicer = RouteServicer(
             self.resolver,
             tokens,

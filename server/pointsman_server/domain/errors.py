@@ -312,12 +312,16 @@ class UsageNotCounted(PointsmanError):
 
 
 class UsageUnavailable(RetryLater):
-    """Who reads a route cannot be told while Redis cannot be reached."""
+    """Who reads a route is not known: Redis cannot be reached, or reads are known for ``known`` seconds only."""
 
     reason = "USAGE_UNAVAILABLE"
 
-    def __init__(self) -> None:
-        super().__init__("who reads the route cannot be told now: Redis cannot be reached")
+    def __init__(self, known: float | None = None) -> None:
+        if known is None:
+            super().__init__("who reads the route cannot be told now: Redis cannot be reached")
+            return
+        message = f"reads are known for the last {known:.0f} seconds only: wait, or ask for a shorter if_unused_for"
+        super().__init__(message, {"known": f"{known:.0f}s"})
 
 
 class EpochChanged(PointsmanError):

@@ -26,10 +26,14 @@ class Reader:
 
 
 class ReadersNow(NamedTuple):
-    """The readers of a key, those who read last first; ``now`` is the time by the clock that their times are of."""
+    """The readers of a key, those who read last first; ``now`` is the time by the clock that their times are of.
+
+    Those who have read only before ``since`` may be missing.
+    """
 
     now: datetime
     readers: Sequence[Reader]
+    since: datetime
 
 
 class UsageLog(Protocol):
@@ -39,12 +43,16 @@ class UsageLog(Protocol):
     - A reader vanishes once it has not read for a window.
     - Bounded in keys, of which those that were not read for longest are dropped, and in subjects of one key, of which
       further ones are not taken.
+    - It may lose anything at any time, and then begins anew: it says since when it has every read that it was given.
 
     Every method raises UsageUnavailable; what it was to write may then be written or not.
     """
 
     async def add(self, reads: Sequence[Reads]) -> int:
         """Count reads that end now. Returns how many entries of the log were dropped or not taken."""
+
+    async def keep(self) -> None:
+        """Begin, unless it has begun: what is read from now on is given to it. Ends a window after the last call."""
 
     async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
         """Return the readers of ``key``, those who read last first, at most ``limit``."""

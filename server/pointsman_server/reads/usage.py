@@ -67,12 +67,16 @@ class UsageRecorder:
             logged, all_servers = await self._log.readers(key, MOST_READERS), True
         except UsageUnavailable:
             all_servers = False
-        return Usage(self._with_waiting(key, ReadersNow(self._now(), logged)), all_servers)
+        now = self._now()
+        return Usage(self._with_waiting(key, ReadersNow(now, logged, now)), all_servers)
 
     async def readers_of(self, keys: Sequence[RouteKey]) -> Sequence[ReadersNow]:
         """Return who has read each key, by the clock of the log. Raises ``ports.usage_log.UsageUnavailable``."""
         logged = await self._log.readers_of(keys, MOST_READERS)
-        return [ReadersNow(each.now, self._with_waiting(key, each)) for key, each in zip(keys, logged, strict=True)]
+        return [
+            ReadersNow(each.now, self._with_waiting(key, each), each.since)
+            for key, each in zip(keys, logged, strict=True)
+        ]
 
     def _with_waiting(self, key: RouteKey, logged: ReadersNow) -> Sequence[Reader]:
         """Add the reads of this server that the log does not have yet."""
@@ -83,20 +87,21 @@ class UsageRecorder:
         return [*latest, *earlier][:MOST_READERS]
 
     async def run(self) -> None:
-        """Flush again and again, and when cancelled."""
+        """Flush at once, again and again, and when cancelled."""
         try:
             while True:
-                await asyncio.sleep(FLUSH_SECONDS)
                 await self.flush()
+                await asyncio.sleep(FLUSH_SECONDS)
         finally:
             await self.flush()
 
     async def flush(self) -> None:
-        """Give the counts to the log."""
+        """Give the counts to the log, and let it know that they come."""
         waiting = _reads(self._counts.take())
         dropped, self._counts.dropped = self._counts.dropped, 0
         part: Sequence[Reads] = ()
         try:
+            await self._log.keep()
             while part := list(islice(waiting, PART)):
                 dropped += await self._log.add(part)
         except UsageUnavailable:

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1 import usage_pb2
+from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from tests.support.engines import fresh_database
 from tests.support.refusals import refused
@@ -101,6 +102,43 @@ def test_a_time_longer_than_reads_are_counted_is_refused(grpc_stub, key, method)
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "USAGE_NOT_COUNTED")
     assert refusal.metadata["window"] == "86400s"
+
+
+def test_in_a_commit_each_route_in_use_is_named_by_its_index_and_nothing_is_done(grpc_stub, key):
+    keys = [RouteKey(tenant=key.tenant, service=key.service, env=key.env, version=f"v{n}") for n in range(4)]
+    for each in keys:
+        grpc_stub.Create(pb.CreateRequest(key=each, url=URL))
+    for each in keys[1::2]:
+        grpc_stub.Resolve(pb.ResolveRequest(key=each))
+    mutations = [
+        pb.Mutation(deactivate=request("Deactivate", keys[0])),
+        pb.Mutation(deactivate=request("Deactivate", keys[1])),
+        pb.Mutation(delete=request("Delete", keys[2])),
+        pb.Mutation(delete=request("Delete", keys[3])),
+    ]
+
+    for dry_run in (True, False):
+        refusal = refused(grpc_stub.Commit, pb.CommitRequest(mutations=mutations, dry_run=dry_run))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ROUTE_IN_USE")
+        assert (refusal.metadata["index"], refusal.metadata["key"]) == ("1", f"{key.tenant}/payments/prod/v1")
+        assert refusal.metadata["readers"].startswith("anonymous ")
+        assert list(refusal.fields) == ["mutations[1]", "mutations[3]"]
+    assert all(grpc_stub.Get(pb.GetRequest(key=each)).route.active for each in keys)
+
+    grpc_stub.Commit(pb.CommitRequest(mutations=mutations[::2]))
+
+
+@both
+def test_after_redis_has_lost_what_it_had_a_route_may_have_been_read(grpc_server, grpc_stub, key, method):
+    grpc_stub.Create(pb.CreateRequest(key=key, url=URL))
+    with redis.Redis.from_url(grpc_server.app.settings.redis_url.get_secret_value()) as client:
+        client.flushdb()
+    grpc_server.run(grpc_server.app.usage.recorder.flush())
+
+    refusal = refused(getattr(grpc_stub, method), request(method, key))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "USAGE_UNAVAILABLE")
+    assert int(refusal.metadata["known"].removesuffix("s")) < 60
 
 
 @pytest.fixture(scope="module", params=["grpcio", "envoy"])

@@ -1,12 +1,13 @@
 """What ``if_unused_for`` refuses, by the reads of two servers with one log."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError, RouteInUse, UsageNotCounted, UsageUnavailable
-from pointsman_server.domain.routes import RouteKey
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.ports.usage_log import Reads
 from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.reads.unused import Condition, UnusedCheck
@@ -25,9 +26,18 @@ class World:
     def __init__(self, window: float = WINDOW) -> None:
         self.now = ManualClock()
         self.log = MemoryUsageLog(self.now, WINDOW)
+        self.log.since, self.log.kept = self.now() - 2 * WINDOW, self.now()
         self.counts = ReadCounts()
-        recorder = UsageRecorder(self.counts, self.log, window=window, now=lambda: self.time(3600))
-        self.check = UnusedCheck(recorder)
+        self.recorder = UsageRecorder(self.counts, self.log, window=window, now=lambda: self.time(3600))
+        self.routes: dict[RouteKey, Route] = {}
+        self.check = UnusedCheck(self.recorder, self.load)
+
+    async def load(self, keys: Sequence[RouteKey]) -> list[Snapshot]:
+        assert keys
+        return [Snapshot(key, self.routes.get(key), 1) for key in keys]
+
+    def create(self, key: RouteKey) -> None:
+        self.routes[key] = Route(key, "https://a.internal", True, {}, 1, self.time(), self.time())
 
     def time(self, ahead: float = 0.0) -> datetime:
         return datetime.fromtimestamp(self.now() + ahead, UTC)
@@ -83,6 +93,39 @@ async def test_reads_of_this_server_count_before_they_are_in_the_log(world):
 async def test_what_cannot_be_told_is_not_unused(world):
     world.log.down = True
     assert isinstance(await world.refusal(V1, 60), UsageUnavailable)
+
+
+async def test_after_a_loss_only_what_is_known_since_counts(world):
+    world.create(V1)
+    world.now.advance(600)
+    await world.recorder.flush()
+    world.log.lose()
+    assert isinstance(await world.refusal(V1, 15), UsageUnavailable)
+
+    await world.recorder.flush()
+    world.now.advance(40)
+    refusal = await world.refusal(V1, 60)
+    assert isinstance(refusal, UsageUnavailable)
+    assert refusal.metadata == {"known": "40s"}
+    assert "reads are known for the last 40 seconds only" in refusal.message
+    assert await world.refusal(V1, 40) is None
+
+    # A read is one, however little is known.
+    await world.read(V1, "jwt:cart")
+    assert isinstance(await world.refusal(V1, 60), RouteInUse)
+
+
+async def test_a_route_that_is_younger_than_what_is_known_was_not_read_before(world):
+    world.create(V1)
+    world.now.advance(600)
+    world.log.lose()
+    await world.recorder.flush()
+    world.create(V2)
+
+    assert isinstance(await world.refusal(V1, 60), UsageUnavailable)
+    assert await world.refusal(V2, 60) is None
+    # One that does not exist is refused for that.
+    assert await world.refusal(V3, 60) is None
 
 
 async def test_reads_are_known_for_a_window_only(world):

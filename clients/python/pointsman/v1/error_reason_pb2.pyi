@@ -155,9 +155,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     up to 16 readers are named, each with the time of its last read, those who read last first.
     """
     ERROR_REASON_USAGE_UNAVAILABLE: _ErrorReason.ValueType  # 25
-    """Redis cannot be reached, so who reads the route is not known. With UNAVAILABLE and `google.rpc.RetryInfo`.
+    """Who reads the route is not known: Redis cannot be reached, or has lost what it had within `if_unused_for`. With
+    UNAVAILABLE and `google.rpc.RetryInfo`.
 
-    Example: `{"reason": "USAGE_UNAVAILABLE"}`.
+    Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"known": "40s"}}`; without `known`, nothing is known.
     """
     ERROR_REASON_CHANGED_SINCE: _ErrorReason.ValueType  # 26
     """What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with
@@ -315,9 +316,10 @@ Example: `{"reason": "ROUTE_IN_USE", "metadata": {"key": "team-a/payments/prod/v
 up to 16 readers are named, each with the time of its last read, those who read last first.
 """
 ERROR_REASON_USAGE_UNAVAILABLE: ErrorReason.ValueType  # 25
-"""Redis cannot be reached, so who reads the route is not known. With UNAVAILABLE and `google.rpc.RetryInfo`.
+"""Who reads the route is not known: Redis cannot be reached, or has lost what it had within `if_unused_for`. With
+UNAVAILABLE and `google.rpc.RetryInfo`.
 
-Example: `{"reason": "USAGE_UNAVAILABLE"}`.
+Example: `{"reason": "USAGE_UNAVAILABLE", "metadata": {"known": "40s"}}`; without `known`, nothing is known.
 """
 ERROR_REASON_CHANGED_SINCE: ErrorReason.ValueType  # 26
 """What is to be undone was changed since. With ABORTED and a `google.rpc.BadRequest` that names up to 16 of them, with

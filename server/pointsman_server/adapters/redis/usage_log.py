@@ -28,9 +28,9 @@ local period = math.floor(now / window)
 # A value is four numbers: in which period the last read was, how many reads that period and the one before it had, and
 # when the last read was. A period is as long as the window.
 #
-# KEYS: all keys by their last read, and one for each route. ARGV: the window in milliseconds, the most keys, the most
-# subjects of a key; then for each route the number of its subjects, and subject and count of each. Returns how many
-# entries were dropped.
+# KEYS: all keys by their last read, since when the log is complete, and one for each route. ARGV: the window in
+# milliseconds, the most keys, the most subjects of a key; then for each route the number of its subjects, and subject
+# and count of each. Returns how many entries were dropped.
 ADD = (
     _NOW
     + """
@@ -43,7 +43,7 @@ local function drop_old(key)
   end
   return redis.call('HLEN', key)
 end
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local key, subjects = KEYS[i], tonumber(ARGV[at])
   local size = redis.call('HLEN', key)
   if size >= most_subjects then size = drop_old(key) end
@@ -76,18 +76,43 @@ local excess = redis.call('ZCARD', KEYS[1]) - most_keys
 if excess > 0 then
   local oldest = redis.call('ZPOPMIN', KEYS[1], excess)
   for i = 1, #oldest, 2 do redis.call('DEL', oldest[i]) end
+  -- What was dropped had its last read at the score of the last one, or before it.
+  local complete, last = tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(oldest[#oldest])
+  if last + 1 > complete then redis.call('SET', KEYS[2], string.format('%.0f', last + 1), 'PX', window) end
   dropped = dropped + excess
 end
 return dropped
 """
 )
 
-# KEYS: that of a route. ARGV: the window in milliseconds. Returns the time, and all fields with their values.
-READ = _NOW + "return {string.format('%.0f', now), redis.call('HGETALL', KEYS[1])}"
+# KEYS: since when the log is complete. ARGV: the window in milliseconds.
+KEEP = (
+    _NOW
+    + """
+if not redis.call('SET', KEYS[1], string.format('%.0f', now), 'NX', 'PX', window) then
+  redis.call('PEXPIRE', KEYS[1], window)
+end
+"""
+)
+
+# KEYS: that of a route, all keys by their last read, and since when the log is complete. ARGV: the window in
+# milliseconds. Returns the time, since when the log is complete, and all fields with their values. A key that was read
+# within the window and is gone was evicted.
+READ = (
+    _NOW
+    + """
+local fields, since = redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[3])
+local last = #fields == 0 and redis.call('ZSCORE', KEYS[2], KEYS[1])
+if not since or (last and tonumber(last) > now - window) then since = string.format('%.0f', now) end
+return {string.format('%.0f', now), since, fields}
+"""
+)
 
 
 class RedisUsageLog:
     """The readers of a route are the hash ``<prefix>:usage:<key>``; ``<prefix>:usage`` has when each was last read.
+
+    ``<prefix>:usage:since`` is the time from which on every read is there.
 
     All expire after a window. On Redis Cluster routes are in parts, each in one slot: ``<prefix>:{<part>}:usage``,
     which may have as many keys as its share of ``most_keys``.
@@ -107,7 +132,7 @@ class RedisUsageLog:
     ) -> None:
         """``window`` and ``timeout`` are in seconds; ``failed`` is called for each failure."""
         self._scripts = BoundedScripts(where, UsageUnavailable, timeout=timeout, breaker=breaker, failed=failed)
-        self._add, self._read = map(Script.of, (ADD, READ))
+        self._add, self._read, self._keep = map(Script.of, (ADD, READ, KEEP))
         self._names = KeyNames(prefix, clustered=self._scripts.clustered)
         self._window = int(window * 1000)
         self._bounds = (max(1, most_keys // len(self._names.heads)), most_subjects)
@@ -121,7 +146,7 @@ class RedisUsageLog:
         return dropped
 
     async def _add_part(self, every: str, part: Sequence[Reads]) -> int:
-        keys, args = [every], [str(self._window), *map(str, self._bounds)]
+        keys, args = [every, f"{every}:since"], [str(self._window), *map(str, self._bounds)]
         for key, of_key in groupby(part, attrgetter("key")):
             subjects = list(of_key)
             keys.append(f"{every}:{key}")
@@ -129,29 +154,38 @@ class RedisUsageLog:
             args += [text for _, subject, times in subjects for text in (subject, str(times))]
         return int(await self._scripts.run(self._add, args, keys))
 
+    async def keep(self) -> None:
+        calls = [Call(self._keep, [self._window], [f"{head}usage:since"]) for head in self._names.heads]
+        for reply in await self._scripts.run_all(calls, guarded=True):
+            if isinstance(reply, Exception):
+                raise reply
+
     async def readers(self, key: RouteKey, limit: int) -> Sequence[Reader]:
         (found,) = await self.readers_of([key], limit)
         return found.readers
 
     async def readers_of(self, keys: Sequence[RouteKey], limit: int) -> Sequence[ReadersNow]:
-        names = [f"{self._names.head_of(key)}usage:{key}" for key in keys]
-        calls = [Call(self._read, [self._window], [name]) for name in names]
+        calls = [self._read_call(f"{self._names.head_of(key)}usage", key) for key in keys]
         found: list[ReadersNow] = []
         for start in range(0, len(calls), PART):
             for reply in await self._scripts.run_all(calls[start : start + PART], guarded=True):
                 if isinstance(reply, Exception):
                     raise reply
-                now, fields = reply
-                found.append(self._readers(int(now), fields, limit))
+                now, since, fields = reply
+                found.append(self._readers(int(now), int(since), fields, limit))
         return found
 
-    def _readers(self, now: int, fields: Sequence[bytes], limit: int) -> ReadersNow:
+    def _read_call(self, every: str, key: RouteKey) -> Call:
+        return Call(self._read, [self._window], [f"{every}:{key}", every, f"{every}:since"])
+
+    def _readers(self, now: int, since: int, fields: Sequence[bytes], limit: int) -> ReadersNow:
         found = [
             reader
             for subject, value in zip(fields[::2], fields[1::2], strict=True)
             if (reader := _reader(subject, value, now, self._window))
         ]
-        return ReadersNow(_time(now), sorted(found, key=attrgetter("last"), reverse=True)[:limit])
+        readers = sorted(found, key=attrgetter("last"), reverse=True)[:limit]
+        return ReadersNow(_time(now), readers, _time(max(since, now - self._window)))
 
     async def close(self) -> None:
         """Close the connections."""

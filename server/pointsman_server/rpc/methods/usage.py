@@ -12,7 +12,7 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.ports.usage_log import Reader, Reads
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.read_counts import ReadCounts
-from pointsman_server.reads.unused import Condition, UnusedCheck
+from pointsman_server.reads.unused import Condition, Load, UnusedCheck
 from pointsman_server.reads.usage import FLUSH_SECONDS, UsageRecorder
 from pointsman_server.rpc.call import current_call
 
@@ -22,10 +22,11 @@ Conditional = route_service_pb2.DeactivateRequest | route_service_pb2.DeleteRequ
 class UsageMethods:
     """Serves the methods from the reads that all servers have counted."""
 
-    def __init__(self, recorder: UsageRecorder, counts: ReadCounts) -> None:
+    def __init__(self, recorder: UsageRecorder, counts: ReadCounts, load: Load) -> None:
+        """``load`` reads routes from the store."""
         self._recorder = recorder
         self._counts = counts
-        self._unused = UnusedCheck(recorder)
+        self._unused = UnusedCheck(recorder, load)
 
     def resolved(self, answers: Iterable[tuple[RouteKey, Answer | PointsmanError]]) -> None:
         """Count reads of the current caller; a key without a route is not counted."""

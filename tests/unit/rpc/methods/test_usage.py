@@ -15,6 +15,7 @@ from pointsman_server.reads.usage import FLUSH_SECONDS, UsageRecorder
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.methods.usage import UsageMethods
 from tests.support.call_context import CallContext
+from tests.support.fakes import MemoryStore
 from tests.support.receipts import usage_methods
 from tests.support.usage_log import MemoryUsageLog
 
@@ -55,7 +56,7 @@ async def test_reads_of_a_near_cache_are_those_of_its_subject():
 
 async def test_where_reads_are_not_counted_near_caches_are_told_not_to_report():
     counts = ReadCounts(on=False)
-    methods = UsageMethods(UsageRecorder(counts, MemoryUsageLog(time.time), window=0), counts)
+    methods = UsageMethods(UsageRecorder(counts, MemoryUsageLog(time.time), window=0), counts, MemoryStore().load)
 
     assert methods.report_usage(REPORT) == pb.ReportUsageResponse()
 
