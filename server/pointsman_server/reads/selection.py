@@ -1,33 +1,46 @@
 """Chooses the route of a Select from what is known of a family, by the rule that servers and clients share."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from pointsman.selection import Choice, Split, only_active
 from pointsman_server.domain.errors import AmbiguousVersion, NoActiveVersion
 from pointsman_server.domain.routes import Route, Snapshot
 from pointsman_server.domain.traffic import Family
 
+T = TypeVar("T")
+
+
+def chooser(family: Family, make: Callable[[Choice], T]) -> Callable[[bytes], T | None]:
+    """Make the rule of a family ready for many choices.
+
+    It takes sticky keys in UTF-8, and chooses at random for an empty one; it returns what ``make`` makes of a choice,
+    as ``Split`` does, or None if nothing can be chosen.
+    """
+    active = [route.key.version for route in family.routes]
+    if traffic := family.traffic:
+        targets = [target.version for target in traffic.division.targets]
+        slices, fallbacks = traffic.slices, traffic.division.fallbacks
+        return Split(str(family.key), slices, targets, fallbacks, set(active), make).choose_encoded
+    only = only_active(active)
+    made = make(only) if only else None
+    return lambda _sticky_key: made
+
 
 class Selector:
     """A family, made ready for many selections."""
 
-    __slots__ = ("_family", "_only", "_routes", "_split", "traffic_revision")
+    __slots__ = ("_family", "_routes", "choose")
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self._routes = {route.key.version: route for route in family.routes}
-        self._split: Split[Choice] | None = None
-        self._only: Choice | None = None
-        # 0 if no traffic is set.
-        self.traffic_revision = 0
-        if traffic := family.traffic:
-            self.traffic_revision = traffic.revision
-            targets = [target.version for target in traffic.division.targets]
-            self._split = Split(str(family.key), traffic.slices, targets, traffic.division.fallbacks, self._routes)
-        else:
-            self._only = only_active(list(self._routes))
+        self.choose: Callable[[bytes], Choice | None] = chooser(family, lambda choice: choice)
 
-    def choose(self, sticky_key: bytes) -> Choice | None:
-        """Choose for a sticky key in UTF-8, at random for an empty one; None if nothing can be chosen."""
-        return self._split.choose_encoded(sticky_key) if self._split else self._only
+    @property
+    def traffic_revision(self) -> int:
+        """The revision of the traffic, 0 if none is set."""
+        return self._family.traffic.revision if self._family.traffic else 0
 
     def route_of(self, choice: Choice) -> Route:
         """Return the route of a choice, which is active."""

@@ -1,4 +1,4 @@
-"""Converts what was selected to messages."""
+"""Selects from the answers of reads, and converts what was selected to messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,15 @@ from pointsman.selection import Choice, Rule
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1 import selection_pb2
 from pointsman_server.domain.codec import route_to_message
-from pointsman_server.domain.errors import PointsmanError, ResponseTooLarge
+from pointsman_server.domain.errors import AmbiguousVersion, PointsmanError, ResponseTooLarge
 from pointsman_server.domain.routes import Route
 from pointsman_server.reads.answer import Answer
+from pointsman_server.reads.selection import Selector
 from pointsman_server.rpc.convert import RESPONSE_BYTES, fitting, provenance
 from pointsman_server.rpc.statuses import status_of
+
+# Of a selection, for the metrics: the rule that chose, or why nothing was chosen; or no answer of a family.
+OUTCOMES = ("split", "fallback", "only_active", "ambiguous", "absent", "failed")
 
 _RULES: Mapping[Rule, selection_pb2.Choice.Rule.ValueType] = {
     rule: selection_pb2.Choice.Rule.Value(f"RULE_{rule.name}") for rule in Rule if rule is not Rule.UNKNOWN
@@ -25,6 +29,23 @@ class Selected:
     answer: Answer
     chosen: tuple[Route, Choice] | PointsmanError
     traffic_revision: int
+
+    @property
+    def outcome(self) -> str:
+        """One of ``OUTCOMES``."""
+        if isinstance(self.chosen, PointsmanError):
+            return "ambiguous" if isinstance(self.chosen, AmbiguousVersion) else "absent"
+        return self.chosen[1].rule.name.lower()
+
+
+def choose(answer: Answer, sticky_key: bytes, selector: Selector | None = None) -> Selected:
+    """Choose from a family for a sticky key in UTF-8; ``selector`` is that of the answer, if the caller has it."""
+    snapshot = answer.snapshot
+    selector = selector or Selector(snapshot.family)
+    choice = selector.choose(sticky_key)
+    if choice is None:
+        return Selected(answer, selector.refusal(snapshot.as_of, snapshot.epoch), selector.traffic_revision)
+    return Selected(answer, (selector.route_of(choice), choice), selector.traffic_revision)
 
 
 def choice_message(choice: Choice, traffic_revision: int) -> selection_pb2.Choice:

@@ -1,1 +1,1 @@
-"""Resolve and BatchResolve from bytes to bytes."""
+"""Resolve and Select, and their batches, from bytes to bytes."""

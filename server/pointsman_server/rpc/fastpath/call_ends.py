@@ -4,9 +4,10 @@ from typing import Protocol, cast
 
 from grpc import StatusCode
 
+from pointsman_server.domain.codec import key_to_bytes
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.reads.answer import Answer
-from pointsman_server.rpc import statuses
+from pointsman_server.rpc import selections, statuses
 from pointsman_server.rpc.access_log import AccessLog
 from pointsman_server.rpc.call import Call, Context, call_of
 from pointsman_server.rpc.fastpath import encoder
@@ -71,6 +72,32 @@ class CallEnds:
         if self.logs_answers:
             self.log_answer("Resolve", begun, context)
         return response
+
+    def conclude_select(
+        self, outcome: Answer | BaseException, sticky_key: bytes, begun: float, context: CallContext
+    ) -> tuple[bytes | Refusal, bytes]:
+        """End a Select that was not answered by the local cache with a route.
+
+        Returns the response, or how it is refused; and the key of the route, which is empty without one.
+        """
+        counters = self.counters.selects
+        if isinstance(outcome, BaseException):
+            if isinstance(outcome, PointsmanError):
+                counters.failed()
+            return self.refuse("Select", outcome, begun, context), b""
+        try:
+            selected = selections.choose(outcome, sticky_key)
+            place = selections.OUTCOMES.index(selected.outcome)
+            if isinstance(selected.chosen, PointsmanError):
+                counters.undecided(place, outcome.source, begun)
+                return self.refuse("Select", selected.chosen, begun, context), b""
+            response = selections.select_response(selected).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - the boundary: no cause goes to the caller
+            return self.refuse("Select", error, begun, context), b""
+        counters.answered(place, outcome.source, begun)
+        if self.logs_answers:
+            self.log_answer("Select", begun, context)
+        return response, key_to_bytes(selected.chosen[0].key)
 
     def refuse(self, method: str, error: BaseException, begun: float, context: CallContext) -> Refusal:
         """End a call with an error."""

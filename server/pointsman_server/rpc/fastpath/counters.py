@@ -8,18 +8,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from pointsman_server.rpc.fastpath.select_counters import SOURCES, RpcCounters, SelectCounters
 from pointsman_server.telemetry.histogram import Durations
 from pointsman_server.telemetry.metrics import FAST, Metrics
 
 FLUSH_SECONDS = 0.25
 OUTCOMES = ("active", "inactive", "absent")
-METHODS = ("Resolve", "BatchResolve")
-SOURCES = ("LOCAL", "REDIS", "POSTGRES")
+METHODS = ("Resolve", "BatchResolve", "Select", "BatchSelect")
 LOOKUPS = ("hit", "negative", "stale", "miss")
 
 
 class FastPathCounters:
-    """Counts as the interceptor chain, ``ResolveMeter`` and the resolver do. ``begun`` is by ``time.perf_counter``."""
+    """Counts as the interceptor chain, ``ResolveMeter`` and the resolver do. ``begun`` is by ``time.perf_counter``.
+
+    ``selects`` counts what is selected.
+    """
 
     def __init__(self, metrics: Metrics, service: str) -> None:
         self._answers = {source: Durations(FAST) for source in SOURCES}
@@ -29,7 +32,8 @@ class FastPathCounters:
         self._batch_keys = Durations(FAST)
         self._batch_outcomes = [0, 0, 0]
         self._began = {(method, lookup): 0 for method in METHODS for lookup in ("", *LOOKUPS)}
-        self._rpcs = {method: _Rpc(metrics, service, method) for method in METHODS}
+        self._rpcs = {method: RpcCounters(metrics, service, method) for method in METHODS}
+        self.selects = SelectCounters(metrics, self._rpcs["Select"], self._rpcs["BatchSelect"])
         self._seconds = {source: metrics.resolve_seconds.labels(source) for source in SOURCES}
         self._resolved = {outcome: metrics.resolves.labels(outcome) for outcome in (*OUTCOMES, "failed")}
         self._lookups = {lookup: metrics.cache_lookups.labels("local", lookup) for lookup in LOOKUPS}
@@ -72,6 +76,7 @@ class FastPathCounters:
         """Add everything to the metrics."""
         self._flush_resolves()
         self._flush_batches()
+        self.selects.flush()
         for (method, lookup), count in self._began.items():
             if count:
                 self._rpcs[method].began(count)
@@ -109,29 +114,3 @@ class FastPathCounters:
         self._lookups["hit"].inc(active + inactive)
         self._lookups["negative"].inc(absent)
         self._batch_outcomes = [0, 0, 0]
-
-
-class _Rpc:
-    """The metrics of one method."""
-
-    def __init__(self, metrics: Metrics, service: str, name: str) -> None:
-        labels = ("unary", service, name)
-        self._seconds = metrics.rpc_seconds.labels(*labels)
-        self._started, self._received = metrics.rpc_started.labels(*labels), metrics.rpc_received.labels(*labels)
-        self._sent, self._handled = metrics.rpc_sent.labels(*labels), metrics.rpc_handled
-        self._ok = self._handled.labels(*labels, "OK")
-        self._labels = labels
-
-    def began(self, calls: int) -> None:
-        self._started.inc(calls)
-        self._received.inc(calls)
-
-    def answered(self, durations: Durations) -> None:
-        calls = sum(durations.counts)
-        self._seconds.add(durations)
-        self._sent.inc(calls)
-        self._ok.inc(calls)
-
-    def refused(self, code: str, seconds: float) -> None:
-        self._seconds.observe(seconds)
-        self._handled.labels(*self._labels, code).inc()

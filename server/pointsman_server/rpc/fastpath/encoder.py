@@ -1,4 +1,4 @@
-"""Encodes the responses of Resolve and BatchResolve around routes that are already encoded."""
+"""Encodes responses around routes, and choices, that are already encoded."""
 
 from functools import lru_cache
 
@@ -8,6 +8,7 @@ from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.cache_entry import ACTIVE, REST, CacheHit, snapshot_of
 from pointsman_server.rpc import convert
 from pointsman_server.rpc.fastpath import wire
+from pointsman_server.rpc.fastpath.families import Chosen
 
 SOURCES = {
     source: pb.Provenance(source=pb.Provenance.Source.Value(f"SOURCE_{source}")).SerializeToString()
@@ -46,6 +47,24 @@ def batch_result(encoded_key: bytes, hit: CacheHit) -> bytes:
     provenance = _provenance(LOCAL, as_of, entry.epoch) + wire.age(int(age * 1000))
     route = wire.head(2, len(key_field) + len(rest)) + key_field + rest
     return wire.field(1, key_field + route + wire.field(4, provenance))
+
+
+def select_response(chosen: Chosen, as_of: int, epoch: str, age: float) -> bytes:
+    """Encode a SelectResponse of the local cache; ``age`` is in seconds."""
+    known, of_now = _provenance(LOCAL, as_of, epoch), wire.age(int(age * 1000))
+    return b"".join((chosen[0], wire.head(2, len(known) + len(of_now)), known, of_now, chosen[1]))
+
+
+def select_provenance(hit: CacheHit) -> bytes:
+    """Encode the provenance of a result of a BatchSelect, with tag and length."""
+    _, _, as_of, age, entry = hit
+    return wire.field(3, _provenance(LOCAL, as_of, entry.epoch) + wire.age(int(age * 1000)))
+
+
+def select_result(chosen: Chosen, provenance: bytes) -> bytes:
+    """Encode a result of a BatchSelectResponse, with tag and length."""
+    length = len(chosen[0]) + len(provenance) + len(chosen[2])
+    return b"".join((wire.head(1, length), chosen[0], provenance, chosen[2]))
 
 
 @lru_cache(4096)

@@ -8,7 +8,6 @@ for each of them: identity, permission, rate limits, drain, freshness and ``min_
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -27,8 +26,10 @@ from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.fastpath import encoder, wire
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
+from pointsman_server.rpc.fastpath.declined import DECLINED, Declined, Outcome
 from pointsman_server.rpc.fastpath.guards import Guards
 from pointsman_server.rpc.fastpath.misses import Misses
+from pointsman_server.rpc.fastpath.select_path import SelectPath
 from pointsman_server.rpc.fastpath.terms import Terms, TermsTable
 from pointsman_server.rpc.refusal import Refusal
 from pointsman_server.telemetry.logs import verbosity
@@ -37,28 +38,15 @@ from pointsman_server.telemetry.logs import verbosity
 FRAMING = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """The interceptor chain has to serve the call; ``lookup`` is what the local cache held, if it was looked up."""
-
-    lookup: LocalLookup | None = None
-
-
-DECLINED = Declined()
-
-
 def admit_all(_routes: int) -> None:
     """Bound nothing."""
-
-
-Outcome = bytes | Refusal | Declined
 
 
 class FastPath:
     """Serves requests from ``local`` and, beyond it, from ``resolver``.
 
     ``epoch`` gives that of the store. ``deadline`` in seconds is for callers that set none. ``reads`` counts who reads
-    which route. ``now`` is the clock of the resolver.
+    which route. ``now`` is the clock of the resolver. ``selects`` serves Select and BatchSelect.
     """
 
     def __init__(
@@ -76,6 +64,7 @@ class FastPath:
         self._find = local.find
         self._reads = reads
         self._misses = Misses(resolver, guards.admission, ends, reads, deadline)
+        self.selects = SelectPath(local, self._misses, guards, ends, epoch=epoch, reads=reads, now=now)
         self._admission = guards.admission
         self._let_in = guards.let_in
         self._ends = ends

@@ -6,7 +6,8 @@ from typing import Any
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import Context
 from pointsman_server.rpc.fastpath import declined
-from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath, Outcome
+from pointsman_server.rpc.fastpath.declined import Declined, Outcome
+from pointsman_server.rpc.fastpath.fast_path import FastPath
 from pointsman_server.rpc.interceptors.authentication import host_of
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method
@@ -16,6 +17,8 @@ from pointsman_server.telemetry.tracing import spans
 
 RESOLVE = Method(SERVICE, "Resolve")
 BATCH_RESOLVE = Method(SERVICE, "BatchResolve")
+SELECT = Method(SERVICE, "Select")
+BATCH_SELECT = Method(SERVICE, "BatchSelect")
 # Bytes of a request above which it waits for its share of the event loop: some hundred keys, a third of a millisecond.
 LARGE_REQUEST = 4096
 
@@ -81,7 +84,12 @@ def fast_methods(
     def batch_resolve(request: bytes, context: Context) -> Outcome:
         return path.batch_resolve(request, context, lambda routes: _admit(bulk, context, routes))
 
+    def batch_select(request: bytes, context: Context) -> Outcome:
+        return path.selects.batch_select(request, context, lambda routes: _admit(bulk, context, routes))
+
     return {
+        SELECT: FastMethod(SELECT, path.selects.select, bulk, begin),
+        BATCH_SELECT: FastMethod(BATCH_SELECT, batch_select, bulk, begin),
         RESOLVE: FastMethod(RESOLVE, path.resolve, bulk, begin),
         BATCH_RESOLVE: FastMethod(BATCH_RESOLVE, batch_resolve, bulk, begin),
     }

@@ -1,4 +1,4 @@
-"""Serves a Resolve that the local cache cannot answer: it waits for Redis or PostgreSQL."""
+"""Serves a Resolve or Select that the local cache cannot answer: it waits for Redis or PostgreSQL."""
 
 import asyncio
 from typing import cast
@@ -34,22 +34,36 @@ class Misses:
         self, key: RouteKey, terms: Terms, subject: str, begun: float, context: CallContext
     ) -> bytes | Refusal:
         """Load the key; return the response, or how the call is refused. The load goes on when this is cancelled."""
+        outcome = await self._outcome("Resolve", key, terms, begun, context)
+        if isinstance(outcome, Answer) and outcome.snapshot.route is not None:
+            self._reads.read(key_to_bytes(key), subject)
+        return self._ends.conclude(outcome, begun, context)
+
+    async def select(
+        self, family: RouteKey, sticky_key: bytes, terms: Terms, subject: str, begun: float, context: CallContext
+    ) -> bytes | Refusal:
+        """Load the family, and select from it; as ``resolve``."""
+        outcome = await self._outcome("Select", family, terms, begun, context)
+        response, key = self._ends.conclude_select(outcome, sticky_key, begun, context)
+        if key:
+            self._reads.read(key, subject)
+        return response
+
+    async def _outcome(
+        self, method: str, key: RouteKey, terms: Terms, begun: float, context: CallContext
+    ) -> Answer | Exception:
         begin_call(cast("Context", context))
         self._admission.enter()
         remaining = context.time_remaining()
         try:
             if remaining is None or remaining >= NO_DEADLINE:
-                outcome = await self._load_within_deadline(key, terms)
-            else:
-                outcome = await self._load(key, terms)
+                return await self._load_within_deadline(key, terms)
+            return await self._load(key, terms)
         except asyncio.CancelledError:
-            self._ends.cancelled("Resolve", begun, context)
+            self._ends.cancelled(method, begun, context)
             raise
         finally:
             self._admission.leave()
-        if isinstance(outcome, Answer) and outcome.snapshot.route is not None:
-            self._reads.read(key_to_bytes(key), subject)
-        return self._ends.conclude(outcome, begun, context)
 
     async def _load_within_deadline(self, key: RouteKey, terms: Terms) -> Answer | Exception:
         task = cast("asyncio.Task[object]", asyncio.current_task())

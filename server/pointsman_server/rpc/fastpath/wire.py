@@ -7,7 +7,9 @@ decode the fields with protobuf.
 from functools import lru_cache
 
 _SMALL = tuple(bytes((number,)) for number in range(128))
-_FIRST_FIELD = 0x0A  # field 1, length-delimited
+# Fields 1 to 4, length-delimited.
+_FIRST_FIELD, _SECOND_FIELD, _THIRD_FIELD, _FOURTH_FIELD = 0x0A, 0x12, 0x1A, 0x22
+NO_SELECTION = b"", b"", b""
 
 
 def varint(number: int) -> bytes:
@@ -44,6 +46,33 @@ def cut(message: bytes) -> tuple[bytes, bytes]:
         length, begin = (length & 127) | (message[2] << 7), 3
     end = begin + length
     return (message[begin:end], message[end:]) if end <= len(message) else (b"", message)
+
+
+def cut_selection(message: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the leading fields 1 to 3, the content of field 4, and the rest; nothing of any where it is otherwise.
+
+    So of a Select the key of the family, as ``codec.key_to_bytes`` encodes it, and the sticky key; if all fields come
+    in the order of their numbers. A length of more than a byte in one of the first three fields is not understood.
+    """
+    try:
+        if (
+            message[0] != _FIRST_FIELD
+            or message[second := 2 + message[1]] != _SECOND_FIELD
+            or message[third := second + 2 + message[second + 1]] != _THIRD_FIELD
+        ):
+            return NO_SELECTION
+        end = third + 2 + message[third + 1]
+        if end == len(message) or message[end] != _FOURTH_FIELD:
+            return message[:end], b"", message[end:]
+        length, begin = message[end + 1], end + 2
+        if length > 127:
+            if message[begin] > 127:
+                return NO_SELECTION
+            length, begin = (length & 127) | (message[begin] << 7), begin + 1
+    except IndexError:
+        return NO_SELECTION
+    stop = begin + length
+    return (message[:end], message[begin:stop], message[stop:]) if stop <= len(message) else NO_SELECTION
 
 
 def split(message: bytes) -> tuple[list[bytes], bytes]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import (
-    AmbiguousVersion,
     FieldViolation,
     InvalidField,
     PointsmanError,
@@ -21,14 +20,13 @@ from pointsman_server.rpc.convert import family_from_message
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
 from pointsman_server.rpc.methods.as_of import load
 from pointsman_server.rpc.methods.usage import UsageMethods
-from pointsman_server.rpc.selections import Selected
+from pointsman_server.rpc.selections import OUTCOMES, Selected
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.telemetry.tracing import spans
 
 # Selections that are decoded, or made, before other calls get a turn of the event loop. One takes some microseconds.
 SELECTIONS_IN_A_TURN = 100
-OUTCOMES = ("split", "fallback", "only_active", "ambiguous", "absent", "failed")
 
 
 class SelectionMethods:
@@ -60,7 +58,7 @@ class SelectionMethods:
         key = family_from_message(request)
         try:
             with spans.span("select") as span:
-                selected = _choose(await self._answer(key, request), request.sticky_key)
+                selected = selections.choose(await self._answer(key, request), request.sticky_key.encode())
                 if span.recording:
                     span.set(_facts(key, selected))
         except InvalidField:
@@ -85,16 +83,16 @@ class SelectionMethods:
             )
             selectors: dict[RouteKey, Selector] = {}
 
-            def choose(position: int) -> Selected | PointsmanError:
+            def select(position: int) -> Selected | PointsmanError:
                 answer = answers[position]
                 if isinstance(answer, PointsmanError):
                     return answer
                 selector = selectors.get(keys[position])
                 if selector is None:
                     selector = selectors[keys[position]] = Selector(answer.snapshot.family)
-                return _choose(answer, request.selections[position].sticky_key, selector)
+                return selections.choose(answer, request.selections[position].sticky_key.encode(), selector)
 
-            found = await self._fair_share.map(choose, range(len(keys)), size=SELECTIONS_IN_A_TURN)
+            found = await self._fair_share.map(select, range(len(keys)), size=SELECTIONS_IN_A_TURN)
         self._usage.selected(_keys(found))
 
         def result(selected: Selected | PointsmanError) -> pb.BatchSelectResponse.Result:
@@ -133,25 +131,8 @@ class SelectMeter:
         if isinstance(selected, PointsmanError):
             self._outcomes["failed"].inc()
             return
-        self._outcomes[outcome_of(selected)].inc()
+        self._outcomes[selected.outcome].inc()
         self._seconds[selected.answer.source].observe(time.perf_counter() - begun, spans.exemplar())
-
-
-def outcome_of(selected: Selected) -> str:
-    """Return the outcome, for the metrics."""
-    chosen = selected.chosen
-    if isinstance(chosen, PointsmanError):
-        return "ambiguous" if isinstance(chosen, AmbiguousVersion) else "absent"
-    return chosen[1].rule.name.lower()
-
-
-def _choose(answer: Answer, sticky_key: str, selector: Selector | None = None) -> Selected:
-    snapshot = answer.snapshot
-    selector = selector or Selector(snapshot.family)
-    choice = selector.choose(sticky_key.encode())
-    if choice is None:
-        return Selected(answer, selector.refusal(snapshot.as_of, snapshot.epoch), selector.traffic_revision)
-    return Selected(answer, (selector.route_of(choice), choice), selector.traffic_revision)
 
 
 def _keys(found: Sequence[Selected | PointsmanError]) -> Iterable[RouteKey]:

@@ -10,7 +10,15 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.rpc.fastpath.declined import lookup_of_call
 from pointsman_server.rpc.fastpath.fast_path import Declined, FastPath
-from pointsman_server.rpc.fastpath.handler import BATCH_RESOLVE, LARGE_REQUEST, RESOLVE, FastMethod, fast_methods
+from pointsman_server.rpc.fastpath.handler import (
+    BATCH_RESOLVE,
+    BATCH_SELECT,
+    LARGE_REQUEST,
+    RESOLVE,
+    SELECT,
+    FastMethod,
+    fast_methods,
+)
 from pointsman_server.rpc.interceptors.bulk_limit import Bulk
 from pointsman_server.rpc.refusal import Refusal
 
@@ -96,23 +104,30 @@ class Path:
         admit(6)
         return b"many"
 
+    select, batch_select = resolve, batch_resolve
 
-async def test_a_batch_is_admitted_until_its_response_is_sent() -> None:
+    @property
+    def selects(self) -> "Path":
+        return self
+
+
+@pytest.mark.parametrize("batch", [BATCH_RESOLVE, BATCH_SELECT], ids=str)
+async def test_a_batch_is_admitted_until_its_response_is_sent(batch: Any) -> None:
     bulk, first = Bulk(most=10), Context()
     methods = fast_methods(cast("FastPath", Path()), bulk)
-    assert set(methods) == {RESOLVE, BATCH_RESOLVE}
+    assert set(methods) == {RESOLVE, BATCH_RESOLVE, SELECT, BATCH_SELECT}
 
     def begin(name: Any, context: Context) -> Any:
         handler = methods[name].before(cast("Any", None), cast("Any", None), cast("Any", None))
         return handler(b"request", cast("Any", context))
 
-    assert await begin(RESOLVE, Context()) == b"one"
-    assert await begin(BATCH_RESOLVE, first) == b"many"
+    assert await begin(RESOLVE, Context()) == await begin(SELECT, Context()) == b"one"
+    assert await begin(batch, first) == b"many"
     with pytest.raises(Overloaded):
-        await begin(BATCH_RESOLVE, Context())
+        await begin(batch, Context())
     for callback in first.callbacks:
         callback(first)
     last = Context()
-    assert await begin(BATCH_RESOLVE, last) == b"many"
+    assert await begin(batch, last) == b"many"
     for callback in last.callbacks:
         callback(last)

@@ -6,7 +6,7 @@ import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.rpc.fastpath import terms
-from pointsman_server.rpc.fastpath.terms import UNSUPPORTED, Terms, TermsTable
+from pointsman_server.rpc.fastpath.terms import UNSUPPORTED, SelectTerms, Terms, TermsTable
 
 EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
 
@@ -69,3 +69,36 @@ def test_the_table_drops_the_oldest_terms_when_it_is_full(monkeypatch: pytest.Mo
         table.decode(each)
     assert table.get(b"") is None
     assert all(map(table.get, some))
+
+
+# Of a Select, whose fields have other numbers
+
+
+@pytest.mark.parametrize(
+    ("fields", "supported"),
+    [
+        ({}, True),
+        ({"consistency": EXACT}, True),
+        ({"min_revision": 7, "epoch": "x" * 36}, True),
+        ({"consistency": EXACT, "min_revision": 1}, False),
+        ({"consistency": 99}, False),
+        ({"min_revision": -1}, False),
+        ({"epoch": "x" * 37}, False),
+        ({"as_of": {"revision": 1}}, False),
+        ({"sticky_key": "x"}, False),
+        ({"tenant": "x"}, False),
+    ],
+)
+def test_terms_of_a_select(fields: dict[str, Any], supported: bool) -> None:
+    decoded = SelectTerms(pb.SelectRequest(**fields).SerializeToString())
+    assert decoded.supported == supported
+    assert decoded.min_revision == fields.get("min_revision", 0)
+    assert decoded.epoch == fields.get("epoch", "")
+    assert decoded.from_store == (fields.get("consistency") == EXACT)
+
+
+@pytest.mark.parametrize("field", [b"\x0a\x00", b"\x12\x00", b"\x1a\x00", b"\x22\x00", b"\x42\x00", b"\x48\x01"])
+def test_a_field_that_comes_again_empty_is_left_to_the_chain(field: bytes) -> None:
+    """It would replace the one that was cut off."""
+    assert not SelectTerms(field).supported
+    assert not TermsTable(SelectTerms).decode(b"\x28\x01" + field).supported

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.routes import RouteKey
 from pointsman_server.rpc.fastpath import wire
 
 keys = st.builds(
@@ -85,3 +87,53 @@ def test_what_is_cut_off_is_the_first_that_is_split_off(message: bytes) -> None:
 def test_what_is_cut_short_or_something_else_stays_in_the_rest(message: bytes) -> None:
     assert wire.split(message) == ([], message)
     assert wire.cut(message) == (b"", message)
+
+
+parts = st.text(min_size=1, max_size=63, alphabet="abz09._-")
+
+
+@settings(deadline=None)
+@given(parts, parts, parts, st.text(max_size=300), st.integers(0, 2**63 - 1))
+def test_a_selection_is_cut_into_the_key_of_its_family_the_sticky_key_and_the_rest(
+    tenant: str, service: str, env: str, sticky_key: str, min_revision: int
+) -> None:
+    request = pb.SelectRequest(
+        tenant=tenant, service=service, env=env, sticky_key=sticky_key, min_revision=min_revision
+    )
+    family = key_to_bytes(RouteKey(tenant, service, env, ""))
+    rest = pb.SelectRequest(min_revision=min_revision).SerializeToString()
+    assert wire.cut_selection(request.SerializeToString()) == (family, sticky_key.encode(), rest)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40))
+def test_the_parts_of_a_selection_are_the_whole_message_or_nothing(message: bytes) -> None:
+    family, sticky_key, rest = wire.cut_selection(message)
+    if family:
+        assert message.startswith(family)
+        assert message.endswith(rest)
+        assert message[len(family) : len(message) - len(rest)].endswith(sticky_key)
+    else:
+        assert (sticky_key, rest) == (b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("message", "cut"),
+    [
+        (b"", None),
+        (b"\x0a", None),
+        (b"\x0a\x01", None),
+        (b"\x0a\x01a", None),
+        (b"\x0a\x01a\x12\x01b", None),
+        (b"\x0a\x01a\x12\x01b\x1a\x02c", None),
+        (b"\x12\x01b\x0a\x01a\x1a\x01c", None),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c", (b"\x0a\x01a\x12\x01b\x1a\x01c", b"", b"")),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c\x28\x07", (b"\x0a\x01a\x12\x01b\x1a\x01c", b"", b"\x28\x07")),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c\x22", None),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c\x22\x02x", None),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c\x22\x80", None),
+        (b"\x0a\x01a\x12\x01b\x1a\x01c\x22\x81\x80\x00x", None),
+    ],
+)
+def test_what_is_no_selection_in_order_is_not_cut(message: bytes, cut: tuple[bytes, bytes, bytes] | None) -> None:
+    assert wire.cut_selection(message) == (cut or wire.NO_SELECTION)

@@ -1,0 +1,104 @@
+"""Counts the selections of the fast path: in plain numbers first, as ``counters`` does."""
+
+import time
+from collections.abc import Sequence
+
+from pointsman_server.rpc.selections import OUTCOMES
+from pointsman_server.telemetry.histogram import Durations
+from pointsman_server.telemetry.metrics import FAST, Metrics
+
+SOURCES = ("LOCAL", "REDIS", "POSTGRES")
+
+
+class RpcCounters:
+    """The metrics of one method."""
+
+    def __init__(self, metrics: Metrics, service: str, name: str) -> None:
+        labels = ("unary", service, name)
+        self._seconds = metrics.rpc_seconds.labels(*labels)
+        self._started, self._received = metrics.rpc_started.labels(*labels), metrics.rpc_received.labels(*labels)
+        self._sent, self._handled = metrics.rpc_sent.labels(*labels), metrics.rpc_handled
+        self._ok = self._handled.labels(*labels, "OK")
+        self._labels = labels
+
+    def began(self, calls: int) -> None:
+        self._started.inc(calls)
+        self._received.inc(calls)
+
+    def answered(self, durations: Durations) -> None:
+        calls = sum(durations.counts)
+        self._seconds.add(durations)
+        self._sent.inc(calls)
+        self._ok.inc(calls)
+
+    def refused(self, code: str, seconds: float) -> None:
+        self._seconds.observe(seconds)
+        self._handled.labels(*self._labels, code).inc()
+
+
+class SelectCounters:
+    """Counts as ``SelectMeter`` does. ``begun`` is by ``time.perf_counter``, an outcome a place in ``OUTCOMES``."""
+
+    def __init__(self, metrics: Metrics, rpc: RpcCounters, batch_rpc: RpcCounters) -> None:
+        self._answers = {source: Durations(FAST) for source in SOURCES}
+        self._local = self._answers["LOCAL"].observe
+        self._hits = 0
+        self._batches = Durations(FAST)
+        self._batch_selections = Durations(FAST)
+        self._batch_lookups = [0, 0]
+        self._outcomes = [0] * len(OUTCOMES)
+        self._rpc, self._batch_rpc = rpc, batch_rpc
+        self._seconds = {source: metrics.select_seconds.labels(source) for source in SOURCES}
+        self._selects = [metrics.selects.labels(outcome) for outcome in OUTCOMES]
+        self._lookups = [metrics.cache_lookups.labels("local", found) for found in ("hit", "negative")]
+
+    def selected_locally(self, outcome: int, begun: float) -> None:
+        """Count a Select that the local cache answered with a route."""
+        self._local(time.perf_counter() - begun)
+        self._hits += 1
+        self._outcomes[outcome] += 1
+
+    def batch_selected(self, outcomes: Sequence[int], lookups: Sequence[int], begun: float) -> None:
+        """Count a BatchSelect that was answered.
+
+        ``outcomes`` says how many selections had each, ``lookups`` how many families were found, and found absent.
+        """
+        seconds = time.perf_counter() - begun
+        self._batches.observe(seconds)
+        self._batch_selections.observe(seconds, sum(outcomes))
+        for counts, more in ((self._outcomes, outcomes), (self._batch_lookups, lookups)):
+            for place, count in enumerate(more):
+                counts[place] += count
+
+    def answered(self, outcome: int, source: str, begun: float) -> None:
+        """Count the end of a Select that ``source`` answered with a route."""
+        self._answers[source].observe(time.perf_counter() - begun)
+        self._outcomes[outcome] += 1
+
+    def undecided(self, outcome: int, source: str, begun: float) -> None:
+        """Count a Select for which nothing could be chosen from what ``source`` knows."""
+        self._outcomes[outcome] += 1
+        self._seconds[source].observe(time.perf_counter() - begun)
+
+    def failed(self) -> None:
+        """Count a Select whose family could not be read."""
+        self._outcomes[-1] += 1
+
+    def flush(self) -> None:
+        """Add everything to the metrics."""
+        self._rpc.began(self._hits)
+        self._lookups[0].inc(self._hits)
+        self._hits = 0
+        for source, durations in self._answers.items():
+            self._seconds[source].add(durations)
+            self._rpc.answered(durations)
+            durations.reset()
+        self._batch_rpc.began(sum(self._batches.counts))
+        self._batch_rpc.answered(self._batches)
+        self._batches.reset()
+        self._seconds["LOCAL"].add(self._batch_selections)
+        self._batch_selections.reset()
+        for counters, counts in ((self._selects, self._outcomes), (self._lookups, self._batch_lookups)):
+            for place, counter in enumerate(counters):
+                counter.inc(counts[place])
+                counts[place] = 0
