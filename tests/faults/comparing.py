@@ -8,11 +8,10 @@ from itertools import pairwise
 
 from confluent_kafka import Message
 
-from pointsman.near_cache.table.entries import key_text
 from pointsman.v1 import route_pb2, selection_pb2
 from tests.faults.checking import Model, Violation
 from tests.faults.faulting import route_key
-from tests.faults.history import Era, text_of_traffic
+from tests.faults.history import Era, key_of, text_of_traffic
 from tests.faults.rig import AUDIT_DATABASE, TOPIC, Rig, read_clock
 from tests.faults.traffic.families import Families
 from tests.faults.watchers import state_of_traffic
@@ -108,9 +107,9 @@ def _topic(rig: Rig, expected: Expected) -> Iterator[Violation]:
         if place in rig.poison:
             continue
         change = route_pb2.RouteChange.FromString(message.value() or b"")
-        if (message.key() or b"").decode() != key_text(change.key).rstrip("/"):
+        if (message.key() or b"").decode() != key_of(change.key).rstrip("/"):
             strange.append(place)
-        events.append(Event(key_text(change.key), change.epoch, change.revision))
+        events.append(Event(key_of(change.key), change.epoch, change.revision))
     if strange:
         yield Violation(9, "messages under another key than that of their route", 0.0, str(strange[:10]))
     yield from judge_topic(events, expected)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pointsman.v1 import route_pb2
+
 UNANSWERED = math.inf
 # Writes of many keys at once: all of the rows of their request_id are theirs.
 SETS = frozenset({"commit", "revert"})
@@ -95,6 +97,11 @@ class Row:
     def family(self) -> str:
         """Tenant, service and env."""
         return self.key.rpartition("/")[0]
+
+
+def key_of(key: route_pb2.RouteKey) -> str:
+    """Return the key as rows have it: that of traffic ends with a slash."""
+    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
 
 
 def division_text(targets: Mapping[str, int], fallbacks: Sequence[str], slices: Iterable[Sequence[Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Near-caches among the clients: read all the time, and held to promise 14 and to the history.
+"""Near-caches among the clients: read and selected from all the time, and held to promise 14 and to the history.
 
 Each follows all servers, as a service in production would, and serves what it has when it is stale: so every answer
 comes from its table.
@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pointsman import Client, NotFound
+from pointsman.errors import AmbiguousVersion, NoActiveVersion
 from pointsman.near_cache.near_cache import NearCache
 from tests.faults.checking import Violation
 from tests.faults.history import Era
 from tests.faults.load import KEYS, name
 from tests.faults.rig import Server
+from tests.faults.traffic.clients import STICKY_KEYS
+from tests.faults.traffic.recipes import choose_families, family
 from tests.faults.traffic.records import Selected
 from tests.faults.watch_checking import Truth
 from tests.faults.watchers import CATCH_UP_SECONDS, State
@@ -102,6 +105,9 @@ class NearCaches:
         while not self._ended:
             for _ in range(READS_OF_A_LOOK):
                 seen.shown.append(read(cache, name(dice.randrange(KEYS))))
+                (number,) = choose_families(dice, 1)
+                sticky_key = f"caller-{dice.randrange(STICKY_KEYS)}" if dice.random() < 0.95 else ""
+                seen.selected.append(select(cache, family(number), sticky_key))
                 await asyncio.sleep(READ_PAUSE)
             seen.looks.append(look(cache))
 
@@ -114,6 +120,32 @@ def read(cache: NearCache, key: str) -> Shown:
         known = error.metadata
         return Shown(time.monotonic(), key, 0, "", int(known["revision"]), known["epoch"])
     return Shown(time.monotonic(), key, found.revision, found.url, found.as_of_revision, found.epoch)
+
+
+def select(cache: NearCache, of: str, sticky_key: str) -> Selected:
+    """Select once."""
+    call = time.monotonic()
+    try:
+        found = cache.select(of, sticky_key)
+    except (NoActiveVersion, AmbiguousVersion) as error:
+        known, state = error.metadata, "none" if isinstance(error, NoActiveVersion) else "ambiguous"
+        return Selected(call, time.monotonic(), of, sticky_key, state, int(known["revision"]), known["epoch"])
+    rule, passed = found.choice.rule.name, found.choice.inactive_versions
+    return Selected(
+        call,
+        time.monotonic(),
+        of,
+        sticky_key,
+        "chosen",
+        found.as_of_revision,
+        found.epoch,
+        found.choice.version,
+        found.revision,
+        found.url,
+        rule,
+        passed,
+        found.traffic_revision,
+    )
 
 
 def look(cache: NearCache) -> Look:

@@ -15,11 +15,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from pointsman.near_cache.table.entries import key_text
 from pointsman.v1 import route_pb2, traffic_pb2
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.watch_pb2 import EndOfSnapshot, ResumeToken, Watcher, WatchRequest, WatchResponse
-from tests.faults.history import division_text
+from tests.faults.history import division_text, key_of
 from tests.faults.load import CHANNEL, KEYS
 from tests.faults.rig import Server
 
@@ -124,7 +123,7 @@ class WatchingClient:
     def _apply(self, event: WatchResponse) -> None:
         kind = event.WhichOneof("event")
         if kind == "snapshot":
-            self._batches |= {key_text(route.key): state_of(route) for route in event.snapshot.routes}
+            self._batches |= {key_of(route.key): state_of(route) for route in event.snapshot.routes}
             self._batches |= {traffic_key(each): state_of_traffic(each) for each in event.snapshot.traffic}
         elif kind == "end_of_snapshot":
             self._begin(event.end_of_snapshot)
@@ -150,14 +149,14 @@ class WatchingClient:
         if as_of.epoch != view.epoch or as_of.revision <= view.revision:
             view.problems.append(f"changes as of {as_of.revision} of {as_of.epoch} after {view.revision}")
         for change in changes:
-            key = key_text(change.key)
+            key = key_of(change.key)
             if change.HasField("after"):
                 view.table[key] = state_of(change.after)
             elif change.HasField("traffic_after"):
                 view.table[key] = state_of_traffic(change.traffic_after)
             else:
                 view.table.pop(key, None)
-        done = [(change.revision, key_text(change.key)) for change in changes]
+        done = [(change.revision, key_of(change.key)) for change in changes]
         view.received.append(Received(time.monotonic(), as_of.revision, done))
         view.revision = as_of.revision
 

@@ -4,11 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pointsman.near_cache.table.entries import key_text
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from tests.faults.checking import Model, Violation
-from tests.faults.history import UNANSWERED, Row, text_of_traffic
+from tests.faults.history import UNANSWERED, Row, key_of, text_of_traffic
 from tests.faults.traffic.families import Families
 from tests.faults.traffic.records import SetWrite
 from tests.faults.watchers import state_of_traffic
@@ -92,7 +91,7 @@ def _said(change: route_pb2.RouteChange) -> tuple[int, str, str, object]:
     elif change.HasField("traffic_after"):
         after = state_of_traffic(change.traffic_after)[2]
     kind = route_pb2.ChangeKind.Name(change.kind).removeprefix("CHANGE_KIND_")
-    return change.revision, kind, key_text(change.key), after
+    return change.revision, kind, key_of(change.key), after
 
 
 def _made(row: Row) -> tuple[int, str, str, object]:
@@ -133,7 +132,7 @@ def _did(mutation: pb.Mutation, rows: Sequence[Row]) -> bool:
     request = getattr(mutation, kind)
     if kind in ("set_traffic", "delete_traffic"):
         return all(_divided(kind, request, row) for row in rows)
-    key = key_text(request.key)
+    key = key_of(request.key)
     own, others = [row for row in rows if row.key == key], [row for row in rows if row.key != key]
     if kind in ("create", "delete") and len(own) != 1:
         return False
