@@ -10,7 +10,7 @@ import typer
 
 from pointsman.cli.context import Env, Service, Tenant, settings
 from pointsman.cli.live.follower import Follower, Interrupted
-from pointsman.cli.output.documents import change_document, error_document, route_document
+from pointsman.cli.output.documents import change_document, error_document, route_document, traffic_document
 from pointsman.cli.output.streams import (
     OutputFailed,
     check_reader,
@@ -24,7 +24,7 @@ from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import time_text, what_text
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, Replace
 from pointsman.results import Change
-from pointsman.rpc.convert import change_of, route_of
+from pointsman.rpc.convert import change_of, route_of, traffic_of
 from pointsman.v1.route_pb2 import Route
 from pointsman.v1.watch_pb2 import WatchRequest
 
@@ -45,13 +45,13 @@ def watch(
 ) -> None:
     """Print changes as they are made, until Ctrl-C or until nobody reads. Goes on after an outage, without a gap.
 
-    First it says how many routes there are. With --json each line is an event: `snapshot` has all routes, `changes`
-    what was changed together, `checkpoint` says that nothing is missing; `resume` is where to go on with --from.
+    First it says how many routes there are. With --json each line is an event: `snapshot` has all routes and all traffic,
+    `changes` what was changed together, `checkpoint` says that nothing is missing; `resume` is what --from goes on with.
     """
     position = position_of(resume) if resume else None
     terminal = settings(context).terminal(as_json)
     printer: Printer = JsonLines() if terminal.as_json else People(terminal, position)
-    request = WatchRequest(tenant=tenant, service=service, env=env)
+    request = WatchRequest(tenant=tenant, service=service, env=env, traffic=True)
     with settings(context).client(as_json) as client:
         try:
             for step in Follower(client, request, printer.convert, position).steps():
@@ -96,7 +96,14 @@ class JsonLines:
 
     def _event(self, step: Replace[dict[str, Any]] | Apply | Confirm) -> dict[str, Any]:
         if isinstance(step, Replace):
-            return {"event": "snapshot", "route_count": len(step.routes), "routes": step.routes}
+            # A server of an earlier release sends no traffic: then it is not known, which is not the same as none.
+            traffic = None if step.traffic is None else [traffic_document(traffic_of(each)) for each in step.traffic]
+            return {
+                "event": "snapshot",
+                "route_count": len(step.routes),
+                "routes": step.routes,
+                "traffic": traffic,
+            }
         if isinstance(step, Apply):
             return {"event": "changes", "changes": [change_document(change_of(change)) for change in step.changes]}
         return {"event": "checkpoint", "age_seconds": step.age}
@@ -135,7 +142,10 @@ class People:
             why = "the epoch has changed" if self._position.epoch != step.as_of.epoch else "they are not kept any more"
             self._terminal.note(f"some changes after revision {self._position.revision} are not shown: {why}")
         count = len(step.routes)
-        self._terminal.line(f"{count} {'route' if count == 1 else 'routes'} as of revision {step.as_of.revision}")
+        services = len(step.traffic or ())
+        traffic = f", traffic of {services} {'service' if services == 1 else 'services'}," if services else ""
+        routes = f"{count} {'route' if count == 1 else 'routes'}"
+        self._terminal.line(f"{routes}{traffic} as of revision {step.as_of.revision}")
 
     def _interrupted(self, step: Interrupted) -> None:
         if self._away_since is None:

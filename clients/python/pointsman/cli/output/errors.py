@@ -101,7 +101,7 @@ def _advice(error: errors.PointsmanError) -> list[str]:
         errors.TrafficNotFound: f"set it: pointsman traffic set {key} VERSION=PERCENT …",
         errors.TargetNotFound: f"see its versions: {_listing(key)}",
         errors.RouteInTraffic: f"see the traffic: pointsman traffic get {key.rpartition('/')[0]}",
-        errors.RouteInUse: f"see who reads it: pointsman who {key}",
+        errors.RouteInUse: f"wait until nobody does: pointsman deactivate {key} --drain --wait=10m",
         errors.RevisionCompacted: "see the oldest change that is kept: pointsman history --oldest-first --limit 1",
         errors.RevisionMismatch: "read it again: pointsman get KEY, then decide",
         errors.Unavailable: "is the server up? Say where it is: --server HOST:PORT or POINTSMAN_SERVER",

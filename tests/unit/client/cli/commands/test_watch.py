@@ -79,6 +79,20 @@ def test_people_read_how_many_routes_there_are_and_then_each_change(run: Run, se
         assert shown.line().split("  ")[1:5] == ["3", "ada", "DELETED", KEY]
 
 
+def test_traffic_is_shown_as_routes_are(run: Run, server: FakeServer) -> None:
+    server.add(KEY, URL)
+    server.divide("a/b/c", {"d": 10_000})
+    with watching(server) as shown:
+        assert shown.line() == "1 route, traffic of 1 service, as of revision 2\n"
+        run("create", "a/b/c/e", URL)
+        assert shown.line().split("  ")[3] == "CREATED"
+        server.divide("a/b/c", {"d": 7500, "e": 2500})
+        assert shown.line() == ("2023-11-14 22:13:24Z  4  ada  TRAFFIC_SET  a/b/c  traffic: d=100% → d=75% e=25%\n")
+    with watching(server, "--json") as shown:
+        [traffic] = shown.event("snapshot")["traffic"]
+        assert traffic["targets"] == [{"version": "d", "weight": 7500}, {"version": "e", "weight": 2500}]
+
+
 def test_json_lines_are_events_with_where_to_go_on(run: Run, server: FakeServer) -> None:
     server.add(KEY, URL, labels={"tier": "gold"})
     with watching(server, "--json") as shown:
