@@ -45,8 +45,8 @@ def watch(
 ) -> None:
     """Print changes as they are made, until Ctrl-C or until nobody reads. Goes on after an outage, without a gap.
 
-    First it says how many routes there are. With --json each line is an event: `snapshot` has all routes and all traffic,
-    `changes` what was changed together, `checkpoint` says that nothing is missing; `resume` is what --from goes on with.
+    First it says how many routes there are. With --json each line is an event: `snapshot` has all routes and traffic,
+    `changes` what was changed together, `checkpoint` says that nothing is missing; `resume` is what --from takes.
     """
     position = position_of(resume) if resume else None
     terminal = settings(context).terminal(as_json)
