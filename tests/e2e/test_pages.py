@@ -34,6 +34,7 @@ PAGES = (
     "docs/api.md",
     "docs/json.md",
     "docs/watch.md",
+    "docs/traffic.md",
     "docs/architecture.md",
     "docs/operating.md",
     "docs/deploying.md",
@@ -56,6 +57,9 @@ VOLATILE = (
     # Revisions: the demo alone makes 240. Not ports, versions and codes.
     (re.compile(r"(?<![:\w.-])\d{3,}(?![\w.])"), "REVISION"),
 )
+
+
+PRINTED_SET = re.compile(r"\bchange set (\d{3,})\b")
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Reader:
         self._directory = directory
         grpc, http = process.wait_for_output(READY).groups()
         self._ports = {"localhost:50051": f"localhost:{grpc}", "localhost:9464": f"localhost:{http}"}
+        self._sets: dict[str, str] = {}
 
     def run(self, block: Block) -> None:
         for name in CLIENTS:
@@ -146,8 +151,9 @@ class Reader:
             compare(block.place, self._here(PRINTED[block.place]), output.getvalue())
 
     def _console(self, block: Block, command: str, expected: str) -> None:
+        here = re.sub(r"\b\d{3,}\b", lambda match: self._sets.get(match[0], match[0]), self._here(command))
         done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", self._here(command)],
+            ["bash", "-e", "-o", "pipefail", "-c", here],
             env=self._environ(),
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
@@ -159,6 +165,8 @@ class Reader:
         )
         assert done.returncode == 0, f"{block.place}: {command}\nexit code {done.returncode}\n{done.stdout}"
         compare(f"{block.place}: {command}", self._here(expected), done.stdout)
+        # Only once they are known to say the same.
+        self._sets |= dict(zip(PRINTED_SET.findall(expected), PRINTED_SET.findall(done.stdout), strict=False))
 
     def _here(self, text: str) -> str:
         for documented, real in self._ports.items():
@@ -181,7 +189,9 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def is_complete(command: str) -> bool:
-    return not command.endswith("\\\n") and command.count("'") % 2 == 0
+    here = re.search(r"<<'(\w+)'\n", command)
+    ended = here is None or command.endswith(f"\n{here[1]}\n")
+    return not command.endswith("\\\n") and command.count("'") % 2 == 0 and ended
 
 
 def compare(place: str, expected: str, got: str) -> None:
