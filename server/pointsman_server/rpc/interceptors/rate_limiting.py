@@ -4,7 +4,9 @@ Each request of a stream counts as a call. Health is never limited.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +60,16 @@ def throttle_callers(throttling: Throttling) -> Stage:
         take, cost_of = limiter.take, COSTS.get(method.name, _one)
 
         def check(request: Any, _context: Context) -> None:
-            try:
+            with _told(throttling):
                 take(current_call().actor, cost_of(request))
-            except RateLimited as error:
-                throttling.limited(error.metadata["limit"])
-                raise
 
         return check_requests(method, proceed, check)
 
     return stage
+
+
+# Only the handler of this method knows what a call costs.
+BY_HANDLER = "Revert"
 
 
 def throttle_tenants(throttling: Throttling) -> Stage:
@@ -74,25 +77,70 @@ def throttle_tenants(throttling: Throttling) -> Stage:
 
     def stage(method: Method, proceed: CallHandler) -> CallHandler:
         limits = throttling.of(method)
-        shared = throttling.shared if limits is throttling.writes else None
-        if limits.tenant is None and shared is None:
+        costs = _Costs(throttling, limits, throttling.shared if limits is throttling.writes else None)
+        if method.name == BY_HANDLER:
+
+            def offer(_request: Any, _context: Context) -> None:
+                _costs.set(costs)
+
+            return check_requests(method, proceed, offer)
+        if limits.tenant is None and costs.shared is None:
             return proceed
         cost_of = COSTS.get(method.name, _one)
 
         async def check(request: Any, _context: Context) -> None:
-            costs = tenants(method, request)
-            try:
-                if limits.tenant and costs:
-                    limits.tenant.take_all(costs)
-                if shared:
-                    await _take_shared(shared, limits, {current_call().actor: cost_of(request)}, costs)
-            except RateLimited as error:
-                throttling.limited(error.metadata["limit"])
-                raise
+            await costs.take(cost_of(request), tenants(method, request))
 
         return check_requests(method, proceed, check)
 
     return stage
+
+
+async def charge(costs: Mapping[str, int]) -> None:
+    """Count what the current call, of the method ``BY_HANDLER``, costs each tenant; its caller, all of that together.
+
+    Raises RateLimited. Nothing is counted where nothing is limited.
+    """
+    taking = _costs.get()
+    if taking and costs:
+        await taking.take_for_caller(costs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Takes what calls cost from the ``limits`` of this process, and from the ``shared`` ones."""
+
+    throttling: Throttling
+    limits: Limits
+    shared: SharedQuota | None
+
+    async def take(self, of_identity: int, of_tenants: Mapping[str, int]) -> None:
+        with _told(self.throttling):
+            if self.limits.tenant and of_tenants:
+                self.limits.tenant.take_all(of_tenants)
+            if self.shared:
+                await _take_shared(self.shared, self.limits, {current_call().actor: of_identity}, of_tenants)
+
+    async def take_for_caller(self, of_tenants: Mapping[str, int]) -> None:
+        """Take for the caller too, in place of the one that ``throttle_callers`` took."""
+        total, limiter, actor = sum(of_tenants.values()), self.limits.identity, current_call().actor
+        if limiter:
+            limiter.give_back(actor)
+            with _told(self.throttling):
+                limiter.take(actor, total)
+        await self.take(total, of_tenants)
+
+
+_costs: ContextVar[_Costs | None] = ContextVar("costs", default=None)
+
+
+@contextmanager
+def _told(throttling: Throttling) -> Iterator[None]:
+    try:
+        yield
+    except RateLimited as error:
+        throttling.limited(error.metadata["limit"])
+        raise
 
 
 def tenants(method: Method, request: Any) -> Mapping[str, int]:

@@ -1,5 +1,6 @@
 """Serves Commit and Revert."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.ports.store import Outcome, RouteStore
 from pointsman_server.rpc import change_sets, convert
 from pointsman_server.rpc.call import Call, current_call
+from pointsman_server.rpc.interceptors.rate_limiting import charge
 from pointsman_server.rpc.methods.usage import UsageMethods
 from pointsman_server.rpc.methods.write_meter import WriteMeter
 from pointsman_server.runtime.fair_share import FairShare
@@ -66,6 +68,7 @@ class ChangeSetMethods:
         self._check_permission(call.identity, [each.key for each in found.undone])
         if not found.undone:
             return Outcome(None, found.revision)
+        await charge(Counter(each.key.tenant for each in found.undone))
         scope = scope_of(found.undone, convert.intent(_without_dry_run(request), call))
         decide = decide_revert(found.undone, found.epoch, force=request.force)
         try:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from pointsman.selection import Choice
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman.v1 import selection_pb2
 from pointsman_server.auth.api_key_verifier import ApiKeyVerifier
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.codec import change_to_message, key_to_bytes, route_to_message, traffic_to_message
@@ -22,6 +20,7 @@ from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.selection import select
 from pointsman_server.rpc.call import current_call
 from pointsman_server.rpc.methods.explained_permission import ExplainedPermission
+from pointsman_server.rpc.selections import choice_message
 from pointsman_server.rpc.statuses import status_of
 
 Layer = pb.ExplainResponse.Layer
@@ -107,7 +106,7 @@ def _fill(response: pb.ExplainResponse, stored: Stored, sticky_key: str) -> None
             route = Answer(of_key, Source.POSTGRES).route()
         else:
             route, choice = select(of_key, sticky_key)
-            response.choice.CopyFrom(_choice(choice, traffic.revision if traffic else 0))
+            response.choice.CopyFrom(choice_message(choice, traffic.revision if traffic else 0))
         response.route.CopyFrom(route_to_message(route))
     except PointsmanError as error:
         response.status.CopyFrom(status_of(error))
@@ -132,12 +131,3 @@ def _problem(held: Held) -> str:
     if held.marked:
         return WRITTEN
     return LOADED if held.leased and not held.snapshot else ""
-
-
-def _choice(choice: Choice, traffic_revision: int) -> selection_pb2.Choice:
-    return selection_pb2.Choice(
-        rule=selection_pb2.Choice.Rule.Value(f"RULE_{choice.rule.name}"),
-        version=choice.version,
-        inactive_versions=choice.inactive_versions,
-        traffic_revision=traffic_revision,
-    )

@@ -1,6 +1,6 @@
 """Which calls count against which limits, when, and for how much."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,13 @@ from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
 from pointsman_server.rpc.call import begin_call
-from pointsman_server.rpc.interceptors.rate_limiting import Throttling, tenants, throttle_callers, throttle_tenants
+from pointsman_server.rpc.interceptors.rate_limiting import (
+    Throttling,
+    charge,
+    tenants,
+    throttle_callers,
+    throttle_tenants,
+)
 from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
 
@@ -208,3 +214,61 @@ class TestTheSharedQuota:
         await fixture.until_refused("Create", request_of("Create"))
 
         assert len(quota.taken) == 20
+
+
+class Reverting(Fixture):
+    """The handler of Revert, which knows only later what it costs."""
+
+    def __init__(self, costs: Mapping[str, int], quota: Quota | None = None) -> None:
+        super().__init__(quota)
+        self.costs = costs
+
+    async def proceed(self, request: Any, context: Any) -> str:
+        if isinstance(request, pb.RevertRequest):
+            await charge(self.costs)
+        return await super().proceed(request, context)
+
+    async def revert(self) -> str:
+        return await self.call("Revert", pb.RevertRequest(change_set_id=1))
+
+
+async def test_a_revert_costs_its_caller_and_its_tenants_what_it_changes():
+    fixture = Reverting({"team-a": 6, "team-b": 3})
+    assert await fixture.revert() == "done"
+    assert await fixture.until_refused("Create", request_of("Create", "team-c")) == (1, "identity.writes")
+
+    fixture = Reverting({"team-a": 6})
+    fixture.throttling = Throttling(Limits(), Limits(None, limiter("tenant.writes")), None, fixture.told.append)
+    assert await fixture.revert() == "done"
+    assert await fixture.until_refused("Create", request_of("Create")) == (4, "tenant.writes")
+
+
+async def test_a_revert_larger_than_any_burst_passes_with_a_whole_one():
+    fixture = Reverting({"team-a": 1000})
+    assert await fixture.revert() == "done"
+    with pytest.raises(RateLimited):
+        await fixture.revert()
+    assert fixture.told == ["identity.writes"]
+
+
+async def test_a_revert_counts_against_the_shared_quota_once():
+    quota = Quota()
+    fixture = Reverting({"team-a": 2, "team-b": 1}, quota)
+    await fixture.revert()
+    assert sorted(quota.taken) == [
+        ("identity.writes", "anonymous"),
+        ("tenant.writes", "team-a"),
+        ("tenant.writes", "team-b"),
+    ]
+
+
+async def test_what_changes_nothing_costs_one_call():
+    fixture = Reverting({})
+    for _ in range(10):
+        assert await fixture.revert() == "done"
+    with pytest.raises(RateLimited):
+        await fixture.revert()
+
+
+async def test_without_limits_nothing_is_charged():
+    await charge({"team-a": 1})
