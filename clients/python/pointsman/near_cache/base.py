@@ -301,6 +301,10 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
             for each in [key, *self._table.siblings(key)] if siblings else [key]:
                 self._table.saw(each, revision, "")  # a response to a write does not say its epoch
 
+    def wrote_any(self, revision: int) -> None:
+        """Take note of a write of the client whose response does not name all of its keys."""
+        self._table.saw_any(revision)
+
     # Reads that the fast path does not answer
 
     def _slow(self, key: RouteKey | str) -> CachedResolution | Slow:

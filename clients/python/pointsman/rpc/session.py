@@ -34,6 +34,8 @@ class NearCacheMemory(Protocol):
 
     def wrote(self, keys: Sequence[RouteKey], revision: int, *, siblings: bool) -> None: ...
 
+    def wrote_any(self, revision: int) -> None: ...
+
     def shut_down(self) -> None: ...
 
 
@@ -135,10 +137,12 @@ class Session:
     def _tell_written(self, request: object, result: object, revision: int) -> None:
         if not self.near_caches:
             return
-        from pointsman.rpc.written import written_keys
+        from pointsman.rpc.written import names_all, written_keys
 
-        for keys, siblings in written_keys(request, result):
-            for cache in self.near_caches:
+        for cache in self.near_caches:
+            if not names_all(request, result):
+                cache.wrote_any(revision)
+            for keys, siblings in written_keys(request, result):
                 cache.wrote(keys, revision, siblings=siblings)
 
     def _floor(self, key: RouteKey, floor: Floor) -> Floor:

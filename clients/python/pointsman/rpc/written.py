@@ -25,6 +25,12 @@ def written_keys(request: Any, result: object) -> Iterator[tuple[list[RouteKey],
         yield [_key(each) for each in each_request], getattr(request, "exclusive", False)
 
 
+def names_all(request: object, result: object) -> bool:
+    """Say whether ``written_keys`` yields all keys: not of a revert with more changes than fit into its response."""
+    omitted = isinstance(result, ChangeSetResult) and result.omitted_change_count > 0
+    return not (omitted and isinstance(request, pb.RevertRequest))
+
+
 def _key(request: Any) -> RouteKey:
     if hasattr(request, "key"):
         return key_of(request.key)

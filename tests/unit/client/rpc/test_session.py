@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from pointsman.change_sets import Activate, Delete
 from pointsman.connection.bearer import Bearer
 from pointsman.errors import RouteNotFound
 from pointsman.keys import RouteKey
 from pointsman.memory import Floor, Sighting
 from pointsman.results import BatchResult
-from pointsman.rpc import operations, requests
+from pointsman.rpc import operations, requests, traffic_operations, traffic_requests
 from pointsman.rpc.session import Session
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteChange
+from pointsman.v1.traffic_methods_pb2 import DeleteTrafficResponse
 
 KEY = RouteKey.parse("a/b/c/d")
 
@@ -63,6 +66,9 @@ class NearCache:
     def wrote(self, keys: Sequence[RouteKey], revision: int, *, siblings: bool) -> None:
         self.told.append(([*map(str, keys)], revision, siblings))
 
+    def wrote_any(self, revision: int) -> None:
+        self.told.append(revision)
+
     def shut_down(self) -> None:
         """There is nothing to end."""
 
@@ -111,3 +117,27 @@ def test_near_caches_are_told_what_was_written_and_seen() -> None:
     ours.refused(operations.RESOLVE, pb.ResolveRequest(key=key), RouteNotFound("no", metadata=known(9)), "")
     name = str(KEY)
     assert cache.told == [([name], 7, False), ([name], 8, True), ([name, name], 9, False), (name, 9, "e")]
+
+
+def test_near_caches_are_told_of_change_sets_and_traffic() -> None:
+    ours = session()
+    cache = NearCache(Floor())
+    ours.near_caches = (cache,)
+    traffic = traffic_requests.delete_traffic("a/b/c", 0, "", "")
+    ours.accepted(traffic_operations.DELETE_TRAFFIC, traffic, DeleteTrafficResponse(revision=7), "")
+    commit = traffic_requests.commit([Activate(KEY, exclusive=True), Delete(KEY)], False, "", "")
+    ours.accepted(traffic_operations.commit(dry_run=True), commit, pb.CommitResponse(revision=7), "")
+    ours.accepted(traffic_operations.commit(dry_run=False), commit, pb.CommitResponse(revision=9), "")
+    revert = traffic_requests.revert(8, False, False, "", "", "")
+    change = RouteChange(key=requests.key_message(KEY))
+    response = pb.RevertResponse(revision=11, changes=[change], omitted_change_count=1)
+    ours.accepted(traffic_operations.revert(dry_run=False), revert, response, "")
+    name = str(KEY)
+    assert cache.told == [
+        (["a/b/c"], 7, False),
+        ([name], 9, True),
+        ([name], 9, False),
+        11,
+        ([name], 11, False),
+    ]
+    assert ours.memory.written == 11

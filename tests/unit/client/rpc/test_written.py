@@ -3,7 +3,7 @@
 from pointsman import Activate, ChangeSetResult, Create, DeleteTraffic, RouteKey, SetTraffic
 from pointsman.rpc import requests, traffic_requests
 from pointsman.rpc.convert import change_of
-from pointsman.rpc.written import written_keys
+from pointsman.rpc.written import names_all, written_keys
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 
@@ -41,3 +41,11 @@ def test_of_a_revert_are_those_of_its_changes() -> None:
     change = change_of(route_pb2.RouteChange(key=requests.key_message(KEY)))
     request = traffic_requests.revert(7, False, False, "", "", "")
     assert list(written_keys(request, ChangeSetResult(8, 8, (change,)))) == [([KEY], False)]
+
+
+def test_are_not_all_named_of_a_revert_whose_changes_do_not_fit() -> None:
+    revert = traffic_requests.revert(7, False, False, "", "", "")
+    commit = traffic_requests.commit([Create(KEY, "https://d")], False, "", "")
+    assert names_all(revert, ChangeSetResult(8, 8, ()))
+    assert not names_all(revert, ChangeSetResult(8, 9, (), omitted_change_count=1))
+    assert names_all(commit, ChangeSetResult(8, 9, (), omitted_change_count=1))

@@ -198,6 +198,14 @@ class Table:
                 if not (isinstance(entry, Known) and entry.revision >= revision):
                     self._hold_back_all(view, key, view.epoch, revision)
 
+    def saw_any(self, revision: int) -> None:
+        """Take note that the client has written ``revision``, of keys that the response does not name."""
+        with self.lock:
+            for view in self.views:
+                if not (view.loaded and view.revision >= revision):
+                    view.needed = max(view.needed, revision)
+                    view.fresh_until = -inf
+
     def siblings(self, key: RouteKey | FamilyKey) -> list[RouteKey]:
         """Return the other versions of the tenant, service and env of ``key``."""
         prefix = f"{key.tenant}/{key.service}/{key.env}/"

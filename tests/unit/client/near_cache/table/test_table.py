@@ -184,6 +184,17 @@ def test_of_too_many_keys_the_whole_view_waits(rig: Rig, monkeypatch: pytest.Mon
     assert rig.views[0].fresh_until == rig.now + MAX_STALE
 
 
+def test_of_unknown_keys_every_view_waits(rig: Rig) -> None:
+    rig.table.saw_any(5)
+    assert rig.views[0].fresh_until > float("-inf")
+    rig.table.saw_any(6)
+    assert rig.views[0].fresh_until == float("-inf")
+    rig.confirm(5)
+    assert not rig.views[0].usable
+    rig.confirm(6)
+    assert rig.views[0].fresh_until == rig.now + MAX_STALE
+
+
 def test_the_floor_of_a_key_is_what_readers_may_have_seen(rig: Rig) -> None:
     assert rig.table.floor(RouteKey.parse(KEY)) == Floor(4, EPOCH)
     assert rig.table.floor(RouteKey.parse(OTHER)) == Floor(5, EPOCH)
