@@ -1,6 +1,7 @@
 """Which layer answers: what a figure is worth depends on it, so the server that is loaded is asked what it counted."""
 
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,9 +34,9 @@ def answered(server: Child) -> dict[str, float]:
     """Count the answers that a server has given, by the layer that they came from."""
     with urllib.request.urlopen(server.metrics, timeout=5) as response:
         text = response.read().decode()
-    return {
-        sample.labels["source"]: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "pointsman_resolve_seconds_count"
-    }
+    answers: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in ("pointsman_resolve_seconds_count", "pointsman_select_seconds_count"):
+                answers[sample.labels["source"]] += sample.value  # type: ignore[assignment]
+    return dict(answers)

@@ -27,6 +27,16 @@ def resolves(*, exact: bool = False) -> list[pb.ResolveRequest]:
     return [pb.ResolveRequest(key=key_to_message(route.key), consistency=consistency) for route in active]
 
 
+# Its calls are divided between two versions: see ``rig.load_routes``.
+DIVIDED = RouteKey("team-a", "payments", "prod", "")
+
+
+def select() -> pb.SelectRequest:
+    """Ask which version a caller is to use."""
+    tenant, service, env, _ = DIVIDED
+    return pb.SelectRequest(tenant=tenant, service=service, env=env, sticky_key="account-4711-7f0e")
+
+
 def batch(size: int) -> pb.BatchResolveRequest:
     """Ask for the first active routes of the table at once."""
     return pb.BatchResolveRequest(keys=[request.key for request in resolves()[:size]])

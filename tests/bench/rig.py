@@ -13,7 +13,10 @@ from pointsman_server import embedded
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.app.application import App
 from pointsman_server.cli import demo_routes
+from pointsman_server.domain.traffic import Division, Target
+from pointsman_server.ports.store import Intent
 from pointsman_server.telemetry import logs
+from pointsman_server.writes.mutations import SetTraffic
 from tests.bench import cores, etcd, grpc_go, noop, requests
 from tests.bench.children import Child, child, cpu_seconds
 from tests.bench.contests import Sample
@@ -182,12 +185,14 @@ def engines(server_core: int | None) -> Iterator[embedded.Engines]:
 
 
 def load_routes(urls: Mapping[str, str]) -> None:
-    """Make the tables, and fill them with the demo's routes."""
+    """Make the tables, and fill them with the demo's routes, and traffic for one of the families."""
     migrate(urls["DATABASE_URL"])
 
     async def load() -> None:
         async with App(settings(database_url=urls["DATABASE_URL"], redis_url=urls["REDIS_URL"])) as app:
             await demo_routes.load(app.committer, requests.ROUTES)
+            division = Division((Target("v2", 9000), Target("v3-canary", 1000)))
+            await app.committer.set_traffic(SetTraffic(requests.DIVIDED, division), Intent("benchmark"))
 
     asyncio.run(load())
 

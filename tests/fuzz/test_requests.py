@@ -9,3 +9,7 @@ def test_any_bytes_end_as_documented(fuzz: Fuzz) -> None:
 
 def test_any_call_over_asgi_ends_by_the_specification(fuzz: Fuzz) -> None:
     fuzz("asgi_calls")
+
+
+def test_what_the_fast_path_serves_is_valid_and_chosen_by_the_rule(fuzz: Fuzz) -> None:
+    fuzz("fast_path_bytes")

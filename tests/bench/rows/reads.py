@@ -12,6 +12,8 @@ from tests.bench.rows.calls import Call, by_h2load, over_tls, warm
 # The share of its floor that a transport keeps with everything on. grpcio itself costs ten times what we add.
 FLOORS = {"envoy": 0.75, "grpcio": 0.9}
 SLOWEST = 1.5
+# The share of the rate of Resolve that Select has.
+SELECT = 0.9
 GRPC_GO = "beside an empty handler of grpc-go"
 
 
@@ -25,13 +27,16 @@ def part(rig: Rig, transport: str) -> Iterator[Contest]:
         floor = stack.enter_context(rig.noop(transport))
         ours = stack.enter_context(rig.server(transport))
         bare = stack.enter_context(rig.server(transport, guarded=False))
+        select = Call("Select", requests.write(rig.work / "select.bin", [requests.select()]), guarded.headers, "LOCAL")
         warm(ours, guarded)
+        warm(ours, select)
         warm(bare, anonymous)
         contestants = {
             # The same call, token and all: what a transport takes for headers is its own.
             "floor": by_h2load(rig, floor, Call("Resolve", frame, rig.guard.headers)),
             "token": by_h2load(rig, ours, guarded),
             "anonymous": by_h2load(rig, bare, anonymous),
+            "select": by_h2load(rig, ours, select),
         }
         rows = [
             Row(
@@ -44,6 +49,7 @@ def part(rig: Rig, transport: str) -> Iterator[Contest]:
             Row(f"local.{transport}.floor-cpu", "the same by processor time", "token", None, "floor", "cpu", "µs"),
             Row(f"local.{transport}.p99", "the slowest of a hundred", "token", at_most(SLOWEST), "floor", "p99", "ms"),
             Row(f"local.{transport}.open", "anybody may call", "anonymous", None),
+            *_select(f"local.{transport}", "token"),
         ]
         if rig.has_etcd:
             member = Member.start(stack, rig)
@@ -57,6 +63,15 @@ def part(rig: Rig, transport: str) -> Iterator[Contest]:
             contestants["grpc-go"] = by_h2load(rig, go, Call("Resolve", frame, rig.guard.headers))
             rows.append(Row("local.envoy.grpc-go", GRPC_GO, "token", None, "grpc-go"))
         yield Contest(f"Resolve from the local cache, {transport}", contestants, rows)
+
+
+def _select(name: str, resolve: str) -> list[Row]:
+    """Compare a Select, of a caller of a family with two versions, with a Resolve."""
+    what = "Select beside Resolve"
+    return [
+        Row(f"{name}.select", what, "select", at_least(SELECT), resolve),
+        Row(f"{name}.select-cpu", "the same by processor time", "select", None, resolve, "cpu", "µs"),
+    ]
 
 
 def _beside_etcd(transport: str) -> list[Row]:
@@ -80,6 +95,7 @@ def tls_part(rig: Rig) -> Iterator[Contest]:
         pair = tls.write(rig.work)
         frame = requests.write_frame(rig.work / "resolve-tls.bin")
         call = Call("Resolve", frame, rig.guard.headers, "LOCAL")
+        select = Call("Select", requests.write(rig.work / "select.bin", [requests.select()]), call.headers, "LOCAL")
         floor = stack.enter_context(rig.noop("envoy", pair.settings))
         ours = stack.enter_context(rig.server("envoy", chosen=pair.settings))
         grpcio = stack.enter_context(rig.server("grpcio", chosen=pair.settings))
@@ -87,6 +103,7 @@ def tls_part(rig: Rig) -> Iterator[Contest]:
             "floor": over_tls(rig, floor, Call("Resolve", frame, rig.guard.headers), pair.ca),
             "token": over_tls(rig, ours, call, pair.ca),
             "grpcio, token": over_tls(rig, grpcio, call, pair.ca),
+            "select": over_tls(rig, ours, select, pair.ca),
         }
         what = "token and permissions checked"
         rows = [
@@ -94,6 +111,7 @@ def tls_part(rig: Rig) -> Iterator[Contest]:
             Row("tls.envoy.floor-cpu", "the same by processor time", "token", None, "floor", "cpu", "µs"),
             Row("tls.envoy.p99", "the slowest of a hundred", "token", at_most(SLOWEST), "floor", "p99", "ms"),
         ]
+        rows += _select("tls.envoy", "token")
         rows.append(Row("tls.envoy.grpcio", "beside the same server on grpcio", "token", None, "grpcio, token"))
         if rig.has_grpc_go:
             bare = Call("Resolve", frame, rig.guard.headers)

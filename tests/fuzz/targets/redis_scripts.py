@@ -47,6 +47,7 @@ STEPS = st.one_of(
     st.tuples(st.just("mark"), OWNERS),
     st.tuples(st.just("settle"), OWNERS, REVISIONS, VALUES),
     st.tuples(st.just("consume"), REVISIONS, VALUES),
+    st.tuples(st.just("invalidate"), REVISIONS),
     st.tuples(st.just("publish_clock"), REVISIONS),
     st.tuples(st.just("spoil"), FIELDS, GARBAGE),
     st.tuples(st.just("spoil_clock"), CLOCK_FIELDS, GARBAGE),
@@ -143,6 +144,12 @@ class Model:
         elif not held:
             entry.pop(b"l", None)
 
+    def invalidate(self, revision: int) -> None:
+        entry, held = self.cleared(), self.value()
+        if held[0] < padded(revision) if held else b"l" in entry:
+            for name in (b"r", b"v", b"l"):
+                entry.pop(name, None)
+
     def publish_clock(self, revision: int) -> bytes:
         self.clock = {} if self.clock is None else self.clock
         self.clock[b"epoch"] = EPOCH.encode()
@@ -171,7 +178,7 @@ class Rig:
         self._cache = RedisCache(
             url, timeout=10, epoch=lambda: EPOCH, witness=lambda *told: self._told.append(told), failed=self._failed
         )
-        names = ("GET", "FILL", "MARK", "SETTLE", "CONSUME", "PUBLISH_CLOCK")
+        names = ("GET", "FILL", "MARK", "SETTLE", "CONSUME", "INVALIDATE", "PUBLISH_CLOCK")
         self._scripts = {name.lower(): self._redis.register_script(getattr(scripts, name)) for name in names}
 
     def close(self) -> None:
@@ -211,6 +218,8 @@ class Rig:
         clock: list[Any] = [CLOCK, EPOCH]
         if name == "publish_clock":
             return self._scripts[name](args=[*clock, padded(arguments[0])])
+        if name == "invalidate":
+            return self._scripts[name](keys=[key], args=[padded(arguments[0])])
         if name in ("get", "mark"):
             given = [arguments[0], TTL, *clock]
         else:
@@ -260,6 +269,7 @@ class Rig:
         await self._cache.settle([Snapshot(KEY, change.after, 5, EPOCH)], "w")
         await self._answered("b")
         await self._cache.consume([Snapshot(KEY, None, 6, EPOCH)])
+        await self._cache.invalidate([KEY], [6], EPOCH)
         await self._cache.fill([Snapshot(KEY, None, 7, EPOCH)], "b")
         await self._cache.publish_clock(Clock(EPOCH, 8))
         found = await self._answered("c")

@@ -1,0 +1,264 @@
+"""Select and BatchSelect, by a client, on real engines; and what was, as of a moment."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pointsman.selection import Split
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1 import traffic_methods_pb2 as traffic_pb
+from pointsman.v1 import usage_pb2
+from pointsman.v1.route_pb2 import AsOf, RouteKey
+from pointsman.v1.selection_pb2 import Choice
+from pointsman.v1.traffic_pb2 import TrafficTarget
+from tests.support import selection_vectors
+from tests.support.refusals import read_status, refused
+
+SOURCE = pb.Provenance
+EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
+Code = grpc.StatusCode
+
+
+class Family:
+    """A tenant, service and env of its own."""
+
+    def __init__(self, stub, key: RouteKey) -> None:
+        self.stub = stub
+        self.where = {"tenant": key.tenant, "service": key.service, "env": key.env}
+        self.name = "/".join(self.where.values())
+
+    def key(self, version: str) -> RouteKey:
+        return RouteKey(**self.where, version=version)
+
+    def create(self, *versions: str, active: bool = True) -> int:
+        for version in versions:
+            request = pb.CreateRequest(key=self.key(version), url=f"https://{version}.internal", active=active)
+            revision = self.stub.Create(request).route.revision
+        return revision
+
+    def divide(self, *weights: tuple[str, int], fallbacks: tuple[str, ...] = ()) -> traffic_pb.SetTrafficResponse:
+        targets = [TrafficTarget(version=version, weight=weight) for version, weight in weights]
+        return self.stub.SetTraffic(traffic_pb.SetTrafficRequest(**self.where, targets=targets, fallbacks=fallbacks))
+
+    def deactivate(self, version: str) -> int:
+        return self.stub.Deactivate(pb.DeactivateRequest(key=self.key(version))).route.revision
+
+    def select(self, sticky_key: str = "user-1", **more) -> pb.SelectResponse:
+        return self.stub.Select(pb.SelectRequest(**self.where, sticky_key=sticky_key, **more))
+
+    def refused(self, sticky_key: str = "user-1", **more):
+        return refused(self.stub.Select, pb.SelectRequest(**self.where, sticky_key=sticky_key, **more))
+
+
+@pytest.fixture
+def family(grpc_stub, key) -> Family:
+    return Family(grpc_stub, key)
+
+
+def test_the_only_active_version_is_selected(family):
+    revision = family.create("v1")
+    response = family.select()
+    assert response.route.url == "https://v1.internal"
+    assert response.choice == Choice(rule=Choice.RULE_ONLY_ACTIVE, version="v1")
+    assert response.provenance.as_of_revision >= revision
+    assert response.provenance.epoch
+    assert family.select().provenance.source == SOURCE.SOURCE_LOCAL
+    assert family.select(consistency=EXACT).provenance.source == SOURCE.SOURCE_POSTGRES
+
+
+def test_a_write_is_seen_by_the_select_that_follows_it(family):
+    """By the process that made it at once, of routes and of traffic."""
+    family.create("v1")
+    assert family.select().choice.version == "v1"
+    family.create("v2")
+    assert family.refused().reason == "AMBIGUOUS_VERSION"
+    revision = family.divide(("v2", 10_000)).revision
+    assert family.select().choice == Choice(rule=Choice.RULE_SPLIT, version="v2", traffic_revision=revision)
+    update = pb.UpdateRequest(key=family.key("v2"), url="https://new.internal")
+    family.stub.Update(update)
+    assert family.select().route.url == "https://new.internal"
+    family.deactivate("v2")
+    assert family.refused().reason == "NO_ACTIVE_VERSION"
+    family.divide(("v2", 10_000), fallbacks=("v1",))
+    assert family.select().choice.rule == Choice.RULE_FALLBACK
+    family.stub.DeleteTraffic(traffic_pb.DeleteTrafficRequest(**family.where))
+    assert family.select().choice == Choice(rule=Choice.RULE_ONLY_ACTIVE, version="v1")
+
+
+def test_callers_are_divided_by_the_published_rule_and_only_the_share_moves(family):
+    family.create("v1", "v2")
+    family.divide(("v1", 9000), ("v2", 1000))
+    before = {f"user-{number}": family.select(f"user-{number}").choice.version for number in range(300)}
+    rule = Split(family.name, [("v1", 9000), ("v2", 1000)], ["v1", "v2"], [], ["v1", "v2"])
+    assert before == {key: rule.choose(key).version for key in before}
+    family.divide(("v1", 8000), ("v2", 2000))
+    after = {key: family.select(key).choice.version for key in before}
+    assert {(before[key], after[key]) for key in before if before[key] != after[key]} == {("v1", "v2")}
+
+
+def test_the_vectors_hold_from_end_to_end(grpc_stub):
+    """Those of one family, whose slices are made by two changes of its traffic."""
+    vectors = {case["name"]: case for case in json.loads(selection_vectors.FILE.read_text("utf-8"))["cases"]}
+    family = Family(grpc_stub, RouteKey(tenant="team-b", service="payments", env="prod"))
+    family.create("v1", "v2")
+    case = vectors["another family"]
+    assert case["family"] == family.name
+    family.divide(("v1", 5000), ("v2", 5000))
+    for each in case["selections"]:
+        assert family.select(each["sticky_key"]).choice.version == each["version"]
+
+
+def test_an_empty_sticky_key_is_divided_at_random(family):
+    family.create("v1", "v2")
+    family.divide(("v1", 5000), ("v2", 5000))
+    assert set(Counter(family.select("").choice.version for _ in range(60))) == {"v1", "v2"}
+
+
+def test_a_batch_answers_each_as_select_does(family, grpc_stub):
+    family.create("v1", "v2", "v3")
+    family.divide(("v1", 3000), ("v2", 3000), ("v3", 4000))
+    family.deactivate("v3")
+    keys = [f"user-{number}" for number in range(200)]
+    selections = [pb.Selection(**family.where, sticky_key=key) for key in keys]
+    absent = pb.Selection(**{**family.where, "service": "mail"}, sticky_key="x")
+    response = grpc_stub.BatchSelect(pb.BatchSelectRequest(selections=[*selections, absent]))
+    single = [family.select(key) for key in keys]
+    assert [result.route for result in response.results[:-1]] == [each.route for each in single]
+    assert [result.choice for result in response.results[:-1]] == [each.choice for each in single]
+    assert {tuple(result.choice.inactive_versions) for result in response.results} == {(), ("v3",)}
+    assert read_status(response.results[-1].status, None, "", {}).reason == "NO_ACTIVE_VERSION"
+    again = grpc_stub.BatchSelect(pb.BatchSelectRequest(selections=selections))
+    assert {result.provenance.source for result in again.results} == {SOURCE.SOURCE_LOCAL}
+    assert [result.choice for result in again.results] == [each.choice for each in single]
+
+
+def test_min_revision_is_reached_or_refused(family):
+    revision = family.create("v1")
+    assert family.select(min_revision=revision).provenance.as_of_revision >= revision
+    refusal = family.refused(min_revision=revision + 1_000_000)
+    assert (refusal.code, refusal.reason) == (Code.UNAVAILABLE, "REVISION_NOT_REACHED")
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"sticky_key": "k" * 257}, "sticky_key"),
+        ({"env": ""}, "env"),
+        ({"tenant": "a b"}, "tenant"),
+        ({"min_revision": -1}, "min_revision"),
+        ({"as_of": AsOf()}, "as_of"),
+        ({"as_of": AsOf(revision=1), "min_revision": 1}, "min_revision"),
+        ({"as_of": AsOf(time=Timestamp(seconds=-(10**15)))}, "as_of.time"),
+    ],
+)
+def test_what_is_invalid_is_refused_by_its_field(grpc_stub, more, field):
+    request = pb.SelectRequest(**{"tenant": "a", "service": "b", "env": "c", **more})
+    refusal = refused(grpc_stub.Select, request)
+    assert (refusal.code, refusal.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert list(refusal.fields) == [field]
+
+
+def test_a_resolve_of_a_key_without_a_version_is_refused_although_its_family_is_held(family, grpc_stub):
+    family.create("v1")
+    family.select()
+    for call, request in (
+        (grpc_stub.Resolve, pb.ResolveRequest(key=family.key(""))),
+        (grpc_stub.BatchResolve, pb.BatchResolveRequest(keys=[family.key("")])),
+    ):
+        assert refused(call, request).code == Code.INVALID_ARGUMENT
+
+
+# As of a moment
+
+
+def test_reads_as_of_a_revision_see_what_was_then(family, grpc_stub):
+    first = family.create("v1")
+    family.create("v2")
+    divided = family.divide(("v1", 10_000)).revision
+    moved = family.divide(("v2", 10_000)).revision
+    gone = family.deactivate("v1")
+
+    def at(revision: int) -> dict[str, AsOf]:
+        return {"as_of": AsOf(revision=revision)}
+
+    assert family.select(**at(first)).choice == Choice(rule=Choice.RULE_ONLY_ACTIVE, version="v1")
+    assert family.select(**at(divided)).choice == Choice(rule=Choice.RULE_SPLIT, version="v1", traffic_revision=divided)
+    assert family.select(**at(moved)).choice.version == "v2"
+    assert family.select(**at(divided)).provenance.as_of_revision == divided
+    assert family.refused(**at(first - 1)).reason == "NO_ACTIVE_VERSION"
+
+    get = grpc_stub.Get(pb.GetRequest(key=family.key("v1"), **at(moved)))
+    assert (get.route.active, get.as_of_revision) == (True, moved)
+    assert not grpc_stub.Get(pb.GetRequest(key=family.key("v1"), **at(gone))).route.active
+    refusal = refused(grpc_stub.Get, pb.GetRequest(key=family.key("v1"), **at(first - 1)))
+    assert (refusal.reason, refusal.metadata["revision"]) == ("ROUTE_NOT_FOUND", str(first - 1))
+    traffic = grpc_stub.GetTraffic(traffic_pb.GetTrafficRequest(**family.where, **at(divided)))
+    assert [target.version for target in traffic.traffic.targets] == ["v1"]
+    listed = grpc_stub.List(pb.ListRequest(**family.where, **at(first)))
+    assert ([route.key.version for route in listed.routes], listed.as_of_revision) == (["v1"], first)
+
+
+def test_pages_of_a_list_stay_at_the_moment_of_the_first(family, grpc_stub):
+    family.create("v1", "v2", "v3")
+    now = Timestamp()
+    now.GetCurrentTime()
+    request = pb.ListRequest(**family.where, page_size=1, as_of=AsOf(time=now))
+    page = grpc_stub.List(request)
+    family.deactivate("v3")
+    revision, found = page.as_of_revision, list(page.routes)
+    while page.next_page_token:
+        request.page_token = page.next_page_token
+        page = grpc_stub.List(request)
+        assert page.as_of_revision == revision
+        found += page.routes
+    assert [(route.key.version, route.active) for route in found] == [("v1", True), ("v2", True), ("v3", True)]
+
+
+def test_a_time_is_that_of_the_change(family, grpc_stub):
+    family.create("v1")
+    change = list(grpc_stub.ListChanges(pb.ListChangesRequest(**family.where)).changes)[-1]
+    family.deactivate("v1")
+    get = grpc_stub.Get(pb.GetRequest(key=family.key("v1"), as_of=AsOf(time=change.occur_time)))
+    assert get.route.active
+    assert get.as_of_revision >= change.revision
+
+
+def test_what_is_ahead_is_refused(family, grpc_stub):
+    revision = family.create("v1")
+    refusal = family.refused(as_of=AsOf(revision=revision + 1_000_000))
+    assert (refusal.code, refusal.reason) == (Code.OUT_OF_RANGE, "REVISION_IN_FUTURE")
+    tomorrow = Timestamp()
+    tomorrow.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+    refusal = refused(grpc_stub.List, pb.ListRequest(as_of=AsOf(time=tomorrow)))
+    assert (refusal.code, refusal.reason) == (Code.OUT_OF_RANGE, "REVISION_IN_FUTURE")
+
+
+def test_changes_are_listed_between_times(family, grpc_stub):
+    family.create("v1", "v2", "v3")
+    changes = list(grpc_stub.ListChanges(pb.ListChangesRequest(**family.where)).changes)
+    later = pb.ListChangesRequest(**family.where, after_time=changes[0].occur_time)
+    assert list(grpc_stub.ListChanges(later).changes) == changes[1:]
+    until = pb.ListChangesRequest(**family.where, before_time=changes[1].occur_time, newest_first=True)
+    assert list(grpc_stub.ListChanges(until).changes) == changes[1::-1]
+
+
+# What is counted
+
+
+def test_reads_are_counted_for_the_version_that_was_selected(family, grpc_server, grpc_stub):
+    family.create("v1", "v2")
+    family.divide(("v1", 10_000))
+    # After many reads, only some are counted.
+    grpc_server.run(grpc_server.app.usage.recorder.flush())
+    for _ in range(3):
+        family.select()
+    used = {
+        version: grpc_stub.GetUsage(usage_pb2.GetUsageRequest(key=family.key(version))).readers
+        for version in ("v1", "v2")
+    }
+    assert [reader.subject for reader in used["v1"]] == ["anonymous"]
+    assert not used["v2"]
