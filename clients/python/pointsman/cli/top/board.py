@@ -15,7 +15,7 @@ MOST_CHANGES = 200
 MOST_BEHIND = 5
 MOST_RATES = 120
 """Readings of which the rate is drawn."""
-READS = ("Resolve", "BatchResolve")
+READS = ("Resolve", "BatchResolve", "Select", "BatchSelect")
 FAILURES = ("DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNKNOWN")
 METRICS, CHANGES, HISTORY, WATCHERS = "metrics", "changes", "history", "watchers"
 

@@ -106,7 +106,7 @@ class Sources:
 
     def _stream(self, take: Take) -> None:
         wanted = self._wanted
-        request = WatchRequest(tenant=wanted.tenant, service=wanted.service, env=wanted.env)
+        request = WatchRequest(tenant=wanted.tenant, service=wanted.service, env=wanted.env, traffic=True)
         self._follower = Follower(self._client, request, _nothing, self._position)
         if self._stopped.is_set():
             return

@@ -109,6 +109,15 @@ def test_json_lines_are_events_with_where_to_go_on(run: Run, server: FakeServer)
         assert shown.event("changes")["changes"][0]["kind"] == "ACTIVATED"
 
 
+def test_an_older_server_shows_routes_alone(server: FakeServer) -> None:
+    server.add(KEY, URL)
+    server.divide("a/b/c", {"v1": 10_000})
+    server.knows_traffic = False
+    with watching(server, "--json") as shown:
+        snapshot = shown.event("snapshot")
+        assert (len(snapshot["routes"]), snapshot["traffic"]) == (1, None)
+
+
 def test_goes_on_by_itself_and_says_so_on_stderr(server: FakeServer) -> None:
     with watching(server) as shown:
         assert shown.line() == "0 routes as of revision 0\n"

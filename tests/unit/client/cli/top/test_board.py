@@ -70,6 +70,8 @@ def test_calls_have_rates_and_times(board: Board) -> None:
     assert dict(board.calls()) == {
         "Resolve /s": "1,500",
         "BatchResolve /s": "-",
+        "Select /s": "-",
+        "BatchSelect /s": "-",
         "writes /s": "2.0",
         "failed /s": "5.0",
         "Resolve p50": "0.5 ms",

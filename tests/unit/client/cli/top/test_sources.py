@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pointsman import Change, Client, Propagation
+from pointsman import Change, ChangeKind, Client, Propagation
 from pointsman.cli.top.board import CHANGES, HISTORY, METRICS, WATCHERS, Missing, Table
 from pointsman.cli.top.exposition import Reading
 from pointsman.cli.top.sources import Sources, Wanted, fetched
@@ -104,6 +104,15 @@ def test_without_metrics_the_rest_goes_on(client: Client, server: FakeServer) ->
         assert news.of(Propagation).complete
         server.add("a/b/c/v2", URL)
         assert news.change().revision == 2
+
+
+def test_changes_of_traffic_are_shown_as_they_are_made(client: Client, server: FakeServer) -> None:
+    server.add(KEY, URL)
+    with sourced(client) as news:
+        assert news.change().revision == 1
+        server.divide("a/b/c", {"v1": 10_000})
+        change = news.change()
+    assert (change.kind, str(change.key)) == (ChangeKind.TRAFFIC_SET, "a/b/c")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/metrics", "file:///etc/passwd", "nonsense"])
