@@ -36,7 +36,7 @@ WHAT_TO_DO = {
     "RATE_LIMITED": "Wait for `RetryInfo`, then try again; ask for less, or for a higher quota.",
     "STORE_UNAVAILABLE": "Try again; a mutation with the same `request_id`.",
     "SHUTTING_DOWN": "Try again: another server answers.",
-    "REVISION_COMPACTED": "Watch again without `resume`.",
+    "REVISION_COMPACTED": "Watch again without `resume`; or ask for a later revision.",
     "EPOCH_CHANGED": "Watch again without `resume`.",
     "REVISION_NOT_REACHED": "Try again; is the `min_revision` from this database?",
     "AMBIGUOUS_VERSION": "Set traffic, or deactivate all versions but one.",

@@ -64,7 +64,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "6f9c…"}}`.
     """
     ERROR_REASON_REVISION_COMPACTED: _ErrorReason.ValueType  # 8
-    """The revision to resume from is older than the kept history. With OUT_OF_RANGE: start anew from a snapshot.
+    """The revision is older than the kept history: the one to resume a watch from, so start anew from a snapshot; or one
+    whose state, or the changes after it, are asked for. With OUT_OF_RANGE.
 
     Example: `{"reason": "REVISION_COMPACTED", "metadata": {"revision": "17", "oldest_revision": "900"}}`.
     """
@@ -116,8 +117,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
     """
     ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 18
-    """The answer for this key does not fit into the response of a BatchResolve, which stays below 4 MB. With
-    RESOURCE_EXHAUSTED, as the status of a result: resolve the key in another call.
+    """The answer does not fit into the response of a BatchResolve or BatchSelect, which stays below 4 MB. With
+    RESOURCE_EXHAUSTED, as the status of a result: ask for it in another call.
 
     Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
     """
@@ -225,7 +226,8 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 7
 Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "6f9c…"}}`.
 """
 ERROR_REASON_REVISION_COMPACTED: ErrorReason.ValueType  # 8
-"""The revision to resume from is older than the kept history. With OUT_OF_RANGE: start anew from a snapshot.
+"""The revision is older than the kept history: the one to resume a watch from, so start anew from a snapshot; or one
+whose state, or the changes after it, are asked for. With OUT_OF_RANGE.
 
 Example: `{"reason": "REVISION_COMPACTED", "metadata": {"revision": "17", "oldest_revision": "900"}}`.
 """
@@ -277,8 +279,8 @@ ERROR_REASON_ACCESS_UNAVAILABLE: ErrorReason.ValueType  # 17
 Example: `{"reason": "ACCESS_UNAVAILABLE", "metadata": {"what": "the policy"}}`.
 """
 ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 18
-"""The answer for this key does not fit into the response of a BatchResolve, which stays below 4 MB. With
-RESOURCE_EXHAUSTED, as the status of a result: resolve the key in another call.
+"""The answer does not fit into the response of a BatchResolve or BatchSelect, which stays below 4 MB. With
+RESOURCE_EXHAUSTED, as the status of a result: ask for it in another call.
 
 Example: `{"reason": "RESPONSE_TOO_LARGE"}`.
 """

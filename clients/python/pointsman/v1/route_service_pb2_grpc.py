@@ -197,7 +197,8 @@ class RouteServiceServicer(object):
         no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
         near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
 
-        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; UNAVAILABLE as from Resolve; and
+        those of `as_of`, as in Get.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -354,7 +355,7 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """List returns routes in the order of their keys, page by page (AIP-158).
+        """List returns routes in the order of their keys, page by page (AIP-158). Errors: those of `as_of`, as in Get.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -362,6 +363,10 @@ class RouteServiceServicer(object):
 
     def ListChanges(self, request, context):
         """ListChanges returns changes in the order of their revisions, page by page (AIP-158).
+
+        Without `after_revision` and `after_time` they begin with the oldest that is kept. Errors: OUT_OF_RANGE with
+        REVISION_COMPACTED when changes after one of these are not kept any more, with REVISION_IN_FUTURE for a time that
+        lies ahead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

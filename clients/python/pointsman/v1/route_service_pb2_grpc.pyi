@@ -658,7 +658,8 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
     near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
 
-    Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+    Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; UNAVAILABLE as from Resolve; and
+    those of `as_of`, as in Get.
     """
 
     BatchSelect: _RouteServiceBatchSelectType
@@ -764,10 +765,15 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """
 
     List: _RouteServiceListType
-    """List returns routes in the order of their keys, page by page (AIP-158)."""
+    """List returns routes in the order of their keys, page by page (AIP-158). Errors: those of `as_of`, as in Get."""
 
     ListChanges: _RouteServiceListChangesType
-    """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
+    """ListChanges returns changes in the order of their revisions, page by page (AIP-158).
+
+    Without `after_revision` and `after_time` they begin with the oldest that is kept. Errors: OUT_OF_RANGE with
+    REVISION_COMPACTED when changes after one of these are not kept any more, with REVISION_IN_FUTURE for a time that
+    lies ahead.
+    """
 
     Watch: _RouteServiceWatchType
     """Watch streams a table of routes and every change of it: a resolver for the memory of the client.
@@ -948,7 +954,8 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         no traffic is set, of the only active version. The same sticky key gets the same version from every server and every
         near-cache, as of the same revision. docs/traffic.md has the rule, and test vectors.
 
-        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; and those of Resolve.
+        Errors: NOT_FOUND with NO_ACTIVE_VERSION; FAILED_PRECONDITION with AMBIGUOUS_VERSION; UNAVAILABLE as from Resolve; and
+        those of `as_of`, as in Get.
         """
 
     @abc.abstractmethod
@@ -1134,7 +1141,7 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.ListRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ListResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ListResponse]]:
-        """List returns routes in the order of their keys, page by page (AIP-158)."""
+        """List returns routes in the order of their keys, page by page (AIP-158). Errors: those of `as_of`, as in Get."""
 
     @abc.abstractmethod
     def ListChanges(
@@ -1142,7 +1149,12 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.route_service_pb2.ListChangesRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.route_service_pb2.ListChangesResponse, collections.abc.Awaitable[pointsman.v1.route_service_pb2.ListChangesResponse]]:
-        """ListChanges returns changes in the order of their revisions, page by page (AIP-158)."""
+        """ListChanges returns changes in the order of their revisions, page by page (AIP-158).
+
+        Without `after_revision` and `after_time` they begin with the oldest that is kept. Errors: OUT_OF_RANGE with
+        REVISION_COMPACTED when changes after one of these are not kept any more, with REVISION_IN_FUTURE for a time that
+        lies ahead.
+        """
 
     @abc.abstractmethod
     def Watch(
