@@ -85,7 +85,7 @@ def test_a_retry_of_what_was_done_is_answered_the_same_though_it_was_read_since(
 
 
 @both
-@pytest.mark.parametrize("duration", [Duration(), Duration(seconds=14, nanos=999_999_999), Duration(seconds=-60)])
+@pytest.mark.parametrize("duration", [Duration(), Duration(seconds=19, nanos=999_999_999), Duration(seconds=-60)])
 def test_a_time_in_which_reads_may_not_be_known_yet_is_malformed(grpc_stub, key, method, duration):
     refusal = refused(getattr(grpc_stub, method), request(method, key, if_unused_for=duration))
 

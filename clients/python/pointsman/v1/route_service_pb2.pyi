@@ -573,13 +573,13 @@ class DeactivateRequest(google.protobuf.message.Message):
 
     @property
     def if_unused_for(self) -> google.protobuf.duration_pb2.Duration:
-        """Refuse, if there is something to change, unless nobody has read the route for this long: 15 seconds or more, and at
+        """Refuse, if there is something to change, unless nobody has read the route for this long: 20 seconds or more, and at
         most the window of GetUsage. Unset: do not ask.
 
-        Resolve, Select and their batches are reads, and so are those that near-caches report. Servers exchange their counts
-        every 5 seconds, and near-caches report as often, so reads of the last 10 seconds may not be known yet. Choose several
-        times as long as the longest pause between two reads of a caller. A caller that keeps an answer without reading again
-        is not known.
+        Resolve, Select and their batches are reads, and so are those that near-caches report. Near-caches report every 10
+        seconds and servers exchange their counts every 5, so a read may be known 15 seconds late, and a little more. Choose
+        several times as long as the longest pause between two reads of a caller. A caller that keeps an answer without
+        reading again is not known.
         """
 
     def __init__(
@@ -640,13 +640,13 @@ class DeleteRequest(google.protobuf.message.Message):
 
     @property
     def if_unused_for(self) -> google.protobuf.duration_pb2.Duration:
-        """Refuse, if there is something to change, unless nobody has read the route for this long: 15 seconds or more, and at
+        """Refuse, if there is something to change, unless nobody has read the route for this long: 20 seconds or more, and at
         most the window of GetUsage. Unset: do not ask.
 
-        Resolve, Select and their batches are reads, and so are those that near-caches report. Servers exchange their counts
-        every 5 seconds, and near-caches report as often, so reads of the last 10 seconds may not be known yet. Choose several
-        times as long as the longest pause between two reads of a caller. A caller that keeps an answer without reading again
-        is not known.
+        Resolve, Select and their batches are reads, and so are those that near-caches report. Near-caches report every 10
+        seconds and servers exchange their counts every 5, so a read may be known 15 seconds late, and a little more. Choose
+        several times as long as the longest pause between two reads of a caller. A caller that keeps an answer without
+        reading again is not known.
         """
 
     def __init__(
