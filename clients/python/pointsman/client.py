@@ -45,7 +45,7 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
     - UNAVAILABLE is retried, and RESOURCE_EXHAUSTED after the wait that the server asks for, if the timeout allows.
       Mutations too: each carries a ``request_id``, so that it takes effect once.
     - No key goes back: a resolve that begins after an answer about a key was returned is never of an older revision
-      of it, and sees every write that this client made before; whichever server answers.
+      of it, and sees every write that this client made before; whichever server answers. Nor does a select.
     - Every method raises a subclass of ``pointsman.PointsmanError``; what is not named at a method may come from
       all of them: InvalidArgument, Unauthenticated, PermissionDenied, ResourceExhausted, Unavailable,
       DeadlineExceeded, Internal.

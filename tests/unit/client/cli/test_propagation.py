@@ -48,6 +48,19 @@ class TestDuration:
             duration(text)
 
 
+class Clock:
+    """A time that passes by sleep alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class TestWaitFor:
     def asked(self, *answers: Propagation | Exception, seconds: float = 0.3) -> tuple[Propagation, list[float]]:
         """Return the outcome of a wait whose last answer comes again and again, and what was left each time."""
@@ -79,7 +92,8 @@ class TestWaitFor:
         assert time.monotonic() - begun >= 0.3
         assert len(left) >= 3
 
-    def test_asks_once_more_when_the_time_is_up(self) -> None:
+    def test_asks_once_more_when_the_time_is_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pointsman.cli.propagation.time", Clock())
         found, left = self.asked(NOT_YET, ALL, seconds=0.02)
         assert (found, len(left)) == (ALL, 2)
         assert left[-1] > 0
