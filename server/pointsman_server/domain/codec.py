@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pointsman.selection import POINTS
 from pointsman.v1 import route_pb2, selection_pb2, traffic_pb2
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
 from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
@@ -136,10 +137,20 @@ def family_to_message(family: Family) -> selection_pb2.Family:
 
 
 def family_from_message(message: selection_pb2.Family, key: RouteKey) -> Family:
-    """Decode a family. Raises ValueError when it has another key than ``key``."""
+    """Decode a family. Raises ValueError when it or a part of it has another key than ``key``, or breaks a rule."""
     if (message.tenant, message.service, message.env) != key[:3]:
         raise ValueError("a family of another key")
-    return _family(key, message)
+    family = _family(key, message)
+    if not all(route.active and route.key.version and route.key[:3] == key[:3] for route in family.routes):
+        raise ValueError("a route that is not active, or of another family")
+    if family.traffic and not _is_whole(family.traffic, key):
+        raise ValueError("traffic of another family, or that does not add up")
+    return family
+
+
+def _is_whole(traffic: Traffic, key: RouteKey) -> bool:
+    sizes = [piece.size for piece in traffic.slices]
+    return traffic.key == key and sum(sizes) == POINTS and min(sizes) > 0
 
 
 def _family_without_key(family: Family) -> selection_pb2.Family:

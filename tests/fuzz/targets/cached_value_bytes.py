@@ -31,6 +31,8 @@ SEEDS = (
     *(revision.to_bytes(8, "big") + FAMILY for revision in (7, 8, 6, 2**63 - 1)),
     *(revision.to_bytes(8, "big") + GOOD for revision in (7, 8, 6, 0, 2**63 - 1)),
     (7).to_bytes(8, "big"),
+    # A family with a route of another one.
+    (7).to_bytes(8, "big") + b"\n\x04acme\x12\x03pay\x1a\x04prod*\x06\x08\x87\xf2\xd6\xca\x06",
     (7).to_bytes(8, "big") + b"\x32\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
 )
 

@@ -12,6 +12,7 @@ from pointsman.rules import KEY_PART
 from pointsman.v1 import route_pb2
 from pointsman_server.domain import codec
 from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
+from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
 from tests.support.fakes import BIRTH
 
 text = st.text(max_size=30)
@@ -154,3 +155,59 @@ def test_a_route_of_another_key_is_refused_where_one_is_asked_for(part: str) -> 
     assert codec.route_from_message(message, key).key is key
     with pytest.raises(ValueError, match="another key"):
         codec.route_from_message(message, key._replace(**{part: "else"}))
+
+
+# Families
+
+
+FAMILY = RouteKey("team-a", "payments", "prod", "")
+
+
+def divided(*slices: tuple[str, int], key: RouteKey = FAMILY) -> Traffic:
+    pieces = tuple(Slice(*piece) for piece in slices)
+    targets = tuple(Target(*piece) for piece in slices)
+    return Traffic(key, Division(targets, ("v3",)), pieces, 7, BIRTH, BIRTH)
+
+
+def version(name: str, key: RouteKey = FAMILY, *, active: bool = True) -> Route:
+    route_key = key._replace(version=name)
+    return Route(route_key, f"https://{name}.internal", active, {"tier": "gold"}, 5, BIRTH, BIRTH)
+
+
+WHOLE = divided(("v1", 9000), ("v2", 1000))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        Family(FAMILY, WHOLE, (version("v1"), version("v2"))),
+        Family(FAMILY, WHOLE, ()),
+        Family(FAMILY, None, (version("v1"),)),
+    ],
+)
+def test_a_family_is_decoded_as_it_was_encoded(family: Family) -> None:
+    encoded = codec.value_to_bytes(family)
+    assert codec.value_from_bytes(FAMILY, encoded) == family
+    rest = codec.rest_to_bytes(family)
+    assert codec.key_to_bytes(FAMILY) + rest == encoded
+    assert codec.rest_of(FAMILY, codec.key_to_bytes(FAMILY), encoded) == rest
+    assert codec.rest_from_bytes(FAMILY, rest) == family
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        Family(FAMILY._replace(env="dev"), WHOLE, ()),
+        Family(FAMILY, divided(("v1", 10_000), key=FAMILY._replace(env="dev")), ()),
+        Family(FAMILY, divided(("v1", 9999)), ()),
+        Family(FAMILY, divided(("v1", 10_001), ("v2", -1)), ()),
+        Family(FAMILY, divided(("v1", 10_000), ("v2", 0)), ()),
+        Family(FAMILY, divided(), ()),
+        Family(FAMILY, WHOLE, (version("v1", FAMILY._replace(tenant="team-b")),)),
+        Family(FAMILY, WHOLE, (version(""),)),
+        Family(FAMILY, WHOLE, (version("v1", active=False),)),
+    ],
+)
+def test_what_is_no_family_of_the_key_is_refused(family: Family) -> None:
+    with pytest.raises(ValueError, match=r"family|active"):
+        codec.value_from_bytes(FAMILY, codec.value_to_bytes(family))
