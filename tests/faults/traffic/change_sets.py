@@ -186,10 +186,15 @@ def reverts_restore(sets: Sequence[SetWrite], model: Model) -> Iterator[Violatio
             since = model.at(key, before)
             if wanted != found:
                 yield Violation(15, "a revert did not bring back what was", each.write.ret, f"{each}: {was}; {now}")
-            elif not each.force and since is not last and wanted != content(since.after if since else None, first):
+            elif not each.force and _is_later(last, since) and wanted != content(since.after if since else None, first):
                 yield Violation(15, "a revert undid what was changed since", each.write.ret, f"{each}: {last}; {since}")
         if strange := [row for row in rows if row.key not in ranges]:
             yield Violation(15, "a revert changed what was not to be undone", each.write.ret, f"{each}: {strange}")
+
+
+def _is_later(last: Row, since: Row | None) -> bool:
+    """Say whether there was something to lose: not where nothing was left, and there is nothing again."""
+    return since is not last and not (since and last.after is None and since.after is None)
 
 
 def _bounds_of(each: SetWrite, rows: Sequence[Row]) -> tuple[int, int]:

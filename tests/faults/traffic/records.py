@@ -52,11 +52,11 @@ class SetWrite:
     """A commit or a revert: what was asked for, and the answer to it; ``reason`` is why it was refused."""
 
     write: Write
-    mutations: tuple[pb.Mutation, ...] = ()
+    mutations: tuple[pb.Mutation, ...] = field(default=(), repr=False)
     target: Target | None = None
     force: bool = False
     reason: str = ""
-    reply: pb.CommitResponse | pb.RevertResponse | None = None
+    reply: pb.CommitResponse | pb.RevertResponse | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

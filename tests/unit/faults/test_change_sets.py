@@ -262,6 +262,14 @@ def test_a_planted_violation_is_found(plant: Callable[[Case], None], promise: in
     assert (promise, rule) in case.found()
 
 
+def test_what_was_made_and_deleted_again_since_leaves_nothing_to_lose() -> None:
+    begin, gone = (V0, "CREATED", route("u0")), (V0, "DELETED", None)
+    rows = rows_of(("s1", [begin]), ("s2", [gone]), ("w3", [begin]), ("w4", [gone]), ("s3", [begin]))
+    revert = SetWrite(write("s3", 3.0, 5, "revert"), target=Target(EPOCH, 2, 2), reply=revert_reply(rows[4:]))
+    model = Model(History(writes=[revert.write]), rows)
+    assert list(check_sets([revert], [model])) == []
+
+
 def test_with_force_what_came_since_may_be_undone() -> None:
     case = Case()
     undo_what_came_since(case)
