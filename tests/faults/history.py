@@ -130,7 +130,10 @@ class Call:
 
 @dataclass(slots=True)
 class Failure:
-    """One attempt that failed, at one life of a server. ``epoch`` is that of the token that was sent."""
+    """One attempt that failed, at one life of a server.
+
+    ``epoch`` is that of the token that was sent; ``limit`` names the limit that an overloaded server had reached.
+    """
 
     call: float
     ret: float
@@ -140,6 +143,7 @@ class Failure:
     reason: str
     request_id: str = ""
     epoch: str = ""
+    limit: str = ""
 
 
 @dataclass(slots=True)

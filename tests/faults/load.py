@@ -300,7 +300,8 @@ class Client:
         """Take note of why a write was refused."""
 
     def _failed(self, target: Target, error: grpc.aio.AioRpcError, failure: Failure) -> None:
-        code, failure.reason = error.code(), str(info_of(status_of(error)).reason)
+        code, info = error.code(), info_of(status_of(error))
+        failure.reason, failure.limit = str(info.reason), info.metadata["limit"] if "limit" in info.metadata else ""
         self._history.failures.append(failure)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is grpc.StatusCode.UNAVAILABLE and not failure.reason):
             target.shunned = time.monotonic() + SHUN_SECONDS

@@ -172,8 +172,8 @@ def of_traffic(observed: Observed, calls: Sequence[Call], staleness: Sequence[tu
 
 
 def failures(history: History) -> dict[str, int]:
-    """Count the attempts that failed, by their kind and status."""
-    return dict(sorted(Counter(f"{each.kind} {each.code}" for each in history.failures).items()))
+    """Count the attempts that failed, by their kind and status, and the limit that was reached."""
+    return dict(sorted(Counter(f"{each.kind} {each.code} {each.limit}".strip() for each in history.failures).items()))
 
 
 def slowest_rate(calls: Sequence[Call], begin: float, end: float) -> float:
