@@ -301,7 +301,7 @@ class Client:
 
     def _failed(self, target: Target, error: grpc.aio.AioRpcError, failure: Failure) -> None:
         code, info = error.code(), info_of(status_of(error))
-        failure.reason, failure.limit = str(info.reason), info.metadata["limit"] if "limit" in info.metadata else ""
+        failure.reason, failure.limit = str(info.reason), info.metadata.get("limit", "")
         self._history.failures.append(failure)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED or (code is grpc.StatusCode.UNAVAILABLE and not failure.reason):
             target.shunned = time.monotonic() + SHUN_SECONDS

@@ -2,8 +2,8 @@
 
 ``python -m tests.faults.remedies_off DIRECTORY`` writes the copy, ``python -m tests.faults --server-path DIRECTORY``
 attacks it. What is gone: the mark before a commit, the settling after it, the look at whether Redis is behind what the
-feed told, ``min_revision``, and the read of the history for watchers that missed more than a server has in memory. What
-is left is a cache that misses fill and Kafka brings up to date.
+feed told, the drop of families whose change the feed tells, ``min_revision``, and the read of the history for watchers
+that missed more than a server has in memory. What is left is a cache that misses fill and Kafka brings up to date.
 """
 
 import shutil
@@ -16,10 +16,13 @@ PATCHES = (
     ("writes/group_commit.py", "await self._caches.mark(batch, owner)", "pass"),
     ("writes/group_commit.py", "await written.settle(owner)", "pass"),
     ("reads/resolver.py", "if snapshot.as_of < changed:", "if False:"),
+    ("reads/local_cache_updater.py", "families[change.key.family_key] = change.revision", "pass"),
     ("rpc/fastpath/terms.py", "self.min_revision = request.min_revision", "self.min_revision = 0"),
     ("events/watch/hub.py", " and clock.revision >= self.recent.complete_from", ""),
     ("rpc/route_service.py", "        return request.min_revision\n", "        return 0\n"),
     ("rpc/route_service.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
+    ("rpc/methods/selection.py", "        return request.min_revision\n", "        return 0\n"),
+    ("rpc/methods/selection.py", "return await self._tokens.floor(request.min_revision, request.epoch)", "return 0"),
 )
 
 

@@ -97,7 +97,7 @@ class RouteMachine(RuleBasedStateMachine):
     @rule(data=st.data(), whole=st.booleans(), force=st.booleans(), dry_run=st.booleans())
     def revert(self, data: st.DataObject, whole: bool, force: bool, dry_run: bool) -> None:
         """Undo a change set, or a range of revisions."""
-        latest = self.model.changes[-20:]
+        latest = self.model.changes[-data.draw(st.sampled_from((1, 1, 3, 20))) :]
         first = data.draw(st.sampled_from(latest))
         request = pb.RevertRequest(force=force, request_id=self.request_id())
         if whole:
