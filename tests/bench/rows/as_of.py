@@ -1,7 +1,7 @@
-"""A list of 100,000 routes as they were a million changes ago, all pages of it, beside the same list as it is now.
+"""List 100,000 routes as they were a million changes ago, all pages of it, beside the same List as it is now.
 
-In between each route was changed ten times, one of ten was deleted, and 10,000 others came. Nothing is pinned but what
-the engines are: the store's own work and PostgreSQL's are both in the figure.
+In between each route was changed ten times, one of ten was deleted, and 10,000 others came. By the RPC, and from the
+store alone, whose work and that of PostgreSQL are both in the figure.
 """
 
 import asyncio
@@ -10,24 +10,30 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import grpc
 import psycopg
 from psycopg import sql
 
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import AsOf
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.adapters.postgres.history.as_of import PostgresHistory
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.routes import Route, RouteKey
 from pointsman_server.ports.store import RouteQuery
+from tests.bench.children import Child
 from tests.bench.contests import Contest, Refused, Row, Sample, no_more_than
 from tests.bench.rig import Rig
-from tests.support.engines import create_database
+from tests.support.engines import create_database, fresh_redis
 
 ROUTES, QUICK_ROUTES = 100_000, 5_000
 CHANGES_EACH = 10
 # One in so many is deleted at its last change, and as many come after that.
 DELETED = 10
+METHOD = "/pointsman.v1.RouteService/List"
 PAGE = 1000
+PATIENCE_SECONDS = 30.0
 LOADS = 200
 MOST_SECONDS = 2.0
 
@@ -77,33 +83,56 @@ FUNCTIONS = (
 
 @contextmanager
 def part(rig: Rig) -> Iterator[Contest]:
-    """Measure the store alone."""
+    """Measure the Envoy door, and the store alone."""
     url = create_database(rig.urls["DATABASE_URL"])
     migrate(url)
     count = QUICK_ROUTES if rig.quick else ROUTES
     fill(url, count)
-    changes = count * CHANGES_EACH
-    yield Contest(
-        f"As of {changes:,} changes ago, the store alone",
-        {
-            "then": lambda: run(url, lambda database: _pages(count, _then(database, count))),
-            "now": lambda: run(url, lambda database: _pages(count, PostgresStore(database).list_routes)),
-            "one": lambda: run(url, lambda database: _loads(database, count)),
-        },
-        [
-            Row(
-                "as_of.list",
-                f"List of {count:,} routes as of {changes:,} changes ago, all pages",
-                "then",
-                no_more_than(MOST_SECONDS),
-                "now",
-                "seconds",
-                "s",
-            ),
-            Row("as_of.load", "Get as of then", "one", None, figure="p50", unit="ms"),
-        ],
-        rounds=3,
-    )
+    with rig.server("envoy", chosen={"DATABASE_URL": url, "REDIS_URL": fresh_redis(rig.urls["REDIS_URL"])}) as server:
+        yield Contest(
+            f"As of {count * CHANGES_EACH:,} changes ago",
+            {
+                "then": lambda: _calls(rig, server, count, AsOf(revision=count)),
+                "now": lambda: _calls(rig, server, count, None),
+                "store, then": lambda: run(url, lambda database: _pages(count, _then(database, count))),
+                "store, now": lambda: run(url, lambda database: _pages(count, PostgresStore(database).list_routes)),
+                "one": lambda: run(url, lambda database: _loads(database, count)),
+            },
+            _rows(f"{count:,} routes as of {count * CHANGES_EACH:,} changes ago, all pages"),
+            rounds=3,
+        )
+
+
+def _rows(what: str) -> list[Row]:
+    def row(name: str, what: str, ours: str, theirs: str) -> Row:
+        return Row(f"as_of.{name}", what, ours, no_more_than(MOST_SECONDS), theirs, "seconds", "s")
+
+    return [
+        row("list", f"List of {what}", "then", "now"),
+        row("store", f"{what}, from the store alone", "store, then", "store, now"),
+        Row("as_of.load", "one key as of then, from the store alone", "one", None, figure="p50", unit="ms"),
+    ]
+
+
+def _calls(rig: Rig, server: Child, count: int, as_of: AsOf | None) -> Sample:
+    """Call List for each page. Raises Refused unless there are as many routes as there were."""
+    request, found, headers = pb.ListRequest(page_size=PAGE, as_of=as_of), 0, tuple(rig.guard.headers.items())
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(METHOD, pb.ListRequest.SerializeToString, pb.ListResponse.FromString)
+        begun = time.perf_counter()
+        while True:
+            response = call(request, metadata=headers, timeout=PATIENCE_SECONDS)
+            found += len(response.routes)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                break
+        return _counted(time.perf_counter() - begun, found, count)
+
+
+def _counted(seconds: float, found: int, count: int) -> Sample:
+    if found != count:
+        raise Refused(f"{found:,} routes were listed, and there were {count:,}")
+    return {"seconds": seconds}
 
 
 def fill(url: str, count: int) -> None:
@@ -146,10 +175,7 @@ async def _pages(count: int, read: Callable[[RouteQuery], Awaitable[list[Route]]
     while page := await read(query):
         found += len(page)
         query = replace(query, after=page[-1].key)
-    seconds = time.perf_counter() - begun
-    if found != count:
-        raise Refused(f"{found:,} routes were listed, and there were {count:,}")
-    return {"seconds": seconds}
+    return _counted(time.perf_counter() - begun, found, count)
 
 
 async def _loads(database: Database, count: int) -> Sample:

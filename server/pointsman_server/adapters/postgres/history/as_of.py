@@ -130,8 +130,9 @@ class PostgresHistory:
             if len(keys) < size:
                 break
             after, seen = keys[-1], seen + len(keys)
-            # As many as it takes if the next keys are like those before.
-            size = min(MOST_KEYS, 1 + (query.limit - len(routes)) * seen // len(routes)) if routes else MOST_KEYS
+            # As many as it takes if the next keys are like those before, and a few more: a statement costs 50 keys.
+            wanted = (query.limit - len(routes)) * seen // len(routes) if routes else MOST_KEYS
+            size = min(MOST_KEYS, wanted + wanted // 8 + 8)
         return routes[: query.limit]
 
     async def _look(
