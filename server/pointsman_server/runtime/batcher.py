@@ -35,6 +35,8 @@ class Batcher(Generic[K, V]):
 
     At most ``queue`` keys wait; a key beyond them gets Overloaded with ``limit`` as the name of the bound. A key is
     loaded by a load that begins after it was asked for: its result has everything that was written before.
+
+    A key counts as ``weigh`` says toward ``size``, one by default. One that is heavier than that is loaded alone.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Batcher(Generic[K, V]):
         queue: int,
         limit: str,
         tracer: BatchTracer | None = None,
+        weigh: Callable[[K], int] | None = None,
     ) -> None:
         self._load = load
+        self._weigh = weigh
         self._tracer = tracer
         self._callers: dict[K, list[Any]] = {}
         self._size = size
@@ -99,6 +103,19 @@ class Batcher(Generic[K, V]):
             else:
                 await asyncio.sleep(0)  # waiting keys are dispatched in the next iteration of the loop
 
+    def _next_batch(self) -> list[K]:
+        if self._weigh is None:
+            return list(itertools.islice(self._waiting, self._size))
+        keys: list[K] = []
+        free = self._size
+        for key in self._waiting:
+            weight = self._weigh(key)
+            if keys and weight > free:
+                break
+            free -= weight
+            keys.append(key)
+        return keys
+
     def _free_slot(self) -> None:
         self._free += 1
         self._schedule()
@@ -113,7 +130,7 @@ class Batcher(Generic[K, V]):
     def _dispatch(self) -> None:
         self._scheduled = False
         while self._free and self._waiting:
-            keys = list(itertools.islice(self._waiting, self._size))
+            keys = self._next_batch()
             callbacks = [self._waiting.pop(key) for key in keys]
             callers = [caller for key in keys for caller in self._callers.pop(key, ())] if self._callers else []
             self._free -= 1

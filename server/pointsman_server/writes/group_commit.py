@@ -38,7 +38,7 @@ from pointsman_server.writes.mutations import (
 
 logger = logging.getLogger(__name__)
 
-# The most mutations in one transaction, and the most that wait for one: beyond that, Overloaded.
+# The most mutations in one transaction, unless it is one large commit; and the most that wait: beyond that, Overloaded.
 GROUP = 500
 WAITING = 2000
 
@@ -77,7 +77,13 @@ class GroupCommitter:
         self._on_committed = on_committed
         self._log_changes = log_changes
         self._groups: Batcher[Mutation, Outcome | Exception] = Batcher(
-            self._carry_out, size=GROUP, concurrency=1, queue=WAITING, limit="writes", tracer=BatchSpans("commit")
+            self._carry_out,
+            size=GROUP,
+            concurrency=1,
+            queue=WAITING,
+            limit="writes",
+            tracer=BatchSpans("commit"),
+            weigh=_weight,
         )
 
     async def create(self, command: Create, intent: Intent) -> Outcome:
@@ -205,6 +211,11 @@ class GroupCommitter:
             self._log_changes(made)
             return None
         return asyncio.get_running_loop().run_in_executor(None, self._log_changes, made)
+
+
+def _weight(mutation: Mutation) -> int:
+    # A commit of a thousand takes as long as a thousand mutations.
+    return len(mutation.scope.others) or 1
 
 
 def _decided(group: Sequence[Mutation], locked: LockedState) -> Batch:

@@ -237,3 +237,10 @@ async def test_a_load_that_releases_lets_the_next_one_begin_and_no_more() -> Non
     assert calls[3:] == [[5]]
     gate.open()
     await asyncio.gather(*more)
+
+
+async def test_keys_count_by_their_weight_and_one_that_is_heavier_goes_alone(loads: Loads) -> None:
+    subject = Batcher[int, int](loads, size=10, concurrency=1, queue=1000, limit="test_loads", weigh=lambda key: key)
+    keys = (3, 4, 2, 5, 99, 1, 10)
+    assert await asyncio.gather(*(subject.get(key) for key in keys)) == [key * 2 for key in keys]
+    assert loads.calls == [[3, 4, 2], [5], [99], [1], [10]]

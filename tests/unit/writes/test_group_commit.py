@@ -17,6 +17,7 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
 from pointsman_server.ports.store import Intent, Outcome
+from pointsman_server.writes.commit import Commit
 from pointsman_server.writes.group_commit import GROUP, WAITING, GroupCommitter
 from pointsman_server.writes.mutations import (
     Activate,
@@ -660,3 +661,21 @@ async def test_too_many_waiting_mutations_are_refused_by_the_limit_of_writes(wor
     assert "writes" in refused.metadata.values()
     world.store.before_commit.open()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_large_commit_has_a_group_of_its_own() -> None:
+    store = MemoryStore()
+    committer = GroupCommitter(store, MemoryCache(), lambda _: None)
+
+    def commit(tenant: str) -> Awaitable[Outcome]:
+        keys = [RouteKey(tenant, "payments", "prod", f"v{number}") for number in range(GROUP + 1)]
+        return committer.commit(Commit([Create(key, URL, {}) for key in keys]), INTENT)
+
+    store.before_commit.close()
+    singles = [committer.create(Create(key, URL, {}), INTENT) for key in (V1, V2)]
+    running = [asyncio.ensure_future(work) for work in (*singles, commit("team-b"), commit("team-c"))]
+    await store.before_commit.arrivals()
+    store.before_commit.open()
+    outcomes = await asyncio.gather(*running)
+    assert store.groups == [2, 1, 1]
+    assert [outcome.change_count for outcome in outcomes] == [0, 0, GROUP + 1, GROUP + 1]

@@ -208,7 +208,7 @@ class RedisCache:
                 calls.append(self._call(self._mark_held, args, (), *names, clock))
         if calls:
             calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
-            self._report_highest(epoch, await self._write(calls, LARGE_WRITE_TIMEOUTS))
+            self._report_highest(epoch, await self._write(calls, _timeouts(len(keys))))
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         if len(keys) != len(revisions):
@@ -225,7 +225,7 @@ class RedisCache:
                 calls.append(self._call(self._drop, args, (), *names, f"{head}clock"))
         if calls:
             calls += self._witness_calls(calls, self._publish_clock, lambda name: (name, clock.epoch, highest))
-            await self._write(calls, LARGE_WRITE_TIMEOUTS)
+            await self._write(calls, _timeouts(len(keys)))
 
     async def publish_clock(self, clock: Clock) -> None:
         """Send the store's clock to Redis, and report the highest revision that Redis has. Failures are ignored."""
@@ -319,6 +319,11 @@ def _names(head: str, epoch: str, keys: Sequence[RouteKey], positions: Iterable[
     # The same as ``str(key)``, in half the time.
     # That of a family ends with a slash.
     return [f"{head}{'/'.join(keys[position])}" for position in positions]
+
+
+def _timeouts(keys: int) -> int:
+    # The transaction of a write waits meanwhile, and with it every other one.
+    return LARGE_WRITE_TIMEOUTS if keys > PART else 1
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:

@@ -347,13 +347,18 @@ async def test_a_read_ends_after_the_timeout_and_a_large_write_later() -> None:
     await scene.cache.settle([present(5)], "writer")
     await scene.cache.publish_clock(Clock(EPOCH, 5))
     assert scene.failures == 4
-    await scene.cache.mark_held([KEY], "writer")
-    await scene.cache.drop_older([KEY], [5], Clock(EPOCH, 5), "writer")
-    assert scene.failures == 4
-    scene.connections.delay = 3600
+    # A single write announces and drops a family, and its transaction waits for that.
     await scene.cache.mark_held([KEY], "writer")
     await scene.cache.drop_older([KEY], [5], Clock(EPOCH, 5), "writer")
     assert scene.failures == 6
+    keys = [KEY._replace(version=f"v{number}") for number in range(PART + 1)]
+    await scene.cache.mark_held(keys, "writer")
+    await scene.cache.drop_older(keys, [5] * len(keys), Clock(EPOCH, 5), "writer")
+    assert scene.failures == 6
+    scene.connections.delay = 3600
+    await scene.cache.mark_held(keys, "writer")
+    await scene.cache.drop_older(keys, [5] * len(keys), Clock(EPOCH, 5), "writer")
+    assert scene.failures == 8
 
 
 # Defaults
