@@ -108,6 +108,11 @@ def test_a_select_is_explained_by_the_rule_the_traffic_and_its_last_change(grpc_
     )
     assert response.route.url == f"{URL}/v1"
     assert response.traffic == traffic
+    assert told(response) == [(LOCAL, False, 0), (REDIS, False, 0), (POSTGRES, True, traffic.revision)]
+
+    grpc_stub.Select(pb.SelectRequest(tenant=key.tenant, service=key.service, env=key.env, sticky_key="alice"))
+    again = grpc_stub.Explain(ask(family, sticky_key="alice"))
+    assert told(again) == [(layer, True, traffic.revision) for layer in (LOCAL, REDIS, POSTGRES)]
     assert (response.last_change.kind, response.last_change.reason) == (CHANGE_KIND_TRAFFIC_SET, "the canary")
 
 
