@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -13,10 +14,14 @@ from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1 import traffic_methods_pb2 as traffic_pb
 from pointsman.v1 import usage_pb2
 from pointsman.v1.route_pb2 import AsOf, RouteKey
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.selection_pb2 import Choice
 from pointsman.v1.traffic_pb2 import TrafficTarget
 from tests.support import selection_vectors
-from tests.support.refusals import read_status, refused
+from tests.support.engines import fresh_database, fresh_redis
+from tests.support.refusals import read, read_status, refused
+from tests.support.servers import serving, settings
+from tests.support.waiting import eventually
 
 SOURCE = pb.Provenance
 EXACT = pb.CONSISTENCY_FULLY_CONSISTENT
@@ -244,6 +249,49 @@ def test_changes_are_listed_between_times(family, grpc_stub):
     assert list(grpc_stub.ListChanges(later).changes) == changes[1:]
     until = pb.ListChangesRequest(**family.where, before_time=changes[1].occur_time, newest_first=True)
     assert list(grpc_stub.ListChanges(until).changes) == changes[1::-1]
+
+
+# Two servers
+
+
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+def pair(request, engines, template_database):
+    """Two servers on one database and one Redis, whose local caches are held for as long as the feed runs."""
+    redis_url = fresh_redis(engines.urls["REDIS_URL"])
+    with fresh_database(template_database) as database_url, ExitStack() as stack:
+        chosen = settings(
+            transport=request.param, database_url=database_url, redis_url=redis_url, cache_local_ttl_seconds=60
+        )
+        servers = [stack.enter_context(serving(chosen)) for _ in range(2)]
+        channels = [stack.enter_context(grpc.insecure_channel(server.address)) for server in servers]
+        yield [RouteServiceStub(channel) for channel in channels]
+
+
+def test_another_server_hears_of_each_change_of_a_family(pair, key):
+    one, other = (Family(stub, key) for stub in pair)
+    one.create("v1", "v2")
+    one.divide(("v1", 10_000))
+    assert other.select(min_revision=one.divide(("v2", 10_000)).revision).choice.version == "v2"
+
+    assert other.select().provenance.source == SOURCE.SOURCE_LOCAL
+    one.deactivate("v2")
+    assert eventually(lambda: _refusal(other) == "NO_ACTIVE_VERSION")
+    one.divide(("v2", 10_000), fallbacks=("v1",))
+    assert eventually(lambda: _refusal(other) == "")
+    assert other.select().choice.rule == Choice.RULE_FALLBACK
+    for _ in range(5):
+        revision = one.divide(("v1", 10_000)).revision
+        assert other.select(min_revision=revision).choice.traffic_revision == revision
+        revision = one.divide(("v2", 10_000), fallbacks=("v1",)).revision
+        assert eventually(lambda: other.select().choice.traffic_revision == revision)  # noqa: B023
+
+
+def _refusal(family: Family) -> str:
+    try:
+        family.select()
+    except grpc.RpcError as error:
+        return read(error).reason
+    return ""
 
 
 # What is counted

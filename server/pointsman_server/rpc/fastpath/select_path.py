@@ -72,7 +72,8 @@ class SelectPath:
         family, sticky_key, rest = wire.cut_selection(request)
         terms = self._known_terms(rest) or self._terms.decode(rest)
         min_revision = terms.min_revision
-        if not terms.supported or not _is_sticky_key(sticky_key):
+        plain = sticky_key.isascii() and len(sticky_key) <= LONGEST_STICKY_KEY
+        if not terms.supported or not (plain or _is_sticky_key(sticky_key)):
             return DECLINED
         if min_revision and not self._counts_in(terms.epoch):
             return DECLINED
