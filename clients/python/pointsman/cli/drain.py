@@ -37,8 +37,8 @@ UNUSED_SECONDS = 60.0
 """For which nobody must have read it, unless an option says another time."""
 WAIT_SECONDS = 600.0
 """For that, unless an option says another time."""
-LATE_SECONDS = 20.0
-"""After which every read is known: near-caches report every 10 seconds, and servers pass reads on every 5."""
+LEAST_SECONDS = 20.0
+"""That a server accepts. After it a read is known: near-caches report every 10 seconds, servers pass on every 5."""
 
 NOT_COUNTED = "USAGE_NOT_COUNTED"
 LAST_TARGET = "LAST_TARGET"
@@ -124,16 +124,14 @@ class Draining:
 
     def _checked(self) -> FamilyState:
         key = self.drain.key
+        if self.drain.unused < LEAST_SECONDS:
+            raise typer.BadParameter(f"must be at least {LEAST_SECONDS:g}s", param_hint="--if-unused-for")
         self.client.get(key)
         window = self.client.get_usage(key).window.total_seconds()
         if not window:
             raise UsageNotCounted("servers do not count reads: nobody can tell when it is unused", reason=NOT_COUNTED)
         if self.drain.unused > window:
             raise typer.BadParameter(f"reads are known for the last {window:g} s only", param_hint="--if-unused-for")
-        if self.drain.unused < LATE_SECONDS:
-            self.terminal.note(
-                f"warning: a read may be known up to {LATE_SECONDS:g} s late: with less, a reader may be overlooked"
-            )
         return family_of(self.client, key.family)
 
     def _change(self, family: FamilyState) -> SetTraffic | None:

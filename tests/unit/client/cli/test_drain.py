@@ -290,9 +290,12 @@ class TestWaiting:
             drains.run()
         assert len(server.changes) == 4
 
-    def test_a_short_time_is_warned_of(self, drains: Drains, capsys: pytest.CaptureFixture[str]) -> None:
-        drains.run(unused=5)
-        assert "a read may be known up to 20 s late" in capsys.readouterr().err
+    def test_a_time_that_no_server_accepts_is_refused_before_anything_is_sent(
+        self, drains: Drains, server: FakeServer
+    ) -> None:
+        with pytest.raises(typer.BadParameter, match="must be at least 20s"):
+            drains.run(unused=19)
+        assert server.calls == []
 
 
 class TestQuiet:
