@@ -44,6 +44,8 @@ class TrafficLoad:
         """Create the families, then let everybody go."""
         first = Committer(self._load, 200, self.observed)
         await first.commit(recipes.beginning())
+        # Undoing that would leave little to select from.
+        self.observed.targets.clear()
         for number in range(WRITERS):
             home = number if number < 3 else None
             self._load.spawn(Committer(self._load, 210 + number, self.observed, home).run())
