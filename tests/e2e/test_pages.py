@@ -105,7 +105,10 @@ PRINTED = {
     for block, after in itertools.pairwise(BLOCKS)
     if (block.language, after.language) == ("python", "text") and block.heading == after.heading
 }
-SECTIONS = {(block.page, block.heading): [each for each in RUN if each.heading == block.heading] for block in RUN}
+SECTIONS = {
+    (block.page, block.heading): [each for each in RUN if (each.page, each.heading) == (block.page, block.heading)]
+    for block in RUN
+}
 
 
 @pytest.fixture(scope="module")
