@@ -1,8 +1,9 @@
 """Traffic: how the calls of a tenant, service and env are divided between its versions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from pointsman.selection import POINTS
@@ -85,6 +86,8 @@ class Family:
 
 
 MOST_UNDIVIDED = 17
+# Whose points nobody has; no version is called so.
+NOBODY = ""
 
 
 def allot(targets: Sequence[Target], before: Sequence[Slice] = ()) -> tuple[Slice, ...]:
@@ -94,25 +97,33 @@ def allot(targets: Sequence[Target], before: Sequence[Slice] = ()) -> tuple[Slic
     order of ``targets``. So moving n points moves n, and nobody else.
     """
     wanted = {target.version: target.weight for target in targets}
-    owner: list[str | None] = [piece.version for piece in before for _ in range(piece.size)] or [None] * POINTS
-    have = dict.fromkeys(wanted, 0)
-    free: list[int] = []
-    for point, version in enumerate(owner):
-        if version in have and have[version] < wanted[version]:
-            have[version] += 1
-        else:
-            free.append(point)
-    growing = iter([version for version in wanted for _ in range(wanted[version] - have[version])])
-    for point in free:
-        owner[point] = next(growing)
-    return _runs([version for version in owner if version is not None])
+    lacking = dict(wanted)
+    pieces: list[Slice] = []
+    for version, size in before or [Slice(NOBODY, POINTS)]:
+        kept = min(size, lacking.get(version, 0))
+        pieces += [Slice(version, kept), Slice(NOBODY, size - kept)]
+        lacking[version] = lacking.get(version, 0) - kept
+    growing = [Slice(version, lacking[version]) for version in wanted]
+    return tuple(_joined(_given(pieces, growing)))
 
 
-def _runs(owner: Sequence[str]) -> tuple[Slice, ...]:
-    slices: list[Slice] = []
-    for version in owner:
-        if slices and slices[-1].version == version:
-            slices[-1] = Slice(version, slices[-1].size + 1)
-        else:
-            slices.append(Slice(version, 1))
-    return tuple(slices)
+def _given(pieces: Iterable[Slice], growing: Iterable[Slice]) -> Iterator[Slice]:
+    """Give the points of nobody to those that grow, in their order: each lacks as many as its size."""
+    waiting = iter(growing)
+    version, lacks = NOBODY, 0
+    for piece in pieces:
+        free = piece.size if piece.version == NOBODY else 0
+        if not free:
+            yield piece
+        while free:
+            while not lacks:
+                version, lacks = next(waiting)
+            size = min(free, lacks)
+            yield Slice(version, size)
+            free, lacks = free - size, lacks - size
+
+
+def _joined(pieces: Iterable[Slice]) -> Iterator[Slice]:
+    """Join neighbours of one version, and leave out empty pieces."""
+    for version, same in groupby((piece for piece in pieces if piece.size), key=lambda piece: piece.version):
+        yield Slice(version, sum(piece.size for piece in same))
