@@ -43,7 +43,7 @@ BUDGETS = {
     "bearer_token_bytes": 10_000,
     "cached_value_bytes": 15_000,
     "change_bytes": 20_000,
-    "fast_path_bytes": 10_000,
+    "fast_path_bytes": 6_000,
     "file_bytes": 20_000,
     "grant_bytes": 10_000,
     "issuer_keys_bytes": 10_000,

@@ -40,6 +40,7 @@ from tests.races.test_cache_protocol import (
 
 FAMILIES = [RouteKey("team-a", f"service-{number}", "prod", "") for number in range(3)]
 FAMILY = FAMILIES[0]
+READS = 360
 V1, V2 = FAMILY._replace(version="v1"), FAMILY._replace(version="v2")
 
 
@@ -82,7 +83,7 @@ class FamilySimulation(Simulation):
     """Readers of families, and writers of their routes and their traffic."""
 
     async def read_on(self, process: Process) -> None:
-        for _ in range(600 // PROCESSES):
+        for _ in range(READS // PROCESSES):
             family = self.dice.choice(FAMILIES)
             floor = self.answered[family]
             snapshot = await process.read(family)

@@ -106,7 +106,8 @@ class TestRpcs:
         assert route["active"] is False  # shown, although it is the default of proto3
         assert isinstance(route["revision"], str)  # int64
 
-        assert curl("GET", path_of(key)).body == created.body
+        got = curl("GET", path_of(key)).body
+        assert (got["route"], got["asOfRevision"]) == (route, route["revision"])
         assert curl("POST", f"{path_of(key)}:activate").body["route"]["active"] is True
         resolved = curl("GET", f"{path_of(key)}:resolve?consistency=CONSISTENCY_FULLY_CONSISTENT").body
         assert (resolved["route"]["url"], resolved["provenance"]["source"]) == (URL, "SOURCE_POSTGRES")
@@ -127,6 +128,25 @@ class TestRpcs:
         assert curl("POST", f"{path_of(key, 'v2')}:activate", {"exclusive": True}).status == 200
 
         assert curl("GET", f"{path_of(key, 'v1')}:resolve").reasons == ["ROUTE_INACTIVE"]
+
+    def test_a_select_and_what_was(self, curl: Curl, key: RouteKey) -> None:
+        family = path_of(key).rpartition("/versions/")[0]
+        revision = curl("POST", path_of(key), {"url": URL}).body["route"]["revision"]
+        selected = curl("GET", f"{family}:select?stickyKey=user-1").body
+        assert (selected["route"]["url"], selected["choice"]["rule"]) == (URL, "RULE_ONLY_ACTIVE")
+        weights = [{"version": "v1", "weight": 10_000}]
+        curl("PUT", f"{family}/traffic", {"targets": weights})
+        request = {"selections": [{**as_json(key), "stickyKey": "user-1"}]}
+        del request["selections"][0]["version"]
+        (result,) = curl("POST", "/v1/routes:batchSelect", request).body["results"]
+        assert (result["choice"]["rule"], result["choice"]["version"]) == ("RULE_SPLIT", "v1")
+        then = curl("GET", f"{family}:select?asOf.revision={revision}").body
+        assert then["choice"]["rule"] == "RULE_ONLY_ACTIVE"
+        listed = curl("GET", f"{versions_of(key)}?asOf.revision={revision}").body
+        assert (len(listed["routes"]), listed["asOfRevision"]) == (1, revision)
+        assert curl("GET", f"{path_of(key)}?asOf.revision=1000000").reasons == ["REVISION_IN_FUTURE"]
+        changes = curl("GET", f"/v1/changes?tenant={key.tenant}&beforeTime=2020-01-01T00:00:00Z").body["changes"]
+        assert changes == []
 
     def test_lists_and_histories(self, curl: Curl, key: RouteKey) -> None:
         curl("POST", path_of(key, "v1"), {"url": URL})

@@ -17,6 +17,7 @@ from pointsman.v1.route_pb2 import AsOf, RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.selection_pb2 import Choice
 from pointsman.v1.traffic_pb2 import TrafficTarget
+from pointsman_server.adapters.postgres.history.compaction import HistoryCompaction, HistoryPlan
 from tests.support import selection_vectors
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.refusals import read, read_status, refused
@@ -249,6 +250,53 @@ def test_changes_are_listed_between_times(family, grpc_stub):
     assert list(grpc_stub.ListChanges(later).changes) == changes[1:]
     until = pb.ListChangesRequest(**family.where, before_time=changes[1].occur_time, newest_first=True)
     assert list(grpc_stub.ListChanges(until).changes) == changes[1::-1]
+
+
+def test_hits_are_answered_by_the_fast_path(family, grpc_server, monkeypatch):
+    family.create("v1", "v2")
+    family.divide(("v1", 5000), ("v2", 5000))
+    family.select()
+    counters = grpc_server.app.grpc_server.counters.selects
+    hits: list[str] = []
+    one, many = counters.selected_locally, counters.batch_selected
+    monkeypatch.setattr(counters, "selected_locally", lambda *call: (hits.append("Select"), one(*call)))
+    monkeypatch.setattr(counters, "batch_selected", lambda *call: (hits.append("BatchSelect"), many(*call)))
+    family.select()
+    selections = [pb.Selection(**family.where, sticky_key=key) for key in ("a", "b")]
+    family.stub.BatchSelect(pb.BatchSelectRequest(selections=selections))
+    assert hits == ["Select", "BatchSelect"]
+
+
+async def _compact(app, revision: int) -> None:
+    async for _ in HistoryCompaction(app.database).run(HistoryPlan(revision, 0)):
+        pass
+
+
+def test_what_is_compacted_is_said_where_it_was_asked_for(family, grpc_server, grpc_stub):
+    first = family.create("v1", "v2", "v3")
+    oldest = grpc_stub.ListChanges(pb.ListChangesRequest(**family.where)).changes[0]
+    grpc_server.run(_compact(grpc_server.app, first))
+    family.deactivate("v3")
+
+    def compacted(call, request) -> str:
+        refusal = refused(call, request)
+        assert (refusal.code, refusal.reason) == (Code.OUT_OF_RANGE, "REVISION_COMPACTED")
+        return refusal.metadata["oldest_revision"]
+
+    before = AsOf(revision=first - 1)
+    assert compacted(grpc_stub.Select, pb.SelectRequest(**family.where, as_of=before)) == str(first)
+    assert compacted(grpc_stub.Get, pb.GetRequest(key=family.key("v1"), as_of=before)) == str(first)
+    assert compacted(grpc_stub.List, pb.ListRequest(**family.where, as_of=before)) == str(first)
+    then = AsOf(time=oldest.occur_time)
+    assert compacted(grpc_stub.GetTraffic, traffic_pb.GetTrafficRequest(**family.where, as_of=then)) == str(first)
+    for bound in ({"after_revision": first - 1}, {"after_time": oldest.occur_time}):
+        assert compacted(grpc_stub.ListChanges, pb.ListChangesRequest(**family.where, **bound)) == str(first)
+
+    # The state of the compacted revision itself is known, and what is kept is listed without a bound, or from there on.
+    assert len(grpc_stub.List(pb.ListRequest(**family.where, as_of=AsOf(revision=first))).routes) == 3
+    for bound in ({}, {"after_revision": first}, {"before_revision": first}, {"newest_first": True}):
+        changes = grpc_stub.ListChanges(pb.ListChangesRequest(**family.where, **bound)).changes
+        assert len(changes) == (0 if "before_revision" in bound else 1)
 
 
 # Two servers

@@ -465,7 +465,7 @@ batches = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
     st.none() | shares,
