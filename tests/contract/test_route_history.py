@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pointsman.selection import POINTS
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history import as_of
 from pointsman_server.adapters.postgres.history.as_of import PostgresHistory
 from pointsman_server.adapters.postgres.history.compaction import HistoryCompaction
 from pointsman_server.adapters.postgres.store import PostgresStore
@@ -207,6 +208,21 @@ async def test_pages_join_without_gap_or_repeat(archive: Archive, size: int) -> 
         assert len(page) <= size
         found += page
     assert found == [routes[key] for key in sorted(keys)]
+
+
+@pytest.mark.parametrize("most", [1, 3, 5000])
+async def test_a_page_is_full_however_many_keys_came_since(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(as_of, "MOST_KEYS", most)
+    numbers = range(30)
+    then = [V1._replace(version=f"v{number:02}") for number in numbers if number in {9, 10, 20, 29}]
+    routes = await create(archive, *then)
+    since = [V1._replace(version=f"v{number:02}") for number in numbers if number not in {9, 10, 20, 29}]
+    await create(archive, *since)
+    assert await listed(archive, 4, RouteQuery(limit=3)) == routes[:3]
+    assert await listed(archive, 4, RouteQuery(limit=3, after=routes[2].key)) == routes[3:]
+    assert await listed(archive, 4, RouteQuery(limit=100)) == routes
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Credential
 from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted
+from pointsman_server.domain.traffic import Traffic
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.bulk_store import Merged
 from pointsman_server.ports.store import (
@@ -33,6 +34,7 @@ from pointsman_server.ports.store import (
     Outcome,
     RouteQuery,
     StoredOutcome,
+    TrafficQuery,
 )
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
@@ -173,6 +175,7 @@ class WatchedStore(MemoryStore):
             key: Route(key, f"https://{key.version}.internal", key is LIVE, {"tier": "gold"}, number, BIRTH, BIRTH)
             for number, key in enumerate((LIVE, IDLE), 1)
         }
+        self.traffic = {}
         self.requests = {("a", "used"): StoredOutcome("a", "used", b"of another request", Outcome(None, 1))}
         self.changes = [made(route) for route in self.routes.values()]
         self.revision, self.failure = 2, None
@@ -192,6 +195,10 @@ class WatchedStore(MemoryStore):
     async def list_routes(self, query: RouteQuery) -> list[Route]:
         self.reached.append(query)
         return await super().list_routes(query)
+
+    async def list_traffic(self, query: TrafficQuery) -> list[Traffic]:
+        self.reached.append(query)
+        return await super().list_traffic(query)
 
     async def list_changes(self, query: ChangeQuery) -> list[Change]:
         self.reached.append(query)
@@ -407,7 +414,7 @@ class Rig:
             assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, MALFORMED)
         said = [message, *refusal.metadata.values(), *refusal.fields, *refusal.fields.values()]
         check_told(said, request)
-        if refusal.reason == "INVALID_FIELD" and not message.endswith(MISSING_URL):
+        if refusal.reason == "INVALID_FIELD" and MISSING_URL not in message:
             assert refusal.fields, "no field is named"
             if method != BY_HISTORY:
                 assert not self._store.reached, "an invalid request has reached the store"

@@ -56,7 +56,7 @@ BUDGETS = {
     "metadata": 1_000,
     "redis_scripts": 500,
     "requests": 1_500,
-    "reverts": 200,
+    "reverts": 500,
 }
 SEED = 20_261_124
 # The property under which a test reports its number of inputs, which pytest's summary adds up (tests/conftest.py).

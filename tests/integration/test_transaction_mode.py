@@ -12,6 +12,7 @@ from psycopg import sql
 from pointsman_server.adapters.postgres.bulk_store import PostgresBulkStore
 from pointsman_server.adapters.postgres.connection import BEGIN, COMMIT, Statement, Step
 from pointsman_server.adapters.postgres.database import Database
+from pointsman_server.adapters.postgres.history.as_of import PostgresHistory
 from pointsman_server.adapters.postgres.migrations import MigrationError, head, migrate
 from pointsman_server.adapters.postgres.relay_log import PostgresLeadership, PostgresRelayLog
 from pointsman_server.adapters.postgres.store import PostgresStore
@@ -85,15 +86,18 @@ async def test_reads_writes_and_imports_share_few_sessions(pooled: str, database
             database_name = sql.Identifier(database_url.rpartition("/")[2])
             connection.execute(alter.format(database_name, sql.Identifier(name), value))
     async with opened(pooled, patience=5.0, session_url=database_url) as database:
-        store, bulk = PostgresStore(database), PostgresBulkStore(database)
+        store, bulk, history = PostgresStore(database), PostgresBulkStore(database), PostgresHistory(database)
         committer = GroupCommitter(store, MemoryCache(), lambda _: None)
 
         async def create(number: int) -> None:
             await committer.create(Create(key(number), URL, {"n": str(number)}), Intent("ann"))
 
         async def load(number: int) -> None:
-            snapshots = await store.load([key(number), key(number + 1)])
-            assert snapshots[0].as_of == snapshots[1].as_of
+            for other in (key(number + 1), key(number).family_key):
+                snapshots = await store.load([key(number), other])
+                assert snapshots[0].as_of == snapshots[1].as_of
+            assert await history.list_routes_as_of(RouteQuery(), 0) == []
+            assert [snapshot.value for snapshot in await history.load_as_of([key(number)], 0)] == [None]
 
         async def add(number: int) -> None:
             wanted = [Wanted(key(1000 * number + place), URL, {}, None, 0) for place in range(50)]

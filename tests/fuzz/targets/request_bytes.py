@@ -4,12 +4,21 @@ The rest is the message. What parses is mutated as one, so that most inputs get 
 """
 
 from random import Random
+from typing import Any
 
 import atheris
 from google.protobuf.message import DecodeError, Message
 
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import AsOf
+from pointsman.v1.traffic_methods_pb2 import (
+    DeleteTrafficRequest,
+    GetTrafficRequest,
+    ListTrafficRequest,
+    SetTrafficRequest,
+)
+from pointsman.v1.traffic_pb2 import TrafficTarget
 from pointsman_server.rpc import pages
 from tests.fuzz.calls import CALLERS, Rig
 from tests.fuzz.hostile import TEXTS, fill, unknown_fields
@@ -29,6 +38,18 @@ OTHER = route_pb2.RouteKey(tenant="a", service="b", env="c", version="new")
 FULL = pb.CONSISTENCY_FULLY_CONSISTENT
 LIST_TOKEN = pages._page_token("a/b/c/idle", pages._route_scope(pb.ListRequest()))
 CHANGES_TOKEN = pages._page_token("1", pages._change_scope(pb.ListChangesRequest()))
+FAMILY: dict[str, Any] = {"tenant": "a", "service": "b", "env": "c"}
+TRAFFIC_TOKEN = pages._page_token("a/b/c", pages._traffic_scope(ListTrafficRequest()))
+TARGETS = [TrafficTarget(version="live", weight=9_000), TrafficTarget(version="idle", weight=1_000)]
+MUTATIONS = [
+    pb.Mutation(create=pb.CreateRequest(key=OTHER, url="https://a.internal", labels={"tier": "gold"})),
+    pb.Mutation(update=pb.UpdateRequest(key=OTHER, url="https://b.internal", allow_missing=True)),
+    pb.Mutation(activate=pb.ActivateRequest(key=KEY, exclusive=True)),
+    pb.Mutation(deactivate=pb.DeactivateRequest(key=KEY, expected_revision=1)),
+    pb.Mutation(set_traffic=SetTrafficRequest(**FAMILY, targets=TARGETS, fallbacks=["idle"])),
+    pb.Mutation(delete_traffic=DeleteTrafficRequest(**FAMILY)),
+    pb.Mutation(delete=pb.DeleteRequest(key=KEY)),
+]
 GOOD: dict[str, tuple[Message, ...]] = {
     "Resolve": (
         pb.ResolveRequest(key=KEY, min_revision=2, epoch=EPOCH),
@@ -56,6 +77,18 @@ GOOD: dict[str, tuple[Message, ...]] = {
         ),
         pb.ImportRequest(routes=[pb.ImportedRoute(key=KEY, url="https://b.internal", expected_revision=1)]),
     ),
+    "Commit": (
+        pb.CommitRequest(mutations=MUTATIONS, request_id="x", reason="because"),
+        pb.CommitRequest(mutations=[*MUTATIONS, *MUTATIONS], dry_run=True),
+        pb.CommitRequest(mutations=[MUTATIONS[6], pb.Mutation()]),
+    ),
+    "SetTraffic": (
+        SetTrafficRequest(**FAMILY, targets=TARGETS, fallbacks=["idle"]),
+        SetTrafficRequest(**FAMILY, targets=TARGETS[:1], expected_revision=1),
+    ),
+    "GetTraffic": (GetTrafficRequest(**FAMILY), GetTrafficRequest(**FAMILY, as_of=AsOf(revision=1))),
+    "ListTraffic": (ListTrafficRequest(tenant="a", page_size=1), ListTrafficRequest(page_token=TRAFFIC_TOKEN)),
+    "DeleteTraffic": (DeleteTrafficRequest(**FAMILY, request_id="used"),),
     "Get": (pb.GetRequest(key=KEY),),
     "List": (pb.ListRequest(tenant="a", page_size=1), pb.ListRequest(page_token=LIST_TOKEN)),
     "ListChanges": (

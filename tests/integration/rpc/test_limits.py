@@ -92,6 +92,21 @@ def test_writes_of_a_tenant(rated):
     assert count(rated, "tenant.writes") == 1
 
 
+def test_each_mutation_of_a_commit_is_a_write_of_its_tenant(rated):
+    def commit(*tenants: str) -> pb.CommitResponse:
+        keys = [key(tenant, f"c{number}") for number, tenant in enumerate(tenants)]
+        mutations = [pb.Mutation(create=pb.CreateRequest(key=each, url="https://a.internal")) for each in keys]
+        return stub.Commit(pb.CommitRequest(mutations=mutations, dry_run=True))
+
+    with channel_to(rated) as channel:
+        stub = RouteServiceStub(channel)
+        commit(*["team-c"] * (BURST - 1), "team-d")
+        check(refused(commit, "team-d", "team-c", "team-c"), rated, "RATE_LIMITED", "tenant.writes")
+        # What was refused has cost nobody anything.
+        commit("team-c", "team-d")
+        check(refused(commit, "team-c"), rated, "RATE_LIMITED", "tenant.writes")
+
+
 def test_reads_of_a_tenant_and_of_all(rated):
     with channel_to(rated) as channel:
         stub = RouteServiceStub(channel)

@@ -136,6 +136,10 @@ def test_a_page_counts_as_what_it_may_hold(name, asked, size):
     assert SIZES[name](getattr(pb, f"{name}Request")(page_size=asked)) == size
 
 
+def test_a_commit_counts_twice_for_its_answer_has_what_was_before_and_after():
+    assert SIZES["Commit"](pb.CommitRequest(mutations=[pb.Mutation()] * 1000)) == 2000
+
+
 def test_what_is_no_message_counts_little():
     assert SIZES["BatchResolve"](object()) == 0
     assert SIZES["List"](object()) == 100

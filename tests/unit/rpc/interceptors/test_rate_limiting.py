@@ -7,6 +7,7 @@ import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.traffic_methods_pb2 import DeleteTrafficRequest
 from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
 from pointsman_server.rpc import SERVICE
@@ -165,6 +166,21 @@ def test_an_import_costs_each_tenant_its_routes():
 async def test_an_import_costs_its_caller_as_many_writes_as_it_has_routes():
     fixture = Fixture()
     await fixture.call("Import", imports(*"abcdefghi"))
+    assert await fixture.until_refused("Create", request_of("Create")) == (1, "identity.writes")
+
+
+def commits(*names: str) -> pb.CommitRequest:
+    creates = [pb.Mutation(create=pb.CreateRequest(key=key(name))) for name in names]
+    return pb.CommitRequest(mutations=[*creates, pb.Mutation(delete_traffic=DeleteTrafficRequest(tenant=names[0]))])
+
+
+def test_a_commit_costs_each_tenant_its_mutations():
+    assert tenants(Method(SERVICE, "Commit"), commits("a", "b", "a")) == {"a": 3, "b": 1}
+
+
+async def test_a_commit_costs_its_caller_as_many_writes_as_it_has_mutations():
+    fixture = Fixture()
+    await fixture.call("Commit", commits(*"abcdefgh"))
     assert await fixture.until_refused("Create", request_of("Create")) == (1, "identity.writes")
 
 

@@ -123,7 +123,7 @@ class PostgresHistory:
     async def list_routes_as_of(self, query: RouteQuery, revision: int) -> list[Route]:
         self._queried("list_routes_as_of")
         routes: list[Route] = []
-        after, size, seen = query.after, query.limit, 0
+        after, size, seen = query.after, min(query.limit, MOST_KEYS), 0
         while len(routes) < query.limit:
             keys, found = await self._look(query, after, size, revision)
             routes += found
