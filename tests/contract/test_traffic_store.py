@@ -242,6 +242,21 @@ async def test_lock_shows_the_traffic_of_whole_families_alone(store: RouteStore)
     assert sorted(locked.routes, key=by_key)[:2] == [v1, v2]
 
 
+async def test_lock_shows_the_traffic_of_a_family_without_its_routes(store: RouteStore) -> None:
+    v1, _, _, _ = await create(store, V1, V2, V3, ORDERS)
+    traffic = await divide(store, CANARY)
+    async with store.begin() as transaction:
+        locked = await transaction.lock([MutationScope(V1, INTENT, divided=(PAYMENTS, ORDERS.family_key))])
+    assert (list(locked.routes), list(locked.traffic)) == ([v1], [traffic])
+    async with store.begin() as transaction:
+        locked = await transaction.lock([MutationScope(PAYMENTS, INTENT, divided=(PAYMENTS,))])
+    assert (list(locked.routes), list(locked.traffic)) == ([], [traffic])
+    async with store.begin() as transaction:
+        scopes = [MutationScope(ORDERS, INTENT, divided=(PAYMENTS,)), MutationScope(V1, INTENT, family=True)]
+        locked = await transaction.lock(scopes)
+    assert (len(locked.routes), list(locked.traffic)) == (4, [traffic])
+
+
 async def test_lock_shows_the_others_of_a_commit(store: RouteStore) -> None:
     v1, _, _, orders = await create(store, V1, V2, V3, ORDERS)
     traffic = await divide(store, CANARY)

@@ -259,7 +259,8 @@ class MemoryTransaction:
         families = {scope.key.family_key for scope in scopes if scope.family}
         families |= {key for scope in scopes for key in scope.others if not key.version}
         routes = [route for key, route in self._store.routes.items() if key in keys or key.family_key in families]
-        traffic = [traffic for key, traffic in self._store.traffic.items() if key in families]
+        divided = families | {key for scope in scopes for key in scope.divided}
+        traffic = [traffic for key, traffic in self._store.traffic.items() if key in divided]
         remembered = [self._store.requests.get((scope.key.tenant, scope.intent.request_id)) for scope in scopes]
         clock = Clock(self._store.epoch, self._store.revision)
         return LockedState(clock, datetime.now(UTC), routes, remembered, traffic)

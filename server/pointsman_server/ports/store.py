@@ -105,14 +105,16 @@ class MutationScope:
     """What to lock and read for a mutation: the route of ``key``, and with ``family`` its siblings and the traffic.
 
     Siblings are the other versions of the same tenant, service and env. The key of a family is read with ``family``.
-    A commit reads ``others`` too: keys, those of whole families without a version. The intent's ``request_id``, if it
-    has one, is looked up in the tenant of ``key``.
+    A commit reads ``others`` too: keys, those of whole families without a version. Of the families ``divided`` only the
+    traffic is read: they may have thousands of versions. The intent's ``request_id``, if it has one, is looked up in
+    the tenant of ``key``.
     """
 
     key: RouteKey
     intent: Intent
     family: bool = False
     others: Sequence[RouteKey] = ()
+    divided: Sequence[RouteKey] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ class LockedState:
     """What a transaction read under the write lock, true as of ``clock`` until the transaction ends.
 
     ``moment`` is the time of the database, in UTC, never before that of an earlier transaction. ``routes`` are the
-    existing ones of all scopes, each once; ``traffic`` is that of their whole families. ``remembered`` has for each
-    scope, in order, the stored outcome of its request_id, or None; the outcome's route has the key of the scope.
+    existing ones of all scopes, each once; ``traffic`` is that of their whole families and of those that are
+    ``divided``. ``remembered`` has for each scope, in order, the stored outcome of its request_id, or None; the
+    outcome's route has the key of the scope.
     """
 
     clock: Clock

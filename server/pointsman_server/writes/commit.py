@@ -23,6 +23,7 @@ from pointsman_server.writes.mutations import (
     Update,
     decide,
     of_family,
+    of_traffic,
 )
 from pointsman_server.writes.overlay import Overlay
 
@@ -52,9 +53,12 @@ def scope_of(commands: Sequence[Command], intent: Intent) -> MutationScope:
     Raises InvalidField for fields that are malformed, the first of them, with paths like ``mutations[17].create.url``.
     """
     _check(commands)
-    names = (command.key.family_key if of_family(command) else command.key for command in commands)
+    # Without a version, among the others, a key stands for all the routes of its family: DeleteTraffic needs none.
+    reads = (command for command in commands if not isinstance(command, DeleteTraffic))
+    names = dict.fromkeys(command.key.family_key if of_family(command) else command.key for command in reads)
+    divided = dict.fromkeys(command.key.family_key for command in commands if of_traffic(command))
     first = commands[0]
-    return MutationScope(first.key, intent, of_family(first), tuple(dict.fromkeys(names)))
+    return MutationScope(first.key, intent, of_family(first), tuple(names), tuple(divided))
 
 
 def _check(commands: Iterable[Command]) -> None:

@@ -34,6 +34,7 @@ from pointsman_server.writes.mutations import (
     Update,
     decide,
     of_family,
+    of_traffic,
 )
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class GroupCommitter:
         key, family = command.key, of_family(command)
         return await self._get(
             Mutation(
-                MutationScope(key, intent, family),
+                MutationScope(key, intent, family, divided=(key.family_key,) if of_traffic(command) else ()),
                 lambda overlay: [overlay.apply(decide(command, overlay.see(key, family=family)))],
             )
         )

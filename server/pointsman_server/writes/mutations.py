@@ -161,10 +161,13 @@ def decide_delete_traffic(command: DeleteTraffic, state: State) -> Sequence[Draf
 
 
 def of_family(command: Command) -> bool:
-    """Return whether the decision needs the siblings or the traffic of the key."""
-    return isinstance(command, Delete | SetTraffic | DeleteTraffic) or (
-        isinstance(command, Activate) and command.exclusive
-    )
+    """Return whether the decision needs the siblings of the key."""
+    return isinstance(command, SetTraffic) or (isinstance(command, Activate) and command.exclusive)
+
+
+def of_traffic(command: Command) -> bool:
+    """Return whether the decision needs the traffic of the key's family, and no siblings."""
+    return isinstance(command, Delete | DeleteTraffic)
 
 
 def decide(command: Command, state: State) -> Sequence[Draft]:

@@ -16,7 +16,7 @@ class State:
 
     ``route`` is that of the mutation's key, None if there is none, and for the key of a family. ``siblings`` are the
     other routes of the family; empty unless they are asked for. ``traffic`` is that of the family, if the scope of the
-    mutation has the family; otherwise it is None.
+    mutation has that; otherwise it is None.
     """
 
     route: Route | None

@@ -149,7 +149,8 @@ class PostgresTransaction:
         ids = {(scope.key.tenant, scope.intent.request_id) for scope in scopes if scope.intent.request_id}
         reads = [Step(READ, transposed(keys))] if keys else []
         reads += [Step(READ_FAMILIES, transposed(families))] if families else []
-        divisions = [Step(READ_TRAFFIC, transposed(families))] if families else []
+        divided = families | {key[:3] for scope in scopes for key in scope.divided}
+        divisions = [Step(READ_TRAFFIC, transposed(divided))] if divided else []
         finds = [Step(FIND_REQUESTS, transposed(ids))] if ids else []
         _, held, *read = await self._connection.exchange(BEGIN, LOCK, *reads, *divisions, *finds)
         ((epoch, revision, moment),) = held
