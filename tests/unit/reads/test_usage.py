@@ -152,3 +152,30 @@ async def test_it_flushes_again_and_again_and_at_the_end(world, monkeypatch):
 
     assert [reader.count for reader in (await world.other.usage(KEY)).readers] == [2]
     assert cast("bool", running.cancelled())
+
+
+async def test_a_server_begins_the_log_when_it_starts_though_nothing_is_read(world):
+    assert (await world.other.readers_of([KEY]))[0].since == world.time()
+    running = asyncio.create_task(world.recorder.run())
+
+    async def begun() -> bool:
+        return world.log.since is not None
+
+    assert await becomes(begun)
+    world.now.advance(60)
+
+    (found,) = await world.other.readers_of([KEY])
+    assert (found.since, found.now) == (world.time() - timedelta(seconds=60), world.time())
+    running.cancel()
+
+
+async def test_what_is_not_in_the_log_yet_is_read_now_by_its_clock(world):
+    world.counts.read(BYTES, "jwt:cart")
+    world.other_counts.read(BYTES, "jwt:cart")
+    await world.other.flush()
+    world.now.advance(10)
+
+    found, nobody = await world.recorder.readers_of([KEY, KEY._replace(version="v2")])
+
+    assert found.readers == [Reader("jwt:cart", 2, world.time())]
+    assert nobody.readers == []
