@@ -420,8 +420,8 @@ class RouteServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
-        a few seconds to be known to all servers.
+        """GetUsage says who has read a route lately: callers of Resolve, Select and their batches, and near-caches. The newest
+        reads take a few seconds to be known to all servers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

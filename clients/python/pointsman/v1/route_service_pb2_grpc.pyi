@@ -811,8 +811,8 @@ class RouteServiceStub(typing.Generic[_RouteServiceResolveType, _RouteServiceBat
     """
 
     GetUsage: _RouteServiceGetUsageType
-    """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
-    a few seconds to be known to all servers.
+    """GetUsage says who has read a route lately: callers of Resolve, Select and their batches, and near-caches. The newest
+    reads take a few seconds to be known to all servers.
     """
 
 RouteServiceAsyncStub: typing_extensions.TypeAlias = RouteServiceStub[
@@ -1217,8 +1217,8 @@ class RouteServiceServicer(metaclass=abc.ABCMeta):
         request: pointsman.v1.usage_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> typing.Union[pointsman.v1.usage_pb2.GetUsageResponse, collections.abc.Awaitable[pointsman.v1.usage_pb2.GetUsageResponse]]:
-        """GetUsage says who has read a route lately: callers of Resolve and BatchResolve, and near-caches. The newest reads take
-        a few seconds to be known to all servers.
+        """GetUsage says who has read a route lately: callers of Resolve, Select and their batches, and near-caches. The newest
+        reads take a few seconds to be known to all servers.
         """
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
