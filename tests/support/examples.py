@@ -25,6 +25,8 @@ BUILD_SECONDS = 900
 # What tools leave in a source tree.
 ARTIFACTS = frozenset({"gen", "dist", "node_modules", "target", "testdata"})
 SERVICE_CONFIG, WATCH_CASES = "service-config.json", "watch-cases.json"
+# Beside this module: the rule has one file of vectors for all that implement it.
+SELECTION_VECTORS = "selection_vectors.json"
 # In full: Maven would look up what a prefix stands for, which takes a minute.
 MAVEN_DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 # A command lives for a second or two: it starts faster with the first compiler alone.
@@ -52,7 +54,7 @@ class Example:
         """The directory of the project: another one for each version of its sources."""
         digest = hashlib.sha256()
         digest.update(repr((self, ENVIRONMENT)).encode())
-        for path in (*self.sources(), *(SOURCES / name for name in self.shared), *_protos()):
+        for path in (*self.sources(), *map(_shared, self.shared), *_protos()):
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
         return ROOT / ".cache" / "examples" / f"{self.name}-{digest.hexdigest()[:12]}"
 
@@ -87,7 +89,11 @@ EXAMPLES = {
     for example in (
         Example(
             name="go",
-            shared={SERVICE_CONFIG: "pointsman", WATCH_CASES: "pointsman/testdata"},
+            shared={
+                SERVICE_CONFIG: "pointsman",
+                WATCH_CASES: "pointsman/testdata",
+                SELECTION_VECTORS: "pointsman/testdata",
+            },
             build=(
                 ("buf", "generate"),
                 ("go", "vet", "./..."),
@@ -100,18 +106,22 @@ EXAMPLES = {
         ),
         Example(
             name="typescript",
-            shared={SERVICE_CONFIG: ".", WATCH_CASES: "."},
+            shared={SERVICE_CONFIG: ".", WATCH_CASES: ".", SELECTION_VECTORS: "."},
             build=(
                 ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error"),
                 ("buf", "generate"),
                 ("node", "node_modules/typescript/bin/tsc"),
             ),
             run=("node", "dist/src/main.js"),
-            test=("node", "--test", "dist/test/protocol.test.js"),
+            test=("node", "--test", "dist/test/protocol.test.js", "dist/test/selection.test.js"),
         ),
         Example(
             name="java",
-            shared={SERVICE_CONFIG: "src/main/resources", WATCH_CASES: "src/test/resources"},
+            shared={
+                SERVICE_CONFIG: "src/main/resources",
+                WATCH_CASES: "src/test/resources",
+                SELECTION_VECTORS: "src/test/resources",
+            },
             build=(
                 (
                     *("mvn", "-B", "-q", "-DskipTests", "package"),
@@ -131,6 +141,10 @@ EXAMPLES = {
         ),
     )
 }
+
+
+def _shared(name: str) -> Path:
+    return (Path(__file__).parent if name == SELECTION_VECTORS else SOURCES) / name
 
 
 def _protos() -> list[Path]:
@@ -178,7 +192,7 @@ def _assemble(example: Example, draft: Path) -> None:
         shutil.copy(path, place)
     for name, folder in example.shared.items():
         (draft / folder).mkdir(parents=True, exist_ok=True)
-        shutil.copy(SOURCES / name, draft / folder)
+        shutil.copy(_shared(name), draft / folder)
     shutil.copy(DESCRIPTORS, draft / "pointsman.binpb")
 
 

@@ -1,4 +1,5 @@
-// Command pointsman-example resolves keys, and prints the changes of a tenant's routes as they are made.
+// Command pointsman-example resolves keys, selects versions for callers, and prints the changes of a tenant's routes and
+// traffic as they are made.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,8 +21,12 @@ import (
 )
 
 const usage = `usage: pointsman-example resolve [options] KEY...
+       pointsman-example select [options] TENANT/SERVICE/ENV STICKY_KEY...
        pointsman-example watch [options] --tenant TENANT
 `
+
+// least is how many arguments a command has besides its options.
+var least = map[string]int{"resolve": 1, "select": 2, "watch": 0}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -29,11 +35,13 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) int {
-	if len(arguments) == 0 || (arguments[0] != "resolve" && arguments[0] != "watch") {
+	if len(arguments) == 0 {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	flags := flag.NewFlagSet(arguments[0], flag.ExitOnError)
+	command := arguments[0]
+	count, known := least[command]
+	flags := flag.NewFlagSet(command, flag.ExitOnError)
 	var options pointsman.Options
 	flags.StringVar(&options.Target, "server", environment("POINTSMAN_SERVER", "localhost:50051"), "the gRPC target")
 	flags.BoolVar(&options.TLS, "tls", false, "use TLS with the certificates of the system")
@@ -42,14 +50,15 @@ func run(ctx context.Context, arguments []string) int {
 	tokenFile := flags.String("token-file", os.Getenv("POINTSMAN_TOKEN_FILE"), "a file with the bearer token; or set POINTSMAN_TOKEN")
 	var filter pointsman.Filter
 	silence := pointsman.Silence.Seconds()
-	if arguments[0] == "watch" {
+	if command == "watch" {
 		flags.StringVar(&filter.Tenant, "tenant", "", "the tenant whose routes to watch")
 		flags.StringVar(&filter.Service, "service", "", "only routes of this service")
 		flags.StringVar(&filter.Env, "env", "", "only routes of this env")
 		flags.Float64Var(&silence, "silence", silence, "close a stream that has brought nothing for so many seconds")
 	}
 	_ = flags.Parse(arguments[1:]) // it exits by itself
-	if (arguments[0] == "resolve") == (flags.NArg() == 0) || (arguments[0] == "watch" && filter.Tenant == "") {
+	tooMany := command == "watch" && (flags.NArg() > 0 || filter.Tenant == "")
+	if !known || flags.NArg() < count || tooMany {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
@@ -61,8 +70,11 @@ func run(ctx context.Context, arguments []string) int {
 		return 1
 	}
 	defer client.Close()
-	if arguments[0] == "resolve" {
+	switch command {
+	case "resolve":
 		return resolve(ctx, client, flags.Args())
+	case "select":
+		return selectFor(ctx, client, flags.Arg(0), flags.Args()[1:], options.Timeout)
 	}
 	watch(ctx, client, filter, seconds(silence))
 	return 0
@@ -103,6 +115,42 @@ func resolve(ctx context.Context, client *pointsman.Client, keys []string) int {
 			continue
 		}
 		fmt.Println(response.GetRoute().GetUrl())
+	}
+	return exit
+}
+
+// selectFor prints the version and the URL for each caller, from a table that it keeps meanwhile.
+func selectFor(ctx context.Context, client *pointsman.Client, family string, stickyKeys []string, timeout time.Duration) int {
+	parts := append(strings.Split(family, "/"), "", "")
+	watcher := pointsman.NewWatcher(client, pointsman.Filter{Tenant: parts[0], Service: parts[1], Env: parts[2]})
+	live := make(chan struct{})
+	var once sync.Once
+	watcher.OnStep = func(step pointsman.Step) {
+		if _, ok := step.(pointsman.Confirm); ok {
+			once.Do(func() { close(live) })
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go watcher.Run(ctx)
+	select {
+	case <-live:
+	case <-time.After(timeout): // the server is asked for all of them
+	}
+	exit := 0
+	for _, stickyKey := range stickyKeys {
+		route, choice, err := watcher.Table.Select(family, stickyKey)
+		if errors.Is(err, pointsman.ErrTrafficUnknown) {
+			var response *pb.SelectResponse
+			response, err = client.Select(ctx, family, stickyKey)
+			route, choice.Version = response.GetRoute(), response.GetChoice().GetVersion()
+		}
+		if err != nil {
+			printError(err)
+			exit = 1
+			continue
+		}
+		fmt.Println(choice.Version, route.GetUrl())
 	}
 	return exit
 }
@@ -160,7 +208,11 @@ func printStep(step pointsman.Step) {
 
 func changeText(change *pb.RouteChange) string {
 	kind := strings.TrimPrefix(change.GetKind().String(), "CHANGE_KIND_")
-	text := fmt.Sprintf("%d %s %s", change.GetRevision(), kind, pointsman.KeyText(change.GetKey()))
+	key := strings.TrimSuffix(pointsman.KeyText(change.GetKey()), "/")
+	text := fmt.Sprintf("%d %s %s", change.GetRevision(), kind, key)
+	for _, target := range change.GetTrafficAfter().GetTargets() {
+		text = fmt.Sprintf("%s %s=%d", text, target.GetVersion(), target.GetWeight())
+	}
 	after := change.GetAfter()
 	if after == nil {
 		return text

@@ -18,15 +18,20 @@ CASES = json.loads((EXAMPLES / "watch-cases.json").read_text())
 
 
 def key_text(key):
-    return f"{key.tenant}/{key.service}/{key.env}/{key.version}"
+    return "/".join(filter(None, (key.tenant, key.service, key.env, key.version)))
+
+
+def family_text(traffic):
+    return f"{traffic.tenant}/{traffic.service}/{traffic.env}"
 
 
 class Runner:
     """Runs the steps of a case, for one value of the random part of pauses."""
 
     def __init__(self, random):
-        self.protocol = WatchProtocol(lambda route: route, jitter=lambda: random)
+        self.protocol = WatchProtocol(lambda route: route, needs_traffic=True, jitter=lambda: random)
         self.table = {}
+        self.traffic = {}
         self.error = None
         self.live = False
 
@@ -50,12 +55,14 @@ class Runner:
     def write(self, done, step):
         if isinstance(done, Replace):
             self.table = {key_text(route.key): route for route in done.routes}
+            self.traffic = {family_text(traffic): traffic for traffic in done.traffic or ()}
         if isinstance(done, Apply):
             assert [str(change.revision) for change in done.changes] == step["revisions"]
             for change in done.changes:
-                self.table.pop(key_text(change.key), None)
-                if change.HasField("after"):
-                    self.table[key_text(change.key)] = change.after
+                for table, after in ((self.table, "after"), (self.traffic, "traffic_after")):
+                    table.pop(key_text(change.key), None)
+                    if change.HasField(after):
+                        table[key_text(change.key)] = getattr(change, after)
         if isinstance(done, Confirm) and "first" in step:
             assert (not self.live, done.age, done.report_progress) == (
                 step["first"],
@@ -73,6 +80,12 @@ class Runner:
 
     def compare(self, step):
         assert {key: route.url for key, route in self.table.items() if route.active} == step["live"]
+        assert self.protocol.has_traffic == step.get("hasTraffic", False)
+        if "traffic" in step:
+            assert step["traffic"] == {
+                family: {target.version: target.weight for target in traffic.targets}
+                for family, traffic in self.traffic.items()
+            }
 
 
 def failure(step):

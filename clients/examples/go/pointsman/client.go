@@ -100,19 +100,40 @@ func (c *Client) Resolve(ctx context.Context, key string) (*pb.ResolveResponse, 
 	if err != nil {
 		return nil, err
 	}
+	return call(ctx, c.timeout, c.routes.Resolve, &pb.ResolveRequest{Key: routeKey})
+}
+
+// Select returns the route of a family, tenant/service/env, that a caller is to use, from the server. See Table.Select.
+func (c *Client) Select(ctx context.Context, family, stickyKey string) (*pb.SelectResponse, error) {
+	key, err := ParseKey(family + "/any")
+	if err != nil {
+		return nil, &Error{Code: codes.InvalidArgument, Message: fmt.Sprintf("%q must be tenant/service/env", family)}
+	}
+	return call(ctx, c.timeout, c.routes.Select, &pb.SelectRequest{
+		Tenant: key.GetTenant(), Service: key.GetService(), Env: key.GetEnv(), StickyKey: stickyKey,
+	})
+}
+
+// call makes a unary call, again where the server says when. Without a deadline of the caller it has the timeout.
+func call[Request, Response any](
+	ctx context.Context,
+	timeout time.Duration,
+	method func(context.Context, Request, ...grpc.CallOption) (Response, error),
+	request Request,
+) (response Response, err error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 	for attempt := 1; ; attempt++ {
-		response, err := c.routes.Resolve(ctx, &pb.ResolveRequest{Key: routeKey})
+		response, err = method(ctx, request)
 		if err == nil {
 			return response, nil
 		}
 		failure := AsError(err)
 		if attempt == maxAttempts || !pauseFor(ctx, failure) {
-			return nil, failure
+			return response, failure
 		}
 	}
 }
@@ -126,7 +147,7 @@ func ParseKey(text string) (*pb.RouteKey, error) {
 	return &pb.RouteKey{Tenant: parts[0], Service: parts[1], Env: parts[2], Version: parts[3]}, nil
 }
 
-// KeyText is the reverse of ParseKey.
+// KeyText is the reverse of ParseKey. The key of a change of traffic has no version: tenant/service/env/.
 func KeyText(key *pb.RouteKey) string {
 	return strings.Join([]string{key.GetTenant(), key.GetService(), key.GetEnv(), key.GetVersion()}, "/")
 }

@@ -28,10 +28,11 @@ type Token struct {
 // Step is what to do with the table after an event: one of Replace, Apply and Confirm.
 type Step interface{ step() }
 
-// Replace means: the table is exactly these routes. Replace all of it at once.
+// Replace means: the table is exactly these routes and this traffic. Replace all of it at once.
 type Replace struct {
-	AsOf   Token
-	Routes []*pb.Route
+	AsOf    Token
+	Routes  []*pb.Route
+	Traffic []*pb.Traffic
 }
 
 // Apply means: these changes were made together. Apply all of them at once.
@@ -64,9 +65,13 @@ type Protocol struct {
 	token *Token // what the table has; nil before the first snapshot
 	void  bool   // whether the next stream must begin with a snapshot
 
-	staged     []*pb.Route
-	stagedAsOf *Token
-	partial    []*pb.RouteChange
+	sendsTraffic bool // whether the stream has traffic: an older server sends none
+	hasTraffic   bool // whether the table has all traffic as of the token
+
+	staged        []*pb.Route
+	stagedTraffic []*pb.Traffic
+	stagedAsOf    *Token
+	partial       []*pb.RouteChange
 
 	live     bool
 	openedAt time.Time
@@ -87,14 +92,23 @@ func (p *Protocol) Resume() *pb.ResumeToken {
 	return &pb.ResumeToken{Epoch: p.token.Epoch, Revision: p.token.Revision}
 }
 
+// HasTraffic says whether the table has all traffic. If not, the server must be asked for what a caller is to use.
+func (p *Protocol) HasTraffic() bool { return p.hasTraffic }
+
 // Opened begins a stream that was asked for with Resume.
 func (p *Protocol) Opened(now time.Time) {
 	p.dropUnfinished()
-	p.live, p.openedAt = false, now
+	p.live, p.sendsTraffic, p.openedAt = false, false, now
 }
 
 // Received takes an event. It returns what to do, or nil for nothing, and an error when the stream must be closed.
 func (p *Protocol) Received(event *pb.WatchResponse) (Step, error) {
+	if opened := event.GetOpened(); opened != nil {
+		return nil, p.begin(opened.GetTraffic())
+	}
+	if !p.sendsTraffic {
+		p.hasTraffic = false // what follows may leave out changes of it
+	}
 	switch event := event.GetEvent().(type) {
 	case *pb.WatchResponse_Snapshot:
 		return nil, p.batch(event.Snapshot)
@@ -146,7 +160,16 @@ func (p *Protocol) spread(pause time.Duration) time.Duration {
 }
 
 func (p *Protocol) dropUnfinished() {
-	p.staged, p.stagedAsOf, p.partial = nil, nil, nil
+	p.staged, p.stagedTraffic, p.stagedAsOf, p.partial = nil, nil, nil, nil
+}
+
+func (p *Protocol) begin(sendsTraffic bool) error {
+	p.sendsTraffic = sendsTraffic
+	if sendsTraffic && !p.hasTraffic && !p.void {
+		p.void = true
+		return violation("the table has no traffic, and this server sends it: a snapshot is needed")
+	}
+	return nil
 }
 
 func (p *Protocol) batch(batch *pb.SnapshotBatch) error {
@@ -156,6 +179,7 @@ func (p *Protocol) batch(batch *pb.SnapshotBatch) error {
 	asOf := tokenOf(batch.GetAsOf())
 	p.stagedAsOf = &asOf
 	p.staged = append(p.staged, batch.GetRoutes()...)
+	p.stagedTraffic = append(p.stagedTraffic, batch.GetTraffic()...)
 	return nil
 }
 
@@ -167,13 +191,16 @@ func (p *Protocol) endOfSnapshot(end *pb.EndOfSnapshot) (Step, error) {
 	if int64(len(p.staged)) != end.GetRouteCount() {
 		return nil, violation("a snapshot of %d routes arrived with %d", end.GetRouteCount(), len(p.staged))
 	}
+	if int64(len(p.stagedTraffic)) != end.GetTrafficCount() {
+		return nil, violation("%d of %d traffic entries arrived", len(p.stagedTraffic), end.GetTrafficCount())
+	}
 	if p.token != nil && p.token.Epoch == asOf.Epoch && asOf.Revision < p.token.Revision {
 		return nil, violation("a snapshot is older than the table")
 	}
-	routes := p.staged
+	routes, traffic := p.staged, p.stagedTraffic
 	p.dropUnfinished()
-	p.token, p.void = &asOf, false
-	return Replace{asOf, routes}, nil
+	p.token, p.void, p.hasTraffic = &asOf, false, p.sendsTraffic
+	return Replace{asOf, routes, traffic}, nil
 }
 
 func (p *Protocol) checkStaged(asOf *pb.ResumeToken) error {

@@ -34,6 +34,8 @@ type watchStep struct {
 	RetrySeconds float64
 	Pause        [2]float64
 	Live         map[string]string
+	HasTraffic   *bool
+	Traffic      map[string]map[string]int32 // weights by version
 }
 
 func TestWatchCases(t *testing.T) {
@@ -110,7 +112,7 @@ func (r *caseRunner) receive(step watchStep) {
 		r.t.Fatalf("%s gives %s (%v), not %s", step.Event, kind, err, step.Step)
 	}
 	if done != nil {
-		r.table.Write(done)
+		r.table.Write(done, r.protocol.HasTraffic())
 	}
 	switch done := done.(type) {
 	case Apply:
@@ -146,14 +148,34 @@ func (r *caseRunner) end(step watchStep, now time.Time) {
 func (r *caseRunner) compare(step watchStep) {
 	r.t.Helper()
 	live := map[string]string{}
-	for key := range r.table.routes {
-		if route, found := r.table.Resolve(key); found {
-			live[key] = route.GetUrl()
+	traffic := map[string]map[string]int32{}
+	for name, each := range r.table.families {
+		for version := range each.routes {
+			if route, found := r.table.Resolve(name + "/" + version); found {
+				live[name+"/"+version] = route.GetUrl()
+			}
+		}
+		if each.traffic != nil {
+			traffic[name] = weights(each.traffic)
 		}
 	}
 	if !maps.Equal(live, step.Live) {
 		r.t.Fatalf("the table has %v, not %v", live, step.Live)
 	}
+	if step.HasTraffic != nil && r.table.hasTraffic != *step.HasTraffic {
+		r.t.Fatalf("that the table has all traffic is %v", r.table.hasTraffic)
+	}
+	if step.Traffic != nil && !maps.EqualFunc(traffic, step.Traffic, maps.Equal[map[string]int32]) {
+		r.t.Fatalf("the traffic is %v, not %v", traffic, step.Traffic)
+	}
+}
+
+func weights(traffic *pb.Traffic) map[string]int32 {
+	found := map[string]int32{}
+	for _, target := range traffic.GetTargets() {
+		found[target.GetVersion()] = target.GetWeight()
+	}
+	return found
 }
 
 func kindOf(step Step, err error) string {

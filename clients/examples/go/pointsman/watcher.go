@@ -103,7 +103,7 @@ func (w *Watcher) follow(ctx context.Context) error {
 }
 
 func (w *Watcher) take(ctx context.Context, step Step) {
-	w.Table.Write(step)
+	w.Table.Write(step, w.protocol.HasTraffic())
 	if w.OnStep != nil {
 		w.OnStep(step)
 	}
@@ -132,5 +132,6 @@ func (w *Watcher) request() *pb.WatchRequest {
 		Env:     w.filter.Env,
 		Resume:  w.protocol.Resume(),
 		Watcher: &pb.Watcher{Id: w.id, Name: w.Name},
+		Traffic: true,
 	}
 }
