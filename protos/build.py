@@ -79,6 +79,10 @@ def name_packages(image: FileDescriptorSet) -> None:
             file.options.go_package = "example.com/pointsman/gen/pointsman/v1;pointsmanv1"
             file.options.java_package = "com.example.pointsman.v1"
             file.options.java_multiple_files = True
+            # As buf names it in its managed mode. By default it would be Selection of selection.proto, which a message
+            # of another file is called.
+            stem = Path(file.name).stem.title().replace("_", "")
+            file.options.java_outer_classname = f"{stem}Proto"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -30,6 +30,13 @@ def built(name: str) -> Example:
 def resolve(example: Example, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``resolve`` of an example to its end, with a deadline that a slow machine meets."""
     return _run(example.command("resolve", "--timeout", "50", *arguments), example)
+
+
+def select(
+    example: Example, family: str, sticky_keys: Sequence[str], *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``select`` of an example to its end: it prints a version and a URL for each sticky key."""
+    return _run(example.command("select", "--timeout", "50", *options, family, *sticky_keys), example)
 
 
 def run_own_tests(example: Example) -> subprocess.CompletedProcess[str]:

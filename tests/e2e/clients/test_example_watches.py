@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from tests.support.example_programs import LANGUAGES, built, watching
+from tests.support.example_programs import LANGUAGES, built, select, watching
 from tests.support.fake_route_service import Failure, FakeServer, serving
 from tests.support.waiting import eventually
 
@@ -68,6 +68,26 @@ def test_a_watch_goes_on_as_the_end_of_its_stream_says(name, server):
         watch.wait_for(*lines)
 
     assert asked(server) == [NONE, FIRST, FIRST, FIRST, NONE, FIRST, NONE]
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_changes_of_traffic_are_shown_and_an_older_server_is_asked(name, server):
+    example = built(name)
+    server.add("team-a/payments/prod/v2", "https://two.internal")
+    server.divide("team-a/payments/prod", {"v1": 5_000, "v2": 5_000})
+    with watching(example, "--server", server.target, "--tenant", "team-a") as watch:
+        lines = ["snapshot of 2 routes at revision 3", "live at revision 3"]
+        watch.wait_for(*lines)
+        server.divide("team-a/payments/prod", {"v1": 9_000, "v2": 1_000})
+        watch.wait_for(*lines, "4 TRAFFIC_SET team-a/payments/prod v1=9000 v2=1000")
+
+    here = select(example, "team-a/payments/prod", ["user-1", "user-2"], "--server", server.target)
+    assert not server.called("Select")
+    server.knows_traffic = False
+    there = select(example, "team-a/payments/prod", ["user-1", "user-2"], "--server", server.target)
+    assert len(server.called("Select")) == 2
+    assert (here.returncode, here.stdout) == (there.returncode, there.stdout) == (0, there.stdout), here.stderr
+    assert there.stdout.splitlines()[0] in {f"v1 {URL}", "v2 https://two.internal"}
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

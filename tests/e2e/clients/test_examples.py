@@ -3,7 +3,7 @@
 import pytest
 
 from pointsman import Client
-from tests.support.example_programs import LANGUAGES, built, resolve, run_own_tests, watching
+from tests.support.example_programs import LANGUAGES, built, resolve, run_own_tests, select, watching
 from tests.support.examples import EXAMPLES, Example
 from tests.support.processes import run
 from tests.support.tcp_proxy import TcpProxy
@@ -32,7 +32,9 @@ def test_its_own_tests_pass(example):
 
     assert done.returncode == 0, done.stdout + done.stderr
     # Not none at all: the names of the cases are printed.
-    assert "a change set in parts is applied in one step" in done.stdout.replace("_", " ")
+    printed = done.stdout.replace("_", " ")
+    assert "a change set in parts is applied in one step" in printed
+    assert "two points are left, and word 64 decides" in printed
 
 
 def test_it_resolves_and_reads_the_details_of_errors(example, door, key):
@@ -51,6 +53,35 @@ def test_it_resolves_and_reads_the_details_of_errors(example, door, key):
     assert malformed.startswith("INVALID_ARGUMENT INVALID_FIELD: ")
     assert "  field key.tenant: must be 1 to 63 characters" in malformed
     assert "  field key.version: must be 1 to 63 characters" in malformed
+
+
+@pytest.mark.parametrize("door", [("envoy", "tls")], indirect=True, ids="-".join)
+def test_it_selects_the_version_that_the_server_selects(example, door, key):
+    family = f"{key['tenant']}/payments/prod"
+    sticky_keys = [
+        *(f"user-{number}" for number in range(990)),
+        *"0aé ",
+        "用户-42",
+        "🦊",
+        "a/b",
+        "x" * 256,
+        "=",
+        "é" * 128,
+    ]
+    with client_of(door) as client:
+        for version in ("v1", "v2", "v3"):
+            client.create(f"{family}/{version}", f"https://{version}.internal")
+        client.set_traffic(family, {"v1": 5_000, "v2": 3_000, "v3": 2_000})
+        client.set_traffic(family, {"v1": 4_000, "v2": 3_500, "v3": 2_500})
+        client.deactivate(f"{family}/v3")
+        results = client.batch_select([(family, sticky_key) for sticky_key in sticky_keys])
+    there = [f"{result.unwrap().version} {result.unwrap().url}" for result in results]
+    assert len(there) == 1_000
+
+    done = select(example, family, sticky_keys, "--server", door.target, *trust(door))
+
+    assert (done.returncode, done.stdout.splitlines()) == (0, there), done.stderr
+    assert {line.split()[0] for line in there} == {"v1", "v2"}
 
 
 @pytest.mark.parametrize("door", [("grpcio", "plaintext"), ("envoy", "tls")], indirect=True, ids="-".join)

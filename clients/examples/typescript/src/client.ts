@@ -6,7 +6,13 @@ import { type ChannelOptions, type ClientReadableStream, credentials, Metadata, 
 import { errorOf, PointsmanError } from "./errors.js";
 import type { ReportProgressRequest } from "./gen/pointsman/v1/propagation.js";
 import type { RouteKey } from "./gen/pointsman/v1/route.js";
-import { ResolveRequest, type ResolveResponse, RouteServiceClient } from "./gen/pointsman/v1/route_service.js";
+import {
+  ResolveRequest,
+  type ResolveResponse,
+  RouteServiceClient,
+  SelectRequest,
+  type SelectResponse,
+} from "./gen/pointsman/v1/route_service.js";
 import type { WatchRequest, WatchResponse } from "./gen/pointsman/v1/watch.js";
 
 // Which methods gRPC itself retries, and when. It is the same for clients in every language.
@@ -37,6 +43,12 @@ export interface Options {
   timeoutSeconds?: number;
 }
 
+type Method<Response> = (
+  metadata: Metadata,
+  options: { deadline: number },
+  done: (error: unknown, response: Response) => void,
+) => unknown;
+
 /** Calls the servers of one target. Make one, and share it. */
 export class Client {
   readonly #routes: RouteServiceClient;
@@ -62,10 +74,20 @@ export class Client {
    */
   async resolve(key: string): Promise<ResolveResponse> {
     const request = ResolveRequest.fromPartial({ key: parseKey(key) });
+    return this.#call((metadata, options, done) => this.#routes.resolve(request, metadata, options, done));
+  }
+
+  /** Return the route of a family, `tenant/service/env`, that a caller is to use, from the server. See `Table.select`. */
+  async select(family: string, stickyKey = ""): Promise<SelectResponse> {
+    const request = SelectRequest.fromPartial({ ...parseFamily(family), stickyKey });
+    return this.#call((metadata, options, done) => this.#routes.select(request, metadata, options, done));
+  }
+
+  async #call<Response>(method: Method<Response>): Promise<Response> {
     const deadline = this.#deadline();
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#resolveOnce(request, deadline);
+        return await this.#once(method, deadline);
       } catch (error) {
         const failure = errorOf(error);
         const pause = pauseAfter(failure);
@@ -92,12 +114,10 @@ export class Client {
     this.#routes.close();
   }
 
-  #resolveOnce(request: ResolveRequest, deadline: number): Promise<ResolveResponse> {
+  #once<Response>(method: Method<Response>, deadline: number): Promise<Response> {
     const metadata = this.#metadata();
     return new Promise((resolve, reject) => {
-      this.#routes.resolve(request, metadata, { deadline }, (error, response) =>
-        error ? reject(error) : resolve(response),
-      );
+      method(metadata, { deadline }, (error, response) => (error ? reject(error) : resolve(response)));
     });
   }
 
@@ -124,9 +144,29 @@ export function parseKey(text: string): RouteKey {
   return { tenant, service, env, version };
 }
 
-/** The reverse of `parseKey`. */
+/** Read `tenant/service/env`. */
+export function parseFamily(text: string): Omit<RouteKey, "version"> {
+  const [tenant, service, env, ...rest] = text.split("/");
+  if (tenant === undefined || service === undefined || env === undefined || rest.length > 0) {
+    throw new PointsmanError(status.INVALID_ARGUMENT, `"${text}" must be tenant/service/env`);
+  }
+  return { tenant, service, env };
+}
+
+/** The reverse of `parseKey`, and of `parseFamily` for the key of a change of traffic, which has no version. */
 export function keyText(key: RouteKey | undefined): string {
-  return key ? `${key.tenant}/${key.service}/${key.env}/${key.version}` : "";
+  return key?.version ? `${familyText(key)}/${key.version}` : familyText(key);
+}
+
+/** Return `tenant/service/env` of a key. */
+export function familyText(key: Omit<RouteKey, "version"> | undefined): string {
+  return key ? `${key.tenant}/${key.service}/${key.env}` : "";
+}
+
+/** Split the text of a key into its family and its version. */
+export function familyOf(key: string): [string, string] {
+  const place = key.lastIndexOf("/");
+  return [key.slice(0, Math.max(place, 0)), key.slice(place + 1)];
 }
 
 /** How many milliseconds to wait before another attempt; undefined where there is to be none. */

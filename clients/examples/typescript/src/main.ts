@@ -2,13 +2,15 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 
-import { Client, keyText } from "./client.js";
+import { Client, keyText, parseFamily } from "./client.js";
 import { errorOf } from "./errors.js";
 import { ChangeKind, type RouteChange } from "./gen/pointsman/v1/route.js";
 import type { Step } from "./protocol.js";
+import { TrafficUnknown } from "./table.js";
 import { SILENCE_SECONDS, Watcher } from "./watcher.js";
 
 const USAGE = `usage: main.js resolve [options] KEY...
+       main.js select [options] TENANT/SERVICE/ENV STICKY_KEY...
        main.js watch [options] --tenant TENANT
 
 options:
@@ -51,7 +53,10 @@ async function main(): Promise<number> {
   }
   const { values, positionals } = given;
   const [command, ...keys] = positionals;
-  const known = (command === "resolve" && keys.length > 0) || (command === "watch" && values.tenant && keys.length === 0);
+  const known =
+    (command === "resolve" && keys.length > 0) ||
+    (command === "select" && keys.length > 1) ||
+    (command === "watch" && values.tenant && keys.length === 0);
   if (!known) {
     return usage();
   }
@@ -63,7 +68,14 @@ async function main(): Promise<number> {
     timeoutSeconds: Number(values.timeout),
   });
   try {
-    return command === "resolve" ? await resolve(client, keys) : await watch(client, values);
+    switch (command) {
+      case "resolve":
+        return await resolve(client, keys);
+      case "select":
+        return await select(client, Number(values.timeout), ...(keys as [string, ...string[]]));
+      default:
+        return await watch(client, values);
+    }
   } finally {
     client.close();
   }
@@ -94,6 +106,47 @@ async function resolve(client: Client, keys: string[]): Promise<number> {
     }
   }
   return exit;
+}
+
+/** Print the version and the URL for each caller, from a table that is kept meanwhile. */
+async function select(client: Client, timeoutSeconds: number, family: string, ...stickyKeys: string[]): Promise<number> {
+  const stop = new AbortController();
+  let live: () => void = () => {};
+  // Without a checkpoint in time, the server is asked for all of them.
+  const ready = new Promise<void>((resolve) => (live = resolve));
+  const watcher = new Watcher(client, {
+    ...parseFamily(family),
+    onStep: (step) => step.kind === "confirm" && live(),
+  });
+  const watching = watcher.run(stop.signal);
+  const alarm = setTimeout(live, timeoutSeconds * 1000);
+  await ready;
+  clearTimeout(alarm);
+  let exit = 0;
+  for (const stickyKey of stickyKeys) {
+    try {
+      console.log(await selectOne(client, watcher, family, stickyKey));
+    } catch (error) {
+      printError(error);
+      exit = 1;
+    }
+  }
+  stop.abort();
+  await watching;
+  return exit;
+}
+
+async function selectOne(client: Client, watcher: Watcher, family: string, stickyKey: string): Promise<string> {
+  try {
+    const { route, choice } = watcher.table.select(family, stickyKey);
+    return `${choice.version} ${route.url}`;
+  } catch (error) {
+    if (!(error instanceof TrafficUnknown)) {
+      throw error;
+    }
+    const { route, choice } = await client.select(family, stickyKey);
+    return `${choice?.version} ${route?.url}`;
+  }
 }
 
 function printError(error: unknown): void {
@@ -147,8 +200,10 @@ function printStep(step: Step): void {
   }
 }
 
-function changeText({ revision, kind, key, after }: RouteChange): string {
-  const text = `${revision} ${(ChangeKind[kind] ?? kind).toString().replace("CHANGE_KIND_", "")} ${keyText(key)}`;
+function changeText({ revision, kind, key, after, trafficAfter }: RouteChange): string {
+  const weights = trafficAfter?.targets.map(({ version, weight }) => ` ${version}=${weight}`) ?? [];
+  const what = (ChangeKind[kind] ?? kind).toString().replace("CHANGE_KIND_", "");
+  const text = `${revision} ${what} ${keyText(key)}${weights.join("")}`;
   return after ? `${text} ${after.url} ${after.active ? "active" : "inactive"}` : text;
 }
 

@@ -2,6 +2,7 @@ import { status } from "@grpc/grpc-js";
 
 import { PointsmanError, secondsOf } from "./errors.js";
 import type { Route, RouteChange } from "./gen/pointsman/v1/route.js";
+import type { Traffic } from "./gen/pointsman/v1/traffic.js";
 import type {
   ChangeSet,
   Checkpoint,
@@ -18,11 +19,12 @@ const REFUSED_PAUSE_SECONDS = 10;
 /** How long a stream must last for the pause after it to be short again. */
 const PROVEN_SECONDS = 5;
 
-/** The table is exactly these routes: replace all of it at once. */
+/** The table is exactly these routes and this traffic: replace all of it at once. */
 export interface Replace {
   kind: "replace";
   asOf: ResumeToken;
   routes: Route[];
+  traffic: Traffic[];
 }
 
 /** These changes were made together: apply all of them at once. */
@@ -63,7 +65,11 @@ export class Protocol {
   #token: ResumeToken | undefined;
   /** Whether the token is void: a snapshot must come. */
   #void = true;
+  /** Whether the stream has traffic: an older server sends none. */
+  #sendsTraffic = false;
+  #hasTraffic = false;
   #staged: Route[] = [];
+  #stagedTraffic: Traffic[] = [];
   #stagedAsOf: ResumeToken | undefined;
   #partial: RouteChange[] = [];
   #live = false;
@@ -80,15 +86,27 @@ export class Protocol {
     return this.#void ? undefined : this.#token;
   }
 
+  /** Whether the table has all traffic. If not, the server must be asked for what a caller is to use. */
+  get hasTraffic(): boolean {
+    return this.#hasTraffic;
+  }
+
   /** Begin a stream that was asked for with `resume`. */
   opened(now: number): void {
     this.#dropUnfinished();
     this.#live = false;
+    this.#sendsTraffic = false;
     this.#openedAt = now;
   }
 
   /** Take an event, and return what to do, if anything. Throws ProtocolViolation. */
   received({ event }: WatchResponse): Step | undefined {
+    if (event?.$case === "opened") {
+      return this.#begin(event.value.traffic);
+    }
+    if (!this.#sendsTraffic) {
+      this.#hasTraffic = false; // what follows may leave out changes of it
+    }
     switch (event?.$case) {
       case "snapshot":
         return this.#batch(event.value);
@@ -140,8 +158,17 @@ export class Protocol {
     return seconds * (1 - this.#random() / 2);
   }
 
+  #begin(sendsTraffic: boolean): undefined {
+    this.#sendsTraffic = sendsTraffic;
+    if (sendsTraffic && !this.#hasTraffic && !this.#void) {
+      this.#void = true;
+      throw new ProtocolViolation("the table has no traffic, and this server sends it: a snapshot is needed");
+    }
+  }
+
   #dropUnfinished(): void {
     this.#staged = [];
+    this.#stagedTraffic = [];
     this.#stagedAsOf = undefined;
     this.#partial = [];
   }
@@ -151,6 +178,9 @@ export class Protocol {
     for (const route of batch.routes) {
       this.#staged.push(route);
     }
+    for (const traffic of batch.traffic) {
+      this.#stagedTraffic.push(traffic);
+    }
   }
 
   #endOfSnapshot(end: EndOfSnapshot): Replace {
@@ -158,14 +188,19 @@ export class Protocol {
     if (BigInt(this.#staged.length) !== end.routeCount) {
       throw new ProtocolViolation(`a snapshot of ${end.routeCount} routes arrived with ${this.#staged.length}`);
     }
+    if (BigInt(this.#stagedTraffic.length) !== end.trafficCount) {
+      throw new ProtocolViolation(`${this.#stagedTraffic.length} of ${end.trafficCount} traffic entries arrived`);
+    }
     if (this.#token?.epoch === asOf.epoch && asOf.revision < this.#token.revision) {
       throw new ProtocolViolation("a snapshot is older than the table");
     }
     const routes = this.#staged;
+    const traffic = this.#stagedTraffic;
     this.#dropUnfinished();
     this.#token = asOf;
     this.#void = false;
-    return { kind: "replace", asOf, routes };
+    this.#hasTraffic = this.#sendsTraffic;
+    return { kind: "replace", asOf, routes, traffic };
   }
 
   #checkStaged(asOf = NOWHERE): ResumeToken {

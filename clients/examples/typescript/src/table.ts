@@ -1,11 +1,25 @@
-import { keyText } from "./client.js";
-import type { Route } from "./gen/pointsman/v1/route.js";
+import { familyOf, familyText, keyText } from "./client.js";
+import type { Route, RouteChange } from "./gen/pointsman/v1/route.js";
+import type { Traffic } from "./gen/pointsman/v1/traffic.js";
 import type { Step } from "./protocol.js";
+import { type Choice, choose } from "./selection.js";
 
-/** The routes of a watch. A Watcher writes it. */
+/** The routes of a tenant, service and env by their versions, and the traffic; undefined if none is set. */
+interface Family {
+  routes: Map<string, Route>;
+  traffic?: Traffic | undefined;
+}
+
+/** The table does not have all traffic, because the server is older: ask it, by `Client.select`. */
+export class TrafficUnknown extends Error {
+  override readonly name = "TrafficUnknown";
+}
+
+/** The routes and the traffic of a watch. A Watcher writes it. */
 export class Table {
   readonly #now: () => number;
-  #routes = new Map<string, Route>();
+  #families = new Map<string, Family>();
+  #hasTraffic = false;
   #currentAt: number | undefined;
 
   /** `now`: milliseconds of a clock that is not set back. */
@@ -15,7 +29,7 @@ export class Table {
 
   /** How many routes there are, live or not. */
   get size(): number {
-    return this.#routes.size;
+    return [...this.#families.values()].reduce((sum, family) => sum + family.routes.size, 0);
   }
 
   /**
@@ -26,39 +40,97 @@ export class Table {
     return this.#currentAt === undefined ? undefined : (this.#now() - this.#currentAt) / 1000;
   }
 
+  /** Whether the table has all traffic. */
+  get hasTraffic(): boolean {
+    return this.#hasTraffic;
+  }
+
   /** Return the live route of a key; undefined where there is none. */
   resolve(key: string): Route | undefined {
-    const route = this.#routes.get(key);
+    const [family, version] = familyOf(key);
+    const route = this.#families.get(family)?.routes.get(version);
     return route?.active ? route : undefined;
+  }
+
+  /**
+   * Return the route of a family, `tenant/service/env`, for a caller, and why it is that. A sticky key keeps a caller at
+   * its version; an empty one stands for a version at random, by the weights. Throws NothingChosen and TrafficUnknown.
+   */
+  select(name: string, stickyKey = ""): { route: Route; choice: Choice } {
+    if (!this.#hasTraffic) {
+      throw new TrafficUnknown("the traffic is not known here");
+    }
+    const family = this.#families.get(name);
+    const live = new Map([...(family?.routes ?? [])].filter(([, route]) => route.active));
+    const choice = choose(name, family?.traffic, new Set(live.keys()), stickyKey);
+    return { route: live.get(choice.version) as Route, choice };
   }
 
   /** The live routes, by their keys. */
   *live(): Generator<[string, Route]> {
-    for (const [key, route] of this.#routes) {
-      if (route.active) {
-        yield [key, route];
+    for (const { routes } of this.#families.values()) {
+      for (const route of routes.values()) {
+        if (route.active) {
+          yield [keyText(route.key), route];
+        }
       }
     }
   }
 
-  /** Do what an event asks for. Nothing else runs meanwhile, so readers see all of it or nothing. */
-  write(step: Step): void {
+  /** The traffic, by its families. */
+  *divided(): Generator<[string, Traffic]> {
+    for (const [name, { traffic }] of this.#families) {
+      if (traffic) {
+        yield [name, traffic];
+      }
+    }
+  }
+
+  /**
+   * Do what an event asks for. Nothing else runs meanwhile, so readers see all of it or nothing. `hasTraffic`: whether
+   * the table has all traffic from now on, as the protocol says.
+   */
+  write(step: Step, hasTraffic: boolean): void {
+    this.#hasTraffic = hasTraffic;
     switch (step.kind) {
       case "replace":
-        this.#routes = new Map(step.routes.map((route) => [keyText(route.key), route]));
+        this.#families = new Map();
+        for (const route of step.routes) {
+          this.#of(familyText(route.key)).routes.set(route.key?.version ?? "", route);
+        }
+        for (const traffic of step.traffic) {
+          this.#of(familyText(traffic)).traffic = traffic;
+        }
         break;
       case "apply":
-        for (const change of step.changes) {
-          if (change.after) {
-            this.#routes.set(keyText(change.key), change.after);
-          } else {
-            this.#routes.delete(keyText(change.key));
-          }
-        }
+        step.changes.forEach((change) => this.#apply(change));
         break;
       case "confirm":
         this.#currentAt = this.#now() - step.ageSeconds * 1000;
         break;
     }
+  }
+
+  #apply({ key, after, trafficAfter }: RouteChange): void {
+    const name = familyText(key);
+    const family = this.#of(name);
+    const version = key?.version ?? "";
+    if (version === "") {
+      family.traffic = trafficAfter;
+    } else if (after) {
+      family.routes.set(version, after);
+    } else {
+      family.routes.delete(version);
+    }
+    if (family.routes.size === 0 && !family.traffic) {
+      this.#families.delete(name);
+    }
+  }
+
+  /** Return a family; a new one where the table has none. */
+  #of(name: string): Family {
+    const found = this.#families.get(name) ?? { routes: new Map() };
+    this.#families.set(name, found);
+    return found;
   }
 }

@@ -93,7 +93,7 @@ export class Watcher {
   }
 
   #take(step: Step): void {
-    this.table.write(step);
+    this.table.write(step, this.#protocol.hasTraffic);
     this.#options.onStep?.(step);
     if (step.kind === "confirm" && step.reportProgress) {
       this.#client.reportProgress({ watcherId: this.#id, applied: step.asOf, ...this.#filter });
@@ -105,6 +105,7 @@ export class Watcher {
       ...this.#filter,
       resume: this.#protocol.resume,
       watcher: { id: this.#id, name: this.#options.name ?? "" },
+      traffic: true,
     };
   }
 }

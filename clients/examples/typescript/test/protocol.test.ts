@@ -19,7 +19,12 @@ type CaseStep =
   | { do: "open"; at: number; resume: { epoch: string; revision: string } | null }
   | ({ do: "receive"; event: unknown; step: Step["kind"] | "none" | "fail"; revisions?: string[] } & CaseConfirm)
   | { do: "end"; at: number; code: keyof typeof status | "FAIL"; retrySeconds: number; pause: [number, number] }
-  | { do: "compare"; live: Record<string, string> };
+  | {
+      do: "compare";
+      live: Record<string, string>;
+      hasTraffic?: boolean;
+      traffic?: Record<string, Record<string, number>>;
+    };
 
 interface CaseConfirm {
   first?: boolean;
@@ -75,6 +80,12 @@ class Runner {
           Object.fromEntries([...this.#table.live()].map(([key, route]) => [key, route.url])),
           step.live,
         );
+        if (step.hasTraffic !== undefined) {
+          assert.equal(this.#table.hasTraffic, step.hasTraffic);
+        }
+        if (step.traffic) {
+          assert.deepEqual(weights(this.#table), step.traffic);
+        }
         break;
     }
   }
@@ -90,7 +101,7 @@ class Runner {
     }
     assert.equal(done?.kind ?? "none", step.step);
     if (done) {
-      this.#table.write(done);
+      this.#table.write(done, this.#protocol.hasTraffic);
     }
     if (done?.kind === "apply") {
       assert.deepEqual(
@@ -106,6 +117,14 @@ class Runner {
       );
     }
   }
+}
+
+function weights(table: Table): Record<string, Record<string, number>> {
+  const found = [...table.divided()].map(([family, { targets }]) => [
+    family,
+    Object.fromEntries(targets.map(({ version, weight }) => [version, weight])),
+  ]);
+  return Object.fromEntries(found);
 }
 
 function failure(code: keyof typeof status, retrySeconds: number): PointsmanError | undefined {

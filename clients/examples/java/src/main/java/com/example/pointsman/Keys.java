@@ -1,6 +1,7 @@
 package com.example.pointsman;
 
 import com.example.pointsman.v1.RouteKey;
+import com.example.pointsman.v1.Traffic;
 import io.grpc.Status;
 
 /** The text form of keys: tenant/service/env/version. */
@@ -23,8 +24,28 @@ public final class Keys {
         .build();
   }
 
-  /** The reverse of {@link #parse}. */
+  /** The reverse of {@link #parse}; the key of a change of traffic has no version. */
   public static String text(RouteKey key) {
-    return String.join("/", key.getTenant(), key.getService(), key.getEnv(), key.getVersion());
+    return key.getVersion().isEmpty() ? family(key) : family(key) + "/" + key.getVersion();
+  }
+
+  /** Returns tenant/service/env of a key. */
+  public static String family(RouteKey key) {
+    return String.join("/", key.getTenant(), key.getService(), key.getEnv());
+  }
+
+  /** Returns tenant/service/env of traffic. */
+  public static String family(Traffic traffic) {
+    return String.join("/", traffic.getTenant(), traffic.getService(), traffic.getEnv());
+  }
+
+  /** Returns tenant/service/env of the text of a key. */
+  public static String family(String key) {
+    return key.substring(0, Math.max(0, key.lastIndexOf('/')));
+  }
+
+  /** Returns the version of the text of a key. */
+  public static String version(String key) {
+    return key.substring(key.lastIndexOf('/') + 1);
   }
 }

@@ -2,6 +2,7 @@ package com.example.pointsman;
 
 import com.example.pointsman.v1.ResumeToken;
 import com.example.pointsman.v1.RouteChange;
+import com.example.pointsman.v1.SelectResponse;
 import com.google.rpc.BadRequest;
 import java.io.IOException;
 import java.net.InetAddress;
@@ -14,13 +15,17 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 
-/** Resolves keys, and prints the changes of a tenant's routes as they are made. */
+/** Resolves keys, selects versions for callers, and prints the changes of a tenant's routes and traffic. */
 public final class Main {
 
   private static final String USAGE =
       """
       usage: Main resolve [options] KEY...
+             Main select [options] TENANT/SERVICE/ENV STICKY_KEY...
              Main watch [options] --tenant TENANT
 
       options:
@@ -49,7 +54,12 @@ public final class Main {
     }
     int exit;
     try (PointsmanClient client = new PointsmanClient(given.client())) {
-      exit = given.command().equals("resolve") ? resolve(client, given.keys()) : watch(client, given.watcher());
+      exit =
+          switch (given.command()) {
+            case "resolve" -> resolve(client, given.keys());
+            case "select" -> select(client, given.client().timeout(), given.keys());
+            default -> watch(client, given.watcher());
+          };
     }
     System.exit(exit);
   }
@@ -67,6 +77,63 @@ public final class Main {
     return exit;
   }
 
+  /** Prints the version and the URL for each caller, from a table that is kept meanwhile. */
+  private static int select(PointsmanClient client, Duration timeout, List<String> words)
+      throws InterruptedException, IOException {
+    String family = words.get(0);
+    String[] parts = (family + "//").split("/", -1);
+    CountDownLatch live = new CountDownLatch(1);
+    Watcher.Options options = new Watcher.Options(parts[0], parts[1], parts[2], name(), Watcher.SILENCE);
+    Watcher watcher = new Watcher(client, options, new Printer(step -> countDown(step, live)));
+    Thread watching = new Thread(() -> untilInterrupted(watcher));
+    watching.setDaemon(true);
+    watching.start();
+    live.await(timeout.toNanos(), TimeUnit.NANOSECONDS); // without one, the server is asked for all of them
+    int exit = 0;
+    for (String stickyKey : words.subList(1, words.size())) {
+      try {
+        System.out.println(selectOne(client, watcher.table(), family, stickyKey));
+      } catch (PointsmanException error) {
+        print(error);
+        exit = 1;
+      } catch (Selection.NothingChosen error) {
+        System.err.println("error: " + error.getMessage());
+        exit = 1;
+      }
+    }
+    watching.interrupt();
+    return exit;
+  }
+
+  private static String selectOne(PointsmanClient client, RouteTable table, String family, String stickyKey)
+      throws PointsmanException, Selection.NothingChosen, InterruptedException {
+    try {
+      RouteTable.Selected selected = table.select(family, stickyKey);
+      return selected.choice().version() + " " + selected.route().getUrl();
+    } catch (Selection.TrafficUnknown unknown) {
+      SelectResponse response = client.select(family, stickyKey);
+      return response.getChoice().getVersion() + " " + response.getRoute().getUrl();
+    }
+  }
+
+  private static void countDown(Step step, CountDownLatch live) {
+    if (step instanceof Step.Confirm) {
+      live.countDown();
+    }
+  }
+
+  private static void untilInterrupted(Watcher watcher) {
+    try {
+      watcher.run();
+    } catch (InterruptedException stopped) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private static String name() throws IOException {
+    return "java-example@" + InetAddress.getLocalHost().getHostName();
+  }
+
   private static void print(PointsmanException error) {
     System.err.println("error: " + error.getMessage());
     new TreeMap<>(error.metadata()).forEach((name, value) -> System.err.printf("  %s: %s%n", name, value));
@@ -80,43 +147,56 @@ public final class Main {
     Thread watching = Thread.currentThread();
     Runtime.getRuntime().addShutdownHook(new Thread(watching::interrupt));
     try {
-      new Watcher(client, options, new Printer()).run();
+      new Watcher(client, options, new Printer(Main::print)).run();
     } catch (InterruptedException stopped) {
       return 0; // by Ctrl-C or SIGTERM
     }
     return 0;
   }
 
+  private static void print(Step step) {
+    if (step instanceof Step.Replace replace) {
+      long revision = replace.asOf().getRevision();
+      System.out.printf("snapshot of %d routes at revision %d%n", replace.routes().size(), revision);
+    } else if (step instanceof Step.Apply apply) {
+      apply.changes().forEach(change -> System.out.println(text(change)));
+    } else if (step instanceof Step.Confirm confirm && confirm.first()) {
+      System.out.printf("live at revision %d%n", confirm.asOf().getRevision());
+    }
+  }
+
+  private static String text(RouteChange change) {
+    String kind = change.getKind().name().replace("CHANGE_KIND_", "");
+    StringBuilder text = new StringBuilder(change.getRevision() + " " + kind + " " + Keys.text(change.getKey()));
+    change
+        .getTrafficAfter()
+        .getTargetsList()
+        .forEach(target -> text.append(' ').append(target.getVersion()).append('=').append(target.getWeight()));
+    if (change.hasAfter()) {
+      text.append(' ').append(change.getAfter().getUrl());
+      text.append(change.getAfter().getActive() ? " active" : " inactive");
+    }
+    return text.toString();
+  }
+
+  /** Prints interruptions, and passes the steps on. */
   private static final class Printer implements Watcher.Listener {
+    private final Consumer<Step> then;
+
+    Printer(Consumer<Step> then) {
+      this.then = then;
+    }
+
     @Override
     public void onStep(Step step) {
-      if (step instanceof Step.Replace replace) {
-        System.out.printf("snapshot of %d routes at revision %d%n", replace.routes().size(), revision(replace.asOf()));
-      } else if (step instanceof Step.Apply apply) {
-        apply.changes().forEach(change -> System.out.println(text(change)));
-      } else if (step instanceof Step.Confirm confirm && confirm.first()) {
-        System.out.printf("live at revision %d%n", revision(confirm.asOf()));
-      }
+      then.accept(step);
     }
 
     @Override
     public void onInterruption(Exception error, Optional<ResumeToken> resume, Duration pause) {
       String cause = error == null ? "the server ended the stream" : error.getMessage();
-      String next = resume.map(token -> "resuming after revision " + revision(token)).orElse("starting over");
+      String next = resume.map(token -> "resuming after revision " + token.getRevision()).orElse("starting over");
       System.err.printf("interrupted: %s; %s in %.3f s%n", cause, next, pause.toNanos() / 1e9);
-    }
-
-    private static long revision(ResumeToken token) {
-      return token.getRevision();
-    }
-
-    private static String text(RouteChange change) {
-      String kind = change.getKind().name().replace("CHANGE_KIND_", "");
-      String text = change.getRevision() + " " + kind + " " + Keys.text(change.getKey());
-      if (!change.hasAfter()) {
-        return text;
-      }
-      return text + " " + change.getAfter().getUrl() + (change.getAfter().getActive() ? " active" : " inactive");
     }
   }
 
@@ -143,9 +223,11 @@ public final class Main {
       }
       String command = words.isEmpty() ? "" : words.remove(0);
       boolean resolves = command.equals("resolve") && !words.isEmpty();
+      boolean selects = command.equals("select") && words.size() > 1;
       boolean watches = command.equals("watch") && words.isEmpty() && options.containsKey("tenant");
-      if (!resolves && !watches) {
-        throw new IllegalArgumentException("give resolve with a key, or watch with a tenant");
+      if (!resolves && !selects && !watches) {
+        throw new IllegalArgumentException(
+            "give resolve with a key, select with a family and a sticky key, or watch with a tenant");
       }
       return new Arguments(command, words, options);
     }
@@ -165,7 +247,7 @@ public final class Main {
           options.get("tenant"),
           options.getOrDefault("service", ""),
           options.getOrDefault("env", ""),
-          "java-example@" + InetAddress.getLocalHost().getHostName(),
+          name(),
           seconds("silence", Watcher.SILENCE));
     }
 

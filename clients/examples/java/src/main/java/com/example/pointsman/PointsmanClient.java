@@ -4,7 +4,10 @@ import com.example.pointsman.v1.ReportProgressRequest;
 import com.example.pointsman.v1.ReportProgressResponse;
 import com.example.pointsman.v1.ResolveRequest;
 import com.example.pointsman.v1.ResolveResponse;
+import com.example.pointsman.v1.RouteKey;
 import com.example.pointsman.v1.RouteServiceGrpc;
+import com.example.pointsman.v1.SelectRequest;
+import com.example.pointsman.v1.SelectResponse;
 import com.example.pointsman.v1.WatchRequest;
 import com.example.pointsman.v1.WatchResponse;
 import com.google.gson.Gson;
@@ -29,6 +32,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 
 /** Calls the servers of one target. Make one, and share it between threads. */
 public final class PointsmanClient implements AutoCloseable {
@@ -77,10 +81,31 @@ public final class PointsmanClient implements AutoCloseable {
    */
   public ResolveResponse resolve(String key) throws PointsmanException, InterruptedException {
     ResolveRequest request = ResolveRequest.newBuilder().setKey(Keys.parse(key)).build();
+    return call(stub -> stub.resolve(request));
+  }
+
+  /**
+   * Returns the route of a family, {@code tenant/service/env}, that a caller is to use, from the server. See {@link
+   * RouteTable#select}.
+   */
+  public SelectResponse select(String family, String stickyKey) throws PointsmanException, InterruptedException {
+    RouteKey key = Keys.parse(family + "/any");
+    SelectRequest request =
+        SelectRequest.newBuilder()
+            .setTenant(key.getTenant())
+            .setService(key.getService())
+            .setEnv(key.getEnv())
+            .setStickyKey(stickyKey)
+            .build();
+    return call(stub -> stub.select(request));
+  }
+
+  private <T> T call(Function<RouteServiceGrpc.RouteServiceBlockingStub, T> method)
+      throws PointsmanException, InterruptedException {
     Deadline deadline = Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS);
     for (int attempt = 1; ; attempt++) {
       try {
-        return routes.withDeadline(deadline).resolve(request);
+        return method.apply(routes.withDeadline(deadline));
       } catch (StatusRuntimeException error) {
         PointsmanException failure = PointsmanException.of(error);
         if (attempt == MAX_ATTEMPTS || !pauseFor(failure, deadline)) {

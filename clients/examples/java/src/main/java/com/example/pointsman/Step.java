@@ -3,14 +3,15 @@ package com.example.pointsman;
 import com.example.pointsman.v1.ResumeToken;
 import com.example.pointsman.v1.Route;
 import com.example.pointsman.v1.RouteChange;
+import com.example.pointsman.v1.Traffic;
 import java.time.Duration;
 import java.util.List;
 
 /** What to do with the table after an event of a watch. */
 public sealed interface Step {
 
-  /** The table is exactly these routes: replace all of it at once. */
-  record Replace(ResumeToken asOf, List<Route> routes) implements Step {}
+  /** The table is exactly these routes and this traffic: replace all of it at once. */
+  record Replace(ResumeToken asOf, List<Route> routes, List<Traffic> traffic) implements Step {}
 
   /** These changes were made together: apply all of them at once. */
   record Apply(ResumeToken asOf, List<RouteChange> changes) implements Step {}

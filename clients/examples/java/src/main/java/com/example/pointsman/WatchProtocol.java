@@ -7,6 +7,7 @@ import com.example.pointsman.v1.ResumeToken;
 import com.example.pointsman.v1.Route;
 import com.example.pointsman.v1.RouteChange;
 import com.example.pointsman.v1.SnapshotBatch;
+import com.example.pointsman.v1.Traffic;
 import com.example.pointsman.v1.WatchResponse;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -42,7 +43,12 @@ public final class WatchProtocol {
   /** Whether the token is void: a snapshot must come. */
   private boolean tokenIsVoid = true;
 
+  /** Whether the stream has traffic: an older server sends none. */
+  private boolean sendsTraffic;
+
+  private boolean hasTraffic;
   private List<Route> staged = new ArrayList<>();
+  private List<Traffic> stagedTraffic = new ArrayList<>();
   private ResumeToken stagedAsOf;
   private List<RouteChange> partial = new ArrayList<>();
   private boolean live;
@@ -68,16 +74,26 @@ public final class WatchProtocol {
     return tokenIsVoid ? Optional.empty() : Optional.of(token);
   }
 
+  /** Returns whether the table has all traffic. If not, the server must be asked for what a caller is to use. */
+  public boolean hasTraffic() {
+    return hasTraffic;
+  }
+
   /** Begins a stream that was asked for with {@link #resume}. */
   public void opened(long now) {
     dropUnfinished();
     live = false;
+    sendsTraffic = false;
     openedAt = now;
   }
 
   /** Takes an event, and returns what to do, if anything. */
   public Optional<Step> received(WatchResponse event) throws Violation {
+    if (!event.hasOpened() && !sendsTraffic) {
+      hasTraffic = false; // what follows may leave out changes of it
+    }
     switch (event.getEventCase()) {
+      case OPENED -> begin(event.getOpened().getTraffic());
       case SNAPSHOT -> batch(event.getSnapshot());
       case END_OF_SNAPSHOT -> {
         return Optional.of(endOfSnapshot(event.getEndOfSnapshot()));
@@ -132,8 +148,17 @@ public final class WatchProtocol {
     return Durations.scaled(pause, 1 - random.getAsDouble() / 2);
   }
 
+  private void begin(boolean sendsTraffic) throws Violation {
+    this.sendsTraffic = sendsTraffic;
+    if (sendsTraffic && !hasTraffic && !tokenIsVoid) {
+      tokenIsVoid = true;
+      throw new Violation("the table has no traffic, and this server sends it: a snapshot is needed");
+    }
+  }
+
   private void dropUnfinished() {
     staged = new ArrayList<>();
+    stagedTraffic = new ArrayList<>();
     stagedAsOf = null;
     partial = new ArrayList<>();
   }
@@ -142,19 +167,22 @@ public final class WatchProtocol {
     checkStaged(batch.getAsOf());
     stagedAsOf = batch.getAsOf();
     staged.addAll(batch.getRoutesList());
+    stagedTraffic.addAll(batch.getTrafficList());
   }
 
   private Step endOfSnapshot(EndOfSnapshot end) throws Violation {
     ResumeToken asOf = end.getAsOf();
     checkStaged(asOf);
     require(staged.size() == end.getRouteCount(), "a snapshot arrived with another number of routes");
+    require(stagedTraffic.size() == end.getTrafficCount(), "a snapshot arrived with another number of traffic entries");
     require(
         token == null || !token.getEpoch().equals(asOf.getEpoch()) || asOf.getRevision() >= token.getRevision(),
         "a snapshot is older than the table");
-    Step step = new Step.Replace(asOf, staged);
+    Step step = new Step.Replace(asOf, staged, stagedTraffic);
     dropUnfinished();
     token = asOf;
     tokenIsVoid = false;
+    hasTraffic = sendsTraffic;
     return step;
   }
 

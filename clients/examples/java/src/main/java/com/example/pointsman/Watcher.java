@@ -109,7 +109,7 @@ public final class Watcher {
   }
 
   private void take(Step step) {
-    table.write(step);
+    table.write(step, protocol.hasTraffic());
     listener.onStep(step);
     if (step instanceof Step.Confirm confirm && confirm.reportProgress()) {
       ReportProgressRequest report =
@@ -130,7 +130,8 @@ public final class Watcher {
         WatchRequest.newBuilder()
             .setTenant(options.tenant())
             .setService(options.service())
-            .setEnv(options.env());
+            .setEnv(options.env())
+            .setTraffic(true);
     request.getWatcherBuilder().setId(id).setName(options.name());
     protocol.resume().ifPresent(request::setResume);
     return request.build();

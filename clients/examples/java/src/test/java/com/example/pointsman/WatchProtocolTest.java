@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 
 import com.example.pointsman.v1.ResumeToken;
+import com.example.pointsman.v1.Traffic;
+import com.example.pointsman.v1.TrafficTarget;
 import com.example.pointsman.v1.WatchResponse;
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
@@ -15,9 +17,11 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
@@ -42,7 +46,9 @@ class WatchProtocolTest {
       String code,
       double retrySeconds,
       List<Double> pause,
-      Map<String, String> live) {}
+      Map<String, String> live,
+      Boolean hasTraffic,
+      Map<String, Map<String, Integer>> traffic) {}
 
   @TestFactory
   Stream<DynamicTest> cases() throws IOException {
@@ -89,7 +95,7 @@ class WatchProtocolTest {
         }
         case "receive" -> receive(step);
         case "end" -> end(step);
-        case "compare" -> assertEquals(step.live(), table.live());
+        case "compare" -> compare(step);
         default -> throw new IllegalArgumentException(step.do_());
       }
     }
@@ -106,7 +112,7 @@ class WatchProtocolTest {
         return;
       }
       assertEquals(step.step(), done.map(each -> each.getClass().getSimpleName().toLowerCase()).orElse("none"));
-      done.ifPresent(table::write);
+      done.ifPresent(each -> table.write(each, protocol.hasTraffic()));
       if (done.orElse(null) instanceof Step.Apply apply) {
         assertEquals(step.revisions(), apply.changes().stream().map(change -> "" + change.getRevision()).toList());
       }
@@ -114,6 +120,23 @@ class WatchProtocolTest {
         Duration age = Duration.ofNanos(nanos(step.ageSeconds()));
         assertEquals(new Step.Confirm(confirm.asOf(), age, step.report(), step.first()), confirm);
       }
+    }
+
+    private void compare(CaseStep step) {
+      assertEquals(step.live(), table.live());
+      if (step.hasTraffic() != null) {
+        assertEquals(step.hasTraffic(), table.traffic().isPresent());
+      }
+      if (step.traffic() != null) {
+        Map<String, Map<String, Integer>> weights = new HashMap<>();
+        table.traffic().orElseThrow().forEach((family, traffic) -> weights.put(family, weightsOf(traffic)));
+        assertEquals(step.traffic(), weights);
+      }
+    }
+
+    private static Map<String, Integer> weightsOf(Traffic traffic) {
+      return traffic.getTargetsList().stream()
+          .collect(Collectors.toMap(TrafficTarget::getVersion, TrafficTarget::getWeight));
     }
 
     private void end(CaseStep step) {
