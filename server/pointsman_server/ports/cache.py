@@ -23,7 +23,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held of one key: a ``snapshot``, or None; it was stored at most ``age`` seconds ago, None if not known.
+    """What is held of one key: a ``snapshot``, or None; it was stored ``age`` seconds ago, None if not known.
 
     ``marked`` says whether a write is under way, so that the snapshot is not answered, and ``leased`` whether somebody
     may fill the key.

@@ -1,9 +1,9 @@
 """``ports.RouteCache`` on Redis."""
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
@@ -151,8 +151,7 @@ class RedisCache:
         snapshot = _lookup(key, epoch, first, value).snapshot if first else None
         age = None
         if snapshot and not marked:
-            lifetimes = self._lifetimes
-            age = max(0.0, (lifetimes.value if snapshot.value else lifetimes.absence) - left / 1000)
+            age = max(0.0, (self._ttl(snapshot) - left) / 1000)
         return Held(snapshot, age, bool(marked), bool(leased))
 
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
@@ -310,8 +309,10 @@ class RedisCache:
 
     def _ttl(self, snapshot: Snapshot) -> int:
         seconds = self._lifetimes.value if snapshot.value else self._lifetimes.absence
-        # Jittered, so that keys that were filled together do not expire together.
-        return _ms(seconds * (1 - random.random() * JITTER))  # noqa: S311 - no secret
+        # Jittered, so that keys that were filled together do not expire together; the same again, so that ``peek`` can
+        # tell the age from what is left.
+        share = crc32(f"{snapshot.key} {snapshot.as_of}".encode()) / 2**32
+        return _ms(seconds * (1 - share * JITTER))
 
 
 def _names(head: str, epoch: str, keys: Sequence[RouteKey], positions: Iterable[int]) -> list[str]:
