@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from pointsman_server.domain.codec import route_from_message, route_to_message
 from pointsman_server.domain.errors import RouteNotFound
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.domain.traffic import Division, Target
-from pointsman_server.ports.cache import Lookup
+from pointsman_server.ports.cache import NOTHING, Lookup
 from pointsman_server.ports.store import ChangeQuery, Clock, Intent, Outcome
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
@@ -71,12 +71,14 @@ class PlainCache:
             value = route_to_message(snapshot.route).SerializeToString() if snapshot.route else b""
             await self._set(keys=[str(snapshot.key)], args=[f"{snapshot.as_of:020d}", value])
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
         pass
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        for snapshot in snapshots:
-            await self._redis.delete(str(snapshot.key))
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
+        for key in (*(snapshot.key for snapshot in snapshots), *dropped):
+            await self._redis.delete(str(key))
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         await self.settle(snapshots, "")
@@ -105,8 +107,12 @@ class FencedCache(PlainCache):
 
     SET = FENCED_SET
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
         await self.fill(snapshots, owner)
+        for key in dropped:
+            await self._redis.delete(str(key))
 
 
 class FullCache(RedisCache):
@@ -170,13 +176,15 @@ class GatedCache:
         self.mark_held = cache.mark_held
         self.drops = True
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
-        await self._cache.mark(keys, owner)
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
+        await self._cache.mark(keys, owner, held)
         await self.before_commit.passing()
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
         await self.before_settle.passing()
-        await self._cache.settle(snapshots, owner)
+        await self._cache.settle(snapshots, owner, dropped if self.drops else NOTHING)
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         await self.before_settle.passing()

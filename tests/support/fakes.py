@@ -4,7 +4,7 @@ Tests can also make them wait (``Gate``), make them fail, and read which calls t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
 from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Division, Family, Target, Traffic, allot
-from pointsman_server.ports.cache import CacheUnavailable, Held, Lookup
+from pointsman_server.ports.cache import NOTHING, CacheUnavailable, Held, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 from pointsman_server.ports.store import (
     ChangeQuery,
@@ -339,8 +339,10 @@ class MemoryCache:
             if entry.value.as_of < new.as_of if entry.value else entry.lease == owner:
                 entry.value, entry.lease, entry.expires_at = new, "", self.now() + self._ttl
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
         self.journal.append(("mark", list(keys)))
+        if held:
+            await self.mark_held(held, owner)
         if self.down:
             return
         for key in keys:
@@ -349,8 +351,14 @@ class MemoryCache:
             entry.marks.add(owner)
             entry.expires_at = self.now() + self._lease
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        if not self._note("settle", snapshots):
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
+        reachable = self._note("settle", snapshots)
+        if dropped:
+            clock = Clock(snapshots[0].epoch, snapshots[0].as_of)
+            await self.drop_older(list(dropped), list(dropped.values()), clock, owner)
+        if not reachable:
             return
         for new in snapshots:
             entry = self._entry(new.key)

@@ -1,11 +1,13 @@
 """The shared cache: fence, lease and mark for every key."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pointsman_server.domain.routes import RouteKey, Snapshot
 from pointsman_server.ports.store import Clock
+
+NOTHING: Mapping[RouteKey, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,16 @@ class RouteCache(Protocol):
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         """Store what was loaded under the leases of ``owner``."""
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
-        """Announce a write, before its commit. Marks expire if the writer dies."""
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
+        """Announce a write, before its commit; of ``held``, as ``mark_held`` does. Marks expire if the writer dies."""
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
-        """Store what was written, after its commit, and remove the marks of ``owner``.
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
+        """Store what was written, at least one, after its commit, and remove the marks of ``owner``.
 
-        If a mark is gone the cache lost data in between: then the key is dropped instead.
+        If a mark is gone the cache lost data in between: then the key is dropped instead. ``dropped`` are further keys
+        and revisions, as ``drop_older`` takes them.
         """
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:

@@ -115,5 +115,6 @@ def _outcome_of(mutation: Mutation, overlay: Overlay, steps: Sequence[Step], cha
         first = changes[0].revision if changes else 0
         return Outcome(None, revision, None, tuple(steps), first, len(changes), changes)
     key = mutation.scope.key
-    state = overlay.see(key)
-    return Outcome(state.route, revision, None if key.version else state.traffic)
+    if not key.version:
+        return Outcome(None, revision, overlay.traffic_of(key))
+    return Outcome(overlay.route_of(key), revision)

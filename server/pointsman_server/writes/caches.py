@@ -37,9 +37,10 @@ class WrittenCaches:
 
     async def mark(self, batch: Batch, owner: str) -> None:
         """Announce the changes in the shared cache, before the commit: no reader fills it with the state before."""
-        marks = [self._cache.mark(list(batch.settled), owner)] if batch.settled else []
-        marks.append(self._cache.mark_held(list(batch.dropped), owner))
-        await asyncio.gather(*marks)
+        if batch.settled:
+            await self._cache.mark(list(batch.settled), owner, list(batch.dropped))
+        else:
+            await self._cache.mark_held(list(batch.dropped), owner)
 
     def written(self, batch: Batch) -> "Written":
         """Return what is to be done after the commit."""
@@ -79,15 +80,14 @@ class Written:
 
     async def settle(self, owner: str) -> None:
         """Bring the shared cache to it. Best effort: without Redis, entries expire by their time to live."""
-        work = []
+        await (asyncio.gather(self._settle(owner), self._confirm()) if self._confirmed else self._settle(owner))
+
+    async def _settle(self, owner: str) -> None:
         if self._settled:
-            work.append(self._cache.settle(self._settled, owner))
-        if self._dropped:
+            await self._cache.settle(self._settled, owner, self._dropped)
+        elif self._dropped:
             keys, revisions = list(self._dropped), list(self._dropped.values())
-            work.append(self._cache.drop_older(keys, revisions, self._clock, owner))
-        if self._confirmed:
-            work.append(self._confirm())
-        await asyncio.gather(*work)
+            await self._cache.drop_older(keys, revisions, self._clock, owner)
 
     async def _confirm(self) -> None:
         with suppress(CacheUnavailable):

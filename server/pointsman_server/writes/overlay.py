@@ -78,10 +78,19 @@ class Overlay:
         if family:
             known: Mapping[RouteKey, Route | None] = {**routes, **changed} if changed else routes
             siblings = [other for other in known.values() if other is not None and other.key != key]
-        traffic = self.traffic[name] if name in self.traffic else self._base.traffic_of(name)
-        state = State(route, siblings, self.revision, self._base.epoch, traffic)
+        state = State(route, siblings, self.revision, self._base.epoch, self.traffic_of(name))
         self._seen.append((key, state))
         return state
+
+    def route_of(self, key: RouteKey) -> Route | None:
+        """Return the route of a key, without taking a look that ``apply`` confirms."""
+        name = key.family_key
+        changed = self.routes.get(name)
+        return changed[key] if changed and key in changed else self._base.routes_of(name).get(key)
+
+    def traffic_of(self, family: RouteKey) -> Traffic | None:
+        """Return the traffic of a family in the same way."""
+        return self.traffic[family] if family in self.traffic else self._base.traffic_of(family)
 
     def apply(self, drafts: Sequence[Draft]) -> Step:
         """Give each draft the next revision and apply it, in order: what one mutation of the change set does."""

@@ -86,8 +86,8 @@ async def test_what_is_known_while_the_key_is_locked_counts_too(scene: Scene) ->
     cache = MemoryCache()
     mark = cache.mark
 
-    async def telling(keys: Sequence[RouteKey], owner: str) -> None:
-        await mark(keys, owner)
+    async def telling(keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
+        await mark(keys, owner, held)
         scene.epochs.witness(OLD, 11)
 
     cache.mark = telling  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """writes.group_commit: how mutations are carried out, and in which order caches and callers learn of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
@@ -16,6 +16,7 @@ from pointsman_server.domain.errors import (
     StoreUnavailable,
 )
 from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
+from pointsman_server.ports.cache import NOTHING
 from pointsman_server.ports.store import Intent, Outcome
 from pointsman_server.writes.commit import Commit
 from pointsman_server.writes.group_commit import GROUP, WAITING, GroupCommitter
@@ -42,14 +43,16 @@ class JournalCache(MemoryCache):
         self.told = journal
         self.owners: list[str] = []
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
         self.owners.append(owner)
         self.told.append("mark")
-        await super().mark(keys, owner)
+        await super().mark(keys, owner, held)
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
         self.told.append("settle")
-        await super().settle(snapshots, owner)
+        await super().settle(snapshots, owner, dropped)
 
 
 class World:

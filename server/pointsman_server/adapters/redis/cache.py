@@ -1,6 +1,6 @@
 """``ports.RouteCache`` on Redis."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from zlib import crc32
@@ -17,7 +17,7 @@ from pointsman_server.adapters.redis.nodes import is_moving
 from pointsman_server.domain.codec import value_from_bytes, value_to_bytes
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Family
-from pointsman_server.ports.cache import CacheUnavailable, Held, Lookup
+from pointsman_server.ports.cache import NOTHING, CacheUnavailable, Held, Lookup
 from pointsman_server.ports.store import Clock
 
 JITTER = 0.1
@@ -157,25 +157,29 @@ class RedisCache:
     async def fill(self, snapshots: Sequence[Snapshot], owner: str) -> None:
         await self._scripts.run_all(self._writes(self._fill, snapshots, owner), guarded=True)
 
-    async def mark(self, keys: Sequence[RouteKey], owner: str) -> None:
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
         epoch = self._epoch()
         if not epoch:
             return
-        calls = []
+        calls = self._marks_of_held(held, owner, epoch) if held else []
         for head, positions in self._names.split(keys):
             clock, names = f"{head}clock", _names(head, epoch, keys, positions)
             calls.append(self._call(self._mark, self._mark_args(owner, clock, epoch), names, clock))
         calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
-        self._report_highest(epoch, await self._write(calls))
+        self._report_highest(epoch, await self._write(calls, _timeouts(len(held))))
 
-    async def settle(self, snapshots: Sequence[Snapshot], owner: str) -> None:
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
         epoch = self._epoch()
         calls = self._writes(self._settle, snapshots, owner, settled=True)
         if not calls:
             return
         highest = max(snapshot.as_of for snapshot in snapshots if snapshot.epoch in ("", epoch))
+        if dropped:
+            calls += self._drops(list(dropped), list(dropped.values()), Clock(epoch, highest), owner)
         calls += self._witness_calls(calls, self._publish_clock, lambda clock: (clock, epoch, _revision(highest)))
-        await self._write(calls)
+        await self._write(calls, _timeouts(len(dropped)))
 
     async def consume(self, snapshots: Sequence[Snapshot]) -> None:
         for reply in await self._write(self._writes(self._consume, snapshots, "")):
@@ -197,17 +201,19 @@ class RedisCache:
 
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         epoch = self._epoch()
-        if not epoch:
-            return
+        calls = self._marks_of_held(keys, owner, epoch) if epoch else []
+        if calls:
+            calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
+            self._report_highest(epoch, await self._write(calls, _timeouts(len(keys))))
+
+    def _marks_of_held(self, keys: Sequence[RouteKey], owner: str, epoch: str) -> list[Call]:
         calls = []
         for head, positions in self._names.split(keys):
             clock = f"{head}clock"
             for names in _parts(_names(head, epoch, keys, positions)):
                 args = (*self._mark_args(owner, clock, epoch), "\n".join(names))
                 calls.append(self._call(self._mark_held, args, (), *names, clock))
-        if calls:
-            calls += self._witness_calls(calls, self._mark, lambda clock: self._mark_args(owner, clock, epoch))
-            self._report_highest(epoch, await self._write(calls, _timeouts(len(keys))))
+        return calls
 
     async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
         if len(keys) != len(revisions):
@@ -215,16 +221,21 @@ class RedisCache:
         # No server reads keys of another epoch.
         if self._epoch() != clock.epoch:
             return
+        calls = self._drops(keys, revisions, clock, owner)
+        if calls:
+            highest = _revision(clock.revision)
+            calls += self._witness_calls(calls, self._publish_clock, lambda name: (name, clock.epoch, highest))
+            await self._write(calls, _timeouts(len(keys)))
+
+    def _drops(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> list[Call]:
         highest, calls = _revision(clock.revision), []
         for head, positions in self._names.split(keys):
             of_part = _names(head, clock.epoch, keys, positions)
             for names, part in zip(_parts(of_part), _parts(positions), strict=True):
-                texts = "".join(_revision(revisions[position]) for position in part)
+                texts = "".join([_revision(revisions[position]) for position in part])
                 args = (owner, f"{head}clock", clock.epoch, highest, "\n".join(names), texts)
                 calls.append(self._call(self._drop, args, (), *names, f"{head}clock"))
-        if calls:
-            calls += self._witness_calls(calls, self._publish_clock, lambda name: (name, clock.epoch, highest))
-            await self._write(calls, _timeouts(len(keys)))
+        return calls
 
     async def publish_clock(self, clock: Clock) -> None:
         """Send the store's clock to Redis, and report the highest revision that Redis has. Failures are ignored."""
