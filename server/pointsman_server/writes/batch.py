@@ -102,6 +102,7 @@ class Batch:
             routes = self.ledger.routes_of(key.family_key) if scope.family or not key.version else ()
             self._unchanged |= dict.fromkeys([*([key] if key.version else []), *routes])
             self._confirm_families([(key.family_key, replay.revision)])
+        self._confirm_families((key, replay.revision) for key in scope.divided)
 
     def _confirm_families(self, families: Iterable[tuple[RouteKey, int]]) -> None:
         known = self._unchanged_families

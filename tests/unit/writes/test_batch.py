@@ -11,7 +11,7 @@ from pointsman_server.runtime.offload import LARGE
 from pointsman_server.writes.batch import Batch, Mutation
 from pointsman_server.writes.commit import decide_all, scope_of
 from pointsman_server.writes.ledger import Ledger
-from pointsman_server.writes.mutations import Activate, Command, Create, Delete
+from pointsman_server.writes.mutations import Activate, Command, Create, Delete, DeleteTraffic
 from tests.support.fakes import BIRTH, EPOCH
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
@@ -117,3 +117,10 @@ def test_many_confirmed_routes_are_dropped_below_their_revision(batch: Batch) ->
     assert dropped == {
         **{key.family_key: 7 for key in (*keys, V1)}, **dict.fromkeys(keys, 9), V1: 3, V2: 5,
     }  # fmt: skip
+
+
+def test_a_replay_confirms_the_families_of_which_only_the_traffic_was_read(batch: Batch) -> None:
+    stored = StoredOutcome("team-b", "id", b"body", Outcome(None, 7))
+    mutation = committing(DeleteTraffic(ORDERS.family_key), DeleteTraffic(FAMILY))
+    batch.carry_out(mutation, stored)
+    assert batch.confirmed() == ([], {ORDERS.family_key: 7, FAMILY: 7})
