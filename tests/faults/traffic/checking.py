@@ -31,7 +31,9 @@ def check_traffic(
     """
     families = {era.epoch: Families(era.rows) for era in history}
     reads = History(reads=[as_read(each) for each in observed.selected])
-    violations = [violation for rule in RULES_OF_EPOCHS for violation in rule(reads, history)]
+    violations: list[Violation] = []
+    for rule in RULES_OF_EPOCHS:
+        violations += [replace(each, rule=f"selections: {each.rule}") for each in rule(reads, history)]
     violations += check_sets(observed.sets, models)
     violations += without_epoch_they_are_true(observed.selected, families)
     staleness: list[tuple[float, float]] = []
@@ -39,7 +41,8 @@ def check_traffic(
         selected = [each for each in observed.selected if each.epoch == era.epoch]
         violations += selections_are_true(selected, families[era.epoch], 16)
         by_family = as_families(model, selected)
-        violations += [violation for rule in RULES_OF_KEYS for violation in rule(by_family)]
+        found = [violation for rule_of_keys in RULES_OF_KEYS for violation in rule_of_keys(by_family)]
+        violations += [replace(each, rule=f"selections: {each.rule}") for each in found]
         staleness += checking.staleness(by_family)
     for seen in near:
         for era in history:
