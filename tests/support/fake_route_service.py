@@ -44,7 +44,8 @@ class Call:
 class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer):
     """The servicer; ``calls`` has every attempt, ``fail`` makes the next ones of a method fail in turn.
 
-    ``stale`` is what its caches hold: it is answered where a call does not ask for more.
+    ``stale`` is what its caches hold: it is answered where a call does not ask for more. ``earlier`` is a server of a
+    release that knows no moments.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,7 @@ class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer
         self.changes: list[route_pb2.RouteChange] = []
         self.epoch = "epoch-1"
         self.stale: View | None = None
+        self.earlier = False
         self.largest_page = 1000
         self.largest_batch = 1000
         self.imports: dict[str, pb.ImportResponse] = {}
@@ -179,7 +181,8 @@ class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer
                 if parts_of(request.key) not in view.routes:
                     self._refuse(context, self._answer(request.key, view))
                 return pb.GetResponse(route=view.routes[parts_of(request.key)], as_of_revision=view.revision)
-            return pb.GetResponse(route=self._existing(request, context), as_of_revision=len(self.changes))
+            as_of = 0 if self.earlier else len(self.changes)
+            return pb.GetResponse(route=self._existing(request, context), as_of_revision=as_of)
 
     def List(self, request: Any, context: Any) -> pb.ListResponse:
         with self._entered("List", request, context):
@@ -220,6 +223,9 @@ class FakeServer(FakeTraffic, FakeChangeSets, FakeWatchers, RouteServiceServicer
                 name: [bytes(value).decode() for value in values] for name, values in context.auth_context().items()
             }
             self.calls.append(Call(method, request, metadata, context.time_remaining() or 0.0, auth))
+            if self.earlier:
+                for name in {"as_of", "after_time", "before_time"}.intersection(request.DESCRIPTOR.fields_by_name):
+                    request.ClearField(name)
             failures = self._failures.get(method)
             if failures:
                 abort(context, failures.popleft())

@@ -226,7 +226,7 @@ class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMeth
 
     async def get(self, key: RouteKey | str, *, as_of: Moment | None = None, timeout: float | None = None) -> Route:
         """See ``Client.get``."""
-        return await self._call(operations.GET, requests.get(key, as_of), timeout)
+        return await self._call(operations.get(as_of), requests.get(key, as_of), timeout)
 
     def list(
         self,
@@ -241,7 +241,7 @@ class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMeth
     ) -> AsyncIterator[Route]:
         """See ``Client.list``."""
         request = requests.list_routes(tenant, service, env, active, page_size, as_of)
-        return self._pages(operations.LIST, request, timeout)
+        return self._pages(operations.list_routes(as_of), request, timeout)
 
     def changes(
         self,
@@ -273,7 +273,7 @@ class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMeth
             after_time,
             before_time,
         )
-        return self._pages(operations.LIST_CHANGES, request, timeout)
+        return self._pages(operations.list_changes(after_time, before_time), request, timeout)
 
     async def get_propagation(
         self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None

@@ -294,7 +294,7 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
         ``as_of`` is a revision or an aware time. Raises RouteNotFound; with ``as_of`` also RevisionCompacted and
         RevisionInFuture.
         """
-        return self._call(operations.GET, requests.get(key, as_of), timeout)
+        return self._call(operations.get(as_of), requests.get(key, as_of), timeout)
 
     def list(
         self,
@@ -314,7 +314,7 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
         within ``timeout``; so an error may come in the middle.
         """
         request = requests.list_routes(tenant, service, env, active, page_size, as_of)
-        return self._pages(operations.LIST, request, timeout)
+        return self._pages(operations.list_routes(as_of), request, timeout)
 
     def changes(
         self,
@@ -350,7 +350,7 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
             after_time,
             before_time,
         )
-        return self._pages(operations.LIST_CHANGES, request, timeout)
+        return self._pages(operations.list_changes(after_time, before_time), request, timeout)
 
     def get_propagation(
         self, revision: int, *, tenant: str = "", service: str = "", env: str = "", timeout: float | None = None

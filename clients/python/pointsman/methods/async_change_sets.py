@@ -64,9 +64,11 @@ class AsyncChangeSetMethods(AsyncCalls):
         for moment in (start, end):
             if moment is not None:
                 asked = requests.list_routes(tenant, service, env, None, 1, moment)
-                await self._call(operations.LIST, asked, timeout)  # raises if what was then is not known
+                await self._call(operations.list_routes(moment), asked, timeout)  # raises if what was then is not known
         net = NetChanges()
-        request = requests.list_changes(tenant, service, env, "", **bounds(start, end))
-        async for change in self._pages(operations.LIST_CHANGES, request, timeout):
+        between = bounds(start, end)
+        request = requests.list_changes(tenant, service, env, "", **between)
+        pages = operations.list_changes(between.get("after_time"), between.get("before_time"))
+        async for change in self._pages(pages, request, timeout):
             net.add(change)
         return net.differences()

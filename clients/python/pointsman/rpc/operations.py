@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pointsman.errors import AmbiguousVersion, NotFound, PointsmanError
+from pointsman.errors import AmbiguousVersion, NotFound, PointsmanError, Unimplemented
 from pointsman.memory import Sighting
 from pointsman.results import Activation, BatchResult, Change, ImportResult, Resolution, Route
 from pointsman.rpc.convert import (
@@ -75,6 +76,23 @@ def _changes(response: pb.ListChangesResponse) -> Page[Change]:
     return Page(tuple(map(change_of, response.changes)), response.next_page_token)
 
 
+def _route_as_of(response: pb.GetResponse) -> Route:
+    if not response.as_of_revision:
+        raise _ignored("as_of")
+    return route_of(response.route)
+
+
+def _routes_as_of(response: pb.ListResponse) -> Page[Route]:
+    if response.routes and not response.as_of_revision:
+        raise _ignored("as_of")
+    return _routes(response)
+
+
+def _ignored(field: str) -> Unimplemented:
+    """Return the error of a server that ignores a field which it does not know, and so answers something else."""
+    return Unimplemented(f"the server does not know {field}: it is older than this client")
+
+
 def _propagation(response: propagation_pb2.GetPropagationResponse) -> "Propagation":
     from pointsman.rpc.watchers import propagation_of
 
@@ -137,6 +155,35 @@ LIST: Operation[pb.ListRequest, pb.ListResponse, Page[Route]] = Operation("List"
 LIST_CHANGES: Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]] = Operation(
     "ListChanges", _changes
 )
+
+
+def get(moment: object) -> Operation[pb.GetRequest, pb.GetResponse, Route]:
+    """Return Get as of ``moment``; None: as it is now."""
+    return GET if moment is None else Operation("Get", _route_as_of, shown=_got)
+
+
+def list_routes(moment: object) -> Operation[pb.ListRequest, pb.ListResponse, Page[Route]]:
+    """Return List, as ``get`` does."""
+    return LIST if moment is None else Operation("List", _routes_as_of)
+
+
+def list_changes(
+    after: datetime | None, before: datetime | None
+) -> Operation[pb.ListChangesRequest, pb.ListChangesResponse, Page[Change]]:
+    """Return ListChanges of the changes after a time, up to another one; None: no limit."""
+    if after is None and before is None:
+        return LIST_CHANGES
+
+    def read(response: pb.ListChangesResponse) -> Page[Change]:
+        page = _changes(response)
+        for change in page.items:
+            if (after and change.occur_time <= after) or (before and change.occur_time > before):
+                raise _ignored("after_time and before_time")
+        return page
+
+    return Operation("ListChanges", read)
+
+
 GET_PROPAGATION: "Operation[propagation_pb2.GetPropagationRequest, propagation_pb2.GetPropagationResponse, Propagation]"
 GET_PROPAGATION = Operation("GetPropagation", _propagation)
 GET_USAGE: "Operation[usage_pb2.GetUsageRequest, usage_pb2.GetUsageResponse, Usage]" = Operation("GetUsage", _usage)

@@ -26,6 +26,7 @@ from pointsman import (
     RouteNotFound,
     SetTraffic,
     Traffic,
+    Unimplemented,
     Update,
 )
 from tests.support.fake_route_service import T0, Failure, FakeServer
@@ -240,6 +241,38 @@ class TestMoments:
         else:
             with pytest.raises(RouteNotFound):
                 client.get(V1, as_of=moment)
+
+
+class TestServerOfAnEarlierRelease:
+    """It ignores fields that it does not know, so its answer is to another question."""
+
+    @pytest.fixture(autouse=True)
+    def _earlier(self, client: Client, server: FakeServer) -> None:
+        client.create(V1, "https://v1.internal")
+        client.create(V2, "https://v2.internal")
+        server.earlier = True
+
+    @pytest.mark.parametrize("moment", [1, datetime.fromtimestamp(T0 + 1, UTC)])
+    def test_does_not_tell_what_is_as_what_was(self, client: Client, moment: int | datetime) -> None:
+        for call in (
+            lambda: client.get(V1, as_of=moment),
+            lambda: list(client.list(as_of=moment)),
+            lambda: client.diff(moment),
+        ):
+            with pytest.raises(Unimplemented, match="older than this client"):
+                call()
+
+    def test_does_not_tell_every_change_as_those_between(self, client: Client) -> None:
+        moment = datetime.fromtimestamp(T0 + 1, UTC)
+        with pytest.raises(Unimplemented, match="after_time and before_time"):
+            list(client.changes(after_time=moment))
+        with pytest.raises(Unimplemented):
+            list(client.changes(before_time=moment))
+        assert len(list(client.changes())) == 2
+
+    def test_is_asked_as_before(self, client: Client) -> None:
+        assert client.get(V1).url == "https://v1.internal"
+        assert len(list(client.list())) == 2
 
 
 async def test_does_the_same_in_asyncio(async_client: AsyncClient, server: FakeServer) -> None:
