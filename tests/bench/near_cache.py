@@ -1,7 +1,7 @@
 """A near-cache in a process of its own: ``python -m tests.bench.near_cache MODE ADDRESS TOKEN ROUTES FILE``.
 
-It measures one thing and prints it as JSON: ``prototype``, ``resolve``, ``server`` or ``disk``; or ``reach``, which
-first prints a line once it has all routes, and measures until its stdin ends.
+It measures one thing and prints it as JSON: ``prototype``, ``resolve``, ``select``, ``server`` or ``disk``; or
+``reach``, which first prints a line once it has all routes, and measures until its stdin ends.
 """
 
 import gc
@@ -14,10 +14,15 @@ from pathlib import Path
 from statistics import quantiles
 
 from pointsman import Client, NearCache
+from pointsman.change_sets import Mutation, SetTraffic, Update
 from pointsman.near_cache.base import TableChange
 from tests.support.memory import resident
 
 READ_KEYS = 1000
+# Tenants, services and envs that are selected from: half of them divided 90 to 10, the others all to one version.
+FAMILIES = 400
+STICKY_KEYS = 10_000
+SELECTS, SELECT_GOES = 20_000, 150
 READS = 200_000
 GOES = 15
 SECONDS = 60.0
@@ -34,6 +39,40 @@ def prototype(keys: Sequence[str]) -> Callable[[str], object]:
         return found
 
     return resolve
+
+
+def divide(client: Client, cache: NearCache) -> tuple[list[str], list[str]]:
+    """Give some families a second version and traffic. Returns those that are divided, and those that are not."""
+    families = [key.rpartition("/")[0] for key, _ in zip(cache.keys(), range(FAMILIES), strict=False)]
+    divided, single = families[: len(families) // 2], families[len(families) // 2 :]
+    mutations: list[Mutation] = []
+    for weights, some in (({"v1": 9_000, "v2": 1_000}, divided), ({"v1": 10_000, "v2": 0}, single)):
+        for family in some:
+            mutations.append(Update(f"{family}/v2", "https://two.internal", allow_missing=True))
+            mutations.append(SetTraffic(family, weights))
+    until = client.commit(mutations).revision
+    end = time.perf_counter() + SECONDS
+    while cache.revision < until:
+        if time.perf_counter() > end:
+            raise SystemExit("the traffic did not come")
+        time.sleep(0.001)
+    return divided, single
+
+
+def select_rates(cache: NearCache, divided: Sequence[str], single: Sequence[str]) -> dict[str, float]:
+    """Return how many selects one thread makes in a second: where calls are divided, and where one version has all."""
+    callers = [f"user-{number}" for number in range(STICKY_KEYS)]
+    rates = {}
+    for name, families in (("rate", divided), ("single", single)):
+        asked = [(families[number % len(families)], callers[number % STICKY_KEYS]) for number in range(SELECTS)]
+        best = float("inf")
+        for _ in range(SELECT_GOES):
+            begun = time.perf_counter()
+            for family, caller in asked:
+                cache.select(family, caller)
+            best = min(best, time.perf_counter() - begun)
+        rates[name] = len(asked) / best
+    return rates
 
 
 def rate(resolve: Callable[[str], object], keys: Sequence[str]) -> float:
@@ -92,6 +131,14 @@ def main(mode: str, address: str, token: str, count: int, path: Path) -> dict[st
             return figures
         if mode == "reach":
             return reach(cache)
+        if mode == "select":
+            chosen = divide(client, cache)
+            before = cache.statistics()
+            figures |= select_rates(cache, *chosen)
+            after = cache.statistics()
+            if after.calls > before.calls or after.reads - before.reads < SELECT_GOES * SELECTS:
+                raise SystemExit("selects went elsewhere")
+            return figures
         keys = [key for key, _ in zip(cache.keys(), range(READ_KEYS), strict=False)]
         figures["rate"] = rate(cache.resolve if mode == "resolve" else prototype(keys), keys)
         # Each read was answered by the table, and counted.

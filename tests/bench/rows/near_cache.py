@@ -46,8 +46,8 @@ def part(rig: Rig) -> Iterator[Contest]:
     fill(url, count)
     chosen = {"DATABASE_URL": url, "REDIS_URL": fresh_redis(rig.urls["REDIS_URL"])}
     with rig.server("envoy", chosen=chosen) as server:
-        # In this order: the disk has what the last load from the server wrote.
-        names = ("prototype", "resolve", "server", "disk")
+        # In this order: the disk has what the last load from the server wrote, and selects make further routes.
+        names = ("prototype", "resolve", "server", "disk", "select")
         contestants: dict[str, Callable[[], Sample]] = {
             name: partial(_measured, rig, server, name, count) for name in names
         }
@@ -64,6 +64,21 @@ def _rows(count: int) -> list[Row]:
             no_less_than(2_000_000),
             "prototype",
             unit="reads/s",
+        ),
+        Row(
+            "near_cache.select",
+            "select, calls divided 90 to 10: with one SHA-256",
+            "select",
+            no_less_than(500_000),
+            unit="selects/s",
+        ),
+        Row(
+            "near_cache.select.single",
+            "select, all calls to one version",
+            "select",
+            no_less_than(500_000),
+            figure="single",
+            unit="selects/s",
         ),
         Row(
             "near_cache.server",
