@@ -45,7 +45,19 @@ def loaded_by(server: FakeServer, *arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [("resolve", KEY), ("resolve", KEY, "--json"), ("get", KEY), ("version",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("resolve", KEY),
+        ("resolve", KEY, "--json"),
+        ("get", KEY),
+        ("select", "a/b/c", "--json"),
+        ("explain", KEY, "--json"),
+        ("diff", "--from", "0", "--json"),
+        ("history", "--sets", "--json"),
+        ("version",),
+    ],
+)
 def test_a_quick_command_loads_none_of_what_takes_long(server: FakeServer, arguments: tuple[str, ...]) -> None:
     server.add(KEY, "https://x.internal")
     assert loaded_by(server, *arguments) == set()
