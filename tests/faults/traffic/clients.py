@@ -99,10 +99,11 @@ class Selector(Client):
         await self._failover("floor" if floor[0] else "select", attempt, family)
 
     async def select_many(self) -> None:
-        """Select for many callers; all answers must be as of what is known of the first family, or later."""
+        """Select for many callers; all answers must be as of what is known of any of the families, or later."""
         families = [recipes.family(each) for each in recipes.choose_families(self._dice, BATCH)]
         keys = [self._sticky_key() for _ in families]
-        floor = self._seen.get(families[0], NO_FLOOR)
+        seen = [self._seen.get(family, NO_FLOOR) for family in families]
+        floor = max(each for each in seen if each[1] == seen[0][1])
         request = pb.BatchSelectRequest(min_revision=floor[0], epoch=floor[1])
         for family, sticky_key in zip(families, keys, strict=True):
             tenant, service, env = family.split("/")
@@ -126,11 +127,13 @@ class Selector(Client):
 
     def _note_selected(self, selected: Selected, life: str, target: ServerTarget, floor: tuple[int, str]) -> None:
         selected.server = life if life == target.server.life else ""
-        selected.session, selected.token = self._session, self._token
+        before = self._seen.get(selected.family, NO_FLOOR)
+        # In a batch the floor may be of another epoch than what was seen of some of its families.
+        covered = before == NO_FLOOR or (before[1] == floor[1] and before[0] <= floor[0])
+        selected.session, selected.token = self._session, self._token and covered
         selected.floor, selected.floor_epoch = floor
         self._observed.selected.append(selected)
         if self._token:
-            before = self._seen.get(selected.family, NO_FLOOR)
             same = before[1] == selected.epoch
             self._seen[selected.family] = (max(before[0], selected.as_of) if same else selected.as_of, selected.epoch)
 
