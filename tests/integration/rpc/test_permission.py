@@ -25,6 +25,7 @@ from pointsman.v1.traffic_pb2 import TrafficTarget
 from pointsman.v1.usage_pb2 import GetUsageRequest, ReportUsageRequest
 from pointsman.v1.watch_pb2 import ResumeToken, Watcher, WatchRequest
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
+from pointsman_server.adapters.postgres.connection import Statement, Step
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.credentials import KeyDraft
@@ -359,8 +360,9 @@ def test_with_postgresql_away_the_last_keys_stay(guarded: Guarded, stub: RouteSe
 
 
 async def rename(guarded: Guarded, old: str, new: str) -> None:
+    # Not by the driver's own method: after an ALTER it deallocates what the server has prepared on the connection.
     async with guarded.server.app.database.connection() as connection:
-        await connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+        await connection.exchange(Step(Statement("", f"ALTER TABLE {old} RENAME TO {new}")))
 
 
 @pytest.fixture(scope="module")
