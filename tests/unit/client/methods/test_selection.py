@@ -1,5 +1,8 @@
 """selection: select, batch_select and explain."""
 
+from contextlib import suppress
+from random import Random
+
 import grpc
 import pytest
 
@@ -14,6 +17,7 @@ from pointsman import (
     Rule,
     SelectionResult,
     Source,
+    TrafficNotFound,
 )
 from tests.support.fake_route_service import Failure, FakeServer
 
@@ -79,6 +83,49 @@ def test_never_goes_back(client: Client, server: FakeServer) -> None:
     server.stale = behind
     assert client.select(FAMILY).version == "v2"
     assert [each.unwrap().version for each in client.batch_select([(FAMILY, "")])] == ["v2"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_goes_back_whatever_changes_and_whoever_answers(client: Client, server: FakeServer, seed: int) -> None:
+    """An answer may be of an older revision than the one before it only where both say the same."""
+    random = Random(seed)
+    views = [server.view]
+    last: tuple[int, object] = (0, None)
+    with Client(server.target) as writer:
+        for _ in range(40):
+            server.stale = None
+            change = random.randrange(5)
+            version = f"{FAMILY}/v{random.randint(1, 3)}"
+            if change == 0:
+                writer.set_traffic(FAMILY, random.choice([{"v1": 10_000}, {"v1": 5000, "v2": 5000}, {"v3": 10_000}]))
+            elif change == 1:
+                writer.deactivate(version)
+            elif change == 2:
+                writer.activate(version)
+            elif change == 3:
+                with suppress(TrafficNotFound):
+                    writer.delete_traffic(FAMILY)
+            views.append(server.view)
+            server.stale = random.choice([None, *views[-4:]])
+            answer, as_of = answered(client, random.random() < 0.5)
+            assert as_of >= last[0] or answer == last[1]
+            last = (as_of, answer) if as_of > last[0] else last
+
+
+def answered(client: Client, in_a_batch: bool) -> tuple[object, int]:
+    """Return what a caller gets, and as of which revision."""
+    [result] = client.batch_select([(FAMILY, "user-1")]) if in_a_batch else [selected(client)]
+    if result.selection:
+        return result.selection.version, result.selection.as_of_revision
+    assert result.error is not None
+    return result.error.reason, int(result.error.metadata["revision"])
+
+
+def selected(client: Client) -> SelectionResult:
+    try:
+        return SelectionResult(FamilyKey.parse(FAMILY), "user-1", selection=client.select(FAMILY, "user-1"))
+    except (AmbiguousVersion, NoActiveVersion) as error:
+        return SelectionResult(FamilyKey.parse(FAMILY), "user-1", error=error)
 
 
 def test_an_ambiguity_that_was_seen_is_not_forgotten(client: Client, server: FakeServer) -> None:
