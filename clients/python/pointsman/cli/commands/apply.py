@@ -1,7 +1,7 @@
 """``pointsman apply``: make the routes be what a file says."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.propagation import Waiting, duration
+from pointsman.errors import PermissionDenied
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.results import Route, Traffic
 
@@ -89,16 +90,27 @@ def apply(
                 _show(terminal, found, len(work.sets))
             if not dry_run:
                 _confirm(found, yes)
-            results = loop.run(perform(client, work))
+            results = _made(lambda: loop.run(perform(client, work)), terminal, dry_run)
         waiting = Waiting(
             terminal, seconds, lambda revision, left: loop.run(_propagation(client, found, revision, left))
         )
         _summarize(terminal, found, results, dry_run)
         # Without a change there is no revision to wait for.
-        last = 0 if dry_run else max((each.revision for each in results), default=0)
+        last = 0 if dry_run else max((each.revision for each in results or ()), default=0)
         waiting.conclude(_document(found, results, dry_run), "", last)
     if detailed and found:
         raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _made(make: Callable[[], list[ChangeSetResult]], terminal: Terminal, dry_run: bool) -> list[ChangeSetResult] | None:
+    """Return what the change sets did; None if a dry run was not checked, as its caller may only read."""
+    try:
+        return make()
+    except PermissionDenied as error:
+        if not dry_run:
+            raise
+        terminal.note(f"not checked by the server: {error.message}")
+        return None
 
 
 def _read(file: str) -> Desired:
@@ -174,7 +186,7 @@ def _confirm(found: Sequence[AnyDifference], yes: bool) -> None:
 
 
 def _summarize(
-    terminal: Terminal, found: Sequence[AnyDifference], results: Sequence[ChangeSetResult], dry_run: bool
+    terminal: Terminal, found: Sequence[AnyDifference], results: Sequence[ChangeSetResult] | None, dry_run: bool
 ) -> None:
     if not found:
         terminal.note("nothing to do: all is as the file says")
@@ -184,10 +196,10 @@ def _summarize(
     terminal.note(f"{verb}: {counts}{_sets_text(results, dry_run)}")
 
 
-def _sets_text(results: Sequence[ChangeSetResult], dry_run: bool) -> str:
+def _sets_text(results: Sequence[ChangeSetResult] | None, dry_run: bool) -> str:
     if dry_run:
-        return "; the server would accept it"
-    names = [str(each.change_set_id) for each in results if each.change_set_id]
+        return "" if results is None else "; the server would accept it"
+    names = [str(each.change_set_id) for each in results or () if each.change_set_id]
     if not names:
         return ""
     return f"; change set {names[0]}" if len(names) == 1 else f"; {len(names)} change sets, {names[0]} to {names[-1]}"
@@ -198,12 +210,16 @@ def _counts(found: Sequence[AnyDifference]) -> dict[str, int]:
     return {"create": signs.count("+"), "change": signs.count("~"), "delete": signs.count("-")}
 
 
-def _document(found: Sequence[AnyDifference], results: Sequence[ChangeSetResult], dry_run: bool) -> dict[str, Any]:
+def _document(
+    found: Sequence[AnyDifference], results: Sequence[ChangeSetResult] | None, dry_run: bool
+) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "summary": _counts(found),
         "differences": [_difference_document(each) for each in found],
-        "change_sets": [{"change_set_id": each.change_set_id, "change_set_size": each.size} for each in results],
+        "change_sets": None
+        if results is None
+        else [{"change_set_id": each.change_set_id, "change_set_size": each.size} for each in results],
     }
 
 

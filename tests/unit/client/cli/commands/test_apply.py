@@ -360,6 +360,20 @@ class TestRefusals:
             "nothing is changed",
         ]
 
+    def test_who_may_only_read_sees_the_difference_and_that_it_is_not_checked(
+        self, run: Run, server: FakeServer
+    ) -> None:
+        denied = Failure(grpc.StatusCode.PERMISSION_DENIED, "ada has no routes.write in a/*/c", "FORBIDDEN")
+        server.fail("Commit", denied, denied)
+        done = run("apply", "-f", "routes.yaml", "--dry-run", "--exit-code")
+        assert (done.exit_code, len(done.stdout.splitlines())) == (10, 2)
+        assert done.stderr.splitlines() == [
+            "not checked by the server: ada has no routes.write in a/*/c",
+            "to do: create 1, change 1, delete 0",
+        ]
+        document = json.loads(run("apply", "-f", "routes.yaml", "--dry-run", "--json").stdout)
+        assert (document["change_sets"], len(document["differences"])) == (None, 2)
+
     def test_with_json_the_keys_are_in_the_document(
         self, run: Run, server: FakeServer, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
