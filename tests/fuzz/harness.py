@@ -51,6 +51,7 @@ BUDGETS = {
     "policy_bytes": 10_000,
     "request_bytes": 20_000,
     "rule_bytes": 40_000,
+    "watch_bytes": 8_000,
     "file_rows": 1_500,
     "asgi_calls": 1_000,
     "metadata": 1_000,

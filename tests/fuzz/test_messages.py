@@ -20,5 +20,9 @@ def test_no_method_is_left_out() -> None:
     assert sorted(unary) == sorted(METHODS)
 
 
+def test_any_stream_of_a_watch_is_taken_whole_or_refused(fuzz: Fuzz) -> None:
+    fuzz("watch_bytes")
+
+
 def test_any_changes_are_undone_exactly_or_not_at_all(fuzz: Fuzz) -> None:
     fuzz("reverts")

@@ -152,6 +152,7 @@ class Follower:
             return error
         except Exception as error:  # noqa: BLE001 - a near-cache that stops for good would be stale for good
             _LOG.exception("a watch failed; it is started over")
+            self._protocol.start_over()
             return error
         finally:
             self._cancel()

@@ -165,6 +165,10 @@ class WatchProtocol(Generic[T]):
             self._void, self.live = True, False
         return None  # an event that this release does not know is ignored
 
+    def start_over(self) -> None:
+        """Begin the next stream with a snapshot: what was received could not be applied."""
+        self._void = True
+
     def ended(self, error: Exception | None, now: float) -> float:
         """End the stream, which failed with ``error``. Returns how many seconds to pause before the next one."""
         self._drop_unfinished()

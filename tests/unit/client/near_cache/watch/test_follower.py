@@ -247,3 +247,17 @@ def test_traffic_is_known_or_not_with_the_server_of_the_stream(rig: Rig) -> None
     assert [each.HasField("resume") for each in rig.service.requests] == [False, True, True, False]
     rig.send(opened(), end_of_snapshot(7, 0), checkpoint(7), stream=3)
     assert eventually(lambda: rig.view.has_traffic)
+
+
+def test_a_change_set_that_cannot_be_applied_is_not_missed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(rig)
+    apply = rig.table.apply
+    monkeypatch.setattr(rig.table, "apply", lambda *_: 1 / 0)
+    rig.send(changes(6, [change(KEY, 6, None)]))
+    assert eventually(lambda: len(rig.service.requests) == 2)
+    monkeypatch.setattr(rig.table, "apply", apply)
+    assert not rig.service.requests[1].HasField("resume")
+    assert isinstance(rig.ends[0], ZeroDivisionError)
+    assert list(rig.routes) == [KEY]  # until the snapshot
+    rig.send(end_of_snapshot(6, 0), checkpoint(6), stream=1)
+    assert eventually(lambda: rig.routes == {})
