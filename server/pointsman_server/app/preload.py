@@ -1,10 +1,12 @@
 """Loads what a server consists of, all at once and with the garbage collector off."""
 
 from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
+from pointsman_server.runtime.offload import interrupt_threads_soon
 
 
 def preload(*, with_kafka: bool) -> None:
-    """Import the server."""
+    """Import the server, and let its event loop interrupt threads soon."""
+    interrupt_threads_soon()
     with gc_disabled_then_frozen():
         # Not alembic, which is a sixth of the memory of a server: only `dev` and `migrate` migrate.
         from pointsman_server.adapters import kafka
