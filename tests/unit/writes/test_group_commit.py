@@ -7,17 +7,20 @@ import pytest
 
 from pointsman_server.domain.errors import (
     InvalidField,
+    MutationsRefused,
     Overloaded,
     PointsmanError,
     RequestIdReused,
     RevisionMismatch,
     RouteExists,
+    RouteInTraffic,
     RouteNotFound,
     StoreUnavailable,
 )
-from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Snapshot
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, RouteKey, Snapshot
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.ports.cache import NOTHING
-from pointsman_server.ports.store import Intent, Outcome
+from pointsman_server.ports.store import Intent, MutationScope, Outcome, Step
 from pointsman_server.writes.commit import Commit
 from pointsman_server.writes.group_commit import GROUP, WAITING, GroupCommitter
 from pointsman_server.writes.mutations import (
@@ -25,11 +28,15 @@ from pointsman_server.writes.mutations import (
     Create,
     Deactivate,
     Delete,
+    DeleteTraffic,
+    SetTraffic,
     Update,
 )
+from pointsman_server.writes.overlay import Overlay
 from tests.support.fakes import MemoryCache, MemoryStore
 
 V1, V2, V3 = (RouteKey("team-a", "payments", "prod", version) for version in ("v1", "v2", "v3"))
+FAMILY = V1.family_key
 URL, NEW = "https://old.internal", "https://new.internal"
 LABELS = {"tier": "gold"}
 INTENT = Intent("alice")
@@ -83,7 +90,7 @@ class World:
         return [(name, keys) for name, keys in told if keys]
 
     def on_committed(self, changes: Sequence[Change]) -> None:
-        assert self.journal[-1] == "apply"
+        assert self.journal[-1] == "apply" or self.superseded
         self.committed.append(changes)
 
     def supersede(self, keys: Sequence[RouteKey], revisions: Sequence[int]) -> None:
@@ -682,3 +689,98 @@ async def test_a_large_commit_has_a_group_of_its_own() -> None:
     outcomes = await asyncio.gather(*running)
     assert store.groups == [2, 1, 1]
     assert [outcome.change_count for outcome in outcomes] == [0, 0, GROUP + 1, GROUP + 1]
+
+
+# Traffic, families and commits
+
+
+WHOLE = Division((Target("v1", 10_000),))
+
+
+async def test_traffic_is_set_read_back_and_deleted_like_a_route(world: World) -> None:
+    world.store.put(V1)
+    outcome = await world.committer.set_traffic(SetTraffic(FAMILY, WHOLE), INTENT)
+    traffic = world.store.traffic[FAMILY]
+    assert outcome == Outcome(None, 2, traffic)
+    assert (traffic.division, traffic.slices) == (WHOLE, (Slice("v1", 10_000),))
+    assert await world.committer.set_traffic(SetTraffic(FAMILY, WHOLE), INTENT) == Outcome(None, 2, traffic)
+    with pytest.raises(RouteInTraffic):
+        await world.committer.delete(Delete(V1), INTENT)
+    assert await world.committer.delete_traffic(DeleteTraffic(FAMILY), INTENT) == Outcome(None, 3)
+    assert await world.committer.delete(Delete(V1), INTENT) == Outcome(None, 4)
+    assert [change.kind for change in world.store.changes] == [
+        ChangeKind.TRAFFIC_SET, ChangeKind.TRAFFIC_DELETED, ChangeKind.DELETED,
+    ]  # fmt: skip
+
+
+async def test_malformed_traffic_reaches_no_store(world: World) -> None:
+    with pytest.raises(InvalidField, match="must have weights that add up to 10,000"):
+        await world.committer.set_traffic(SetTraffic(FAMILY, Division((Target("v1", 1),))), INTENT)
+    assert world.journal == []
+
+
+async def test_each_change_of_a_route_or_of_traffic_drops_its_family_here_and_in_the_shared_cache(world: World) -> None:
+    for number, change in enumerate(
+        (
+            world.create(V1),
+            world.committer.set_traffic(SetTraffic(FAMILY, WHOLE), INTENT),
+            world.committer.deactivate(Deactivate(V1), INTENT),
+            world.committer.delete_traffic(DeleteTraffic(FAMILY), INTENT),
+            world.committer.delete(Delete(V1), INTENT),
+        ),
+        1,
+    ):
+        await world.cache.get([FAMILY], "reader")
+        await world.cache.fill([Snapshot(FAMILY, None, number - 1)], "reader")
+        world.cache.journal.clear()
+        await change
+        assert world.of_families == [("mark_held", [FAMILY]), ("drop_older", [FAMILY])]
+        assert world.superseded == {FAMILY: number}
+        assert await world.shared(FAMILY) is None
+        world.cache.flush()
+
+
+async def test_a_change_of_traffic_marks_and_settles_no_route(world: World) -> None:
+    world.store.put(V1)
+    await world.committer.set_traffic(SetTraffic(FAMILY, WHOLE), INTENT)
+    assert (world.of_routes, world.applied) == ([], [])
+
+
+async def test_a_refused_commit_has_no_effect_on_its_group(world: World) -> None:
+    refused, made = await asyncio.gather(
+        world.committer.commit(Commit([Create(V2, URL, {}), Delete(V3)]), INTENT),
+        world.create(V1),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, MutationsRefused)
+    assert made == Outcome(world.store.routes[V1], 1)
+    assert list(world.store.routes) == [V1]
+
+
+async def test_a_dry_run_takes_the_lock_records_nothing_and_tells_nobody(world: World) -> None:
+    outcome = await world.committer.commit(Commit([Create(V1, URL, {})], dry_run=True), RETRY)
+    assert (outcome.change_set_id, outcome.change_count, outcome.revision) == (1, 1, 0)
+    assert world.journal == ["lock", "commit"]
+    assert (world.store.changes, world.store.requests, world.cache.journal) == ([], {}, [])
+    assert (world.applied, world.superseded, world.committed) == ([], {}, [])
+
+
+async def test_the_same_commit_twice_in_a_group_is_carried_out_once(world: World) -> None:
+    commit = Commit([Create(V1, URL, {}), Create(V2, URL, {})])
+    first, again = await world.together(*(world.committer.commit(commit, RETRY) for _ in range(2)))
+    assert first == again == Outcome(None, 2, None, (Step(1, 1), Step(2, 1)), 1, 2)
+    assert len(world.store.changes) == 2
+
+
+async def test_a_decision_of_another_kind_is_one_change_set(world: World) -> None:
+    """The entry for whatever decides drafts of its own, such as a revert."""
+    route = world.store.put(V1)
+
+    def decide(overlay: Overlay) -> Sequence[Step]:
+        assert overlay.see(V1).route == route
+        drafts = [Draft(ChangeKind.DELETED, V1, route), Draft(ChangeKind.CREATED, V2, None, URL, True)]
+        return [overlay.apply(drafts)]
+
+    outcome = await world.committer.change_set(MutationScope(V1, RETRY, others=(V1, V2)), decide)
+    assert outcome == Outcome(None, 3, None, (Step(2, 2),), 2, 2)
+    assert [(change.change_set_id, change.change_set_size) for change in world.store.changes] == [(2, 2)] * 2
