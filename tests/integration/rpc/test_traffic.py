@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from pointsman.v1 import route_service_pb2 as pb
-from pointsman.v1.route_pb2 import CHANGE_KIND_TRAFFIC_DELETED, CHANGE_KIND_TRAFFIC_SET, RouteKey
+from pointsman.v1.route_pb2 import CHANGE_KIND_TRAFFIC_DELETED, CHANGE_KIND_TRAFFIC_SET, AsOf, RouteKey
 from pointsman.v1.traffic_methods_pb2 import (
     DeleteTrafficRequest,
     GetTrafficRequest,
@@ -109,6 +109,18 @@ def test_deleted_traffic_is_gone_and_stays_in_the_history(family):
     assert refused(family.stub.DeleteTraffic, DeleteTrafficRequest(**family.names)).reason == "TRAFFIC_NOT_FOUND"
     changes = family.stub.ListChanges(pb.ListChangesRequest(tenant=family.names["tenant"])).changes
     assert [change.kind for change in changes[2:]] == [CHANGE_KIND_TRAFFIC_SET, CHANGE_KIND_TRAFFIC_DELETED]
+
+
+def test_traffic_is_read_as_it_was(family):
+    first = family.set(("v1", 10_000))
+    second = family.set(("v2", 10_000))
+    family.stub.DeleteTraffic(DeleteTrafficRequest(**family.names))
+    assert family.get(as_of=AsOf(revision=first.revision)) == first.traffic
+    assert family.get(as_of=AsOf(time=second.traffic.update_time)) == second.traffic
+    absent = refused(family.get, as_of=AsOf(revision=first.revision - 1))
+    assert (absent.reason, absent.metadata["revision"]) == ("TRAFFIC_NOT_FOUND", str(first.revision - 1))
+    future = refused(family.get, as_of=AsOf(revision=second.revision + 1_000))
+    assert (future.code, future.reason) == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_IN_FUTURE")
 
 
 def test_a_retry_of_a_set_answers_the_same(family):
