@@ -204,6 +204,7 @@ def test_a_key_that_was_changed_since_is_refused_with_its_present_revision() -> 
         world.revert(changes)
 
     assert [(undone.key, revision) for undone, revision in caught.value.touched] == [(V1, moved.revision)]
+    assert caught.value.message == "1 keys were changed since"
     assert world.content() == before
 
 
@@ -322,7 +323,8 @@ def test_families_are_locked_where_traffic_has_to_be_known() -> None:
     world = World(*CREATED)
     undone = undone_by([*world.do(Update(V1, NEW)), *world.do(Create(OTHER, URL, {}))])
     scope = scope_of(undone, INTENT)
-    assert (scope.key, scope.family, list(scope.others)) == (V1, False, [V1, OTHER.family_key])
+    assert (scope.key, scope.intent, scope.family) == (V1, INTENT, False)
+    assert list(scope.others) == [V1, OTHER.family_key]
 
     scope = scope_of(undone_by(world.do(divided(("v1", 10_000)))), INTENT)
     assert (scope.key, scope.family, list(scope.others)) == (FAMILY, True, [FAMILY])
