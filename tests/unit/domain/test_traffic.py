@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.selection import POINTS
@@ -43,6 +43,7 @@ def test_a_shift_takes_the_last_points_and_gives_them_back() -> None:
     assert allot([Target("v1", POINTS)], shifted) == before
 
 
+@settings(deadline=None)
 @given(weights())
 def test_each_has_as_many_points_as_its_weight(targets: tuple[Target, ...]) -> None:
     points = owners(allot(targets))
@@ -50,6 +51,7 @@ def test_each_has_as_many_points_as_its_weight(targets: tuple[Target, ...]) -> N
     assert all(points.count(version) == weight for version, weight in targets)
 
 
+@settings(deadline=None)
 @given(st.lists(weights(), min_size=2, max_size=5))
 def test_no_more_points_move_than_weights_do(steps: list[tuple[Target, ...]]) -> None:
     slices = allot(steps[0])
@@ -65,6 +67,7 @@ def test_no_more_points_move_than_weights_do(steps: list[tuple[Target, ...]]) ->
         slices = moved
 
 
+@settings(deadline=None)
 @given(st.lists(weights(), min_size=1, max_size=5))
 def test_neighbours_are_one_slice(steps: list[tuple[Target, ...]]) -> None:
     slices: tuple[Slice, ...] = ()
