@@ -1,11 +1,12 @@
 """``ports.RouteHistory`` on PostgreSQL.
 
 What a key was as of a revision is ``before`` of its first change after that, or what it is now if there is none. The
-first change is found by the index ``route_changes_by_key``: one look per key, however long the history is. The keys are
-those that are, and those that were deleted since, of which ``route_changes_deleted`` has nothing else.
+first change is found by the index ``route_changes_by_key``: one look for each key that has changed since, however long
+the history is. The keys are those that are, and those that were deleted since, of which ``route_changes_deleted`` has
+nothing else. Both are read in their order, so that a page stops at its last route.
 
-Each statement reads clock, compaction and history in one snapshot of the database, and a compaction is committed before
-it deletes. So a snapshot in which the history is not compacted above a revision has every change after it.
+A read has lost no change if the history is not compacted above the revision: in the same snapshot of the database, or
+afterwards (``RouteStore.compacted``). And there is such a revision if the clock is at or above it before the read.
 """
 
 import json
@@ -17,8 +18,9 @@ from typing import Any
 
 from pointsman_server.adapters.postgres.connection import Statement, Step
 from pointsman_server.adapters.postgres.database import Database
-from pointsman_server.adapters.postgres.rows import route_from_json, route_of, traffic_from_json
+from pointsman_server.adapters.postgres.rows import ROUTE_COLUMNS, route_from_json, route_of, traffic_from_json
 from pointsman_server.adapters.postgres.snapshots import transposed
+from pointsman_server.adapters.postgres.store import CLOCK, COMPACTED
 from pointsman_server.domain.errors import HistoryCompacted, RevisionInFuture
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Family
@@ -122,67 +124,76 @@ class PostgresHistory:
 
     async def list_routes_as_of(self, query: RouteQuery, revision: int) -> list[Route]:
         self._queried("list_routes_as_of")
-        routes: list[Route] = []
-        after, size, seen = query.after, min(query.limit, MOST_KEYS), 0
+        # Mostly this is all: PostgreSQL stops at the last route of the page, and does not look at the keys after it.
+        _, found = await self._read(_statement(query, query.after, first=query.limit), query, query.after, revision)
+        routes = [route for route in found.values() if route]
+        after = routes[-1].key if routes else query.after
         while len(routes) < query.limit:
-            keys, found = await self._look(query, after, size, revision)
-            routes += found
-            if len(keys) < size:
+            count, found = await self._read(_statement(query, after), query, after, revision)
+            routes += [route for route in found.values() if route]
+            if count < MOST_KEYS:
                 break
-            after, seen = keys[-1], seen + len(keys)
-            # As many as it takes if the next keys are like those before, and a few more: a statement costs 50 keys.
-            wanted = (query.limit - len(routes)) * seen // len(routes) if routes else MOST_KEYS
-            size = min(MOST_KEYS, wanted + wanted // 8 + 8)
+            after = next(reversed(found))
         return routes[: query.limit]
 
-    async def _look(
-        self, query: RouteQuery, after: RouteKey | None, size: int, revision: int
-    ) -> tuple[list[RouteKey], list[Route]]:
-        """Return the next ``size`` keys that may have been there, and the routes of those that were and match."""
-        values = [str(revision), str(size), query.tenant, query.service, query.env, *(after or ())]
-        (rows,) = await self._database.exchange(Step(_list_as_of(query, after), values))
-        _check(revision, *rows[0][:3])
+    async def _read(
+        self, statement: Statement, query: RouteQuery, after: RouteKey | None, revision: int
+    ) -> tuple[int, dict[RouteKey, Route | None]]:
+        """Return the keys of the rows, each with its route if it was and matches, and how many rows there are.
+
+        A key that was deleted since and is there again has two rows, which say the same.
+        """
+        values = [str(revision), str(MOST_KEYS), query.tenant, query.service, query.env, *(after or ())]
+        # The clock before the read, the compaction after it: in between it had that clock, and lost no change.
+        (state,), rows, ((compacted,),) = await self._database.exchange(CLOCK, Step(statement, values), COMPACTED)
+        _check(revision, str(state[0]), state[1], compacted)
         labels = _Labels()
-        looked = [(RouteKey(*row[3:7]), *row[7:]) for row in rows if row[3] is not None]
-        routes = [
-            route_of(key, url, active, labels[text], *rest)
-            for key, url, active, text, *rest in looked
-            if url is not None and query.active in {None, active}
-        ]
-        return [key for key, *_ in looked], routes
+        found: dict[RouteKey, Route | None] = {}
+        for tenant, service, env, version, url, active, text, *rest in rows:
+            key = RouteKey(tenant, service, env, version)
+            matches = url is not None and query.active in {None, active}
+            found[key] = route_of(key, url, active, labels[text], *rest) if matches else None
+        return len(rows), found
 
 
-def _list_as_of(query: RouteQuery, after: RouteKey | None) -> Statement:
-    """$1: the revision, $2: how many keys, $3 to $5: what to filter by, $6 to $9: the key before the first."""
+def _statement(query: RouteQuery, after: RouteKey | None, *, first: int = 0) -> Statement:
+    """Return the query of what the next keys were, in their order; with ``first`` of so many that were, and match.
+
+    $1: the revision, $2: how many keys to look at, $3 to $5: what to filter by, $6 to $9: the key before the first.
+    """
     parts = {"tenant": query.tenant, "service": query.service, "env": query.env}
     terms = [
         f"{name} = ${at}::text" if value else f"${at}::text = ''" for at, (name, value) in enumerate(parts.items(), 3)
     ]
     terms += ["(tenant, service, env, version) > ($6::text, $7::text, $8::text, $9::text)"] if after else []
     where = " AND ".join(terms)
+    matches = "" if query.active is None else f"AND {_then('active', 'boolean')} = {query.active}"
     return Statement(
         "",
         f"""
-WITH k AS MATERIALIZED (
-    (SELECT tenant, service, env, version FROM routes WHERE {where}
-      ORDER BY tenant, service, env, version LIMIT $2::int)
-     UNION
-    (SELECT DISTINCT tenant, service, env, version FROM route_changes
-      WHERE kind = 'DELETED' AND revision > $1::bigint AND {where}
+WITH k AS (
+    (SELECT {ROUTE_COLUMNS} FROM routes WHERE {where} ORDER BY tenant, service, env, version LIMIT $2::int)
+     UNION ALL
+    (SELECT DISTINCT tenant, service, env, version, NULL, NULL::boolean, NULL::jsonb, NULL::bigint, NULL::timestamptz,
+            NULL::timestamptz
+       FROM route_changes WHERE kind = 'DELETED' AND revision > $1::bigint AND {where}
       ORDER BY tenant, service, env, version LIMIT $2::int)
      ORDER BY tenant, service, env, version LIMIT $2::int
 )
-SELECT state.*, k.*, coalesce(c.before ->> 'url', r.url), coalesce((c.before ->> 'active')::boolean, r.active),
-       coalesce(c.before -> 'labels', r.labels)::text, coalesce((c.before ->> 'revision')::bigint, r.revision),
-       coalesce((c.before ->> 'create_time')::timestamptz, r.create_time),
-       coalesce((c.before ->> 'update_time')::timestamptz, r.update_time)
-  FROM ({STATE}) AS state LEFT JOIN (
-      k LEFT JOIN LATERAL ({FIRST_CHANGE}) AS c ON true
-        LEFT JOIN routes AS r ON c.revision IS NULL
-              AND (r.tenant, r.service, r.env, r.version) = (k.tenant, k.service, k.env, k.version)) ON true
- ORDER BY k.tenant, k.service, k.env, k.version
+SELECT k.tenant, k.service, k.env, k.version, {_then("url", "text")}, {_then("active", "boolean")},
+       {_then("labels", "text")}, {_then("revision", "bigint")}, {_then("create_time", "timestamptz")},
+       {_then("update_time", "timestamptz")}
+  FROM k LEFT JOIN LATERAL (
+      SELECT * FROM ({FIRST_CHANGE}) AS first WHERE k.revision IS NULL OR k.revision > $1::bigint) AS c ON true
+ {f"WHERE {_then('url', 'text')} IS NOT NULL {matches}" if first else ""}
+ ORDER BY k.tenant, k.service, k.env, k.version {f"LIMIT {first:d}" if first else ""}
 """,
     )
+
+
+def _then(column: str, kind: str) -> str:
+    """Return the SQL of what a column was: as before the first change since, or as it is."""
+    return f"CASE WHEN c.revision IS NULL THEN k.{column}::{kind} ELSE (c.before ->> '{column}')::{kind} END"
 
 
 class _Labels(dict[str, Mapping[str, str]]):
