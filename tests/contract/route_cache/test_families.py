@@ -71,3 +71,43 @@ async def test_thousands_are_invalidated_at_once(harness: Harness) -> None:
 async def test_a_cache_that_is_down_cannot_invalidate(unreachable: RouteCache) -> None:
     with pytest.raises(CacheUnavailable):
         await unreachable.invalidate([FAMILY], [6], "no-epoch")
+
+
+# Written with the routes that they depend on
+
+
+async def test_a_write_announces_a_family_that_is_held_with_its_routes_and_no_other(harness: Harness) -> None:
+    await harness.hold(family_at(5), at(5, K2))
+    await harness.cache.mark([K1], WRITER, [FAMILY, OTHER])
+    assert await harness.get(FAMILY) == await harness.get(K1) == MISS
+    assert await harness.get(K2) == hit(at(5, K2))
+    assert await harness.get(OTHER) == LEASED
+
+
+async def test_a_write_drops_the_family_when_it_settles_its_routes(harness: Harness) -> None:
+    await harness.hold(family_at(5), family_at(7, OTHER))
+    await harness.cache.mark([K1], WRITER, [FAMILY, OTHER])
+    await harness.cache.settle([at(6)], WRITER, {FAMILY: 6, OTHER: 6})
+    assert await harness.get(K1) == hit(at(6))
+    assert await harness.get(FAMILY) == LEASED
+    assert await harness.get(OTHER) == hit(family_at(7, OTHER))
+
+
+async def test_a_family_that_was_filled_between_mark_and_commit_is_dropped(harness: Harness) -> None:
+    await harness.cache.mark([K1], WRITER, [FAMILY])
+    await harness.hold(family_at(5))
+    await harness.cache.settle([at(6)], WRITER, {FAMILY: 6})
+    assert await harness.get(FAMILY) == LEASED
+    await harness.cache.fill([family_at(6)], READER)
+    assert await harness.get(FAMILY) == hit(family_at(6))
+
+
+async def test_many_families_go_with_few_routes(harness: Harness) -> None:
+    families = [FAMILY._replace(service=f"s{number}") for number in range(603)]
+    held = families[::100]
+    await harness.hold(*(Snapshot(key, None, 5) for key in held))
+    await harness.cache.mark([K1], WRITER, families)
+    assert [await harness.get(key) for key in held] == [MISS] * len(held)
+    await harness.cache.settle([at(6)], WRITER, dict.fromkeys(families, 6))
+    assert [await harness.get(key) for key in held] == [LEASED] * len(held)
+    assert await harness.get(K1) == hit(at(6))
