@@ -1,5 +1,6 @@
 """The law of ``ports.RouteHistory``, for every implementation."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -306,6 +307,35 @@ async def test_a_history_that_is_compacted_up_to_now_tells_what_is_now(archive: 
     assert await archive.history.revision_at(third.create_time - timedelta(microseconds=1)) == 2
     with pytest.raises(HistoryCompacted):
         await archive.history.revision_at(routes[0].create_time)
+
+
+async def test_what_was_is_the_same_or_refused_while_others_write_and_compact(archive: Archive) -> None:
+    routes = await create(archive, V1, V2, V3, ORDERS)
+    revision = 4
+
+    async def write() -> None:
+        present = dict(enumerate(routes))
+        for number in range(60):
+            route = present[number % 4]
+            present[number % 4] = after((await archive.write(updated(route, f"{URL}/{number}")))[0])
+            if number % 10 == 9:
+                await archive.compact(revision + number // 10 - 3)
+
+    writing = asyncio.create_task(write())
+    told = refused = 0
+    while not writing.done() or not refused:
+        try:
+            found = await listed(archive, revision)
+            (family,) = await archive.history.load_as_of([PAYMENTS], revision)
+        except HistoryCompacted:
+            refused += 1
+        else:
+            assert not refused, "what was refused is told again"
+            assert (found, family.family.routes) == (sorted(routes, key=lambda route: route.key), tuple(routes[:3]))
+            told += 1
+        await asyncio.sleep(0)
+    await writing
+    assert told
 
 
 async def test_what_is_not_yet_cannot_be_told(archive: Archive) -> None:
