@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from pointsman.near_cache.async_near_cache import AsyncNearCache
     from pointsman.near_cache.near_cache import NearCache
     from pointsman.near_cache.table.entries import CachedResolution
+    from pointsman.near_cache.table.selections import CachedSelection
     from pointsman.results import (
         Activation,
         BatchResult,
@@ -97,6 +98,7 @@ __all__ = [
     "AsyncNearCache",
     "BatchResult",
     "CachedResolution",
+    "CachedSelection",
     "Change",
     "ChangeKind",
     "ChangeSetResult",
@@ -208,6 +210,7 @@ _HOMES = {
     "AsyncClient": "pointsman.aio",
     "AsyncNearCache": "pointsman.near_cache.async_near_cache",
     "CachedResolution": "pointsman.near_cache.table.entries",
+    "CachedSelection": "pointsman.near_cache.table.selections",
     "NearCache": "pointsman.near_cache.near_cache",
     "Client": "pointsman.client",
     "ImportedRoute": "pointsman.chunks",

@@ -33,6 +33,12 @@ _SNAPSHOT = (
 )
 
 
+# What protobuf's own conversions refuse.
+_NO_TIME = watch_events.checkpoint(5)
+_NO_TIME.checkpoint.server_time.nanos = -(2**31)
+_NO_TIME.checkpoint.age.nanos = 2**31 - 1
+
+
 def _joined(*events: WatchResponse) -> bytes:
     encoded = [event.SerializeToString() for event in events]
     return b"".join(len(each).to_bytes(2, "big") + each for each in encoded)
@@ -52,6 +58,7 @@ SEEDS = (
     _joined(watch_events.end_of_snapshot(5, 0), watch_events.checkpoint(5)),
     _joined(watch_events.opened(), *_SNAPSHOT, watch_events.reset(), *_SNAPSHOT[:2]),
     _joined(*_SNAPSHOT[:1], watch_events.end_of_snapshot(5, 2)),
+    _joined(watch_events.end_of_snapshot(5, 0), _NO_TIME),
     b"",
     b"\x00",
 )

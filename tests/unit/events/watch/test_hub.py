@@ -17,7 +17,7 @@ from pointsman_server.events.watch.hub import BEATS, LINGER_SECONDS, WOKEN_IN_A_
 from pointsman_server.events.watch.watcher import Interrupted, Watcher
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
-from tests.support.changes import make_change
+from tests.support.changes import make_change, make_traffic_change
 from tests.support.fakes import ManualClock
 
 START = Clock("e1", 10)
@@ -115,6 +115,20 @@ class TestChanges:
         await hub.step()
         assert await received(mine) == [-10, 11]
         assert await received(other) == [-10]
+
+    async def test_a_set_of_traffic_moves_those_that_did_not_ask_for_it(self, hub: Hub) -> None:
+        asking, other = hub.watch(Filter(traffic=True)), hub.watch()
+        hub.apply([replace(make_change(11), change_set_end=12), replace(make_traffic_change(12), change_set_end=12)])
+        hub.apply([make_traffic_change(13)])
+        await hub.step()
+        assert await received(asking) == [-10, 11, 12, 13]
+        assert await received(other) == [-10, 11]
+        for _ in range(BEATS):
+            await hub.beat()
+        assert (await checkpoint_of(other)).as_of.revision == 13
+        # And where they resume from memory.
+        assert await received(hub.watch(position=Clock("e1", 11))) == [11, -13]
+        assert await received(hub.watch(Filter(traffic=True), Clock("e1", 12))) == [13, -13]
 
     async def test_a_stream_that_was_behind_gets_what_is_in_memory(self, hub: Hub) -> None:
         hub.apply([*changes(11), *changes(12), *changes(13)])

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from pointsman.errors import InvalidArgument, PermissionDenied, PointsmanError, Unauthenticated, Unimplemented
 from pointsman.v1.route_pb2 import Route, RouteChange
 from pointsman.v1.traffic_pb2 import Traffic
@@ -262,7 +265,7 @@ class WatchProtocol(Generic[T]):
         if as_of.revision < position.revision:
             raise ProtocolViolation("a checkpoint is older than what was sent before")
         self._position, self.live = as_of, True
-        age = max(0.0, checkpoint.age.ToTimedelta().total_seconds()) + self._delay(checkpoint, now)
+        age = max(0.0, _seconds(checkpoint.age)) + self._delay(checkpoint, now)
         return Confirm(as_of, age, checkpoint.report_progress)
 
     def _delay(self, checkpoint: Checkpoint, now: float) -> float:
@@ -271,7 +274,7 @@ class WatchProtocol(Generic[T]):
         The two clocks differ by an unknown but constant amount. Checkpoints that waited in a buffer, while this process
         was stopped for example, are so not taken for new ones.
         """
-        lag = now - checkpoint.server_time.ToMicroseconds() / 1e6
+        lag = now - _seconds(checkpoint.server_time)
         self._least_lag = lag if self._least_lag is None else min(self._least_lag, lag)
         delay = lag - self._least_lag
         if delay > SILENCE_SECONDS:
@@ -289,6 +292,11 @@ class WatchProtocol(Generic[T]):
         if as_of.epoch != position.epoch:
             raise ProtocolViolation("the epoch changed without a reset")
         return as_of
+
+
+def _seconds(time: Timestamp | Duration) -> float:
+    """Return the seconds, also of a value that protobuf's own conversions refuse."""
+    return time.seconds + time.nanos / 1e9
 
 
 def _position_of(token: ResumeToken) -> Position:
