@@ -81,15 +81,18 @@ class ReadyFamilies:
         self._most = most
         self._most_bytes = most_bytes
         self._known: dict[bytes, ReadyFamily] = {}
+        # Returns what was made ready last, or None: it is of use if its record is the very object that is held. To
+        # compare the bytes of a large family would take longer than to select from it.
+        self.known = self._known.get
         self._bytes = 0
 
     def of(self, key: bytes, hit: CacheHit) -> ReadyFamily:
         """Return a family by the bytes of its key, and what the local cache holds of it."""
-        known = self._known.get(key)
-        # The same object: comparing the bytes of a large family takes longer than selecting from it.
-        return known if known is not None and known.record is hit[0] else self._add(key, hit)
+        known = self.known(key)
+        return known if known is not None and known.record is hit[0] else self.add(key, hit)
 
-    def _add(self, key: bytes, hit: CacheHit) -> ReadyFamily:
+    def add(self, key: bytes, hit: CacheHit) -> ReadyFamily:
+        """Make a family ready."""
         self._drop(key)
         ready = self._known[key] = ReadyFamily(snapshot_of(key_from_bytes(key), hit).family, hit[0])
         self._bytes += len(hit[0])

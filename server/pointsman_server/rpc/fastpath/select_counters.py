@@ -42,7 +42,8 @@ class SelectCounters:
     def __init__(self, metrics: Metrics, rpc: RpcCounters, batch_rpc: RpcCounters) -> None:
         self._answers = {source: Durations(FAST) for source in SOURCES}
         self._local = self._answers["LOCAL"].observe
-        self._hits = 0
+        # Of Select answered by the local cache; and of all others.
+        self._hits = [0] * len(OUTCOMES)
         self._batches = Durations(FAST)
         self._batch_selections = Durations(FAST)
         self._batch_lookups = [0, 0]
@@ -55,8 +56,7 @@ class SelectCounters:
     def selected_locally(self, outcome: int, begun: float) -> None:
         """Count a Select that the local cache answered with a route."""
         self._local(time.perf_counter() - begun)
-        self._hits += 1
-        self._outcomes[outcome] += 1
+        self._hits[outcome] += 1
 
     def batch_selected(self, outcomes: Sequence[int], lookups: Sequence[int], begun: float) -> None:
         """Count a BatchSelect that was answered.
@@ -86,9 +86,9 @@ class SelectCounters:
 
     def flush(self) -> None:
         """Add everything to the metrics."""
-        self._rpc.began(self._hits)
-        self._lookups[0].inc(self._hits)
-        self._hits = 0
+        hits = sum(self._hits)
+        self._rpc.began(hits)
+        self._lookups[0].inc(hits)
         for source, durations in self._answers.items():
             self._seconds[source].add(durations)
             self._rpc.answered(durations)
@@ -98,7 +98,8 @@ class SelectCounters:
         self._batches.reset()
         self._seconds["LOCAL"].add(self._batch_selections)
         self._batch_selections.reset()
-        for counters, counts in ((self._selects, self._outcomes), (self._lookups, self._batch_lookups)):
+        by_outcome = ((self._selects, self._hits), (self._selects, self._outcomes))
+        for counters, counts in (*by_outcome, (self._lookups, self._batch_lookups)):
             for place, counter in enumerate(counters):
                 counter.inc(counts[place])
                 counts[place] = 0

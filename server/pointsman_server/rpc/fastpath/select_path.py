@@ -52,7 +52,8 @@ class SelectPath:
         now: Callable[[], float],
     ) -> None:
         self._find = local.find
-        self._family = ReadyFamilies().of
+        self._families = ReadyFamilies()
+        self._ready = self._families.known
         self._misses = misses
         self._admission = guards.admission
         self._let_in = guards.let_in
@@ -80,12 +81,16 @@ class SelectPath:
         hit = None if terms.from_store else self._find(family, min_revision)
         if hit is None or hit[2] < min_revision:
             return self._wait(family, sticky_key, terms, hit, begun, context)
-        _, state, as_of, age, entry = hit
+        record, _, as_of, age, entry = hit
         scope = entry.scope
         caller = self._let_in(context.invocation_metadata, (scope.tenant,), (scope,))
         if caller is None:
             return self._declined(min_revision, hit)
-        chosen = self._family(family, hit).choose(sticky_key) if state != NO_FAMILY else None
+        # ``ReadyFamilies.of``, without a call for most selections.
+        ready = self._ready(family)
+        if ready is None or ready.record is not record:
+            ready = self._families.add(family, hit)
+        chosen = ready.choose(sticky_key)
         if chosen is None:
             return self._refuse(family, hit, begun, context)
         response = encoder.select_response(chosen, as_of, entry.epoch, age)
@@ -109,7 +114,7 @@ class SelectPath:
             return DECLINED
         if terms.min_revision and not self._counts_in(terms.epoch):
             return DECLINED
-        batch = _Batch(self._find, self._family, terms.min_revision)
+        batch = _Batch(self._find, self._families.of, terms.min_revision)
         if not batch.look_up(parts):
             return self._declined(terms.min_revision, *batch.hits) if batch.hits else DECLINED
         batch.select()
