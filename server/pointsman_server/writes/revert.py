@@ -29,10 +29,8 @@ class Undone:
 class Touched(PointsmanError):
     """Keys were changed since: what was undone, and the present revision, 0 if there is nothing any more.
 
-    Internal: ``writes.revert_history`` makes it ChangedSince, which says who did it.
+    Never sent, so it has no reason: ``writes.revert_history`` makes it ChangedSince, which says who did it.
     """
-
-    reason = "CHANGED_SINCE"
 
     def __init__(self, touched: Sequence[tuple[Undone, int]]) -> None:
         super().__init__(f"{len(touched)} keys were changed since")
