@@ -1,5 +1,6 @@
 """Near-caches on real servers: they start, follow, survive what servers and networks do, and end."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -181,6 +182,7 @@ def test_half_a_change_set_is_never_selected(client: Client, server: RunningServ
     for version in ("v1", "v2"):
         client.create(f"{FAMILY}/{version}", f"https://{version}-0.internal")
     client.set_traffic(FAMILY, {"v1": 10_000})
+    interval = sys.getswitchinterval()
     stopped, seen, wrong = threading.Event(), set[int](), list[Any]()
 
     def read(cache: NearCache) -> None:
@@ -192,9 +194,14 @@ def test_half_a_change_set_is_never_selected(client: Client, server: RunningServ
                 wrong.append((found.url, found.choice, found.traffic_revision))
             seen.add(int(number))
 
+    def others(number: int) -> Iterator[Update]:
+        for version in range(50):
+            yield Update(f"team-a/other/prod/v{version}", f"https://{number}.internal", allow_missing=True)
+
     with Client(server.address) as writer, client.cached(tenants=["team-a"]) as cache:
         assert cache.wait_ready(READY_SECONDS)
         reader = threading.Thread(target=read, args=(cache,))
+        sys.setswitchinterval(1e-5)  # threads interrupt each other often
         reader.start()
         try:
             for number in range(1, 31):
@@ -202,6 +209,7 @@ def test_half_a_change_set_is_never_selected(client: Client, server: RunningServ
                 writer.commit(
                     [
                         Update(f"{FAMILY}/v1", f"https://v1-{number}.internal"),
+                        *others(number),
                         SetTraffic(FAMILY, weights),
                         Update(f"{FAMILY}/v2", f"https://v2-{number}.internal"),
                     ]
@@ -210,5 +218,6 @@ def test_half_a_change_set_is_never_selected(client: Client, server: RunningServ
         finally:
             stopped.set()
             reader.join()
+            sys.setswitchinterval(interval)
     assert not wrong
     assert len(seen) > 3
