@@ -15,7 +15,7 @@ from pointsman_server.domain.routes import RouteKey, Wanted
 from pointsman_server.ports.bulk_store import BulkStore, Existing, Imported, Merged
 from pointsman_server.ports.cache import RouteCache
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.runtime.offload import LARGE
+from pointsman_server.runtime.offload import LARGE, in_thread_if_large
 from pointsman_server.writes.change_log import log_import
 
 # One import stages its routes while another merges. More would only wait for each other and occupy connections.
@@ -61,16 +61,17 @@ class BulkImporter:
         """
         keys = [wanted.key for wanted in command.wanted]
         check(command.wanted)
+        families, places = await in_thread_if_large(lambda: families_of(keys), len(keys))
+        held = [*keys, *families]
         async with self._turns:
             owner = secrets.token_hex(8)
-            merged = await self._merge(command, keys, intent, owner)
+            merged = await self._merge(command, held, intent, owner)
             imported = merged.imported
             # Of a replay it is only known that no route changed later than its answer says.
             revisions = merged.revisions or [imported.revision] * len(keys)
             clock = Clock(merged.epoch, imported.revision)
             logged: asyncio.Future[None] | None = None
-            families = families_of(keys, revisions)
-            held, held_revisions = [*keys, *families], [*revisions, *families.values()]
+            held_revisions = [*revisions, *highest_of(places, revisions, len(families))]
             self._supersede(held, held_revisions)
             if merged.revisions and imported.last:
                 self._on_imported(merged.epoch, imported.first, imported.last)
@@ -88,27 +89,33 @@ class BulkImporter:
             return None
         return asyncio.get_running_loop().run_in_executor(None, write)
 
-    async def _merge(self, command: Import, keys: Sequence[RouteKey], intent: Intent, owner: str) -> Merged:
-        tenant = keys[0].tenant
+    async def _merge(self, command: Import, held: Sequence[RouteKey], intent: Intent, owner: str) -> Merged:
+        tenant = command.wanted[0].key.tenant
         async with self._store.begin_import() as transaction:
             known = await transaction.remembered(tenant, intent)
             if known:
                 return known
             await transaction.stage(command.wanted)
             # Before the locks, so that no other transaction waits for Redis.
-            await self._cache.mark_held([*keys, *families_of(keys, [0] * len(keys))], owner)
+            await self._cache.mark_held(held, owner)
             locked = await transaction.lock(tenant, intent, command.existing)
             return locked.known or await transaction.merge()
 
 
-def families_of(keys: Sequence[RouteKey], revisions: Sequence[int]) -> dict[RouteKey, int]:
-    """Return the keys of the families of ``keys``, each with the highest revision of its members."""
-    highest: dict[tuple[str, str, str], int] = {}
-    for (tenant, service, env, _), revision in zip(keys, revisions, strict=True):
-        name = (tenant, service, env)
-        if revision >= highest.get(name, 0):
-            highest[name] = revision
-    return {RouteKey(*name, ""): revision for name, revision in highest.items()}
+def families_of(keys: Sequence[RouteKey]) -> tuple[list[RouteKey], list[int]]:
+    """Return the keys of the families of ``keys``, each once, and for each key the place of its family among them."""
+    found: dict[tuple[str, ...], int] = {}
+    places = [found.setdefault(key[:3], len(found)) for key in keys]
+    return [RouteKey(tenant, service, env, "") for tenant, service, env in found], places
+
+
+def highest_of(places: Sequence[int], revisions: Sequence[int], count: int) -> list[int]:
+    """Return for each of ``count`` families the highest of the revisions of its members."""
+    highest = [0] * count
+    for place, revision in zip(places, revisions, strict=True):
+        if revision > highest[place]:
+            highest[place] = revision
+    return highest
 
 
 def check(wanted: Sequence[Wanted]) -> None:

@@ -9,7 +9,7 @@ from pointsman_server.domain.errors import InvalidField, RequestIdReused, Routes
 from pointsman_server.domain.routes import RouteKey, Wanted
 from pointsman_server.ports.bulk_store import Existing
 from pointsman_server.ports.store import Clock, Intent
-from pointsman_server.writes.bulk_import import BulkImporter, Import, check
+from pointsman_server.writes.bulk_import import BulkImporter, Import, check, families_of, highest_of
 from tests.support.bulk_fakes import MemoryBulkStore
 from tests.support.fakes import EPOCH, MemoryCache, MemoryStore
 
@@ -174,3 +174,10 @@ async def test_each_family_is_announced_once_and_dropped_as_of_its_last_change()
     keys = [V1, other, V2, FAMILY, other.family_key]
     assert fixture.cache.journal == [("mark_held", keys), ("drop_older", keys)]
     assert fixture.superseded == list(zip(keys, [1, 2, 3, 3, 2], strict=True))
+
+
+def test_families_are_found_in_the_order_of_their_first_members() -> None:
+    other = RouteKey("team-a", "orders", "prod", "v1")
+    families, places = families_of([V1, other, V2])
+    assert (families, places) == ([FAMILY, other.family_key], [0, 1, 0])
+    assert highest_of(places, [7, 5, 6], 2) == [7, 5]
