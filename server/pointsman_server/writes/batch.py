@@ -99,7 +99,7 @@ class Batch:
 
     def _confirm_replay(self, scope: MutationScope, replay: Outcome) -> None:
         for key in (scope.key, *scope.others):
-            routes = self.ledger.routes_of(key.family_key) if scope.family or not key.version else ()
+            routes = self.ledger.routes_of(key) if scope.family or not key.version else ()
             self._unchanged |= dict.fromkeys([*([key] if key.version else []), *routes])
             self._confirm_families([(key.family_key, replay.revision)])
         self._confirm_families((key, replay.revision) for key in scope.divided)

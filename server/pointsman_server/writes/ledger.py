@@ -25,18 +25,19 @@ class Ledger:
         self.moment = locked.moment
         self.changes: list[Change] = []
         self.remembered: dict[tuple[str, str], StoredOutcome] = {}
-        self._families: dict[RouteKey, dict[RouteKey, Route]] = {}
-        self._traffic = {traffic.key: traffic for traffic in locked.traffic}
+        # By the first three parts of the key.
+        self._families: dict[tuple[str, ...], dict[RouteKey, Route]] = {}
+        self._traffic: dict[tuple[str, ...], Traffic] = {traffic.key[:3]: traffic for traffic in locked.traffic}
         for route in locked.routes:
-            self._families.setdefault(route.key.family_key, {})[route.key] = route
+            self._families.setdefault(route.key[:3], {})[route.key] = route
 
-    def routes_of(self, family: RouteKey) -> Mapping[RouteKey, Route]:
-        """Return the routes that are known of a family."""
-        return self._families.get(family, _NOTHING)
+    def routes_of(self, key: RouteKey) -> Mapping[RouteKey, Route]:
+        """Return the routes that are known of the family of ``key``."""
+        return self._families.get(key[:3], _NOTHING)
 
-    def traffic_of(self, family: RouteKey) -> Traffic | None:
-        """Return the traffic of a family, None if there is none."""
-        return self._traffic.get(family)
+    def traffic_of(self, key: RouteKey) -> Traffic | None:
+        """Return the traffic of the family of ``key``, None if there is none."""
+        return self._traffic.get(key[:3])
 
     def see(self, key: RouteKey, *, family: bool = False) -> State:
         """Return the state of ``key``; with ``family`` including its siblings, in no order."""
@@ -87,10 +88,7 @@ class Ledger:
 
     def snapshots(self, keys: Iterable[RouteKey]) -> list[Snapshot]:
         """Return the state of each key of a route after the whole group, each once."""
-        return [
-            Snapshot(key, self.routes_of(key.family_key).get(key), self.revision, self.epoch)
-            for key in dict.fromkeys(keys)
-        ]
+        return [Snapshot(key, self.routes_of(key).get(key), self.revision, self.epoch) for key in dict.fromkeys(keys)]
 
 
 def changes_of(overlay: Overlay, intent: Intent, ledger: Ledger) -> list[Change]:

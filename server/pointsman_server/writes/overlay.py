@@ -42,11 +42,11 @@ class Base(Protocol):
     revision: int
     moment: datetime
 
-    def routes_of(self, family: RouteKey) -> Mapping[RouteKey, Route]:
-        """Return the routes that are known of a family."""
+    def routes_of(self, key: RouteKey) -> Mapping[RouteKey, Route]:
+        """Return the routes that are known of the family of ``key``."""
 
-    def traffic_of(self, family: RouteKey) -> Traffic | None:
-        """Return the traffic of a family, None if there is none."""
+    def traffic_of(self, key: RouteKey) -> Traffic | None:
+        """Return the traffic of the family of ``key``, None if there is none."""
 
 
 class Overlay:
@@ -59,8 +59,9 @@ class Overlay:
     def __init__(self, base: Base) -> None:
         self.revision = base.revision
         self.applied: list[Applied] = []
-        self.routes: dict[RouteKey, dict[RouteKey, Route | None]] = {}
-        self.traffic: dict[RouteKey, Traffic | None] = {}
+        # By the first three parts of the key, which are quicker to get than the key of the family.
+        self.routes: dict[tuple[str, ...], dict[RouteKey, Route | None]] = {}
+        self.traffic: dict[tuple[str, ...], Traffic | None] = {}
         self.unchanged: dict[RouteKey, None] = {}
         self.unchanged_families: dict[RouteKey, int] = {}
         self._base = base
@@ -71,26 +72,25 @@ class Overlay:
 
         The key, with ``family`` its family too, must be in the scope of the mutation: what was not locked is absent.
         """
-        name = key.family_key
-        routes, changed = self._base.routes_of(name), self.routes.get(name)
+        routes, changed = self._base.routes_of(key), self.routes.get(key[:3])
         route = changed[key] if changed and key in changed else routes.get(key)
         siblings: Sequence[Route] = ()
         if family:
             known: Mapping[RouteKey, Route | None] = {**routes, **changed} if changed else routes
             siblings = [other for other in known.values() if other is not None and other.key != key]
-        state = State(route, siblings, self.revision, self._base.epoch, self.traffic_of(name))
+        state = State(route, siblings, self.revision, self._base.epoch, self.traffic_of(key))
         self._seen.append((key, state))
         return state
 
     def route_of(self, key: RouteKey) -> Route | None:
         """Return the route of a key, without taking a look that ``apply`` confirms."""
-        name = key.family_key
-        changed = self.routes.get(name)
-        return changed[key] if changed and key in changed else self._base.routes_of(name).get(key)
+        changed = self.routes.get(key[:3])
+        return changed[key] if changed and key in changed else self._base.routes_of(key).get(key)
 
-    def traffic_of(self, family: RouteKey) -> Traffic | None:
-        """Return the traffic of a family in the same way."""
-        return self.traffic[family] if family in self.traffic else self._base.traffic_of(family)
+    def traffic_of(self, key: RouteKey) -> Traffic | None:
+        """Return the traffic of the family of ``key`` in the same way."""
+        name = key[:3]
+        return self.traffic[name] if name in self.traffic else self._base.traffic_of(key)
 
     def apply(self, drafts: Sequence[Draft]) -> Step:
         """Give each draft the next revision and apply it, in order: what one mutation of the change set does."""
@@ -102,7 +102,7 @@ class Overlay:
         first = self.revision + 1
         for draft in drafts:
             self.revision += 1
-            name = draft.key.family_key
+            name = draft.key[:3]
             if draft.kind.of_traffic:
                 traffic = self._traffic_after(draft, self.revision)
                 self.traffic[name] = traffic
