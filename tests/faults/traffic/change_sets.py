@@ -7,7 +7,7 @@ from typing import Any
 from pointsman.v1 import route_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from tests.faults.checking import Model, Violation
-from tests.faults.history import UNANSWERED, Row, key_of, text_of_traffic
+from tests.faults.history import Row, key_of, text_of_traffic
 from tests.faults.traffic.families import Families
 from tests.faults.traffic.records import SetWrite
 from tests.faults.watchers import state_of_traffic
@@ -213,17 +213,30 @@ def _by_key(rows: Sequence[Row]) -> dict[str, tuple[Row, Row]]:
 
 def refusals_have_a_cause(sets: Sequence[SetWrite], models: Sequence[Model]) -> Iterator[Violation]:
     """Promise 15: where something was changed since, something was."""
-    for each in sets:
-        refused = each.target and each.write.answer == "refused" and each.reason == "CHANGED_SINCE"
-        if refused and (each.force or not any(_changed_since(each, model) for model in models)):
+    answered = [each for each in sets if each.write.answer == "refused"]
+    refused = [each for each in answered if each.target and each.reason == "CHANGED_SINCE"]
+    caused: set[str] = set()
+    for model in models:
+        by_revision = {row.revision: row for row in model.rows}
+        by_key: dict[str, list[Row]] = defaultdict(list)
+        for row in model.rows:
+            by_key[row.key].append(row)
+        caused |= {each.write.request_id for each in refused if _changed_since(each, model, by_revision, by_key)}
+    for each in refused:
+        if each.force or each.write.request_id not in caused:
             yield Violation(15, "a revert was refused without a cause", each.write.ret, str(each))
 
 
-def _changed_since(each: SetWrite, model: Model) -> bool:
+def _changed_since(
+    each: SetWrite, model: Model, by_revision: Mapping[int, Row], by_key: Mapping[str, Sequence[Row]]
+) -> bool:
+    """Say whether one of the keys was changed later, by a call that began before the refusal."""
     assert each.target
-    last = {row.key: row.revision for row in model.rows if each.target.first <= row.revision <= each.target.last}
+    numbers = range(each.target.first, each.target.last + 1)
+    last = {row.key: row.revision for number in numbers if (row := by_revision.get(number))}
     return any(
-        row.revision > last.get(row.key, row.revision)
-        and ((made := model.applied.get(row.revision)) is None or made.write.call < each.write.ret < UNANSWERED)
-        for row in model.rows
+        row.revision > revision
+        and ((made := model.applied.get(row.revision)) is None or made.write.call < each.write.ret)
+        for key, revision in last.items()
+        for row in by_key[key]
     )
