@@ -6,7 +6,7 @@ before a change that had been answered before the read began. Each remedy is swi
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -17,6 +17,7 @@ from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.routes import Route, RouteKey, Snapshot
 from pointsman_server.domain.traffic import Division, Family, Target, Traffic
 from pointsman_server.events.cache_invalidation import CacheHandler
+from pointsman_server.ports.cache import NOTHING
 from pointsman_server.ports.store import ChangeQuery, Clock, Outcome
 from pointsman_server.reads.answer import Source
 from pointsman_server.reads.local_cache import LocalCache
@@ -47,6 +48,14 @@ V1, V2 = FAMILY._replace(version="v1"), FAMILY._replace(version="v2")
 class NeverDropped(FullCache):
     """Families are neither marked nor dropped by who changes them."""
 
+    async def mark(self, keys: Sequence[RouteKey], owner: str, held: Sequence[RouteKey] = ()) -> None:
+        await super().mark(keys, owner)
+
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
+        await super().settle(snapshots, owner)
+
     async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
         pass
 
@@ -54,21 +63,27 @@ class NeverDropped(FullCache):
         pass
 
 
-class LeasesKept(FullCache):
+class LeasesKept(NeverDropped):
     """What is older is dropped, but not the leases of those that load it."""
-
-    async def mark_held(self, keys: Sequence[RouteKey], owner: str) -> None:
-        pass
-
-    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
-        epoch = clock.epoch[:8]
-        async with Redis.from_url(self.url) as redis:
-            for key in keys:
-                await redis.hdel(f"pointsman:{epoch}:{'/'.join(key)}", "r", "v")
 
     def __init__(self, url: str, epoch: str) -> None:
         super().__init__(url, epoch)
-        self.url = url
+        self._of = url, epoch[:8]
+
+    async def settle(
+        self, snapshots: Sequence[Snapshot], owner: str, dropped: Mapping[RouteKey, int] = NOTHING
+    ) -> None:
+        await super().settle(snapshots, owner)
+        await self._drop_values(list(dropped))
+
+    async def drop_older(self, keys: Sequence[RouteKey], revisions: Sequence[int], clock: Clock, owner: str) -> None:
+        await self._drop_values(keys)
+
+    async def _drop_values(self, keys: Sequence[RouteKey]) -> None:
+        url, epoch = self._of
+        async with Redis.from_url(url) as redis:
+            for key in keys:
+                await redis.hdel(f"pointsman:{epoch}:{'/'.join(key)}", "r", "v")
 
 
 async def divide(process: Process, *weights: tuple[str, int], family: RouteKey = FAMILY) -> int:
