@@ -102,14 +102,15 @@ def test_the_tree_of_a_create_from_the_call_to_the_audit_row_and_the_watcher(
             "    commit",
             "      postgresql session",
             "        postgresql exchange",
-            "        redis EVALSHA",
+            # Of the route, and of its family.
+            *["        redis EVALSHA"] * 2,
             "        postgresql exchange",
-            "      redis EVALSHA",
+            *["      redis EVALSHA"] * 2,
             "  send to watchers",
             f"  send {name}",
             # The shared cache, and the audit log.
             f"  process {name}",
-            "    redis EVALSHA",
+            *["    redis EVALSHA"] * 2,
             f"  process {name}",
             "    append to the audit log",
             *("      " + line for line in audit_lines(collected, caller.trace)),
