@@ -264,8 +264,8 @@ class WatchProtocol(Generic[T]):
             raise ProtocolViolation("a change set was not completed")
         if as_of.revision < position.revision:
             raise ProtocolViolation("a checkpoint is older than what was sent before")
-        self._position, self.live = as_of, True
         age = max(0.0, _seconds(checkpoint.age)) + self._delay(checkpoint, now)
+        self._position, self.live = as_of, True
         return Confirm(as_of, age, checkpoint.report_progress)
 
     def _delay(self, checkpoint: Checkpoint, now: float) -> float:

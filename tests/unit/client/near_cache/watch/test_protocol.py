@@ -249,7 +249,9 @@ def test_a_checkpoint_that_waited_in_a_buffer_is_not_new(following: Watch) -> No
     assert following.take(checkpoint(5, server_time=1004.0))[0].age == pytest.approx(6.0)
     following.now = 130.0
     with pytest.raises(ProtocolViolation):
-        following.take(checkpoint(5, server_time=1008.0))
+        following.take(checkpoint(7, server_time=1008.0))
+    # What it says is not taken: the table has not got it.
+    assert following.protocol.position == Position(EPOCH, 5)
     following.end()
     following.protocol.opened(following.now)
     assert following.take(checkpoint(5, server_time=1030.0))[0].age == 0.0
