@@ -98,8 +98,8 @@ GOOD: dict[str, tuple[Message, ...]] = {
 }
 
 
-def _seed(method: str, body: bytes) -> bytes:
-    return bytes([METHODS.index(method), 0]) + body
+def _seed(method: str, body: bytes, caller: str | None = None, mood: int = 0) -> bytes:
+    return bytes([WHO.index(caller) * len(METHODS) + METHODS.index(method), mood]) + body
 
 
 SEEDS = (
@@ -107,6 +107,7 @@ SEEDS = (
     *(_seed(method, b"\xff\xff\xff") for method in METHODS),
     _seed("Update", b"\xfb\x3f\x00\x00\xfc\x3f"),
     _seed("Resolve", b"\x0a\x06\x0a\x04\xff\xfe\xfd\xfc"),
+    _seed("Revert", b"\x08\x02", "nobody", mood=21),
 )
 
 
