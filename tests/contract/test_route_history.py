@@ -19,8 +19,8 @@ from pointsman_server.adapters.postgres.history.as_of import PostgresHistory
 from pointsman_server.adapters.postgres.history.compaction import HistoryCompaction
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import HistoryCompacted, RevisionInFuture
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import ChangeQuery, Intent, RouteQuery, RouteStore
 from tests.support.changes import commit_set

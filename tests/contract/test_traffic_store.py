@@ -8,8 +8,18 @@ import pytest
 
 from pointsman.selection import POINTS
 from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import MOST_UNDIVIDED, Division, Family, Target, Traffic
+from pointsman_server.domain.routes import (
+    MOST_UNDIVIDED,
+    Change,
+    ChangeKind,
+    Draft,
+    Family,
+    Route,
+    RouteKey,
+    Snapshot,
+    Traffic,
+)
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.ports.store import (
     ChangeQuery,
     Intent,

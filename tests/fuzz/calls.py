@@ -21,8 +21,7 @@ from pointsman.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_serv
 from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.errors import Overloaded, PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Credential
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Wanted
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Snapshot, Traffic, Wanted
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.bulk_store import Merged
 from pointsman_server.ports.store import (

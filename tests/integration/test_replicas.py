@@ -17,8 +17,8 @@ from pointsman_server.adapters.postgres.replicas.replica import LEFT_OUT_SECONDS
 from pointsman_server.adapters.postgres.replicas.store import ReplicatedStore
 from pointsman_server.adapters.postgres.store import PostgresStore
 from pointsman_server.domain.errors import StoreUnavailable
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Target, Traffic
+from pointsman_server.domain.routes import Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.epochs.guarded_store import GuardedStore
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.store import Intent, RouteQuery, TrafficQuery

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from pointsman.selection import POINTS
 from pointsman_server.domain.errors import PointsmanError
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Target, Traffic
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.events.cache_invalidation import CacheHandler
 from pointsman_server.ports.cache import NOTHING
 from pointsman_server.ports.store import ChangeQuery, Clock, Outcome

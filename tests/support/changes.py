@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic, allot
+from pointsman_server.domain.routes import Change, ChangeKind, Draft, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target, allot
 from pointsman_server.ports.store import (
     Intent,
     LockedState,

@@ -13,8 +13,8 @@ from typing import Self
 from pointsman_server.domain.api_keys import ApiKey, Minted
 from pointsman_server.domain.errors import PointsmanError, StoreUnavailable
 from pointsman_server.domain.identity import Grant
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Target, Traffic, allot
+from pointsman_server.domain.routes import Change, Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Target, allot
 from pointsman_server.ports.cache import NOTHING, CacheUnavailable, Held, Lookup
 from pointsman_server.ports.credentials import KeyDraft, KeyNameTaken, KeyNotFound
 from pointsman_server.ports.store import (

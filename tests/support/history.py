@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pointsman_server.domain.errors import HistoryCompacted, RevisionInFuture
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family, Traffic
+from pointsman_server.domain.routes import Change, Family, Route, RouteKey, Snapshot, Traffic
 from pointsman_server.ports.store import RouteQuery
 from tests.support.fakes import MemoryStore, known
 

@@ -9,8 +9,8 @@ from pointsman.selection import POINTS
 from pointsman_server.adapters.redis.cache import Lifetimes, RedisCache
 from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.ports.cache import CacheUnavailable, Lookup, RouteCache
 from tests.support.fakes import MemoryCache, Wire
 

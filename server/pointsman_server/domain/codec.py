@@ -6,8 +6,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pointsman.selection import POINTS
 from pointsman.v1 import route_pb2, selection_pb2, traffic_pb2
-from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Family, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 

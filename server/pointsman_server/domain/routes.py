@@ -1,6 +1,6 @@
 """Routes and their changes. No I/O, and no dependency on gRPC, SQL, Redis or Kafka."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,10 @@ from typing import NamedTuple, Self
 
 from pointsman.rules import InvalidKey, split_key, url_problem
 from pointsman_server.domain.errors import FieldViolation, InvalidField
-from pointsman_server.domain.traffic import Division, Family, Slice, Traffic
+from pointsman_server.domain.traffic import Division, Slice
+
+# Active routes of a family without traffic that are kept: one tells the answer, these are enough to name several.
+MOST_UNDIVIDED = 17
 
 
 class RouteKey(NamedTuple):
@@ -61,6 +64,52 @@ class Route:
     revision: int
     create_time: datetime
     update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The traffic of a family, as of its ``revision``, the revision of its last change.
+
+    Invariants: weights add up to ``POINTS``; each version has as many points in ``slices`` as its weight; and every
+    version that is named has a route, active or not. So a route cannot be deleted while traffic names it.
+    """
+
+    key: RouteKey
+    division: Division
+    slices: tuple[Slice, ...]
+    revision: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a Select chooses from: the traffic, and active routes in the order of their versions.
+
+    With traffic, ``routes`` are the active ones that it names; without, the first ``MOST_UNDIVIDED`` active ones.
+    """
+
+    key: RouteKey
+    traffic: Traffic | None
+    routes: tuple[Route, ...]
+
+    # As of a route: a family is cached as present.
+    active = True
+
+    @classmethod
+    def of(cls, key: RouteKey, traffic: Traffic | None, routes: Iterable[Route]) -> "Family":
+        """Take from ``routes`` of the family, in any order, those that belong to it."""
+        active = sorted((route for route in routes if route.active), key=lambda route: route.key)
+        if traffic is None:
+            return cls(key, None, tuple(active[:MOST_UNDIVIDED]))
+        named = traffic.division.versions
+        return cls(key, traffic, tuple(route for route in active if route.key.version in named))
+
+    @property
+    def revision(self) -> int:
+        """The revision of what changed last among its parts."""
+        parts = (*self.routes, *((self.traffic,) if self.traffic else ()))
+        return max((part.revision for part in parts), default=0)
 
 
 @dataclass(frozen=True, slots=True)

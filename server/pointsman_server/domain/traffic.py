@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pointsman.selection import POINTS
-
-if TYPE_CHECKING:
-    from pointsman_server.domain.routes import Route, RouteKey
 
 
 class Target(NamedTuple):
@@ -39,53 +35,6 @@ class Division:
         return frozenset((*(target.version for target in self.targets), *self.fallbacks))
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """The traffic of a family, as of its ``revision``, the revision of its last change.
-
-    Invariants: weights add up to ``POINTS``; each version has as many points in ``slices`` as its weight; and every
-    version that is named has a route, active or not. So a route cannot be deleted while traffic names it.
-    """
-
-    key: "RouteKey"
-    division: Division
-    slices: tuple[Slice, ...]
-    revision: int
-    create_time: datetime
-    update_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What a Select chooses from: the traffic, and active routes in the order of their versions.
-
-    With traffic, ``routes`` are the active ones that it names; without, the first ``MOST_UNDIVIDED`` active ones.
-    """
-
-    key: "RouteKey"
-    traffic: Traffic | None
-    routes: "tuple[Route, ...]"
-
-    # As of a route: a family is cached as present.
-    active = True
-
-    @classmethod
-    def of(cls, key: "RouteKey", traffic: Traffic | None, routes: "Iterable[Route]") -> "Family":
-        """Take from ``routes`` of the family, in any order, those that belong to it."""
-        active = sorted((route for route in routes if route.active), key=lambda route: route.key)
-        if traffic is None:
-            return cls(key, None, tuple(active[:MOST_UNDIVIDED]))
-        named = traffic.division.versions
-        return cls(key, traffic, tuple(route for route in active if route.key.version in named))
-
-    @property
-    def revision(self) -> int:
-        """The revision of what changed last among its parts."""
-        parts = (*self.routes, *((self.traffic,) if self.traffic else ()))
-        return max((part.revision for part in parts), default=0)
-
-
-MOST_UNDIVIDED = 17
 # Whose points nobody has; no version is called so.
 NOBODY = ""
 

@@ -5,8 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
 from pointsman_server.domain.errors import StoreRestored
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Wanted
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Traffic, Wanted
 from pointsman_server.epochs.tracker import EpochTracker
 from pointsman_server.ports.broker import ChangeStream
 from pointsman_server.ports.bulk_store import BulkStore, Existing, ImportTransaction, LockedImport, Merged

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Traffic
 
 
 @dataclass(frozen=True, slots=True)

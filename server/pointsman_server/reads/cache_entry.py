@@ -6,8 +6,7 @@ from struct import Struct
 
 from pointsman_server.domain.codec import rest_from_bytes
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot
 
 MAX_DECODED = 1000
 # Bytes of a value above which it is decoded each time: families may have a megabyte.

@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from pointsman.selection import Choice, Split, only_active
 from pointsman_server.domain.errors import AmbiguousVersion, NoActiveVersion
-from pointsman_server.domain.routes import Route, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, Snapshot
 
 T = TypeVar("T")
 

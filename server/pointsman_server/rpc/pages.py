@@ -13,8 +13,7 @@ from pointsman.v1 import route_pb2, traffic_methods_pb2, traffic_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import change_to_message, route_to_message, traffic_to_message
 from pointsman_server.domain.errors import FieldViolation, InvalidField
-from pointsman_server.domain.routes import Change, Route, RouteKey
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, RouteKey, Traffic
 from pointsman_server.ports.history import RouteHistory
 from pointsman_server.ports.store import ChangeQuery, RouteQuery, TrafficQuery
 from pointsman_server.rpc.convert import RESPONSE_BYTES, entry_bytes

@@ -8,8 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from pointsman_server.domain.errors import RequestIdReused
-from pointsman_server.domain.routes import Change, Draft, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Draft, Route, RouteKey, Snapshot, Traffic
 from pointsman_server.ports.store import Intent, LockedState, Outcome, StoredOutcome
 from pointsman_server.writes.overlay import Applied, Overlay, State
 

@@ -14,8 +14,8 @@ from pointsman_server.domain.errors import (
     TargetNotFound,
     TrafficNotFound,
 )
-from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Traffic
+from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division
 from pointsman_server.writes.overlay import State
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Traffic, allot
+from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import allot
 from pointsman_server.ports.store import Step
 
 

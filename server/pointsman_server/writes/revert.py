@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pointsman_server.domain.errors import EpochChanged, PointsmanError, RouteInTraffic, TargetNotFound
-from pointsman_server.domain.routes import HEARTBEAT, Change, ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import HEARTBEAT, Change, ChangeKind, Draft, Route, RouteKey, Traffic
 from pointsman_server.ports.store import Intent, MutationScope, Step
 from pointsman_server.writes.overlay import Overlay, State
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pointsman_server.domain.routes import Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Snapshot
 from pointsman_server.ports.cache import CacheUnavailable, RouteCache
 from pointsman_server.ports.store import Clock
 from tests.support.route_cache import K1, K2, LEASED, MISS, READER, WRITER, Harness, at, family_at, hit

@@ -13,8 +13,7 @@ from pointsman.v1 import route_pb2, selection_pb2
 from pointsman_server.adapters.redis import cache
 from pointsman_server.domain.codec import route_to_message, value_to_bytes
 from pointsman_server.domain.errors import PointsmanError
-from pointsman_server.domain.routes import RouteKey
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, RouteKey
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.rpc import selections
 from pointsman_server.rpc.convert import batch_result

@@ -17,8 +17,8 @@ from pointsman.v1 import route_pb2, selection_pb2
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.domain.identity import ANONYMOUS
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.reads.selection import select

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pointsman.rules import KEY_PART
 from pointsman.v1 import route_pb2
 from pointsman_server.domain import codec
-from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Family, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from tests.support.fakes import BIRTH
 
 text = st.text(max_size=30)

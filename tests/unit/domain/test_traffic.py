@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.selection import POINTS
-from pointsman_server.domain.routes import Route, RouteKey
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic, allot
+from pointsman_server.domain.routes import Family, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target, allot
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 FAMILY = RouteKey("team-a", "payments", "prod", "")

@@ -4,8 +4,7 @@ import pytest
 
 from pointsman_server.domain.codec import rest_to_bytes
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot
 from pointsman_server.reads.cache_entry import (
     ABSENT,
     ACTIVE,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from pointsman_server.domain.codec import key_to_bytes, route_to_message, value_to_bytes
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot
 from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, FAMILY, INACTIVE, NO_FAMILY, EntryScope
 from pointsman_server.reads.local_cache import JITTER, LocalCache
 from tests.support.fakes import BIRTH, ManualClock

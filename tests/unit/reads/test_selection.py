@@ -4,8 +4,8 @@ import pytest
 
 from pointsman.selection import POINTS, Choice, Rule
 from pointsman_server.domain.errors import AmbiguousVersion, NoActiveVersion
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Division, Family, Slice, Target, Traffic
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.reads.selection import Selector, select
 from tests.support.fakes import BIRTH, EPOCH
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
+from pointsman_server.domain.routes import ChangeKind, Draft, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.ports.store import Clock, LockedState, Step
 from pointsman_server.writes.ledger import Ledger
 from pointsman_server.writes.overlay import Overlay

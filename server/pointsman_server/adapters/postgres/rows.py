@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.ports.store import Outcome, Step
 
 ROUTE_COLUMNS = "tenant, service, env, version, url, active, labels, revision, create_time, update_time"

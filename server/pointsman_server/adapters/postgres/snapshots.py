@@ -7,8 +7,7 @@ from typing import Any
 
 from pointsman_server.adapters.postgres.connection import Rows, Statement, Step, array
 from pointsman_server.adapters.postgres.rows import route_of, traffic_of
-from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.domain.traffic import MOST_UNDIVIDED, Family
+from pointsman_server.domain.routes import MOST_UNDIVIDED, Family, RouteKey, Snapshot
 
 VERSION = itemgetter(3)
 # The columns of a row that has a route alone: epoch, revision, and those of the route without its key.

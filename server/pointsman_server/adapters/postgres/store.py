@@ -18,8 +18,7 @@ from pointsman_server.adapters.postgres.rows import (
 )
 from pointsman_server.adapters.postgres.snapshots import LOAD, snapshots
 from pointsman_server.adapters.postgres.transaction import PostgresTransaction
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Traffic
 from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, Table, TrafficQuery
 
 # A scan may take as long as so many statements; each of its batches is one.

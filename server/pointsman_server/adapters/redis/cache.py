@@ -15,8 +15,7 @@ from pointsman_server.adapters.redis.deployment import Deployment
 from pointsman_server.adapters.redis.names import KeyNames
 from pointsman_server.adapters.redis.nodes import is_moving
 from pointsman_server.domain.codec import value_from_bytes, value_to_bytes
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot
 from pointsman_server.ports.cache import NOTHING, CacheUnavailable, Held, Lookup
 from pointsman_server.ports.store import Clock
 

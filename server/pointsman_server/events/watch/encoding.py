@@ -9,8 +9,7 @@ from datetime import datetime
 
 from pointsman.v1 import watch_pb2 as pb
 from pointsman_server.domain.codec import change_to_message, route_to_message, timestamp, traffic_to_message
-from pointsman_server.domain.routes import Change, Route
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, Traffic
 from pointsman_server.ports.store import Clock
 
 # Bytes of one event, before one part more. Far below the 4 MiB that gRPC clients accept by default; the routes before

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from pointsman.selection import Choice
 from pointsman_server.domain.codec import key_from_bytes, key_to_bytes, route_to_message
-from pointsman_server.domain.routes import Route
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route
 from pointsman_server.reads.cache_entry import CacheHit, snapshot_of
 from pointsman_server.reads.selection import chooser
 from pointsman_server.rpc.fastpath import wire

@@ -4,8 +4,8 @@ import pytest
 
 from pointsman_server.adapters.kafka.decoder import NotAChange, change_from_bytes
 from pointsman_server.audit.hash_chain import canonical
-from pointsman_server.domain.routes import Change, ChangeKind, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from tests.support.changes import make_change
 
 

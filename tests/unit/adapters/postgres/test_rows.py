@@ -18,8 +18,8 @@ from pointsman_server.adapters.postgres.rows import (
     traffic_from_row,
     traffic_to_json,
 )
-from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey
-from pointsman_server.domain.traffic import Division, Slice, Target, Traffic
+from pointsman_server.domain.routes import Change, ChangeKind, Route, RouteKey, Traffic
+from pointsman_server.domain.traffic import Division, Slice, Target
 from pointsman_server.ports.store import Outcome, Step
 
 KEY = RouteKey("team-a", "payments", "prod", "v1")

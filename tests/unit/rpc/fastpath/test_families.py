@@ -8,8 +8,7 @@ from pointsman.selection import Choice, Rule
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.selection_pb2 import Choice as ChoiceMessage
 from pointsman_server.domain.codec import key_to_bytes, route_to_message, value_to_bytes
-from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, RouteKey, Snapshot
 from pointsman_server.reads.cache_entry import CacheHit
 from pointsman_server.reads.local_cache import LocalCache
 from pointsman_server.reads.selection import select

@@ -11,8 +11,7 @@ from pointsman.v1.route_pb2 import AsOf
 from pointsman.v1.traffic_pb2 import TrafficTarget
 from pointsman_server.domain.codec import timestamp, traffic_to_message
 from pointsman_server.domain.errors import InvalidField, TrafficNotFound
-from pointsman_server.domain.routes import RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, RouteKey, Snapshot
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.methods.traffic import TrafficMethods

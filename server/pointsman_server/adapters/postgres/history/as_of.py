@@ -22,8 +22,7 @@ from pointsman_server.adapters.postgres.rows import ROUTE_COLUMNS, route_from_js
 from pointsman_server.adapters.postgres.snapshots import transposed
 from pointsman_server.adapters.postgres.store import CLOCK, COMPACTED
 from pointsman_server.domain.errors import HistoryCompacted, RevisionInFuture
-from pointsman_server.domain.routes import Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Family
+from pointsman_server.domain.routes import Family, Route, RouteKey, Snapshot
 from pointsman_server.ports.store import RouteQuery
 
 # A statement looks at no more keys: many may have been made since, and none of those is an answer.

@@ -20,8 +20,7 @@ from pointsman_server.adapters.postgres.store import (
     scan_on,
 )
 from pointsman_server.domain.errors import Overloaded, RetryLater
-from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot
-from pointsman_server.domain.traffic import Traffic
+from pointsman_server.domain.routes import Change, Route, RouteKey, Snapshot, Traffic
 from pointsman_server.ports.store import ChangeQuery, Clock, RouteQuery, RouteTransaction, Table, TrafficQuery
 
 # A replica that lacks more changes is left out: the primary would have to read them for every confirmation.
