@@ -72,6 +72,6 @@ def _explain(error: ChangedSince) -> None:
     """Make the error name each conflict on a line of its own."""
     lines = [f"{each.field}: {each.description}" for each in error.violations]
     hidden = error.count - len(lines)
-    error.message = f"{error.count} of what is to be undone {'was' if error.count == 1 else 'were'} changed since"
+    error.message = f"{error.count} {'key was' if error.count == 1 else 'keys were'} changed since"
     notes = [f"  {line}" for line in lines] + ([f"  and {hidden} more"] if hidden > 0 else [])
     error.__notes__ = [*notes, "nothing is changed: undo those first, or give --force to overwrite them"]

@@ -56,7 +56,7 @@ def test_a_conflict_is_named_with_who_and_which_revision(run: Run, server: FakeS
     done = run("revert", "4")
     assert done.exit_code == 4
     first, conflict, last = done.stderr.splitlines()
-    assert first == "error: 1 of what is to be undone was changed since (request 4bf92f35)"
+    assert first == "error: 1 key was changed since (request 4bf92f35)"
     assert conflict == "  a/b/c: the traffic was changed by ada at 2023-11-14T22:13:26Z, revision 6"
     assert last == "nothing is changed: undo those first, or give --force to overwrite them"
     assert run("revert", "4", "--force").exit_code == 0
