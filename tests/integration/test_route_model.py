@@ -98,7 +98,7 @@ class RouteMachine(RuleBasedStateMachine):
     @rule(data=st.data(), whole=st.booleans(), force=st.booleans(), dry_run=st.booleans())
     def revert(self, data: st.DataObject, whole: bool, force: bool, dry_run: bool) -> None:
         """Undo a change set, or a range of revisions."""
-        latest = self.model.changes[-data.draw(st.sampled_from((1, 1, 3, 20))) :]
+        latest = self.model.changes[-data.draw(st.sampled_from((1, 1, 5, 20))) :]
         first = data.draw(st.sampled_from(latest))
         request = pb.RevertRequest(force=force, request_id=self.request_id())
         if whole:
@@ -435,7 +435,7 @@ def test_the_server_does_what_a_plain_model_does(
         run_state_machine_as_test(
             RouteMachine,
             settings=settings(
-                max_examples=12,
+                max_examples=25,
                 stateful_step_count=20,
                 deadline=None,
                 report_multiple_bugs=False,
