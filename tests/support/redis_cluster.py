@@ -79,8 +79,12 @@ class Cluster:
         return redis.RedisCluster(host="127.0.0.1", port=self.primaries[0].port)
 
     def move(self, slot: int, target: RedisServer, *, steps: Callable[[str], None] = lambda _step: None) -> None:
-        """Move a slot as redis-cli does; ``steps`` is called before, between and after the keys, and at the end."""
-        source = next(node for node in self.primaries if _owns(node, slot))
+        """Move a slot as redis-cli does; ``steps`` is called before, between and after the keys, and at the end.
+
+        Two moves of one slot with the same epoch would leave it to nobody: all nodes must have heard of the one before.
+        """
+        until(self._agrees)
+        (source,) = [node for node in self.primaries if _owns(node, slot)]
         here, there = _id(source), _id(target)
         target.run("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
         source.run("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
@@ -90,7 +94,13 @@ class Cluster:
             steps("moved one")
         for node in (target, source, *(each for each in self.primaries if each not in (target, source))):
             node.run("CLUSTER", "SETSLOT", slot, "NODE", there)
+        until(self._agrees)
         steps("done")
+
+    def _agrees(self) -> bool:
+        """Tell whether all nodes that run say the same of the epochs and the slots of all primaries."""
+        views = [_primaries(node) for node in self.nodes if node.is_running]
+        return all(view == views[0] for view in views)
 
     def _knows_all(self, node: RedisServer) -> bool:
         return len(_raw(node, "CLUSTER", "NODES").splitlines()) == len(self.nodes)
@@ -204,6 +214,16 @@ def _raw(node: RedisServer, *command: str | int) -> bytes:
 
 def _id(node: RedisServer) -> str:
     return _raw(node, "CLUSTER", "MYID").decode()
+
+
+def _primaries(node: RedisServer) -> dict[str, list[str]]:
+    """Return what a node says of each primary, by its id: its epoch and its slots, without those that move."""
+    lines = [line.split() for line in _raw(node, "CLUSTER", "NODES").decode().splitlines()]
+    return {
+        line[0]: [line[6], *(word for word in line[8:] if not word.startswith("["))]
+        for line in lines
+        if "master" in line[2]
+    }
 
 
 def _owns(node: RedisServer, slot: int) -> bool:
