@@ -126,6 +126,8 @@ async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
     assert await held(cache) == new
     await cache.mark_held([new.key], "writer")
     await cache.drop_older([new.key], [2], Clock("no-epoch", 2), "writer")
+    await cache.invalidate([old.key], [1], "no-epoch")
+    await cache.peek(new.key)
     await cache.publish_clock(Clock("no-epoch", 3))
     await quota.take([Taking("reads", "ann", 1000, 1_000_000)])
     assert await held(cache) == new
@@ -143,7 +145,10 @@ async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
     usage = RedisUsageLog(url, timeout=5.0, most_keys=1, most_subjects=1, failed=lambda: failures.append("usage"))
     other = old.key._replace(version="another")
     assert [await usage.add([Reads(key, who, 1)]) for key in (old.key, other) for who in "ab"] == [0, 1, 1, 1]
+    await usage.keep()
+    never_read = old.key._replace(version="never-read")
     await usage.readers(old.key, 1)
+    await usage.readers_of([old.key, never_read], 1)
     assert failures == []
     for on_redis in (cache, quota, registry, usage):
         await on_redis.close()
