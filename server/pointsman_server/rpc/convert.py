@@ -159,10 +159,7 @@ def batch_result(key: RouteKey, answer: Answer | PointsmanError) -> pb.BatchReso
 
 def batch_response(results: Sequence[pb.BatchResolveResponse.Result]) -> pb.BatchResolveResponse:
     """Return the response, with results that fit."""
-    response = pb.BatchResolveResponse(results=results)
-    if response.ByteSize() <= RESPONSE_BYTES:
-        return response
-    return pb.BatchResolveResponse(results=fitting(results, _too_large))
+    return within_limit(lambda some: pb.BatchResolveResponse(results=some), results, _too_large)
 
 
 def _too_large(result: pb.BatchResolveResponse.Result) -> pb.BatchResolveResponse.Result:
@@ -170,9 +167,16 @@ def _too_large(result: pb.BatchResolveResponse.Result) -> pb.BatchResolveRespons
 
 
 R = TypeVar("R", bound=Message)
+B = TypeVar("B", bound=Message)
 
 
-def fitting(results: Sequence[R], too_large: Callable[[R], R]) -> Sequence[R]:
+def within_limit(respond: Callable[[Sequence[R]], B], results: Sequence[R], too_large: Callable[[R], R]) -> B:
+    """Return the response that ``respond`` makes of the results or, if that is too large, of those that fit."""
+    response = respond(results)
+    return response if response.ByteSize() <= RESPONSE_BYTES else respond(_fitting(results, too_large))
+
+
+def _fitting(results: Sequence[R], too_large: Callable[[R], R]) -> Sequence[R]:
     """Replace results by what ``too_large`` returns for them, a status, until all fit into RESPONSE_BYTES together."""
     refused = [too_large(result) for result in results]
     total = sum(map(entry_bytes, refused))

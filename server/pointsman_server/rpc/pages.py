@@ -143,7 +143,7 @@ async def within_times(query: ChangeQuery, request: pb.ListChangesRequest, histo
 
 
 def begins(request: pb.ListChangesRequest) -> bool:
-    """Say whether a range is asked for that begins somewhere, and not with whatever is kept."""
+    """Say whether the range has a beginning; without one it begins with the oldest change that is kept."""
     return bool(request.after_revision) or request.HasField("after_time")
 
 

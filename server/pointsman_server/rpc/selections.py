@@ -11,7 +11,7 @@ from pointsman_server.domain.errors import AmbiguousVersion, PointsmanError, Res
 from pointsman_server.domain.routes import Route
 from pointsman_server.reads.answer import Answer
 from pointsman_server.reads.selection import Selector
-from pointsman_server.rpc.convert import RESPONSE_BYTES, fitting, provenance
+from pointsman_server.rpc.convert import provenance, within_limit
 from pointsman_server.rpc.statuses import status_of
 
 # Of a selection, for the metrics: the rule that chose, or why nothing was chosen; or no answer of a family.
@@ -85,10 +85,7 @@ def batch_result(selected: Selected | PointsmanError) -> pb.BatchSelectResponse.
 
 def batch_response(results: Sequence[pb.BatchSelectResponse.Result]) -> pb.BatchSelectResponse:
     """Return the response, with results that fit."""
-    response = pb.BatchSelectResponse(results=results)
-    if response.ByteSize() <= RESPONSE_BYTES:
-        return response
-    return pb.BatchSelectResponse(results=fitting(results, _too_large))
+    return within_limit(lambda some: pb.BatchSelectResponse(results=some), results, _too_large)
 
 
 def _too_large(_result: pb.BatchSelectResponse.Result) -> pb.BatchSelectResponse.Result:

@@ -578,8 +578,8 @@ class DeactivateRequest(google.protobuf.message.Message):
 
         Resolve, Select and their batches are reads, and so are those that near-caches report. Near-caches report every 10
         seconds and servers exchange their counts every 5, so a read may be known 15 seconds late, and a little more. A server
-        that answers hundreds of reads a second samples them, thousands a second one of 64: there a caller is surely seen
-        only if it reads some hundred times within this time. So choose many times as long as the longest pause between two
+        that answers hundreds of reads a second samples them, thousands a second one of 64: there a caller
+        that reads less than some hundred times within this time may be missed. So choose many times as long as the longest pause between two
         reads of a caller. A caller that keeps an answer without reading again is not known.
         """
 
@@ -646,8 +646,8 @@ class DeleteRequest(google.protobuf.message.Message):
 
         Resolve, Select and their batches are reads, and so are those that near-caches report. Near-caches report every 10
         seconds and servers exchange their counts every 5, so a read may be known 15 seconds late, and a little more. A server
-        that answers hundreds of reads a second samples them, thousands a second one of 64: there a caller is surely seen
-        only if it reads some hundred times within this time. So choose many times as long as the longest pause between two
+        that answers hundreds of reads a second samples them, thousands a second one of 64: there a caller
+        that reads less than some hundred times within this time may be missed. So choose many times as long as the longest pause between two
         reads of a caller. A caller that keeps an answer without reading again is not known.
         """
 
