@@ -141,6 +141,15 @@ protos: image .cache/bin/protoc-gen-openapi ## Generate the Python stubs and the
 	@$(BUF) generate --template buf.openapi.yaml
 	@$(BIN)/python protos/openapi.py
 
+# The descriptors of the xDS API that the server serves, from a wheel that is installed nowhere else.
+XDS_PROTOS := xds-protos==1.85.0
+
+.PHONY: xds-descriptors
+xds-descriptors: setup | $(UV) ## Take the descriptors of the xDS API from the wheel xds-protos into the server.
+	@test -x .cache/xds-protos/bin/python || $(UV) venv -q --python $(BIN)/python .cache/xds-protos
+	@$(UV) pip install -q --python .cache/xds-protos/bin/python '$(XDS_PROTOS)'
+	@.cache/xds-protos/bin/python protos/xds_descriptors.py
+
 .cache/bin/protoc-gen-openapi .cache/bin/helm .cache/bin/actionlint: | setup
 	@$(BIN)/python -m tests.support.tools
 

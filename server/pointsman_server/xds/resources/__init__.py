@@ -1,0 +1,1 @@
+"""Pure functions from targets to resources, for each kind of client. See ``docs/xds.md`` for what each client does."""

@@ -1,0 +1,31 @@
+"""The resources that one client may have: of its view, and of the tenants that it may read."""
+
+from collections.abc import Callable, Collection, Iterable
+
+from pointsman_server.domain.identity import Scope
+from pointsman_server.xds.names import key_of, root_of
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resource import Resource
+from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.views import View
+
+
+class GrpcSource:
+    """Resources by name. ``may_read`` says whether the client may read a tenant and env."""
+
+    def __init__(self, snapshot: ResourceSnapshot, view: View, may_read: Callable[[Scope], bool]) -> None:
+        self._snapshot = snapshot
+        self._view = view
+        self._may_read = may_read
+
+    def resource(self, kind: ResourceType, name: str) -> Resource:
+        key = key_of(root_of(name))
+        forbidden = key is not None and not self._may_read(Scope(key.tenant, key.env))
+        return self._snapshot.resource(self._view, kind, name, forbidden=forbidden)
+
+    def names(self, kind: ResourceType) -> Collection[str]:  # noqa: ARG002 - of the protocol
+        """No gRPC client asks for all."""
+        return ()
+
+    def affected(self, kind: ResourceType, roots: Collection[str], wanted: Collection[str]) -> Iterable[str]:  # noqa: ARG002
+        return [name for name in wanted if root_of(name) in roots]
