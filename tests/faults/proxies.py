@@ -1,4 +1,4 @@
-"""TCP proxies in a process of their own, so that the load does not slow them: two for each server.
+"""TCP proxies in a process of their own, so that the load does not slow them: three for each server, and one for all.
 
 The parent writes JSON lines ``{"name": …, "do": "open" | "cut" | "mend" | "delay", …}`` and reads one line for each.
 The process ends with its stdin.
@@ -9,14 +9,18 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 
 class Proxy:
-    """One address before another one. It can refuse and end connections, and hold back what passes, each way."""
+    """One address before another one, or before several: then each connection goes to the next one that accepts it.
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    It can refuse and end connections, and hold back what passes, each way.
+    """
+
+    def __init__(self, targets: Sequence[int]) -> None:
+        self._targets = list(targets)
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -37,15 +41,21 @@ class Proxy:
             pump.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
+        if (connection := await self._connect()) is None:
             writer.transport.abort()
             return
+        there_reader, there_writer = connection
         for source, sink, way in ((reader, there_writer, "there"), (there_reader, writer, "back")):
             pump = asyncio.create_task(self._pump(source, sink, way))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        for _ in self._targets:
+            self._targets.append(target := self._targets.pop(0))
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", target)
+        return None
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: str) -> None:
         with contextlib.suppress(OSError):
@@ -71,11 +81,11 @@ class Proxies:
             start_new_session=True,
         )
 
-    def open(self, name: str, target: int) -> int:
-        """Open a proxy before a port of this machine; gives its own port."""
-        return int(self.do(name, "open", target=target))
+    def open(self, name: str, *targets: int) -> int:
+        """Open a proxy before ports of this machine; gives its own port."""
+        return int(self.do(name, "open", targets=targets))
 
-    def do(self, name: str, what: str, **more: float) -> Any:
+    def do(self, name: str, what: str, **more: float | Sequence[int]) -> Any:
         """Do something to a proxy and wait until it is done."""
         assert self._process.stdin
         assert self._process.stdout
@@ -96,7 +106,7 @@ async def serve() -> None:
     while line := await reader.readline():
         order = json.loads(line)
         if order["do"] == "open":
-            proxies[order["name"]] = Proxy(order["target"])
+            proxies[order["name"]] = Proxy(order["targets"])
         proxy = proxies[order["name"]]
         if order["do"] == "delay":
             proxy.there, proxy.back = order["there"], order["back"]
