@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SetTraffic,
         Update,
     )
+    from pointsman.channels.channel import channel
     from pointsman.chunks import ImportedRoute
     from pointsman.client import Client
     from pointsman.errors import (
@@ -169,6 +170,7 @@ __all__ = [
     "UsageNotCounted",
     "UsageUnavailable",
     "WatcherProgress",
+    "channel",
 ]
 
 _RESULTS = {
@@ -213,6 +215,7 @@ _HOMES = {
     "CachedSelection": "pointsman.near_cache.table.selections",
     "NearCache": "pointsman.near_cache.near_cache",
     "Client": "pointsman.client",
+    "channel": "pointsman.channels.channel",
     "ImportedRoute": "pointsman.chunks",
     **dict.fromkeys(("FamilyKey", "RouteKey"), "pointsman.keys"),
     **dict.fromkeys(("Choice", "Rule"), "pointsman.selection"),

@@ -95,6 +95,13 @@ def url_problem(url: str) -> str | None:
     return None
 
 
+def ascii_host(host: str) -> str:
+    """Return a host that ``url_problem`` accepts as DNS and certificates have it, in lower case (RFC 5890)."""
+    if ":" in host or host.isascii():
+        return host.lower()
+    return ".".join(_encoded_label(label) for label in host.lower().split("."))
+
+
 def _is_invisible(character: str) -> bool:
     """Say whether people cannot see a character, or do not see what it stands for: formats, private use, surrogates."""
     return unicodedata.category(character) in {"Cf", "Co", "Cs"} or bool(_INVISIBLE.match(character))

@@ -119,6 +119,12 @@ class Split(Generic[T]):
         (word,) = _first_word(sha256(self._prefix + sticky_key).digest())
         return self._ready[bisect_right(self._bounds, word % POINTS)] or self._next(sticky_key)
 
+    def possible(self) -> list[T]:
+        """Return what ``choose`` may return, once for each version; empty if no version is active."""
+        if self._active:
+            return list(dict.fromkeys(ready for ready in self._ready if ready is not None))
+        return [] if self._without_split is None else [self._without_split]
+
     def _next(self, sticky_key: bytes) -> T:
         row = words(self._prefix, sticky_key)
         passed: dict[str, None] = {}

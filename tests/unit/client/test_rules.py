@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pointsman.rules import KEY_PARTS, InvalidKey, label_problem, split_key, url_problem
+from pointsman.rules import KEY_PARTS, InvalidKey, ascii_host, label_problem, split_key, url_problem
 
 
 def test_the_module_imports_the_standard_library_alone() -> None:
@@ -202,3 +202,18 @@ def test_a_label_is_fine(name: str, value: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [("", "x"), ("-a", "x"), ("a" * 64, "x"), ("a", "x" * 257), ("a", "\n")])
 def test_a_bad_label_is_named(name: str, value: str) -> None:
     assert "label" in (label_problem(name, value) or "")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("Payments.Internal", "payments.internal"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("Straße.example", "xn--strae-oqa.example"),
+        ("xn--strae-oqa.example", "xn--strae-oqa.example"),
+    ],
+)
+def test_a_host_as_dns_has_it(host: str, expected: str) -> None:
+    assert url_problem(f"https://[{host}]" if ":" in host else f"https://{host}") is None
+    assert ascii_host(host) == expected

@@ -146,3 +146,20 @@ def test_the_choice_of_a_sticky_key_is_the_same_each_time() -> None:
 def test_text_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(UnicodeEncodeError):
         split([("v1", 5000), ("v2", 5000)], "v1 v2").choose("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("active", "fallbacks", "versions"),
+    [
+        ("v1 v2 v0", "v0", ["v1", "v2"]),
+        ("v2 v0", "v0", ["v2"]),
+        ("v0", "v0", ["v0"]),
+        ("", "v0", []),
+        ("v9", "", []),
+    ],
+)
+def test_what_may_be_chosen_is_said_once_for_each_version(active: str, fallbacks: str, versions: list[str]) -> None:
+    made = split([("v1", 4_000), ("v2", 4_000), ("v1", 2_000)], active, fallbacks)
+    assert [each.version for each in made.possible()] == versions
+    chosen = {found.version for number in range(200) if (found := made.choose(f"user-{number}"))}
+    assert chosen == set(versions)

@@ -36,8 +36,8 @@ class AsyncNearCache(BaseNearCache[None, None]):
         options: Options,
         connect: Callable[[], RemoteService],
         on_close: Callable[[BaseNearCache[None, None]], None],
-        call: Callable[[RouteKey | str], Awaitable[Resolution]],
-        call_select: Callable[[FamilyKey | str, str], Awaitable[Selection]],
+        call: Callable[..., Awaitable[Resolution]],
+        call_select: Callable[..., Awaitable[Selection]],
     ) -> None:
         """``call`` and ``call_select``: ask the server."""
         super().__init__(options, connect, on_close)
@@ -61,6 +61,14 @@ class AsyncNearCache(BaseNearCache[None, None]):
         """See ``NearCache.select``. It waits for nothing when the table answers."""
         found = self.peek_select(key, sticky_key)
         return await self._call_select(key, sticky_key) if found is None else found
+
+    async def ask(self, key: str, timeout: float | None) -> Resolution:  # noqa: ASYNC109 - goes to the server
+        """Ask the server, whatever the table has."""
+        return await self._call(key, timeout=timeout)
+
+    async def ask_select(self, family: str, sticky_key: str, timeout: float | None) -> Selection:  # noqa: ASYNC109
+        """Let the server choose."""
+        return await self._call_select(family, sticky_key, timeout=timeout)
 
     async def wait_ready(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - of the other client, too
         """See ``NearCache.wait_ready``."""

@@ -145,6 +145,11 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
         self.start()
         return self._table.keys()
 
+    @property
+    def table_reads(self) -> TableReads:
+        """The reads of the table alone. They neither start the near-cache nor ask the server."""
+        return self._reads
+
     def statistics(self) -> Statistics:
         """Return what was counted, and the state now."""
         counts = self._counts.values()
@@ -154,7 +159,7 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
             age_seconds=self.age,
             live=self.live,
             healthy=self.healthy,
-            reads=self._fast.reads(),
+            reads=self._fast.reads() + counts["table_reads"],
             **{name: counts[name] for name in _COUNTED},
         )
 

@@ -37,8 +37,8 @@ class NearCache(BaseNearCache[Resolution, Selection]):
         options: Options,
         connect: Callable[[], RemoteService],
         on_close: Callable[[BaseNearCache[Resolution, Selection]], None],
-        call: Callable[[str], Resolution],
-        call_select: Callable[[str, str], Selection],
+        call: Callable[..., Resolution],
+        call_select: Callable[..., Selection],
     ) -> None:
         """``call`` and ``call_select``: ask the server."""
         super().__init__(options, connect, on_close)
@@ -52,6 +52,14 @@ class NearCache(BaseNearCache[Resolution, Selection]):
 
     def _ask_select(self, family: str, sticky_key: str) -> Selection:
         return self._call_select(family, sticky_key)
+
+    def ask(self, key: str, timeout: float | None) -> Resolution:
+        """Ask the server, whatever the table has."""
+        return self._call(key, timeout=timeout)
+
+    def ask_select(self, family: str, sticky_key: str, timeout: float | None) -> Selection:
+        """Let the server choose."""
+        return self._call_select(family, sticky_key, timeout=timeout)
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until every watch has brought everything, for ``timeout`` seconds at most. Returns whether it has."""

@@ -7,6 +7,7 @@ from pointsman.keys import as_family, as_key
 from pointsman.near_cache.options import OnStale
 from pointsman.near_cache.statistics.counts import Counts, ReadCounts
 from pointsman.near_cache.table.entries import Behind, CachedResolution, InactiveRoute
+from pointsman.near_cache.table.families import is_family
 from pointsman.near_cache.table.selections import CachedSelection
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import View
@@ -34,9 +35,10 @@ class TableReads:
             if view is None or isinstance(entry, Behind) or not self._serves(view):
                 self._counts.add("calls")
                 return None
-            known = _known(key, view)
+            known, fresh = _known(key, view), _is_fresh(view)
         self._read_counts.add(key, 1)
         if isinstance(entry, CachedResolution):
+            self._counts.add("table_reads", fresh)
             return entry
         self._counts.add("absent")
         if isinstance(entry, InactiveRoute):
@@ -60,17 +62,40 @@ class TableReads:
             if view is None or entry is None or not self._serves(view):
                 self._counts.add("calls")
                 return None
-            known = _known(family, view)
+            known, fresh = _known(family, view), _is_fresh(view)
         found = entry.choose(encoded)
         if found is None:
             self._counts.add("absent")
             raise entry.refusal(known)
+        self._counts.add("table_reads", fresh)
         self._read_counts.add(found.key_text, 1)
         return found
 
+    def urls(self, key: str) -> frozenset[str] | None:
+        """Return the URLs that ``resolve`` or, of ``tenant/service/env``, ``select`` may return; it is no read.
+
+        Empty where they would raise NotFound; None where the table does not know: the server must be asked.
+        """
+        family = is_family(key)
+        with self._table.lock:
+            view = self._table.view_of(as_family(key) if family else as_key(key))
+            if view is None or not view.usable:
+                return None
+            if family:
+                choices = self._table.family(view, key)
+                return None if choices is None else frozenset(each.url for each in choices.possible())
+            entry = self._table.find(key)
+        if isinstance(entry, Behind):
+            return None
+        return frozenset([entry.url] if isinstance(entry, CachedResolution) else [])
+
+    def covers(self, key: str) -> bool:
+        """Return whether the table is meant to have a key, or the family ``tenant/service/env``."""
+        return self._table.view_of(as_family(key) if is_family(key) else as_key(key)) is not None
+
     def _serves(self, view: View) -> bool:
         """Return whether what a view has is served, and not the server asked. Raises NearCacheStale."""
-        if not view.usable or time.monotonic() < view.fresh_until:
+        if not view.usable or _is_fresh(view):
             return view.usable
         if self._on_stale == "serve":
             self._counts.add("stale")
@@ -79,6 +104,10 @@ class TableReads:
             age = time.monotonic() - view.confirmed_at
             raise NearCacheStale(f"the near-cache is stale: its table was last current {age:.0f} s ago")
         return self._on_stale == "serve"
+
+
+def _is_fresh(view: View) -> bool:
+    return time.monotonic() < view.fresh_until
 
 
 def _known(key: str, view: View) -> dict[str, str]:

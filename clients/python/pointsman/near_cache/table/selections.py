@@ -43,7 +43,7 @@ class FamilyEntry:
     ``choose`` returns what is chosen for a sticky key in UTF-8, at random for an empty one; None if nothing can be.
     """
 
-    __slots__ = ("choose", "family", "named", "owner", "superseded", "traffic_revision")
+    __slots__ = ("choose", "family", "named", "owner", "possible", "superseded", "traffic_revision")
 
     # A resolve of the name of a family finds no route here.
     view = NEVER
@@ -63,6 +63,8 @@ class FamilyEntry:
         self.named: Sequence[str] = [*routes]
         """The versions that an error names: those of the traffic, and the active ones without."""
         self.choose: Callable[[bytes], CachedSelection | None]
+        self.possible: Callable[[], list[CachedSelection]]
+        """Returns what ``choose`` may return."""
 
         def made(choice: Choice) -> CachedSelection:
             return CachedSelection(self, choice, routes[choice.version])
@@ -71,13 +73,15 @@ class FamilyEntry:
             choice = only_active(self.named)
             only = made(choice) if choice else None
             self.choose = lambda _: only
+            self.possible = lambda: [only] if only else []
         else:
             slices = [(piece.version, piece.size) for piece in traffic.slices]
             if sum(size for _, size in slices) != POINTS or any(size <= 0 for _, size in slices):
                 raise ValueError(f"the traffic of {family} does not divide all points")
             targets = [target.version for target in traffic.targets]
             self.named = list(dict.fromkeys((*targets, *traffic.fallbacks)))
-            self.choose = Split(family, slices, targets, traffic.fallbacks, routes, made).choose_encoded
+            split = Split(family, slices, targets, traffic.fallbacks, routes, made)
+            self.choose, self.possible = split.choose_encoded, split.possible
 
     def refusal(self, known: Mapping[str, str]) -> NoActiveVersion | AmbiguousVersion:
         """Return why nothing can be chosen, in the words of the server; ``known`` is the rest of the metadata."""

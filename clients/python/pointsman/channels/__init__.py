@@ -1,0 +1,1 @@
+"""gRPC channels over the near-cache: calls go to the URL that is live, and follow it."""
