@@ -1,18 +1,44 @@
 """Names of resources: what a client asks for, and the route or family that it means.
 
 ``version~env~service~tenant`` names a route, ``env~service~tenant`` a family. ``~`` is in no part of a key, so nothing
-is escaped. All resources of one such name, the *root*, have names that are the root, or the root and a suffix.
+is escaped. All resources of one such name, the *root*, have names that are the root, or the root and a suffix:
+
+==================  ================================================================================================
+``ROOT``            the RouteConfiguration; the Cluster of slot 0, and its ClusterLoadAssignment
+``ROOT~~N``         the Cluster of slot N
+``ROOT~~mN``        where slot N leads first, of a slot that has fallbacks
+``ROOT~~fN``        fallback N
+==================  ================================================================================================
 """
 
 import re
+from enum import StrEnum
+from typing import NamedTuple
 
-from pointsman.rules import InvalidKey, split_key
+from pointsman.rules import InvalidKey, split_family, split_key
 from pointsman_server.domain.routes import RouteKey
 
 SUFFIX = "~~"
 WILDCARD = "*"
+_SEPARATOR = "~"
 # gRFC A47: xds://AUTHORITY/NAME becomes the new style of names. Context parameters ("?a=b") select nothing here.
 _NEW_STYLE = re.compile(r"xdstp://[^/]*/envoy\.config\.listener\.v3\.Listener/([^?#]*)")
+_PART = re.compile(r"([mf]?)(0|[1-9][0-9]{0,3})")
+
+
+class Role(StrEnum):
+    """What a cluster is to its root."""
+
+    SLOT = ""
+    MEMBER = "m"
+    FALLBACK = "f"
+
+
+class Part(NamedTuple):
+    """The cluster of a root that a name means."""
+
+    role: Role
+    number: int
 
 
 def root_of(name: str) -> str:
@@ -23,20 +49,36 @@ def root_of(name: str) -> str:
     return name.partition(SUFFIX)[0]
 
 
+def part_of(name: str) -> Part:
+    """Return which cluster of its root a name means. A suffix that none has means slot 0."""
+    match = _PART.fullmatch(name.partition(SUFFIX)[2])
+    return Part(Role(match[1]), int(match[2])) if match else Part(Role.SLOT, 0)
+
+
+def cluster_name(root: str, part: Part) -> str:
+    """Return the name of a cluster of ``root``: the inverse of ``part_of``."""
+    return root if part == (Role.SLOT, 0) else f"{root}{SUFFIX}{part.role}{part.number}"
+
+
+def is_family(root: str) -> bool:
+    """Return whether ``root`` has the form of a family's name."""
+    return root.count(_SEPARATOR) == len(RouteKey._fields) - 2
+
+
 def key_of(root: str) -> RouteKey | None:
     """Return the route, or the family, that a root names; None if it is no name of either."""
-    parts = root.split("~")
+    parts = root.split(_SEPARATOR)
+    text = "/".join(reversed(parts))
     try:
-        if len(parts) == 4:
-            return RouteKey(*split_key("/".join(reversed(parts))))
-        if len(parts) == 3:
-            return RouteKey(*split_key("/".join((*reversed(parts), "v"))))._replace(version="")
+        if len(parts) == len(RouteKey._fields):
+            return RouteKey(*split_key(text))
+        tenant, service, env = split_family(text)
     except InvalidKey:
-        pass
-    return None
+        return None
+    return RouteKey(tenant, service, env, "")
 
 
 def root_name(key: RouteKey) -> str:
     """Return the root that names ``key``: the inverse of ``key_of``."""
     parts = (key.version, key.env, key.service, key.tenant)
-    return "~".join(parts if key.version else parts[1:])
+    return _SEPARATOR.join(parts if key.version else parts[1:])

@@ -5,9 +5,9 @@ from typing import Any
 
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource, encode
-from pointsman_server.xds.resources import clusters, listeners, routes
+from pointsman_server.xds.resources import clusters, envoy, listeners, routes
 from pointsman_server.xds.targets import Target
-from pointsman_server.xds.views import View
+from pointsman_server.xds.views import ClientKind, View
 
 _BUILDERS: Mapping[ResourceType, Callable[[View, str, Target], Any]] = {
     ResourceType.LDS: listeners.listener,
@@ -18,6 +18,19 @@ _BUILDERS: Mapping[ResourceType, Callable[[View, str, Target], Any]] = {
 
 
 def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource:
-    """Build the resource called ``name``, whose root leads to ``target``, for the clients of ``view``."""
-    live = kind is not ResourceType.RDS or routes.is_live(view, target)
-    return encode(kind, name, _BUILDERS[kind](view, name, target), live=live)
+    """Build the resource called ``name``, whose root leads to ``target``, for the clients of ``view``.
+
+    The RouteConfiguration of an Envoy is joined of many (``envoy.join``); here it has one name at most.
+    """
+    return encode(kind, name, message(view, kind, name, target), live=_is_live(view, kind, target))
+
+
+def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
+    """Build the content of a resource."""
+    if kind is ResourceType.RDS and view.kind is ClientKind.ENVOY:
+        return envoy.route_configuration(view, name, target)
+    return _BUILDERS[kind](view, name, target)
+
+
+def _is_live(view: View, kind: ResourceType, target: Target) -> bool:
+    return kind is not ResourceType.RDS or routes.is_live(view, target)

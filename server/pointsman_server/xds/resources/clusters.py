@@ -1,70 +1,135 @@
-"""Clusters and their endpoints: an IP address by EDS, a name by LOGICAL_DNS."""
+"""Clusters and their endpoints: an IP address by EDS, a name by LOGICAL_DNS, a slot with fallbacks by their order.
 
-from ipaddress import ip_address
+The name of a slot's cluster does not change with what it leads to. So a cut-over changes clusters and endpoints, which
+all clients follow without a failed call, and no route: grpc-go fails calls at a name that is new in a route.
+"""
+
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from pointsman_server.xds.names import SUFFIX
+from pointsman_server.xds.names import Part, Role, cluster_name, part_of, root_of
 from pointsman_server.xds.protocol import messages as pb
-from pointsman_server.xds.targets import Slot, Target
-from pointsman_server.xds.views import View
+from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.tls import secure
+from pointsman_server.xds.targets import Slot, Target, Verdict
+from pointsman_server.xds.views import ClientKind, View
 
-PORTS = {"http": 80, "https": 443}
 CONNECT_SECONDS = 5
+AGGREGATE = "envoy.clusters.aggregate"
+HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+# Both gRPC clients (gRFC A32) and Envoy end calls beyond 1,024 at a time to one cluster, unless they are told more.
+MAX_CALLS = 1_000_000_000
+V3 = 2
 
 
-def cluster(_view: View, name: str, target: Target) -> Any:
-    """Build the Cluster of a slot. It is called the same whatever it leads to, so that a cut-over changes no route."""
+def cluster(view: View, name: str, target: Target) -> Any:
+    """Build the Cluster called ``name`` (gRFC A27, A37)."""
     cluster = pb.Cluster(name=name)
     cluster.connect_timeout.FromSeconds(CONNECT_SECONDS)
-    slot = slot_of(name, target)
-    if slot is not None and not is_literal(slot.url):
+    if view.kind is ClientKind.ENVOY:
+        _add_options_of_envoy(cluster)
+    members = members_of(view, name, target)
+    if members:
+        _add_members(cluster, view, members)
+        return cluster
+    _allow_calls(cluster)
+    place = place_of(view, name, target)
+    if place is not None and not place.literal:
         cluster.type = pb.Cluster.LOGICAL_DNS
         cluster.dns_lookup_family = pb.Cluster.ALL
-        _fill(cluster.load_assignment, name, slot)
-        return cluster
-    cluster.type = pb.Cluster.EDS
-    cluster.eds_cluster_config.eds_config.ads.SetInParent()
-    cluster.eds_cluster_config.eds_config.resource_api_version = 2  # V3
-    cluster.eds_cluster_config.service_name = name
+        cluster.load_assignment.CopyFrom(_assignment(view, name, place))
+    else:
+        cluster.type = pb.Cluster.EDS
+        cluster.eds_cluster_config.eds_config.ads.SetInParent()
+        cluster.eds_cluster_config.eds_config.resource_api_version = V3
+        cluster.eds_cluster_config.service_name = name
+    if place is not None and place.tls:
+        secure(cluster, view, place)
     return cluster
 
 
-def load_assignment(_view: View, name: str, target: Target) -> Any:
-    """Build the ClusterLoadAssignment of a slot; without endpoints where nothing is known."""
-    assignment = pb.ClusterLoadAssignment(cluster_name=name)
-    slot = slot_of(name, target)
-    if slot is not None and is_literal(slot.url):
-        _fill(assignment, name, slot)
-    return assignment
+def load_assignment(view: View, name: str, target: Target) -> Any:
+    """Build the ClusterLoadAssignment of a cluster; without endpoints where it leads nowhere."""
+    place = None if members_of(view, name, target) else place_of(view, name, target)
+    return _assignment(view, name, place if place is not None and place.literal else None)
 
 
-def slot_of(name: str, target: Target) -> Slot | None:
-    """Return the slot of a cluster; one that the target does not have any more is the first."""
-    if not target.slots:
+def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
+    """Return the names of all clusters of ``root``, for clients that want all."""
+    slots = [cluster_name(root, Part(Role.SLOT, number)) for number in range(max(1, len(target.slots)))]
+    members = dict.fromkeys(member for name in slots for member in members_of(view, name, target))
+    return [*slots, *members]
+
+
+def members_of(view: View, name: str, target: Target) -> Sequence[str]:
+    """Return the clusters that a slot's cluster tries in order; none where the slot has no fallbacks."""
+    role, number = part_of(name)
+    count = len(fallbacks_of(view, target))
+    if role is not Role.SLOT or not count:
+        return ()
+    root = root_of(name)
+    # A slot that is not used is as the first one.
+    member = number if number < len(target.slots) else 0
+    fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
+    return (cluster_name(root, Part(Role.MEMBER, member)), *fallbacks)
+
+
+def fallbacks_of(view: View, target: Target) -> Sequence[Slot]:
+    """Return the fallbacks that clients of ``view`` can be led to."""
+    return [slot for slot in target.fallbacks if isinstance(destination(view.kind, slot.url), Destination)]
+
+
+def place_of(view: View, name: str, target: Target) -> Destination | None:
+    """Return where a cluster without members leads; None where that is nowhere.
+
+    gRPC clients connect to what they have before they are asked to, and wait up to two minutes after failures. So they
+    are not led to a route that is not active: it may have no server yet, and is reached at once when it is activated.
+    """
+    if view.kind is ClientKind.GRPC and target.verdict is not Verdict.LIVE:
         return None
-    suffix = name.partition(SUFFIX)[2]
-    number = int(suffix) if suffix.isdecimal() else 0
-    return target.slots[number if number < len(target.slots) else 0]
+    role, number = part_of(name)
+    slots = fallbacks_of(view, target) if role is Role.FALLBACK else target.slots
+    slots = slots if number < len(slots) else target.slots[:1]
+    if not slots:
+        return None
+    found = destination(view.kind, slots[number if number < len(slots) else 0].url)
+    return found if isinstance(found, Destination) else None
 
 
-def is_literal(url: str) -> bool:
-    """Return whether the host of ``url`` is an IP address."""
-    try:
-        ip_address(urlsplit(url).hostname or "")
-    except ValueError:
-        return False
-    return True
+def _add_members(cluster: Any, view: View, members: Sequence[str]) -> None:
+    cluster.cluster_type.name = AGGREGATE
+    cluster.cluster_type.typed_config.Pack(pb.AggregateCluster(clusters=members))
+    if view.kind is ClientKind.ENVOY:
+        cluster.lb_policy = pb.Cluster.CLUSTER_PROVIDED
 
 
-def _fill(assignment: Any, name: str, slot: Slot) -> None:
-    parts = urlsplit(slot.url)
-    assignment.cluster_name = name
+def _add_options_of_envoy(cluster: Any) -> None:
+    """Speak to the host as the caller speaks to Envoy: HTTP/2 for gRPC."""
+    options = pb.HttpProtocolOptions()
+    options.use_downstream_protocol_config.http_protocol_options.SetInParent()
+    options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
+    cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].Pack(options)
+
+
+def _allow_calls(cluster: Any) -> None:
+    thresholds = cluster.circuit_breakers.thresholds.add()
+    for limit in ("max_connections", "max_pending_requests", "max_requests"):
+        getattr(thresholds, limit).value = MAX_CALLS
+
+
+def _assignment(view: View, name: str, place: Destination | None) -> Any:
+    assignment = pb.ClusterLoadAssignment(cluster_name=name)
+    if place is None:
+        return assignment
+    # gRPC clients refuse a locality without a name or a weight (gRFC A27).
     locality = assignment.endpoints.add()
     locality.locality.region = "pointsman"
     locality.load_balancing_weight.value = 1
     endpoint = locality.lb_endpoints.add()
-    address = endpoint.endpoint.address.socket_address
-    address.address = parts.hostname or ""
-    address.port_value = parts.port or PORTS.get(parts.scheme, 443)
     endpoint.load_balancing_weight.value = 1
+    address = endpoint.endpoint.address.socket_address
+    address.address = place.host
+    address.port_value = place.port
+    if view.kind is ClientKind.ENVOY:
+        endpoint.endpoint.hostname = place.authority
+    return assignment
