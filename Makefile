@@ -42,6 +42,7 @@ tools: setup .cache/protoc/.ready ## Build what tests call from outside: Kafka's
 	@$(BIN)/python -m tests.support.kafka
 	@$(BIN)/python -m tests.support.debian
 	@$(BIN)/python -m tests.support.grpc_js
+	@$(BIN)/python -m tests.support.xds_clients.programs
 	@$(BIN)/python -m tests.support.examples --quiet
 
 .PHONY: examples
@@ -124,7 +125,7 @@ lint-docs: setup
 lint-pins: setup | $(UV)
 	@$(UV) pip install -q --dry-run --python $(BIN)/python --require-hashes -r requirements.lock
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock
-	@! grep -n '"resolved"' tests/support/grpc_js/package-lock.json clients/examples/typescript/package-lock.json
+	@! grep -n '"resolved"' tests/support/{grpc_js,xds_clients/node}/package-lock.json clients/examples/typescript/package-lock.json
 
 .PHONY: lint-workflows
 lint-workflows: .cache/bin/actionlint

@@ -1,0 +1,1 @@
+"""Real xDS clients of each kind, the backends that they call, and what drives them in tests."""
