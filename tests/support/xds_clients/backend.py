@@ -42,16 +42,20 @@ class Echo(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(echo)
 
 
+def listen(server: grpc.aio.Server, command: dict[str, Any]) -> int:
+    """Bind a server to its address. Raises RuntimeError where that is in use."""
+    if command.get("cert"):
+        pair = (Path(command["key"]).read_bytes(), Path(command["cert"]).read_bytes())
+        return int(server.add_secure_port(command["address"], grpc.ssl_server_credentials([pair])))
+    return int(server.add_insecure_port(command["address"]))
+
+
 async def open_server(command: dict[str, Any]) -> tuple[grpc.aio.Server, int]:
     """Start one server. Raises RuntimeError where its address is in use."""
     # Without SO_REUSEPORT a port that is in use is an error.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((Echo(command["id"]),))
-    if command.get("cert"):
-        pair = (Path(command["key"]).read_bytes(), Path(command["cert"]).read_bytes())
-        port = server.add_secure_port(command["address"], grpc.ssl_server_credentials([pair]))
-    else:
-        port = server.add_insecure_port(command["address"])
+    port = listen(server, command)
     await server.start()
     return server, port
 

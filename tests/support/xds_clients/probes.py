@@ -52,7 +52,7 @@ class Probe:
 
     def __init__(self, kind: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self.kind = kind
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by close()
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             tied_to_this_process(command),
             env=clean_environ() | dict(environ),
