@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.experimental
 
 METHOD = "/pointsman.test.Echo/Echo"
 DEADLINE_SECONDS = 10.0
@@ -45,7 +46,7 @@ def open_channel(command: Line) -> grpc.aio.Channel:
     """Open the channel of a target."""
     options = [("grpc.default_authority", command["authority"])] if command.get("authority") else []
     if command["credentials"] == "xds":
-        fallback = grpc.experimental.insecure_channel_credentials()
+        fallback = grpc.experimental.insecure_channel_credentials()  # type: ignore[no-untyped-call]
         return grpc.aio.secure_channel(command["uri"], grpc.xds_channel_credentials(fallback), options)
     if command["credentials"] == "tls":
         credentials = grpc.ssl_channel_credentials(Path(command["ca"]).read_bytes())
@@ -60,7 +61,7 @@ class Target:
         self._name = command["name"]
         self._seconds = command.get("seconds", 0)
         self._channel = open_channel(command)
-        self._echo = self._channel.unary_unary(METHOD)
+        self._echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(METHOD)
         self._calls: set[asyncio.Task[None]] = set()
         self._last: tuple[int, str] | None = None
         self._run = 0
