@@ -15,7 +15,7 @@ from pointsman_server.config.environment import load
 from pointsman_server.config.names import variable
 from pointsman_server.config.rules import insecure, require, require_secure
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import ServerRole, host_and_port
+from pointsman_server.config.types import DEFAULT_ROLES, ServerRole, host_and_port
 from tests.support import debian, helm
 from tests.support.helm import CHART, MANIFESTS, MONITORING, HelmError, template
 from tests.support.kubernetes import ROOT, Objects, image_environment, selects, validate
@@ -94,7 +94,7 @@ class TestEveryRendering:
         objects = rendered(name)
         components = {component for component, _ in objects.pods()} & {"api", "background"}
         roles = [role for component in components for role in settings_of(objects, component).roles]
-        assert sorted(roles) == sorted(ServerRole)
+        assert sorted(roles) == sorted(DEFAULT_ROLES)
 
     def test_ports_are_those_that_the_server_listens_on(self, name: str) -> None:
         objects = rendered(name)
@@ -296,7 +296,7 @@ class TestValuesReachTheServer:
     def test_one_pod_does_everything_where_there_are_no_others(self) -> None:
         objects = rendered("values-trial")
         assert [item["metadata"]["name"] for item in objects.of("Deployment")] == ["pointsman-api"]
-        assert settings_of(objects, "api").roles == frozenset(ServerRole)
+        assert settings_of(objects, "api").roles == DEFAULT_ROLES
 
     def test_where_connections_may_go_is_restricted_and_names_can_be_looked_up(self) -> None:
         policy = rendered("values-production").one("NetworkPolicy", "pointsman")["spec"]

@@ -32,6 +32,12 @@ class RunningServer:
         return f"127.0.0.1:{self.app.grpc_server.port}"
 
     @property
+    def xds(self) -> str:
+        """Where the role xds listens."""
+        assert self.app.xds, "the server has no role xds"
+        return f"127.0.0.1:{self.app.xds.port}"
+
+    @property
     def http(self) -> str:
         """Where operations listen."""
         return f"http://127.0.0.1:{self.app.http_port}"
@@ -47,6 +53,7 @@ def settings(**values: object) -> Settings:
         "transport": "grpcio",
         "listen": "127.0.0.1:0",
         "http_listen": "127.0.0.1:0",
+        "xds_listen": "127.0.0.1:0",
         "roles": "api",
         "redis_timeout_seconds": 5,
         "drain_seconds": 5,

@@ -4,21 +4,21 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pointsman_server.app import roles, supervisor
 from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.dependencies import Dependencies, make_monitor
 from pointsman_server.app.gauges import set_gauges
-from pointsman_server.app.grpc_server import GrpcServer, ReadPath
+from pointsman_server.app.grpc_server import GrpcServer, ReadPath, report_insecurity
 from pointsman_server.app.listening import ListenError, certificate_expiry
 from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import ServerRole, host_and_port
+from pointsman_server.config.types import CALLED, ServerRole, host_and_port
 from pointsman_server.domain.routes import Change
 from pointsman_server.ops.endpoints import Endpoints
 from pointsman_server.ops.health_monitor import HealthMonitor
@@ -48,6 +48,9 @@ from pointsman_server.telemetry.tracing.activation import begin_tracing
 from pointsman_server.writes.bulk_import import BulkImporter
 from pointsman_server.writes.group_commit import GroupCommitter
 
+if TYPE_CHECKING:
+    from pointsman_server.app.xds.door import XdsDoor
+
 log = get_logger(__name__)
 
 
@@ -60,6 +63,8 @@ class App:
         # Before the parts, which look whether it is on.
         self._end_tracing = begin_tracing(settings)
         self._started = False
+        # What drains each gRPC port that is open.
+        self._open: list[Callable[[], Awaitable[None]]] = []
         self.http_port = 0
 
         self.metrics = Metrics()
@@ -92,6 +97,7 @@ class App:
         self.watch = roles.Watch(settings, self.dependencies, self.fair_share, self.metrics)
         self.usage = roles.Usage(settings, self.dependencies, self.metrics)
         self.grpc_server = self._make_grpc_server()
+        self.xds = self._make_xds() if ServerRole.XDS in settings.roles else None
         self.monitor = make_monitor(self.dependencies, self._on_checked)
         self.readiness = self._make_readiness()
         endpoints = Endpoints(self.monitor, self.readiness, self._render_metrics)
@@ -125,14 +131,24 @@ class App:
         start_task(self._stack, "health monitor", self.monitor.run())
         start_task(self._stack, "process meter", ProcessMeter(self.metrics).run())
         self._start_roles()
-        # Last in, so first out: open calls finish while everything that they need still runs.
-        if ServerRole.API in self.settings.roles:
+        if self.settings.roles & CALLED:
             await self.access.start(self._stack)
-            start_task(self._stack, "fast path counters", self.grpc_server.counters.run())
+            report_insecurity(self.settings, self.metrics)
+        start_task(self._stack, "fast path counters", self.grpc_server.counters.run())
+        # Last in, so first out: open calls finish while everything that they need still runs.
+        self._stack.push_async_callback(self._drain)
+        if ServerRole.API in self.settings.roles:
             await self.grpc_server.start()
-            self._stack.push_async_callback(self.grpc_server.drain)
+            self._open.append(self.grpc_server.drain)
+        if self.xds:
+            await self.xds.start()
+            self._open.append(self.xds.drain)
         if self.grpc_server.application is None:
             await self.on_listening(self.grpc_server.port)
+
+    async def _drain(self) -> None:
+        """Drain all gRPC ports at once."""
+        await asyncio.gather(*(drain() for drain in self._open))
 
     async def on_listening(self, port: int) -> None:
         """Be ready: gRPC listens on ``port``. Called by who serves ``grpc_server.application``, if there is one."""
@@ -144,10 +160,8 @@ class App:
         stack, settings, dependencies, running = self._stack, self.settings, self.dependencies, self.running
         if settings.kafka_bootstrap_servers:
             start_task(stack, "tail", roles.witness_last_changes(settings, dependencies))
-        if ServerRole.API in settings.roles:
-            running.feed = roles.start_feed(stack, settings, dependencies, self.cache_updater)
-            self.watch.start(stack, running.feed)
-            self.usage.start(stack)
+        if settings.roles & CALLED:
+            self._start_feed()
         if ServerRole.RELAY in settings.roles:
             running.relay = roles.start_relay(stack, settings, dependencies, self.metrics)
         if ServerRole.CACHE in settings.roles:
@@ -159,6 +173,15 @@ class App:
             roles.start_heartbeat(stack, settings.heartbeat_seconds, self.committer, running.relay)
         if settings.heartbeat_seconds and ServerRole.API in settings.roles:
             roles.start_staleness_probe(stack, dependencies, self.resolver, self.metrics)
+
+    def _start_feed(self) -> None:
+        stack = self._stack
+        feed = self.running.feed = roles.start_feed(stack, self.settings, self.dependencies, self.cache_updater)
+        if self.xds:
+            self.xds.follow(stack, feed)
+        if ServerRole.API in self.settings.roles:
+            self.watch.start(stack, feed)
+            self.usage.start(stack)
 
     async def _listen_http(self) -> None:
         host, port = host_and_port(self.settings.http_listen)
@@ -172,9 +195,11 @@ class App:
     def _make_readiness(self) -> Readiness:
         readiness = Readiness(self.monitor)
         readiness.wait_for("start-up", lambda: self._started)
-        if ServerRole.API in self.settings.roles:
+        if self.settings.roles & CALLED:
             for name, keys in self.access.keys.items():
                 readiness.wait_for(name, keys.has_loaded)
+        if self.xds:
+            readiness.wait_for("table of routes", self.xds.has_loaded)
         return readiness
 
     def _make_resolver(self) -> Resolver:
@@ -214,6 +239,13 @@ class App:
         read_path = ReadPath(self.local, lambda: self.epochs.epoch, self.resolver, self.usage.counts)
         return GrpcServer(self.settings, servicer, read_path, self.access, self.health, self.metrics, self.fair_share)
 
+    def _make_xds(self) -> "XdsDoor":
+        # Imported here, because only this role needs it.
+        from pointsman_server.app.xds.door import XdsDoor
+
+        throttling = self.grpc_server.throttling
+        return XdsDoor(self.settings, self.store, self.access, self.metrics, throttling, self.fair_share)
+
     # Callbacks between the parts
 
     def _on_clock(self, clock: Clock) -> None:
@@ -237,6 +269,8 @@ class App:
         can_answer = self.readiness.can_answer
         self.metrics.ready.set(can_answer)
         await self.health.ready(can_answer)
+        if self.xds:
+            await self.xds.health.ready(can_answer)
         await set_gauges(self.metrics, monitor, self.dependencies, self.running, self._certificates)
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:
@@ -261,11 +295,12 @@ async def serve(settings: Settings, level: LogLevel) -> None:
 
 def announce(app: App) -> None:
     """Say where the server listens: in the log, and to the process that started this one, if it asked for that."""
-    settings = app.settings
+    settings, ports = app.settings, {"grpc_port": app.grpc_server.port, "http_port": app.http_port}
+    if app.xds:
+        ports["xds_port"] = app.xds.port
     log.info(
         "serving",
-        grpc_port=app.grpc_server.port,
-        http_port=app.http_port,
+        **ports,
         transport=app.grpc_server.choice.transport,
         transport_reason=app.grpc_server.choice.reason,
         roles=sorted(settings.roles),
@@ -273,7 +308,7 @@ def announce(app: App) -> None:
     )
     if descriptor := os.environ.get(READY_DESCRIPTOR):
         with open(int(descriptor), "w") as waiting:  # noqa: PTH123 - a descriptor has no path
-            json.dump({"grpc_port": app.grpc_server.port, "http_port": app.http_port}, waiting)
+            json.dump(ports, waiting)
 
 
 def _make_local_cache(settings: Settings) -> LocalCache:

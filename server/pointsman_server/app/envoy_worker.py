@@ -24,6 +24,7 @@ from pointsman_server.app.preload import preload
 from pointsman_server.app.start_errors import FAILED, START_ERRORS, exit_code
 from pointsman_server.config.environment import load
 from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import ServerRole
 from pointsman_server.rpc.transport.envoy import goaway
 from pointsman_server.rpc.transport.envoy.admin import Admin
 from pointsman_server.rpc.transport.envoy.bootstrap import admin_socket
@@ -61,7 +62,7 @@ class Worker:
         try:
             stopping = asyncio.Event()
             _take_signals(stopping.set, level.switch)
-            preload(with_kafka=bool(settings.kafka_bootstrap_servers))
+            preload(with_kafka=bool(settings.kafka_bootstrap_servers), with_xds=ServerRole.XDS in settings.roles)
             code = await exit_code_of(self._run(settings, directory, stopping, receive, send))
         finally:
             shutil.rmtree(directory, ignore_errors=True)

@@ -86,6 +86,8 @@ class GrpcServer:
         self._server: Any = None
         self._stack = AsyncExitStack()
         self.counters = FastPathCounters(metrics, SERVICE)
+        # That of every gRPC port of this process.
+        self.throttling = make_throttling(settings, self._make_quota(), metrics.limited)
         self.choice = choose_transport(settings)
         # Set by start, where the transport is one that has to be served by another: Envoy.
         self.application: AsgiServer | None = None
@@ -99,7 +101,6 @@ class GrpcServer:
     async def start(self) -> None:
         """Take calls: on grpcio listen, and else give ``application`` to who listens. Raises ListenError."""
         interceptor = self._make_interceptor()
-        report_insecurity(self._settings, self._metrics)
         self._metrics.transport.labels(self.choice.transport, self.choice.reason).set(1)
         if self.choice.transport == "envoy":
             self.application = self._make_application(interceptor)
@@ -113,7 +114,7 @@ class GrpcServer:
             connections=connection_limits(settings),
         )
         self._register(self._server)
-        self.port = self._bind(self._server)
+        self.port = bind(self._server, settings, "listen")
         await self._server.start()
 
     async def drain(self) -> None:
@@ -158,7 +159,7 @@ class GrpcServer:
         settings, access = self._settings, self._access
         by_envoy = self.choice.transport == "envoy"
         who = (authentication.authenticate(access.authenticator),) if access.authenticator else ()
-        throttling = make_throttling(settings, self._make_quota(), self._metrics.limited)
+        throttling = self.throttling
         bulk = Bulk(
             unread_seconds=settings.unread_seconds,
             disconnect=lambda peer: self.disconnect(peer),  # noqa: PLW0108 - it may be replaced
@@ -187,18 +188,6 @@ class GrpcServer:
         deadline = settings.deadline_seconds
         return FastPath(path.cache, path.resolver, guards, ends, epoch=path.epoch, deadline=deadline, reads=path.reads)
 
-    def _bind(self, server: Any) -> int:
-        settings = self._settings
-        try:
-            if files := tls_files(settings):
-                from pointsman_server.adapters.files import certificates
-
-                credentials = tls.Certificates(files, certificates.check).credentials()
-                return int(server.add_secure_port(settings.listen, credentials))
-            return int(server.add_insecure_port(settings.listen))
-        except (RuntimeError, OSError) as error:
-            raise cannot_listen(settings) from error
-
     def _make_quota(self) -> RedisQuota | None:
         settings = self._settings
         if not settings.rate_shared_writes:
@@ -211,6 +200,20 @@ class GrpcServer:
         )
         self._stack.push_async_callback(quota.close)
         return quota
+
+
+def bind(server: Any, settings: Settings, name: str) -> int:
+    """Let a server of grpcio listen on the address of the setting ``name``. Returns the port. Raises ListenError."""
+    address = getattr(settings, name)
+    try:
+        if files := tls_files(settings):
+            from pointsman_server.adapters.files import certificates
+
+            credentials = tls.Certificates(files, certificates.check).credentials()
+            return int(server.add_secure_port(address, credentials))
+        return int(server.add_insecure_port(address))
+    except (RuntimeError, OSError) as error:
+        raise cannot_listen(settings, name) from error
 
 
 def report_insecurity(settings: Settings, metrics: Metrics) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pointsman_server.config.names import variable
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import host_and_port
+from pointsman_server.config.types import CALLED, host_and_port
 from pointsman_server.ops.certificate_expiry import CertificateExpiry
 from pointsman_server.rpc.transport import choice
 from pointsman_server.rpc.transport.certificates import CONNECTION_SECONDS, Files
@@ -67,9 +68,9 @@ def bindable(settings: Settings) -> Addresses:
     return Addresses(list(bound), port)
 
 
-def cannot_listen(settings: Settings) -> ListenError:
-    """Make the error of a gRPC address that cannot be listened on."""
-    return ListenError(f"cannot listen on {settings.listen} (POINTSMAN_LISTEN): is it taken?")
+def cannot_listen(settings: Settings, name: str = "listen") -> ListenError:
+    """Make the error of a gRPC address that cannot be listened on: that of the setting ``name``."""
+    return ListenError(f"cannot listen on {getattr(settings, name)} ({variable(name)}): is it taken?")
 
 
 def _bind(family: int, address: tuple[Any, ...], settings: Settings) -> socket.socket:
@@ -134,14 +135,15 @@ def connection_limits(settings: Settings) -> Connections:
 
 def descriptors_for(settings: Settings) -> int:
     """Count the file descriptors of a process that has all the connections of the settings."""
-    return settings.max_connections + settings.database_pool_max + OTHER_DESCRIPTORS
+    ports = max(1, len(settings.roles & CALLED))
+    return ports * settings.max_connections + settings.database_pool_max + OTHER_DESCRIPTORS
 
 
 def most_connections(settings: Settings) -> int:
-    """Return how many connections of clients are taken: fewer than the settings say where descriptors are short.
+    """Return how many connections of clients each gRPC port takes: fewer than set where descriptors are short.
 
     Without a bound below the limit of descriptors, clients could take those that PostgreSQL and Redis need.
     """
     reachable = descriptors.within_reach()
     spare = max(reachable - settings.database_pool_max - OTHER_DESCRIPTORS, reachable // 2)
-    return min(settings.max_connections, spare)
+    return min(settings.max_connections, spare // max(1, len(settings.roles & CALLED)))

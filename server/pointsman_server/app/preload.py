@@ -4,7 +4,7 @@ from pointsman_server.runtime.gc_freeze import gc_disabled_then_frozen
 from pointsman_server.runtime.offload import interrupt_threads_soon
 
 
-def preload(*, with_kafka: bool) -> None:
+def preload(*, with_kafka: bool, with_xds: bool = False) -> None:
     """Import the server, and let its event loop interrupt threads soon."""
     interrupt_threads_soon()
     with gc_disabled_then_frozen():
@@ -15,3 +15,7 @@ def preload(*, with_kafka: bool) -> None:
         del application
         if with_kafka:
             kafka.load()
+        if with_xds:
+            from pointsman_server.app.xds import door
+
+            del door

@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from pointsman_server.config.environment import as_environ
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import ServerRole
+from pointsman_server.config.types import CALLED, ServerRole
 from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.telemetry import log_level
 from pointsman_server.telemetry.log_level import LogLevel
@@ -57,7 +57,9 @@ def run(settings: Settings, level: LogLevel) -> int:
 
 
 class Supervisor:
-    """Keeps ``settings.workers`` workers alive. The first does every role of the settings, the others only the API."""
+    """Keeps ``settings.workers`` workers alive. The first does every role of the settings, the others those that are
+    called: they share the ports.
+    """
 
     def __init__(self, settings: Settings, metrics: str, level: LogLevel) -> None:
         self._settings = settings
@@ -96,7 +98,7 @@ class Supervisor:
         if restarted:
             environment[RESTARTED] = "1"
         if number:
-            environment["POINTSMAN_ROLES"] = ServerRole.API
+            environment["POINTSMAN_ROLES"] = ",".join(sorted(self._settings.roles & CALLED or {ServerRole.API}))
         if self._level.switched:
             environment[log_level.SWITCHED_AT_START] = "1"
         # In its own process group: Ctrl-C then reaches it once, through this process.

@@ -105,7 +105,12 @@ class Permissions:
         self._grants: dict[int, tuple[Identity, tuple[Grant, ...]]] = {}
 
     def check(self, identity: Identity, permission: Permission, scope: Scope) -> None:
-        """Raise Forbidden unless ``identity`` has ``permission`` in ``scope``.
+        """Raise Forbidden unless ``identity`` has ``permission`` in ``scope``. Raises what ``allows`` raises."""
+        if not self.allows(identity, permission, scope):
+            raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
+
+    def allows(self, identity: Identity, permission: Permission, scope: Scope) -> bool:
+        """Return whether ``identity`` has ``permission`` in ``scope``.
 
         Raises AccessUnavailable before the first policy was loaded.
         """
@@ -119,8 +124,7 @@ class Permissions:
         if known is None:
             known = (identity, _any_allows(self._grants_of(identity, policy), permission, scope))
             put_bounded(self._decisions, key, known, self._most_decisions)
-        if not known[1]:
-            raise Forbidden(identity.subject, permission, scope.tenant, scope.env)
+        return known[1]
 
     def explain(
         self, identity: Identity, permission: Permission, scope: Scope, *, claims_known: bool = True

@@ -13,7 +13,8 @@ from pointsman_server.config.settings import Settings
 Listen = Annotated[str | None, typer.Option(help="Where gRPC listens, host:port.", metavar="ADDRESS")]
 HttpListen = Annotated[str | None, typer.Option(help="Where operations listen by HTTP, host:port.", metavar="ADDRESS")]
 Transport = Annotated[str | None, typer.Option(help="The gRPC server: envoy, grpcio or auto.")]
-Roles = Annotated[str | None, typer.Option(help="What this process does: api,relay,cache,audit.")]
+Roles = Annotated[str | None, typer.Option(help="What this process does: api,relay,cache,audit,xds.")]
+XdsListen = Annotated[str | None, typer.Option(help="Where the role xds listens, host:port.", metavar="ADDRESS")]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning or error.")]
 
 

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pointsman_server.cli.common import fail
 
 
-def launch(work: Callable[[], None], *, with_kafka: bool) -> None:
+def launch(work: Callable[[], None], *, with_kafka: bool, with_xds: bool = False) -> None:
     """Load the server, then do ``work``, which runs it. Ends the process with 1 or 2 when it cannot start."""
     from pointsman_server.app.preload import preload
 
-    preload(with_kafka=with_kafka)
+    preload(with_kafka=with_kafka, with_xds=with_xds)
     with start_errors():
         work()
     if with_kafka:

@@ -11,6 +11,7 @@ from pointsman_server.cli.common import (
     LogLevel,
     Roles,
     Transport,
+    XdsListen,
     fail,
     read_settings,
     require,
@@ -18,7 +19,7 @@ from pointsman_server.cli.common import (
 )
 from pointsman_server.cli.launch import launch, start_errors
 from pointsman_server.config.settings import Settings
-from pointsman_server.config.types import ServerRole
+from pointsman_server.config.types import CALLED, ServerRole
 from pointsman_server.runtime import event_loop
 from pointsman_server.telemetry import log_level as log_level_signal
 from pointsman_server.telemetry.logs import get_logger
@@ -30,7 +31,8 @@ def serve(
     *,
     listen: Listen = None,
     http_listen: HttpListen = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that share the gRPC port.")] = None,
+    xds_listen: XdsListen = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the gRPC ports.")] = None,
     transport: Transport = None,
     roles: Roles = None,
     log_level: LogLevel = None,
@@ -45,6 +47,7 @@ def serve(
     settings = read_settings(
         listen=listen,
         http_listen=http_listen,
+        xds_listen=xds_listen,
         workers=workers,
         transport=transport,
         roles=roles,
@@ -65,19 +68,31 @@ def serve(
 
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings, level))
+    if settings.roles & CALLED:
+        _raise_descriptors(settings)
     if ServerRole.API in settings.roles:
         _listen_by_envoy(settings)
-    launch(partial(_serve, settings, level), with_kafka=bool(settings.kafka_bootstrap_servers))
+    launch(
+        partial(_serve, settings, level),
+        with_kafka=bool(settings.kafka_bootstrap_servers),
+        with_xds=ServerRole.XDS in settings.roles,
+    )
+
+
+def _raise_descriptors(settings: Settings) -> None:
+    """Let the process have as many connections as the settings say, if the system does."""
+    from pointsman_server.app.listening import descriptors_for
+    from pointsman_server.runtime import descriptors
+
+    descriptors.raise_limit(descriptors_for(settings))
 
 
 def _listen_by_envoy(settings: Settings) -> None:
     """Turn into Envoy where that is the transport; return where it is not."""
     with start_errors():
-        from pointsman_server.app.listening import choose_transport, descriptors_for
+        from pointsman_server.app.listening import choose_transport
         from pointsman_server.app.start_warnings import start_warnings
-        from pointsman_server.runtime import descriptors
 
-        descriptors.raise_limit(descriptors_for(settings))
         choice = choose_transport(settings)
         for text in start_warnings(settings, choice):
             log.warning(text)
@@ -102,7 +117,7 @@ def _require_tracing(settings: Settings) -> None:
 
 def _check_policy(settings: Settings) -> None:
     """End with 2 if the policy is broken: now, not in each worker at each restart."""
-    if settings.policy_file is None or ServerRole.API not in settings.roles:
+    if settings.policy_file is None or not settings.roles & CALLED:
         return
     from pointsman_server.adapters.files.policy import PolicyError, read_policy
 

@@ -44,6 +44,9 @@ _ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
 )
 
 
+# The gRPC ports, by the setting of each, and the role that listens there.
+_PORTS = {"listen": ServerRole.API, "xds_listen": ServerRole.XDS}
+
 # what · what is lacking · what to set
 _SECURITY: tuple[tuple[str, str, str], ...] = (
     (
@@ -84,15 +87,22 @@ def require(settings: "Settings", roles: Collection[str] | None = None) -> None:
 
 def insecure(settings: "Settings") -> dict[str, bool]:
     """Say what lets others than this machine in: ``anonymous``, without authentication; ``plaintext``, without TLS."""
-    exposed = ServerRole.API in settings.roles and not is_loopback(host_and_port(settings.listen)[0])
+    exposed = bool(_exposed(settings))
     return {"anonymous": exposed and not settings.authenticates, "plaintext": exposed and not settings.tls_cert_file}
+
+
+def _exposed(settings: "Settings") -> Sequence[str]:
+    """Name the settings of the gRPC ports that other machines can reach."""
+    listening = (name for name, role in _PORTS.items() if role in settings.roles)
+    return [name for name in listening if not is_loopback(host_and_port(getattr(settings, name))[0])]
 
 
 def require_secure(settings: "Settings") -> None:
     """Raise SettingsError when gRPC is insecure, and the settings do not say that it may be."""
     problems = [
-        f"POINTSMAN_LISTEN ({settings.listen}) is beyond loopback, and {lacking}: {remedy}, or allow it by "
+        f"{variable(name)} ({getattr(settings, name)}) is beyond loopback, and {lacking}: {remedy}, or allow it by "
         f"{variable(f'allow_{what}')}=true or `serve --allow-{what}`"
+        for name in _exposed(settings)
         for what, lacking, remedy in _SECURITY
         if insecure(settings)[what] and not getattr(settings, f"allow_{what}")
     ]
@@ -166,12 +176,25 @@ def _contradictory_workers(settings: "Settings") -> Iterator[str]:
     port = host_and_port(settings.listen)[1]
     if port and settings.listen == settings.http_listen:
         yield f"POINTSMAN_HTTP_LISTEN must differ from POINTSMAN_LISTEN ({settings.listen})"
+    if ServerRole.XDS in settings.roles:
+        yield from _contradictory_xds(settings)
     if not port and settings.workers > 1:
         yield "POINTSMAN_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
     if settings.pin_workers and settings.workers == 1:
         yield "POINTSMAN_PIN_WORKERS needs POINTSMAN_WORKERS to be 2 or more"
     if settings.pin_workers and not hasattr(os, "sched_setaffinity"):
         yield "POINTSMAN_PIN_WORKERS needs Linux"
+
+
+def _contradictory_xds(settings: "Settings") -> Iterator[str]:
+    port = host_and_port(settings.xds_listen)[1]
+    for name in ("listen", "http_listen"):
+        if port and settings.xds_listen == getattr(settings, name):
+            yield f"POINTSMAN_XDS_LISTEN must differ from {variable(name)} ({settings.xds_listen})"
+    if not port and settings.workers > 1:
+        yield (
+            "POINTSMAN_XDS_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: workers share it"
+        )
 
 
 def _contradictory_access(settings: "Settings") -> Iterator[str]:

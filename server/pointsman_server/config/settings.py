@@ -15,6 +15,7 @@ from pointsman_server.config.kafka_settings import KafkaSettings
 from pointsman_server.config.names import SettingSource, variable
 from pointsman_server.config.redis_settings import RedisSettings
 from pointsman_server.config.types import (
+    DEFAULT_ROLES,
     Address,
     Algorithms,
     AnyCase,
@@ -29,7 +30,6 @@ from pointsman_server.config.types import (
     PostgresUrls,
     RedisUrl,
     Seconds,
-    ServerRole,
     ServerRoles,
     Switch,
 )
@@ -71,11 +71,14 @@ class Settings(KafkaSettings, RedisSettings):
     http_listen: Address = Field(
         default="127.0.0.1:9464", description="Where operations listen: metrics and health by HTTP."
     )
-    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC port.")
+    xds_listen: Address = Field(
+        default="127.0.0.1:50052", description="Where the role xds listens: gRPC clients and Envoys connect to it."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that share the gRPC ports.")
     pin_workers: bool = Field(
         default=False, description="Keep each worker on a core of its own. For cores that no other process uses."
     )
-    roles: ServerRoles = Field(default=frozenset(ServerRole), description="What this process does.")
+    roles: ServerRoles = Field(default=DEFAULT_ROLES, description="What this process does.")
     transport: Annotated[Literal["auto", "grpcio", "envoy"], AnyCase] = Field(
         default="auto",
         description="The gRPC server: envoy, which is faster and speaks JSON too, or grpcio; auto is envoy if it runs.",

@@ -32,6 +32,13 @@ class ServerRole(StrEnum):
     RELAY = "relay"
     CACHE = "cache"
     AUDIT = "audit"
+    XDS = "xds"
+
+
+# The roles that are called by gRPC.
+CALLED = frozenset({ServerRole.API, ServerRole.XDS})
+# What a process does that is not told otherwise.
+DEFAULT_ROLES = frozenset({ServerRole.API, ServerRole.RELAY, ServerRole.CACHE, ServerRole.AUDIT})
 
 
 @dataclass(frozen=True, slots=True)

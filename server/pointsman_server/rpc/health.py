@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2_grpc
 
 from pointsman_server.rpc import SERVICE
 
-READY = ("", SERVICE, "readiness")
 LIVE = "liveness"
 
 SERVING = pb.HealthCheckResponse.SERVING
@@ -23,10 +22,14 @@ SERVICE_UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no stubs
-    """The health of this server, set by ``ready`` and ``drain``: NOT_SERVING until the first of them."""
+    """The health of this server, set by ``ready`` and ``drain``: NOT_SERVING until the first of them.
 
-    def __init__(self) -> None:
-        self._statuses = {LIVE: SERVING} | dict.fromkeys(READY, NOT_SERVING)
+    ``service`` is what is served on the port.
+    """
+
+    def __init__(self, service: str = SERVICE) -> None:
+        self._ready = ("", service, "readiness")
+        self._statuses = {LIVE: SERVING} | dict.fromkeys(self._ready, NOT_SERVING)
         # Set at a change, and replaced by another for the next one.
         self._changed = asyncio.Event()
         self._draining = False
@@ -70,7 +73,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no
         return self._statuses.get(service, SERVICE_UNKNOWN)
 
     def _set_ready(self, is_ready: bool) -> None:
-        statuses = self._statuses | dict.fromkeys(READY, SERVING if is_ready else NOT_SERVING)
+        statuses = self._statuses | dict.fromkeys(self._ready, SERVING if is_ready else NOT_SERVING)
         # Set every second: thousands of watchers must not wake for nothing.
         if statuses != self._statuses:
             self._statuses = statuses

@@ -3,10 +3,11 @@
 grpcio's own servicer has only v1alpha, and its symbol look-up finds neither methods nor fields.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -20,6 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from pointsman.v1 import error_reason_pb2, route_service_pb2
 from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
 from pointsman_server.rpc.descriptors import with_imports
+from pointsman_server.rpc.transport.registration import Behaviour, register
 
 
 class FileIndex:
@@ -59,24 +61,29 @@ class FileIndex:
 
 
 class Reflection:
-    """The servicer of both names: their messages are the same on the wire."""
+    """The servicer of both names: their messages are the same on the wire.
 
-    def __init__(self) -> None:
-        self._services = (SERVICE, HEALTH, *REFLECTION)
+    ``services`` are those of the port, beside health and this one, and ``roots`` the files that declare them; ``files``
+    are further ones, with all that they import, which need not be in the default pool.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[str] = (SERVICE,),
+        roots: Sequence[FileDescriptor] = (route_service_pb2.DESCRIPTOR,),
+        files: Iterable[FileDescriptorProto] = (),
+    ) -> None:
+        self._services = (*services, HEALTH, *REFLECTION)
         # No service names the details of its errors, but clients look them up.
         errors = (error_details_pb2.DESCRIPTOR, error_reason_pb2.DESCRIPTOR)
-        roots = (route_service_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR, *errors)
-        self._index = FileIndex([*with_imports(roots), _version_one()])
+        always = (health_pb2.DESCRIPTOR, pb.DESCRIPTOR, *errors)
+        self._index = FileIndex([*files, *with_imports((*roots, *always)), _version_one()])
 
     def register(self, server: Any) -> None:
         """Add both services to a gRPC server."""
-        handler = grpc.stream_stream_rpc_method_handler(
-            self.info, pb.ServerReflectionRequest.FromString, pb.ServerReflectionResponse.SerializeToString
-        )
+        parse, encode = pb.ServerReflectionRequest.FromString, pb.ServerReflectionResponse.SerializeToString
         for service in REFLECTION:
-            handlers = {"ServerReflectionInfo": handler}
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-            server.add_registered_method_handlers(service, handlers)
+            register(server, service, {"ServerReflectionInfo": Behaviour(self.info, parse, encode, streaming=True)})
 
     async def info(
         self, requests: AsyncIterable[pb.ServerReflectionRequest], _context: Any

@@ -20,7 +20,7 @@ class TestValues:
 
     def test_a_role_unlike_any_is_refused_with_all(self) -> None:
         assert problem({"POINTSMAN_ROLES": "xyz"}) == (
-            "POINTSMAN_ROLES has an unknown role 'xyz': the roles are api, relay, cache, audit"
+            "POINTSMAN_ROLES has an unknown role 'xyz': the roles are api, relay, cache, audit, xds"
         )
 
     @pytest.mark.parametrize(("text", "value"), [("true", True), ("FALSE", False), ("1", True), ("0", False)])
@@ -46,7 +46,10 @@ class TestValues:
         )
 
     def test_no_role_at_all_is_refused(self) -> None:
-        assert problem({"POINTSMAN_ROLES": ","}) == "POINTSMAN_ROLES must name at least one of api, relay, cache, audit"
+        assert (
+            problem({"POINTSMAN_ROLES": ","})
+            == "POINTSMAN_ROLES must name at least one of api, relay, cache, audit, xds"
+        )
 
     @pytest.mark.parametrize(
         "address", ["0.0.0.0:50051", "[::1]:50051", "[::]:0", "pod-1.internal:1", "localhost:65535"]

@@ -15,7 +15,7 @@ from pointsman_server.ports.broker import BrokerUnavailable, RelayState
 from pointsman_server.ports.cache import CacheUnavailable
 from pointsman_server.ports.store import Clock
 
-API, RELAY, CACHE, AUDIT = ServerRole
+API, RELAY, CACHE, AUDIT, _XDS = ServerRole
 
 
 class FakeDatabase:

@@ -7,7 +7,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2 as pb
 
-from pointsman_server.rpc.health import READY, Health
+from pointsman_server.rpc.health import Health
+
+READY = ("", "pointsman.v1.RouteService", "readiness")
 
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
 

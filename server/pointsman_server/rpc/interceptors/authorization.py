@@ -7,9 +7,9 @@ from prometheus_client import Counter
 from pointsman_server.auth.permissions import Permissions
 from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.identity import Credential, Identity
-from pointsman_server.rpc import HEALTH, REFLECTION, SERVICE
+from pointsman_server.rpc import HEALTH, REFLECTION
 from pointsman_server.rpc.call import Context, current_call
-from pointsman_server.rpc.interceptors.method_permissions import METHODS
+from pointsman_server.rpc.interceptors.method_permissions import NEEDS
 from pointsman_server.rpc.interceptors.stage import CallHandler, Method, RequestCheck, Stage, check_requests
 
 # Services whose responses are about the server, not about routes.
@@ -26,7 +26,7 @@ def authorize(permissions: Permissions, denied: Counter) -> Stage:
     def stage(method: Method, proceed: CallHandler) -> CallHandler:
         if method.service in UNRESTRICTED:
             return proceed
-        need = METHODS.get(method.name) if method.service == SERVICE else None
+        need = NEEDS.get(method.service, {}).get(method.name)
         if need is None:
             return _deny_all(method, denied)
         permission, scopes_of, count = need.permission, need.scopes, denied.labels(need.permission)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman_server.domain.identity import Permission, Scope
+from pointsman_server.rpc import CLIENT_STATUS, DISCOVERY, SERVICE, XDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ def _of_mutations(request: Any) -> Iterable[Scope]:
 
 def _of_what_is_undone(_request: Any) -> Iterable[Scope]:
     # Only the history says what a revert changes: ``methods.change_sets`` checks that.
+    return ()
+
+
+def _of_names(_request: Any) -> Iterable[Scope]:
+    # Each name that a request is about is checked by the handler: what may not be read is left out, or denied by name.
     return ()
 
 
@@ -90,4 +96,14 @@ METHODS: Mapping[str, Need] = {
     "Delete": Need(Permission.WRITE, _of_key),
     "Import": Need(Permission.WRITE, _of_routes),
     "ListChanges": Need(Permission.HISTORY, _of_filter),
+}
+
+_READ_BY_NAME = Need(Permission.READ, _of_names)
+
+# By service and method.
+NEEDS: Mapping[str, Mapping[str, Need]] = {
+    SERVICE: METHODS,
+    XDS: dict.fromkeys(("ListXdsClients", "ExplainXds"), _READ_BY_NAME),
+    DISCOVERY: {"StreamAggregatedResources": _READ_BY_NAME},
+    CLIENT_STATUS: dict.fromkeys(("FetchClientStatus", "StreamClientStatus"), _READ_BY_NAME),
 }

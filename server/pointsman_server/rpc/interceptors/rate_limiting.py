@@ -25,6 +25,8 @@ COSTS: Mapping[str, Callable[[Any], int]] = {
     "BatchSelect": lambda request: len(getattr(request, "selections", ())) or 1,
     "Import": lambda request: len(getattr(request, "routes", ())) or 1,
     "Commit": lambda request: len(getattr(request, "mutations", ())) or 1,
+    # An acknowledgement answers what the server sent.
+    "StreamAggregatedResources": lambda request: 0 if getattr(request, "response_nonce", "") else 1,
 }
 
 

@@ -6,7 +6,7 @@ from pointsman_server.adapters.kafka.topics.needs import Needs, NewTopic, needs_
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import ServerRole
 
-API, RELAY, CACHE, AUDIT = ServerRole
+API, RELAY, CACHE, AUDIT, _XDS = ServerRole
 READ, WRITE = frozenset({"READ"}), frozenset({"WRITE"})
 
 

@@ -1,0 +1,1 @@
+"""What the role xds consists of. Imported with that role alone."""

@@ -1,0 +1,120 @@
+"""The gRPC port of the role xds: the table behind it, and what every call there passes."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from pointsman.v1 import xds_service_pb2
+from pointsman_server.app.access import Access
+from pointsman_server.app.background import start_task
+from pointsman_server.app.grpc_server import bind
+from pointsman_server.app.listening import call_limits, connection_limits
+from pointsman_server.config.settings import Settings
+from pointsman_server.domain.identity import Identity, Permission, Scope
+from pointsman_server.events.feed import Feed
+from pointsman_server.ports.store import RouteStore
+from pointsman_server.rpc import DISCOVERY
+from pointsman_server.rpc.call import current_call
+from pointsman_server.rpc.health import Health
+from pointsman_server.rpc.interceptors import authentication
+from pointsman_server.rpc.interceptors.admission import Admission
+from pointsman_server.rpc.interceptors.bulk_limit import Bulk
+from pointsman_server.rpc.interceptors.chain import stages
+from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
+from pointsman_server.rpc.interceptors.rate_limiting import Throttling
+from pointsman_server.rpc.interceptors.telemetry.identification import identify_and_answer
+from pointsman_server.rpc.reflection import Reflection
+from pointsman_server.rpc.transport import grpcio
+from pointsman_server.rpc.transport.registration import Behaviour, register
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.loader import TableLoader
+from pointsman_server.xds.protocol import messages
+from pointsman_server.xds.server import DiscoveryServer
+
+
+class XdsDoor:
+    """Serves xDS by grpcio, whatever the transport of RouteService is.
+
+    ``follow`` begins to load the table, ``start`` to listen; streams wait until the table is loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RouteStore,
+        access: Access,
+        metrics: Metrics,
+        throttling: Throttling | None,
+        fair_share: FairShare,
+    ) -> None:
+        self._settings = settings
+        self._access = access
+        self._metrics = metrics
+        self._throttling = throttling
+        self._fair_share = fair_share
+        self._server: Any = None
+        self.loader = TableLoader(store)
+        self.health = Health(DISCOVERY)
+        self.admission = Admission(settings.max_concurrent_calls)
+        self.port = 0
+
+    def has_loaded(self) -> bool:
+        """Return whether there is a table to answer from."""
+        return self.loader.has_loaded
+
+    def follow(self, stack: AsyncExitStack, feed: Feed) -> None:
+        """Load the table, and keep it up to date by the feed."""
+        feed.subscribe(self.loader)
+        start_task(stack, "xds table", self.loader.run())
+
+    async def start(self) -> None:
+        """Listen. Raises ListenError."""
+        settings = self._settings
+        self._server = grpcio.make_server(
+            self._make_interceptor(),
+            call_limits(settings),
+            share_port=settings.workers > 1,
+            connections=connection_limits(settings),
+        )
+        self._register(self._server)
+        self.port = bind(self._server, settings, "xds_listen")
+        await self._server.start()
+
+    async def drain(self) -> None:
+        """Report NOT_SERVING, end the streams one after another, and stop. Clients keep what they have been sent."""
+        await self.health.drain()
+        await asyncio.sleep(self._settings.lame_duck_seconds)
+        await self.admission.close(self._settings.drain_seconds)
+        await asyncio.sleep(grpcio.SETTLE_SECONDS)
+        await self._server.stop(grpcio.STOP_GRACE_SECONDS)
+
+    def _register(self, server: Any) -> None:
+        loader = self.loader
+        discovery = DiscoveryServer(
+            lambda: loader.snapshot, loader.loaded, lambda: current_call().identity, self._may_read
+        )
+        stream = Behaviour(discovery.stream, messages.DiscoveryRequest.FromString, streaming=True)
+        register(server, DISCOVERY, {"StreamAggregatedResources": stream})
+        self.health.register(server)
+        Reflection((DISCOVERY,), (xds_service_pb2.DESCRIPTOR,), messages.FILES.file).register(server)
+
+    def _may_read(self, identity: Identity, scope: Scope) -> bool:
+        permissions = self._access.permissions
+        return permissions is None or permissions.allows(identity, Permission.READ, scope)
+
+    def _make_interceptor(self) -> Interceptor:
+        settings, access = self._settings, self._access
+        return Interceptor(
+            stages(
+                self._metrics,
+                self.admission,
+                access=(authentication.authenticate(access.authenticator),) if access.authenticator else (),
+                deadline=settings.deadline_seconds,
+                access_log_sample=settings.access_log_sample,
+                permissions=access.permissions,
+                throttling=self._throttling,
+                bulk=Bulk(unread_seconds=settings.unread_seconds, fair_share=self._fair_share),
+                identify=identify_and_answer,
+            )
+        )

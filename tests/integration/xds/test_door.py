@@ -1,0 +1,50 @@
+"""The port of the role xds: a process that has it, beside the API on each transport, and alone."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from tests.support.engines import fresh_database, fresh_redis
+from tests.support.servers import RunningServer, serving, settings
+from tests.support.waiting import eventually
+from tests.support.xds_streams import LIVE, RDS, status_of, stream
+
+KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
+ROOT = "v1~prod~payments~team-a"
+
+
+@pytest.fixture(params=["grpcio", "envoy"])
+def server(request: pytest.FixtureRequest, engines, template_database: str) -> Iterator[RunningServer]:
+    """A server with the roles api and xds."""
+    with fresh_database(template_database) as database_url:
+        redis_url = fresh_redis(engines.urls["REDIS_URL"])
+        chosen = settings(transport=request.param, roles="api,xds", database_url=database_url, redis_url=redis_url)
+        with serving(chosen) as server:
+            yield server
+
+
+def test_a_change_by_the_api_reaches_a_client_of_xds(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as api, grpc.insecure_channel(server.xds) as xds, stream(xds) as client:
+        assert client.status(ROOT) == 5
+        RouteServiceStub(api).Create(pb.CreateRequest(key=KEY, url="http://10.0.0.1:8080", active=True))
+        changed = client.read_until(lambda response: response.type_url == RDS)
+        assert status_of(changed, ROOT) == LIVE
+
+
+def test_health_is_served_there_and_waits_for_the_table(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.xds) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        name = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+        assert eventually(lambda: health.Check(health_pb2.HealthCheckRequest(service=name)).status == 1)
+
+
+def test_alone_it_needs_no_redis(database_url: str) -> None:
+    with serving(settings(roles="xds", database_url=database_url)) as server:
+        assert eventually(lambda: server.app.readiness.ready)
+        with grpc.insecure_channel(server.xds) as channel, stream(channel) as client:
+            assert client.status(ROOT) == 5
