@@ -7,7 +7,7 @@ all clients follow without a failed call, and no route: grpc-go fails calls at a
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman_server.xds.names import Part, Role, cluster_name, part_of, root_of
+from pointsman_server.xds.names import Part, Role, cluster_name, is_family, part_of, root_of
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.tls import secure
@@ -62,12 +62,16 @@ def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
 
 
 def members_of(view: View, name: str, target: Target) -> Sequence[str]:
-    """Return the clusters that a slot's cluster tries in order; none where the slot has no fallbacks."""
+    """Return the clusters that a slot's cluster tries in order; none where it leads to a host itself.
+
+    For gRPC clients the slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster
+    that it calls becomes an aggregate one.
+    """
     role, number = part_of(name)
-    count = len(fallbacks_of(view, target))
-    if role is not Role.SLOT or not count:
-        return ()
     root = root_of(name)
+    count = len(fallbacks_of(view, target))
+    if role is not Role.SLOT or not is_family(root) or not (count or view.kind is ClientKind.GRPC):
+        return ()
     # A slot that is not used is as the first one.
     member = number if number < len(target.slots) else 0
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
