@@ -35,6 +35,7 @@ class Commands(ReportingGroup):
         "deactivate": "pointsman.cli.commands.write:deactivate",
         "delete": "pointsman.cli.commands.write:delete",
         "traffic": "pointsman.cli.commands.traffic.group:TrafficCommands",
+        "xds": "pointsman.cli.commands.xds.group:XdsCommands",
         "apply": "pointsman.cli.commands.apply:apply",
         "revert": "pointsman.cli.commands.revert:revert",
         "import": "pointsman.cli.commands.import_routes:import_routes",

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from pointsman.base import BaseClient
 from pointsman.cli.output.terminal import Color, Terminal
 from pointsman.client import Client
 
 if TYPE_CHECKING:
     from pointsman.aio import AsyncClient
 
-AnyClient = TypeVar("AnyClient", Client, "AsyncClient")
+AnyClient = TypeVar("AnyClient", bound=BaseClient[Any])
 
 _HOST_AND_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]*)(?::\d+)?")
 
@@ -43,15 +44,16 @@ class Settings:
 
     def client(self, as_json: bool) -> Client:
         """Return a client for one command. Raises BadParameter for options that cannot be used."""
-        return self._connected(Client, as_json)
+        return self.connect(Client, as_json)
 
     def async_client(self, as_json: bool) -> "AsyncClient":
         """Return a client for a command that does many things at once. Raises as ``client`` does."""
         from pointsman.aio import AsyncClient
 
-        return self._connected(AsyncClient, as_json)
+        return self.connect(AsyncClient, as_json)
 
-    def _connected(self, kind: type[AnyClient], as_json: bool) -> AnyClient:
+    def connect(self, kind: type[AnyClient], as_json: bool) -> AnyClient:
+        """Return a client of that kind. Raises as ``client`` does."""
         try:
             client = kind(
                 self.server,

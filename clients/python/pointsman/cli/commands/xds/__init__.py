@@ -1,0 +1,1 @@
+"""``pointsman xds``: gRPC clients and Envoys that follow the routes by xDS."""

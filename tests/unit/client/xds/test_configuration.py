@@ -1,0 +1,140 @@
+"""xds.configuration: the bootstrap of this process."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+
+from pointsman import xds
+from pointsman.xds import AlreadyConfigured
+
+VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
+CALL_CREDENTIALS = "GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the environment as it was; begin without anything of ours or of gRPC."""
+    for name in (VARIABLE, "GRPC_XDS_BOOTSTRAP", CALL_CREDENTIALS):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    found = {}
+    for name in ("ca", "cert", "key", "token", "https"):
+        (tmp_path / name).write_text(name)
+        found[name] = str(tmp_path / name)
+    return found
+
+
+def server(content: str) -> dict[str, object]:
+    [found] = json.loads(content)["xds_servers"]
+    return dict(found)
+
+
+def test_the_bootstrap_is_in_the_environment_of_grpc() -> None:
+    content = xds.configure("pointsman.internal:50052")
+    assert os.environ[VARIABLE] == content
+    assert server(content)["server_uri"] == "pointsman.internal:50052"
+    assert json.loads(content)["node"] == {"id": socket.gethostname(), "locality": {}}
+
+
+def test_by_default_it_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    monkeypatch.setenv("POINTSMAN_SERVER", "pointsman.internal:443")
+    monkeypatch.setenv("POINTSMAN_CA_FILE", files["ca"])
+    monkeypatch.setenv("POINTSMAN_CERT_FILE", files["cert"])
+    monkeypatch.setenv("POINTSMAN_KEY_FILE", files["key"])
+    monkeypatch.setenv("POINTSMAN_TOKEN_FILE", files["token"])
+    found = server(xds.configure())
+    assert found["server_uri"] == "pointsman.internal:50052"
+    assert "certificate_file" in str(found["channel_creds"])
+    assert found["call_creds"] == [{"type": "jwt_token_file", "config": {"jwt_token_file": files["token"]}}]
+    assert os.environ[CALL_CREDENTIALS] == "true"
+
+
+def test_the_servers_of_xds_have_a_variable_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_XDS_SERVER", "a:1, b:2")
+    content = xds.configure()
+    assert [each["server_uri"] for each in json.loads(content)["xds_servers"]] == ["a:1", "b:2"]
+
+
+def test_without_anything_it_is_this_machine() -> None:
+    assert server(xds.configure())["server_uri"] == "localhost:50052"
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    monkeypatch.setenv("POINTSMAN_XDS_SERVER", "a:1")
+    monkeypatch.setenv("POINTSMAN_CA_FILE", files["ca"])
+    found = server(xds.configure("b:2", tls=False, node_id="x"))
+    assert (found["server_uri"], found["channel_creds"]) == ("b:2", [{"type": "insecure"}])
+
+
+def test_https_urls_may_have_a_ca_of_their_own(files: dict[str, str]) -> None:
+    content = xds.configure("a:1", https_ca_file=files["https"], node_id="x", locality="eu/a")
+    assert json.loads(content)["node"] == {
+        "id": "x",
+        "locality": {"region": "eu", "zone": "a"},
+        "metadata": {"pointsman": {"ca_provider": "pointsman_ca"}},
+    }
+
+
+def test_the_same_again_changes_nothing() -> None:
+    assert xds.configure("a:1") == xds.configure("a:1")
+
+
+def test_another_bootstrap_is_refused_whoever_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = xds.configure("a:1")
+    with pytest.raises(AlreadyConfigured, match="once, with the same arguments"):
+        xds.configure("b:2")
+    assert os.environ[VARIABLE] == before
+    monkeypatch.setenv(VARIABLE, "{}")
+    with pytest.raises(AlreadyConfigured, match="set to something else"):
+        xds.configure("a:1")
+
+
+def test_a_file_that_grpc_would_prefer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "/etc/bootstrap.json")
+    with pytest.raises(AlreadyConfigured, match=r"/etc/bootstrap\.json"):
+        xds.configure("a:1")
+    assert VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"ca_file": "/not/there.pem"}, "/not/there.pem: No such file"),
+        ({"https_ca_file": "/not/there.pem"}, "/not/there.pem: No such file"),
+        ({"token_file": "/not/there", "tls": False}, "needs TLS"),
+        ({"cert_file": "/not/there"}, "belong together"),
+        ({"servers": []}, "at least one"),
+        ({"locality": "a/b/c/d"}, "locality"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_is_set(arguments: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        xds.configure(**arguments)  # type: ignore[arg-type]
+    assert VARIABLE not in os.environ
+
+
+def test_a_token_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_TOKEN", "t-1")
+    with pytest.raises(ValueError, match="POINTSMAN_TOKEN_FILE instead of POINTSMAN_TOKEN"):
+        xds.configure("a:1")
+
+
+def test_a_target_that_does_not_tell_where_xds_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_SERVER", "unix:/run/pointsman")
+    with pytest.raises(ValueError, match="where is xDS"):
+        xds.configure()
+    assert xds.configure("a:1")
+
+
+def test_the_credentials_are_those_of_a_channel() -> None:
+    assert isinstance(xds.credentials(), grpc.ChannelCredentials)

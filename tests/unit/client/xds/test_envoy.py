@@ -1,0 +1,112 @@
+"""xds.envoy: what an Envoy starts with. That a real one takes it is tested in tests/e2e/xds."""
+
+from typing import Any
+
+import pytest
+
+from pointsman.xds.envoy import envoy_bootstrap
+from pointsman.xds.options import ControlPlane, Node, Upstreams
+
+NODE = Node("x", ("eu",))
+
+
+def made(servers: ControlPlane, upstreams: Upstreams | None = None) -> dict[str, Any]:
+    return envoy_bootstrap(servers, NODE, upstreams or Upstreams()).document
+
+
+def cluster(servers: ControlPlane) -> dict[str, Any]:
+    [found] = made(servers)["static_resources"]["clusters"]
+    return dict(found)
+
+
+def test_everything_dynamic_comes_from_the_servers() -> None:
+    document = made(ControlPlane(("a:1", "[::1]:2")))
+    dynamic = document["dynamic_resources"]
+    name = dynamic["ads_config"]["grpc_services"][0]["envoy_grpc"]["cluster_name"]
+    [servers] = document["static_resources"]["clusters"]
+    assert dynamic["lds_config"] == dynamic["cds_config"] == {"ads": {}, "resource_api_version": "V3"}
+    assert servers["name"] == name
+    assert [
+        each["endpoint"]["address"]["socket_address"]
+        for each in servers["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    ] == [{"address": "a", "port_value": 1}, {"address": "::1", "port_value": 2}]
+    assert "transport_socket" not in servers
+
+
+def test_the_node_has_what_the_servers_must_know() -> None:
+    assert made(ControlPlane(("a:1",)))["node"] == {"id": "x", "cluster": "pointsman", "locality": {"region": "eu"}}
+    upstreams = Upstreams("/https-ca", "0.0.0.0:8080", ("team-a/*/prod", "*/*/*"))
+    assert made(ControlPlane(("a:1",)), upstreams)["node"]["metadata"] == {
+        "pointsman": {"listen": "0.0.0.0:8080", "ca_file": "/https-ca", "families": ["team-a/*/prod", "*/*/*"]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("admin", "expected"),
+    [
+        ("", ("127.0.0.1", 9901)),
+        ("localhost:0", ("127.0.0.1", 0)),
+        ("[::1]:1", ("::1", 1)),
+        ("127.0.0.2:3", ("127.0.0.2", 3)),
+    ],
+)
+def test_the_admin_interface_is_on_loopback(admin: str, expected: tuple[str, int]) -> None:
+    address = made(ControlPlane(("a:1",)), Upstreams(admin=admin))["admin"]["address"]["socket_address"]
+    assert (address["address"], address["port_value"]) == expected
+
+
+@pytest.mark.parametrize("admin", ["0.0.0.0:9901", "10.0.0.1:1", "a.example:1", "9901"])
+def test_another_admin_interface_is_refused(admin: str) -> None:
+    with pytest.raises(ValueError, match=r"loopback|HOST:PORT"):
+        made(ControlPlane(("a:1",)), Upstreams(admin=admin))
+
+
+@pytest.mark.parametrize("family", ["a", "a/b", "a/b/c/d", "a/b/**", "a//c", ""])
+def test_a_malformed_family_is_refused(family: str) -> None:
+    with pytest.raises(ValueError, match="tenant/service/env, any part may be"):
+        made(ControlPlane(("a:1",)), Upstreams(families=(family,)))
+
+
+def test_tls_verifies_the_host_of_each_server() -> None:
+    servers = ControlPlane(("a.example:1", "10.0.0.1:2"), ca_file="/ca", cert_file="/cert", key_file="/key")
+    context = cluster(servers)["transport_socket"]["typed_config"]
+    common = context["common_tls_context"]
+    assert context["auto_host_sni"] is True
+    assert common["validation_context"] == {
+        "trusted_ca": {"filename": "/ca"},
+        "match_typed_subject_alt_names": [
+            {"san_type": "DNS", "matcher": {"exact": "a.example"}},
+            {"san_type": "IP_ADDRESS", "matcher": {"exact": "10.0.0.1"}},
+        ],
+    }
+    assert common["tls_certificates"] == [
+        {"certificate_chain": {"filename": "/cert"}, "private_key": {"filename": "/key"}}
+    ]
+
+
+def test_tls_without_files_trusts_the_system_and_verifies_all_the_same() -> None:
+    context = cluster(ControlPlane(("10.0.0.1:1",), tls=True))["transport_socket"]["typed_config"]
+    validation = context["common_tls_context"]["validation_context"]
+    assert validation["trusted_ca"] == {"filename": "/etc/ssl/certs/ca-certificates.crt"}
+    assert len(validation["match_typed_subject_alt_names"]) == 1
+    assert "auto_host_sni" not in context  # RFC 6066, 3: an address is no server name
+
+
+def test_a_token_is_read_from_its_file_and_no_part_of_the_document() -> None:
+    document = made(ControlPlane(("a:1",), tls=True, token_file="/run/secrets/token"))
+    [secret] = document["static_resources"]["secrets"]
+    assert secret["generic_secret"]["secret"] == {
+        "filename": "/run/secrets/token",
+        "watched_directory": {"path": "/run/secrets"},
+    }
+    [servers] = document["static_resources"]["clusters"]
+    [protocol] = servers["typed_extension_protocol_options"].values()
+    credential = protocol["http_filters"][0]["typed_config"]["credential"]["typed_config"]
+    assert (credential["credential"], credential["header_value_prefix"]) == ({"name": secret["name"]}, "Bearer ")
+    assert protocol["http_filters"][-1]["name"] == "envoy.filters.http.upstream_codec"
+
+
+@pytest.mark.parametrize("server", ["unix:/run/x", "a", "ipv4:1.2.3.4:5,6.7.8.9:5"])
+def test_a_server_that_is_no_host_and_port_is_refused(server: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        made(ControlPlane((server,)))

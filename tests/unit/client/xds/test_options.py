@@ -1,0 +1,52 @@
+"""xds.options: what a bootstrap is made of."""
+
+from pathlib import Path
+
+import pytest
+
+from pointsman.xds.options import ControlPlane, Node, control_plane, node
+
+
+def test_without_options_the_connection_is_in_plain_text() -> None:
+    made = control_plane(("a:1",))
+    assert made == ControlPlane(("a:1",))
+    assert not made.by_tls
+    assert list(made.files()) == []
+
+
+@pytest.mark.parametrize("options", [{"tls": True}, {"ca_file": "ca.pem"}, {"cert_file": "c.pem", "key_file": "k.pem"}])
+def test_tls_is_asked_for_or_implied_by_a_file(options: dict[str, object]) -> None:
+    assert control_plane(("a:1",), **options).by_tls  # type: ignore[arg-type]
+
+
+def test_paths_become_absolute_and_keep_their_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").symlink_to(tmp_path / "..data")
+    made = control_plane(("a:1",), ca_file="ca.pem", token_file=Path("token"))
+    assert (made.ca_file, made.token_file) == (f"{tmp_path}/ca.pem", f"{tmp_path}/token")
+    assert list(made.files()) == [f"{tmp_path}/ca.pem", f"{tmp_path}/token"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"tls": False, "ca_file": "ca.pem"}, "switched off"),
+        ({"cert_file": "c.pem"}, "belong together"),
+        ({"key_file": "k.pem"}, "belong together"),
+        ({"token_file": "token"}, "needs TLS"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(options: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        control_plane(("a:1",), **options)  # type: ignore[arg-type]
+
+
+def test_a_node_has_an_id_and_as_much_of_a_locality_as_is_known() -> None:
+    assert node("x", "") == Node("x")
+    assert node("x", "eu/a/1") == Node("x", ("eu", "a", "1"))
+
+
+@pytest.mark.parametrize(("node_id", "locality"), [("", "eu"), ("x", "a/b/c/d"), ("x", "/a"), ("x", "a//b")])
+def test_a_malformed_node_is_refused(node_id: str, locality: str) -> None:
+    with pytest.raises(ValueError, match=r"id|locality"):
+        node(node_id, locality)
