@@ -1,4 +1,4 @@
-"""AsyncClient: the API for asyncio. Every method is the one of Client, awaited."""
+"""AsyncClient: the API for asyncio. Every method is the one of Client, awaited. ``channel``: a gRPC channel."""
 
 # ruff: noqa: ASYNC109 - the timeout is a gRPC deadline: it goes to the server and bounds the retries too.
 
@@ -34,9 +34,19 @@ from pointsman.rpc.trace_context import trace_metadata
 from pointsman.v1.watch_pb2 import WatchRequest, WatchResponse
 
 if TYPE_CHECKING:
+    from pointsman.channels.aio.channel import channel as channel
     from pointsman.near_cache.async_near_cache import AsyncNearCache
     from pointsman.near_cache.options import OnStale
     from pointsman.watchers import Propagation, Usage
+
+
+def __getattr__(name: str) -> object:
+    """Load ``channel`` on first use: most programs have none."""
+    if name != "channel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pointsman.channels.aio.channel import channel
+
+    return channel
 
 
 class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMethods):
