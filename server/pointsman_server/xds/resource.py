@@ -1,9 +1,12 @@
-"""One resource as it is sent."""
+"""One resource as it is sent, and where resources are from."""
 
+from collections.abc import Collection
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.any_pb2 import Any as AnyMessage
+
+from pointsman_server.xds.protocol.types import ResourceType
 
 _FIELD = 2 << 3 | 2  # DiscoveryResponse.resources
 
@@ -11,13 +14,27 @@ _FIELD = 2 << 3 | 2  # DiscoveryResponse.resources
 class Resource(NamedTuple):
     """``version`` is a hash of type, name and content, of 64 bits. ``body`` is a field of a ``DiscoveryResponse``.
 
-    ``live`` is False for a RouteConfiguration that lets no call through.
+    ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
+    because its Cluster needs it no more.
     """
 
     name: str
     version: int
     body: bytes
     live: bool = True
+
+
+class Source(Protocol):
+    """The resources that one client may have. What it returns changes only before ``Session.change`` says so."""
+
+    def resource(self, kind: ResourceType, name: str) -> Resource:
+        """Return a resource; every name has one."""
+
+    def names(self, kind: ResourceType, roots: Collection[str] | None = None) -> Collection[str]:
+        """Return the names of all resources, for a client that asks for all; with ``roots``, those of these roots."""
+
+    def dependents(self, kind: ResourceType, roots: Collection[str]) -> Collection[str]:
+        """Return the names of resources made of ``roots`` that do not begin with one of them."""
 
 
 def encode(type_url: str, name: str, content: Any, *, live: bool = True) -> Resource:

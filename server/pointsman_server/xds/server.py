@@ -1,103 +1,98 @@
-"""AggregatedDiscoveryService: runs a session for each stream."""
+"""AggregatedDiscoveryService: opens a stream for each client, with the resources that this client may have."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import suppress
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
 from pointsman_server.domain.identity import Identity, Permission, Scope
-from pointsman_server.xds.names import root_of
-from pointsman_server.xds.protocol import messages as pb
-from pointsman_server.xds.resource import Resource
-from pointsman_server.xds.session import Push, Session
+from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources import GrpcSource
+from pointsman_server.xds.stream import Client, Observer, Stream, control_plane
 from pointsman_server.xds.views import ClientKind, view_of
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # Whether a caller may read a tenant and env.
 MayRead = Callable[[Identity, Scope], bool]
 PERMISSION = Permission.READ
+# The text of the status UNIMPLEMENTED of DeltaAggregatedResources.
+NO_DELTA = "this server has no incremental xDS: ask for the state of the world, by StreamAggregatedResources"
+
+# Of the description that a client gives of itself; what is kept of it, in characters.
+LARGEST_NODE = 64 * 1024
+KEPT = 256
+# A client whose server takes longer to load its table does better to ask another one.
+LOAD_SECONDS = 10.0
 
 
 class DiscoveryServer:
-    """Serves the snapshot. ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes."""
+    """Serves the snapshot.
+
+    ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes. ``identifier`` tells
+    clients which server answered.
+    """
 
     def __init__(
         self,
         snapshot: Callable[[], ResourceSnapshot],
-        loaded: Callable[[], Any],
+        loaded: Callable[[], Awaitable[Any]],
         identity: Callable[[], Identity],
         may_read: MayRead,
+        *,
+        observer: Observer | None = None,
+        identifier: str = "pointsman",
+        load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self._snapshot = snapshot
         self._loaded = loaded
         self._identity = identity
         self._may_read = may_read
+        self._observer = observer or Observer()
+        self._control_plane = control_plane(identifier)
+        self._load_seconds = load_seconds
+        # The open ones, oldest first.
+        self.streams: dict[Stream, None] = {}
 
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> None:
-        """Serve StreamAggregatedResources until the client ends it."""
-        await self._loaded()
+        """Serve StreamAggregatedResources until the client ends it.
+
+        Raises StoreUnavailable where there is no table yet, and InvalidField for a request beyond the limits.
+        """
+        await self._wait_for_table()
         first = await anext(aiter(requests), None)
         if first is None:
             return
-        view, identity = view_of(first.node), self._identity()
-        snapshot = self._snapshot()
-        source = GrpcSource(snapshot, view, lambda scope: self._may_read(identity, scope))
-        stream = _Stream(Session(source, rewarms=view.kind is ClientKind.ENVOY), snapshot, context.write)
-        writing = asyncio.create_task(stream.write())
+        stream = self._open(first.node, context)
+        self.streams[stream] = None
         try:
-            stream.receive(first)
-            async for request in requests:
-                stream.receive(request)
+            await stream.run(first, requests)
         finally:
-            stream.close()
-            writing.cancel()
-            with suppress(asyncio.CancelledError):
-                await writing
+            del self.streams[stream]
 
+    def check(self) -> None:
+        """Note that what clients may read may have changed."""
+        for stream in self.streams:
+            stream.check()
 
-class _Stream:
-    """Connects a session to a stream and to the changes of the snapshot."""
+    async def _wait_for_table(self) -> None:
+        try:
+            async with asyncio.timeout(self._load_seconds):
+                await self._loaded()
+        except TimeoutError:
+            raise StoreUnavailable from None
 
-    def __init__(self, session: Session, snapshot: ResourceSnapshot, write: Callable[[bytes], Any]) -> None:
-        self.session = session
-        self._snapshot = snapshot
-        self._write = write
-        self._roots: set[str] = set()
-        self._work = asyncio.Event()
-
-    def receive(self, request: Any) -> None:
-        self.session.receive(request)
-        roots = {root_of(name) for name in self.session.wanted}
-        for root in roots - self._roots:
-            self._snapshot.subscribe(root, self)
-        for root in self._roots - roots:
-            self._snapshot.unsubscribe(root, self)
-        self._roots = roots
-        self._work.set()
-
-    def changed(self, roots: Collection[str]) -> None:
-        self.session.change(roots)
-        self._work.set()
-
-    def close(self) -> None:
-        for root in self._roots:
-            self._snapshot.unsubscribe(root, self)
-
-    async def write(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            for push in self.session.take():
-                await self._write(response(push))
-
-
-def response(push: Push) -> bytes:
-    """Encode a response: the resources are encoded already, once for all streams."""
-    head = pb.DiscoveryResponse(version_info=push.version, type_url=push.kind, nonce=push.nonce)
-    return b"".join((*map(_body, push.resources), head.SerializeToString()))
-
-
-def _body(resource: Resource) -> bytes:
-    return resource.body
+    def _open(self, node: Any, context: Any) -> Stream:
+        if node.ByteSize() > LARGEST_NODE:
+            text = f"{node.ByteSize()} bytes: a node has at most {LARGEST_NODE}"
+            raise InvalidField([FieldViolation("node", text)])
+        view, identity = view_of(node), self._identity()
+        agent = f"{node.user_agent_name} {node.user_agent_version}".strip()
+        client = Client(node.id[:KEPT], agent[:KEPT], context.peer(), view, identity, time.time())
+        source = GrpcSource(self._snapshot(), view, lambda scope: self._may_read(identity, scope))
+        session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
+        return Stream(
+            client, session, source, context.write, observer=self._observer, control_plane=self._control_plane
+        )

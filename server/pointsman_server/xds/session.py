@@ -4,26 +4,18 @@ The rules are those of "xDS REST and gRPC protocol" (envoyproxy.io/docs/envoy/la
 variant *aggregated, state of the world*.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
 
-from pointsman_server.xds.names import WILDCARD
+from pointsman_server.xds import order
+from pointsman_server.xds.names import WILDCARD, root_of
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
-from pointsman_server.xds.resource import Resource
+from pointsman_server.xds.resource import Resource, Source
+from pointsman_server.xds.subscription import NOT_SENT, Subscription
 
-
-class Source(Protocol):
-    """The resources that one client may have."""
-
-    def resource(self, kind: ResourceType, name: str) -> Resource:
-        """Return a resource; every name has one."""
-
-    def names(self, kind: ResourceType) -> Collection[str]:
-        """Return the names of all resources, for a client that asks for all."""
-
-    def affected(self, kind: ResourceType, roots: Collection[str], wanted: Collection[str]) -> Iterable[str]:
-        """Return those of ``wanted`` that may differ after a change of ``roots``."""
+# Of what a client says when it refuses a response.
+MOST_TEXT = 2_000
 
 
 class Push(NamedTuple):
@@ -35,27 +27,32 @@ class Push(NamedTuple):
     resources: Sequence[Resource]
 
 
-@dataclass(slots=True)
-class _Subscription:
-    """What a client wants of one type, and has: ``sent`` are the versions of what it was sent, ``dirty`` may differ."""
+class Outcome(Enum):
+    """What a request was: for another server or superseded, a subscription alone, an answer to a response."""
 
-    wanted: dict[str, None] = field(default_factory=dict)
-    wildcard: bool = False
-    sent: dict[str, int] = field(default_factory=dict)
-    dirty: dict[str, None] = field(default_factory=dict)
-    # The exclusive or of the versions of ``sent``.
-    version: int = 0
-    nonce: str = ""
-    unacknowledged: bool = False
-    # The client's text, where it refused the last response.
-    refused: str = ""
-    began: bool = False
+    IGNORED = "ignored"
+    SUBSCRIBED = "subscribed"
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
 
-    def put(self, name: str, version: int | None) -> None:
-        self.version ^= self.sent.pop(name, 0)
-        if version is not None:
-            self.sent[name] = version
-            self.version ^= version
+
+class Status(Enum):
+    """What a client has of a resource: what is served now, something else, nothing, or what it refused."""
+
+    SYNCED = "synced"
+    STALE = "stale"
+    NOT_SENT = "not sent"
+    REFUSED = "refused"
+
+
+class ResourceState(NamedTuple):
+    """One resource that a client wants. ``text`` is what the client said when it refused it."""
+
+    kind: ResourceType
+    name: str
+    version: str
+    status: Status
+    text: str = ""
 
 
 class Session:
@@ -64,147 +61,250 @@ class Session:
     - At most one response of a type is unacknowledged. What changes meanwhile waits and is merged: so a client that
       reads slowly holds no more than its subscriptions.
     - A response of LDS or CDS has every resource that the client wants; one of RDS or EDS those that it lacks.
-    - A response that was refused is not sent again; what changes later is.
-    - What closes is sent first, and what opens after the clusters that it leads to: a RouteConfiguration that the
-      client has waits until clusters and endpoints are acknowledged, unless it lets no call through.
+    - A resource that was refused is not sent again before it changes, except in a response that has everything.
+    - What closes is sent before the clusters that it led to change. What opens is sent after: a RouteConfiguration that
+      the client has waits until they are acknowledged, unless it lets no call through.
+    - Endpoints are sent after the Cluster that changed with them. A ClusterLoadAssignment is not emptied because its
+      Cluster needs it no more: the client uses the endpoints until the other ones are ready.
+    - A Cluster that a wildcard gives no more is removed after the RouteConfigurations that led to it.
     """
 
-    def __init__(self, source: Source, *, rewarms: bool = False) -> None:
-        """``rewarms``: a changed Cluster needs its endpoints again, as Envoy's do."""
+    def __init__(self, source: Source, *, warms: bool = False, nonces: str = "") -> None:
+        """``warms``: a changed Cluster needs its endpoints again, as Envoy's do. ``nonces`` begins every nonce."""
         self._source = source
-        self._rewarms = rewarms
-        self._types = {kind: _Subscription() for kind in ResourceType}
+        self._warms = warms
+        self._nonces = nonces
+        self._types = {kind: Subscription(kind) for kind in ResourceType}
         self._count = 0
+        # How many names of each root the client asked for.
+        self.roots: dict[str, int] = {}
 
     @property
-    def wanted(self) -> Iterable[str]:
-        """The names of everything that the client wants by name."""
-        return (name for subscription in self._types.values() for name in subscription.wanted)
+    def wants_all(self) -> bool:
+        """Whether the client asks for all resources of a type, so that any change may concern it."""
+        return any(each.offered is not None for each in self._types.values())
 
     @property
     def settled(self) -> bool:
-        """Whether the client has acknowledged everything as it is now."""
-        return not any(each.unacknowledged or each.dirty or each.refused for each in self._types.values())
+        """Whether the client has accepted everything as it is now."""
+        return all(each.settled for each in self._types.values())
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything waits that could be sent: for what is to be accepted before it."""
+        return any(self._types[kind].dirty and self._types[kind].unacknowledged is None for kind in ResourceType)
 
     @property
     def refusals(self) -> dict[ResourceType, str]:
-        """What the client said to the last response of a type, where it refused it."""
-        return {kind: each.refused for kind, each in self._types.items() if each.refused}
+        """What the client said last of what it refused and was not sent otherwise since."""
+        return {kind: list(each.refused.values())[-1] for kind, each in self._types.items() if each.refused}
 
-    def receive(self, request: Any) -> None:
-        """Take a request of the client: a subscription, an acknowledgement, a refusal."""
+    def count(self, kind: ResourceType) -> int:
+        """Return how many resources of a type the client wants."""
+        return len(self._types[kind].versions)
+
+    def states(self) -> Iterator[ResourceState]:
+        """Return every resource that the client wants."""
+        for kind, each in self._types.items():
+            for name, version in each.versions.items():
+                refused = (each.refused or {}).get(name)
+                yield ResourceState(kind, name, _text(version), _status(each, name, version), refused or "")
+
+    def receive(self, request: Any) -> Outcome:
+        """Take a DiscoveryRequest: a subscription, an acknowledgement, a refusal."""
         kind = BY_URL.get(request.type_url)
         if kind is None:
-            return
+            return Outcome.IGNORED
         subscription = self._types[kind]
-        if request.response_nonce and subscription.nonce and request.response_nonce != subscription.nonce:
-            return  # superseded: the client answers the newer response, too
-        if request.response_nonce and subscription.nonce:
-            subscription.unacknowledged = False
-            subscription.refused = request.error_detail.message if request.HasField("error_detail") else ""
-        self._subscribe(kind, subscription, request.resource_names)
-        if not subscription.began:
-            subscription.began = True
-            self._resume(kind, subscription, request.version_info)
+        outcome = _answer(subscription, request)
+        if outcome is not Outcome.IGNORED:
+            self._subscribe(subscription, tuple(request.resource_names), request.version_info)
+        return outcome
 
     def change(self, roots: Collection[str]) -> None:
         """Note that what ``roots`` lead to may have changed."""
         for kind, subscription in self._types.items():
-            if subscription.began:
-                self._refresh_wildcard(kind, subscription)
-                for name in self._source.affected(kind, roots, subscription.wanted):
-                    subscription.dirty[name] = None
+            if subscription.offered is not None:
+                had = {name for root in roots for name in subscription.of_root(root)}
+                self._offer_again(subscription, had & subscription.offered, self._source.names(kind, roots))
+            for root in roots:
+                for name in subscription.of_root(root):
+                    self._check(subscription, name)
+            for name in self._source.dependents(kind, roots):
+                self._check(subscription, name)
 
-    def take(self) -> list[Push]:
-        """Return the responses to send now, in their order."""
-        return [push for kind, part in _ORDER if (push := self._push(kind, part))]
+    def check(self) -> None:
+        """Note that anything may have changed, such as what the client may read."""
+        for kind, subscription in self._types.items():
+            if subscription.offered is not None:
+                self._offer_again(subscription, set(subscription.offered), self._source.names(kind))
+            for name in subscription.versions:
+                self._check(subscription, name)
 
-    def _subscribe(self, kind: ResourceType, subscription: _Subscription, names: Sequence[str]) -> None:
-        legacy = kind.is_complete and not names and (subscription.wildcard or not subscription.began)
-        subscription.wildcard = legacy or WILDCARD in names
-        wanted = dict.fromkeys(name for name in names if name != WILDCARD)
-        if subscription.wildcard:
-            wanted.update(dict.fromkeys(self._source.names(kind)))
-        self._want(subscription, wanted)
+    def take(self, *, hold: bool = True) -> list[Push]:
+        """Return the responses to send now, in their order. Without ``hold``, nothing waits any more (``holds``)."""
+        steps = order.steps(self._types, self._source, warms=self._warms, hold=hold)
+        return [push for kind, choose in steps if (push := self._push(self._types[kind], choose))]
 
-    def _want(self, subscription: _Subscription, wanted: dict[str, None]) -> None:
-        for name in subscription.wanted.keys() - wanted.keys():
-            subscription.put(name, None)
-            subscription.dirty.pop(name, None)
-        subscription.dirty.update(dict.fromkeys(name for name in wanted if name not in subscription.wanted))
-        subscription.wanted = wanted
+    # Subscriptions
 
-    def _refresh_wildcard(self, kind: ResourceType, subscription: _Subscription) -> None:
-        if subscription.wildcard:
-            wanted = dict.fromkeys(self._source.names(kind))
-            gone = subscription.wanted.keys() - wanted.keys()
-            self._want(subscription, wanted)
-            # So that a response without them is sent.
-            subscription.dirty.update(dict.fromkeys(gone))
-
-    def _resume(self, kind: ResourceType, subscription: _Subscription, version: str) -> None:
-        """Send nothing to a client that has the same already, from this server or another one."""
-        if not version:
+    def _subscribe(self, subscription: Subscription, names: tuple[str, ...], version: str) -> None:
+        first, subscription.began = not subscription.began, True
+        if names == subscription.named and not first:
             return
-        current = {name: self._source.resource(kind, name).version for name in subscription.wanted}
-        combined = 0
+        subscription.explicit |= bool(names)
+        if subscription.kind.is_complete:
+            self._offer(subscription, WILDCARD in names or not subscription.explicit)
+        self._name(subscription, names)
+        if first:
+            subscription.resumed = bool(version)
+            self._resume(subscription, version)
+
+    def _name(self, subscription: Subscription, names: tuple[str, ...]) -> None:
+        before = dict.fromkeys(subscription.named)
+        after = dict.fromkeys(name for name in names if name != WILDCARD)
+        for name in after:
+            if name not in before:
+                # Also one that a wildcard gave already.
+                subscription.want(name)
+                root = root_of(name)
+                self.roots[root] = self.roots.get(root, 0) + 1
+        for name in before:
+            if name not in after and name != WILDCARD:
+                self._unname(subscription, name)
+        subscription.named = names
+
+    def _unname(self, subscription: Subscription, name: str) -> None:
+        if subscription.offered is None or name not in subscription.offered:
+            subscription.drop(name)
+        root = root_of(name)
+        self.roots[root] -= 1
+        if not self.roots[root]:
+            del self.roots[root]
+
+    def _offer(self, subscription: Subscription, wildcard: bool) -> None:
+        """Begin or end to give a client all resources."""
+        if wildcard == (subscription.offered is not None):
+            return
+        if wildcard:
+            subscription.offered = set(self._source.names(subscription.kind))
+            # So that a client of which nothing is known waits no longer.
+            subscription.owed = True
+            for name in subscription.offered - subscription.versions.keys():
+                subscription.want(name)
+            return
+        offered, subscription.offered = subscription.offered or set(), None
+        for name in (offered | subscription.leaving.keys()) - set(subscription.named):
+            subscription.drop(name)
+
+    def _offer_again(self, subscription: Subscription, before: set[str], names: Collection[str]) -> None:
+        """Give a client that asks for all ``names``; of those that it was given ``before``, no others."""
+        offered = subscription.offered or set()
+        subscription.offered = offered
+        for name in names:
+            if name not in offered:
+                offered.add(name)
+                if name not in subscription.versions or name in subscription.leaving:
+                    subscription.want(name)
+        gone = before.difference(names)
+        offered -= gone
+        for name in gone.difference(subscription.named):
+            self._leave(subscription, name)
+
+    def _leave(self, subscription: Subscription, name: str) -> None:
+        if subscription.kind is ResourceType.CDS:
+            subscription.dirty.pop(name, None)
+            subscription.leaving[name] = None
+        else:
+            subscription.drop(name)
+            subscription.owed = True
+
+    def _resume(self, subscription: Subscription, version: str) -> None:
+        """Send nothing to a client that asks for everything and has the same already, from this server or another.
+
+        A client that asks by name is sent everything: it may have forgotten a resource since it had this version.
+        """
+        if not version or subscription.offered is None or set(subscription.named) > {WILDCARD}:
+            return
+        current = {name: self._source.resource(subscription.kind, name).version for name in subscription.versions}
+        combined = NOT_SENT
         for each in current.values():
             combined ^= each
-        if current and version == _text(combined):
-            subscription.sent, subscription.version = current, combined
+        if version == _text(combined):
+            subscription.versions, subscription.version = current, combined
             subscription.dirty.clear()
+            subscription.owed = False
 
-    def _push(self, kind: ResourceType, part: str) -> Push | None:
-        subscription = self._types[kind]
-        if subscription.unacknowledged or not subscription.dirty:
+    def _check(self, subscription: Subscription, name: str) -> None:
+        sent = subscription.versions.get(name)
+        if sent is None or name in subscription.leaving:
+            return
+        resource = self._source.resource(subscription.kind, name)
+        if resource.version == sent or _is_kept(subscription, resource):
+            subscription.dirty.pop(name, None)
+        else:
+            subscription.dirty[name] = None
+
+    # Responses
+
+    def _push(self, subscription: Subscription, choose: Callable[[], Collection[str]]) -> Push | None:
+        if subscription.unacknowledged is not None:
             return None
-        removed = [name for name in subscription.dirty if name not in subscription.wanted]
-        changed = self._changed(kind, subscription, part)
-        for name in (*removed, *(resource.name for resource in changed)):
-            del subscription.dirty[name]
-        if not changed and not removed:
+        chosen = choose()
+        if not chosen and not subscription.owed:
             return None
+        kind = subscription.kind
+        names = subscription.versions if kind.is_complete else chosen
+        resources = [self._source.resource(kind, name) for name in names]
+        changed = [each for each in resources if subscription.versions[each.name] != each.version]
         for resource in changed:
             subscription.put(resource.name, resource.version)
-        if kind is ResourceType.CDS and self._rewarms:
-            self._rewarm(changed)
-        sent = [self._source.resource(kind, name) for name in subscription.wanted] if kind.is_complete else changed
+        for name in tuple(names):
+            subscription.dirty.pop(name, None)
+        if kind is ResourceType.CDS and self._warms:
+            self._warm(changed)
         self._count += 1
-        subscription.nonce, subscription.unacknowledged = f"{self._count:x}", True
-        return Push(kind, _text(subscription.version), subscription.nonce, sent)
+        subscription.sent(f"{self._nonces}{self._count:x}", [each.name for each in changed])
+        return Push(kind, _text(subscription.version), subscription.nonce, resources)
 
-    def _changed(self, kind: ResourceType, subscription: _Subscription, part: str) -> list[Resource]:
-        """Return what differs from what the client has, and may be sent now; what is the same is dirty no more."""
-        resources = [self._source.resource(kind, name) for name in subscription.dirty if name in subscription.wanted]
-        changed = [resource for resource in resources if subscription.sent.get(resource.name) != resource.version]
-        for resource in resources:
-            if resource not in changed:
-                del subscription.dirty[resource.name]
-        return [each for each in changed if self._may_be_sent(each, part, first=each.name not in subscription.sent)]
-
-    def _may_be_sent(self, resource: Resource, part: str, *, first: bool) -> bool:
-        if part == "closing":
-            return not first and not resource.live
-        if part == "all" or first or not resource.live:
-            return True
-        return not any(self._types[kind].unacknowledged or self._types[kind].dirty for kind in _BEFORE_ROUTES)
-
-    def _rewarm(self, clusters: Iterable[Resource]) -> None:
+    def _warm(self, clusters: Sequence[Resource]) -> None:
         endpoints = self._types[ResourceType.EDS]
-        for cluster in clusters:
-            if cluster.name in endpoints.wanted:
-                endpoints.put(cluster.name, None)
-                endpoints.dirty[cluster.name] = None
+        for name in (cluster.name for cluster in clusters):
+            resource = self._source.resource(ResourceType.EDS, name)
+            if name in endpoints.versions and not _is_kept(endpoints, resource):
+                endpoints.want(name)
 
 
-_BEFORE_ROUTES = (ResourceType.CDS, ResourceType.EDS)
-_ORDER = (
-    (ResourceType.RDS, "closing"),
-    (ResourceType.CDS, "all"),
-    (ResourceType.EDS, "all"),
-    (ResourceType.LDS, "all"),
-    (ResourceType.RDS, "opening"),
-)
+def _answer(subscription: Subscription, request: Any) -> Outcome:
+    """Take the part of a request that answers a response."""
+    if not request.response_nonce or not subscription.nonce:
+        # The nonce of another stream says nothing on this one.
+        return Outcome.SUBSCRIBED
+    if request.response_nonce != subscription.nonce:
+        # Superseded: the client answers the newer response too, with the names that it wants then.
+        return Outcome.IGNORED
+    if subscription.unacknowledged is None:
+        return Outcome.SUBSCRIBED
+    if request.HasField("error_detail"):
+        subscription.refuse(request.error_detail.message[:MOST_TEXT] or "no text")
+        return Outcome.REFUSED
+    subscription.acknowledge()
+    return Outcome.ACKNOWLEDGED
+
+
+def _is_kept(subscription: Subscription, resource: Resource) -> bool:
+    """Return whether the client keeps the endpoints that it has."""
+    has = subscription.versions[resource.name] != NOT_SENT
+    return has and subscription.kind is ResourceType.EDS and not resource.live
+
+
+def _status(subscription: Subscription, name: str, version: int) -> Status:
+    if subscription.refused and name in subscription.refused:
+        return Status.REFUSED
+    if version == NOT_SENT:
+        return Status.NOT_SENT
+    pending = name in subscription.dirty or name in (subscription.unacknowledged or ())
+    return Status.STALE if pending else Status.SYNCED
 
 
 def _text(version: int) -> str:

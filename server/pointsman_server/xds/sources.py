@@ -1,12 +1,12 @@
 """The resources that one client may have: of its view, and of the tenants that it may read."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from pointsman_server.domain.identity import Scope
 from pointsman_server.xds.names import key_of, root_of
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
-from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.snapshot import ResourceSnapshot, Subscriber
 from pointsman_server.xds.views import View
 
 
@@ -23,9 +23,25 @@ class GrpcSource:
         forbidden = key is not None and not self._may_read(Scope(key.tenant, key.env))
         return self._snapshot.resource(self._view, kind, name, forbidden=forbidden)
 
-    def names(self, kind: ResourceType) -> Collection[str]:  # noqa: ARG002 - of the protocol
+    def names(self, kind: ResourceType, roots: Collection[str] | None = None) -> Collection[str]:  # noqa: ARG002 - of the protocol
         """No gRPC client asks for all."""
         return ()
 
-    def affected(self, kind: ResourceType, roots: Collection[str], wanted: Collection[str]) -> Iterable[str]:  # noqa: ARG002
-        return [name for name in wanted if root_of(name) in roots]
+    def dependents(self, kind: ResourceType, roots: Collection[str]) -> Collection[str]:  # noqa: ARG002
+        """Every resource begins with its root."""
+        return ()
+
+    def watch(self, stream: Subscriber, root: str) -> None:
+        self._snapshot.subscribe(root, stream)
+
+    def unwatch(self, stream: Subscriber, root: str) -> None:
+        self._snapshot.unsubscribe(root, stream)
+
+    def watch_all(self, stream: Subscriber) -> None:
+        """A client that asks for all is given nothing."""
+
+    def flush(self, stream: Subscriber) -> None:
+        """Subscribers are told at once."""
+
+    def leave(self, stream: Subscriber) -> None:
+        """Nothing is noted for it."""

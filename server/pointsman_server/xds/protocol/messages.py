@@ -24,6 +24,7 @@ def message(name: str) -> Any:
 
 DiscoveryRequest = message("envoy.service.discovery.v3.DiscoveryRequest")
 DiscoveryResponse = message("envoy.service.discovery.v3.DiscoveryResponse")
+ControlPlane = message("envoy.config.core.v3.ControlPlane")
 
 Listener = message("envoy.config.listener.v3.Listener")
 RouteConfiguration = message("envoy.config.route.v3.RouteConfiguration")

@@ -22,7 +22,8 @@ def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource
 
     The RouteConfiguration of an Envoy is joined of many (``envoy.join``); here it has one name at most.
     """
-    return encode(kind, name, message(view, kind, name, target), live=_is_live(view, kind, target))
+    content = message(view, kind, name, target)
+    return encode(kind, name, content, live=_is_live(view, kind, target, content))
 
 
 def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
@@ -32,5 +33,8 @@ def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
     return _BUILDERS[kind](view, name, target)
 
 
-def _is_live(view: View, kind: ResourceType, target: Target) -> bool:
-    return kind is not ResourceType.RDS or routes.is_live(view, target)
+def _is_live(view: View, kind: ResourceType, target: Target, content: Any) -> bool:
+    if kind is ResourceType.RDS:
+        return routes.is_live(view, target)
+    # A cluster of a live name that has no endpoints has become one of another type.
+    return kind is not ResourceType.EDS or bool(content.endpoints) or not routes.is_live(view, target)

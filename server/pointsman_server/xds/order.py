@@ -1,0 +1,103 @@
+"""In which order a client is sent what belongs together, so that no call fails in between: make before break.
+
+The order is that of "xDS REST and gRPC protocol", *Eventual consistency considerations*: clusters, endpoints,
+listeners, routes, and then the removal of clusters. A RouteConfiguration that closes comes before all.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pointsman_server.xds.names import root_of
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resource import Source
+from pointsman_server.xds.subscription import NOT_SENT, Subscription
+
+# A type, and what returns the names of it that may be sent now. It is called when the steps before are done.
+Step = tuple[ResourceType, Callable[[], Collection[str]]]
+
+
+def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: bool, hold: bool) -> Sequence[Step]:
+    """Return the steps for one client. Without ``hold``, nothing waits for another type."""
+    found = _Order(types, source, warms=warms, hold=hold)
+    return (
+        (ResourceType.RDS, found.closing),
+        (ResourceType.CDS, found.clusters),
+        (ResourceType.EDS, found.endpoints),
+        (ResourceType.LDS, found.listeners),
+        (ResourceType.RDS, found.routes),
+        (ResourceType.CDS, found.removal),
+    )
+
+
+class _Order:
+    def __init__(self, types: Mapping[ResourceType, Subscription], source: Source, *, warms: bool, hold: bool) -> None:
+        self._listeners, self._routes = types[ResourceType.LDS], types[ResourceType.RDS]
+        self._clusters, self._endpoints = types[ResourceType.CDS], types[ResourceType.EDS]
+        self._source = source
+        self._warms = warms
+        self._hold = hold
+
+    def closing(self) -> Collection[str]:
+        """Return the RouteConfigurations that let calls through at the client, and no longer here."""
+        routes = self._routes
+        return [name for name in routes.dirty if routes.versions[name] != NOT_SENT and not self._is_live(name)]
+
+    def clusters(self) -> Collection[str]:
+        """Return the Clusters, but none while one of them waits for a RouteConfiguration that closes."""
+        dirty = self._clusters.dirty
+        if self._hold and dirty:
+            closing = {root_of(name) for name in self.closing()}
+            if closing and any(root_of(name) in closing for name in dirty):
+                return ()
+        return dirty
+
+    def endpoints(self) -> Collection[str]:
+        """Return the endpoints, but those that the client has after what closes, and after their Cluster."""
+        dirty, versions = self._endpoints.dirty, self._endpoints.versions
+        if not self._hold or not dirty:
+            return dirty
+        waiting = {root_of(name) for name in (*self.closing(), *self._clusters.dirty)}
+        return [name for name in dirty if versions[name] == NOT_SENT or root_of(name) not in waiting]
+
+    def listeners(self) -> Collection[str]:
+        """Return the Listeners."""
+        return self._listeners.dirty
+
+    def routes(self) -> Collection[str]:
+        """Return the RouteConfigurations, but those that the client has after their Clusters and endpoints."""
+        dirty = self._routes.dirty
+        if not self._hold or not dirty:
+            return dirty
+        waiting = self._unaccepted()
+        return [
+            name
+            for name in dirty
+            if self._is_first(name) or not (waiting is None or root_of(name) in waiting) or not self._is_live(name)
+        ]
+
+    def removal(self) -> Collection[str]:
+        """Remove the Clusters that are leaving, when no RouteConfiguration of the client leads to them any more."""
+        clusters = self._clusters
+        if clusters.leaving and not clusters.dirty and self._routes.settled:
+            for name in tuple(clusters.leaving):
+                clusters.drop(name)
+            clusters.owed = True
+        return ()
+
+    def _unaccepted(self) -> Collection[str] | None:
+        """Return the roots whose Clusters and endpoints the client is still to accept; None for all."""
+        clusters, endpoints = self._clusters, self._endpoints
+        if self._warms and not clusters.began:
+            # After a reconnect: the client has clusters, and will ask for them.
+            return None
+        pending = [name for each in (clusters, endpoints) for name in (*each.dirty, *(each.unacknowledged or ()))]
+        if pending and clusters.offered is not None:
+            # It has one RouteConfiguration for all.
+            return None
+        return {root_of(name) for name in pending}
+
+    def _is_first(self, name: str) -> bool:
+        """Return whether the client has no such RouteConfiguration, not even of another stream."""
+        return self._routes.versions[name] == NOT_SENT and not (self._warms and self._routes.resumed)
+
+    def _is_live(self, name: str) -> bool:
+        return self._source.resource(ResourceType.RDS, name).live

@@ -1,0 +1,235 @@
+"""One stream: connects a session to its client and to the changes of what is served."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any, NamedTuple, Protocol
+
+from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.identity import Identity
+from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.protocol.types import BY_URL, ResourceType
+from pointsman_server.xds.resource import Source, field
+from pointsman_server.xds.session import Outcome, Push, Session
+from pointsman_server.xds.views import View
+
+# Names that a client may ask for of each type, beside those that it was given because it asks for all.
+MOST_NAMES = 1_000
+# Twice as long as the longest name of a route in the new style.
+LONGEST_NAME = 1_024
+# Requests of a stream: more of them wait. A client that starts sends four for each name.
+REQUESTS_PER_SECOND = 500
+REQUESTS_AT_ONCE = 5_000
+# What waits for clusters waits no longer than this, for a client that does not acknowledge them.
+HOLD_SECONDS = 2.0
+
+_CONTROL_PLANE = 6 << 3 | 2  # DiscoveryResponse.control_plane
+
+
+class Client(NamedTuple):
+    """Who is at the other end of a stream. ``opened`` is in seconds since the Unix epoch."""
+
+    node: str
+    agent: str
+    peer: str
+    view: View
+    identity: Identity
+    opened: float
+
+
+class WatchedSource(Source, Protocol):
+    """A source that tells a stream of changes, by ``Stream.changed``."""
+
+    def watch(self, stream: "Stream", root: str) -> None:
+        """Tell ``stream`` of changes of ``root`` from now on."""
+
+    def unwatch(self, stream: "Stream", root: str) -> None:
+        """Tell it no more of ``root``."""
+
+    def watch_all(self, stream: "Stream") -> None:
+        """Tell it of all changes from now on."""
+
+    def flush(self, stream: "Stream") -> None:
+        """Tell it now of what it has not been told yet."""
+
+    def leave(self, stream: "Stream") -> None:
+        """Tell it nothing more."""
+
+
+class Observer:
+    """Is told what streams do; these methods do nothing."""
+
+    def opened(self, stream: "Stream") -> None:
+        """A client sent its first request."""
+
+    def closed(self, stream: "Stream") -> None:
+        """A stream ended; each that was opened is closed once."""
+
+    def pushed(self, stream: "Stream", kind: ResourceType) -> None:
+        """The transport took a response."""
+
+    def acknowledged(self, stream: "Stream", kind: ResourceType, seconds: float) -> None:
+        """The client accepted a response, so many seconds after it was written."""
+
+    def refused(self, stream: "Stream", kind: ResourceType, text: str) -> None:
+        """The client refused a response; ``text`` says why, and is the client's."""
+
+
+class Stream:
+    """Reads requests in one task and writes responses in another, so that neither waits for the other."""
+
+    def __init__(
+        self,
+        client: Client,
+        session: Session,
+        source: WatchedSource,
+        write: Callable[[bytes], Awaitable[Any]],
+        *,
+        observer: Observer,
+        control_plane: bytes = b"",
+        hold_seconds: float = HOLD_SECONDS,
+    ) -> None:
+        self.client = client
+        self.session = session
+        self._source = source
+        self._write = write
+        self._observer = observer
+        self._control_plane = control_plane
+        self._hold_seconds = hold_seconds
+        self._roots: frozenset[str] = frozenset()
+        self._watches_all = False
+        self._written: dict[ResourceType, float] = {}
+        self._release_at: float | None = None
+        self._work = asyncio.Event()
+
+    async def run(self, first: Any, requests: AsyncIterator[Any]) -> None:
+        """Serve the stream until its requests end. Raises InvalidField for a request beyond the limits."""
+        self._observer.opened(self)
+        reading = asyncio.create_task(self._read(first, requests))
+        reading.add_done_callback(lambda _: self._work.set())
+        try:
+            while not reading.done():
+                await self._send(await self._wait())
+            reading.result()
+        finally:
+            await self._close(reading)
+
+    def changed(self, roots: Collection[str]) -> None:
+        """Take note of a change. The source calls this."""
+        self.session.change(roots)
+        self._work.set()
+
+    def check(self) -> None:
+        """Note that anything may have changed, such as what the client may read."""
+        self.session.check()
+        self._work.set()
+
+    async def _read(self, first: Any, requests: AsyncIterator[Any]) -> None:
+        pace = Pace(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._receive(first)
+        async for request in requests:
+            await pace.take()
+            self._receive(request)
+
+    def _receive(self, request: Any) -> None:
+        check_names(request.resource_names, self._most_names)
+        # What was noted for this stream is part of what is answered.
+        self._source.flush(self)
+        outcome = self.session.receive(request)
+        self._tell(outcome, request.type_url)
+        self._watch()
+        self._work.set()
+
+    def _most_names(self) -> int:
+        return MOST_NAMES + len(self._source.names(ResourceType.CDS))
+
+    def _tell(self, outcome: Outcome, type_url: str) -> None:
+        if outcome is Outcome.ACKNOWLEDGED:
+            kind = BY_URL[type_url]
+            self._observer.acknowledged(self, kind, time.monotonic() - self._written[kind])
+        elif outcome is Outcome.REFUSED:
+            kind = BY_URL[type_url]
+            self._observer.refused(self, kind, self.session.refusals.get(kind, ""))
+
+    def _watch(self) -> None:
+        if self.session.wants_all and not self._watches_all:
+            self._watches_all = True
+            self._source.watch_all(self)
+        roots = self.session.roots.keys()
+        if roots != self._roots:
+            for root in roots - self._roots:
+                self._source.watch(self, root)
+            for root in self._roots - roots:
+                self._source.unwatch(self, root)
+            self._roots = frozenset(roots)
+
+    async def _wait(self) -> bool:
+        """Wait for something to send. Returns whether what waits for clusters is still to wait."""
+        if not self.session.holds:
+            self._release_at = None
+            await self._work.wait()
+            self._work.clear()
+            return True
+        if self._release_at is None:
+            self._release_at = asyncio.get_running_loop().time() + self._hold_seconds
+        try:
+            async with asyncio.timeout_at(self._release_at):
+                await self._work.wait()
+        except TimeoutError:
+            return False
+        self._work.clear()
+        return True
+
+    async def _send(self, hold: bool) -> None:
+        for push in self.session.take(hold=hold):
+            await self._write(response(push, self._control_plane))
+            self._written[push.kind] = time.monotonic()
+            self._observer.pushed(self, push.kind)
+
+    async def _close(self, reading: "asyncio.Task[None]") -> None:
+        for root in self._roots:
+            self._source.unwatch(self, root)
+        self._source.leave(self)
+        self._observer.closed(self)
+        reading.cancel()
+        await asyncio.wait((reading,))
+        if not reading.cancelled():
+            reading.exception()
+
+
+class Pace:
+    """Makes those wait who take more than ``per_second`` in the long run, or ``at_once``."""
+
+    def __init__(self, per_second: float, at_once: float) -> None:
+        self._interval = 1 / per_second
+        self._window = at_once / per_second
+        self._arrival = 0.0
+
+    async def take(self) -> None:
+        """Take one, and wait if that is too many."""
+        now = time.monotonic()
+        self._arrival = max(now, self._arrival) + self._interval
+        if self._arrival - now > self._window:
+            await asyncio.sleep(self._arrival - now - self._window)
+
+
+def check_names(names: Collection[str], most: Callable[[], int]) -> None:
+    """Check the names of a request; ``most`` is asked where there are many. Raises InvalidField."""
+    if len(names) > MOST_NAMES and len(names) > (allowed := most()):
+        text = f"{len(names)} names of one type: a stream may ask for {allowed}; use another one for the others"
+        raise InvalidField([FieldViolation("resource_names", text)])
+    for number, name in enumerate(names):
+        if len(name) > LONGEST_NAME:
+            text = f"{len(name)} characters long: a name has at most {LONGEST_NAME}"
+            raise InvalidField([FieldViolation(f"resource_names[{number}]", text)])
+
+
+def response(push: Push, control_plane: bytes = b"") -> bytes:
+    """Encode a DiscoveryResponse: its resources are encoded already, once for all streams."""
+    head = pb.DiscoveryResponse(version_info=push.version, type_url=push.kind, nonce=push.nonce)
+    return b"".join((*(each.body for each in push.resources), head.SerializeToString(), control_plane))
+
+
+def control_plane(identifier: str) -> bytes:
+    """Encode who answers, as a field of a DiscoveryResponse."""
+    return field(_CONTROL_PLANE, pb.ControlPlane(identifier=identifier).SerializeToString())

@@ -1,0 +1,103 @@
+"""What one client wants of one type of resource, what it was sent of it, and what it answered."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from sys import intern
+
+from pointsman_server.xds.names import root_of
+from pointsman_server.xds.protocol.types import ResourceType
+
+NOT_SENT = 0
+
+
+@dataclass(slots=True)
+class Subscription:
+    """Invariants:
+
+    - ``versions`` has the names of all that the client wants, with the version of each that it was sent last.
+    - ``dirty`` has those of them that are now of another version.
+    - ``leaving`` has names that a wildcard gave and gives no more; the client still has them.
+    """
+
+    kind: ResourceType
+    versions: dict[str, int] = field(default_factory=dict)
+    dirty: dict[str, None] = field(default_factory=dict)
+    leaving: dict[str, None] = field(default_factory=dict)
+    # The names of the last request, and those that a wildcard gives; None without one.
+    named: tuple[str, ...] = ()
+    offered: set[str] | None = None
+    # Whether there was a request; one with names; and whether the first one came with a version, of another stream.
+    began: bool = False
+    explicit: bool = False
+    resumed: bool = False
+    # Whether a response is due, even one without resources.
+    owed: bool = False
+    # Of the last response: its nonce, and until it is answered, the names of what it changed.
+    nonce: str = ""
+    unacknowledged: tuple[str, ...] | None = None
+    # What the client said of those that it refused.
+    refused: dict[str, str] | None = None
+    # The exclusive or of all ``versions``: a hash of what the client has that does not depend on any order.
+    version: int = 0
+    # The names that are not their root, by their root.
+    _suffixed: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the client has accepted everything as it is now."""
+        return self.unacknowledged is None and not (self.dirty or self.refused or self.owed)
+
+    def of_root(self, root: str) -> Iterator[str]:
+        """Return the names that begin with a root."""
+        if root in self.versions:
+            yield root
+        yield from tuple(self._suffixed.get(root, ()))
+
+    def want(self, name: str) -> None:
+        """Add a name; one that is there already is to be sent again."""
+        self.leaving.pop(name, None)
+        if name not in self.versions:
+            # Many streams, and up to four types of each, have the same names.
+            name = intern(name)
+            root = root_of(name)
+            if root != name:
+                self._suffixed.setdefault(root, {})[name] = None
+        self.put(name, NOT_SENT)
+        self.dirty[name] = None
+
+    def drop(self, name: str) -> None:
+        """Remove a name; the client has forgotten its resource, or is to."""
+        self.version ^= self.versions.pop(name)
+        self.dirty.pop(name, None)
+        self.leaving.pop(name, None)
+        if self.refused:
+            self.refused.pop(name, None)
+        root = root_of(name)
+        if root != name:
+            del self._suffixed[root][name]
+            if not self._suffixed[root]:
+                del self._suffixed[root]
+
+    def put(self, name: str, version: int) -> None:
+        """Note what the client was sent of a name."""
+        self.version ^= self.versions.get(name, NOT_SENT) ^ version
+        self.versions[name] = version
+
+    def sent(self, nonce: str, changed: Iterable[str]) -> None:
+        """Note a response, and the names of what it changes."""
+        self.nonce, self.unacknowledged, self.owed = nonce, tuple(changed), False
+
+    def acknowledge(self) -> None:
+        """Note that the client accepted the last response."""
+        if self.refused:
+            # A response that has everything clears everything.
+            for name in tuple(self.refused) if self.kind.is_complete else self.unacknowledged or ():
+                self.refused.pop(name, None)
+        self.unacknowledged = None
+
+    def refuse(self, text: str) -> None:
+        """Note that the client refused the last response: which part of it, only its text says."""
+        names = [name for name in self.unacknowledged or () if name in self.versions]
+        if names:
+            self.refused = (self.refused or {}) | dict.fromkeys(names, text)
+        self.unacknowledged = None
