@@ -69,7 +69,7 @@ class Observer:
         """The transport took a response."""
 
     def acknowledged(self, stream: "Stream", kind: ResourceType, seconds: float) -> None:
-        """The client accepted a response, so many seconds after it was written."""
+        """The client accepted a response, so many seconds after it was handed to the transport."""
 
     def refused(self, stream: "Stream", kind: ResourceType, text: str) -> None:
         """The client refused a response; ``text`` says why, and is the client's."""
@@ -182,8 +182,9 @@ class Stream:
 
     async def _send(self, hold: bool) -> None:
         for push in self.session.take(hold=hold):
-            await self._write(response(push, self._control_plane))
+            # Before it is written: the client may answer before the transport says that it was.
             self._written[push.kind] = time.monotonic()
+            await self._write(response(push, self._control_plane))
             self._observer.pushed(self, push.kind)
 
     async def _close(self, reading: "asyncio.Task[None]") -> None:
