@@ -126,6 +126,11 @@ class Probe:
         if channel := self._channels.pop(name, None):
             self._send({"do": "drop", "name": channel})
 
+    def drop_all(self) -> None:
+        """Call nothing any more."""
+        for name in list(self._channels):
+            self.drop(name)
+
     def begin(self, name: str, seconds: float) -> int:
         """Begin one call that lasts ``seconds``; return its number."""
         number = next(self._numbers)
