@@ -64,14 +64,14 @@ def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
 def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     """Return the clusters that a slot's cluster tries in order; none where it leads to a host itself.
 
-    For gRPC clients the slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster
-    that it calls becomes an aggregate one.
+    The slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster that it calls
+    becomes an aggregate one, and Envoy would use the members before it knows their endpoints.
     """
     role, number = part_of(name)
     root = root_of(name)
-    count = len(fallbacks_of(view, target))
-    if role is not Role.SLOT or not is_family(root) or not (count or view.kind is ClientKind.GRPC):
+    if role is not Role.SLOT or not is_family(root):
         return ()
+    count = len(fallbacks_of(view, target))
     # A slot that is not used is as the first one.
     member = number if number < len(target.slots) else 0
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
