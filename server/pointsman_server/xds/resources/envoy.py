@@ -23,6 +23,7 @@ HTTP: Mapping[Verdict, tuple[int, str]] = {
 }
 # Where calls to unknown names are led to by their routes; the fault ends them before.
 NOWHERE = "pointsman~~nowhere"
+_MILLION = 1_000_000
 
 
 def virtual_host(view: View, root: str, target: Target) -> bytes:
@@ -86,13 +87,16 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
     """
     below = 0
     weighted = [(number, slot) for number, slot in enumerate(target.slots) if slot.weight]
+    # Less than ``POINTS`` where a version that has a weight is not active: the others divide what is left.
+    total = sum(slot.weight for _, slot in weighted)
     for number, slot in weighted:
         below += slot.weight
         route = host.routes.add()
         route.match.prefix = "/"
         if (number, slot) != weighted[-1]:
             fraction = route.match.runtime_fraction.default_value
-            fraction.numerator, fraction.denominator = below, pb.FractionalPercent.TEN_THOUSAND
+            fraction.numerator = below * _MILLION // total
+            fraction.denominator = pb.FractionalPercent.MILLION
         _lead(route.route, view, cluster_name(root, Part(Role.SLOT, number)), slot)
 
 
