@@ -21,6 +21,7 @@ class EchoBackend:
 
     name: str
     credentials: grpc.ServerCredentials | None = None
+    host: str = "127.0.0.1"
     released: threading.Event = field(default_factory=threading.Event)
     held: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     """Released for each request ``hold`` that has arrived."""
@@ -37,9 +38,9 @@ class EchoBackend:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         if self.credentials is None:
-            self.port = self._server.add_insecure_port("127.0.0.1:0")
+            self.port = self._server.add_insecure_port(f"{self.host}:0")
         else:
-            self.port = self._server.add_secure_port("127.0.0.1:0", self.credentials)
+            self.port = self._server.add_secure_port(f"{self.host}:0", self.credentials)
         self._server.start()
         return self
 
@@ -50,7 +51,7 @@ class EchoBackend:
     @property
     def url(self) -> str:
         """Where it is called."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def _answer(self, request: bytes) -> bytes:
         self.count += 1

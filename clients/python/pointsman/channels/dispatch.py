@@ -10,7 +10,7 @@ from pointsman.channels.backends import Backend, Backends
 from pointsman.channels.failure import NoBackend
 from pointsman.channels.options import Metadata
 from pointsman.channels.routes import SyncRoutes
-from pointsman.errors import DeadlineExceeded, PointsmanError
+from pointsman.errors import DeadlineExceeded, PointsmanError, Unavailable
 from pointsman.rpc.session import DEFAULT_TIMEOUT
 
 
@@ -60,7 +60,10 @@ class Dispatch:
 
     def _ask(self, sticky_key: str, timeout: float | None) -> tuple[str, float | None]:
         began = self._clock()
-        url = self._routes.ask(sticky_key, ask_timeout(timeout))
+        try:
+            url = self._routes.ask(sticky_key, ask_timeout(timeout))
+        except DeadlineExceeded as error:
+            raise out_of_time(error, timeout, self._clock() - began) from error
         return url, time_left(timeout, self._clock() - began)
 
 
@@ -71,6 +74,16 @@ def ask_timeout(timeout: float | None) -> float | None:
     if timeout <= 0:
         raise DeadlineExceeded("the deadline had passed before the call began")
     return timeout
+
+
+def out_of_time(error: DeadlineExceeded, timeout: float | None, seconds: float) -> PointsmanError:
+    """Return what a call fails with if the server has not answered after so many seconds.
+
+    It is not DEADLINE_EXCEEDED while the call itself has time left: those who retry would not.
+    """
+    if timeout is not None and seconds >= timeout:
+        return error
+    return Unavailable("the server did not say in time which URL is live")
 
 
 def time_left(timeout: float | None, seconds: float) -> float | None:

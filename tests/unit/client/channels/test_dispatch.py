@@ -82,6 +82,14 @@ def test_the_status_is_that_of_the_near_cache(rig: Rig) -> None:
     assert rig.opened == []
 
 
+def test_a_server_that_does_not_answer_in_time_is_unavailable_while_the_call_has_time_left(rig: Rig) -> None:
+    rig.takes(0.5)
+    rig.routes.error = DeadlineExceeded("no answer")
+    assert rig.code() is grpc.StatusCode.UNAVAILABLE
+    assert rig.code(1.0) is grpc.StatusCode.UNAVAILABLE
+    assert rig.code(0.25) is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def test_a_url_that_cannot_be_carried_is_a_status_too(rig: Rig) -> None:
     rig.routes.set("ftp://one")
     assert rig.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -8,11 +8,11 @@ import grpc
 import grpc.aio
 
 from pointsman.channels.backends import Backend, Backends
-from pointsman.channels.dispatch import ask_timeout, time_left
+from pointsman.channels.dispatch import ask_timeout, out_of_time, time_left
 from pointsman.channels.failure import details_of, trailing_metadata_of
 from pointsman.channels.options import Metadata
 from pointsman.channels.routes import AsyncRoutes
-from pointsman.errors import PointsmanError
+from pointsman.errors import DeadlineExceeded, PointsmanError
 
 
 class Started(NamedTuple):
@@ -55,12 +55,18 @@ class AsyncDispatch:
         """Ask the server, within ``timeout``; return the backend, and the timeout that is left. Raises the same."""
         began = self._clock()
         try:
-            url = await self._routes.ask(self._sticky_key(metadata), ask_timeout(timeout))
+            url = await self._ask(self._sticky_key(metadata), timeout, began)
             left = time_left(timeout, self._clock() - began)
             self._check_open()
             return Started(self._backends.begin(url), left)
         except PointsmanError as error:
             raise no_backend(self._routes.key, error) from error
+
+    async def _ask(self, sticky_key: str, timeout: float | None, began: float) -> str:  # noqa: ASYNC109 - of the call
+        try:
+            return await self._routes.ask(sticky_key, ask_timeout(timeout))
+        except DeadlineExceeded as error:
+            raise out_of_time(error, timeout, self._clock() - began) from error
 
     def end(self, backend: Backend[grpc.aio.Channel]) -> None:
         """Take note that a call has ended."""

@@ -51,8 +51,9 @@ class Rig:
     async def on_close(self) -> None:
         self.closes.append("closed")
 
-    async def urls(self) -> list[str]:
-        return [*self.channel._backends._by_url]
+    async def drained(self) -> bool:
+        """Whether only the second backend is left."""
+        return [*self.channel._backends._by_url] == [self.two.url] and self.opened[0].get_state() is State.SHUTDOWN
 
     async def is_held(self) -> bool:
         return await asyncio.to_thread(self.one.held.acquire, timeout=SECONDS)
@@ -142,11 +143,7 @@ async def test_each_kind_of_call_in_flight_ends_where_it_began(rig: Rig, kind: s
     rig.one.released.set()
     assert await held == b"one hold"
 
-    async def drained() -> bool:
-        return await rig.urls() == [rig.two.url]
-
-    assert await becomes(drained)
-    assert rig.opened[0].get_state() is State.SHUTDOWN
+    assert await becomes(rig.drained)
 
 
 async def test_calls_that_do_not_end_are_cancelled_after_the_drain(rig: Rig) -> None:
@@ -174,10 +171,7 @@ async def test_flapping_leaves_neither_channels_nor_threads(rig: Rig) -> None:
             assert await rig.stub.unary_unary(b"a") == f"{backend.name} a".encode()
     assert len(rig.opened) == 2, "what comes back before it is closed is used again"
 
-    async def drained() -> bool:
-        return await rig.urls() == [rig.two.url] and rig.opened[0].get_state() is State.SHUTDOWN
-
-    assert await becomes(drained)
+    assert await becomes(rig.drained)
     assert (rig.channel._timer, rig.channel._closing) == (None, set())
     assert threading.active_count() <= before + 1, "gRPC has one"
 
@@ -210,10 +204,7 @@ async def test_changes_come_from_another_thread(rig: Rig) -> None:
     await asyncio.to_thread(rig.routes.set, rig.two.url)
     assert await rig.stub.unary_unary(b"a") == b"two a"
 
-    async def drained() -> bool:
-        return await rig.urls() == [rig.two.url]
-
-    assert await becomes(drained)
+    assert await becomes(rig.drained)
 
 
 async def test_its_end(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pointsman.channels.aio.dispatch import AsyncDispatch
 from pointsman.channels.backends import Backends
 from pointsman.channels.options import sticky_key_source
-from pointsman.errors import Unavailable
+from pointsman.errors import DeadlineExceeded, Unavailable
 from tests.support.fake_routes import AsyncFakeRoutes
 
 ONE = "http://one"
@@ -47,6 +47,10 @@ async def test_where_it_does_not_the_server_is_asked_in_the_time_of_the_call() -
     with pytest.raises(grpc.aio.AioRpcError) as late:
         await rig.dispatch.begin(0.125, None)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    rig.routes.error = DeadlineExceeded("no answer")
+    with pytest.raises(grpc.aio.AioRpcError) as slow:
+        await rig.dispatch.begin(1.0, None)
+    assert slow.value.code() is grpc.StatusCode.UNAVAILABLE
     rig.routes.error = Unavailable("no server")
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await rig.dispatch.begin(1.0, None)
