@@ -13,7 +13,7 @@ from grpc.experimental import insecure_channel_credentials
 from pointsman.connection import environment
 from pointsman.xds import addresses
 from pointsman.xds.bootstrap import grpc_bootstrap
-from pointsman.xds.options import ControlPlane, PathLike, Program, Upstreams, control_plane, node
+from pointsman.xds.options import ControlPlane, PathLike, Program, Upstreams, control_plane, node, token_problem
 
 FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 CONTENT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
@@ -51,7 +51,7 @@ def configure(
         ca_file: certificates in PEM to trust instead of the system's.
         cert_file: the certificate of this client in PEM, and what it is signed by. Read again when it changes.
         key_file: the private key of ``cert_file`` in PEM, not encrypted. Read again when it changes.
-        token_file: a file that holds a JWT; needs TLS. Read again before it expires.
+        token_file: a file that holds a JWT, without a line end; needs TLS. Read again before it expires.
         https_ca_file: certificates in PEM to trust for https URLs instead of the system's: see ``credentials``.
         node_id: what the client is listed as; by default the host name.
         locality: ``REGION/ZONE/SUB_ZONE``, or less of it.
@@ -63,12 +63,15 @@ def configure(
     plane = _control_plane(os.environ, servers, {name: value for name, value in given.items() if value is not None})
     upstreams = Upstreams("" if https_ca_file is None else os.path.abspath(https_ca_file))  # noqa: PTH100 - as in options
     for file in (*plane.files(), *filter(None, [upstreams.ca_file])):
-        _check_readable(file)
+        content = _read(file)
+        problem = token_problem(Program.PYTHON, content) if file == plane.token_file else None
+        if problem:
+            raise ValueError(f"token_file {file}: {problem}")
     made = grpc_bootstrap(Program.PYTHON, plane, node(node_id or socket.gethostname(), locality), upstreams)
-    content = json.dumps(made.document)
-    _check_free(os.environ, content)
-    os.environ |= made.environment | {CONTENT_VARIABLE: content}
-    return content
+    document = json.dumps(made.document)
+    _check_free(os.environ, document)
+    os.environ |= made.environment | {CONTENT_VARIABLE: document}
+    return document
 
 
 def credentials() -> grpc.ChannelCredentials:
@@ -102,10 +105,9 @@ def _control_plane(
     return control_plane(every, **{name: found[name] for name in _CONNECTION if name in found})
 
 
-def _check_readable(file: str) -> None:
+def _read(file: str) -> bytes:
     try:
-        with Path(file).open("rb"):
-            pass
+        return Path(file).read_bytes()
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror or type(error).__name__}") from error
 

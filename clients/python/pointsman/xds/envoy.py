@@ -49,7 +49,7 @@ def envoy_bootstrap(servers: ControlPlane, node: Node, upstreams: Upstreams) -> 
 def _node(node: Node, upstreams: Upstreams) -> dict[str, Any]:
     ours: dict[str, Any] = {}
     if upstreams.listen:
-        ours["listen"] = str(addresses.parse(upstreams.listen))
+        ours["listen"] = str(_listen(upstreams.listen))
     if upstreams.ca_file:
         ours["ca_file"] = upstreams.ca_file
     if upstreams.families:
@@ -66,10 +66,22 @@ def _family(text: str) -> str:
     return text
 
 
+def _listen(text: str) -> Address:
+    found = _by_number(text)
+    if not (_is_ip(found.host) and found.port):
+        raise ValueError(f"listen {text!r} must be an IP address and a port, as 0.0.0.0:10000")
+    return found
+
+
 def _admin(text: str) -> Address:
-    found = addresses.parse(text)
-    if found.host != "localhost" and not (_is_ip(found.host) and ip_address(found.host).is_loopback):
+    found = _by_number(text)
+    if not (_is_ip(found.host) and ip_address(found.host).is_loopback):
         raise ValueError(f"admin {text!r} must be on the loopback interface: Envoy asks nobody there who they are")
+    return found
+
+
+def _by_number(text: str) -> Address:
+    found = addresses.parse(text)
     return found._replace(host="127.0.0.1") if found.host == "localhost" else found
 
 

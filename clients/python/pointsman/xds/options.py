@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+_DOTS_OF_A_JWT = 2
+
 PathLike = str | os.PathLike[str]
 
 
@@ -88,6 +90,17 @@ def node(node_id: str, locality: str) -> Node:
     if not node_id:
         raise ValueError("the node must have an id")
     return Node(node_id, parts)
+
+
+def token_problem(program: Program, content: bytes) -> str | None:
+    """Return why ``program`` could not send the content of a token file, or None. It never repeats the content."""
+    if program is Program.ENVOY:
+        return None
+    if content.strip().count(b".") != _DOTS_OF_A_JWT:
+        return "gRPC sends a JWT alone, whose exp it reads (gRFC A97), and no API key"
+    if program is Program.PYTHON and content != content.strip():
+        return "it must hold the token alone: grpcio sends the line end, too, and the server refuses that"
+    return None
 
 
 def _absolute(file: PathLike | None) -> str:

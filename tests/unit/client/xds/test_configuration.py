@@ -29,7 +29,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def files(tmp_path: Path) -> dict[str, str]:
     found = {}
     for name in ("ca", "cert", "key", "token", "https"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text("a.b.c" if name == "token" else name)
         found[name] = str(tmp_path / name)
     return found
 
@@ -127,6 +127,14 @@ def test_a_token_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("POINTSMAN_TOKEN", "t-1")
     with pytest.raises(ValueError, match="POINTSMAN_TOKEN_FILE instead of POINTSMAN_TOKEN"):
         xds.configure("a:1")
+
+
+@pytest.mark.parametrize("content", ["pmk_canary", "a.b.c\n"])
+def test_a_token_that_grpc_could_not_send_is_refused(files: dict[str, str], content: str) -> None:
+    Path(files["token"]).write_text(content)
+    with pytest.raises(ValueError, match=r"gRPC sends a JWT|line end") as caught:
+        xds.configure("a:1", tls=True, token_file=files["token"])
+    assert "canary" not in str(caught.value)
 
 
 def test_a_target_that_does_not_tell_where_xds_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,17 @@ def test_another_admin_interface_is_refused(admin: str) -> None:
         made(ControlPlane(("a:1",)), Upstreams(admin=admin))
 
 
+@pytest.mark.parametrize("listen", ["a.example:1", "10.0.0.1:0", "10.0.0.1", "8080"])
+def test_a_listener_that_is_no_ip_address_and_port_is_refused(listen: str) -> None:
+    with pytest.raises(ValueError, match=r"IP address and a port|HOST:PORT"):
+        made(ControlPlane(("a:1",)), Upstreams(listen=listen))
+
+
+def test_a_listener_may_be_on_localhost() -> None:
+    metadata = made(ControlPlane(("a:1",)), Upstreams(listen="localhost:8080"))["node"]["metadata"]
+    assert metadata["pointsman"]["listen"] == "127.0.0.1:8080"
+
+
 @pytest.mark.parametrize("family", ["a", "a/b", "a/b/c/d", "a/b/**", "a//c", ""])
 def test_a_malformed_family_is_refused(family: str) -> None:
     with pytest.raises(ValueError, match="tenant/service/env, any part may be"):

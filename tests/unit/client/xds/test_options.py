@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.xds.options import ControlPlane, Node, control_plane, node
+from pointsman.xds.options import ControlPlane, Node, Program, control_plane, node, token_problem
 
 
 def test_without_options_the_connection_is_in_plain_text() -> None:
@@ -50,3 +50,23 @@ def test_a_node_has_an_id_and_as_much_of_a_locality_as_is_known() -> None:
 def test_a_malformed_node_is_refused(node_id: str, locality: str) -> None:
     with pytest.raises(ValueError, match=r"id|locality"):
         node(node_id, locality)
+
+
+@pytest.mark.parametrize(
+    ("program", "content", "problem"),
+    [
+        (Program.PYTHON, b"a.b.c", None),
+        (Program.PYTHON, b"a.b.c\n", "line end"),
+        (Program.GO, b"a.b.c\n", None),
+        (Program.GO, b"pmk_canary", "no API key"),
+        (Program.PYTHON, b"", "no API key"),
+        (Program.ENVOY, b"pmk_canary\n", None),
+    ],
+)
+def test_a_token_that_could_not_be_sent_is_told_without_repeating_it(
+    program: Program, content: bytes, problem: str | None
+) -> None:
+    found = token_problem(program, content)
+    assert (found is None) == (problem is None)
+    assert (problem or "") in (found or "")
+    assert "canary" not in (found or "")

@@ -13,7 +13,7 @@ from pointsman.cli.context import Settings, settings
 from pointsman.cli.output.streams import OutputFailed, write_result
 from pointsman.cli.output.terminal import Terminal
 from pointsman.xds.bootstrap import Bootstrap, grpc_bootstrap
-from pointsman.xds.options import Program, Upstreams, control_plane, node
+from pointsman.xds.options import Program, Upstreams, control_plane, node, token_problem
 
 if TYPE_CHECKING:
     from pointsman.xds.options import ControlPlane
@@ -84,8 +84,7 @@ def bootstrap(
     _write(json.dumps(made.document, indent=2) + "\n", output)
     terminal = settings(context).terminal(False)
     for file in (*plane.files(), *filter(None, [upstreams.ca_file])):
-        if not Path(file).is_file():
-            terminal.note(f"note: {file} is not on this machine: it must be on that of the client")
+        _check(terminal, program, file, is_token=file == plane.token_file)
     _explain(terminal, program, made, output)
 
 
@@ -100,6 +99,19 @@ def _control_plane(given: Settings, servers: tuple[str, ...]) -> "ControlPlane":
         key_file=given.key_file,
         token_file=given.token_file,
     )
+
+
+def _check(terminal: Terminal, program: Program, file: str, *, is_token: bool) -> None:
+    """Say what is wrong with a file, as far as that can be seen here: the bootstrap may be for another machine."""
+    try:
+        problem = token_problem(program, Path(file).read_bytes()) if is_token else None
+        missing = not Path(file).is_file()
+    except OSError:
+        problem, missing = None, True
+    if missing:
+        terminal.note(f"note: {file} is not on this machine: it must be on that of the client")
+    if problem:
+        terminal.note(f"warning: {file}: {problem}")
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -31,7 +31,7 @@ def test_prints_that_of_envoy(run: Run) -> None:
 
 
 def test_says_which_variables_the_client_needs(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "jwt").touch()
+    (tmp_path / "jwt").write_text("a.b.c\n")
     done = run("--tls", "--token-file", "jwt", "xds", "bootstrap", "--for", "go", "--output", "b.json", "--xds", "a:1")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.splitlines() == [
@@ -51,6 +51,18 @@ def test_says_which_files_are_not_on_this_machine(run: Run, tmp_path: Path) -> N
         f"note: {tmp_path}/ca.pem is not on this machine: it must be on that of the client",
         "note: /no/https.pem is not on this machine: it must be on that of the client",
     ]
+
+
+def test_warns_of_a_token_that_would_not_be_taken(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("pmk_canary\n")
+    before = ("--tls", "--token-file", "token", "xds", "bootstrap", "--xds", "a:1", "--for")
+    done = run(*before, "go")
+    assert done.exit_code == 0
+    assert f"warning: {tmp_path}/token: gRPC sends a JWT alone" in done.stderr
+    assert "canary" not in done.output
+    (tmp_path / "token").write_text("a.b.c\n")
+    assert "line end" in run(*before, "python").stderr
+    assert run(*before, "envoy").stderr == ""
 
 
 def test_says_what_node_cannot_do(run: Run) -> None:

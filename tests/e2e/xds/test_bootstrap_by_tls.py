@@ -1,0 +1,126 @@
+"""Each kind of client starts with what ``pointsman xds bootstrap`` prints, where the server wants to know who it is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pointsman import Client
+from tests.e2e.xds.conftest import BACKEND, KEY, NAME, Service, Start, envoy, printed, started
+from tests.support.certificates import Authority, TlsFiles
+from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
+from tests.support.processes import free_port
+from tests.support.servers import EVERYBODY
+
+OK = grpc.StatusCode.OK
+PYTHON = "python"
+GO = pytest.param("go", marks=pytest.mark.go)
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture(scope="module")
+def environ(tls: TlsFiles) -> dict[str, str]:
+    return {
+        "POINTSMAN_TLS_CERT_FILE": str(tls.cert),
+        "POINTSMAN_TLS_KEY_FILE": str(tls.key),
+        "POINTSMAN_POLICY_FILE": str(EVERYBODY),
+    }
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return SigningKey("key-1")
+
+
+@pytest.fixture(scope="module")
+def with_tokens(
+    start: Start, environ: dict[str, str], tls: TlsFiles, key: SigningKey, backend: str, tmp_path_factory: Any
+) -> Iterator[Service]:
+    keys = tmp_path_factory.mktemp("keys") / "keys.json"
+    keys.write_bytes(jwks(key))
+    more = {
+        "POINTSMAN_JWT_ISSUER": ISSUER,
+        "POINTSMAN_JWT_AUDIENCE": AUDIENCE,
+        "POINTSMAN_JWT_JWKS_FILE": str(keys),
+    }
+    with start(**environ, **more) as (api, xds):
+        with Client(by_name(api), ca_file=tls.client_ca, token=key.token(), timeout=30) as client:
+            client.create(KEY, backend)
+        yield Service(by_name(api), by_name(xds))
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """The certificate of a client."""
+    files = TlsFiles(tmp_path_factory.mktemp("client"))
+    files.write(authority.client(dns=("checkout.internal",)))
+    return files
+
+
+@pytest.fixture(scope="module")
+def with_certificates(
+    start: Start, environ: dict[str, str], tls: TlsFiles, pair: TlsFiles, backend: str
+) -> Iterator[Service]:
+    more = {"POINTSMAN_TLS_CLIENT_CA_FILE": str(tls.client_ca)}
+    with start(**environ, **more) as (api, xds):
+        files: dict[str, Any] = {"ca_file": tls.client_ca, "cert_file": pair.cert, "key_file": pair.key}
+        with Client(by_name(api), timeout=30, **files) as client:
+            client.create(KEY, backend)
+        yield Service(by_name(api), by_name(xds))
+
+
+@pytest.fixture
+def token_options(tls: TlsFiles, key: SigningKey, tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "token").write_text(key.token())
+    return "--ca-file", str(tls.client_ca), "--token-file", str(tmp_path / "token")
+
+
+@pytest.fixture
+def certificate_options(tls: TlsFiles, pair: TlsFiles) -> tuple[str, ...]:
+    return "--ca-file", str(tls.client_ca), "--cert-file", str(pair.cert), "--key-file", str(pair.key)
+
+
+@pytest.mark.parametrize("program", [PYTHON, GO])
+def test_a_grpc_client_sends_a_token(
+    with_tokens: Service, token_options: tuple[str, ...], tmp_path: Path, program: str
+) -> None:
+    environ = printed(program, tmp_path / "b.json", "--xds", with_tokens.xds, before=token_options)
+    with started(program, environ) as probe:
+        probe.target("name", f"xds:///{NAME}")
+        probe.wait("name", OK, BACKEND)
+
+
+@pytest.mark.parametrize("program", [PYTHON, GO])
+def test_a_grpc_client_shows_a_certificate(
+    with_certificates: Service, certificate_options: tuple[str, ...], tmp_path: Path, program: str
+) -> None:
+    environ = printed(program, tmp_path / "b.json", "--xds", with_certificates.xds, before=certificate_options)
+    with started(program, environ) as probe:
+        probe.target("name", f"xds:///{NAME}")
+        probe.wait("name", OK, BACKEND)
+
+
+def test_an_envoy_sends_a_token(with_tokens: Service, token_options: tuple[str, ...], tmp_path: Path) -> None:
+    check_envoy(with_tokens, token_options, tmp_path)
+
+
+def test_an_envoy_shows_a_certificate(
+    with_certificates: Service, certificate_options: tuple[str, ...], tmp_path: Path
+) -> None:
+    check_envoy(with_certificates, certificate_options, tmp_path)
+
+
+def check_envoy(service: Service, before: tuple[str, ...], directory: Path) -> None:
+    port = free_port()
+    options = ("--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    printed("envoy", directory / "envoy.json", "--xds", service.xds, *options, before=before)
+    with envoy(directory / "envoy.json", directory), started(PYTHON, {}) as probe:
+        probe.target("name", f"ipv4:127.0.0.1:{port}", authority=NAME)
+        probe.wait("name", OK, BACKEND)
+
+
+def by_name(address: str) -> str:
+    """Return the address by the name in the certificate."""
+    return address.replace("127.0.0.1", "localhost")
