@@ -51,6 +51,7 @@ from tests.bench.rows import (
     starts,
     watches,
     workers,
+    xds_cutover,
 )
 
 MISSING = 2
@@ -72,6 +73,7 @@ PARTS: Mapping[str, Part] = {
     "watches-grpcio": partial(watches.part, transport="grpcio"),
     "footprint": footprint.part,
     "starts": starts.part,
+    "xds-cutover": xds_cutover.part,
 }
 QUICK = ("tls", "batches", "mutations", "starts")
 

@@ -159,16 +159,24 @@ class Probe:
             return list(self._changes[self._channels[name]])
 
     def wait(
-        self, name: str, code: grpc.StatusCode, backend: str | None = None, *, patience: float = PATIENCE_SECONDS
+        self,
+        name: str,
+        code: grpc.StatusCode,
+        backend: str | None = None,
+        *,
+        since: int = 0,
+        patience: float = PATIENCE_SECONDS,
     ) -> Answer:
         """Wait until calls of ``name`` end with ``code``, at ``backend`` where one is given; return the first of them.
 
-        Raises AssertionError when that does not happen within ``patience`` seconds.
+        ``since``: in unix nanoseconds, when it ended at the earliest. Raises AssertionError when that does not happen
+        within ``patience`` seconds.
         """
         changes = self._changes[self._channels[name]]
 
         def holds() -> bool:
-            return bool(changes) and changes[-1].code is code and backend in (None, changes[-1].backend)
+            last = changes[-1] if changes else None
+            return last is not None and last.code is code and backend in (None, last.backend) and last.at >= since
 
         self._wait(holds, lambda: f"{name}: {code.name} {backend or ''} is missing; {_said(changes)}", patience)
         return changes[-1]

@@ -49,6 +49,11 @@ def node_probe() -> tuple[list[str], dict[str, str]]:
     return [str(node), str(SOURCES / "node" / "probe.js")], {"NODE_PATH": str(found)}
 
 
+def missing() -> str:
+    """Return what is to be done before clients of every kind can run; empty when nothing is."""
+    return "" if _go().exists() and _node().exists() and tools.program("node") else HINT
+
+
 def _go() -> Path:
     """Return where the program in Go is, or is going to be: another place for each version of its sources."""
     return tools.CACHE / "xds-clients" / f"go-{_digest('go', GO_FILES)}"
