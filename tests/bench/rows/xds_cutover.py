@@ -17,6 +17,7 @@ import grpc
 
 from pointsman import Client
 from pointsman.xds.options import ControlPlane, Program
+from tests.bench.children import ChildFailed
 from tests.bench.contests import Contest, Refused, Row, Sample, Target, no_less_than, no_more_than
 from tests.bench.rig import Rig
 from tests.support.processes import free_port
