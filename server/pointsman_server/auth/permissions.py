@@ -104,6 +104,11 @@ class Permissions:
         # A cache of its own, because a batch checks many scopes of one identity.
         self._grants: dict[int, tuple[Identity, tuple[Grant, ...]]] = {}
 
+    @property
+    def policy(self) -> Policy:
+        """The policy of now: another object after each change. Raises AccessUnavailable before the first was loaded."""
+        return self._policy()
+
     def check(self, identity: Identity, permission: Permission, scope: Scope) -> None:
         """Raise Forbidden unless ``identity`` has ``permission`` in ``scope``. Raises what ``allows`` raises."""
         if not self.allows(identity, permission, scope):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
-from pointsman_server.domain.identity import Identity, Permission, Scope
+from pointsman_server.xds.caller import Caller
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources import GrpcSource
@@ -15,9 +15,6 @@ from pointsman_server.xds.stream import Client, Observer, Stream, control_plane
 from pointsman_server.xds.views import ClientKind, view_of
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-# Whether a caller may read a tenant and env.
-MayRead = Callable[[Identity, Scope], bool]
-PERMISSION = Permission.READ
 # The text of the status UNIMPLEMENTED of DeltaAggregatedResources.
 NO_DELTA = "this server has no incremental xDS: ask for the state of the world, by StreamAggregatedResources"
 
@@ -31,16 +28,15 @@ LOAD_SECONDS = 10.0
 class DiscoveryServer:
     """Serves the snapshot.
 
-    ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes. ``identifier`` tells
-    clients which server answered.
+    ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes. ``caller`` says whose
+    stream the context of a call is. ``identifier`` tells clients which server answered.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], ResourceSnapshot],
         loaded: Callable[[], Awaitable[Any]],
-        identity: Callable[[], Identity],
-        may_read: MayRead,
+        caller: Callable[[Any], Caller],
         *,
         observer: Observer | None = None,
         identifier: str = "pointsman",
@@ -48,9 +44,8 @@ class DiscoveryServer:
     ) -> None:
         self._snapshot = snapshot
         self._loaded = loaded
-        self._identity = identity
-        self._may_read = may_read
-        self._observer = observer or Observer()
+        self._caller = caller
+        self._observer = Observer() if observer is None else observer
         self._control_plane = control_plane(identifier)
         self._load_seconds = load_seconds
         # The open ones, oldest first.
@@ -88,10 +83,10 @@ class DiscoveryServer:
         if node.ByteSize() > LARGEST_NODE:
             text = f"{node.ByteSize()} bytes: a node has at most {LARGEST_NODE}"
             raise InvalidField([FieldViolation("node", text)])
-        view, identity = view_of(node), self._identity()
+        view, caller = view_of(node), self._caller(context)
         agent = f"{node.user_agent_name} {node.user_agent_version}".strip()
-        client = Client(node.id[:KEPT], agent[:KEPT], context.peer(), view, identity, time.time())
-        source = GrpcSource(self._snapshot(), view, lambda scope: self._may_read(identity, scope))
+        client = Client(node.id[:KEPT], agent[:KEPT], context.peer(), view, caller, time.time())
+        source = GrpcSource(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
         return Stream(
             client, session, source, context.write, observer=self._observer, control_plane=self._control_plane

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField
-from pointsman_server.domain.identity import Identity
+from pointsman_server.xds.caller import Caller
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Source, field
@@ -33,7 +33,7 @@ class Client(NamedTuple):
     agent: str
     peer: str
     view: View
-    identity: Identity
+    caller: Caller
     opened: float
 
 
@@ -101,6 +101,13 @@ class Stream:
         self._written: dict[ResourceType, float] = {}
         self._release_at: float | None = None
         self._work = asyncio.Event()
+        self._error: Exception | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the client has accepted everything as it is now."""
+        self._source.flush(self)
+        return self.session.settled
 
     async def run(self, first: Any, requests: AsyncIterator[Any]) -> None:
         """Serve the stream until its requests end. Raises InvalidField for a request beyond the limits."""
@@ -109,7 +116,10 @@ class Stream:
         reading.add_done_callback(lambda _: self._work.set())
         try:
             while not reading.done():
-                await self._send(await self._wait())
+                hold = await self._wait()
+                if self._error is not None:
+                    raise self._error
+                await self._send(hold)
             reading.result()
         finally:
             await self._close(reading)
@@ -122,6 +132,11 @@ class Stream:
     def check(self) -> None:
         """Note that anything may have changed, such as what the client may read."""
         self.session.check()
+        self._work.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the stream by an error, which ``run`` raises."""
+        self._error = error
         self._work.set()
 
     async def _read(self, first: Any, requests: AsyncIterator[Any]) -> None:

@@ -9,8 +9,9 @@ from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.grpc_server import bind
 from pointsman_server.app.listening import call_limits, connection_limits
+from pointsman_server.app.xds.caller import GrpcCaller
 from pointsman_server.config.settings import Settings
-from pointsman_server.domain.identity import Identity, Permission, Scope
+from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.events.feed import Feed
 from pointsman_server.ports.store import RouteStore
 from pointsman_server.rpc import DISCOVERY
@@ -28,9 +29,15 @@ from pointsman_server.rpc.transport import grpcio
 from pointsman_server.rpc.transport.registration import Behaviour, register
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.clients import Clients
 from pointsman_server.xds.loader import TableLoader
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.server import DiscoveryServer
+
+# Between two looks whether streams may go on: how late the end of a credential, or another policy, takes effect.
+REVIEW_SECONDS = 1.0
+# Clients that are looked at in a turn: a fraction of a millisecond.
+REVIEWED_IN_A_TURN = 50
 
 
 class XdsDoor:
@@ -56,6 +63,7 @@ class XdsDoor:
         self._server: Any = None
         self.loader = TableLoader(store)
         self.health = Health(DISCOVERY)
+        self.clients = Clients(lambda: self.loader.snapshot.clock)
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
@@ -67,6 +75,8 @@ class XdsDoor:
         """Load the table, and keep it up to date by the feed."""
         feed.subscribe(self.loader)
         start_task(stack, "xds table", self.loader.run())
+        if self._access.permissions:
+            start_task(stack, "xds access", self._review_access())
 
     async def start(self) -> None:
         """Listen. Raises ListenError."""
@@ -91,17 +101,29 @@ class XdsDoor:
 
     def _register(self, server: Any) -> None:
         loader = self.loader
-        discovery = DiscoveryServer(
-            lambda: loader.snapshot, loader.loaded, lambda: current_call().identity, self._may_read
-        )
+        discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observer=self.clients)
         stream = Behaviour(discovery.stream, messages.DiscoveryRequest.FromString, streaming=True)
         register(server, DISCOVERY, {"StreamAggregatedResources": stream})
         self.health.register(server)
         Reflection((DISCOVERY,), (xds_service_pb2.DESCRIPTOR,), messages.FILES.file).register(server)
 
-    def _may_read(self, identity: Identity, scope: Scope) -> bool:
-        permissions = self._access.permissions
-        return permissions is None or permissions.allows(identity, Permission.READ, scope)
+    def _caller(self, context: Any) -> GrpcCaller:
+        return GrpcCaller(current_call(), context, self._access.permissions)
+
+    async def _review_access(self) -> None:
+        """Look again and again whether the streams that are open may go on, and what their callers may read."""
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            for number, client in enumerate(self.clients):
+                if number % REVIEWED_IN_A_TURN == 0:
+                    await self._fair_share.take()
+                try:
+                    changed = await client.stream.client.caller.verify()
+                except PointsmanError as error:
+                    client.stream.fail(error)
+                    continue
+                if changed:
+                    client.stream.check()
 
     def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access

@@ -44,9 +44,14 @@ def _recheck(authenticator: Authenticator, authorization: tuple[str, ...], call:
         call.identity = await authenticator.authenticate(credentials_of(context, authorization), again=True)
 
     def recall() -> Awaitable[None] | None:
-        return None if authorization and authenticator.recall(authorization[0]) else verify()
+        identity = authenticator.recall(authorization[0]) if authorization else None
+        if identity is None:
+            return verify()
+        # Another call may have verified the credential again, with another result.
+        call.identity = identity
+        return None
 
-    context.sending.append(recall)
+    context.access.append(recall)
 
 
 def credentials_of(context: Context, authorization: tuple[str, ...]) -> Credentials:

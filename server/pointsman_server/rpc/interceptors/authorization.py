@@ -52,7 +52,7 @@ def _rechecked(proceed: CallHandler, check: RequestCheck) -> CallHandler:
     """Check again before each response: the policy may change while a stream is open."""
 
     async def handle(request: Any, context: Any) -> Any:
-        context.sending.append(lambda: check(request, context))
+        context.access.append(lambda: check(request, context))
         return await proceed(request, context)
 
     return handle

@@ -58,8 +58,8 @@ Stage = Callable[[Method, CallHandler], CallHandler]
 class StreamContext:
     """Wraps the transport's context of a streaming call; stages add functions to its lists before they proceed.
 
-    Each request passes ``received`` before the handler gets it. Each response passes ``sending`` before it is written,
-    which may refuse the rest of the call by raising, and ``sent`` once the transport has taken it.
+    Each request passes ``received`` before the handler gets it. Each response passes ``access`` and ``sending`` before
+    it is written, which may refuse the rest of the call by raising, and ``sent`` once the transport has taken it.
     """
 
     def __init__(self, context: Context) -> None:
@@ -67,6 +67,8 @@ class StreamContext:
         # Sent before the first response.
         self.initial_metadata: tuple[tuple[str, str | bytes], ...] = ()
         self.received: list[RequestCheck] = []
+        # What must hold for the call to go on, whether or not there is a response.
+        self.access: list[Callable[[], Awaitable[None] | None]] = []
         self.sending: list[Callable[[], Awaitable[None] | None]] = []
         self.sent: list[Callable[[], None]] = []
 
@@ -82,6 +84,8 @@ class StreamContext:
 
     async def write(self, response: Any) -> None:
         """Send a response; waits until the transport has taken it."""
+        if self.access:
+            await self.verify()
         for do in self.sending:
             waiting = do()
             if waiting is not None:
@@ -93,9 +97,16 @@ class StreamContext:
         for do in self.sent:
             do()
 
+    async def verify(self) -> None:
+        """Check that the call may go on. Raises where it may not."""
+        for do in self.access:
+            waiting = do()
+            if waiting is not None:
+                await waiting
+
     def end(self) -> None:
         """Forget the functions, which refer to this context: the memory of an ended stream is free at once."""
-        for functions in (self.received, self.sending, self.sent):
+        for functions in (self.received, self.access, self.sending, self.sent):
             functions.clear()
 
     async def check(self, request: Any) -> None:

@@ -234,3 +234,28 @@ class TestStreams:
         authenticator = Authenticator(certificates=True, failures=limit_of_failures(20))
         context = Context(certificate={"x509_pem_cert": [b"PEM"], "peer_uri": [b"spiffe://a/b"]})
         assert await self.responses(authenticator, context, lambda: None) == -2
+
+    async def test_one_that_another_call_verified_again_has_the_rights_of_then(self) -> None:
+        """The grants of an API key may change while a stream is open."""
+        verifier = Verifier()
+        authenticator = Authenticator(tokens=verifier, failures=limit_of_failures(20))
+        seen: list[Identity] = []
+        granted = Identity("jwt:me", Credential.BEARER_TOKEN)
+
+        async def verify(_credential: str) -> Identity:
+            return granted
+
+        async def handler(_request: Any, stream: Any) -> None:
+            call = current_call()
+            await stream.verify()
+            seen.append(call.identity)
+            verifier.version = 2
+            verifier.verify = verify  # type: ignore[method-assign]
+            await authenticator.authenticate(shown(Context(), "Bearer good"))
+            await stream.verify()
+            seen.append(call.identity)
+
+        handle = identify(self.WATCH, authentication.authenticate(authenticator)(self.WATCH, handler))
+        await handle(None, cast("Any", StreamContext(cast("Any", Context(("authorization", "Bearer good"))))))
+        assert seen[0] is ME
+        assert seen[1] is granted

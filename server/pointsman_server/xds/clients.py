@@ -1,0 +1,88 @@
+"""The clients that are connected: how far each has followed, and what it refused."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pointsman_server.ports.store import Clock
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.stream import Observer, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a client said to a response that it refused, and when."""
+
+    text: str
+    since: datetime
+
+
+@dataclass(slots=True, eq=False)
+class Connected:
+    """One stream of a client, and what is known of it. ``id`` names it as long as it is open."""
+
+    id: int
+    stream: Stream
+    _clock: Callable[[], Clock]
+    _acknowledged: Clock | None = None
+    _refusals: dict[ResourceType, Refusal] = field(default_factory=dict)
+
+    @property
+    def acknowledged(self) -> Clock | None:
+        """Up to where the client has been sent every change and acknowledged it; None before the first time."""
+        if self.stream.settled and any(self.stream.session.states()):
+            self._acknowledged = self._clock()
+        return self._acknowledged
+
+    @property
+    def refusals(self) -> dict[ResourceType, Refusal]:
+        """What the client refused last of each type, where it was not sent otherwise since."""
+        refused = self.stream.session.refusals
+        return {kind: refusal for kind, refusal in self._refusals.items() if kind in refused}
+
+    def note_acknowledged(self) -> None:
+        if self.stream.session.settled:
+            self._acknowledged = self._clock()
+
+    def note_refused(self, kind: ResourceType, text: str) -> None:
+        self._refusals[kind] = Refusal(text, datetime.now(UTC))
+
+
+class Clients(Observer):
+    """All clients of this process, in the order in which they connected. ``then`` is told what happens, too."""
+
+    def __init__(self, clock: Callable[[], Clock], then: Observer | None = None) -> None:
+        """``clock``: as of when what is served is true."""
+        self._clock = clock
+        self._then = Observer() if then is None else then
+        self._clients: dict[Stream, Connected] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[Connected]:
+        """Return the clients of now: others may come and go meanwhile."""
+        return iter(tuple(self._clients.values()))
+
+    def opened(self, stream: Stream) -> None:
+        self._count += 1
+        self._clients[stream] = Connected(self._count, stream, self._clock)
+        self._then.opened(stream)
+
+    def closed(self, stream: Stream) -> None:
+        self._clients.pop(stream, None)
+        self._then.closed(stream)
+
+    def pushed(self, stream: Stream, kind: ResourceType) -> None:
+        self._then.pushed(stream, kind)
+
+    def acknowledged(self, stream: Stream, kind: ResourceType, seconds: float) -> None:
+        if client := self._clients.get(stream):
+            client.note_acknowledged()
+        self._then.acknowledged(stream, kind, seconds)
+
+    def refused(self, stream: Stream, kind: ResourceType, text: str) -> None:
+        if client := self._clients.get(stream):
+            client.note_refused(kind, text)
+        self._then.refused(stream, kind, text)
