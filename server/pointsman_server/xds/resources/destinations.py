@@ -91,8 +91,11 @@ def _host(host: str) -> tuple[str, bool]:
         address = ip_address(host)
     except ValueError:
         return ".".join(map(_label, host.split("."))), False
-    if isinstance(address, IPv6Address) and address.scope_id:
-        raise ValueError("an address with a scope means something to one host only")
+    if isinstance(address, IPv6Address):
+        if address.scope_id:
+            raise ValueError("an address with a scope means something to one host only")
+        # How such an address is written differs between versions of Python.
+        address = address.ipv4_mapped or address
     return str(address), True
 
 

@@ -1,0 +1,101 @@
+"""Route configurations of gRPC clients."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pointsman_server.xds.resources.routes import fault, is_live, route_configuration
+from pointsman_server.xds.targets import FORBIDDEN, NOT_A_NAME, UNKNOWN, Slot, Target, Verdict
+from pointsman_server.xds.views import View
+from tests.support.xds_messages import plain
+from tests.support.xds_targets import any_targets
+
+ROUTE, FAMILY = "v1~prod~payments~team-a", "prod~payments~team-a"
+URL = "http://127.0.0.1:1"
+ONE = Target(Verdict.LIVE, (Slot("v1", URL),))
+TWO = Target(Verdict.LIVE, (Slot("v1", URL, 9_000), Slot("v2", URL, 1_000), Slot("v1", URL, 0)))
+OPEN = {"@type": "HTTPFault", "abort": {"percentage": {}, "grpc_status": 14}}
+
+
+def host(name: str, target: Target) -> Any:
+    configuration = plain(route_configuration(View(), name, target))
+    assert configuration["name"] == name
+    (found,) = configuration["virtual_hosts"]
+    assert (found["name"], found["domains"]) == (name, ["*"])
+    return found
+
+
+def weighted(*clusters: tuple[str, int]) -> Any:
+    return {"weighted_clusters": {"clusters": [{"name": name, "weight": weight} for name, weight in clusters]}}
+
+
+def test_a_route_has_one_cluster() -> None:
+    assert host(ROUTE, ONE) == {
+        "name": ROUTE,
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": ""}, "route": {"cluster": ROUTE}}],
+        "typed_per_filter_config": {"fault": OPEN},
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (UNKNOWN, 5),
+        (Target(Verdict.NOT_LIVE, (Slot("v1", URL),)), 5),
+        (FORBIDDEN, 7),
+        (NOT_A_NAME, 3),
+        (Target(Verdict.LIVE, (Slot("v1", f"{URL}/path"),)), 9),
+    ],
+)
+def test_what_is_not_live_ends_every_call(target: Target, status: int) -> None:
+    closed = host(ROUTE, target)
+
+    assert closed["routes"] == host(ROUTE, ONE)["routes"]
+    assert closed["typed_per_filter_config"]["fault"] == {
+        "@type": "HTTPFault",
+        "abort": {"percentage": {"numerator": 100}, "grpc_status": status},
+    }
+
+
+@pytest.mark.parametrize("target", [ONE, UNKNOWN, FORBIDDEN])
+def test_a_family_names_a_slot_more_than_it_uses(target: Target) -> None:
+    # grpc-go fails calls at clusters that are new in a route.
+    assert host(FAMILY, target)["routes"] == [
+        {"match": {"path": "/~/slots"}, "route": weighted((FAMILY, 1), (f"{FAMILY}~~1", 1))},
+        {"match": {"prefix": ""}, "route": {"cluster": FAMILY}},
+    ]
+
+
+def test_a_family_is_divided_by_weights() -> None:
+    known = [(FAMILY, 1), (f"{FAMILY}~~1", 1), (f"{FAMILY}~~2", 1), (f"{FAMILY}~~3", 1)]
+
+    assert host(FAMILY, TWO)["routes"] == [
+        {"match": {"path": "/~/slots"}, "route": weighted(*known)},
+        {"match": {"prefix": ""}, "route": weighted((FAMILY, 9_000), (f"{FAMILY}~~1", 1_000))},
+    ]
+
+
+def test_one_slot_with_a_weight_is_a_cluster() -> None:
+    target = Target(Verdict.LIVE, (Slot("v1", URL, 3_000), Slot("v1", URL, 0)))
+
+    assert host(FAMILY, target)["routes"][1]["route"] == {"cluster": FAMILY}
+
+
+def test_both_numbers_of_the_fault_change_with_the_verdict() -> None:
+    # grpcio ignores a change of the numerator alone.
+    faults = {verdict: fault(verdict).abort for verdict in Verdict}
+    opened = faults.pop(Verdict.LIVE)
+
+    for closed in faults.values():
+        assert closed.percentage.numerator != opened.percentage.numerator
+        assert closed.grpc_status != opened.grpc_status
+    assert len({closed.grpc_status for closed in faults.values()}) == len(faults)
+
+
+@given(any_targets())
+def test_the_fault_is_there_and_says_whether_the_name_is_live(target: Target) -> None:
+    abort = host(FAMILY, target)["typed_per_filter_config"]["fault"]["abort"]
+
+    assert ("numerator" in abort["percentage"]) is not is_live(View(), target)
