@@ -30,6 +30,8 @@ from tests.faults.traffic.checking import check_traffic
 from tests.faults.traffic.clients import TrafficLoad
 from tests.faults.watch_checking import check_watchers
 from tests.faults.watchers import Watchers
+from tests.faults.xds.checking import check_xds
+from tests.faults.xds.clients import XdsClients
 
 LEAST_RATE = 100.0
 READS_AVAILABLE = 0.999
@@ -46,6 +48,7 @@ class Run:
     traffic: TrafficLoad
     watchers: Watchers
     near_caches: NearCaches
+    xds: XdsClients
     injected: list[Injected]
     begin: float
     end: float
@@ -60,6 +63,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="of the choices; drawn and printed when not given")
     parser.add_argument("--rate", type=float, default=320.0, help="calls a second of all readers together")
     parser.add_argument("--only", default="", help="inject only faults whose name contains this")
+    hold = "hold each fault for so many seconds (default: as its row says)"
+    parser.add_argument("--hold", type=float, default=0.0, help=hold)
     parser.add_argument("--server-path", default="", help="run the servers from this copy of server/")
     names = "of every server (default: the first and the third serve by envoy, the second by grpcio)"
     parser.add_argument("--transport", choices=TRANSPORTS, default="", help=names)
@@ -95,14 +100,17 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     watchers.start()
     near_caches = NearCaches(rig.servers, given.seed)
     await near_caches.start()
-    run = Run(load, traffic, watchers, near_caches, [], time.monotonic(), 0.0)
+    xds = XdsClients(load, rig, given.seed)
+    await xds.start()
+    run = Run(load, traffic, watchers, near_caches, xds, [], time.monotonic(), 0.0)
     rows = chosen_by(given.only, given.brokers)
     wanted = max(given.injections, len(rows))
     try:
         for fault in schedule(dice, rows):
-            await asyncio.sleep(dice.uniform(0.8, 2.0))
+            await asyncio.sleep(dice.uniform(0.2, 0.5))
             print(f"{time.monotonic() - run.begin:7.1f} s  {fault.name}", flush=True)
-            run.injected.append(await inject(rig, fault, dice, load))
+            run.injected.append(await inject(rig, fault, dice, load, given.hold))
+            await asyncio.gather(xds.follow(fault.name, run.injected[-1].begin), asyncio.sleep(dice.uniform(0.6, 1.5)))
             enough = load.history.operations >= given.operations and len(run.injected) >= wanted
             if enough and time.monotonic() - run.begin >= given.seconds:
                 break
@@ -111,7 +119,7 @@ async def attack(rig: Rig, given: argparse.Namespace) -> Run:
     finally:
         await load.stop()
         revision = await asyncio.to_thread(_revision, rig)
-        await asyncio.gather(watchers.stop(revision), near_caches.stop(revision))
+        await asyncio.gather(watchers.stop(revision), near_caches.stop(revision), xds.stop())
     return run
 
 
@@ -127,6 +135,8 @@ def judge(rig: Rig, run: Run) -> Verdict:
         rig.era.rows = read_rows(connection)
     verdict, models = check_eras(history, rig.eras, Bounds(TTL_LOCAL, TTL_SHARED), degraded)
     last, near = models[-1], [each.selected for each in run.near_caches.observed]
+    # The change sets of xDS clients are held to the same rules as others.
+    run.traffic.observed.sets += run.xds.observed.sets
     found_of_traffic, run.traffic.staleness = check_traffic(run.traffic.observed, near, models, rig.eras)
     verdict.violations += found_of_traffic
     verdict.checked += len(run.traffic.observed.selected)
@@ -135,6 +145,7 @@ def judge(rig: Rig, run: Run) -> Verdict:
     verdict.violations += compare(rig, last)
     verdict.violations += check_watchers(run.watchers.views, rig.eras)
     verdict.violations += check_near_caches(run.near_caches.observed, rig.eras)
+    verdict.violations += check_xds(run.xds.observed, rig.eras, wall)
     lost = sum(len(era.rows) - following.base for era, following in pairwise(rig.eras))
     found = caught(history, rig.eras, strikes, wall)
     print(
@@ -176,6 +187,7 @@ def tell(run: Run, verdict: Verdict) -> int:
     print(
         f"near-caches: {len(seen)}, with {answers} answers, {selections} selections, {looks} looks at the whole table"
     )
+    print(report.of_xds(run.xds.observed))
     print(f"failed attempts: {report.failures(history)}")
     print(f"violations: {len(verdict.violations)}")
     if verdict.violations:

@@ -86,10 +86,10 @@ HEALING_WITH_STORE = 5.0
 CALL_SECONDS = 2.0
 
 
-async def inject(rig: Rig, fault: Fault, dice: random.Random, load: Load) -> Injected:
-    """Inject ``fault``, hold it, heal it."""
+async def inject(rig: Rig, fault: Fault, dice: random.Random, load: Load, hold: float = 0.0) -> Injected:
+    """Inject ``fault``, hold it for ``hold`` seconds or as long as its row says, heal it."""
     scene = Scene(rig, dice, load)
-    seconds = dice.uniform(*fault.hold)
+    seconds = hold or dice.uniform(*fault.hold)
     store_goes = fault.component == "PostgreSQL"
     cached = cached_keys(rig, seconds + HEALING_WITH_STORE) if store_goes else frozenset()
     now = time.monotonic()

@@ -67,6 +67,39 @@ def server_pauses(choose: Choose) -> Injection:
 
 
 @asynccontextmanager
+async def server_restarts_without_store(scene: Scene) -> AsyncIterator[None]:
+    """Kill a server, and start it again where it cannot reach PostgreSQL: it knows nothing for as long."""
+    server = anyone(scene)
+    with scene.rig.cut("postgres", server):
+        await strike(scene, server, signal.SIGKILL)
+        server.begin()
+        yield
+    await server.serves()
+
+
+@asynccontextmanager
+async def servers_restart_in_turn(scene: Scene) -> AsyncIterator[None]:
+    """Restart every server, one after the other, as a new version is rolled out."""
+    for server in scene.dice.sample(scene.rig.servers, len(scene.rig.servers)):
+        await strike(scene, server, signal.SIGTERM)
+        await server.start()
+    yield
+
+
+@asynccontextmanager
+async def xds_cut(scene: Scene) -> AsyncIterator[None]:
+    """Leave xDS clients without any server, while routes change.
+
+    ``caught``: the changes that they could not hear of.
+    """
+    with scene.rig.connect() as connection:
+        before = read_clock(connection).revision
+        with scene.rig.xds_cut():
+            yield
+            scene.caught = read_clock(connection).revision - before
+
+
+@asynccontextmanager
 async def redis_restarts(scene: Scene) -> AsyncIterator[None]:
     """Kill Redis; it comes back empty."""
     await scene.rig.redis.end(signal.SIGKILL)

@@ -11,6 +11,7 @@ from tests.faults.faulting import Injected
 from tests.faults.history import Call, History
 from tests.faults.table import FAULTS
 from tests.faults.traffic.records import Observed
+from tests.faults.xds.records import Observed as ObservedByXds
 
 HEADER = (
     "| fault | injected | caught | operations | reads answered | reads unavailable (s) | writes unavailable (s) "
@@ -168,6 +169,20 @@ def of_traffic(observed: Observed, calls: Sequence[Call], staleness: Sequence[tu
         f"{', '.join(kinds)}; selections {len(observed.selected)} ({shares})\n"
         f"selections answered at any time: {sum(call.answered for call in asked)} of {len(asked)}; "
         f"staleness of those that missed a write, ms: {percentiles(behind for _, behind in staleness)}"
+    )
+
+
+def of_xds(observed: ObservedByXds) -> str:
+    """Say what calls of xDS clients there were, and how soon after a fault was healed they had a new cut-over."""
+    clients = [
+        f"{client} {sum(calls.values())} ({', '.join(f'{code} {count}' for code, count in sorted(calls.items()))})"
+        for client, calls in observed.calls.items()
+    ]
+    seen = sum(len(answers) for answers in observed.answers.values())
+    late = percentiles(each.end - each.healed for each in observed.disturbances if not each.missing)
+    return (
+        f"xDS clients, calls answered: {', '.join(clients)}; {seen} changes of the answer\n"
+        f"xDS clients follow after a fault, ms: {late}"
     )
 
 

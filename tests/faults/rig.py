@@ -1,6 +1,7 @@
 """The subject: PostgreSQL, Redis, Kafka, proxies and three servers, each a process that we hold by its handle.
 
-Every server reaches PostgreSQL and Redis through proxies of its own. The audit log has a database of its own.
+Every server reaches PostgreSQL and Redis through proxies of its own, and xDS clients reach servers through others. The
+audit log has a database of its own.
 """
 
 import asyncio
@@ -136,11 +137,12 @@ class Server:
 
     def __init__(self, number: int, environ: Mapping[str, str]) -> None:
         self.number = number
-        self.port, self._http_port = free_port(), free_port()
+        self.port, self._http_port, self.xds_port = free_port(), free_port(), free_port()
         self._environ = {
             **environ,
             "POINTSMAN_LISTEN": f"127.0.0.1:{self.port}",
             "POINTSMAN_HTTP_LISTEN": f"127.0.0.1:{self._http_port}",
+            "POINTSMAN_XDS_LISTEN": f"127.0.0.1:{self.xds_port}",
         }
         self._lives = 0
         self.process: ServerProcess | None = None
@@ -158,8 +160,17 @@ class Server:
 
     async def start(self) -> None:
         """Start on the same ports as ever, and wait until it serves."""
+        self.begin()
+        await self.serves()
+
+    def begin(self) -> None:
+        """Start on the same ports as ever, whether or not it can serve."""
         self.process = ServerProcess(("serve",), self._environ)
         self._lives += 1
+
+    async def serves(self) -> None:
+        """Wait until it serves."""
+        assert self.process
         await asyncio.to_thread(self.process.wait_for_log, "serving")
 
     async def stop(self, number: signal.Signals) -> None:
@@ -222,6 +233,7 @@ class Rig:
         self.proxies = Proxies()
         self.servers: list[Server] = []
         self.eras: list[Era] = []
+        self._xds_ports: list[int] = []
         # What we wrote into the topic that is no change, by partition and offset.
         self.poison: dict[tuple[int, int], bytes] = {}
 
@@ -250,17 +262,25 @@ class Rig:
                 redis_nodes.WAYS: json.dumps(ways),
             }
             self.servers.append(Server(number, environ))
+        ports = [server.xds_port for server in self.servers]
+        self._xds_ports = [self.proxies.open(f"xds-{number}", port) for number, port in enumerate(ports)]
+        self._xds_ports.append(self.proxies.open("xds", *ports))
         await asyncio.gather(*(server.start() for server in self.servers))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ``pointsman-server``, past the proxies."""
         return run("pointsman-server", *arguments, **self._environ(self.redis.ports, self.postgres.port))
 
+    def xds_address(self, number: int | None) -> str:
+        """Return where xDS clients reach one server; None: where they reach any of those that live."""
+        return f"127.0.0.1:{self._xds_ports[-1 if number is None else number]}"
+
     def _environ(self, redis_ports: Sequence[int], postgres_port: int) -> dict[str, str]:
         nodes = ",".join(f"127.0.0.1:{port}" for port in redis_ports)
         return self._path | {
             "DATABASE_URL": _database_url(postgres_port, DATABASE),
             "POINTSMAN_AUDIT_DATABASE_URL": _database_url(postgres_port, AUDIT_DATABASE),
+            "POINTSMAN_ROLES": "api,relay,cache,audit,xds",
             # Small, so that watchers resume from memory, from the history, and from beyond what is kept.
             "POINTSMAN_WATCH_RECENT_CHANGES": "10",
             "POINTSMAN_WATCH_HISTORY_CHANGES": "40",
@@ -313,7 +333,18 @@ class Rig:
     @contextmanager
     def cut(self, engine: str, server: Server) -> Iterator[None]:
         """Part a server from an engine."""
-        ways = self._ways(engine, server)
+        with self.closed(self._ways(engine, server)):
+            yield
+
+    @contextmanager
+    def xds_cut(self) -> Iterator[None]:
+        """Part all xDS clients from all servers."""
+        with self.closed(["xds", *(f"xds-{server.number}" for server in self.servers)]):
+            yield
+
+    @contextmanager
+    def closed(self, ways: Sequence[str]) -> Iterator[None]:
+        """Refuse connections through some proxies, and end those that are open."""
         for way in ways:
             self.proxies.do(way, "cut")
         try:

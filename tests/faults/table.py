@@ -25,6 +25,9 @@ from tests.faults.injections import (
     redis_slows,
     server_ends,
     server_pauses,
+    server_restarts_without_store,
+    servers_restart_in_turn,
+    xds_cut,
 )
 from tests.faults.messages import consumers_rewind, poisoned
 from tests.faults.moments import killed_after_commit, killed_before_commit, paused_in_a_fill, two_leaders
@@ -42,6 +45,9 @@ FAULTS: Sequence[Fault] = (
     Fault("server paused", "server", server_pauses(anyone), (2.0, 4.0)),
     Fault("server paused in the middle of fills", "server", paused_in_a_fill, (1.5, 3.0)),
     Fault("server terminated", "server", server_ends(anyone, signal.SIGTERM)),
+    Fault("server restarted without PostgreSQL", "server", server_restarts_without_store, (2.0, 3.0)),
+    Fault("servers restarted in turn", "server", servers_restart_in_turn, (0.1, 0.3)),
+    Fault("xDS clients without any server", "xDS", xds_cut, (3.0, 5.0)),
     Fault("Redis killed, back empty", "Redis", redis_restarts, (1.0, 3.0), degrades=True),
     Fault("Redis flushed", "Redis", redis_flushes),
     Fault("Redis paused", "Redis", redis_pauses, (1.0, 3.0), degrades=True),

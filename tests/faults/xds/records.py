@@ -35,13 +35,15 @@ class Answer:
 
 @dataclass(slots=True)
 class Disturbance:
-    """A fault, and the time after it in which clients may still be behind. ``end``: when all had a new cut-over.
+    """A fault, and the time after it in which clients may still be behind.
 
-    ``missing`` says who did not have it in time; then there is no end.
+    ``healed``: when a new cut-over was asked for; ``end``: when all had it. ``missing`` says who did not have it in
+    time; then there is no end.
     """
 
     fault: str
     begin: float
+    healed: float = 0.0
     end: float = math.inf
     missing: str = ""
 
@@ -51,12 +53,13 @@ class Observed:
     """All that was seen: of each client and name the answers in their order, each another than the one before.
 
     ``backends`` names them by their URLs. ``ended``: when nobody called any more. ``calls``: how many calls of each
-    client were answered by which status.
+    client were answered by which status. ``deaths``: what is known of the end of clients that died.
     """
 
     backends: Mapping[str, str] = field(default_factory=dict)
     answers: dict[tuple[str, str], Sequence[Answer]] = field(default_factory=dict)
     disturbances: list[Disturbance] = field(default_factory=list)
     sets: list[SetWrite] = field(default_factory=list)
-    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    calls: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    deaths: dict[str, str] = field(default_factory=dict)
     ended: float = math.inf

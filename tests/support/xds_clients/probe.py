@@ -13,8 +13,9 @@ have the same protocol, of JSON lines. The bootstrap comes by the environment, a
 On stdout, with times in unix nanoseconds:
 
 - ``{"say": "ready"}``, once; ``{"say": "error", "name", "text"}``: a channel cannot be opened.
-- ``{"say": "change", "name", "code", "backend", "text", "began", "at", "before"}``: the status and the backend of a
-  call, which began and ended then, differ from those of the call before it; that answer was given ``before`` times.
+- ``{"say": "change", "name", "code", "backend", "text", "began", "at", "before", "last"}``: the status and the backend
+  of a call, which began and ended then, differ from those of the call before it; that answer was given ``before``
+  times, the last time to a call that began at ``last``.
 - ``{"say": "call", "id", …}``: how a single call ended.
 - ``{"say": "summary", "id", "counts": {name: {"code backend": calls}}}``.
 """
@@ -64,7 +65,7 @@ class Target:
         self._echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(METHOD)
         self._calls: set[asyncio.Task[None]] = set()
         self._last: tuple[int, str] | None = None
-        self._run = 0
+        self._run = self._began = 0
         self.counts: dict[str, int] = {}
         self._loop = asyncio.create_task(self._begin(command["rate"])) if command.get("rate") else None
 
@@ -106,9 +107,10 @@ class Target:
         line = await self._call(self._seconds)
         answer = line["code"], line["backend"]
         if answer != self._last:
-            say({"say": "change", **line, "before": self._run})
+            say({"say": "change", **line, "before": self._run, "last": self._began})
             self._last, self._run = answer, 0
         self._run += 1
+        self._began = line["began"]
         key = f"{line['code']} {line['backend']}"
         self.counts[key] = self.counts.get(key, 0) + 1
 

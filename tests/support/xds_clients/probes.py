@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +28,7 @@ Counts = Mapping[tuple[grpc.StatusCode, str], int]
 class Answer:
     """How a call ended: its status, its text, and the id of the backend; ``began`` and ``at`` in unix nanoseconds.
 
-    ``before``: how many calls had the answer before, where this one is another.
+    ``before``: how many calls had the answer before, where this one is another; ``last``: when the last of them began.
     """
 
     code: grpc.StatusCode
@@ -36,12 +37,21 @@ class Answer:
     began: int
     at: int
     before: int = 0
+    last: int = 0
 
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> Self:
         """Read a line of a probe."""
         code = CODES[line["code"]]
-        return cls(code, line["backend"], line.get("text", ""), line["began"], line["at"], line.get("before", 0))
+        return cls(
+            code,
+            line["backend"],
+            line.get("text", ""),
+            line["began"],
+            line["at"],
+            line.get("before", 0),
+            line.get("last", 0),
+        )
 
     def __str__(self) -> str:
         return f"{self.code.name} {self.backend}{self.text}"
@@ -87,7 +97,9 @@ class Probe:
         self._reader.join(PATIENCE_SECONDS)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream
-            stream.close()
+            # A process that has died leaves commands unread.
+            with suppress(BrokenPipeError):
+                stream.close()
 
     @property
     def errors(self) -> str:

@@ -77,12 +77,12 @@ def test_a_family_is_read_from_a_name_of_either_kind() -> None:
 def test_a_call_that_fails_is_one_too_many_even_while_a_fault_lasts(code: str) -> None:
     failed = Answer(20, 20.1, code, text="no route", last=19.9)
     heard = [*answers((1.5, "a")), failed, *answers((21, "a"), (50.5, "b"))]
-    assert rules(check(TWO, heard, Disturbance("a fault", 10, 30))) == ["a call by xDS failed"]
+    assert rules(check(TWO, heard, Disturbance("a fault", 10, end=30))) == ["a call by xDS failed"]
 
 
 def test_nothing_is_withdrawn_because_a_fault_lasts() -> None:
     heard = answers((1.5, "a"), (20, NOTHING), (20.5, "a"), (50.5, "b"))
-    (found,) = {each.rule for each in check(TWO, heard, Disturbance("a fault", 10, 30))}
+    (found,) = {each.rule for each in check(TWO, heard, Disturbance("a fault", 10, end=30))}
     assert found == "an xDS client was told that nothing is live"
 
 
@@ -104,23 +104,29 @@ def test_a_client_that_never_follows_is_found() -> None:
 def test_a_client_that_misses_what_was_in_between_is_found() -> None:
     rows = made((1, [version("v1", "a")]), (20, [version("v1", "b")]), (40, [version("v1", "a")]))
     assert check(rows, answers((1.5, "a"))) != []
-    assert check(rows, answers((1.5, "a")), Disturbance("a fault", 19, 41)) == []
+    assert check(rows, answers((1.5, "a")), Disturbance("a fault", 19, end=41)) == []
+    assert (
+        check(
+            made((1, [version("v1", "a")]), (20, [version("v1", "b")]), (22, [version("v1", "a")])), answers((1.5, "a"))
+        )
+        == []
+    )
 
 
 def test_a_fault_lets_a_client_keep_what_it_had_when_it_began_and_no_longer_than_until_it_followed() -> None:
     heard = answers((1.5, "a"), (60, "b"))
     assert check(TWO, heard) != []
-    assert check(TWO, heard, Disturbance("a fault", 49, 61)) == []
-    assert check(TWO, heard, Disturbance("a fault", 49, 55)) != []
+    assert check(TWO, heard, Disturbance("a fault", 49, end=61)) == []
+    assert check(TWO, heard, Disturbance("a fault", 49, end=55)) != []
     older = made((1, [version("v1", "c")]), (20, [version("v1", "a")]), (50, [version("v1", "b")]))
     heard = answers((1.5, "c"), (20.5, "a"), (55, "c"), (60, "b"))
-    assert check(older, heard, Disturbance("a fault", 49, 61)) != []
+    assert check(older, heard, Disturbance("a fault", 49, end=61)) != []
 
 
 def test_a_write_that_is_answered_late_may_be_followed_late() -> None:
-    heard = answers((1.5, "a"), (55, "b"))
+    heard = answers((1.5, "a"), (51 + BEHIND_SECONDS, "b"))
     assert check(TWO, heard) != []
-    assert check(TWO, heard, acknowledged={"50": 54.0}) == []
+    assert check(TWO, heard, acknowledged={"50": 52.0}) == []
 
 
 def test_a_route_is_live_while_it_is_active() -> None:
@@ -174,3 +180,13 @@ def test_a_client_that_does_not_follow_after_a_fault_is_named() -> None:
     missing = Disturbance("Redis flushed", 10, missing="Go of prod~s0~reach: UNAVAILABLE")
     (found,) = check(TWO, answers((1.5, "a"), (50.5, "b")), missing)
     assert "Redis flushed: Go of prod~s0~reach" in found.text
+
+
+def test_a_client_that_dies_is_named() -> None:
+    observed = Observed(deaths={"Node.js": "TypeError"})
+    assert rules(check_xds(observed, [Era("now")], WALL)) == ["an xDS client died"]
+
+
+def test_a_call_is_answered_by_what_became_true_while_it_waited() -> None:
+    slow = Answer(49.8, 50.4, "OK", "b", last=49.7)
+    assert check(TWO, [*answers((1.5, "a")), slow]) == []

@@ -69,6 +69,7 @@ type line struct {
 	Began  int64                     `json:"began,omitempty"`
 	At     int64                     `json:"at,omitempty"`
 	Before int                       `json:"before"`
+	Last   int64                     `json:"last,omitempty"`
 	Counts map[string]map[string]int `json:"counts,omitempty"`
 }
 
@@ -80,6 +81,7 @@ type target struct {
 	calls   sync.WaitGroup
 	last    outcome
 	run     int
+	began   int64
 	counts  map[string]int
 }
 
@@ -165,11 +167,12 @@ func (t *target) count(l line) {
 	mutex.Lock()
 	defer mutex.Unlock()
 	if t.run == 0 || l.outcome != t.last {
-		l.Say, l.Before = "change", t.run
+		l.Say, l.Before, l.Last = "change", t.run, t.began
 		say(l)
 		t.last, t.run = l.outcome, 0
 	}
 	t.run++
+	t.began = l.Began
 	t.counts[fmt.Sprintf("%d %s", l.Code, l.Backend)]++
 }
 

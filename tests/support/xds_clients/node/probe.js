@@ -35,6 +35,7 @@ class Target {
     this.client = new grpc.Client(command.uri, credentials(command), options);
     this.counts = {};
     this.run = 0;
+    this.began = 0;
     this.open = 0;
     this.ending = false;
     if (command.rate > 0) this.loop(command.rate);
@@ -67,11 +68,12 @@ class Target {
 
   count(line) {
     if (this.run === 0 || line.code !== this.last.code || line.backend !== this.last.backend) {
-      say({ say: 'change', ...line, before: this.run });
+      say({ say: 'change', ...line, before: this.run, last: this.began });
       this.last = line;
       this.run = 0;
     }
     this.run += 1;
+    this.began = line.began;
     const key = `${line.code} ${line.backend}`;
     this.counts[key] = (this.counts[key] ?? 0) + 1;
   }
