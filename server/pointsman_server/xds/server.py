@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
-from pointsman_server.xds.caller import Caller
+from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources import GrpcSource

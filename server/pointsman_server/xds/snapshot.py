@@ -10,7 +10,7 @@ from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
 from pointsman_server.xds.resources.build import build
 from pointsman_server.xds.table import Table
-from pointsman_server.xds.targets import FORBIDDEN
+from pointsman_server.xds.targets import FORBIDDEN, Target
 from pointsman_server.xds.views import View
 
 
@@ -41,6 +41,15 @@ class ResourceSnapshot:
     def clock(self) -> Clock:
         """The revision that every resource is true as of."""
         return self._table.clock
+
+    @property
+    def table(self) -> Table:
+        """The table that is served; another one after a reload."""
+        return self._table
+
+    def target(self, root: str) -> Target:
+        """Return what ``root`` leads to."""
+        return self._table.target(root)
 
     def resource(self, view: View, kind: ResourceType, name: str, *, forbidden: bool = False) -> Resource:
         """Return the resource called ``name``; it is never missing."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField
-from pointsman_server.xds.caller import Caller
+from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Source, field
@@ -133,6 +133,10 @@ class Stream:
         """Note that anything may have changed, such as what the client may read."""
         self.session.check()
         self._work.set()
+
+    def content(self, kind: ResourceType, name: str) -> Any:
+        """Return a resource as it is served now to this client, as google.protobuf.Any."""
+        return pb.DiscoveryResponse.FromString(self._source.resource(kind, name).body).resources[0]
 
     def fail(self, error: Exception) -> None:
         """End the stream by an error, which ``run`` raises."""

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
+from pointsman.v1 import xds_service_pb2 as pb
+from pointsman.v1.xds_service_pb2_grpc import XdsServiceStub
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
@@ -16,6 +18,7 @@ from pointsman_server.ports.credentials import KeyDraft
 from tests.support.certificates import Authority
 from tests.support.engines import fresh_database
 from tests.support.servers import EVERYBODY, RunningServer, serving, settings
+from tests.support.waiting import eventually
 from tests.support.xds_streams import RDS, XdsStream, status_of, stream
 
 OURS, THEIRS = "v1~prod~payments~team-a", "v1~prod~payments~team-b"
@@ -97,6 +100,33 @@ def test_names_of_other_tenants_are_denied_and_follow_the_policy(guarded: Guarde
         guarded.permit("team-b")
         second = client.read_until(of_routes)
         assert (status_of(second, OURS), status_of(second, THEIRS)) == (FORBIDDEN, NOT_LIVE)
+
+
+def test_a_list_of_clients_hides_what_the_caller_may_not_read(guarded: Guarded) -> None:
+    guarded.permit("nobody")
+    everything, ours = guarded.make_key("all", "reader:*"), guarded.make_key("ours", "reader:team-a")
+    with guarded.stream(everything) as both, guarded.stream(everything) as theirs:
+        both.subscribe(RDS, OURS, THEIRS)
+        both.refuse(both.read(), f"what is {THEIRS}?")
+        theirs.subscribe(RDS, THEIRS)
+        theirs.read()
+        with grpc.insecure_channel(guarded.server.xds) as channel:
+            service = XdsServiceStub(channel)
+
+            def listed(key: str) -> list[Any]:
+                metadata = (("authorization", f"Bearer {key}"),)
+                return list(service.ListXdsClients(pb.ListXdsClientsRequest(), metadata=metadata).clients)
+
+            assert eventually(lambda: [len(each.refusals) for each in listed(everything)] == [1, 0])
+            assert [list(each.names) for each in listed(everything)] == [[OURS, THEIRS], [THEIRS]]
+            (seen,) = listed(ours)
+            assert (list(seen.names), seen.name_count) == ([OURS], 1)
+            assert THEIRS not in seen.refusals[0].message
+
+            request = pb.ExplainXdsRequest(key=THEIRS)
+            with pytest.raises(grpc.RpcError) as denied:
+                service.ExplainXds(request, metadata=(("authorization", f"Bearer {ours}"),))
+            assert denied.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_a_key_that_is_revoked_ends_idle_streams(guarded: Guarded) -> None:

@@ -5,16 +5,18 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from pointsman.v1 import xds_service_pb2
+from pointsman.v1.xds_service_pb2_grpc import add_XdsServiceServicer_to_server
 from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.grpc_server import bind
 from pointsman_server.app.listening import call_limits, connection_limits
 from pointsman_server.app.xds.caller import GrpcCaller
+from pointsman_server.app.xds.services import XdsServicer, client_status_methods
 from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.events.feed import Feed
 from pointsman_server.ports.store import RouteStore
-from pointsman_server.rpc import DISCOVERY
+from pointsman_server.rpc import CLIENT_STATUS, DISCOVERY, XDS
 from pointsman_server.rpc.call import current_call
 from pointsman_server.rpc.health import Health
 from pointsman_server.rpc.interceptors import authentication
@@ -29,7 +31,8 @@ from pointsman_server.rpc.transport import grpcio
 from pointsman_server.rpc.transport.registration import Behaviour, register
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.xds.clients import Clients
+from pointsman_server.xds.clients.registry import Clients
+from pointsman_server.xds.clients.xds_service import XdsMethods
 from pointsman_server.xds.loader import TableLoader
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.server import DiscoveryServer
@@ -104,8 +107,12 @@ class XdsDoor:
         discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observer=self.clients)
         stream = Behaviour(discovery.stream, messages.DiscoveryRequest.FromString, streaming=True)
         register(server, DISCOVERY, {"StreamAggregatedResources": stream})
+        register(server, CLIENT_STATUS, client_status_methods(self.clients, self._caller))
+        methods = XdsMethods(self.clients, lambda: loader.snapshot)
+        add_XdsServiceServicer_to_server(XdsServicer(methods, self._caller), server)
         self.health.register(server)
-        Reflection((DISCOVERY,), (xds_service_pb2.DESCRIPTOR,), messages.FILES.file).register(server)
+        services = (DISCOVERY, CLIENT_STATUS, XDS)
+        Reflection(services, (xds_service_pb2.DESCRIPTOR,), messages.FILES.file).register(server)
 
     def _caller(self, context: Any) -> GrpcCaller:
         return GrpcCaller(current_call(), context, self._access.permissions)

@@ -1,0 +1,43 @@
+"""The services of the xDS port that are for people and tools: XdsService, and that of client status."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from pointsman.v1 import xds_service_pb2 as pb
+from pointsman.v1.xds_service_pb2_grpc import XdsServiceServicer
+from pointsman_server.rpc.transport.registration import Behaviour
+from pointsman_server.xds.clients.caller import Caller
+from pointsman_server.xds.clients.registry import Clients
+from pointsman_server.xds.clients.status import ClientStatusRequest, ClientStatusResponse, client_status
+from pointsman_server.xds.clients.xds_service import XdsMethods
+
+
+class XdsServicer(XdsServiceServicer):
+    """XdsService: as ``XdsMethods``, for the caller of each call."""
+
+    def __init__(self, methods: XdsMethods, caller: Callable[[Any], Caller]) -> None:
+        self._methods = methods
+        self._caller = caller
+
+    async def ListXdsClients(self, request: pb.ListXdsClientsRequest, context: Any) -> pb.ListXdsClientsResponse:
+        return self._methods.list_clients(request, self._caller(context))
+
+    async def ExplainXds(self, request: pb.ExplainXdsRequest, context: Any) -> pb.ExplainXdsResponse:
+        return self._methods.explain(request, self._caller(context))
+
+
+def client_status_methods(clients: Clients, caller: Callable[[Any], Caller]) -> dict[str, Behaviour]:
+    """Return the methods of ClientStatusDiscoveryService."""
+
+    async def fetch(request: Any, context: Any) -> Any:
+        return client_status(request, clients, caller(context))
+
+    async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield client_status(request, clients, caller(context))
+
+    parse, encode = ClientStatusRequest.FromString, ClientStatusResponse.SerializeToString
+    return {
+        "FetchClientStatus": Behaviour(fetch, parse, encode),
+        "StreamClientStatus": Behaviour(stream, parse, encode, streaming=True),
+    }

@@ -1,0 +1,82 @@
+"""ClientStatusDiscoveryService: what each client has of each resource, for the standard tools.
+
+envoyproxy.io/docs/envoy/latest/api-v3/service/status/v3/csds.proto
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.xds.clients.caller import Caller
+from pointsman_server.xds.clients.registry import Clients, Connected
+from pointsman_server.xds.clients.visibility import Sight
+from pointsman_server.xds.protocol import messages
+from pointsman_server.xds.session import ResourceState, Status
+
+ClientStatusRequest = messages.message("envoy.service.status.v3.ClientStatusRequest")
+ClientStatusResponse = messages.message("envoy.service.status.v3.ClientStatusResponse")
+
+# A response has no pages, and a client of gRPC takes 4 MB.
+MOST_RESOURCES = 5_000
+# envoy.service.status.v3.ConfigStatus and envoy.admin.v3.ClientResourceStatus.
+STATUSES = {Status.SYNCED: (1, 3), Status.NOT_SENT: (2, 1), Status.STALE: (3, 1), Status.REFUSED: (4, 4)}
+
+
+def client_status(request: Any, clients: Clients, caller: Caller) -> Any:
+    """Answer a ClientStatusRequest: the resources that ``caller`` may see, of the clients that its matchers name.
+
+    Raises InvalidField for a matcher of another kind than text, or where the answer would be too large.
+    """
+    matches, sight = _matcher(request.node_matchers), Sight(caller)
+    response, count = ClientStatusResponse(), 0
+    for client in clients:
+        if not matches(client.stream.client.node):
+            continue
+        states = [each for each in client.stream.session.states() if sight.is_own(client) or sight.may_see(each.name)]
+        if not states and not sight.is_own(client):
+            continue
+        count += len(states)
+        if count > MOST_RESOURCES:
+            text = f"match clients with more than {MOST_RESOURCES} resources: match fewer by node_id"
+            raise InvalidField([FieldViolation("node_matchers", text)])
+        _add(response, client, states, with_contents=not request.exclude_resource_contents)
+    return response
+
+
+def _add(response: Any, client: Connected, states: Iterable[ResourceState], *, with_contents: bool) -> None:
+    described, refusals = client.stream.client, client.refusals
+    config = response.config.add()
+    config.node.id, config.node.user_agent_name = described.node, described.agent
+    config.client_scope = str(client.id)
+    for state in states:
+        resource = config.generic_xds_configs.add(type_url=state.kind, name=state.name, version_info=state.version)
+        resource.config_status, resource.client_status = STATUSES[state.status]
+        if state.status is Status.REFUSED:
+            resource.error_state.details = state.text
+            if state.kind in refusals:
+                resource.error_state.last_update_attempt.FromDatetime(refusals[state.kind].since)
+        if with_contents:
+            resource.xds_config.CopyFrom(client.stream.content(state.kind, state.name))
+
+
+def _matcher(matchers: Sequence[Any]) -> Callable[[str], bool]:
+    """Return what tells whether any of ``matchers`` matches the id of a node; without matchers all match."""
+    checks = [_check(number, matcher) for number, matcher in enumerate(matchers)]
+    return lambda node: not checks or any(check(node) for check in checks)
+
+
+def _check(number: int, matcher: Any) -> Callable[[str], bool]:
+    pattern = matcher.node_id.WhichOneof("match_pattern")
+    if matcher.node_metadatas or pattern not in _TESTS:
+        text = "must match node_id by exact, prefix, suffix or contains"
+        raise InvalidField([FieldViolation(f"node_matchers[{number}]", text)])
+    wanted, test, folds = getattr(matcher.node_id, pattern), _TESTS[pattern], matcher.node_id.ignore_case
+    return lambda node: test(node.lower(), wanted.lower()) if folds else test(node, wanted)
+
+
+_TESTS: dict[str, Callable[[str, str], bool]] = {
+    "exact": str.__eq__,
+    "prefix": str.startswith,
+    "suffix": str.endswith,
+    "contains": str.__contains__,
+}

@@ -1,0 +1,142 @@
+"""ListXdsClients and ExplainXds of XdsService."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pointsman.v1 import xds_service_pb2 as pb
+from pointsman_server.domain.access_errors import Forbidden
+from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.identity import Permission, Scope
+from pointsman_server.domain.routes import RouteKey
+from pointsman_server.xds.clients.caller import Caller
+from pointsman_server.xds.clients.registry import Clients, Connected
+from pointsman_server.xds.clients.visibility import Sight, roots_of
+from pointsman_server.xds.names import key_of, root_name
+from pointsman_server.xds.resources.envoy import collisions
+from pointsman_server.xds.resources.explain import PLAIN, Explanation, explain
+from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.views import ClientKind
+
+DEFAULT_SIZE, MAX_SIZE = 100, 1_000
+MOST_NAMES = 100
+KINDS = {ClientKind.GRPC: pb.XDS_CLIENT_KIND_GRPC, ClientKind.ENVOY: pb.XDS_CLIENT_KIND_ENVOY}
+NOT_A_KEY = (
+    "must be tenant/service/env/version or tenant/service/env, or as clients write it: version~env~service~tenant or "
+    "env~service~tenant"
+)
+
+
+class XdsMethods:
+    """Serves the methods from the clients and the snapshot of this process."""
+
+    def __init__(self, clients: Clients, snapshot: Callable[[], ResourceSnapshot]) -> None:
+        self._clients = clients
+        self._snapshot = snapshot
+
+    def list_clients(self, request: pb.ListXdsClientsRequest, caller: Caller) -> pb.ListXdsClientsResponse:
+        """List the clients of which ``caller`` may see a name. Raises InvalidField for a malformed page token."""
+        sight, after = Sight(caller), _position(request.page_token)
+        size = min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
+        response = pb.ListXdsClientsResponse(revision=self._snapshot().clock.revision)
+        for client in self._clients:
+            if client.id <= after:
+                continue
+            names = sight.visible(client, roots_of(client))
+            if not (names or sight.is_own(client)) or not _wants(names, request.name_prefix):
+                continue
+            if len(response.clients) == size:
+                response.next_page_token = str(response.clients[-1].id)
+                break
+            response.clients.append(_message(client, names, sight))
+        return response
+
+    def explain(self, request: pb.ExplainXdsRequest, caller: Caller) -> pb.ExplainXdsResponse:
+        """Explain a name. Raises InvalidField where it is none, and Forbidden where ``caller`` may not read it."""
+        key = _key(request.key)
+        scope = Scope(key.tenant, key.env)
+        if not caller.may_read(scope):
+            raise Forbidden(caller.subject, Permission.READ, scope.tenant, scope.env)
+        root, snapshot = root_name(key), self._snapshot()
+        response = pb.ExplainXdsResponse(name=root, revision=snapshot.clock.revision)
+        target = snapshot.target(root)
+        for kind, number in KINDS.items():
+            if request.kind in (pb.XDS_CLIENT_KIND_UNSPECIFIED, number):
+                explained = explain(PLAIN[kind], root, target, served_instead=_instead(snapshot, root))
+                response.explanations.append(_explanation(number, explained))
+        return response
+
+
+def _instead(snapshot: ResourceSnapshot, root: str) -> str:
+    """Return the name that Envoys are given in place of ``root``, which differs from it in case alone."""
+    folded = root.lower()
+    return collisions(each for each in snapshot.table.roots() if each.lower() == folded).get(root, "")
+
+
+def _key(text: str) -> RouteKey:
+    key = key_of(text if "~" in text else "~".join(reversed(text.split("/"))))
+    if key is None:
+        raise InvalidField([FieldViolation("key", NOT_A_KEY)])
+    return key
+
+
+def _position(page_token: str) -> int:
+    if not page_token:
+        return 0
+    if not (page_token.isascii() and page_token.isdecimal()):
+        raise InvalidField([FieldViolation("page_token", "must be the next_page_token of the page before")])
+    return int(page_token)
+
+
+def _wants(names: Sequence[str], prefix: str) -> bool:
+    return not prefix or any(name.startswith(prefix) for name in names)
+
+
+def _message(client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsClient:
+    described, acknowledged = client.stream.client, client.acknowledged
+    message = pb.XdsClient(
+        id=str(client.id),
+        node_id=printable(described.node),
+        user_agent=printable(described.agent),
+        kind=KINDS[described.view.kind],
+        address=described.peer,
+        subject=described.caller.subject,
+        connect_time=Timestamp(seconds=int(described.opened), nanos=int(described.opened % 1 * 1e6) * 1000),
+        acknowledged_revision=acknowledged.revision if acknowledged else 0,
+        names=sorted(names)[:MOST_NAMES],
+        name_count=len(names),
+    )
+    # What a client says may name what the caller may not see.
+    hides = not sight.is_own(client) and len(names) < len(roots_of(client))
+    for kind, refusal in client.refusals.items():
+        text = "hidden: the client also asks for what you may not read" if hides else printable(refusal.text)
+        message.refusals.add(resource_type=kind.name, message=text, refuse_time=_timestamp(refusal.since))
+    return message
+
+
+def _explanation(kind: int, explained: Explanation) -> pb.XdsExplanation:
+    resources = []
+    for resource in explained.resources:
+        fields = {"type": resource.kind.name, "name": resource.name, "version": resource.version}
+        resources.append(ParseDict({**fields, "content": resource.content}, Struct()))
+    return pb.XdsExplanation(
+        kind=kind,  # type: ignore[arg-type]  # a number of the enum
+        status=explained.verdict,
+        reason=explained.reason,
+        limitations=explained.limitations,
+        resources=resources,
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal or a log could take for a command."""
+    return "".join(character if character.isprintable() else " " for character in text)
