@@ -5,7 +5,7 @@ import pytest
 
 from pointsman.xds.options import Program
 from tests.support.xds_clients.clients import XdsClient
-from tests.support.xds_clients.fleet import OK, Fleet, failed
+from tests.support.xds_clients.fleet import OK, Fleet, check_none_failed
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
@@ -37,7 +37,7 @@ def test_cut_overs_fail_no_call(shared: Fleet, clients: list[XdsClient], family:
         shared.api.activate(key, exclusive=True)
         for each in clients:
             each.probe.wait("family", OK, backend)
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
 
 
 def test_cut_overs_between_addresses_and_names_fail_no_call(
@@ -51,7 +51,7 @@ def test_cut_overs_between_addresses_and_names_fail_no_call(
         shared.api.activate(key, exclusive=True)
         for each in clients:
             each.probe.wait("family", OK, backend)
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
 
 
 def test_a_cut_over_ends_no_call_under_way(shared: Fleet, clients: list[XdsClient], family: str) -> None:
@@ -61,7 +61,7 @@ def test_a_cut_over_ends_no_call_under_way(shared: Fleet, clients: list[XdsClien
     shared.api.activate(f"{family}/v2", exclusive=True)
     for each in clients:
         each.probe.wait("family", OK, "b2")
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
 
 
 def test_traffic_shifts_fail_no_call(shared: Fleet, clients: list[XdsClient], family: str) -> None:
@@ -89,7 +89,7 @@ def test_traffic_shifts_fail_no_call(shared: Fleet, clients: list[XdsClient], fa
     shared.api.delete_traffic(family)
     for each in clients:
         each.probe.wait_for_calls("family", 20)
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
 
 
 def test_calls_are_divided_by_weight_among_active_versions(
@@ -109,7 +109,7 @@ def test_calls_are_divided_by_weight_among_active_versions(
     shared.api.deactivate(f"{family}/v1")
     for each in clients:
         each.probe.wait("family", OK, "b2")
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
 
 
 def test_without_an_active_version_that_has_a_weight_the_first_active_fallback_is_called(
@@ -125,7 +125,7 @@ def test_without_an_active_version_that_has_a_weight_the_first_active_fallback_i
     shared.api.activate(f"{family}/v2")
     for each in clients:
         each.probe.wait("family", OK, "b2")
-    assert {each.kind: failed(each.probe.summary("family")) for each in clients} == {each.kind: {} for each in clients}
+    check_none_failed(clients, "family")
     shared.api.deactivate(f"{family}/v2")
     shared.api.deactivate(f"{family}/v3")
     for each in clients:

@@ -1,7 +1,7 @@
 """A Pointsman server with the role xds, backends, and a client of each kind, for tests that share them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,17 @@ _numbers = itertools.count(1)
 def failed(counts: Counts) -> dict[str, int]:
     """Return how many calls failed, by their status."""
     return {code.name: calls for (code, _), calls in counts.items() if code is not OK}
+
+
+def check_none_failed(clients: Iterable[XdsClient], name: str) -> None:
+    """Check that no call of the target ``name`` has failed in any client. Raises AssertionError."""
+    bad = {each.kind: (failed(each.probe.summary(name)), _failures(each, name)) for each in clients}
+    bad = {kind: found for kind, found in bad.items() if found[0]}
+    assert not bad, f"calls have failed: {bad}"
+
+
+def _failures(client: XdsClient, name: str) -> list[str]:
+    return [str(answer) for answer in client.probe.changes(name) if answer.code is not OK]
 
 
 @dataclass
