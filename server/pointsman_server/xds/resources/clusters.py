@@ -65,17 +65,16 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     """Return the clusters that a slot's cluster tries in order; none where it leads to a host itself.
 
     The slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster that it calls
-    becomes an aggregate one, and Envoy would use the members before it knows their endpoints.
+    becomes an aggregate one, and Envoy would use the members before it knows their endpoints. A slot's own member is the
+    same whether or not the slot is used: for a moment grpcio fails calls at a cluster whose only member is new to it.
     """
     role, number = part_of(name)
     root = root_of(name)
     if role is not Role.SLOT or not is_family(root):
         return ()
     count = len(fallbacks_of(view, target))
-    # A slot that is not used is as the first one.
-    member = number if number < len(target.slots) else 0
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
-    return (cluster_name(root, Part(Role.MEMBER, member)), *fallbacks)
+    return (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
 
 
 def fallbacks_of(view: View, target: Target) -> Sequence[Slot]:

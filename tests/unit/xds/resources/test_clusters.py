@@ -164,10 +164,15 @@ def test_members_lead_to_the_urls_of_slots_and_fallbacks() -> None:
     }
 
 
+def test_the_own_member_of_a_slot_is_the_same_whether_or_not_it_is_used() -> None:
+    for target in (live(ADDRESS), live(ADDRESS, ADDRESS_6)):
+        assert list(members_of(GRPC, f"{FAMILY}~~1", target)) == [f"{FAMILY}~~m1"]
+        assert list(members_of(GRPC, f"{FAMILY}~~9", target)) == [f"{FAMILY}~~m9"]
+
+
 def test_what_is_not_used_is_as_the_first_slot() -> None:
     target = live(ADDRESS, ADDRESS_6)
 
-    assert list(members_of(GRPC, f"{FAMILY}~~9", target)) == [f"{FAMILY}~~m0"]
     for name in ("m9", "f0", "unknown", "1~~2"):
         assert endpoints(f"{FAMILY}~~{name}", target) in ([("127.0.0.1", 8080)], [])
     assert endpoints(f"{FAMILY}~~f0", target) == endpoints(f"{FAMILY}~~m9", target) == [("127.0.0.1", 8080)]
