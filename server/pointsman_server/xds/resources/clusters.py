@@ -65,8 +65,8 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     """Return the clusters that a slot's cluster tries in order; none where it leads to a host itself.
 
     The slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster that it calls
-    becomes an aggregate one, and Envoy would use the members before it knows their endpoints. A slot's own member is the
-    same whether or not the slot is used: for a moment grpcio fails calls at a cluster whose only member is new to it.
+    becomes an aggregate one, and Envoy would use the members before it knows their endpoints. The first member of a
+    slot is the same whether or not it is used: grpcio fails calls at a cluster of which it knows no member yet.
     """
     role, number = part_of(name)
     root = root_of(name)
