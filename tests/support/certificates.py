@@ -58,9 +58,9 @@ class Authority:
         """Its own certificate."""
         return self._ca.cert_pem.bytes()
 
-    def server(self) -> Pair:
-        """Issue one for localhost."""
-        issued = self._ca.issue_cert("localhost", "127.0.0.1")
+    def server(self, *names: str) -> Pair:
+        """Issue one for these hosts, names and addresses; without any, for localhost."""
+        issued = self._ca.issue_cert(*(names or ("localhost", "127.0.0.1")))
         return Pair(b"".join(pem.bytes() for pem in issued.cert_chain_pems), issued.private_key_pem.bytes())
 
     def client(

@@ -15,6 +15,9 @@ from pointsman_server.xds.targets import Slot, Target, Verdict
 from pointsman_server.xds.views import ClientKind, View
 
 CONNECT_SECONDS = 5
+# Of Envoy: after as many failed connections it takes the fallback, for so long.
+FAILED_CONNECTIONS = 3
+EJECTION_SECONDS = 5
 AGGREGATE = "envoy.clusters.aggregate"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Both gRPC clients (gRFC A32) and Envoy end calls beyond 1,024 at a time to one cluster, unless they are told more.
@@ -45,6 +48,8 @@ def cluster(view: View, name: str, target: Target) -> Any:
         cluster.eds_cluster_config.service_name = name
     if place is not None and place.tls:
         secure(cluster, view, place)
+    if view.kind is ClientKind.ENVOY and fallbacks_of(view, target):
+        _give_way(cluster)
     return cluster
 
 
@@ -112,6 +117,19 @@ def _add_options_of_envoy(cluster: Any) -> None:
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
     cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].Pack(options)
+
+
+def _give_way(cluster: Any) -> None:
+    """Let Envoy take the next cluster for some seconds when connections fail; answers of the host do not count."""
+    rules = cluster.outlier_detection
+    rules.split_external_local_origin_errors = True
+    rules.consecutive_local_origin_failure.value = FAILED_CONNECTIONS
+    rules.base_ejection_time.FromSeconds(EJECTION_SECONDS)
+    rules.max_ejection_time.FromSeconds(EJECTION_SECONDS)
+    rules.max_ejection_percent.value = 100
+    for other in ("consecutive_5xx", "consecutive_gateway_failure", "success_rate", "local_origin_success_rate"):
+        getattr(rules, f"enforcing_{other}").SetInParent()
+    cluster.common_lb_config.healthy_panic_threshold.SetInParent()
 
 
 def _allow_calls(cluster: Any) -> None:

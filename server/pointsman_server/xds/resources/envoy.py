@@ -6,6 +6,7 @@ from typing import Any
 from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resource import field
+from pointsman_server.xds.resources.clusters import FAILED_CONNECTIONS, fallbacks_of
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
 from pointsman_server.xds.resources.routes import fault
@@ -34,6 +35,8 @@ def virtual_host(view: View, root: str, target: Target) -> bytes:
 def join(virtual_hosts: Iterable[bytes]) -> bytes:
     """Join virtual hosts to a RouteConfiguration, which answers NOT_FOUND for all other names."""
     head = pb.RouteConfiguration(name=ENVOY_LISTENER)
+    # As is the rule for a configuration from xDS: there is no cluster for unknown names.
+    head.validate_clusters.SetInParent()
     rest = field(_VIRTUAL_HOSTS, _virtual_host(View(), "*", NOWHERE, UNKNOWN).SerializeToString(deterministic=True))
     return b"".join((head.SerializeToString(deterministic=True), *virtual_hosts, rest))
 
@@ -98,6 +101,10 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
             fraction.numerator = below * _MILLION // total
             fraction.denominator = pb.FractionalPercent.MILLION
         _lead(route.route, view, cluster_name(root, Part(Role.SLOT, number)), slot)
+        if fallbacks_of(view, target):
+            # Nothing was sent yet, so any call may be tried again: at last with the fallback.
+            route.route.retry_policy.retry_on = "connect-failure"
+            route.route.retry_policy.num_retries.value = FAILED_CONNECTIONS
 
 
 def _lead(action: Any, view: View, cluster: str, slot: Slot) -> None:

@@ -9,7 +9,7 @@ from pointsman_server.xds.protocol.messages import POOL
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import encode
 from pointsman_server.xds.resources.build import message
-from pointsman_server.xds.resources.clusters import cluster_names
+from pointsman_server.xds.resources.clusters import EJECTION_SECONDS, FAILED_CONNECTIONS, cluster_names
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
 from pointsman_server.xds.resources.verdicts import not_carried, verdict_of
@@ -117,7 +117,10 @@ def _of_family(kind: ClientKind, target: Target) -> Iterable[str]:
     if target.fallbacks and kind is ClientKind.GRPC:
         yield "a fallback is used while no connection to the version before it can be made, not after errors of calls"
     if target.fallbacks and kind is ClientKind.ENVOY:
-        yield "a fallback is used after some connections to the version before it failed, not after errors of calls"
+        yield (
+            f"a fallback is used for {EJECTION_SECONDS} s after {FAILED_CONNECTIONS} connections to the version before "
+            "it failed, not after errors of calls"
+        )
 
 
 def _resources(view: View, root: str, target: Target) -> Iterable[ExplainedResource]:

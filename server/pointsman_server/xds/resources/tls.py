@@ -20,17 +20,22 @@ def secure(cluster: Any, view: View, destination: Destination) -> None:
     if view.kind is ClientKind.ENVOY:
         validation.trusted_ca.filename = view.ca_file
         _match_typed(validation, destination)
-    elif view.ca_provider:
-        validation.ca_certificate_provider_instance.instance_name = view.ca_provider
     else:
-        validation.system_root_certs.SetInParent()
+        _match_exact(validation, destination)
+        if view.ca_provider:
+            validation.ca_certificate_provider_instance.instance_name = view.ca_provider
+        else:
+            validation.system_root_certs.SetInParent()
     if not destination.literal:
         # Of a host that is an address there is no name to send (RFC 6066 §3).
         context.sni = destination.san
-    # Deprecated, and the only form that grpcio, grpc-go and grpc-js read. Envoy, given both, checks the typed one.
-    validation.match_subject_alt_names.add(exact=destination.san)
     cluster.transport_socket.name = TRANSPORT_SOCKET
     cluster.transport_socket.typed_config.Pack(context)
+
+
+def _match_exact(validation: Any, destination: Destination) -> None:
+    # Deprecated, and the only form that grpcio, grpc-go and grpc-js read.
+    validation.match_subject_alt_names.add(exact=destination.san)
 
 
 def _match_typed(validation: Any, destination: Destination) -> None:

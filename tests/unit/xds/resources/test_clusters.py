@@ -107,7 +107,8 @@ def test_https_is_tls(view: View, url: str) -> None:
     socket = built(ROUTE, live(url), view)["transport_socket"]["typed_config"]
 
     validation = socket["common_tls_context"]["validation_context"]
-    assert validation["match_subject_alt_names"] == [{"exact": url.removeprefix("https://")}]
+    form = "match_subject_alt_names" if view is GRPC else "match_typed_subject_alt_names"
+    assert url.removeprefix("https://") in str(validation[form])
     assert "transport_socket" not in built(ROUTE, live(url.replace("https", "http")), view)
 
 
@@ -185,6 +186,25 @@ def test_fallbacks_that_are_not_carried_are_left_out() -> None:
     assert list(members_of(GRPC, FAMILY, target)) == [f"{FAMILY}~~m0", f"{FAMILY}~~f0"]
     assert endpoints(f"{FAMILY}~~f0", target) == [("::1", 8080)]
     assert len(members_of(ENVOY, FAMILY, target)) == 3
+
+
+def test_envoy_gives_way_to_a_fallback_after_failed_connections_alone() -> None:
+    found = built(f"{FAMILY}~~m0", live(ADDRESS, fallbacks=(NAME,)), ENVOY)
+
+    assert found["outlier_detection"] == {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 3,
+        "base_ejection_time": "5s",
+        "max_ejection_time": "5s",
+        "max_ejection_percent": 100,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+    }
+    assert found["common_lb_config"] == {"healthy_panic_threshold": {}}
+    for target, view in ((live(ADDRESS), ENVOY), (live(ADDRESS, fallbacks=(NAME,)), GRPC)):
+        assert "outlier_detection" not in built(f"{FAMILY}~~m0", target, view)
 
 
 def test_all_clusters_of_a_root_are_listed() -> None:

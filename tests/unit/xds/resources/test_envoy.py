@@ -24,7 +24,7 @@ def live(*slots: tuple[str, int]) -> Target:
 
 def hosts(*parts: bytes) -> list[Any]:
     configuration = plain(RouteConfiguration.FromString(join(parts)))
-    assert configuration["name"] == "pointsman"
+    assert (configuration["name"], configuration["validate_clusters"]) == ("pointsman", False)
     return list(configuration["virtual_hosts"])
 
 
@@ -105,6 +105,13 @@ def test_versions_that_are_active_divide_what_the_others_leave() -> None:
     (host, _) = hosts(virtual_host(VIEW, FAMILY, live((URL, 3_000), (URL, 1_000), (URL, 0))))
 
     assert [route["match"] for route in host["routes"]] == [drawn(750_000), {"prefix": "/"}]
+
+
+def test_a_call_that_was_not_sent_is_tried_again_where_there_are_fallbacks() -> None:
+    target = Target(Verdict.LIVE, (Slot("v1", URL),), (Slot("v2", URL),))
+
+    (host, _) = hosts(virtual_host(VIEW, FAMILY, target))
+    assert host["routes"][0]["route"]["retry_policy"] == {"retry_on": "connect-failure", "num_retries": 3}
 
 
 def test_the_configuration_of_one_name_is_for_people() -> None:
