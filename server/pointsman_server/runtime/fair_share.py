@@ -8,11 +8,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from pointsman_server.runtime.batcher import settle
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Items per turn: for routes, about a third of a millisecond.
 SLICE = 10
+# Streams that are woken before other work gets its turn. Where more than UNBOUNDED are to be woken, only MOST_WRITING
+# write to their clients at a time; those whose clients do not read within PATIENCE_SECONDS do not count.
+WOKEN_IN_A_TURN = 10
+UNBOUNDED = 100
+MOST_WRITING = 20
+PATIENCE_SECONDS = 0.01
 
 
 class FairShare:
@@ -34,3 +42,50 @@ class FairShare:
             await self.take()
             done += map(work, items[start : start + size])
         return done
+
+
+class Window:
+    """Counts the streams that write what they were handed, so that only a few do at a time."""
+
+    __slots__ = ("_free", "_low", "writing")
+
+    def __init__(self) -> None:
+        self.writing = 0
+        self._low = 0
+        self._free: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        self.writing += 1
+
+    def end(self) -> None:
+        self.writing -= 1
+        if self._free is not None and self.writing <= self._low:
+            settle(self._free, None)
+
+    async def falls_to(self, low: int, patience: float) -> bool:
+        """Wait until so many are left; False after ``patience`` seconds, because of clients that do not read."""
+        if self.writing > low:
+            self._low, self._free = low, asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._free,), timeout=patience)
+            self._free = None
+        return self.writing <= low
+
+
+class Pacing:
+    """Wakes streams in turns. One task at a time calls ``wake``."""
+
+    def __init__(self, fair_share: FairShare) -> None:
+        self._fair_share = fair_share
+        self._window = Window()
+
+    async def wake(self, streams: Sequence[T], wake: Callable[[T, Window], None]) -> None:
+        """Call ``wake`` for each stream, which counts in the window until it has written."""
+        for start in range(0, len(streams), WOKEN_IN_A_TURN):
+            if start:
+                await self._fair_share.take()
+            if len(streams) > UNBOUNDED and not await self._window.falls_to(
+                MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS
+            ):
+                self._window = Window()
+            for stream in streams[start : start + WOKEN_IN_A_TURN]:
+                wake(stream, self._window)

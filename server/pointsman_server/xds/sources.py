@@ -1,6 +1,7 @@
 """The resources that one client may have: of its view, and of the tenants that it may read."""
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from pointsman_server.domain.identity import Scope
 from pointsman_server.xds.names import key_of, root_of
@@ -8,6 +9,16 @@ from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
 from pointsman_server.xds.snapshot import ResourceSnapshot, Subscriber
 from pointsman_server.xds.views import View
+
+
+class Listener(Subscriber, Protocol):
+    """A stream."""
+
+    def changed(self, roots: Collection[str]) -> None:
+        """Take note of a change of ``roots``."""
+
+    def check(self) -> None:
+        """Take note of a change of anything."""
 
 
 class GrpcSource:
@@ -31,17 +42,24 @@ class GrpcSource:
         """Every resource begins with its root."""
         return ()
 
-    def watch(self, stream: Subscriber, root: str) -> None:
+    def watch(self, stream: Listener, root: str) -> None:
         self._snapshot.subscribe(root, stream)
 
-    def unwatch(self, stream: Subscriber, root: str) -> None:
+    def unwatch(self, stream: Listener, root: str) -> None:
         self._snapshot.unsubscribe(root, stream)
 
-    def watch_all(self, stream: Subscriber) -> None:
+    def watch_all(self, stream: Listener) -> None:
         """A client that asks for all is given nothing."""
 
-    def flush(self, stream: Subscriber) -> None:
-        """Subscribers are told at once."""
+    def flush(self, stream: Listener) -> None:
+        roots = self._snapshot.news(stream)
+        if roots is None:
+            stream.check()
+        elif roots:
+            stream.changed(roots)
 
-    def leave(self, stream: Subscriber) -> None:
-        """Nothing is noted for it."""
+    def has_news(self, stream: Listener) -> bool:
+        return self._snapshot.has_news(stream)
+
+    def leave(self, stream: Listener) -> None:
+        self._snapshot.leave(stream)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
@@ -38,7 +39,7 @@ class Client(NamedTuple):
 
 
 class WatchedSource(Source, Protocol):
-    """A source that tells a stream of changes, by ``Stream.changed``."""
+    """A source that wakes a stream when it has changes for it, which ``flush`` tells it."""
 
     def watch(self, stream: "Stream", root: str) -> None:
         """Tell ``stream`` of changes of ``root`` from now on."""
@@ -50,7 +51,10 @@ class WatchedSource(Source, Protocol):
         """Tell it of all changes from now on."""
 
     def flush(self, stream: "Stream") -> None:
-        """Tell it now of what it has not been told yet."""
+        """Tell it of what has changed since, by ``Stream.changed`` or ``Stream.check``."""
+
+    def has_news(self, stream: "Stream") -> bool:
+        """Return whether something has changed that it was not told of."""
 
     def leave(self, stream: "Stream") -> None:
         """Tell it nothing more."""
@@ -101,13 +105,13 @@ class Stream:
         self._written: dict[ResourceType, float] = {}
         self._release_at: float | None = None
         self._work = asyncio.Event()
+        self._window: Window | None = None
         self._error: Exception | None = None
 
     @property
     def settled(self) -> bool:
         """Whether the client has accepted everything as it is now."""
-        self._source.flush(self)
-        return self.session.settled
+        return not self._source.has_news(self) and self.session.settled
 
     async def run(self, first: Any, requests: AsyncIterator[Any]) -> None:
         """Serve the stream until its requests end. Raises InvalidField for a request beyond the limits."""
@@ -124,8 +128,15 @@ class Stream:
         finally:
             await self._close(reading)
 
+    def wake(self, window: Window) -> None:
+        """Send what changed, soon, and count in ``window`` until it is written. The snapshot calls this."""
+        if self._window is None:
+            self._window = window
+            window.begin()
+        self._work.set()
+
     def changed(self, roots: Collection[str]) -> None:
-        """Take note of a change. The source calls this."""
+        """Take note of a change. The source calls this, in ``flush``."""
         self.session.change(roots)
         self._work.set()
 
@@ -200,13 +211,23 @@ class Stream:
         return True
 
     async def _send(self, hold: bool) -> None:
+        # Before resources are read, so that change sets are sent whole.
+        self._source.flush(self)
+        self._work.clear()
         for push in self.session.take(hold=hold):
             # Before it is written: the client may answer before the transport says that it was.
             self._written[push.kind] = time.monotonic()
             await self._write(response(push, self._control_plane))
             self._observer.pushed(self, push.kind)
+        self._leave_window()
+
+    def _leave_window(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            window.end()
 
     async def _close(self, reading: "asyncio.Task[None]") -> None:
+        self._leave_window()
         for root in self._roots:
             self._source.unwatch(self, root)
         self._source.leave(self)

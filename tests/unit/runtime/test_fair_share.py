@@ -1,8 +1,9 @@
 """Large work is done in slices, one per iteration of the event loop."""
 
 import asyncio
+from itertools import pairwise
 
-from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime.fair_share import MOST_WRITING, UNBOUNDED, WOKEN_IN_A_TURN, FairShare, Pacing, Window
 
 
 async def test_map_keeps_the_order():
@@ -43,3 +44,52 @@ async def test_who_gives_up_waiting_does_not_take_a_turn_along():
 
     assert following.done()
     assert following.exception() is None
+
+
+class Streams:
+    """Each writes from when it is woken until ``finish``."""
+
+    def __init__(self) -> None:
+        self.woken: list[int] = []
+        self.window: dict[int, Window] = {}
+
+    def wake(self, stream: int, window: Window) -> None:
+        self.woken.append(stream)
+        self.window[stream] = window
+        window.begin()
+
+    def finish(self) -> None:
+        while self.window:
+            self.window.popitem()[1].end()
+
+
+async def test_room_is_there_without_waiting() -> None:
+    assert await Window().falls_to(0, 30)
+
+
+async def test_other_work_has_its_turn_after_a_few() -> None:
+    streams, seen = Streams(), []
+    waking = asyncio.create_task(Pacing(FairShare()).wake(range(UNBOUNDED), streams.wake))
+    while not waking.done():
+        await asyncio.sleep(0)
+        seen.append(len(streams.woken))
+    assert streams.woken == list(range(UNBOUNDED))
+    assert max(later - before for before, later in pairwise(seen)) == WOKEN_IN_A_TURN
+
+
+async def test_of_many_only_some_write_at_a_time() -> None:
+    streams, most = Streams(), 0
+    waking = asyncio.create_task(Pacing(FairShare()).wake(range(10 * UNBOUNDED), streams.wake))
+    while not waking.done():
+        await asyncio.sleep(0)
+        most = max(most, len(streams.window))
+        if len(streams.window) == MOST_WRITING:
+            streams.finish()
+    assert most == MOST_WRITING
+    assert streams.woken == list(range(10 * UNBOUNDED))
+
+
+async def test_clients_that_read_nothing_hold_up_nobody_for_long() -> None:
+    streams = Streams()
+    await asyncio.wait_for(Pacing(FairShare()).wake(range(3 * UNBOUNDED), streams.wake), 30)
+    assert streams.woken == list(range(3 * UNBOUNDED))

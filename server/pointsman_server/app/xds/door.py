@@ -64,7 +64,7 @@ class XdsDoor:
         self._throttling = throttling
         self._fair_share = fair_share
         self._server: Any = None
-        self.loader = TableLoader(store)
+        self.loader = TableLoader(store, fair_share)
         self.health = Health(DISCOVERY)
         self.clients = Clients(lambda: self.loader.snapshot.clock)
         self.admission = Admission(settings.max_concurrent_calls)

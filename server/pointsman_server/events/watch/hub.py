@@ -17,20 +17,14 @@ from pointsman_server.events.watch.change_set import ChangeSet
 from pointsman_server.events.watch.filters import Filter, FilterIndex
 from pointsman_server.events.watch.observer import SILENT, WatchObserver
 from pointsman_server.events.watch.recent import RecentChanges
-from pointsman_server.events.watch.watcher import Watcher, Window
+from pointsman_server.events.watch.watcher import Watcher
 from pointsman_server.ports.store import Clock
-from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime.fair_share import WOKEN_IN_A_TURN, FairShare, Pacing, Window
 from pointsman_server.telemetry.tracing import spans
 from pointsman_server.telemetry.tracing.spans import Kind
 
 logger = logging.getLogger(__name__)
 
-# Streams that are woken before other work gets its turn. Where more than UNBOUNDED are to be woken, only MOST_WRITING
-# write to their clients at a time; those whose clients do not read within PATIENCE_SECONDS do not count.
-WOKEN_IN_A_TURN = 10
-UNBOUNDED = 100
-MOST_WRITING = 20
-PATIENCE_SECONDS = 0.01
 # Streams receive a checkpoint every CHECKPOINT_SECONDS, a share of them at each beat, so that they do not all write at
 # once. The protocol promises one every 5 seconds.
 CHECKPOINT_SECONDS = 4.0
@@ -99,7 +93,7 @@ class WatchHub:
         # that: moments at which it had none beyond a revision that they have not been handed yet.
         self._confirmed_at = float("-inf")
         self._confirming: deque[tuple[int, float]] = deque(maxlen=MOST_CONFIRMING)
-        self._window = Window()
+        self._pacing = Pacing(fair_share)
         self._report_from = 0
         self._asking = asyncio.Event()
         self.epoch = ""
@@ -325,17 +319,11 @@ class WatchHub:
     async def _wake(
         self, puts: Sequence[tuple[Watcher, Sequence[bytes]]], put: Callable[[Watcher, Sequence[bytes]], None]
     ) -> None:
-        """Wake a few streams, and more as these have written: other calls do not wait for all."""
-        for start in range(0, len(puts), WOKEN_IN_A_TURN):
-            if start:
-                await self._fair_share.take()
-            if len(puts) > UNBOUNDED and not await self._window.falls_to(
-                MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS
-            ):
-                self._window = Window()
-            for watcher, events in puts[start : start + WOKEN_IN_A_TURN]:
-                put(watcher, events)
-                watcher.join(self._window)
+        def wake(its: tuple[Watcher, Sequence[bytes]], window: Window) -> None:
+            put(*its)
+            its[0].join(window)
+
+        await self._pacing.wake(puts, wake)
 
     def _all(self) -> list[Watcher]:
         return [watcher for group in self._groups.values() for watcher in group]

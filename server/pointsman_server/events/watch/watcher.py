@@ -7,37 +7,11 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.batcher import settle
+from pointsman_server.runtime.fair_share import Window
 
 # Events and bytes that may wait for one stream. Streams of one filter share the bytes.
 MOST_EVENTS = 1_000
 MOST_BYTES = 32 * 1024 * 1024
-
-
-class Window:
-    """Counts the streams that write what they were handed, so that only a few do at a time."""
-
-    __slots__ = ("_free", "_low", "writing")
-
-    def __init__(self) -> None:
-        self.writing = 0
-        self._low = 0
-        self._free: asyncio.Future[None] | None = None
-
-    def begin(self) -> None:
-        self.writing += 1
-
-    def end(self) -> None:
-        self.writing -= 1
-        if self._free is not None and self.writing <= self._low:
-            settle(self._free, None)
-
-    async def falls_to(self, low: int, patience: float) -> bool:
-        """Wait until so many are left; False after ``patience`` seconds, because of clients that do not read."""
-        if self.writing > low:
-            self._low, self._free = low, asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._free,), timeout=patience)
-            self._free = None
-        return self.writing <= low
 
 
 class Interrupted(Exception):

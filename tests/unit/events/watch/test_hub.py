@@ -13,10 +13,11 @@ from pointsman_server.domain.routes import Change
 from pointsman_server.events.watch import change_set
 from pointsman_server.events.watch import hub as module
 from pointsman_server.events.watch.filters import Filter
-from pointsman_server.events.watch.hub import BEATS, LINGER_SECONDS, WOKEN_IN_A_TURN, WatchHub
+from pointsman_server.events.watch.hub import BEATS, LINGER_SECONDS, WatchHub
 from pointsman_server.events.watch.watcher import Interrupted, Watcher
 from pointsman_server.ports.store import Clock
-from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.runtime import fair_share
+from pointsman_server.runtime.fair_share import WOKEN_IN_A_TURN, FairShare
 from tests.support.changes import make_change, make_traffic_change
 from tests.support.fakes import ManualClock
 
@@ -147,7 +148,7 @@ class TestChanges:
             await watcher.take()
 
     async def test_streams_are_woken_a_few_at_a_time(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "WOKEN_IN_A_TURN", 2)
+        monkeypatch.setattr(fair_share, "WOKEN_IN_A_TURN", 2)
         watchers = [hub.watch() for _ in range(7)]
         turns = 0
         take = hub.share.take
@@ -189,7 +190,7 @@ class TestRaces:
 
     async def stop_within(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[Watcher, Watcher, Any]:
         """Stop handing over a set between two streams; returns them, and what goes on."""
-        monkeypatch.setattr(module, "WOKEN_IN_A_TURN", 1)
+        monkeypatch.setattr(fair_share, "WOKEN_IN_A_TURN", 1)
         first, second = hub.watch(), hub.watch()
         await first.take()
         await second.take()

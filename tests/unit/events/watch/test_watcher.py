@@ -7,8 +7,9 @@ import pytest
 from pointsman_server.domain.errors import Overloaded
 from pointsman_server.events.watch import watcher as module
 from pointsman_server.events.watch.filters import Filter
-from pointsman_server.events.watch.watcher import Interrupted, Watcher, Window
+from pointsman_server.events.watch.watcher import Interrupted, Watcher
 from pointsman_server.ports.store import Clock
+from pointsman_server.runtime.fair_share import Window
 
 
 @pytest.fixture
@@ -123,6 +124,3 @@ class TestWindow:
         watcher.put_changes([b"b"], 12)
         watcher.join(later)
         assert later.writing == 0
-
-    async def test_room_is_there_without_waiting(self) -> None:
-        assert await Window().falls_to(0, 30)
