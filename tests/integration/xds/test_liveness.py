@@ -6,7 +6,7 @@ import pytest
 from pointsman.xds.names import AUTHORITY
 from pointsman.xds.options import Program
 from tests.support.xds_clients.clients import XdsClient
-from tests.support.xds_clients.fleet import OK, Fleet, failed
+from tests.support.xds_clients.fleet import OK, Fleet, failed, go_on
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
@@ -40,7 +40,7 @@ def test_what_is_unknown_is_not_found_at_once_and_reached_when_it_is_made(
     answer = client.probe.wait("unknown", NOT_FOUND)
     assert (answer.at - answer.began) / 1e9 < FAST_SECONDS
     shared.api.create(key, shared.urls["b1"], active=False)
-    client.probe.wait_for_calls("unknown", 3)
+    go_on([client], "unknown", 3)
     client.call("family", family)
     client.probe.wait("family", NOT_FOUND)
 
@@ -63,7 +63,7 @@ def test_calls_under_way_end_well(shared: Fleet, client: XdsClient, family: str,
     client.call("route", key)
     client.probe.wait("route", OK, "b1")
     call = client.probe.begin("route", seconds=0.5)
-    client.probe.wait_for_calls("route", 1)
+    go_on([client], "route", 1)
 
     getattr(shared.api, ending)(key)
 

@@ -1,18 +1,26 @@
-"""What clients were told stays while there is no server, and none withdraws anything when it returns."""
+"""What clients were told stays while there is no server, and while a server has nothing to answer from."""
+
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
 
+from pointsman.errors import PointsmanError
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
 from tests.support.xds_clients.clients import XdsClient
-from tests.support.xds_clients.fleet import OK, Fleet, check_none_failed
+from tests.support.xds_clients.fleet import OK, Fleet, check_none_failed, go_on
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
-RATE = 100.0
+RATE = 100
 
 
-def test_restarts_and_a_time_without_servers_fail_no_call(shared: Fleet, clients: list[XdsClient], family: str) -> None:
+def test_restarts_and_times_without_servers_or_store_fail_no_call(
+    shared: Fleet, clients: list[XdsClient], family: str
+) -> None:
     shared.api.create(f"{family}/v1", shared.urls["b1"])
     shared.api.create(f"{family}/v2", shared.urls["b2"], active=False)
     for each in clients:
@@ -23,12 +31,23 @@ def test_restarts_and_a_time_without_servers_fail_no_call(shared: Fleet, clients
         each.probe.wait("closed", NOT_FOUND)
 
     shared.server.stop()
-    for each in clients:
-        each.probe.wait_for_calls("family", 100)
-    shared.server.start()
-    shared.api.activate(f"{family}/v2", exclusive=True)
-
-    for each in clients:
-        each.probe.wait("family", OK, "b2")
-        each.probe.wait("closed", OK, "b2")
+    go_on(clients, "family", RATE)
+    database = str(shared.server.settings["database_url"])
+    place = urlsplit(database).netloc.rpartition("@")[2]
+    with TcpProxy(place) as proxy:
+        proxy.refuse = True
+        shared.server.start(database_url=database.replace(place, proxy.address))
+        # By then they have connected again.
+        go_on(clients, "family", 3 * RATE)
+        proxy.refuse = False
+        assert eventually(lambda: _activate(shared, f"{family}/v2"))
+        for each in clients:
+            each.probe.wait("family", OK, "b2")
+            each.probe.wait("closed", OK, "b2")
     check_none_failed(clients, "family")
+
+
+def _activate(shared: Fleet, key: str) -> bool:
+    with suppress(PointsmanError):
+        return shared.api.activate(key, exclusive=True).route.active
+    return False

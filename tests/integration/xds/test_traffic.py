@@ -5,19 +5,24 @@ import pytest
 
 from pointsman.xds.options import Program
 from tests.support.xds_clients.clients import XdsClient
-from tests.support.xds_clients.fleet import OK, Fleet, check_none_failed
+from tests.support.xds_clients.fleet import OK, Fleet, check_none_failed, go_on
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
 RATE = 100.0
 
 
-def between(client: XdsClient, name: str, calls: int) -> dict[str, int]:
-    """Return how many of the next ``calls`` calls, at least, each backend got."""
-    before = client.probe.summary(name)
-    client.probe.wait_for_calls(name, calls)
-    after = client.probe.summary(name)
-    return {backend: count - before.get((code, backend), 0) for (code, backend), count in after.items()}
+def divided(clients: list[XdsClient], calls: int) -> dict[Program, dict[str, int]]:
+    """Return how many of the next ``calls`` calls of each client, at least, each backend got."""
+    before = {each.kind: each.probe.summary("family") for each in clients}
+    go_on(clients, "family", calls)
+    found = {}
+    for each in clients:
+        after = each.probe.summary("family").items()
+        found[each.kind] = {
+            backend: count - before[each.kind].get((code, backend), 0) for (code, backend), count in after
+        }
+    return found
 
 
 def start(clients: list[XdsClient], family: str, backend: str, **options: object) -> None:
@@ -72,23 +77,19 @@ def test_traffic_shifts_fail_no_call(shared: Fleet, clients: list[XdsClient], fa
     shared.api.create(f"{family}/v2", shared.urls["b2"])
     for weight in (100, 2_500, 5_000, 9_900, 10_000):
         shared.api.set_traffic(family, {"v1": 10_000 - weight, "v2": weight})
-        for each in clients:
-            each.probe.wait_for_calls("family", 20)
-    for each in clients:
-        assert between(each, "family", 20).keys() >= {"b2"}
+        go_on(clients, "family", 20)
+    assert all(counts.keys() >= {"b2"} for counts in divided(clients, 20).values())
     shared.api.create(f"{family}/v3", shared.urls["b3"])
     shared.api.set_traffic(family, {"v1": 2_000, "v2": 4_000, "v3": 4_000})
-    for each in clients:
-        each.probe.wait_for_calls("family", 40)
+    go_on(clients, "family", 40)
     shared.api.set_traffic(family, {"v3": 10_000})
     for each in clients:
         each.probe.wait("family", OK, "b3")
-        each.probe.wait_for_calls("family", 20)
+    go_on(clients, "family", 20)
     shared.api.deactivate(f"{family}/v1")
     shared.api.deactivate(f"{family}/v2")
     shared.api.delete_traffic(family)
-    for each in clients:
-        each.probe.wait_for_calls("family", 20)
+    go_on(clients, "family", 20)
     check_none_failed(clients, "family")
 
 
@@ -99,13 +100,13 @@ def test_calls_are_divided_by_weight_among_active_versions(
         shared.api.create(f"{family}/v{number}", shared.urls[f"b{number}"])
     shared.api.set_traffic(family, {"v1": 7_000, "v2": 3_000, "v3": 0})
     for each in clients:
-        each.call("family", family, rate=400)
+        each.call("family", family, rate=200)
     for each in clients:
         each.probe.wait("family", OK)
-        divided = between(each, "family", 600)
-        # 0.7 of 600, within five times the standard deviation of 11.
-        assert 0.6 < divided["b1"] / sum(divided.values()) < 0.8, (each.kind, divided)
-        assert divided.get("b3", 0) == 0
+    for counts in divided(clients, 400).values():
+        # 0.7 of 400, within five times the standard deviation of 9.
+        assert 0.58 < counts["b1"] / sum(counts.values()) < 0.82
+        assert counts.get("b3", 0) == 0
     shared.api.deactivate(f"{family}/v1")
     for each in clients:
         each.probe.wait("family", OK, "b2")

@@ -28,6 +28,13 @@ def failed(counts: Counts) -> dict[str, int]:
     return {code.name: calls for (code, _), calls in counts.items() if code is not OK}
 
 
+def go_on(clients: Iterable[XdsClient], name: str, count: int) -> None:
+    """Wait until ``count`` further calls of the target ``name`` have ended in every client."""
+    goals = [(each.probe, each.probe.calls(name) + count) for each in clients]
+    for probe, goal in goals:
+        probe.wait_for_calls(name, goal)
+
+
 def check_none_failed(clients: Iterable[XdsClient], name: str) -> None:
     """Check that no call of the target ``name`` has failed in any client. Raises AssertionError."""
     bad = {each.kind: (failed(each.probe.summary(name)), _failures(each, name)) for each in clients}
@@ -62,9 +69,9 @@ class XdsServer:
         """Where clients find xDS."""
         return ControlPlane((str(self.settings["xds_listen"]),))
 
-    def start(self) -> None:
-        """Start it."""
-        self._stack.enter_context(serving(settings(**self.settings)))
+    def start(self, **changes: object) -> None:
+        """Start it, with these settings in place of others."""
+        self._stack.enter_context(serving(settings(**self.settings | changes)))
 
     def stop(self) -> None:
         """Drain it, and stop it."""

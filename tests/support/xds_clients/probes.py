@@ -193,12 +193,15 @@ class Probe:
         self._wait(holds, lambda: f"{name}: {code.name} {backend or ''} is missing; {_said(changes)}", patience)
         return changes[-1]
 
+    def calls(self, name: str) -> int:
+        """Return how many calls of the target ``name`` have ended."""
+        return sum(self.summary(name).values())
+
     def wait_for_calls(self, name: str, count: int) -> None:
-        """Wait until ``count`` further calls of ``name`` have ended."""
-        goal = sum(self.summary(name).values()) + count
+        """Wait until ``count`` calls of ``name`` have ended, all in all."""
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while sum(self.summary(name).values()) < goal:
-            assert time.monotonic() < give_up, f"{self.kind}: no calls of {name} end"
+        while self.calls(name) < count:
+            assert time.monotonic() < give_up, f"{self.kind}: calls of {name} do not end"
             time.sleep(0.02)
 
     def _send(self, command: Mapping[str, object]) -> None:
