@@ -46,7 +46,7 @@ ENV PATH=/opt/pointsman/bin \
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 50051 9464
+EXPOSE 50051 50052 9464
 STOPSIGNAL SIGTERM
 # Alive, not ready: a server whose PostgreSQL is down still answers from its caches, and must not be replaced for it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +18,7 @@ from pointsman_server.config.rules import insecure, require, require_secure
 from pointsman_server.config.settings import Settings
 from pointsman_server.config.types import DEFAULT_ROLES, ServerRole, host_and_port
 from tests.support import debian, helm
-from tests.support.helm import CHART, MANIFESTS, MONITORING, HelmError, template
+from tests.support.helm import CHART, MANIFESTS, MONITORING, XDS, HelmError, template
 from tests.support.kubernetes import ROOT, Objects, image_environment, selects, validate
 from tests.support.tools import BIN, tool
 from tests.support.tools import require as require_tool
@@ -34,7 +35,16 @@ VALUES: Mapping[str, tuple[str, ...]] = {
         f"--set={name}.enabled=true" for name in ("serviceMonitor", "prometheusRule", "dashboards", "api.autoscaling")
     ),
 }
-SECURE = ["defaults", "values-production", "client-certificates-values", "everything on", "kubectl apply -k"]
+# The components whose pods are servers.
+SERVERS = frozenset({"api", "background", "xds"})
+SECURE = [
+    "defaults",
+    "values-production",
+    "client-certificates-values",
+    "xds-values",
+    "everything on",
+    "kubectl apply -k",
+]
 VERSION = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
 
 
@@ -87,30 +97,35 @@ class TestEveryRendering:
         for component, _ in objects.pods():
             settings = settings_of(objects, component)
             require(settings, () if component == "migrate" else None)
-            if component in {"api", "background"}:
+            if component in SERVERS:
                 require_secure(settings)
 
     def test_all_roles_are_there(self, name: str) -> None:
         objects = rendered(name)
-        components = {component for component, _ in objects.pods()} & {"api", "background"}
+        components = {component for component, _ in objects.pods()} & SERVERS
         roles = [role for component in components for role in settings_of(objects, component).roles]
-        assert sorted(roles) == sorted(DEFAULT_ROLES)
+        # Its Service is there where, and only where, pods serve xDS.
+        xds = any(item["metadata"]["name"].endswith("-xds") for item in objects.of("Service"))
+        assert sorted(roles) == sorted(ServerRole if xds else DEFAULT_ROLES)
 
     def test_ports_are_those_that_the_server_listens_on(self, name: str) -> None:
         objects = rendered(name)
-        for component in {component for component, _ in objects.pods()} & {"api", "background"}:
+        for component in {component for component, _ in objects.pods()} & SERVERS:
             settings = settings_of(objects, component)
-            ports = {"grpc": host_and_port(settings.listen)[1], "http": host_and_port(settings.http_listen)[1]}
+            addresses = {"http": settings.http_listen}
+            addresses |= {"grpc": settings.listen} if ServerRole.API in settings.roles else {}
+            addresses |= {"xds": settings.xds_listen} if ServerRole.XDS in settings.roles else {}
             (container,) = objects.pod(component)["containers"]
-            assert {port["name"]: port["containerPort"] for port in container["ports"]}.items() <= ports.items()
+            opened = {port["name"]: port["containerPort"] for port in container["ports"]}
+            assert opened == {name: host_and_port(address)[1] for name, address in addresses.items()}
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 asked = container[probe]
-                assert asked.get("grpc", {}).get("port", ports["grpc"]) == ports["grpc"]
+                assert asked.get("grpc", {}).get("port", opened["http"]) in opened.values()
                 assert asked.get("httpGet", {}).get("port", "http") == "http"
 
     def test_the_grace_period_is_longer_than_a_stop_takes(self, name: str) -> None:
         objects = rendered(name)
-        for component in {component for component, _ in objects.pods()} & {"api", "background"}:
+        for component in {component for component, _ in objects.pods()} & SERVERS:
             settings = settings_of(objects, component)
             least = settings.lame_duck_seconds + settings.drain_seconds + 10
             assert objects.pod(component)["terminationGracePeriodSeconds"] >= least
@@ -140,7 +155,7 @@ class TestEveryRendering:
     def test_selectors_find_the_pods_that_they_are_for(self, name: str) -> None:
         objects = rendered(name)
         labels = {component: pod["metadata"]["labels"] for component, pod in objects.pods()}
-        servers = labels.keys() & {"api", "background"}
+        servers = labels.keys() & SERVERS
 
         def chosen(selector: Mapping[str, str]) -> set[str]:
             return {component for component in servers if selects(selector, labels[component])}
@@ -148,9 +163,10 @@ class TestEveryRendering:
         for item in [*objects.of("Deployment"), *objects.of("PodDisruptionBudget")]:
             component = item["metadata"]["labels"]["app.kubernetes.io/component"]
             assert chosen(item["spec"]["selector"]["matchLabels"]) == {component}
+        xds = {component for component in servers if ServerRole.XDS in settings_of(objects, component).roles}
         for item in objects.of("Service"):
-            metrics = item["metadata"]["name"].endswith("-metrics")
-            assert chosen(item["spec"]["selector"]) == (servers if metrics else {"api"})
+            metrics, own = (item["metadata"]["name"].endswith(end) for end in ("-metrics", "-xds"))
+            assert chosen(item["spec"]["selector"]) == (servers if metrics else xds if own else {"api"})
         for item in objects.of("NetworkPolicy"):
             component = item["metadata"]["labels"].get("app.kubernetes.io/component")
             assert chosen(item["spec"]["podSelector"]["matchLabels"]) == ({component} if component else servers)
@@ -222,6 +238,70 @@ class TestSecureByDefault:
         (container,) = rendered("defaults").pod("background")["containers"]
         assert [port["name"] for port in container["ports"]] == ["http"]
         assert ServerRole.API not in settings_of(rendered("defaults"), "background").roles
+
+
+class TestXds:
+    def test_it_is_off_unless_asked_for(self) -> None:
+        objects = rendered("defaults")
+        assert not [item for item in objects.all if item["metadata"]["name"].endswith("-xds")]
+        assert all(ServerRole.XDS not in settings_of(objects, name).roles for name in ("api", "background"))
+
+    def test_it_has_pods_of_its_own_which_answer_nothing_else(self) -> None:
+        objects = rendered("xds-values")
+        assert settings_of(objects, "xds").roles == {ServerRole.XDS}
+        assert settings_of(objects, "api").roles == {ServerRole.API}
+        assert objects.one("PodDisruptionBudget", "-xds")
+
+    def test_the_pods_of_the_api_may_serve_it_too(self) -> None:
+        for background, roles in (("true", {ServerRole.API, ServerRole.XDS}), ("false", set(ServerRole))):
+            objects = with_values("xds.enabled=true", "xds.separate=false", f"background.enabled={background}")
+            assert settings_of(objects, "api").roles == roles
+            assert "pointsman-xds" not in [item["metadata"]["name"] for item in objects.of("Deployment")]
+            assert selects(
+                objects.one("Service", "-xds")["spec"]["selector"],
+                objects.one("Deployment", "-api")["spec"]["template"]["metadata"]["labels"],
+            )
+
+    def test_its_service_has_one_address_that_leads_to_pods_that_are_ready(self) -> None:
+        spec = rendered("xds-values").one("Service", "-xds")["spec"]
+        assert "clusterIP" not in spec
+        assert "publishNotReadyAddresses" not in spec
+
+    def test_its_clients_alone_reach_it_where_they_are_named(self) -> None:
+        objects = rendered("xds-values")
+        (rule,) = objects.one("NetworkPolicy", "-xds")["spec"]["ingress"]
+        assert rule["ports"] == [{"port": "xds", "protocol": "TCP"}]
+        assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"example.com/routes-by-pointsman": "true"}}}]
+        (rule,) = with_values("xds.enabled=true").one("NetworkPolicy", "-xds")["spec"]["ingress"]
+        assert "from" not in rule
+
+    def test_it_has_the_certificate_the_authority_and_the_policy_of_the_api(self) -> None:
+        objects = rendered("xds-values")
+        own, api = (settings_of(objects, component) for component in ("xds", "api"))
+        for name in ("tls_cert_file", "tls_key_file", "tls_client_ca_file", "policy_file"):
+            assert getattr(own, name) == getattr(api, name) is not None
+
+    def test_probes_of_grpc_ask_its_port(self) -> None:
+        objects = Objects(template(*VALUES["mesh-values"], "--set=xds.enabled=true"))
+        (container,) = objects.pod("xds")["containers"]
+        assert container["readinessProbe"]["grpc"] == {"port": 50052, "service": "readiness"}
+        assert container["livenessProbe"]["grpc"] == {"port": 50052, "service": "liveness"}
+
+    def test_the_image_names_its_port(self) -> None:
+        exposed = re.findall(r"(?m)^EXPOSE (.+)$", (ROOT / "Dockerfile").read_text())
+        assert exposed == ["50051 50052 9464"]
+
+    def test_it_is_a_component_of_the_plain_manifests(self, tmp_path: Path) -> None:
+        overlay = tmp_path / "kubernetes"
+        shutil.copytree(MANIFESTS, overlay)
+        text = (overlay / "kustomization.yaml").read_text()
+        assert "\n# components: [xds]\n" in text
+        (overlay / "kustomization.yaml").write_text(text.replace("\n# components: [xds]\n", "\ncomponents: [xds]\n"))
+        objects = Objects(kustomize(overlay))
+        for item in objects.all:
+            validate(item)
+        assert objects.environment("xds")["POINTSMAN_LOG_LEVEL"] == "info"
+        assert settings_of(objects, "xds").roles == {ServerRole.XDS}
 
 
 class TestProbes:
@@ -501,7 +581,7 @@ class TestPlainManifests:
     def test_they_are_what_the_chart_renders(self) -> None:
         assert helm.stale() == [], "run `make manifests`, and commit deploy/kubernetes"
 
-    @pytest.mark.parametrize("directory", [MANIFESTS, MONITORING], ids=lambda path: path.name)
+    @pytest.mark.parametrize("directory", [MANIFESTS, MONITORING, XDS], ids=lambda path: path.name)
     def test_the_kustomization_holds_every_manifest(self, directory: Path) -> None:
         listed = yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]
         present = {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml", "values.yaml"}

@@ -23,6 +23,7 @@ from tests.support.kubernetes import Objects, image_environment
 from tests.support.processes import get_metric, run, serve
 from tests.support.tools import require, tool
 from tests.support.waiting import eventually
+from tests.support.xds_streams import stream
 
 pytestmark = pytest.mark.go
 
@@ -47,6 +48,8 @@ class Pods:
         for path, directory in self.mounts.items():
             variables = {name: value.replace(path, directory) for name, value in variables.items()}
         ports = {"POINTSMAN_LISTEN": "0.0.0.0:0", "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0"}
+        if "POINTSMAN_XDS_LISTEN" in variables:
+            ports["POINTSMAN_XDS_LISTEN"] = "0.0.0.0:0"
         return variables | ports
 
     def container(self, component: str) -> Any:
@@ -126,6 +129,23 @@ def test_behind_a_mesh_the_grpc_probes_of_the_kubelet_pass(secrets: dict[str, st
     assert all("grpc" in pods.container("api")[name] for name in PROBES)
     with serve(**pods.environment("api")) as (_, address, url):
         assert_probes_pass(pods.container("api"), address, url)
+
+
+def test_pods_of_xds_are_ready_once_they_have_the_table_and_answer_streams(secrets: dict[str, str]) -> None:
+    values = ("--values", str(CHART / "ci" / "mesh-values.yaml"), "--set=xds.enabled=true")
+    pods = Pods(Objects(template(*values, *QUICK)), secrets, {})
+    migrated = run(*pods.command("migrate"), **pods.environment("migrate"))
+    assert migrated.returncode == 0, migrated.stderr
+    made = run("pointsman-server", "keys", "create", "admin", "--grant", "admin:*", **pods.environment("background"))
+    assert made.returncode == 0, made.stderr
+
+    assert all("grpc" in pods.container("xds")[name] for name in PROBES)
+    with serve(**pods.environment("xds")) as (process, _, url):
+        address = f"127.0.0.1:{process.log('serving')[0]['xds_port']}"
+        assert_probes_pass(pods.container("xds"), address, url)
+        credentials = {"authorization": f"Bearer {made.stdout.split()[0]}"}
+        with grpc.insecure_channel(address) as channel, stream(channel, metadata=credentials) as client:
+            assert client.status("v1~prod~payments~team-a") == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def test_a_trial_is_one_pod_that_answers_everybody_and_does_everything(secrets: dict[str, str]) -> None:

@@ -25,6 +25,7 @@ OWN = frozenset(
     {
         "POINTSMAN_LISTEN",
         "POINTSMAN_HTTP_LISTEN",
+        "POINTSMAN_XDS_LISTEN",
         "POINTSMAN_ROLES",
         "POINTSMAN_TLS_CERT_FILE",
         "POINTSMAN_TLS_KEY_FILE",

@@ -15,11 +15,14 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "pointsman"
 MANIFESTS = DEPLOY / "kubernetes"
 MONITORING = MANIFESTS / "monitoring"
+XDS = MANIFESTS / "xds"
 HELM_SECONDS = 60
 # Helm built from its module takes the cluster for one that is years old.
 KUBERNETES = "1.34.0"
 # What the Prometheus operator and Grafana's sidecar need, in a directory of its own.
 MONITORING_TEMPLATES = ("monitoring", "dashboards")
+# A component, which the kustomization takes or not.
+XDS_TEMPLATES = ("xds",)
 
 HEADER = "# Rendered from deploy/helm/pointsman with deploy/kubernetes/values.yaml by `make manifests`: do not edit.\n"
 _SOURCE = re.compile(r"# Source: pointsman/templates/(.+)\.yaml\n")
@@ -50,8 +53,10 @@ def manifests() -> Mapping[Path, str]:
     """Return the plain manifests: their paths and their texts."""
     values = ("--values", str(MANIFESTS / "values.yaml"), "--skip-tests")
     monitoring = [f"--set={name}.enabled=true" for name in ("serviceMonitor", "prometheusRule", "dashboards")]
-    return _split(MANIFESTS, template(*values), leave=MONITORING_TEMPLATES) | _split(
-        MONITORING, template(*values, *monitoring), keep=MONITORING_TEMPLATES
+    return (
+        _split(MANIFESTS, template(*values), leave=MONITORING_TEMPLATES)
+        | _split(MONITORING, template(*values, *monitoring), keep=MONITORING_TEMPLATES)
+        | _split(XDS, template(*values, "--set=xds.enabled=true"), keep=XDS_TEMPLATES)
     )
 
 
@@ -72,7 +77,7 @@ def stale() -> list[Path]:
     wanted = manifests()
     differ = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     kept = {"kustomization.yaml", "values.yaml"}
-    present = [path for directory in (MANIFESTS, MONITORING) for path in directory.glob("*.yaml")]
+    present = [path for directory in (MANIFESTS, MONITORING, XDS) for path in directory.glob("*.yaml")]
     return differ + [path for path in present if path.name not in kept and path not in wanted]
 
 

@@ -122,13 +122,13 @@ annotations:
 {{- ceil (addf $lameDuck $drain 20.0) | int -}}
 {{- end -}}
 
-{{- /* The three probes. Takes: kind (grpc or http). */ -}}
+{{- /* The three probes. Takes: kind (grpc or http), port (of gRPC). */ -}}
 {{- define "pointsman.probes" -}}
 {{- $live := dict "httpGet" (dict "port" "http" "path" "/health/live") -}}
 {{- $ready := dict "httpGet" (dict "port" "http" "path" "/health/ready") -}}
 {{- if eq .kind "grpc" -}}
-{{- $live = dict "grpc" (dict "port" 50051 "service" "liveness") -}}
-{{- $ready = dict "grpc" (dict "port" 50051 "service" "readiness") -}}
+{{- $live = dict "grpc" (dict "port" .port "service" "liveness") -}}
+{{- $ready = dict "grpc" (dict "port" .port "service" "readiness") -}}
 {{- end -}}
 # Two minutes to start: long enough for the migration of the first roll-out.
 startupProbe:
@@ -166,4 +166,23 @@ containers:
       {{- include "pointsman.volumeMounts" .root | nindent 6 }}
 volumes:
   {{- include "pointsman.volumes" .root | nindent 2 }}
+{{- end -}}
+
+{{- /* Takes: root, component, values (of the component). */ -}}
+{{- define "pointsman.disruption" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "pointsman.fullname" .root }}-{{ .component }}
+  labels:
+    {{- include "pointsman.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+spec:
+  maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  # A pod that is not ready, as while PostgreSQL is down, does not keep a node from being drained.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "pointsman.selector" .root | nindent 6 }}
+      app.kubernetes.io/component: {{ .component }}
 {{- end -}}

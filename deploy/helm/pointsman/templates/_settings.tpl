@@ -44,11 +44,11 @@
 {{- if eq (toString (get (index . 0) (index . 1))) "true" -}}true{{- end -}}
 {{- end -}}
 
-{{- /* Stops with a message where the server would refuse to start. Takes: root, settings (of api). */ -}}
+{{- /* Stops with a message where the server would refuse to start. Takes: root, component, settings, secrets (of it). */ -}}
 {{- define "pointsman.check" -}}
 {{- $values := .root.Values -}}
 {{- $settings := .settings -}}
-{{- $secrets := include "pointsman.merged" (list $values.settingsFromSecrets $values.api.settingsFromSecrets) | fromYaml -}}
+{{- $secrets := .secrets -}}
 {{- $elsewhere := or $values.extraEnv $values.extraEnvFrom -}}
 {{- range $name := list "DATABASE_URL" "REDIS_URL" "KAFKA_BOOTSTRAP_SERVERS" -}}
 {{- if not (or (hasKey $settings $name) (hasKey $secrets $name) $elsewhere) -}}
@@ -71,8 +71,8 @@
 {{- if and (or $values.policy $values.existingPolicyConfigMap) (not $authenticates) -}}
 {{- fail "a policy without authentication has no effect" -}}
 {{- end -}}
-{{- if and (eq $values.api.probes "grpc") $values.tls.enabled -}}
-{{- fail "api.probes is grpc, and the kubelet's gRPC probes know no TLS: choose auto or http" -}}
+{{- if and (eq (get $values .component).probes "grpc") $values.tls.enabled -}}
+{{- fail (printf "%s.probes is grpc, and the kubelet's gRPC probes know no TLS: choose auto or http" .component) -}}
 {{- end -}}
 {{- with $values.api.autoscaling -}}
 {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
@@ -81,8 +81,12 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Where pods listen: the ports are those of probes, Services and NetworkPolicy. */ -}}
+{{- /* Where pods listen: the ports are those of probes, Services and NetworkPolicy. Takes: root, ports. */ -}}
 {{- define "pointsman.addresses" -}}
-POINTSMAN_LISTEN: {{ printf "%s:50051" .Values.listenHost | quote }}
-POINTSMAN_HTTP_LISTEN: {{ printf "%s:9464" .Values.listenHost | quote }}
+{{- $host := .root.Values.listenHost -}}
+POINTSMAN_LISTEN: {{ printf "%s:50051" $host | quote }}
+POINTSMAN_HTTP_LISTEN: {{ printf "%s:9464" $host | quote }}
+{{- if .ports.xds }}
+POINTSMAN_XDS_LISTEN: {{ printf "%s:%v" $host .ports.xds | quote }}
+{{- end }}
 {{- end -}}
