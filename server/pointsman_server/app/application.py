@@ -181,7 +181,14 @@ class App:
             self.xds.follow(stack, feed)
         if ServerRole.API in self.settings.roles:
             self.watch.start(stack, feed)
+        if self._shares:
+            self.watch.start_receipts(stack)
             self.usage.start(stack)
+
+    @property
+    def _shares(self) -> bool:
+        """Whether this server tells the others who follows and who reads, which the role xds alone can do without."""
+        return ServerRole.API in self.settings.roles or bool(self.settings.redis_url)
 
     async def _listen_http(self) -> None:
         host, port = host_and_port(self.settings.http_listen)
@@ -241,10 +248,12 @@ class App:
 
     def _make_xds(self) -> "XdsDoor":
         # Imported here, because only this role needs it.
-        from pointsman_server.app.xds.door import XdsDoor
+        from pointsman_server.app.xds.door import Shared, XdsDoor
 
-        throttling = self.grpc_server.throttling
-        return XdsDoor(self.settings, self.store, self.access, self.metrics, throttling, self.fair_share)
+        receipts = self.watch.receipts if self._shares else None
+        reads = self.usage.counts if self._shares and self.usage.recorder.window else None
+        throttling, shared = self.grpc_server.throttling, Shared(receipts, reads)
+        return XdsDoor(self.settings, self.store, self.access, self.metrics, throttling, self.fair_share, shared)
 
     # Callbacks between the parts
 
@@ -271,6 +280,7 @@ class App:
         await self.health.ready(can_answer)
         if self.xds:
             await self.xds.health.ready(can_answer)
+            self.xds.set_gauges()
         await set_gauges(self.metrics, monitor, self.dependencies, self.running, self._certificates)
 
     def _render_metrics(self, accept: str) -> tuple[bytes, str]:

@@ -90,6 +90,9 @@ class Watch:
         start_task(stack, "watch changes", self.hub.send_changes())
         start_task(stack, "watch checkpoints", self.hub.send_checkpoints())
         start_task(stack, "watch requests", self.hub.send_requests())
+
+    def start_receipts(self, stack: AsyncExitStack) -> None:
+        """Begin to tell all servers of the watchers of this one."""
         start_task(stack, "watch receipts", self.receipts.run())
 
 

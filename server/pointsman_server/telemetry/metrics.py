@@ -181,6 +181,45 @@ class Metrics:
         )
         self.watch_reports = self._counter("pointsman_watch_reports", "Reports of watchers of what they have applied.")
 
+        self.xds_streams = self._gauge(
+            "pointsman_xds_streams", "Streams of xDS clients that are open, by kind: grpc or envoy.", "livesum", "kind"
+        )
+        self.xds_pushes = self._counter(
+            "pointsman_xds_pushes", "Responses sent to xDS clients, by type of resource: LDS, RDS, CDS or EDS.", "type"
+        )
+        self.xds_refusals = self._counter(
+            "pointsman_xds_refusals",
+            "Responses that xDS clients refused (NACK), by type of resource; the log has the text of the client.",
+            "type",
+        )
+        self.xds_ack_seconds = self._histogram(
+            "pointsman_xds_ack_seconds",
+            "How long xDS clients took to accept a response, by type of resource.",
+            SLOW,
+            "type",
+        )
+        self.xds_names = self._gauge("pointsman_xds_names", "Names that xDS clients ask for, each once.", "livesum")
+        self.xds_routes = self._gauge("pointsman_xds_table_routes", "Routes in the table of xDS.", "livemax")
+        self.xds_revision = self._gauge(
+            "pointsman_xds_table_revision", "Revision up to which the table of xDS has every change.", "livemin"
+        )
+        self.xds_age = self._gauge(
+            "pointsman_xds_table_age_seconds",
+            "How long ago the table of xDS was last known to lack nothing; it is served all the same.",
+            "livemax",
+        )
+        self.xds_collisions = self._gauge(
+            "pointsman_xds_collisions",
+            "Names that Envoy is not led to, because they differ from others in case alone.",
+            "livemax",
+        )
+        self.xds_not_carried = self._gauge(
+            "pointsman_xds_not_carried",
+            "Names with a live URL that those who ask for them cannot be led to, by their kind: grpc or envoy.",
+            "livesum",
+            "kind",
+        )
+
         self.usage_dropped = self._counter(
             "pointsman_usage_dropped", "Counts of reads that were dropped because a bound was reached."
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection, Sequence
 from itertools import islice
 
@@ -50,6 +51,8 @@ class TableLoader:
         self._open: list[Change] = []
         # Whether a table is missing, or lacks changes; then those of the feed wait here. ``starts`` counts how often.
         self._is_behind = True
+        # When the table was last known to have every change, in monotonic seconds.
+        self.confirmed = -math.inf
         self._waiting: dict[RouteKey, Change] = {}
         self._starts = 0
 
@@ -115,7 +118,9 @@ class TableLoader:
         """Do nothing: ``apply`` brought every change."""
 
     def confirm(self, moment: float) -> None:
-        """Do nothing."""
+        """Note when the table lacked nothing."""
+        if self.is_current:
+            self.confirmed = moment
 
     def _begin_again(self, clock: Clock) -> None:
         """Go on after ``clock``, with a table that is loaded from now on."""

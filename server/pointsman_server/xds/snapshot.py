@@ -101,6 +101,11 @@ class ResourceSnapshot:
         """The table that is served; another one after a reload."""
         return self._table
 
+    @property
+    def name_count(self) -> int:
+        """How many roots somebody watches."""
+        return len(self._watched)
+
     def resource(self, view: View, kind: ResourceType, name: str, *, forbidden: bool = False) -> Resource:
         """Return the resource called ``name``; it is never missing."""
 

@@ -69,6 +69,9 @@ class Observer:
     def closed(self, stream: "Stream") -> None:
         """A stream ended; each that was opened is closed once."""
 
+    def subscribed(self, stream: "Stream", roots: Collection[str]) -> None:
+        """The client asks for other names than before; ``roots`` are those that it did not ask for."""
+
     def pushed(self, stream: "Stream", kind: ResourceType) -> None:
         """The transport took a response."""
 
@@ -191,7 +194,8 @@ class Stream:
                 self._source.watch(self, root)
             for root in self._roots - roots:
                 self._source.unwatch(self, root)
-            self._roots = frozenset(roots)
+            added, self._roots = roots - self._roots, frozenset(roots)
+            self._observer.subscribed(self, added)
 
     async def _wait(self) -> bool:
         """Wait for something to send. Returns whether what waits for clusters is still to wait."""

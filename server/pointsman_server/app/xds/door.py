@@ -1,7 +1,10 @@
 """The gRPC port of the role xds: the table behind it, and what every call there passes."""
 
 import asyncio
+import secrets
+import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from pointsman.v1 import xds_service_pb2
@@ -15,7 +18,9 @@ from pointsman_server.app.xds.services import XdsServicer, client_status_methods
 from pointsman_server.config.settings import Settings
 from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.events.feed import Feed
+from pointsman_server.events.receipts.receipts import Receipts
 from pointsman_server.ports.store import RouteStore
+from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.rpc import CLIENT_STATUS, DISCOVERY, XDS
 from pointsman_server.rpc.call import current_call
 from pointsman_server.rpc.health import Health
@@ -31,7 +36,11 @@ from pointsman_server.rpc.transport import grpcio
 from pointsman_server.rpc.transport.registration import Behaviour, register
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.clients.meter import XdsMeter
+from pointsman_server.xds.clients.receipts import XdsReceipts
 from pointsman_server.xds.clients.registry import Clients
+from pointsman_server.xds.clients.survey import Survey
+from pointsman_server.xds.clients.usage import XdsUsage
 from pointsman_server.xds.clients.xds_service import XdsMethods
 from pointsman_server.xds.loader import TableLoader
 from pointsman_server.xds.protocol import messages
@@ -41,6 +50,14 @@ from pointsman_server.xds.server import DiscoveryServer
 REVIEW_SECONDS = 1.0
 # Clients that are looked at in a turn: a fraction of a millisecond.
 REVIEWED_IN_A_TURN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all servers know together, by Redis: None where there is none, or where nothing is counted."""
+
+    receipts: Receipts | None = None
+    reads: ReadCounts | None = None
 
 
 class XdsDoor:
@@ -57,6 +74,7 @@ class XdsDoor:
         metrics: Metrics,
         throttling: Throttling | None,
         fair_share: FairShare,
+        shared: Shared,
     ) -> None:
         self._settings = settings
         self._access = access
@@ -67,6 +85,9 @@ class XdsDoor:
         self.loader = TableLoader(store, fair_share)
         self.health = Health(DISCOVERY)
         self.clients = Clients(lambda: self.loader.snapshot.clock)
+        self._receipts, self._usage = self._make_shared(shared)
+        self._survey = Survey(self.clients, lambda: self.loader.snapshot, metrics, fair_share)
+        self.clients.tell(XdsMeter(metrics))
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
@@ -78,6 +99,11 @@ class XdsDoor:
         """Load the table, and keep it up to date by the feed."""
         feed.subscribe(self.loader)
         start_task(stack, "xds table", self.loader.run())
+        start_task(stack, "xds survey", self._survey.run())
+        if self._receipts:
+            start_task(stack, "xds receipts", self._receipts.run())
+        if self._usage:
+            start_task(stack, "xds usage", self._usage.run())
         if self._access.permissions:
             start_task(stack, "xds access", self._review_access())
 
@@ -114,6 +140,27 @@ class XdsDoor:
         services = (DISCOVERY, CLIENT_STATUS, XDS)
         Reflection(services, (xds_service_pb2.DESCRIPTOR,), messages.FILES.file).register(server)
 
+    def set_gauges(self) -> None:
+        """Set the gauges of the table."""
+        metrics, loader = self._metrics, self.loader
+        metrics.xds_names.set(loader.snapshot.name_count)
+        if loader.has_loaded:
+            metrics.xds_routes.set(len(loader.snapshot.table))
+            metrics.xds_revision.set(loader.snapshot.clock.revision)
+            metrics.xds_age.set(max(0.0, time.monotonic() - loader.confirmed))
+
+    def _make_shared(self, shared: Shared) -> tuple[XdsReceipts | None, XdsUsage | None]:
+        receipts, usage, loader = None, None, self.loader
+        if shared.receipts:
+            server = secrets.token_hex(4)
+            receipts = XdsReceipts(self.clients, shared.receipts, lambda: loader.snapshot.clock, server=server)
+            shared.receipts.ask_also(receipts)
+            self.clients.tell(receipts)
+        if shared.reads:
+            usage = XdsUsage(self.clients, shared.reads, lambda: loader.snapshot, self._fair_share)
+            self.clients.tell(usage)
+        return receipts, usage
+
     def _caller(self, context: Any) -> GrpcCaller:
         return GrpcCaller(current_call(), context, self._access.permissions)
 
@@ -131,6 +178,8 @@ class XdsDoor:
                     continue
                 if changed:
                     client.stream.check()
+                    if self._receipts:
+                        self._receipts.register(client.stream)
 
     def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access

@@ -42,7 +42,9 @@ MOST_REPORTS, REPORTS_AT_ONCE = 20_000, 500
 class Hub(Protocol):
     """Reaches the streams of this process."""
 
-    epoch: str
+    @property
+    def epoch(self) -> str:
+        """The epoch of what its streams have been sent."""
 
     def request_progress(self, revision: int) -> None: ...
 
@@ -71,7 +73,7 @@ class Receipts:
 
         ``reported`` is called for each report.
         """
-        self._hub = hub
+        self._hubs = [hub]
         self._registry = registry
         self._store_clock = store_clock
         self._known_clock = known_clock
@@ -99,12 +101,38 @@ class Receipts:
     @contextmanager
     def watching(self, watch: OpenWatch) -> Iterator[None]:
         """Count a watch during the block."""
-        self._local.open(watch)
-        self._opened.set()
+        self.open(watch)
         try:
             yield
         finally:
-            self._local.close(watch)
+            self.close(watch)
+
+    def open(self, watch: OpenWatch) -> None:
+        """Count a watch until ``close``."""
+        self._local.open(watch)
+        self._opened.set()
+
+    def close(self, watch: OpenWatch) -> None:
+        """Count a watch no more."""
+        self._local.close(watch)
+
+    def ask_also(self, hub: Hub) -> None:
+        """Ask another hub of this process, too."""
+        self._hubs.append(hub)
+
+    async def note(self, names: Sequence[WatchName], applied: Clock) -> bool:
+        """Note what this server knows of its own watches, which do not report by themselves.
+
+        Returns whether all servers know it now: a watch that has just been opened is not published yet. Raises
+        Overloaded.
+        """
+        for name in names:
+            self._reported()
+            self._local.report(name, applied)
+        try:
+            return all(await asyncio.gather(*(self._reports.get(Report(name, applied)) for name in names)))
+        except RegistryUnavailable:
+            return False
 
     async def report(self, name: WatchName, applied: Clock) -> None:
         """Note that the client of a watch, which may be another server's, has applied everything up to ``applied``.
@@ -176,7 +204,8 @@ class Receipts:
 
         All of them are asked: a checkpoint is the same for all. So they are asked again after a pause that grows.
         """
-        if not self._local or inquiry.epoch != self._hub.epoch:
+        hubs = [hub for hub in self._hubs if hub.epoch == inquiry.epoch]
+        if not self._local or not hubs:
             return
         asked, since = self._asked, self._now() - self._asked_at
         least = len(self._local) * SECONDS_PER_WATCH
@@ -192,7 +221,8 @@ class Receipts:
             self._pause = max(min(2 * self._pause, LONGEST_AGAIN_SECONDS), AGAIN_SECONDS + least)
             inquiry = asked
         self._asked, self._asked_at = inquiry, self._now()
-        self._hub.request_progress(inquiry.revision)
+        for hub in hubs:
+            hub.request_progress(inquiry.revision)
 
     async def _collect(self, names: Sequence[WatchName]) -> None:
         """Fetch what watchers of this process have reported to other servers."""

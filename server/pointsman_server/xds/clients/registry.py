@@ -1,6 +1,6 @@
 """The clients that are connected: how far each has followed, and what it refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -49,12 +49,12 @@ class Connected:
 
 
 class Clients(Observer):
-    """All clients of this process, in the order in which they connected. ``then`` is told what happens, too."""
+    """All clients of this process, in the order in which they connected."""
 
-    def __init__(self, clock: Callable[[], Clock], then: Observer | None = None) -> None:
+    def __init__(self, clock: Callable[[], Clock]) -> None:
         """``clock``: as of when what is served is true."""
         self._clock = clock
-        self._then = Observer() if then is None else then
+        self._others: list[Observer] = []
         self._clients: dict[Stream, Connected] = {}
         self._count = 0
 
@@ -65,24 +65,41 @@ class Clients(Observer):
         """Return the clients of now: others may come and go meanwhile."""
         return iter(tuple(self._clients.values()))
 
+    def tell(self, observer: Observer) -> None:
+        """Tell another one, too, what happens: of a client as long as it is here."""
+        self._others.append(observer)
+
+    def of(self, stream: Stream) -> Connected:
+        """Return the client of a stream that is open."""
+        return self._clients[stream]
+
     def opened(self, stream: Stream) -> None:
         self._count += 1
         self._clients[stream] = Connected(self._count, stream, self._clock)
-        self._then.opened(stream)
+        for other in self._others:
+            other.opened(stream)
 
     def closed(self, stream: Stream) -> None:
+        for other in self._others:
+            other.closed(stream)
         self._clients.pop(stream, None)
-        self._then.closed(stream)
+
+    def subscribed(self, stream: Stream, roots: Collection[str]) -> None:
+        for other in self._others:
+            other.subscribed(stream, roots)
 
     def pushed(self, stream: Stream, kind: ResourceType) -> None:
-        self._then.pushed(stream, kind)
+        for other in self._others:
+            other.pushed(stream, kind)
 
     def acknowledged(self, stream: Stream, kind: ResourceType, seconds: float) -> None:
         if client := self._clients.get(stream):
             client.note_acknowledged()
-        self._then.acknowledged(stream, kind, seconds)
+        for other in self._others:
+            other.acknowledged(stream, kind, seconds)
 
     def refused(self, stream: Stream, kind: ResourceType, text: str) -> None:
         if client := self._clients.get(stream):
             client.note_refused(kind, text)
-        self._then.refused(stream, kind, text)
+        for other in self._others:
+            other.refused(stream, kind, text)

@@ -14,6 +14,7 @@ from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
+from pointsman_server.xds.clients.text import printable
 from pointsman_server.xds.clients.visibility import Sight, roots_of
 from pointsman_server.xds.names import key_of, root_name
 from pointsman_server.xds.resources.envoy import collisions
@@ -135,8 +136,3 @@ def _timestamp(moment: datetime) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromDatetime(moment)
     return timestamp
-
-
-def printable(text: str) -> str:
-    """Replace what a terminal or a log could take for a command."""
-    return "".join(character if character.isprintable() else " " for character in text)

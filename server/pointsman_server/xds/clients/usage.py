@@ -1,0 +1,57 @@
+"""Counts the clients that are connected as readers of the routes that they are led to."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.identity import Scope
+from pointsman_server.reads.read_counts import ReadCounts
+from pointsman_server.reads.usage import FLUSH_SECONDS
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.xds.clients.registry import Clients
+from pointsman_server.xds.clients.visibility import roots_of
+from pointsman_server.xds.names import key_of
+from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.stream import Observer, Stream
+from pointsman_server.xds.targets import Verdict
+
+# Clients that are counted in a turn: a fraction of a millisecond.
+COUNTED_IN_A_TURN = 20
+
+
+class XdsUsage(Observer):
+    """Each client counts as one read of each such route when it asks for it, and again every FLUSH_SECONDS.
+
+    A fallback that is not used is not read.
+    """
+
+    def __init__(
+        self, clients: Clients, counts: ReadCounts, snapshot: Callable[[], ResourceSnapshot], fair_share: FairShare
+    ) -> None:
+        self._clients = clients
+        self._counts = counts
+        self._snapshot = snapshot
+        self._fair_share = fair_share
+
+    def subscribed(self, stream: Stream, roots: Collection[str]) -> None:
+        self._count(stream, roots)
+
+    async def run(self) -> None:
+        """Count, again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            for number, client in enumerate(self._clients):
+                if number % COUNTED_IN_A_TURN == 0:
+                    await self._fair_share.take()
+                self._count(client.stream, roots_of(client))
+
+    def _count(self, stream: Stream, roots: Collection[str]) -> None:
+        snapshot, caller = self._snapshot(), stream.client.caller
+        subject = caller.subject
+        for root in roots:
+            key, target = key_of(root), snapshot.target(root)
+            if key is None or target.verdict is not Verdict.LIVE or not caller.may_read(Scope(key.tenant, key.env)):
+                continue
+            versions = {slot.version for slot in target.slots if slot.weight} or {target.slots[0].version}
+            for version in versions:
+                self._counts.add(key_to_bytes(key._replace(version=version)), subject, 1)
