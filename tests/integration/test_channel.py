@@ -19,7 +19,7 @@ from pointsman import AsyncClient, Client, NearCache
 from pointsman.channels.channel import RouteChannel
 from tests.support.certificates import Authority
 from tests.support.channel_load import Load, async_load, load
-from tests.support.echo_backends import EchoBackend, EchoStub
+from tests.support.echo_backends import EchoBackend, EchoStub, threads_besides_servers
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import becomes, eventually
 from tests.support.xds_clients.backends import backends
@@ -68,12 +68,6 @@ def answer(channel: grpc.Channel, request: bytes = b"a", **arguments: Any) -> st
         failed: Any = error
         return str(failed.code().name)
     return response.decode().split()[0]
-
-
-def ours(before: set[threading.Thread]) -> set[str]:
-    """Return the names of the threads that have come, but for those of servers: their pools grow with the calls."""
-    new = {each.name for each in threading.enumerate() if each not in before}
-    return {name for name in new if not name.startswith(("ThreadPoolExecutor", "asyncio_"))}
 
 
 # Cut-overs
@@ -148,6 +142,8 @@ def test_calls_in_flight_end_where_they_began(writer: Client, one: EchoBackend, 
         assert eventually(lambda: answer(channel) == "two")
         writer.deactivate(V1)
         assert eventually(lambda: answer(channel) == "NOT_FOUND")
+        # The second left last, and is closed: only its calls have kept the first.
+        assert eventually(lambda: [*channel._backends._by_url] == [one.url])
         requests.add(b"b")
         assert next(both) == b"one b"
         one.released.set()
@@ -189,7 +185,7 @@ def test_flapping_leaks_nothing(writer: Client, one: EchoBackend, two: EchoBacke
             writer.update(V1, url=backend.url)
             assert eventually(lambda name=backend.name: answer(channel) == name)
         assert eventually(lambda: [*channel._backends._by_url] == [one.url])
-        assert eventually(lambda: ours(before) == set())
+        assert eventually(lambda: threads_besides_servers(before) == set())
         gc.collect()
         channels = [each for each in gc.get_objects() if type(each) is type(grpc.insecure_channel("localhost:1"))]
         assert len(channels) < 20
@@ -324,7 +320,7 @@ def test_it_closes_what_it_made_and_nothing_else(writer: Client, one: EchoBacken
         with pointsman.channel(V1, cache=cache) as channel:
             assert answer(channel) == "one"
         assert cache.resolve(V1).url == one.url
-    assert eventually(lambda: ours(before) == set())
+    assert eventually(lambda: threads_besides_servers(before) == set())
 
 
 def test_interceptors_go_around_it(writer: Client, one: EchoBackend) -> None:

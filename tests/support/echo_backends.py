@@ -78,6 +78,12 @@ class EchoBackend:
             yield self._answer(request)
 
 
+def threads_besides_servers(before: set[threading.Thread]) -> set[str]:
+    """Return the names of the threads that have come, but for those of pools, which grow with the calls of a server."""
+    new = {each.name for each in threading.enumerate() if each not in before}
+    return {name for name in new if not name.startswith(("ThreadPoolExecutor", "asyncio_"))}
+
+
 class EchoStub:
     """Calls an echo backend through a channel, synchronous or not."""
 

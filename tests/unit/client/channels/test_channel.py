@@ -25,7 +25,7 @@ State = grpc.ChannelConnectivity
 class Rig:
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
-        self.one, self.two = (stack.enter_context(EchoBackend(name)) for name in ("one", "two"))
+        self.one, self.two, self.three = (stack.enter_context(EchoBackend(name)) for name in ("one", "two", "three"))
         self.routes = FakeRoutes(self.one.url)
         self.opened: list[grpc.Channel] = []
         self.closes: list[str] = []
@@ -49,7 +49,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setattr("pointsman.channels.backends.LINGER_SECONDS", 0.1)
     with ExitStack() as stack:
         yield Rig(stack)
 
@@ -97,14 +98,18 @@ def test_each_kind_of_call_in_flight_ends_where_it_began(rig: Rig, kind: str) ->
     thread = threading.Thread(target=lambda: answers.append(CALLS[kind](rig.stub, b"hold")))
     thread.start()
     assert rig.one.held.acquire(timeout=SECONDS)
+    rig.routes.set(rig.three.url)
+    assert CALLS[kind](rig.stub, b"next") == b"three next"
     rig.routes.set(rig.two.url)
     assert CALLS[kind](rig.stub, b"next") == b"two next"
+    # The third left last, and is closed: only its call has kept the first.
+    assert eventually(lambda: [*rig.channel._backends._by_url] == [rig.one.url, rig.two.url])
     rig.one.released.set()
     thread.join(SECONDS)
     assert answers == [b"one hold"]
     assert eventually(lambda: [each.url for each in rig.channel._backends._by_url.values()] == [rig.two.url])
     assert eventually(lambda: is_closed(rig.opened[0]))
-    assert not is_closed(rig.opened[1])
+    assert not is_closed(rig.opened[2])
 
 
 def test_calls_that_do_not_end_are_cancelled_after_the_drain(rig: Rig) -> None:
