@@ -8,6 +8,7 @@ from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
 from pointsman_server.xds.clients.caller import Caller
+from pointsman_server.xds.envoy_source import EnvoySource
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources import GrpcSource
@@ -86,7 +87,8 @@ class DiscoveryServer:
         view, caller = view_of(node), self._caller(context)
         agent = f"{node.user_agent_name} {node.user_agent_version}".strip()
         client = Client(node.id[:KEPT], agent[:KEPT], context.peer(), view, caller, time.time())
-        source = GrpcSource(self._snapshot(), view, caller.may_read)
+        source_of = EnvoySource if view.kind is ClientKind.ENVOY else GrpcSource
+        source = source_of(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
         return Stream(
             client, session, source, context.write, observer=self._observer, control_plane=self._control_plane

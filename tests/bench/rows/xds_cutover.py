@@ -109,6 +109,8 @@ class _Run:
         """Put one version in the place of the other time and again. Raises Refused where the rate is not kept."""
         self._client.call("family", self._family, rate=RATE)
         self._probe.wait("family", OK, BACKENDS[0])
+        # An Envoy may not have heard of the family before.
+        self._probe.reset("family")
         before, begun = self._probe.summary("family"), time.monotonic()
         for number in range(self._count):
             backend = BACKENDS[(number + 1) % 2]

@@ -5,7 +5,7 @@ import pytest
 
 from pointsman.xds.names import AUTHORITY
 from pointsman.xds.options import Program
-from tests.support.xds_clients.clients import XdsClient
+from tests.support.xds_clients.clients import GRPC_KINDS, XdsClient
 from tests.support.xds_clients.fleet import OK, Fleet, failed, go_on
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
@@ -73,9 +73,8 @@ def test_calls_under_way_end_well(shared: Fleet, client: XdsClient, family: str,
     assert answer.at > closed.at, "the call ended before the route was closed"
 
 
-def test_the_new_style_of_names_means_the_same(shared: Fleet, client: XdsClient, kind: Program, family: str) -> None:
-    if kind is Program.ENVOY:
-        pytest.skip("callers of an Envoy name a host")
+@pytest.mark.parametrize("kind", GRPC_KINDS)
+def test_the_new_style_of_names_means_the_same(shared: Fleet, client: XdsClient, family: str) -> None:
     key = f"{family}/v1"
     client.call("new", key, authority=AUTHORITY)
     client.probe.wait("new", NOT_FOUND)

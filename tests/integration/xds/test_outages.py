@@ -29,6 +29,7 @@ def test_restarts_and_times_without_servers_or_store_fail_no_call(
     for each in clients:
         each.probe.wait("family", OK, "b1")
         each.probe.wait("closed", NOT_FOUND)
+        each.probe.reset("family")
 
     shared.server.stop()
     go_on(clients, "family", RATE)

@@ -31,6 +31,8 @@ def start(clients: list[XdsClient], family: str, backend: str, **options: object
         each.call("family", family, rate=RATE, **options)
     for each in clients:
         each.probe.wait("family", OK, backend)
+        # An Envoy hears of the family only now.
+        each.probe.reset("family")
 
 
 def test_cut_overs_fail_no_call(shared: Fleet, clients: list[XdsClient], family: str) -> None:
@@ -103,6 +105,7 @@ def test_calls_are_divided_by_weight_among_active_versions(
         each.call("family", family, rate=200)
     for each in clients:
         each.probe.wait("family", OK)
+        each.probe.reset("family")
     for counts in divided(clients, 400).values():
         # 0.7 of 400, within five times the standard deviation of 9.
         assert 0.58 < counts["b1"] / sum(counts.values()) < 0.82
@@ -133,11 +136,9 @@ def test_without_an_active_version_that_has_a_weight_the_first_active_fallback_i
         each.probe.wait("family", grpc.StatusCode.NOT_FOUND)
 
 
-def test_grpc_clients_call_a_fallback_while_a_version_refuses_connections(
+def test_a_fallback_is_called_while_a_version_refuses_connections(
     shared: Fleet, client: XdsClient, kind: Program, family: str
 ) -> None:
-    if kind is Program.ENVOY:
-        pytest.skip("Envoy does not try another cluster when a connection is refused")
     name = f"weak-{kind}"
     port = shared.backends.open(name)
     shared.api.create(f"{family}/v1", f"http://127.0.0.1:{port}")

@@ -63,6 +63,7 @@ def test_a_url_changes_between_addresses_and_names(shared: Fleet, client: XdsCli
     shared.api.create(key, shared.urls["b1"])
     client.call("route", key)
     client.probe.wait("route", OK, "b1")
+    client.probe.reset("route")
     shared.api.update(key, url=f"http://localhost:{port(shared.urls['b2'])}")
     client.probe.wait("route", OK, "b2")
     shared.api.update(key, url=f"http://localhost:{port(shared.urls['b3'])}")

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.support.xds_clients import programs
 from tests.support.xds_clients.probes import Probe
 
-KINDS = tuple(kind for kind in Program if kind is not Program.ENVOY)
+KINDS = tuple(Program)
 GRPC_KINDS = tuple(kind for kind in Program if kind is not Program.ENVOY)
 # Those that connect to the server by TLS, and so with a certificate or a token.
 TLS_KINDS = (Program.PYTHON, Program.GO)

@@ -79,6 +79,7 @@ class Probe:
         self._numbers = itertools.count(1)
         # A name that is given to another channel means another list of changes: calls of the one before may still end.
         self._channels: dict[str, str] = {}
+        self._counted: dict[str, Counter[tuple[grpc.StatusCode, str]]] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -120,6 +121,7 @@ class Probe:
         channel = f"{name}#{next(self._numbers)}"
         with self._heard:
             self._channels[name] = channel
+            self._counted[channel] = Counter()
             self._changes[channel] = []
         self._send(
             {
@@ -154,8 +156,17 @@ class Probe:
         self._wait(lambda: number in self._calls, f"call {number} does not end")
         return self._calls[number]
 
+    def reset(self, name: str) -> None:
+        """Forget what calls of the target ``name`` were answered until now."""
+        self._counted[self._channels[name]] = self._count(name)
+        with self._heard:
+            del self._changes[self._channels[name]][:-1]
+
     def summary(self, name: str) -> Counts:
-        """Return how many calls had which answer, of the target ``name``."""
+        """Return how many calls had which answer, of the target ``name``, since it was made or reset."""
+        return self._count(name) - self._counted[self._channels[name]]
+
+    def _count(self, name: str) -> Counter[tuple[grpc.StatusCode, str]]:
         number = next(self._numbers)
         self._send({"do": "summary", "id": number})
         self._wait(lambda: number in self._summaries, "it does not say what it counted")

@@ -1,0 +1,164 @@
+"""What an Envoy is given that asks for all: which names, and what changes of it."""
+
+from collections.abc import Collection
+
+import pytest
+
+from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import ChangeKind
+from pointsman_server.ports.store import Clock
+from pointsman_server.runtime.fair_share import Window
+from pointsman_server.xds.envoy_source import EnvoySource
+from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.table import Table
+from pointsman_server.xds.views import ClientKind, View
+from tests.support.changes import make_change
+
+PAY, ADS = "prod~pay~acme", "prod~ads~acme"
+V1_PAY, V1_ADS = f"v1~{PAY}", f"v1~{ADS}"
+
+
+class Stream:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.roots: list[set[str]] = []
+        self.checks = 0
+
+    def wake(self, window: Window) -> None:
+        """Is told by ``flush``."""
+
+    def changed(self, roots: Collection[str]) -> None:
+        self.roots.append(set(roots))
+
+    def check(self) -> None:
+        self.checks += 1
+
+
+@pytest.fixture
+def snapshot() -> ResourceSnapshot:
+    table = Table(Clock("e1", 0))
+    table.apply([make_change(1), make_change(2, "ads")])
+    return ResourceSnapshot(table)
+
+
+def source(snapshot: ResourceSnapshot, *families: str, tenants: Collection[str] = ()) -> EnvoySource:
+    def may_read(scope: Scope) -> bool:
+        return not tenants or scope.tenant in tenants
+
+    return EnvoySource(snapshot, View(ClientKind.ENVOY, families=families), may_read)
+
+
+def followed(snapshot: ResourceSnapshot, *families: str) -> tuple[EnvoySource, Stream]:
+    made, stream = source(snapshot, *families), Stream()
+    made.names(ResourceType.CDS)
+    made.watch_all(stream)
+    return made, stream
+
+
+def domains(made: EnvoySource) -> list[str]:
+    """Return the domains of the RouteConfiguration, but the one for all other names, which comes last."""
+    body = made.resource(ResourceType.RDS, "pointsman").body
+    content = pb.DiscoveryResponse.FromString(body).resources[0].value
+    hosts = pb.RouteConfiguration.FromString(content).virtual_hosts
+    *found, rest = [domain for host in hosts for domain in host.domains]
+    assert rest == "*"
+    return found
+
+
+def roots(made: EnvoySource) -> set[str]:
+    return {name.partition("~~")[0] for name in made.names(ResourceType.CDS)}
+
+
+def test_it_has_every_route_and_family_in_one_order(snapshot: ResourceSnapshot) -> None:
+    made = source(snapshot)
+    assert made.names(ResourceType.LDS) == ("pointsman",)
+    assert roots(made) == {PAY, ADS, V1_PAY, V1_ADS}
+    assert domains(made) == sorted([PAY, ADS, V1_PAY, V1_ADS])
+    # Asked for by name.
+    assert not made.names(ResourceType.RDS)
+    assert not made.names(ResourceType.EDS)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("acme/pay/prod", {PAY, V1_PAY}),
+        ("*/ads/*", {ADS, V1_ADS}),
+        ("*/*/*", {PAY, V1_PAY, ADS, V1_ADS}),
+        ("acme/pay", set()),
+        ("acme/pay/test", set()),
+    ],
+)
+def test_a_view_selects_families(snapshot: ResourceSnapshot, pattern: str, chosen: set[str]) -> None:
+    made = source(snapshot, pattern)
+    assert roots(made) == set(domains(made)) == chosen
+
+
+def test_what_the_client_may_not_read_is_not_there(snapshot: ResourceSnapshot) -> None:
+    assert roots(source(snapshot, tenants=("globex",))) == set()
+
+
+def test_of_names_that_differ_in_case_only_one_is_a_domain(snapshot: ResourceSnapshot) -> None:
+    snapshot.apply([make_change(3, "Pay")])
+    made = source(snapshot)
+    assert roots(made) >= {PAY, "prod~Pay~acme"}
+    assert set(domains(made)) == {PAY, ADS, V1_PAY, V1_ADS}
+
+
+def test_it_follows_changes_of_what_it_selects(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot, "acme/pay/prod")
+    before = made.resource(ResourceType.RDS, "pointsman")
+
+    snapshot.apply([make_change(3, "ads", kind=ChangeKind.DEACTIVATED)])
+    assert not snapshot.has_news(stream)
+    snapshot.apply([make_change(4, kind=ChangeKind.DEACTIVATED)])
+    made.flush(stream)
+
+    assert stream.roots == [{PAY, V1_PAY}]
+    assert made.dependents(ResourceType.RDS, [PAY]) == ("pointsman",)
+    assert not made.dependents(ResourceType.RDS, [ADS])
+    assert not made.dependents(ResourceType.CDS, [PAY])
+    assert made.resource(ResourceType.RDS, "pointsman").version != before.version
+
+
+def test_routes_come_and_go(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot)
+    snapshot.apply([make_change(3, "new")])
+    made.flush(stream)
+    new = {"prod~new~acme", "v1~prod~new~acme"}
+    assert {name.partition("~~")[0] for name in made.names(ResourceType.CDS, stream.roots[-1])} == new
+    assert set(domains(made)) == {PAY, ADS, V1_PAY, V1_ADS} | new
+
+    snapshot.apply([make_change(4, "new", kind=ChangeKind.DELETED)])
+    made.flush(stream)
+    assert not made.names(ResourceType.CDS, stream.roots[-1])
+    assert set(domains(made)) == {PAY, ADS, V1_PAY, V1_ADS}
+
+
+def test_another_table_may_have_anything(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot)
+    table = Table(Clock("e2", 0))
+    table.apply([make_change(1, "other")])
+
+    snapshot.replace(table)
+    made.flush(stream)
+
+    assert stream.checks == 1
+    assert roots(made) == set(domains(made)) == {"prod~other~acme", "v1~prod~other~acme"}
+    made.flush(stream)
+    assert stream.checks == 1
+
+
+def test_a_stream_that_has_ended_is_told_nothing(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot)
+    made.leave(stream)
+    snapshot.apply([make_change(3)])
+    assert not snapshot.has_news(stream)
+
+
+def test_resources_by_name_are_those_of_the_root(snapshot: ResourceSnapshot) -> None:
+    made = source(snapshot)
+    assert made.resource(ResourceType.CDS, V1_PAY) == snapshot.resource(made._view, ResourceType.CDS, V1_PAY)
