@@ -1,6 +1,6 @@
 """Real xDS clients of each kind on a real server: one set of them for each file of tests."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -11,10 +11,18 @@ from tests.support.xds_clients.fleet import Fleet, fleet
 
 
 @pytest.fixture(scope="module")
-def shared(engines, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def kinds() -> Collection[Program]:
+    """The kinds of clients that the tests of a file use."""
+    return KINDS
+
+
+@pytest.fixture(scope="module")
+def shared(
+    engines, template_database: str, tmp_path_factory: pytest.TempPathFactory, kinds: Collection[Program]
+) -> Iterator[Fleet]:
     with fresh_database(template_database) as database_url:
         redis_url = fresh_redis(engines.urls["REDIS_URL"])
-        with fleet(database_url, redis_url, tmp_path_factory.mktemp("xds")) as running:
+        with fleet(database_url, redis_url, tmp_path_factory.mktemp("xds"), kinds) as running:
             yield running
 
 

@@ -14,11 +14,12 @@ from tests.support.certificates import Authority, Pair, TlsFiles
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
 from tests.support.xds_clients.backends import backends
-from tests.support.xds_clients.clients import TLS_KINDS, xds_client
+from tests.support.xds_clients.clients import TLS_KINDS, wait_for_door, xds_client
 from tests.support.xds_clients.fleet import OK, XdsServer
 
 pytestmark = pytest.mark.go
 
+DENIED = grpc.StatusCode.PERMISSION_DENIED
 READER = "spiffe://test/reader"
 POLICY = f"""
 [[grant]]
@@ -40,6 +41,10 @@ class Guarded:
     server: XdsServer
     plane: ControlPlane
     policy: Path
+
+
+# As it is when the reader has lost its grant.
+REVOKED = POLICY[: POLICY.index("[[grant]]", POLICY.index("[[grant]]") + 1)]
 
 
 @pytest.fixture(scope="module", params=["certificate", "token"])
@@ -103,7 +108,30 @@ def test_a_client_reaches_what_it_may_read(guarded: Guarded, kind: Program) -> N
             client.probe.wait(name, OK, "team-a")
         # The same whether or not there is something.
         for name in ("team-b", "team-c", "team-b family", "team-c family"):
-            client.probe.wait(name, grpc.StatusCode.PERMISSION_DENIED)
+            client.probe.wait(name, DENIED)
+
+
+def test_an_envoy_does_not_hear_of_what_it_may_not_read(guarded: Guarded) -> None:
+    with xds_client(Program.ENVOY, guarded.plane) as client:
+        wait_for_door(client)
+        for name in ("team-a", "team-b"):
+            client.call(name, f"{name}/payments/prod/v1")
+        client.probe.wait("team-a", OK, "team-a")
+        client.probe.wait("team-b", grpc.StatusCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize("kind", [*TLS_KINDS, Program.ENVOY])
+def test_a_grant_that_is_lost_closes_names_of_open_streams(guarded: Guarded, kind: Program) -> None:
+    with xds_client(kind, guarded.plane) as client:
+        wait_for_door(client)
+        client.call("route", "team-a/payments/prod/v1")
+        client.probe.wait("route", OK, "team-a")
+        try:
+            guarded.policy.write_text(REVOKED)
+            client.probe.wait("route", grpc.StatusCode.NOT_FOUND if kind is Program.ENVOY else DENIED)
+        finally:
+            guarded.policy.write_text(POLICY)
+        client.probe.wait("route", OK, "team-a")
 
 
 @pytest.mark.parametrize("kind", TLS_KINDS)

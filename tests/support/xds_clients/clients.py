@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,12 @@ def xds_client(
 
 
 @contextmanager
-def xds_clients(servers: ControlPlane, *, https_ca_file: str = "") -> Iterator[dict[Program, XdsClient]]:
+def xds_clients(
+    servers: ControlPlane, kinds: Iterable[Program] = KINDS, *, https_ca_file: str = ""
+) -> Iterator[dict[Program, XdsClient]]:
     """Run one client of each kind until the block ends."""
     with ExitStack() as stack:
-        yield {kind: stack.enter_context(xds_client(kind, servers, https_ca_file=https_ca_file)) for kind in KINDS}
+        yield {kind: stack.enter_context(xds_client(kind, servers, https_ca_file=https_ca_file)) for kind in kinds}
 
 
 def wait_for_door(client: XdsClient) -> None:

@@ -14,7 +14,7 @@ from tests.support.certificates import Authority
 from tests.support.processes import free_port
 from tests.support.servers import serving, settings
 from tests.support.xds_clients.backends import Backends, backends
-from tests.support.xds_clients.clients import XdsClient, wait_for_door, xds_clients
+from tests.support.xds_clients.clients import KINDS, XdsClient, wait_for_door, xds_clients
 from tests.support.xds_clients.probes import Counts
 
 OK = grpc.StatusCode.OK
@@ -95,7 +95,7 @@ class Fleet:
 
 
 @contextmanager
-def fleet(database_url: str, redis_url: str, directory: Path) -> Iterator[Fleet]:
+def fleet(database_url: str, redis_url: str, directory: Path, kinds: Iterable[Program] = KINDS) -> Iterator[Fleet]:
     """Run it all until the block ends. ``directory`` takes the file of the authority."""
     ca = Authority()
     ca_file = directory / "upstreams.pem"
@@ -107,7 +107,7 @@ def fleet(database_url: str, redis_url: str, directory: Path) -> Iterator[Fleet]
         api = stack.enter_context(Client(server.api))
         running = stack.enter_context(backends())
         urls = {name: f"http://127.0.0.1:{running.open(name)}" for name in BACKENDS}
-        clients = stack.enter_context(xds_clients(server.plane, https_ca_file=str(ca_file)))
+        clients = stack.enter_context(xds_clients(server.plane, kinds, https_ca_file=str(ca_file)))
         for client in clients.values():
             wait_for_door(client)
         yield Fleet(server, api, running, urls, clients, ca)
