@@ -98,7 +98,10 @@ class App:
         self.usage = roles.Usage(settings, self.dependencies, self.metrics)
         self.grpc_server = self._make_grpc_server()
         self.xds = self._make_xds() if ServerRole.XDS in settings.roles else None
-        self.monitor = make_monitor(self.dependencies, self._on_checked)
+        # What has its table answers from it, whatever is down.
+        needs_store = settings.roles & CALLED != {ServerRole.XDS}
+        required = frozenset({"postgres"} if needs_store else ())
+        self.monitor = make_monitor(self.dependencies, self._on_checked, required=required)
         self.readiness = self._make_readiness()
         endpoints = Endpoints(self.monitor, self.readiness, self._render_metrics)
         self.http_server = HttpServer(endpoints.application)
@@ -279,7 +282,7 @@ class App:
         self.metrics.ready.set(can_answer)
         await self.health.ready(can_answer)
         if self.xds:
-            await self.xds.health.ready(can_answer)
+            await self.xds.health.ready(not self.readiness.waiting_for)
             self.xds.set_gauges()
         await set_gauges(self.metrics, monitor, self.dependencies, self.running, self._certificates)
 

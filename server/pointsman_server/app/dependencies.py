@@ -134,12 +134,15 @@ async def _ignore(_monitor: HealthMonitor) -> None:
 
 
 def make_monitor(
-    dependencies: Dependencies, on_checked: Callable[[HealthMonitor], Awaitable[None]] = _ignore
+    dependencies: Dependencies,
+    on_checked: Callable[[HealthMonitor], Awaitable[None]] = _ignore,
+    *,
+    required: frozenset[str] = frozenset({"postgres"}),
 ) -> HealthMonitor:
     """Make the monitor of what the roles need. ``on_checked`` is called after each check."""
     return HealthMonitor(
         dependencies.checks.of_roles(),
-        required=frozenset({"postgres"}),
+        required=required,
         # What is cached is served while PostgreSQL is down.
         stand_ins={"postgres": "redis"},
         changed=on_checked,

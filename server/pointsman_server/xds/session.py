@@ -103,6 +103,10 @@ class Session:
         """Return how many resources of a type the client wants."""
         return len(self._types[kind].versions)
 
+    def names(self, kind: ResourceType) -> Collection[str]:
+        """Return the names of the resources of a type that the client wants."""
+        return self._types[kind].versions.keys()
+
     def states(self) -> Iterator[ResourceState]:
         """Return every resource that the client wants."""
         for kind, each in self._types.items():

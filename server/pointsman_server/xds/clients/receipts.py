@@ -14,6 +14,7 @@ from pointsman_server.ports.watcher_registry import OpenWatch, WatchName
 from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.visibility import roots_of
 from pointsman_server.xds.names import key_of
+from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.stream import Observer, Stream
 
 # Between two looks at the clients that lack what somebody asks about, and how long these go on after a question.
@@ -56,6 +57,11 @@ class XdsReceipts(Observer):
 
     def subscribed(self, stream: Stream, roots: Collection[str]) -> None:
         self.register(stream)
+
+    def acknowledged(self, stream: Stream, kind: ResourceType, seconds: float) -> None:
+        # One that asks for all has other names after some changes.
+        if kind is ResourceType.CDS and stream.session.wants_all:
+            self.register(stream)
 
     def closed(self, stream: Stream) -> None:
         self._reported.pop(stream, None)
@@ -110,8 +116,12 @@ class XdsReceipts(Observer):
 
     def _names(self, client: Connected) -> Iterator[WatchName]:
         described = client.stream.client
-        families = dict.fromkeys(_families(client))
-        for tenant, service, env in tuple(families)[:MOST_WATCHES]:
+        families: dict[tuple[str, str, str], None] = {}
+        for family in _families(client):
+            families[family] = None
+            if len(families) == MOST_WATCHES:
+                break
+        for tenant, service, env in families:
             identifier = f"xds-{self._server}-{client.id}"
             yield WatchName(identifier, described.caller.subject, tenant, service, env)
 
@@ -124,8 +134,15 @@ def _watch(client: Connected, name: WatchName) -> OpenWatch:
 
 
 def _families(client: Connected) -> Iterator[tuple[str, str, str]]:
-    """Return the tenant, service and env of each family that a client asks for and may read."""
-    may_read = client.stream.client.caller.may_read
+    """Return the tenant, service and env of each family that a client asks for and may read; an empty part is any."""
+    described = client.stream.client
+    may_read = described.caller.may_read
+    if client.stream.session.wants_all:
+        split = [pattern.replace("*", "").split("/") for pattern in described.view.families or ("*/*/*",)]
+        patterns = [(parts[0], parts[1], parts[2]) for parts in split if len(parts) == 3]
+        if all(may_read(Scope(tenant, env)) for tenant, _, env in patterns):
+            yield from patterns
+            return
     for root in roots_of(client):
         key = key_of(root)
         if key is not None and may_read(Scope(key.tenant, key.env)):

@@ -16,8 +16,7 @@ def roots_of(client: Connected) -> Sequence[str]:
     session = client.stream.session
     if not session.wants_all:
         return tuple(session.roots)
-    clusters = (root_of(state.name) for state in session.states() if state.kind is ResourceType.CDS)
-    return tuple(dict.fromkeys(clusters))
+    return tuple(dict.fromkeys(map(root_of, session.names(ResourceType.CDS))))
 
 
 class Sight:
