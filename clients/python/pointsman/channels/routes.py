@@ -61,6 +61,7 @@ class CachedRoutes(Generic[CacheT]):
         self.cache = cache
         self.key = checked_key(key)
         self.family = is_family(self.key)
+        self._fresh, self._fresh_select = cache.fast_path.fresh, cache.fast_path.fresh_select
         if not cache.table_reads.covers(self.key):
             raise ValueError(f"the near-cache does not have {self.key}: each call would ask the server")
 
@@ -70,6 +71,9 @@ class CachedRoutes(Generic[CacheT]):
 
     def find(self, sticky_key: str) -> str | None:
         """See ``Routes.find``."""
+        fresh = self._fresh_select(self.key, sticky_key) if self.family else self._fresh(self.key)
+        if fresh is not None:
+            return fresh.url
         self.cache.start()
         reads = self.cache.table_reads
         found = reads.select(self.key, sticky_key) if self.family else reads.resolve(self.key)

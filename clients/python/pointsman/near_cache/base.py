@@ -19,7 +19,7 @@ from pointsman.near_cache.keeper import Keeper
 from pointsman.near_cache.options import Options
 from pointsman.near_cache.statistics.counts import Counts, ReadCounts, Statistics
 from pointsman.near_cache.table.entries import CachedResolution, key_text
-from pointsman.near_cache.table.fast_path import fast_path
+from pointsman.near_cache.table.fast_path import FastPath, fast_path
 from pointsman.near_cache.table.selections import CachedSelection
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import View
@@ -144,6 +144,11 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
         """Return the keys of all routes in the table, active or not, in no order."""
         self.start()
         return self._table.keys()
+
+    @property
+    def fast_path(self) -> FastPath[Any, Any]:
+        """The reads that neither start the near-cache nor wait for anything."""
+        return self._fast
 
     @property
     def table_reads(self) -> TableReads:

@@ -30,6 +30,10 @@ class FastPath(NamedTuple, Generic[Slow, SlowSelect]):
 
     resolve: Callable[[RouteKey | str], CachedResolution | Slow]
     select: Select[CachedSelection | SlowSelect]
+    fresh: Callable[[str], CachedResolution | None]
+    """The same as ``resolve``, but None for what that takes the slow way."""
+    fresh_select: Callable[[str, str], CachedSelection | None]
+    """The same as ``select``, but None for what that takes the slow way."""
     use: Callable[[dict[str, Entry]], None]
     """Read from another dict from now on."""
     reads: Callable[[], int]
@@ -81,8 +85,31 @@ def fast_path(  # noqa: C901 - several functions over common variables
             next_sample = count + sample(result.key_text)
         return result
 
+    def fresh(key: str) -> CachedResolution | None:
+        nonlocal count, next_sample
+        found = routes.get(key)
+        if found is None or clock() >= found.view.fresh_until:
+            return None
+        count += 1
+        if count >= next_sample:
+            next_sample = count + sample(key)
+        result: CachedResolution = found
+        return result
+
+    def fresh_select(key: str, sticky_key: str) -> CachedSelection | None:
+        nonlocal count, next_sample
+        found: Any = routes.get(key)
+        # Only the entry of a family can choose.
+        if not hasattr(found, "choose") or clock() >= found.owner.fresh_until or len(sticky_key) > SHORT:
+            return None
+        result: CachedSelection = found.choose(sticky_key.encode())
+        count += 1
+        if count >= next_sample:
+            next_sample = count + sample(result.key_text)
+        return result
+
     def use(other: dict[str, Entry]) -> None:
         nonlocal routes
         routes = other
 
-    return FastPath(resolve, select, use, lambda: count)
+    return FastPath(resolve, select, fresh, fresh_select, use, lambda: count)

@@ -90,6 +90,19 @@ def test_so_are_stale_ones_and_those_of_long_keys(rig: Rig) -> None:
     assert rig.path.reads() == 0
 
 
+def test_who_will_not_wait_is_answered_the_same(rig: Rig) -> None:
+    assert [rig.path.fresh(KEY) for _ in range(11)] == [rig.entry] * 11
+    assert [rig.path.fresh(key) for key in (OTHER, FAMILY, "no key")] == [None] * 3
+    for number in range(50):
+        assert rig.path.fresh_select(FAMILY, f"user-{number}") is rig.family.choose(b"user-%d" % number)
+    assert [rig.path.fresh_select(key, "user-1") for key in (KEY, OTHER, "no family")] == [None] * 3
+    assert rig.path.fresh_select(FAMILY, "x" * (SHORT + 1)) is None
+    assert (rig.path.reads(), len(rig.samples)) == (61, 7)
+    rig.now = 20.0
+    assert (rig.path.fresh(KEY), rig.path.fresh_select(FAMILY, "user-1")) == (None, None)
+    assert (rig.path.reads(), rig.slow) == (61, [])
+
+
 def test_another_dict_is_read_from_then_on(rig: Rig) -> None:
     rig.path.use({})
     assert rig.path.resolve(KEY) == "slow"
