@@ -11,7 +11,8 @@ from tests.support.engines import fresh_redis
 from tests.support.processes import get_json, run, server_process
 from tests.support.waiting import eventually
 
-PORTS = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+OTHER_PORTS = ("--http-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0")
+PORTS = ("--listen", "127.0.0.1:0", *OTHER_PORTS)
 
 
 def ready(process) -> tuple[str, str]:
@@ -47,6 +48,21 @@ def test_a_stranger_creates_and_resolves_a_route(tmp_path):
             "relay": True,
             "writes": True,
         }
+
+
+def test_xds_is_served_too_unless_the_roles_are_named(tmp_path):
+    data = str(tmp_path / "d")
+    with server_process("dev", "--data", data, *PORTS) as process:
+        port = process.wait_for_output(r", xDS on localhost:(\d+)")[1]
+
+        explained = run("pointsman", "xds", "explain", "team-a/shop/prod/v1", "--xds", f"127.0.0.1:{port}")
+
+        assert explained.returncode == 0, explained.stderr
+        assert "end with NOT_FOUND" in explained.stdout
+        assert process.stop() == 0
+    with server_process("dev", "--data", data, "--roles", "api,relay,cache", *PORTS) as process:
+        ready(process)
+        assert "xDS" not in process.output
 
 
 def test_the_demo_is_there_and_data_lasts_until_fresh(tmp_path):
@@ -111,9 +127,7 @@ def test_a_taken_port_is_named(tmp_path):
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         address = f"127.0.0.1:{holder.getsockname()[1]}"
-        with server_process(
-            "dev", "--data", str(tmp_path / "d"), "--listen", address, "--http-listen", "127.0.0.1:0"
-        ) as process:
+        with server_process("dev", "--data", str(tmp_path / "d"), "--listen", address, *OTHER_PORTS) as process:
             assert process.process.wait(60) == 1
 
             assert f"cannot listen on {address} (POINTSMAN_LISTEN)" in process.errors

@@ -23,9 +23,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import ServerProcess, clean_environ, server_process
+from tests.support.processes import ServerProcess, clean_environ, get_json, server_process
 from tests.support.tools import BIN as TOOLS
 from tests.support.tools import require, tool
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -35,6 +36,7 @@ PAGES = (
     "docs/json.md",
     "docs/watch.md",
     "docs/traffic.md",
+    "docs/xds.md",
     "docs/architecture.md",
     "docs/operating.md",
     "docs/deploying.md",
@@ -43,10 +45,11 @@ PAGES = (
     "docs/access.md",
     "docs/security.md",
 )
-LANGUAGES = {"console", "python", "text", "yaml"}
+# Programs in Go and Node.js run in tests/e2e/xds/test_page.py.
+LANGUAGES = {"console", "python", "text", "yaml", "go", "javascript"}
 CLIENTS = ("curl", "grpcurl", "grpc-health-probe")
 COMMAND_SECONDS = 60
-READY = r"gRPC on localhost:(\d+), metrics and health on http://localhost:(\d+)"
+READY = r"gRPC on localhost:(\d+), metrics and health on http://localhost:(\d+), xDS on localhost:(\d+)"
 
 # What differs between two runs that do the same, and what takes its place on both sides.
 VOLATILE = (
@@ -119,12 +122,15 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     environ = {
         "POINTSMAN_LISTEN": "127.0.0.1:0",
         "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0",
+        "POINTSMAN_XDS_LISTEN": "127.0.0.1:0",
         # A slow machine must not look like a broken Redis.
         "POINTSMAN_REDIS_TIMEOUT_SECONDS": "5",
     }
     with server_process(*arguments, **environ) as process:
-        process.wait_for_output(READY)
+        http = process.wait_for_output(READY)[2]
         process.wait_for_output(r"Ctrl-C stops it")
+        # A reader types more slowly than the tests do.
+        assert eventually(lambda: get_json(f"http://localhost:{http}/health/ready")[0] == 200), process.errors
         yield process
 
 
@@ -133,8 +139,12 @@ class Reader:
 
     def __init__(self, process: ServerProcess, directory: Path) -> None:
         self._directory = directory
-        grpc, http = process.wait_for_output(READY).groups()
-        self._ports = {"localhost:50051": f"localhost:{grpc}", "localhost:9464": f"localhost:{http}"}
+        grpc, http, xds = process.wait_for_output(READY).groups()
+        self._ports = {
+            "localhost:50051": f"localhost:{grpc}",
+            "localhost:9464": f"localhost:{http}",
+            "localhost:50052": f"localhost:{xds}",
+        }
         self._sets: dict[str, str] = {}
 
     def run(self, block: Block) -> None:
@@ -179,7 +189,12 @@ class Reader:
     def _environ(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), str(TOOLS), os.environ["PATH"]])
         # Unbuffered, so that stdout and stderr come in the order of a terminal.
-        ours = {"PATH": path, "PYTHONUNBUFFERED": "1", "POINTSMAN_SERVER": self._ports["localhost:50051"]}
+        ours = {
+            "PATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "POINTSMAN_SERVER": self._ports["localhost:50051"],
+            "POINTSMAN_XDS_SERVER": self._ports["localhost:50052"],
+        }
         return {**clean_environ(), **ours}
 
 
@@ -251,10 +266,11 @@ def test_make_run_is_the_server_of_these_tests() -> None:
 def test_make_run_greets_as_documented(dev: ServerProcess) -> None:
     (documented,) = [block.text for block in BLOCKS if block.text.startswith("$ make run\n")]
     ((_, expected),) = commands(documented)
-    grpc, http = dev.wait_for_output(READY).groups()
+    grpc, http, xds = dev.wait_for_output(READY).groups()
     # On the usual port the hints need no --server; and the data would lie in the directory of the project.
     greeting = dev.output.replace(f" --server localhost:{grpc}", "").replace(f":{grpc}", ":50051")
     greeting = re.sub(r"stays in \S+", "stays in .pointsman/", greeting.replace(f":{http}", ":9464"))
+    greeting = greeting.replace(f":{xds}", ":50052")
 
     compare("make run", expected, greeting)
     assert "240 example routes" in (ROOT / "README.md").read_text()

@@ -20,6 +20,7 @@ from pointsman_server.cli.common import (
     LogLevel,
     Roles,
     Transport,
+    XdsListen,
     configure_logs,
     fail,
     read_settings,
@@ -30,6 +31,7 @@ from pointsman_server.cli.main import STARTED
 from pointsman_server.config.environment import as_environ, with_engines
 from pointsman_server.config.names import READY_DESCRIPTOR
 from pointsman_server.config.settings import Settings
+from pointsman_server.config.types import ServerRole
 from pointsman_server.embedded.tied import tied_to_this_process
 from pointsman_server.runtime import event_loop
 from pointsman_server.telemetry import log_level as log_level_signal
@@ -43,6 +45,7 @@ def dev(
     *,
     listen: Listen = None,
     http_listen: HttpListen = None,
+    xds_listen: XdsListen = None,
     transport: Transport = None,
     roles: Roles = None,
     log_level: LogLevel = None,
@@ -52,16 +55,21 @@ def dev(
 ) -> None:
     """Run everything on this machine, with nothing to set up: PostgreSQL, Redis and Kafka come along.
 
-    An engine whose URL is in the environment is used instead of the embedded one.
+    An engine whose URL is in the environment is used instead of the embedded one. All roles run, xds too, unless the
+    roles are named.
     """
-    settings = read_settings(
-        listen=listen,
-        http_listen=http_listen,
-        transport=transport,
-        roles=roles,
-        log_level=log_level,
-        data_dir=data,
-    )
+    flags = {
+        "listen": listen,
+        "http_listen": http_listen,
+        "xds_listen": xds_listen,
+        "transport": transport,
+        "roles": roles,
+        "log_level": log_level,
+        "data_dir": data,
+    }
+    settings = read_settings(**flags)
+    if "roles" not in settings.model_fields_set:
+        settings = read_settings(**flags | {"roles": ",".join(ServerRole)})
     require_secure(settings)
     configure_logs(settings)
     # The engines start while the drivers are imported, which takes about as long.
@@ -136,17 +144,18 @@ def _serve(settings: Settings) -> None:
         said = ready.read()
     if said:
         ports = json.loads(said)
-        _greet(ports["grpc_port"], ports["http_port"], settings.data_dir, time.monotonic() - STARTED)
+        _greet(ports, settings.data_dir, time.monotonic() - STARTED)
     if code := server.wait():
         raise typer.Exit(code if code > 0 else 1)
 
 
-def _greet(grpc_port: int, http_port: int, data_dir: Path, seconds: float) -> None:
-    server = f"localhost:{grpc_port}"
-    here = "" if grpc_port == 50051 else f" --server {server}"
+def _greet(ports: dict[str, int], data_dir: Path, seconds: float) -> None:
+    server, http = f"localhost:{ports['grpc_port']}", f"http://localhost:{ports['http_port']}"
+    here = "" if ports["grpc_port"] == 50051 else f" --server {server}"
+    xds = f", xDS on localhost:{ports['xds_port']}" if "xds_port" in ports else ""
     typer.echo(
         f"""
-Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on http://localhost:{http_port}
+Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health on {http}{xds}
 
   pointsman{here} create team-a/checkout/prod/v1 https://checkout-v1.team-a.internal:8443
   pointsman{here} resolve team-a/checkout/prod/v1
@@ -154,7 +163,7 @@ Pointsman is ready after {seconds:.1f} s: gRPC on {server}, metrics and health o
   grpcurl -plaintext {server} list
   grpcurl -plaintext -d '{{"key":{{"tenant":"team-a","service":"checkout","env":"prod","version":"v1"}}}}' \\
     {server} pointsman.v1.RouteService/Resolve
-  curl -s http://localhost:{http_port}/health/ready
+  curl -s {http}/health/ready
 
 Ctrl-C stops it; the data stays in {data_dir}/ (--fresh drops it).
 """

@@ -14,6 +14,7 @@ SYSTEM_ROOTS_VARIABLE = "GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS"
 
 # With ignore_resource_deletion a client keeps what it has, should a server of another make ever delete it.
 _SERVER_FEATURES = ("xds_v3", "ignore_resource_deletion")
+_FALLBACK = "while the first server is down, a client that had connected to it follows no change"
 _LOCALITY = ("region", "zone", "sub_zone")
 
 
@@ -88,6 +89,7 @@ def _notes(program: Program, servers: ControlPlane, upstreams: Upstreams) -> tup
     notes = []
     if program is Program.NODE and not upstreams.ca_file:
         notes.append("https URLs will be refused: Node cannot use the CAs of the system; give a file of them")
-    if program is Program.NODE and len(servers.servers) > 1:
-        notes.append("Node connects to the first server alone: give one name that has the addresses of all")
+    if len(servers.servers) > 1:  # gRFC A71
+        who = "Node connects to the first server alone" if program is Program.NODE else _FALLBACK
+        notes.append(f"{who}: better give one name that has the addresses of all")
     return tuple(notes)

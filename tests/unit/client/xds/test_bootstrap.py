@@ -92,6 +92,11 @@ def test_node_is_told_what_it_cannot_do() -> None:
     ]
 
 
+def test_of_several_servers_is_told_what_the_others_are_good_for() -> None:
+    [note] = grpc_bootstrap(Program.GO, ControlPlane(("a:1", "b:2")), NODE, Upstreams()).notes
+    assert note.startswith("while the first server is down")
+
+
 @pytest.mark.parametrize("upstreams", [Upstreams(listen="a:1"), Upstreams(families=("*",)), Upstreams(admin="a:1")])
 def test_what_is_of_envoy_is_refused(upstreams: Upstreams) -> None:
     with pytest.raises(ValueError, match="are Envoy's"):

@@ -61,5 +61,5 @@ def _show(terminal: Terminal, explanation: XdsExplanation, *, resources: bool) -
     for limitation in explanation.limitations:
         terminal.line(f"{'but':<10}{limitation}")
     for resource in explanation.resources if resources else ():
-        for line in json.dumps(resource, indent=2).splitlines():
+        for line in json.dumps(resource, indent=2, sort_keys=True).splitlines():
             terminal.line(line)
