@@ -11,7 +11,8 @@ from pointsman_server.xds.names import Part, Role, cluster_name, is_family, part
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.tls import secure
-from pointsman_server.xds.targets import Slot, Target, Verdict
+from pointsman_server.xds.resources.verdicts import fallbacks_of
+from pointsman_server.xds.targets import Target, Verdict
 from pointsman_server.xds.views import ClientKind, View
 
 CONNECT_SECONDS = 5
@@ -48,7 +49,7 @@ def cluster(view: View, name: str, target: Target) -> Any:
         cluster.eds_cluster_config.service_name = name
     if place is not None and place.tls:
         secure(cluster, view, place)
-    if view.kind is ClientKind.ENVOY and fallbacks_of(view, target):
+    if view.kind is ClientKind.ENVOY and fallbacks_of(view.kind, target):
         _give_way(cluster)
     return cluster
 
@@ -77,14 +78,9 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     root = root_of(name)
     if role is not Role.SLOT or not is_family(root):
         return ()
-    count = len(fallbacks_of(view, target))
+    count = len(fallbacks_of(view.kind, target))
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
     return (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
-
-
-def fallbacks_of(view: View, target: Target) -> Sequence[Slot]:
-    """Return the fallbacks that clients of ``view`` can be led to."""
-    return [slot for slot in target.fallbacks if isinstance(destination(view.kind, slot.url), Destination)]
 
 
 def place_of(view: View, name: str, target: Target) -> Destination | None:
@@ -96,7 +92,7 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     if view.kind is ClientKind.GRPC and target.verdict is not Verdict.LIVE:
         return None
     role, number = part_of(name)
-    slots = fallbacks_of(view, target) if role is Role.FALLBACK else target.slots
+    slots = fallbacks_of(view.kind, target) if role is Role.FALLBACK else target.slots
     slots = slots if number < len(slots) else target.slots[:1]
     if not slots:
         return None

@@ -6,11 +6,11 @@ from typing import Any
 from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resource import field
-from pointsman_server.xds.resources.clusters import FAILED_CONNECTIONS, fallbacks_of
+from pointsman_server.xds.resources.clusters import FAILED_CONNECTIONS
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
 from pointsman_server.xds.resources.routes import fault
-from pointsman_server.xds.resources.verdicts import verdict_of
+from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
 from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import View
 
@@ -101,7 +101,7 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
             fraction.numerator = below * _MILLION // total
             fraction.denominator = pb.FractionalPercent.MILLION
         _lead(route.route, view, cluster_name(root, Part(Role.SLOT, number)), slot)
-        if fallbacks_of(view, target):
+        if fallbacks_of(view.kind, target):
             # Nothing was sent yet, so any call may be tried again: at last with the fallback.
             route.route.retry_policy.retry_on = "connect-failure"
             route.route.retry_policy.num_retries.value = FAILED_CONNECTIONS

@@ -12,7 +12,7 @@ from pointsman_server.xds.resources.build import message
 from pointsman_server.xds.resources.clusters import EJECTION_SECONDS, FAILED_CONNECTIONS, cluster_names
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
-from pointsman_server.xds.resources.verdicts import not_carried, verdict_of
+from pointsman_server.xds.resources.verdicts import fallbacks_of, not_carried, unused_fallbacks, verdict_of
 from pointsman_server.xds.targets import Slot, Target, Verdict
 from pointsman_server.xds.views import DEFAULT_CA_FILE, DEFAULT_LISTEN, ClientKind, View
 
@@ -70,8 +70,9 @@ def _limitations(view: View, target: Target, served_instead: str) -> Iterable[st
         )
     if target.verdict is not Verdict.LIVE:
         return
-    used = dict.fromkeys(slot for slot in (*target.slots, *target.fallbacks) if slot.weight)
-    for slot, reason in not_carried(view.kind, target.fallbacks):
+    fallbacks = fallbacks_of(view.kind, target)
+    used = dict.fromkeys((*(slot for slot in target.slots if slot.weight), *fallbacks))
+    for slot, reason in unused_fallbacks(view.kind, target):
         yield f"{slot.version} is no fallback: {reason}"
     for slot in used:
         place = destination(view.kind, slot.url)
@@ -114,9 +115,9 @@ def _certificate(place: Destination) -> str:
 def _of_family(kind: ClientKind, target: Target) -> Iterable[str]:
     if sum(1 for slot in target.slots if slot.weight) > 1:
         yield "each call is divided by chance: sticky keys are of Select alone"
-    if target.fallbacks and kind is ClientKind.GRPC:
+    if fallbacks_of(kind, target) and kind is ClientKind.GRPC:
         yield "a fallback is used while no connection to the version before it can be made, not after errors of calls"
-    if target.fallbacks and kind is ClientKind.ENVOY:
+    if fallbacks_of(kind, target) and kind is ClientKind.ENVOY:
         yield (
             f"a fallback is used for {EJECTION_SECONDS} s after {FAILED_CONNECTIONS} connections to the version before "
             "it failed, not after errors of calls"

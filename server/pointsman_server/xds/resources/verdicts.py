@@ -17,6 +17,34 @@ def verdict_of(kind: ClientKind, target: Target) -> Verdict:
     return target.verdict
 
 
+def fallbacks_of(kind: ClientKind, target: Target) -> list[Slot]:
+    """Return the fallbacks that clients of ``kind`` can be led to."""
+    unused = {slot for slot, _ in unused_fallbacks(kind, target)}
+    return [slot for slot in target.fallbacks if slot not in unused]
+
+
+def unused_fallbacks(kind: ClientKind, target: Target) -> list[tuple[Slot, str]]:
+    """Return the other fallbacks, each with the reason.
+
+    Envoy adds the path of a URL when it chooses a slot, before it knows that it takes a fallback.
+    """
+    if not target.fallbacks:
+        return []
+    unused = not_carried(kind, target.fallbacks)
+    known = {slot for slot, _ in unused}
+    paths = {_path(kind, slot) for slot in target.slots if slot.weight}
+    return unused + [
+        (slot, "the path of its URL is not that of every version that has a weight")
+        for slot in target.fallbacks
+        if slot not in known and paths != {_path(kind, slot)}
+    ]
+
+
+def _path(kind: ClientKind, slot: Slot) -> str:
+    place = destination(kind, slot.url)
+    return "" if isinstance(place, NotCarried) else place.path
+
+
 def not_carried(kind: ClientKind, slots: Sequence[Slot]) -> list[tuple[Slot, str]]:
     """Return the slots that clients of ``kind`` cannot be led to, each with the reason."""
     found = ((slot, destination(kind, slot.url)) for slot in slots)

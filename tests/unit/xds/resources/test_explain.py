@@ -68,8 +68,19 @@ def test_families_say_how_they_are_divided(kind: ClientKind) -> None:
 
     assert explanation.reason == "by the traffic, in basis points: v1 9000, v2 1000"
     assert "each call is divided by chance" in words(explanation)
+    assert "a fallback is used" not in words(explanation)
+    grpc = "v3 is no fallback: its URL has a path"
+    envoy = "v3 is no fallback: the path of its URL is not that of every version that has a weight"
+    assert (grpc if kind is ClientKind.GRPC else envoy) in words(explanation)
+
+
+@pytest.mark.parametrize("kind", ClientKind)
+def test_families_say_when_a_fallback_is_used(kind: ClientKind) -> None:
+    versions = [Version("v1", TEXT, active=True), Version("v2", TEXT, active=True)]
+    explanation = explain(PLAIN[kind], FAMILY, of_family(versions, division_of({"v1": 10_000}, "v2")))
+
     assert "a fallback is used" in words(explanation)
-    assert ("v3 is no fallback: its URL has a path" in words(explanation)) is (kind is ClientKind.GRPC)
+    assert "is no fallback" not in words(explanation)
 
 
 def test_resources_are_json_with_the_names_of_the_api() -> None:

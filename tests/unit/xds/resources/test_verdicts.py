@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman_server.xds.resources.verdicts import not_carried, verdict_of
+from pointsman_server.xds.resources.verdicts import fallbacks_of, not_carried, unused_fallbacks, verdict_of
 from pointsman_server.xds.targets import FORBIDDEN, NOT_A_NAME, UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import ClientKind
 
@@ -45,3 +45,25 @@ def test_slots_that_are_not_carried_are_named_with_a_reason() -> None:
     assert slot.version == "v2"
     assert "path" in reason
     assert not_carried(ClientKind.ENVOY, slots) == []
+
+
+@pytest.mark.parametrize("kind", ClientKind)
+def test_fallbacks_that_are_not_carried_are_not_used(kind: ClientKind) -> None:
+    plain, kafka = Slot("v1", PLAIN), Slot("v2", KAFKA)
+    target = live(PLAIN, fallbacks=(plain, kafka))
+
+    assert fallbacks_of(kind, target) == [plain]
+    ((slot, reason),) = unused_fallbacks(kind, target)
+    assert slot == kafka
+    assert "scheme" in reason
+
+
+def test_envoy_takes_a_fallback_that_has_the_same_path_alone() -> None:
+    # The path is of the slot that Envoy chooses, also when the host is that of a fallback.
+    plain, same, other = Slot("v1", PLAIN), Slot("v2", f"{PATH}/"), Slot("v3", "http://other/api/v2")
+
+    assert fallbacks_of(ClientKind.ENVOY, live(PATH, fallbacks=(plain, same, other))) == [same]
+    assert fallbacks_of(ClientKind.ENVOY, live(PLAIN, fallbacks=(plain, same, other))) == [plain]
+    assert fallbacks_of(ClientKind.ENVOY, live(PATH, PLAIN, fallbacks=(plain, same, other))) == []
+    assert fallbacks_of(ClientKind.ENVOY, live(PATH, PLAIN, weights=(10_000, 0), fallbacks=(same,))) == [same]
+    assert len(unused_fallbacks(ClientKind.ENVOY, live(PATH, fallbacks=(plain, same, other)))) == 2
