@@ -42,6 +42,7 @@ ENV PATH=/opt/pointsman/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     POINTSMAN_LISTEN=0.0.0.0:50051 \
+    POINTSMAN_XDS_LISTEN=0.0.0.0:50052 \
     POINTSMAN_HTTP_LISTEN=0.0.0.0:9464
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001

@@ -133,6 +133,12 @@ def connection_limits(settings: Settings) -> Connections:
     )
 
 
+def most_streams(settings: Settings) -> int:
+    """Count the clients of xDS that a worker accepts: each has one stream, on a connection of its own."""
+    connections = most_connections(settings)
+    return min(connections, settings.max_concurrent_calls or connections)
+
+
 def descriptors_for(settings: Settings) -> int:
     """Count the file descriptors of a process that has all the connections of the settings."""
     ports = max(1, len(settings.roles & CALLED))

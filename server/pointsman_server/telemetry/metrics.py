@@ -184,6 +184,11 @@ class Metrics:
         self.xds_streams = self._gauge(
             "pointsman_xds_streams", "Streams of xDS clients that are open, by kind: grpc or envoy.", "livesum", "kind"
         )
+        self.xds_stream_limit = self._gauge(
+            "pointsman_xds_stream_limit",
+            "Streams of xDS clients that are accepted: POINTSMAN_MAX_CONCURRENT_CALLS or POINTSMAN_MAX_CONNECTIONS.",
+            "livesum",
+        )
         self.xds_pushes = self._counter(
             "pointsman_xds_pushes", "Responses sent to xDS clients, by type of resource: LDS, RDS, CDS or EDS.", "type"
         )

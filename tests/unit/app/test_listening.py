@@ -18,6 +18,7 @@ from pointsman_server.app.listening import (
     connection_limits,
     descriptors_for,
     most_connections,
+    most_streams,
     tls_files,
 )
 from pointsman_server.config.settings import Settings
@@ -149,3 +150,8 @@ def test_connections_leave_descriptors_for_the_rest(
     assert most_connections(Settings()) == taken
     assert connection_limits(Settings()).most == taken
     assert descriptors_for(Settings()) == 10_266
+
+
+@pytest.mark.parametrize(("connections", "calls", "streams"), [(30, 20, 20), (20, 30, 20), (20, 0, 20)])
+def test_streams_of_xds_are_bounded_as_connections_and_as_calls(connections: int, calls: int, streams: int) -> None:
+    assert most_streams(Settings(max_connections=connections, max_concurrent_calls=calls)) == streams

@@ -27,13 +27,15 @@ def arguments(instruction: str) -> list[str]:
 
 def ports_of_image() -> dict[str, int]:
     settings = load(image_environment())
-    return {"grpc": host_and_port(settings.listen)[1], "http": host_and_port(settings.http_listen)[1]}
+    addresses = {"grpc": settings.listen, "xds": settings.xds_listen, "http": settings.http_listen}
+    return {name: host_and_port(address)[1] for name, address in addresses.items()}
 
 
 class TestImage:
     def test_it_listens_on_all_addresses_at_the_ports_of_the_defaults(self) -> None:
         settings = load(image_environment())
         assert host_and_port(settings.listen) == ("0.0.0.0", host_and_port(Settings().listen)[1])
+        assert host_and_port(settings.xds_listen) == ("0.0.0.0", host_and_port(Settings().xds_listen)[1])
         assert host_and_port(settings.http_listen) == ("0.0.0.0", host_and_port(Settings().http_listen)[1])
 
     def test_by_default_it_requires_tls_and_authentication(self) -> None:

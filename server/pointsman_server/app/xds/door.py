@@ -12,7 +12,7 @@ from pointsman.v1.xds_service_pb2_grpc import add_XdsServiceServicer_to_server
 from pointsman_server.app.access import Access
 from pointsman_server.app.background import start_task
 from pointsman_server.app.grpc_server import bind
-from pointsman_server.app.listening import call_limits, connection_limits
+from pointsman_server.app.listening import call_limits, connection_limits, most_streams
 from pointsman_server.app.xds.caller import GrpcCaller
 from pointsman_server.app.xds.services import XdsServicer, client_status_methods
 from pointsman_server.config.settings import Settings
@@ -143,6 +143,7 @@ class XdsDoor:
     def set_gauges(self) -> None:
         """Set the gauges of the table."""
         metrics, loader = self._metrics, self.loader
+        metrics.xds_stream_limit.set(most_streams(self._settings))
         metrics.xds_names.set(loader.snapshot.name_count)
         if loader.has_loaded:
             metrics.xds_routes.set(len(loader.snapshot.table))
