@@ -1,7 +1,7 @@
-"""Load for the compose stack, so that the dashboards move: reads, changes, watchers, and calls that fail.
+"""Load for the compose stack, so that the dashboards move: reads, changes, watchers, xDS, and calls that fail.
 
-POINTSMAN_SERVER says where the server is. It runs until SIGTERM or Ctrl-C, or for ``--seconds``, and waits for a server
-that is away. Every ten seconds it prints what it did.
+POINTSMAN_SERVER says where the server is, POINTSMAN_XDS_SERVER where it serves xDS. It runs until SIGTERM or Ctrl-C, or for
+``--seconds``, and waits for a server that is away. Every ten seconds it prints what it did.
 """
 
 import argparse
@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 
-from pointsman import AsyncClient, PointsmanError
+import grpc
+
+from pointsman import AsyncClient, PointsmanError, xds
 
 KEYS = tuple(
     f"{tenant}/{service}/{env}/{version}"
@@ -134,11 +136,21 @@ async def watch(number: int) -> None:
             await asyncio.sleep(1)
 
 
+async def follow() -> None:
+    """Keep gRPC channels to some services by xDS, as a program without a library of Pointsman does."""
+    xds.configure()
+    async with contextlib.AsyncExitStack() as stack:
+        for key in KEYS[::12]:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(xds.target(key)))
+            channel.get_state(try_to_connect=True)
+        await asyncio.Event().wait()
+
+
 def parts(load: Load) -> Iterator[Coroutine[None, None, None]]:
     """Return what runs side by side once the routes are there."""
     yield from (load.read() for _ in range(READERS))
     yield from (watch(number) for number in range(WATCHERS))
-    yield from (load.read_many(), load.change(), load.import_again(), load.fail(), load.report())
+    yield from (load.read_many(), load.change(), load.import_again(), load.fail(), load.report(), follow())
 
 
 async def run(load: Load) -> None:

@@ -62,19 +62,22 @@ def server(template_database: str, engines: Any) -> Iterator[str]:
     with fresh_database(template_database) as database, mock_cluster() as brokers:
         redis = fresh_redis(engines.urls["REDIS_URL"])
         environ = {"DATABASE_URL": database, "REDIS_URL": redis, "KAFKA_BOOTSTRAP_SERVERS": brokers}
+        environ |= {"POINTSMAN_REDIS_TIMEOUT_SECONDS": "5", "POINTSMAN_HEARTBEAT_SECONDS": "1"}
+        composed = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]["pointsman"]["environment"]
+        environ |= {"POINTSMAN_ROLES": composed["POINTSMAN_ROLES"], "POINTSMAN_XDS_LISTEN": "127.0.0.1:0"}
         with (
-            serve(POINTSMAN_REDIS_TIMEOUT_SECONDS="5", POINTSMAN_HEARTBEAT_SECONDS="1", **environ) as (_, address, url),
-            load(address),
+            serve(**environ) as (process, address, url),
+            load(address, f"127.0.0.1:{process.log('serving')[0]['xds_port']}"),
         ):
             yield url
 
 
 @contextmanager
-def load(address: str) -> Iterator[None]:
+def load(address: str, xds_address: str) -> Iterator[None]:
     """Run the load, and stop it as Docker does."""
     process = subprocess.Popen(
         [sys.executable, str(COMPOSE / "load.py")],
-        env=clean_environ() | {"POINTSMAN_SERVER": address},
+        env=clean_environ() | {"POINTSMAN_SERVER": address, "POINTSMAN_XDS_SERVER": xds_address},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -97,15 +97,16 @@ def stream(
     node: str = "test",
     user_agent: str = "gRPC test",
     metadata: Mapping[str, str] | None = None,
+    seconds: float = 4 * PATIENCE_SECONDS,
 ) -> Iterator[XdsStream]:
-    """Open a stream; cancel it in the end."""
+    """Open a stream for ``seconds``; cancel it in the end."""
     outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
     method = channel.stream_stream(
         f"/{SERVICE}/StreamAggregatedResources",
         request_serializer=pb.DiscoveryRequest.SerializeToString,
         response_deserializer=pb.DiscoveryResponse.FromString,
     )
-    call = method(iter(outgoing.get, None), timeout=4 * PATIENCE_SECONDS, metadata=tuple((metadata or {}).items()))
+    call = method(iter(outgoing.get, None), timeout=seconds, metadata=tuple((metadata or {}).items()))
     first = pb.DiscoveryRequest().node
     first.id, first.user_agent_name = node, user_agent
     try:

@@ -4,8 +4,9 @@ import asyncio
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,11 +15,13 @@ import grpc
 import pytest
 from confluent_kafka import Producer
 
+from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.adapters.postgres.database import Database
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.credentials import KeyDraft
+from pointsman_server.xds.protocol.types import ResourceType
 from tests.support.certificates import Authority, TlsFiles, connect
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.kafka import KafkaBroker
@@ -26,12 +29,15 @@ from tests.support.processes import free_port, serve, server_process
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.promql import with_values, with_window
 from tests.support.rules import dashboards, panels, rules
-from tests.support.traffic import Traffic, bearer
+from tests.support.traffic import Traffic, bearer, key, repeatedly
 from tests.support.waiting import eventually
+from tests.support.xds_streams import XdsStream, stream
 
 WINDOW = "6s"
 # Two servers: one alone that does everything, secured; and two workers of the API.
 ONE = {
+    "POINTSMAN_ROLES": "api,relay,cache,audit,xds",
+    "POINTSMAN_XDS_LISTEN": "127.0.0.1:0",
     "POINTSMAN_API_KEYS": "true",
     "POINTSMAN_HEARTBEAT_SECONDS": "0.3",
     "POINTSMAN_RATE_IDENTITY_READS": "40",
@@ -90,7 +96,7 @@ def scene(
         tls = {"POINTSMAN_TLS_CERT_FILE": str(files.cert), "POINTSMAN_TLS_KEY_FILE": str(files.key)}
         ports = {"POINTSMAN_LISTEN": f"127.0.0.1:{free_port()}", "POINTSMAN_HTTP_LISTEN": f"127.0.0.1:{free_port()}"}
         workers = stack.enter_context(server_process("serve", "--workers", "2", **(environ | TWO | ports)))
-        _, address, http = stack.enter_context(serve(**(environ | ONE | audit | tls)))
+        one, address, http = stack.enter_context(serve(**(environ | ONE | audit | tls)))
         workers.wait_for_log("serving", times=2)
         prometheus = stack.enter_context(running_prometheus(directory, [recording()]))
         prometheus.scrape(http, f"http://{ports['POINTSMAN_HTTP_LISTEN']}")
@@ -101,10 +107,37 @@ def scene(
         stack.enter_context(Traffic(plain, writes=False).running())
         refused = stack.enter_context(Traffic(channel, bearer(reader)).running())
         stack.enter_context(Traffic(channel, bearer("not-a-key")).running())
+        xds = connect(f"127.0.0.1:{one.log('serving')[0]['xds_port']}", authority)
+        stack.enter_context(following(stack.enter_context(xds), admin))
+        move = pb.UpdateRequest(key=key("followed"), allow_missing=True)
+        stack.enter_context(repeatedly(lambda: moved(traffic, move), pause=0.3))
         set_a_poison_message(environ)
         traffic.wait_for_rounds(2)
         refused.wait_for_rounds(2)
         yield Scene(prometheus, asked_of_panels() | asked_of_rules())
+
+
+@contextmanager
+def following(channel: grpc.Channel, credential: str) -> Iterator[None]:
+    """Follow a route by xDS until the block ends."""
+    with stream(channel, metadata=dict(bearer(credential)), seconds=600) as client:
+        for kind in ResourceType:
+            client.subscribe(kind, "followed~prod~payments~team-a")
+        reading = threading.Thread(target=read_all, args=(client,), daemon=True)
+        reading.start()
+        yield
+    reading.join(30)
+
+
+def read_all(client: XdsStream) -> None:
+    with suppress(grpc.RpcError):
+        while True:
+            client.acknowledge(client.read())
+
+
+def moved(traffic: Traffic, move: pb.UpdateRequest) -> None:
+    move.url = f"https://{os.urandom(4).hex()}.internal:8443"
+    traffic.call("Update", move)
 
 
 def environment(database_url: str, redis_url: str, broker: KafkaBroker) -> dict[str, str]:

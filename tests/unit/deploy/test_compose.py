@@ -59,7 +59,8 @@ class TestServer:
 
     def test_the_ports_of_the_server_are_published_as_they_are(self) -> None:
         settings = load(image_environment())
-        ports = [host_and_port(address)[1] for address in (settings.listen, settings.http_listen)]
+        addresses = (settings.listen, settings.xds_listen, settings.http_listen)
+        ports = [host_and_port(address)[1] for address in addresses]
         assert SERVICES["pointsman"]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
 
     def test_what_must_last_lies_in_named_volumes(self) -> None:
@@ -120,6 +121,9 @@ class TestMonitoring:
 
     def test_the_load_calls_the_server_and_waits_for_it(self) -> None:
         service = SERVICES["load"]
-        assert service["environment"] == {"POINTSMAN_SERVER": "pointsman:50051"}
+        assert service["environment"] == {
+            "POINTSMAN_SERVER": "pointsman:50051",
+            "POINTSMAN_XDS_SERVER": "pointsman:50052",
+        }
         assert service["entrypoint"] == ["python", *mounts("load")]
         assert service["depends_on"] == {"pointsman": {"condition": "service_healthy"}}
