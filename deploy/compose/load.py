@@ -1,7 +1,7 @@
 """Load for the compose stack, so that the dashboards move: reads, changes, watchers, xDS, and calls that fail.
 
-POINTSMAN_SERVER says where the server is, POINTSMAN_XDS_SERVER where it serves xDS. It runs until SIGTERM or Ctrl-C, or for
-``--seconds``, and waits for a server that is away. Every ten seconds it prints what it did.
+POINTSMAN_SERVER says where the server is, POINTSMAN_XDS_SERVER where it serves xDS. It runs until SIGTERM or Ctrl-C,
+or for ``--seconds``, and waits for a server that is away. Every ten seconds it prints what it did.
 """
 
 import argparse

@@ -109,4 +109,4 @@ def test_every_variable_of_ours_that_is_mentioned_is_a_setting(path: Path) -> No
     # In comments too. What Kubernetes would set by itself is mentioned once, as what it is; the load has a client.
     mentioned = set(re.findall(r"\b(?:POINTSMAN_[A-Z_]+|[A-Z]+_URL|KAFKA_BOOTSTRAP_SERVERS)\b", path.read_text()))
     known = {row.variable for row in effective(load({}))}
-    assert mentioned - {"POINTSMAN_PORT", "POINTSMAN_SERVER"} <= known
+    assert mentioned - {"POINTSMAN_PORT", "POINTSMAN_SERVER", "POINTSMAN_XDS_SERVER"} <= known
