@@ -1,7 +1,7 @@
 """Names, roots, and the clusters that they mean."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.domain.routes import RouteKey
@@ -19,6 +19,7 @@ def test_a_name_is_a_key_backwards(name: str, key: RouteKey) -> None:
 
 
 @given(tenant=PARTS, service=PARTS, env=PARTS, version=PARTS | st.just(""))
+@settings(deadline=None)
 def test_every_key_has_a_name_of_its_own(tenant: str, service: str, env: str, version: str) -> None:
     key = RouteKey(tenant, service, env, version)
     name = root_name(key)
@@ -92,6 +93,7 @@ def test_a_suffix_means_a_cluster(name: str, part: Part) -> None:
 
 
 @given(role=st.sampled_from(Role), number=st.integers(0, 9999))
+@settings(deadline=None)
 def test_every_cluster_has_a_name_of_its_own(role: Role, number: int) -> None:
     name = cluster_name("a~b~c", Part(role, number))
 

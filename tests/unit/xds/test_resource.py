@@ -1,7 +1,7 @@
 """The encoding of resources, and their versions."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.xds.protocol.messages import Cluster, DiscoveryResponse, RouteConfiguration
@@ -11,6 +11,7 @@ from tests.support.xds_messages import content
 
 
 @given(st.binary(max_size=300) | st.integers(0, 40_000).map(bytes))
+@settings(deadline=None)
 def test_a_body_is_a_field_of_a_response(value: bytes) -> None:
     resource = encode(ResourceType.CDS, "a", value)
 

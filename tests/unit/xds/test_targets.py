@@ -1,6 +1,6 @@
 """What routes and families lead to."""
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from pointsman.selection import POINTS
 from pointsman_server.domain.traffic import Division
@@ -101,6 +101,7 @@ def test_reasons_do_not_make_targets_differ() -> None:
 
 
 @given(known=versions(), division=divisions())
+@settings(deadline=None)
 def test_every_live_target_leads_to_what_select_may_choose(known: list[Version], division: Division | None) -> None:
     target = of_family(known, division)
     active = {version.version: version.url for version in known if version.active}

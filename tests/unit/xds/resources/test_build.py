@@ -29,6 +29,7 @@ TYPES = st.sampled_from(ResourceType)
 
 
 @given(view=VIEWS, kind=TYPES, name=NAMES, target=any_targets())
+@settings(deadline=None)
 def test_every_name_has_a_resource_that_is_called_so(view: View, kind: ResourceType, name: str, target: Target) -> None:
     resource = build(view, kind, name, target)
 
@@ -38,6 +39,7 @@ def test_every_name_has_a_resource_that_is_called_so(view: View, kind: ResourceT
 
 
 @given(view=VIEWS, kind=TYPES, name=NAMES, target=any_targets())
+@settings(deadline=None)
 def test_equal_targets_have_equal_versions(view: View, kind: ResourceType, name: str, target: Target) -> None:
     copied = Target(target.verdict, target.slots, target.fallbacks, reason="another")
 
@@ -45,6 +47,7 @@ def test_equal_targets_have_equal_versions(view: View, kind: ResourceType, name:
 
 
 @given(view=VIEWS, name=st.sampled_from(ROOTS[:2]), one=any_targets(), other=any_targets())
+@settings(deadline=None)
 def test_another_verdict_is_another_version_of_the_route(view: View, name: str, one: Target, other: Target) -> None:
     before, after = (build(view, ResourceType.RDS, name, target) for target in (one, other))
 
@@ -54,7 +57,7 @@ def test_another_verdict_is_another_version_of_the_route(view: View, name: str, 
 
 
 @given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
-@settings(max_examples=300)
+@settings(deadline=None)
 def test_what_routes_and_clusters_name_is_of_the_root_and_listed(view: View, root: str, target: Target) -> None:
     routes = message(view, ResourceType.RDS, root, target).virtual_hosts[0].routes
     named = {cluster.name for route in routes for cluster in route.route.weighted_clusters.clusters}
@@ -67,6 +70,7 @@ def test_what_routes_and_clusters_name_is_of_the_root_and_listed(view: View, roo
 
 
 @given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
+@settings(deadline=None)
 def test_calls_that_are_let_through_have_one_endpoint(view: View, root: str, target: Target) -> None:
     if verdict_of(view.kind, target) is not Verdict.LIVE:
         return

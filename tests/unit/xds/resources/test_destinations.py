@@ -1,7 +1,7 @@
 """Where URLs lead."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.rules import url_problem
@@ -135,6 +135,7 @@ def test_what_is_not_carried_has_a_reason(url: str, part: str, kind: ClientKind)
 
 
 @given(kind=st.sampled_from(ClientKind), url=st.text() | st.from_regex(r"https?://[^/]*(/.*)?", fullmatch=True))
+@settings(deadline=None)
 def test_every_text_leads_somewhere_or_has_a_reason(kind: ClientKind, url: str) -> None:
     place = destination(kind, url)
 
@@ -147,6 +148,7 @@ def test_every_text_leads_somewhere_or_has_a_reason(kind: ClientKind, url: str) 
 
 
 @given(scheme=st.sampled_from(sorted(PORTS)), host=st.text(min_size=1, max_size=70), port=st.integers(1, 65_535))
+@settings(deadline=None)
 def test_every_url_that_may_be_stored_is_carried_if_it_is_a_host_and_a_port(scheme: str, host: str, port: int) -> None:
     url = f"{scheme}://{host}:{port}"
     if url_problem(url) is None and not any(mark in host for mark in "/?#%"):

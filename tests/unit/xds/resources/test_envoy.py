@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.xds.protocol.messages import RouteConfiguration
@@ -132,6 +132,7 @@ def test_of_names_that_differ_in_case_the_one_with_the_small_letter_is_served() 
 
 
 @given(st.lists(st.text("aAbB", max_size=3), unique=True))
+@settings(deadline=None)
 def test_collisions_leave_one_name_of_each_domain(roots: list[str]) -> None:
     hidden = collisions(roots)
     served = [root for root in roots if root not in hidden]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.xds.protocol.types import ResourceType
@@ -106,6 +106,7 @@ def test_versions_are_those_that_are_sent() -> None:
 
 
 @given(kind=st.sampled_from(ClientKind), root=st.sampled_from([ROUTE, FAMILY, "no name"]), target=any_targets())
+@settings(deadline=None)
 def test_everything_is_explained(kind: ClientKind, root: str, target: Target) -> None:
     explanation = explain(PLAIN[kind], root, target)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from pointsman_server.xds.resources.routes import fault, is_live, route_configuration
 from pointsman_server.xds.targets import FORBIDDEN, NOT_A_NAME, UNKNOWN, Slot, Target, Verdict
@@ -95,6 +95,7 @@ def test_both_numbers_of_the_fault_change_with_the_verdict() -> None:
 
 
 @given(any_targets())
+@settings(deadline=None)
 def test_the_fault_is_there_and_says_whether_the_name_is_live(target: Target) -> None:
     abort = host(FAMILY, target)["typed_per_filter_config"]["fault"]["abort"]
 
