@@ -39,6 +39,7 @@ from tests.bench.rig import Guard, Rig, engines, pids
 from tests.bench.rows import (
     as_of,
     batches,
+    channel,
     commits,
     footprint,
     growth,
@@ -69,6 +70,7 @@ PARTS: Mapping[str, Part] = {
     "growth": growth.part,
     "propagation": propagation.part,
     "near-cache": near_cache.part,
+    "channel": channel.part,
     "watches-envoy": partial(watches.part, transport="envoy"),
     "watches-grpcio": partial(watches.part, transport="grpcio"),
     "footprint": footprint.part,

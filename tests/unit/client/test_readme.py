@@ -3,15 +3,17 @@
 import re
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 
 from pointsman.cli.files.entries import Entry, checked
 from pointsman.cli.files.route_file import read_route_file
+from tests.support.echo_backends import EchoBackend, EchoStub
 from tests.support.fake_route_service import FakeServer
 
 README = (Path(__file__).parents[3] / "clients/python/README.md").read_text()
-SYNC, ASYNC, TRAFFIC, NEAR_CACHE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SYNC, ASYNC, TRAFFIC, NEAR_CACHE, CHANNEL = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (YAML,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 
 
@@ -22,6 +24,22 @@ def test_the_example_runs(server: FakeServer, example: str, capsys: pytest.Captu
     exec(example.replace("localhost:50051", server.target), {})  # noqa: S102 - our own page
     printed = {NEAR_CACHE: "https://old.internal", TRAFFIC: "SPLIT ()"}.get(example, "team-a/payments/prod/v2")
     assert printed in capsys.readouterr().out
+
+
+def test_the_example_of_a_channel_runs(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PaymentsStub:
+        def __init__(self, channel: grpc.Channel) -> None:
+            self.Pay = EchoStub(channel).unary_unary
+
+    monkeypatch.setenv("POINTSMAN_SERVER", server.target)
+    with EchoBackend("paid") as backend:
+        exec(CHANNEL, {"PaymentsStub": PaymentsStub, "order": b"7"})  # noqa: S102 - our own page
+        assert "StatusCode.NOT_FOUND pointsman team-a/payments/prod/v2: no route" in capsys.readouterr().out
+        server.add("team-a/payments/prod/v2", backend.url)
+        exec(CHANNEL, {"PaymentsStub": PaymentsStub, "order": b"7"})  # noqa: S102
+    assert "paid 7" in capsys.readouterr().out
 
 
 def test_the_file_of_apply_is_good() -> None:
