@@ -23,6 +23,7 @@ OF_OTHERS = frozenset(
         "POINTSMAN_METRICS_URL",
         "POINTSMAN_REQUIRE_ALL",
         "POINTSMAN_SERVER",
+        "POINTSMAN_XDS_SERVER",
         "POINTSMAN_TIMEOUT",
         "POINTSMAN_TLS",
         "POINTSMAN_TOKEN",

@@ -155,3 +155,10 @@ def test_connections_leave_descriptors_for_the_rest(
 @pytest.mark.parametrize(("connections", "calls", "streams"), [(30, 20, 20), (20, 30, 20), (20, 0, 20)])
 def test_streams_of_xds_are_bounded_as_connections_and_as_calls(connections: int, calls: int, streams: int) -> None:
     assert most_streams(Settings(max_connections=connections, max_concurrent_calls=calls)) == streams
+
+
+def test_two_ports_share_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "within_reach", lambda: 20_000)
+    both = Settings(roles="api,xds")
+    assert most_connections(both) == 9_867
+    assert descriptors_for(both) == 20_266

@@ -135,6 +135,13 @@ def test_the_first_worker_has_every_role_and_the_others_the_api(scene: Scene) ->
     assert {environ["DATABASE_URL"] for environ in environments} == {DATABASE_URL}
 
 
+@pytest.mark.parametrize(("roles", "others"), [("api,xds,relay", "api,xds"), ("xds,relay", "xds"), ("relay", "api")])
+def test_every_worker_does_what_is_called(scene: Scene, roles: str, others: str) -> None:
+    assert scene.run(workers=2, roles=roles, database_url=DATABASE_URL) == 0
+    first, second = [set(worker.environ["POINTSMAN_ROLES"].split(",")) for worker in scene.workers]
+    assert (first, second) == (set(roles.split(",")), set(others.split(",")))
+
+
 def test_a_process_is_a_worker_when_a_supervisor_started_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not supervisor.is_worker()
     scene.run()

@@ -328,3 +328,12 @@ def test_claims_that_are_not_known_are_named_and_grant_nothing() -> None:
     ops, bob, _ = (reason.why for reason in explanation.reasons)
     assert ops == "it needs the claim groups to hold ops; what the subject's JWT claims is not known"
     assert bob == "the subject jwt:alice is none of jwt:bob"
+
+
+def test_the_policy_of_now_is_another_object_after_a_change() -> None:
+    policies = [Policy()]
+    permissions = Permissions(lambda: policies[0])
+    before = permissions.policy
+    assert permissions.policy is before
+    policies[0] = Policy((Rule("r", ()),))
+    assert permissions.policy is not before

@@ -50,6 +50,21 @@ class TestContradictions:
                     "workers share it"
                 ),
             ),
+            (
+                {"POINTSMAN_ROLES": "xds", "POINTSMAN_XDS_LISTEN": "127.0.0.1:9464"},
+                "POINTSMAN_XDS_LISTEN must differ from POINTSMAN_HTTP_LISTEN (127.0.0.1:9464)",
+            ),
+            (
+                {"POINTSMAN_ROLES": "xds", "POINTSMAN_XDS_LISTEN": "127.0.0.1:50051"},
+                "POINTSMAN_XDS_LISTEN must differ from POINTSMAN_LISTEN (127.0.0.1:50051)",
+            ),
+            (
+                {"POINTSMAN_ROLES": "xds", "POINTSMAN_XDS_LISTEN": "127.0.0.1:0", "POINTSMAN_WORKERS": "2"},
+                (
+                    "POINTSMAN_XDS_LISTEN must name a port other than 0 when POINTSMAN_WORKERS is more than 1: "
+                    "workers share it"
+                ),
+            ),
         ],
     )
     def test_settings_must_fit_each_other(self, environ: dict[str, str], line: str) -> None:
@@ -145,6 +160,7 @@ class TestRequire:
             ("relay", {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}),
             ("audit", {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"}),
             ("cache", {"DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"}),
+            ("xds", {"DATABASE_URL"}),
         ],
     )
     def test_a_role_needs_only_its_engines(self, roles: str, missing: set[str]) -> None:
@@ -207,6 +223,15 @@ class TestRequireSecure:
         assert [what for what in ("anonymous", "plaintext") if any(f"--allow-{what}" in line for line in problems)] == (
             lacking
         )
+
+    def test_the_port_of_xds_is_held_to_the_same(self) -> None:
+        there = {"POINTSMAN_XDS_LISTEN": "0.0.0.0:50052"}
+        require_secure(load(there))
+        settings = load(there | {"POINTSMAN_ROLES": "api,xds"})
+        with pytest.raises(SettingsError) as caught:
+            require_secure(settings)
+        assert all(line.startswith("POINTSMAN_XDS_LISTEN (0.0.0.0:50052) is beyond") for line in caught.value.problems)
+        assert insecure(settings) == {"anonymous": True, "plaintext": True}
 
     def test_what_is_allowed_is_insecure_all_the_same(self) -> None:
         settings = load({"POINTSMAN_LISTEN": self.OPEN, "POINTSMAN_ALLOW_ANONYMOUS": "true"} | TLS)

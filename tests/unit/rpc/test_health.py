@@ -95,3 +95,9 @@ async def test_a_watcher_does_not_wake_for_what_is_no_change(monkeypatch: pytest
 
     await health.ready(False)
     assert (await following).status == NOT_SERVING
+
+
+async def test_the_service_of_another_port_has_a_name_of_its_own() -> None:
+    health = Health("a.Service")
+    await health.ready(True)
+    assert await statuses(health) == {"liveness": SERVING, "readiness": SERVING, "": SERVING, "a.Service": SERVING}

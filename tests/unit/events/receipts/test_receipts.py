@@ -366,3 +366,28 @@ def opened_watches(world: World, number: int) -> Iterator[None]:
         return
     with world.receipts.watching(watch()), opened_watches(world, number - 1):
         yield
+
+
+async def test_another_hub_is_asked_too_and_knows_what_its_watches_have(world):
+    """Clients that report by other ways than ReportProgress."""
+    quiet = Hub()
+    world.hub.epoch = ""
+    world.receipts.ask_also(quiet)
+    one = watch()
+    world.receipts.open(one)
+    assert await world.counts() == (1, 0)
+    assert (world.hub.requests, quiet.requests) == ([], [10])
+    assert not await world.receipts.note([one.name], Clock("e", 10)), "it is not published yet"
+    assert await world.counts() == (1, 1)
+    await world.step()
+    assert await world.receipts.note([one.name], Clock("e", 10))
+    assert await world.counts(at=world.other) == (1, 1)
+    world.receipts.close(one)
+    await world.step()
+    assert await world.counts(at=world.other) == (0, 0)
+
+
+async def test_without_the_registry_other_servers_do_not_know_what_is_noted(world, opened):
+    world.registry.down = True
+    assert not await world.receipts.note([opened.name], Clock("e", 10))
+    assert await world.counts() == (1, 1)

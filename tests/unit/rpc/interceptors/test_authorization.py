@@ -12,7 +12,7 @@ from pointsman_server.auth.permissions import Permissions, Policy
 from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.domain.identity import ANONYMOUS, Credential, Identity
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import CLIENT_STATUS, SERVICE, XDS
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.authorization import authorize
 from pointsman_server.rpc.interceptors.stage import Method, StreamContext
@@ -85,6 +85,17 @@ async def test_who_was_not_authenticated_is_denied_though_anonymous_is_granted_e
 
 async def test_other_services_pass(metrics: Metrics) -> None:
     assert await call(metrics, ANONYMOUS, "Check", None, "grpc.health.v1.Health") == "done"
+
+
+@pytest.mark.parametrize(("service", "method"), [(XDS, "ExplainXds"), (CLIENT_STATUS, "FetchClientStatus")])
+async def test_what_is_checked_by_name_passes_for_callers_who_are_known(
+    metrics: Metrics, service: str, method: str
+) -> None:
+    assert await call(metrics, READER, method, None, service) == "done"
+    with pytest.raises(Forbidden):
+        await call(metrics, ANONYMOUS, method, None, service)
+    with pytest.raises(Forbidden):
+        await call(metrics, READER, "Other", None, service)
 
 
 async def test_a_stream_ends_when_the_policy_no_longer_permits_it(metrics: Metrics) -> None:

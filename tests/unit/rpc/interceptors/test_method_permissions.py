@@ -4,12 +4,14 @@ import pytest
 from google.protobuf.message import Message
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1 import xds_service_pb2
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.traffic_methods_pb2 import SetTrafficRequest
 from pointsman.v1.usage_pb2 import ReportUsageRequest
 from pointsman_server.domain.identity import PERMISSIONS, AccessRole, Permission, Scope
-from pointsman_server.rpc import SERVICE
-from pointsman_server.rpc.interceptors.method_permissions import METHODS
+from pointsman_server.rpc import CLIENT_STATUS, DISCOVERY, SERVICE
+from pointsman_server.rpc.interceptors.method_permissions import METHODS, NEEDS
+from pointsman_server.xds.protocol import messages
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["RouteService"]
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
@@ -19,6 +21,21 @@ OF_KEY = [Scope("team-a", "prod")]
 def test_every_method_of_the_service_is_listed_and_no_other() -> None:
     assert DESCRIPTOR.full_name == SERVICE
     assert set(METHODS) == {method.name for method in DESCRIPTOR.methods}
+
+
+def test_every_method_of_the_port_of_xds_is_listed_and_no_other() -> None:
+    described = (
+        xds_service_pb2.DESCRIPTOR.services_by_name["XdsService"],
+        messages.POOL.FindServiceByName(DISCOVERY),
+        messages.POOL.FindServiceByName(CLIENT_STATUS),
+    )
+    # What is not served needs no permission.
+    served = {each.full_name: {method.name for method in each.methods} for each in described}
+    served[DISCOVERY] -= {"DeltaAggregatedResources"}
+    assert {name: set(needs) for name, needs in NEEDS.items() if name != SERVICE} == served
+    assert {need.permission for name, needs in NEEDS.items() if name != SERVICE for need in needs.values()} == {
+        Permission.READ
+    }
 
 
 READS = {

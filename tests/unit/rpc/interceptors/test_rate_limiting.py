@@ -1,6 +1,7 @@
 """Which calls count against which limits, when, and for how much."""
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,7 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.traffic_methods_pb2 import DeleteTrafficRequest
 from pointsman_server.domain.access_errors import RateLimited
 from pointsman_server.ports.quota import QuotaUnavailable, Taking
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import DISCOVERY, SERVICE
 from pointsman_server.rpc.call import begin_call
 from pointsman_server.rpc.interceptors.rate_limiting import (
     Throttling,
@@ -288,3 +289,15 @@ async def test_what_changes_nothing_costs_one_call():
 
 async def test_without_limits_nothing_is_charged():
     await charge({"team-a": 1})
+
+
+async def test_acknowledgements_of_xds_cost_nothing():
+    fixture = Fixture()
+    request = SimpleNamespace(response_nonce="1")
+    for _ in range(30):
+        await fixture.call("StreamAggregatedResources", request, DISCOVERY)
+    request.response_nonce = ""
+    for _ in range(10):
+        await fixture.call("StreamAggregatedResources", request, DISCOVERY)
+    with pytest.raises(RateLimited):
+        await fixture.call("StreamAggregatedResources", request, DISCOVERY)

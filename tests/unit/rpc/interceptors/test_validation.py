@@ -7,7 +7,7 @@ import pytest
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman_server.domain.errors import InvalidField, MalformedRequest
-from pointsman_server.rpc import SERVICE
+from pointsman_server.rpc import DISCOVERY, SERVICE
 from pointsman_server.rpc.interceptors.stage import Method
 from pointsman_server.rpc.interceptors.validation import Malformed, tolerant, validate
 
@@ -68,3 +68,13 @@ async def test_what_is_no_message_gets_a_fixed_text(method: str) -> None:
 async def test_a_pattern_is_told_in_words() -> None:
     with pytest.raises(InvalidField, match=r"key\.tenant: must be 1 to 63 characters"):
         await passed("Resolve", pb.ResolveRequest(key=RouteKey(tenant="team a", service="a", env="b", version="c")))
+
+
+async def test_messages_of_others_are_held_to_no_rules_but_must_be_messages() -> None:
+    async def proceed(request: Any, _context: Any) -> Any:
+        return request
+
+    stage = validate()(Method(DISCOVERY, "StreamAggregatedResources"), proceed)
+    assert await stage("anything", CONTEXT) == "anything"
+    with pytest.raises(MalformedRequest):
+        await stage(Malformed(), CONTEXT)

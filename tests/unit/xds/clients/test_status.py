@@ -1,0 +1,97 @@
+"""xds.clients.status: what each client has of each resource, for the standard tools."""
+
+from typing import Any
+
+import pytest
+
+from pointsman_server.domain.errors import InvalidField
+from pointsman_server.xds.clients import status as module
+from pointsman_server.xds.clients.status import ClientStatusRequest, client_status
+from pointsman_server.xds.protocol import messages
+from pointsman_server.xds.protocol.types import ResourceType
+from tests.support.changes import make_change
+from tests.support.xds_connections import Connections, FakeCaller
+
+OURS, THEIRS = "v1~prod~pay~acme", "v1~prod~pay~other"
+LDS, RDS = ResourceType.LDS, ResourceType.RDS
+SYNCED, NOT_SENT, STALE, ERROR = 1, 2, 3, 4
+
+
+def configs(world: Connections, caller: FakeCaller | None = None, **fields: Any) -> list[Any]:
+    answer = client_status(ClientStatusRequest(**fields), world.clients, caller or FakeCaller("operator"))
+    return list(answer.config)
+
+
+def by_name(config: Any) -> dict[tuple[str, str], int]:
+    found = config.generic_xds_configs
+    return {(ResourceType(each.type_url).name, each.name): each.config_status for each in found}
+
+
+async def test_each_resource_has_its_status() -> None:
+    world = Connections(make_change(1))
+    connection = world.connect()
+    await connection.ask(LDS, OURS)
+    await connection.answer()
+    await connection.ask(RDS, OURS)
+    (config,) = configs(world)
+    assert by_name(config) == {("LDS", OURS): SYNCED, ("RDS", OURS): STALE}
+    await connection.answer("too strange")
+    (config,) = configs(world)
+    (refused,) = [each for each in config.generic_xds_configs if each.type_url == RDS]
+    assert (refused.config_status, refused.error_state.details) == (ERROR, "too strange")
+    assert refused.error_state.HasField("last_update_attempt")
+    assert messages.RouteConfiguration.FromString(refused.xds_config.value).name == OURS
+    assert refused.version_info
+
+
+async def test_contents_may_be_left_out() -> None:
+    world = Connections(make_change(1))
+    await world.connect().ask(LDS, OURS)
+    (config,) = configs(world, exclude_resource_contents=True)
+    assert not config.generic_xds_configs[0].HasField("xds_config")
+
+
+async def test_clients_and_resources_that_the_caller_may_not_read_are_left_out() -> None:
+    world = Connections(make_change(1))
+    await world.connect("both").ask(RDS, OURS, THEIRS)
+    await world.connect("theirs").ask(RDS, THEIRS)
+    (config,) = configs(world, FakeCaller("reader", ["acme"]))
+    assert config.node.id == "both"
+    assert set(by_name(config)) == {("RDS", OURS)}
+    assert len(configs(world, FakeCaller("anonymous", []))) == 2
+
+
+@pytest.mark.parametrize(
+    ("matcher", "found"),
+    [
+        ({"exact": "checkout-1"}, ["checkout-1"]),
+        ({"prefix": "checkout"}, ["checkout-1", "checkout-2"]),
+        ({"suffix": "-2"}, ["checkout-2"]),
+        ({"contains": "out"}, ["checkout-1", "checkout-2"]),
+        ({"prefix": "CHECK", "ignore_case": True}, ["checkout-1", "checkout-2"]),
+        ({"prefix": "CHECK"}, []),
+    ],
+)
+async def test_clients_are_matched_by_their_node_id(matcher: dict[str, Any], found: list[str]) -> None:
+    world = Connections()
+    for node in ("checkout-1", "checkout-2", "billing"):
+        world.connect(node)
+    assert [each.node.id for each in configs(world, node_matchers=[{"node_id": matcher}])] == found
+    assert len(configs(world)) == 3
+
+
+@pytest.mark.parametrize("matcher", [{}, {"node_id": {}}, {"node_id": {"safe_regex": {"regex": ".*"}}}])
+async def test_other_matchers_are_refused(matcher: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField):
+        configs(Connections(), node_matchers=[matcher])
+
+
+async def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_RESOURCES", 3)
+    world = Connections()
+    await world.connect("one").ask(RDS, "a", "b", "c")
+    assert len(configs(world)) == 1
+    await world.connect("two").ask(RDS, "d")
+    with pytest.raises(InvalidField):
+        configs(world)
+    assert len(configs(world, node_matchers=[{"node_id": {"exact": "two"}}])) == 1

@@ -1,0 +1,44 @@
+"""xds.clients.survey: the gauges of names that clients cannot be led to."""
+
+from pointsman_server.domain.routes import ChangeKind
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.clients.survey import Survey
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.views import ClientKind, View
+from tests.support.changes import make_change
+from tests.support.xds_connections import Connections
+
+
+class Scene:
+    def __init__(self, world: Connections) -> None:
+        self.metrics = Metrics()
+        self.survey = Survey(world.clients, lambda: world.snapshot, self.metrics, FairShare())
+
+    async def values(self) -> dict[str, float | None]:
+        await self.survey.look()
+        found = self.metrics.registry.get_sample_value
+        kinds = {str(kind): found("pointsman_xds_not_carried", {"kind": kind}) for kind in ClientKind}
+        return {**kinds, "collisions": found("pointsman_xds_collisions")}
+
+
+async def test_names_are_counted_for_the_kind_of_client_that_asks_for_them() -> None:
+    # The URL of this route has a path, which Envoy rewrites and a gRPC client cannot.
+    world = Connections(make_change(1))
+    scene = Scene(world)
+    assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
+    for view in (View(), View(), View(ClientKind.ENVOY)):
+        await world.connect(view=view).ask(ResourceType.CDS, "v1~prod~pay~acme")
+    assert await scene.values() == {"grpc": 1, "envoy": 0, "collisions": 0}
+    world.change(make_change(2, kind=ChangeKind.DELETED))
+    assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
+
+
+async def test_names_that_differ_in_case_alone_are_counted() -> None:
+    world = Connections(make_change(1))
+    scene = Scene(world)
+    world.change(make_change(2, "PAY"))
+    # The family, and its version.
+    assert (await scene.values())["collisions"] == 2
+    world.change(make_change(3, "PAY", ChangeKind.DELETED))
+    assert (await scene.values())["collisions"] == 0

@@ -1,0 +1,85 @@
+"""xds.clients.usage: which routes a client reads, and when that is counted."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.routes import Change, RouteKey
+from pointsman_server.domain.traffic import Division, Target
+from pointsman_server.reads.read_counts import ReadCounts
+from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.xds.clients import usage as module
+from pointsman_server.xds.clients.usage import XdsUsage
+from pointsman_server.xds.protocol.types import ResourceType
+from tests.support.changes import make_change, make_traffic_change
+from tests.support.xds_connections import Connections
+
+KEY = RouteKey("acme", "pay", "prod", "v1")
+LDS = ResourceType.LDS
+
+
+class Scene:
+    def __init__(self, *changes: Change) -> None:
+        self.world = Connections(*changes)
+        self.counts = ReadCounts()
+        self.usage = XdsUsage(self.world.clients, self.counts, lambda: self.world.snapshot, FairShare())
+        self.world.clients.tell(self.usage)
+
+    def readers(self, version: str = "v1") -> dict[str, int]:
+        return dict(self.counts.of_key(key_to_bytes(KEY._replace(version=version))))
+
+
+@pytest.mark.parametrize("root", ["v1~prod~pay~acme", "prod~pay~acme"])
+async def test_who_asks_for_a_name_reads_the_route_that_it_leads_to(root: str) -> None:
+    scene = Scene(make_change(1))
+    await scene.world.connect(subject="key:checkout").ask(LDS, root, "v9~prod~pay~acme", "nonsense")
+    assert scene.readers() == {"key:checkout": 1}
+    assert scene.readers("v9") == {}
+
+
+async def test_what_the_caller_may_not_read_is_not_counted() -> None:
+    scene = Scene(make_change(1))
+    await scene.world.connect(tenants=["other"]).ask(LDS, "v1~prod~pay~acme")
+    assert scene.readers() == {}
+
+
+async def test_of_a_family_the_versions_with_a_weight_are_read() -> None:
+    changes = [_version(number, f"v{number}") for number in (1, 2, 3)]
+    division = Division((Target("v1", 9_000), Target("v2", 1_000)), ("v3",))
+    set_traffic = make_traffic_change(4)
+    assert set_traffic.traffic_after
+    set_traffic = replace(set_traffic, traffic_after=replace(set_traffic.traffic_after, division=division))
+    scene = Scene(*changes, set_traffic)
+    await scene.world.connect().ask(LDS, "prod~pay~acme")
+    assert [scene.readers(version) for version in ("v1", "v2", "v3")] == [{"anonymous": 1}, {"anonymous": 1}, {}]
+
+
+async def test_an_open_stream_is_counted_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            raise asyncio.CancelledError
+
+    scene = Scene()
+    connection = scene.world.connect()
+    await connection.ask(LDS, "v1~prod~pay~acme")
+    assert scene.readers() == {}
+    # Live only after the client asked for it.
+    scene.world.change(make_change(1))
+    fake: Any = type("Asyncio", (), {"sleep": staticmethod(sleep)})
+    monkeypatch.setattr(module, "asyncio", fake)
+    with pytest.raises(asyncio.CancelledError):
+        await scene.usage.run()
+    assert scene.readers() == {"anonymous": 3}
+    assert set(pauses) == {module.FLUSH_SECONDS}
+
+
+def _version(revision: int, version: str) -> Change:
+    change, key = make_change(revision), KEY._replace(version=version)
+    assert change.after
+    return replace(change, key=key, after=replace(change.after, key=key))
