@@ -151,7 +151,10 @@ class App:
 
     async def _drain(self) -> None:
         """Drain all gRPC ports at once."""
-        await asyncio.gather(*(drain() for drain in self._open))
+        ended = await asyncio.gather(*(drain() for drain in self._open), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
 
     async def on_listening(self, port: int) -> None:
         """Be ready: gRPC listens on ``port``. Called by who serves ``grpc_server.application``, if there is one."""

@@ -35,6 +35,7 @@ from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.transport import grpcio
 from pointsman_server.rpc.transport.registration import Behaviour, register
 from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.xds.clients.meter import XdsMeter
 from pointsman_server.xds.clients.receipts import XdsReceipts
@@ -45,11 +46,14 @@ from pointsman_server.xds.clients.xds_service import XdsMethods
 from pointsman_server.xds.loader import TableLoader
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.server import DiscoveryServer
+from pointsman_server.xds.stream import Stream
 
 # Between two looks whether streams may go on: how late the end of a credential, or another policy, takes effect.
 REVIEW_SECONDS = 1.0
-# Clients that are looked at in a turn: a fraction of a millisecond.
-REVIEWED_IN_A_TURN = 50
+# Clients that are looked at in a turn: a millisecond, where all credentials are to be verified again.
+REVIEWED_IN_A_TURN = 10
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +176,23 @@ class XdsDoor:
             for number, client in enumerate(self.clients):
                 if number % REVIEWED_IN_A_TURN == 0:
                     await self._fair_share.take()
-                try:
-                    changed = await client.stream.client.caller.verify()
-                except PointsmanError as error:
-                    client.stream.fail(error)
-                    continue
-                if changed:
-                    client.stream.check()
-                    if self._receipts:
-                        self._receipts.register(client.stream)
+                await self._review(client.stream)
+
+    async def _review(self, stream: Stream) -> None:
+        try:
+            changed = await stream.client.caller.verify()
+        except PointsmanError as error:
+            stream.fail(error)
+            return
+        except Exception as error:
+            # The other streams are looked at all the same.
+            log.exception("the caller of a stream of xDS could not be verified")
+            stream.fail(error)
+            return
+        if changed and stream in self.clients:
+            stream.check()
+            if self._receipts:
+                self._receipts.register(stream)
 
     def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access

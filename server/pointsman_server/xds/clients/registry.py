@@ -65,6 +65,9 @@ class Clients(Observer):
         """Return the clients of now: others may come and go meanwhile."""
         return iter(tuple(self._clients.values()))
 
+    def __contains__(self, stream: Stream) -> bool:
+        return stream in self._clients
+
     def tell(self, observer: Observer) -> None:
         """Tell another one, too, what happens: of a client as long as it is here."""
         self._others.append(observer)
