@@ -154,7 +154,7 @@ def _is_true(
     if answer.backend in allowed:
         return
     text = f"{who}: {answer}, not one of {sorted(allowed)} since {since:.3f}"
-    if line.is_torn(answer.backend, since, at):
+    if line.is_torn(answer.backend, began - BEHIND_SECONDS, at):
         yield Violation(15, "an xDS client shows a part of a change set", at, text)
     elif answer.backend == NOTHING:
         yield Violation(18, "an xDS client was told that nothing is live", at, text)
