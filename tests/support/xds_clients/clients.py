@@ -96,7 +96,7 @@ def _envoy(bootstrap: Bootstrap) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="pointsman-envoy-") as directory:
         configuration = Path(directory) / "envoy.json"
         configuration.write_text(json.dumps(bootstrap.document))
-        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
         command = [*programs.envoy(), "--config-path", str(configuration), *options]
         process = subprocess.Popen(tied_to_this_process(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         with process:
