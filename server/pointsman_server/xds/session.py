@@ -28,7 +28,7 @@ class Push(NamedTuple):
 
 
 class Outcome(Enum):
-    """What a request was: for another server or superseded, a subscription alone, an answer to a response."""
+    """What a request was: of no known type or out of order, a subscription alone, an answer to the last response."""
 
     IGNORED = "ignored"
     SUBSCRIBED = "subscribed"
@@ -191,11 +191,13 @@ class Session:
         if wildcard == (subscription.offered is not None):
             return
         if wildcard:
-            subscription.offered = set(self._source.names(subscription.kind))
-            # So that a client of which nothing is known waits no longer.
+            names = self._source.names(subscription.kind)
+            subscription.offered = set(names)
+            # Even if there is nothing: a client waits for the answer.
             subscription.owed = True
-            for name in subscription.offered - subscription.versions.keys():
-                subscription.want(name)
+            for name in names:
+                if name not in subscription.versions:
+                    subscription.want(name)
             return
         offered, subscription.offered = subscription.offered or set(), None
         for name in (offered | subscription.leaving.keys()) - set(subscription.named):
@@ -208,8 +210,11 @@ class Session:
         for name in names:
             if name not in offered:
                 offered.add(name)
-                if name not in subscription.versions or name in subscription.leaving:
+                if name not in subscription.versions:
                     subscription.want(name)
+                elif name in subscription.leaving:
+                    del subscription.leaving[name]
+                    self._check(subscription, name)
         gone = before.difference(names)
         offered -= gone
         for name in gone.difference(subscription.named):
@@ -226,7 +231,8 @@ class Session:
     def _resume(self, subscription: Subscription, version: str) -> None:
         """Send nothing to a client that asks for everything and has the same already, from this server or another.
 
-        A client that asks by name is sent everything: it may have forgotten a resource since it had this version.
+        A client that asks by name is sent everything: it may have forgotten a resource since it had this version. What
+        cannot be seen is that an Envoy applied parts of a response that it refused, and that they changed back since.
         """
         if not version or subscription.offered is None or set(subscription.named) > {WILDCARD}:
             return
@@ -285,8 +291,9 @@ def _answer(subscription: Subscription, request: Any) -> Outcome:
         # The nonce of another stream says nothing on this one.
         return Outcome.SUBSCRIBED
     if request.response_nonce != subscription.nonce:
-        # Superseded: the client answers the newer response too, with the names that it wants then.
-        return Outcome.IGNORED
+        # It answers a response that was superseded, but its names are those of now: the client may have forgotten a
+        # resource that it asks for again when it answers the newer response. After that answer it is out of order.
+        return Outcome.IGNORED if subscription.unacknowledged is None else Outcome.SUBSCRIBED
     if subscription.unacknowledged is None:
         return Outcome.SUBSCRIBED
     if request.HasField("error_detail"):

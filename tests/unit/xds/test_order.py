@@ -1,0 +1,173 @@
+"""What is sent first, what waits for what, and for how long."""
+
+import pytest
+
+from pointsman_server.xds.protocol.types import ResourceType
+from tests.support.xds_world import ALL, CDS, EDS, LDS, RDS, Client, sent
+
+
+def test_clusters_come_first_and_routes_when_they_are_accepted(client: Client) -> None:
+    first = client.change("a", listener=1, route=1, cluster=1, endpoints=1)
+    assert [push.kind for push in first] == [CDS, EDS, LDS]
+    clusters, endpoints, listeners = first
+    assert client.answer(listeners) == client.answer(endpoints) == []
+    assert sent(client.answer(clusters)) == [(RDS, ["a"])]
+
+
+def test_routes_do_not_wait_for_clusters_that_are_refused(client: Client) -> None:
+    (clusters,) = client.change("a", route=1, cluster=1)
+    assert sent(client.answer(clusters, "no")) == [(RDS, ["a"])]
+
+
+@pytest.mark.parametrize("kind", [CDS, EDS])
+def test_routes_do_not_wait_for_clusters_of_other_names(client: Client, kind: ResourceType) -> None:
+    client.settle(client.ask(RDS, "a", "b"))
+    client.settle(client.ask(kind, "a", "b"))
+    client.change("b", cluster=1, endpoints=1)
+    assert sent(client.change("a", route=1)) == [(RDS, ["a"])]
+
+
+def test_a_first_route_waits_for_nothing(client: Client) -> None:
+    """The client asks for its clusters when it has the route."""
+    client.ask(CDS, "a", "b")
+    assert sent(client.ask(RDS, "a", "b")) == [(RDS, ["b"])]
+
+
+def test_nothing_waits_for_ever_for_a_client_that_does_not_answer(client: Client) -> None:
+    client.change("a", route=1, cluster=1)
+    assert client.session.holds
+    assert client.session.take() == []
+    assert sent(client.session.take(hold=False)) == [(RDS, ["a"])]
+    assert not client.session.holds
+
+
+def test_what_closes_comes_before_its_clusters(client: Client) -> None:
+    assert [push.kind for push in client.change("a", live=False, cluster=1, endpoints=1)] == [RDS, CDS, EDS]
+
+
+def test_the_clusters_of_what_closes_wait_until_that_can_be_sent(client: Client) -> None:
+    (under_way,) = client.change("a", route=1)
+    assert client.change("a", live=False, cluster=1, endpoints=1) == []
+    assert client.session.holds
+    assert [push.kind for push in client.answer(under_way)] == [RDS, CDS, EDS]
+
+
+def test_other_clusters_do_not_wait_for_what_closes(client: Client) -> None:
+    client.settle(client.ask(EDS, "a", "b"))
+    client.settle(client.ask(CDS, "a", "b"))
+    client.change("a", route=1)
+    client.change("a", live=False)
+    assert [push.kind for push in client.change("b", cluster=1, endpoints=1)] == [CDS, EDS]
+
+
+def test_what_opens_comes_after_its_endpoints(client: Client) -> None:
+    client.settle(client.change("a", live=False, endpoints=1))
+    (endpoints,) = client.change("a", live=True, endpoints=2)
+    assert endpoints.kind is EDS
+    assert sent(client.answer(endpoints)) == [(RDS, ["a"])]
+
+
+def test_endpoints_wait_for_the_cluster_that_changes_with_them(client: Client) -> None:
+    (under_way,) = client.change("a", cluster=1)
+    assert client.change("a", cluster=2, endpoints=2) == []
+    assert client.session.holds
+    assert [push.kind for push in client.answer(under_way)] == [CDS, EDS]
+
+
+def test_endpoints_that_a_cluster_needs_no_more_stay(client: Client) -> None:
+    """The cluster is of another type now, and uses them until that is ready."""
+    moved = client.change("a", moved=True)
+    assert sent(moved) == [(CDS, ["a"])]
+    client.settle(moved)
+    assert client.session.settled
+    client.session.check()
+    assert client.session.take() == []
+
+
+def test_endpoints_of_what_is_not_live_are_emptied(client: Client) -> None:
+    assert [push.kind for push in client.change("a", live=False, moved=True)] == [RDS, CDS, EDS]
+
+
+def test_a_cluster_that_needs_no_endpoints_is_sent_none_that_are_empty_but_to_who_has_none(client: Client) -> None:
+    client.settle(client.change("a", moved=True))
+    client.ask(EDS)
+    assert sent(client.ask(EDS, "a")) == [(EDS, ["a"])]
+
+
+# Envoy
+
+
+def test_a_changed_cluster_of_an_envoy_needs_its_endpoints_again(envoy: Client) -> None:
+    assert sent(envoy.change("a", cluster=1)) == [(CDS, ["a", "b"]), (EDS, ["a"])]
+
+
+def test_endpoints_under_way_are_sent_again_after_a_changed_cluster(envoy: Client) -> None:
+    (under_way,) = envoy.change("a", endpoints=1)
+    assert sent(envoy.change("a", cluster=1)) == [(CDS, ["a", "b"])]
+    assert sent(envoy.answer(under_way)) == [(EDS, ["a"])]
+
+
+def test_a_cluster_that_becomes_another_type_is_not_emptied(envoy: Client) -> None:
+    assert [push.kind for push in envoy.change("a", moved=True)] == [CDS]
+
+
+def test_the_clusters_of_other_clients_need_no_endpoints_again(client: Client) -> None:
+    assert sent(client.change("a", cluster=1)) == [(CDS, ["a"])]
+
+
+def test_the_route_of_all_waits_for_any_cluster(envoy: Client) -> None:
+    clusters, endpoints = envoy.change("b", cluster=1)
+    assert envoy.change("a", route=1) == []
+    assert envoy.answer(endpoints) == []
+    assert sent(envoy.answer(clusters)) == [(RDS, [ALL])]
+
+
+def test_a_new_name_is_routed_to_when_it_is_there(envoy: Client) -> None:
+    (clusters, listeners) = envoy.change("c")
+    assert (clusters.kind, listeners.kind) == (CDS, LDS)
+    endpoints = envoy.ask(EDS, "a", "b", "c")
+    assert sent(endpoints) == [(EDS, ["c"])]
+    assert envoy.answer(clusters) == []
+    assert sent(envoy.answer(endpoints[0])) == [(RDS, [ALL])]
+
+
+def test_a_cluster_is_removed_after_the_routes_to_it(envoy: Client) -> None:
+    del envoy.world.roots["b"]
+    envoy.session.change(("b",))
+    listeners, routes = envoy.session.take()
+    assert (listeners.kind, routes.kind) == (LDS, RDS)
+    assert sent(envoy.answer(routes)) == [(CDS, ["a"])]
+
+
+def test_a_cluster_is_not_removed_while_the_client_refuses_the_routes(envoy: Client) -> None:
+    del envoy.world.roots["b"]
+    envoy.session.change(("b",))
+    _, routes = envoy.session.take()
+    assert envoy.answer(routes, "no") == []
+    clusters, *_ = envoy.change("a", cluster=1)
+    assert sent([clusters]) == [(CDS, ["a", "b"])]
+
+
+def test_a_cluster_that_comes_back_before_it_is_removed_stays(envoy: Client) -> None:
+    root = envoy.world.roots.pop("b")
+    envoy.session.change(("b",))
+    listeners, routes = envoy.session.take()
+    envoy.world.roots["b"] = root
+    envoy.session.change(("b",))
+    assert {push.kind for push in envoy.settle([listeners, routes])} >= {RDS, CDS}
+    assert envoy.session.count(CDS) == 2
+    assert envoy.session.settled
+
+
+def test_after_a_reconnect_the_route_of_all_waits_for_clusters_too(envoy: Client) -> None:
+    """An Envoy asks for all types at once, in any order, and has routes already."""
+    again = Client(envoy.world, warms=True)
+    assert again.ask(RDS, ALL, version="1") == []
+    assert again.session.holds
+    (clusters,) = again.ask(CDS, version="1")
+    assert clusters.kind is CDS
+    assert sent(again.answer(clusters)) == [(RDS, [ALL])]
+
+
+def test_an_envoy_that_starts_is_sent_the_route_at_once(envoy: Client) -> None:
+    assert sent(Client(envoy.world, warms=True).ask(RDS, ALL)) == [(RDS, [ALL])]
