@@ -6,7 +6,9 @@ import pytest
 
 from tests.faults.faulting import Fault, Injected
 from tests.faults.history import Call
-from tests.faults.report import Writing
+from tests.faults.report import Writing, of_xds
+from tests.faults.xds.records import Answer, Disturbance
+from tests.faults.xds.records import Observed as ObservedByXds
 
 CACHED = frozenset({"t/s/e/a"})
 
@@ -31,3 +33,15 @@ def test_a_key_is_cached_until_it_expires_or_its_family_is_written(call, without
 def test_writes_of_others_take_nothing_away() -> None:
     read = Call(2.5, 2.6, "read", answered=True, key="t/other/e/a")
     assert counted(read, writes=True)
+
+
+def test_what_xds_clients_did_is_told() -> None:
+    observed = ObservedByXds(
+        answers={("go", "a~b~c"): [Answer(1, 2, "OK", "one"), Answer(3, 4, "NOT_FOUND")]},
+        disturbances=[Disturbance("a fault", 5, 6, 6.5), Disturbance("another", 7, 8, missing="go")],
+        calls={"go": {"OK": 3, "NOT_FOUND": 1}},
+    )
+    assert of_xds(observed) == (
+        "xDS clients, calls answered: go 4 (NOT_FOUND 1, OK 3); 2 changes of the answer\n"
+        "xDS clients follow after a fault, ms: 500 / 500 / 500"
+    )
