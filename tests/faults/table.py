@@ -47,7 +47,7 @@ FAULTS: Sequence[Fault] = (
     Fault("server terminated", "server", server_ends(anyone, signal.SIGTERM)),
     Fault("server restarted without PostgreSQL", "server", server_restarts_without_store, (2.0, 3.0)),
     Fault("servers restarted in turn", "server", servers_restart_in_turn, (0.1, 0.3)),
-    Fault("xDS clients without any server", "xDS", xds_cut, (3.0, 5.0)),
+    Fault("xDS clients without any server", "xDS", xds_cut, (2.0, 3.0)),
     Fault("Redis killed, back empty", "Redis", redis_restarts, (1.0, 3.0), degrades=True),
     Fault("Redis flushed", "Redis", redis_flushes),
     Fault("Redis paused", "Redis", redis_pauses, (1.0, 3.0), degrades=True),
