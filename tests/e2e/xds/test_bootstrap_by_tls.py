@@ -13,6 +13,7 @@ from tests.support.certificates import Authority, TlsFiles
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
 from tests.support.processes import free_port
 from tests.support.servers import EVERYBODY
+from tests.support.waiting import eventually
 
 OK = grpc.StatusCode.OK
 PYTHON = "python"
@@ -104,6 +105,23 @@ def test_a_grpc_client_shows_a_certificate(
 
 def test_an_envoy_sends_a_token(with_tokens: Service, token_options: tuple[str, ...], tmp_path: Path) -> None:
     check_envoy(with_tokens, token_options, tmp_path)
+
+
+def test_an_envoy_takes_a_token_that_replaces_another(
+    with_tokens: Service, token_options: tuple[str, ...], key: SigningKey, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(key.token(exp=1))
+    port = free_port()
+    options = ("--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    printed("envoy", tmp_path / "envoy.json", "--xds", with_tokens.xds, *options, before=token_options)
+    with envoy(tmp_path / "envoy.json", tmp_path), started(PYTHON, {}) as probe:
+        assert eventually(lambda: "the token has expired" in (tmp_path / "envoy.log").read_text())
+        # As secrets are renewed.
+        (tmp_path / "next").write_text(key.token())
+        (tmp_path / "next").rename(token)
+        probe.target("name", f"ipv4:127.0.0.1:{port}", authority=NAME)
+        probe.wait("name", OK, BACKEND)
 
 
 def test_an_envoy_shows_a_certificate(

@@ -1,5 +1,6 @@
 """The bootstrap of a gRPC client: where xDS is, and who the client is (gRFC A27, A29, A47, A65, A97)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pointsman.xds.names import AUTHORITY
@@ -19,11 +20,15 @@ _LOCALITY = ("region", "zone", "sub_zone")
 
 
 class Bootstrap(NamedTuple):
-    """A document, the environment variables that its reader needs, and remarks on what it cannot do."""
+    """A document, the environment variables that its reader needs, and remarks on what it cannot do.
+
+    ``files`` are further documents that it refers to, by their paths.
+    """
 
     document: dict[str, Any]
-    environment: dict[str, str]
+    environment: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+    files: Mapping[str, dict[str, Any]] = {}
 
 
 def grpc_bootstrap(program: Program, servers: ControlPlane, node: Node, upstreams: Upstreams) -> Bootstrap:

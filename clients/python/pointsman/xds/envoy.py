@@ -4,7 +4,6 @@ Envoy's own reference: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config
 """
 
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from pointsman.rules import InvalidKey, split_family
@@ -19,23 +18,29 @@ SYSTEM_CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 DEFAULT_ADMIN = "127.0.0.1:9901"
 
 _TYPE = "type.googleapis.com/envoy.extensions."
+_READ_ONCE = "Envoy reads the token when it starts and not again: give a file to write to, and it is read again"
 _TOKEN = "pointsman_token"  # noqa: S105 - the name of a secret
+# By default Envoy pauses up to 30 s before it connects to another server.
+_BACK_OFF = {"base_interval": "0.5s", "max_interval": "5s"}
 _KEEPALIVE = {"interval": "30s", "timeout": "5s"}
 
 
-def envoy_bootstrap(servers: ControlPlane, node: Node, upstreams: Upstreams) -> Bootstrap:
-    """Return a whole configuration. Raises ValueError for an address or a family that is none."""
+def envoy_bootstrap(servers: ControlPlane, node: Node, upstreams: Upstreams, secret_file: str = "") -> Bootstrap:
+    """Return a whole configuration. Raises ValueError for an address or a family that is none.
+
+    Envoy reads a token again if its secret is in a file of its own, ``secret_file``, and not in the configuration.
+    """
     hosts = [addresses.parse(each) for each in servers.servers]
-    static: dict[str, Any] = {"clusters": [_cluster(servers, hosts)]}
-    if servers.token_file:
-        file = {"filename": servers.token_file, "watched_directory": {"path": str(Path(servers.token_file).parent)}}
-        static["secrets"] = [{"name": _TOKEN, "generic_secret": {"secret": file}}]
+    static: dict[str, Any] = {"clusters": [_cluster(servers, hosts, secret_file)]}
+    secret = {"name": _TOKEN, "generic_secret": {"secret": {"filename": servers.token_file}}}
+    if servers.token_file and not secret_file:
+        static["secrets"] = [secret]
     source = {"ads": {}, "resource_api_version": "V3"}
     ads = {
         "api_type": "GRPC",
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
-        "grpc_services": [{"envoy_grpc": {"cluster_name": CLUSTER}}],
+        "grpc_services": [{"envoy_grpc": {"cluster_name": CLUSTER, "retry_policy": {"retry_back_off": _BACK_OFF}}}],
     }
     document = {
         "node": _node(node, upstreams),
@@ -43,7 +48,12 @@ def envoy_bootstrap(servers: ControlPlane, node: Node, upstreams: Upstreams) -> 
         "dynamic_resources": {"ads_config": ads, "lds_config": source, "cds_config": source},
         "static_resources": static,
     }
-    return Bootstrap(document, {})
+    if not servers.token_file:
+        return Bootstrap(document)
+    if not secret_file:
+        return Bootstrap(document, notes=(_READ_ONCE,))
+    secrets = {"resources": [{"@type": f"{_TYPE}transport_sockets.tls.v3.Secret", **secret}]}
+    return Bootstrap(document, files={secret_file: secrets})
 
 
 def _node(node: Node, upstreams: Upstreams) -> dict[str, Any]:
@@ -85,14 +95,14 @@ def _by_number(text: str) -> Address:
     return found._replace(host="127.0.0.1") if found.host == "localhost" else found
 
 
-def _cluster(servers: ControlPlane, hosts: list[Address]) -> dict[str, Any]:
+def _cluster(servers: ControlPlane, hosts: list[Address], secret_file: str) -> dict[str, Any]:
     endpoints = [{"endpoint": {"address": _socket(each), "hostname": each.host}} for each in hosts]
     protocol: dict[str, Any] = {
         "@type": f"{_TYPE}upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": _KEEPALIVE}},
     }
     if servers.token_file:
-        protocol["http_filters"] = _token_filters()
+        protocol["http_filters"] = _token_filters(secret_file)
     found: dict[str, Any] = {
         "name": CLUSTER,
         "type": "STRICT_DNS",
@@ -126,11 +136,12 @@ def _tls(servers: ControlPlane, hosts: list[Address]) -> dict[str, Any]:
     return context if all(_is_ip(each.host) for each in hosts) else context | {"auto_host_sni": True}
 
 
-def _token_filters() -> list[dict[str, Any]]:
-    """Return the filters of the cluster that send the token, which is read again when its file is replaced."""
+def _token_filters(secret_file: str) -> list[dict[str, Any]]:
+    """Return the filters of the cluster that send the token."""
+    source = {"path_config_source": {"path": secret_file}, "resource_api_version": "V3"}
     credential = {
         "@type": f"{_TYPE}http.injected_credentials.generic.v3.Generic",
-        "credential": {"name": _TOKEN},
+        "credential": {"name": _TOKEN, **({"sds_config": source} if secret_file else {})},
         "header": "authorization",
         "header_value_prefix": "Bearer ",
     }

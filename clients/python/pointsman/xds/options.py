@@ -94,12 +94,10 @@ def node(node_id: str, locality: str) -> Node:
 
 def token_problem(program: Program, content: bytes) -> str | None:
     """Return why ``program`` could not send the content of a token file, or None. It never repeats the content."""
-    if program is Program.ENVOY:
-        return None
-    if content.strip().count(b".") != _DOTS_OF_A_JWT:
+    if program is not Program.ENVOY and content.strip().count(b".") != _DOTS_OF_A_JWT:
         return "gRPC sends a JWT alone, whose exp it reads (gRFC A97), and no API key"
-    if program is Program.PYTHON and content != content.strip():
-        return "it must hold the token alone: grpcio sends the line end, too, and the server refuses that"
+    if program is not Program.GO and content != content.strip():
+        return "it must hold the token alone, without a line end, which would be sent, too, and is refused"
     return None
 
 

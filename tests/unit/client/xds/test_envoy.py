@@ -22,7 +22,9 @@ def cluster(servers: ControlPlane) -> dict[str, Any]:
 def test_everything_dynamic_comes_from_the_servers() -> None:
     document = made(ControlPlane(("a:1", "[::1]:2")))
     dynamic = document["dynamic_resources"]
-    name = dynamic["ads_config"]["grpc_services"][0]["envoy_grpc"]["cluster_name"]
+    service = dynamic["ads_config"]["grpc_services"][0]["envoy_grpc"]
+    name = service["cluster_name"]
+    assert service["retry_policy"]["retry_back_off"]["max_interval"] == "5s"
     [servers] = document["static_resources"]["clusters"]
     assert dynamic["lds_config"] == dynamic["cds_config"] == {"ads": {}, "resource_api_version": "V3"}
     assert servers["name"] == name
@@ -103,18 +105,39 @@ def test_tls_without_files_trusts_the_system_and_verifies_all_the_same() -> None
     assert "auto_host_sni" not in context  # RFC 6066, 3: an address is no server name
 
 
-def test_a_token_is_read_from_its_file_and_no_part_of_the_document() -> None:
-    document = made(ControlPlane(("a:1",), tls=True, token_file="/run/secrets/token"))
-    [secret] = document["static_resources"]["secrets"]
-    assert secret["generic_secret"]["secret"] == {
-        "filename": "/run/secrets/token",
-        "watched_directory": {"path": "/run/secrets"},
-    }
+def injected(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what the cluster of the servers sends as token; the filter that sends it is before the last one."""
     [servers] = document["static_resources"]["clusters"]
     [protocol] = servers["typed_extension_protocol_options"].values()
-    credential = protocol["http_filters"][0]["typed_config"]["credential"]["typed_config"]
-    assert (credential["credential"], credential["header_value_prefix"]) == ({"name": secret["name"]}, "Bearer ")
-    assert protocol["http_filters"][-1]["name"] == "envoy.filters.http.upstream_codec"
+    injector, codec = protocol["http_filters"]
+    assert codec["name"] == "envoy.filters.http.upstream_codec"
+    credential = injector["typed_config"]["credential"]["typed_config"]
+    assert credential["header_value_prefix"] == "Bearer "
+    return dict(credential["credential"])
+
+
+def test_a_token_is_read_from_its_file_and_no_part_of_the_document() -> None:
+    whole = envoy_bootstrap(ControlPlane(("a:1",), tls=True, token_file="/run/secrets/token"), NODE, Upstreams())
+    [secret] = whole.document["static_resources"]["secrets"]
+    assert secret["generic_secret"]["secret"] == {"filename": "/run/secrets/token"}
+    assert injected(whole.document) == {"name": secret["name"]}
+    assert (len(whole.notes), whole.files) == (1, {})
+
+
+def test_a_token_that_is_read_again_needs_a_file_of_secrets() -> None:
+    servers = ControlPlane(("a:1",), tls=True, token_file="/run/secrets/token")
+    whole = envoy_bootstrap(servers, NODE, Upstreams(), "/etc/envoy.token.json")
+    assert "secrets" not in whole.document["static_resources"]
+    assert injected(whole.document)["sds_config"]["path_config_source"] == {"path": "/etc/envoy.token.json"}
+    [secret] = whole.files["/etc/envoy.token.json"]["resources"]
+    assert secret["name"] == injected(whole.document)["name"]
+    assert secret["generic_secret"]["secret"] == {"filename": "/run/secrets/token"}
+    assert whole.notes == ()
+
+
+def test_without_a_token_there_is_neither() -> None:
+    whole = envoy_bootstrap(ControlPlane(("a:1",), tls=True), NODE, Upstreams(), "/etc/envoy.token.json")
+    assert (whole.notes, whole.files) == ((), {})
 
 
 @pytest.mark.parametrize("server", ["unix:/run/x", "a", "ipv4:1.2.3.4:5,6.7.8.9:5"])

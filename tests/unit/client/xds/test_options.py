@@ -60,7 +60,8 @@ def test_a_malformed_node_is_refused(node_id: str, locality: str) -> None:
         (Program.GO, b"a.b.c\n", None),
         (Program.GO, b"pmk_canary", "no API key"),
         (Program.PYTHON, b"", "no API key"),
-        (Program.ENVOY, b"pmk_canary\n", None),
+        (Program.ENVOY, b"pmk_canary", None),
+        (Program.ENVOY, b"pmk_canary\n", "line end"),
     ],
 )
 def test_a_token_that_could_not_be_sent_is_told_without_repeating_it(

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,12 +76,15 @@ def bootstrap(
         if program is Program.ENVOY:
             from pointsman.xds.envoy import envoy_bootstrap
 
-            made = envoy_bootstrap(plane, who, upstreams)
+            beside = os.path.abspath(output.with_suffix(".token.json")) if output else ""  # noqa: PTH100 - links stay
+            made = envoy_bootstrap(plane, who, upstreams, beside)
         else:
             made = grpc_bootstrap(program, plane, who, upstreams)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"--for {program}") from error
-    _write(json.dumps(made.document, indent=2) + "\n", output)
+    for file, content in made.files.items():
+        _write(_text(content), Path(file))
+    _write(_text(made.document), output)
     terminal = settings(context).terminal(False)
     for file in (*plane.files(), *filter(None, [upstreams.ca_file])):
         _check(terminal, program, file, is_token=file == plane.token_file)
@@ -114,6 +117,10 @@ def _check(terminal: Terminal, program: Program, file: str, *, is_token: bool) -
         terminal.note(f"warning: {file}: {problem}")
 
 
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
+
+
 def _write(text: str, output: Path | None) -> None:
     if output is None:
         write_result(text)
@@ -133,5 +140,7 @@ def _explain(terminal: Terminal, program: Program, made: Bootstrap, output: Path
         terminal.note("the client needs these environment variables:")
     for name, value in variables.items():
         terminal.note(f"export {name}={value}")
+    for file in made.files:
+        terminal.note(f"it refers to {file}, which is written, too")
     for note in made.notes:
         terminal.note(f"note: {note}")

@@ -62,7 +62,13 @@ def test_warns_of_a_token_that_would_not_be_taken(run: Run, tmp_path: Path) -> N
     assert "canary" not in done.output
     (tmp_path / "token").write_text("a.b.c\n")
     assert "line end" in run(*before, "python").stderr
-    assert run(*before, "envoy").stderr == ""
+    assert "line end" in run(*before, "envoy").stderr
+    (tmp_path / "token").write_text("pmk_canary")
+    assert "Envoy reads the token when it starts" in run(*before, "envoy").stderr
+    told = run(*before, "envoy", "--output", "envoy.json").stderr
+    assert told == f"it refers to {tmp_path}/envoy.token.json, which is written, too\n"
+    [secret] = json.loads((tmp_path / "envoy.token.json").read_text())["resources"]
+    assert secret["generic_secret"]["secret"]["filename"] == f"{tmp_path}/token"
 
 
 def test_says_what_node_cannot_do(run: Run) -> None:
