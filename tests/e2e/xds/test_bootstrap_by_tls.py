@@ -16,6 +16,8 @@ from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
 
 OK = grpc.StatusCode.OK
+PAGE = Path(__file__).parents[3] / "docs" / "xds.md"
+ADMIN = "{address: 127.0.0.1, port_value: 0}"
 PYTHON = "python"
 GO = pytest.param("go", marks=pytest.mark.go)
 pytestmark = pytest.mark.engines
@@ -128,6 +130,31 @@ def test_an_envoy_shows_a_certificate(
     with_certificates: Service, certificate_options: tuple[str, ...], tmp_path: Path
 ) -> None:
     check_envoy(with_certificates, certificate_options, tmp_path)
+
+
+@pytest.mark.node
+def test_node_connects_by_the_proxy_of_the_page(
+    with_certificates: Service, tls: TlsFiles, pair: TlsFiles, tmp_path: Path
+) -> None:
+    port = free_port()
+    [_, proxy] = PAGE.read_text().split("```yaml\nstatic_resources:")
+    server_port = with_certificates.xds.removeprefix("localhost:")
+    content = f"static_resources:{proxy.partition('```')[0]}"
+    for documented, real in {
+        "50053": str(port),
+        "50052": server_port,
+        "pointsman.internal": "localhost",
+        "ca.pem": str(tls.client_ca),
+        "cert.pem": str(pair.cert),
+        "key.pem": str(pair.key),
+    }.items():
+        assert documented in content
+        content = content.replace(documented, real)
+    (tmp_path / "proxy.yaml").write_text(f"{content}\nadmin: {{address: {{socket_address: {ADMIN}}}}}\n")
+    environ = printed("node", tmp_path / "b.json", "--xds", f"127.0.0.1:{port}")
+    with envoy(tmp_path / "proxy.yaml", tmp_path), started("node", environ) as probe:
+        probe.target("name", f"xds:///{NAME}")
+        probe.wait("name", OK, BACKEND)
 
 
 def check_envoy(service: Service, before: tuple[str, ...], directory: Path) -> None:

@@ -26,7 +26,7 @@ class Bootstrap(NamedTuple):
     """
 
     document: dict[str, Any]
-    environment: Mapping[str, str] = {}
+    environment: dict[str, str]
     notes: tuple[str, ...] = ()
     files: Mapping[str, dict[str, Any]] = {}
 

@@ -70,7 +70,7 @@ def configure(
     made = grpc_bootstrap(Program.PYTHON, plane, node(node_id or socket.gethostname(), locality), upstreams)
     document = json.dumps(made.document)
     _check_free(os.environ, document)
-    os.environ |= {**made.environment, CONTENT_VARIABLE: document}
+    os.environ |= made.environment | {CONTENT_VARIABLE: document}
     return document
 
 

@@ -49,11 +49,11 @@ def envoy_bootstrap(servers: ControlPlane, node: Node, upstreams: Upstreams, sec
         "static_resources": static,
     }
     if not servers.token_file:
-        return Bootstrap(document)
+        return Bootstrap(document, {})
     if not secret_file:
-        return Bootstrap(document, notes=(_READ_ONCE,))
+        return Bootstrap(document, {}, notes=(_READ_ONCE,))
     secrets = {"resources": [{"@type": f"{_TYPE}transport_sockets.tls.v3.Secret", **secret}]}
-    return Bootstrap(document, files={secret_file: secrets})
+    return Bootstrap(document, {}, files={secret_file: secrets})
 
 
 def _node(node: Node, upstreams: Upstreams) -> dict[str, Any]:
