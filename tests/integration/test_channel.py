@@ -180,7 +180,7 @@ def test_flapping_leaks_nothing(writer: Client, one: EchoBackend, two: EchoBacke
         assert isinstance(channel, RouteChannel)
         assert answer(channel) == "one"
         before = set(threading.enumerate())
-        for number in range(30):
+        for number in range(12):
             backend = (two, one)[number % 2]
             writer.update(V1, url=backend.url)
             assert eventually(lambda name=backend.name: answer(channel) == name)

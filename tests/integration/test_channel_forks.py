@@ -13,7 +13,7 @@ from tests.support.servers import serving, settings
 from tests.support.xds_clients.backends import backends
 
 FAMILY = "team-a/payments/prod"
-FORKS = 2
+FORKS = 1
 BOTH = ["one", "two"]
 ROOT = Path(__file__).parents[2]
 

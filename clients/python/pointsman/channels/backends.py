@@ -152,7 +152,8 @@ class Backends(Generic[ChannelT]):
     def after_fork_in_child(self) -> list[Backend[ChannelT]]:
         """Start without backends. Returns those of the parent, whose connections are the parent's."""
         inherited = [*self._by_url.values()]
-        self._by_url = {}
+        # A thread of the parent may have been about to say what is wanted now.
+        self._by_url, self._wanted = {}, None
         self._lock = threading.Lock()
         return inherited
 

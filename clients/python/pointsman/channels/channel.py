@@ -215,20 +215,25 @@ class RouteChannel(grpc.Channel):
 
     # Forks
 
+    fork_order = 1  # after the near-cache, whose threads call this
+
     def before_fork(self) -> None:
-        """Close the connections that no call uses, and hold what threads may hold."""
-        self._changing.acquire()
+        """Close the connections that no call uses, and hold what threads may hold.
+
+        The near-cache has been halted before: its threads may wait for the locks that are held from now on.
+        """
         self._reaper.before_fork()
         for backend in self._backends.before_fork():
             backend.channel.close()
+        self._reaper.hold()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._backends.after_fork_in_parent()
         self._reaper.after_fork_in_parent()
-        self._changing.release()
+        self._backends.after_fork_in_parent()
         if self._connectivity.wanted:
-            self._on_change()
+            # In a thread: what it waits for this one may hold until the other hooks have run.
+            threading.Thread(target=self._on_change, name="pointsman-connectivity", daemon=True).start()
 
     def after_fork_in_child(self) -> None:
         """Begin without connections. Those of calls of the parent are kept, as closing them would end its calls."""

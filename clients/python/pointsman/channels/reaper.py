@@ -49,8 +49,11 @@ class Reaper:
             thread.join(seconds)
 
     def before_fork(self) -> None:
-        """Wait until ``work`` is done, and hold what the thread may hold."""
+        """Wait until ``work`` is done; it is not called until after the fork."""
         self._working.acquire()
+
+    def hold(self) -> None:
+        """Hold what ``wake`` holds, until after the fork. Take it last: ``wake`` is called under other locks."""
         self._condition.acquire()
 
     def after_fork_in_parent(self) -> None:

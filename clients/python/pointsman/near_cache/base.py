@@ -261,6 +261,8 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
 
     # Forks
 
+    fork_order = 0
+
     def before_fork(self) -> None:
         """Close every stream, and hold what threads may hold."""
         self._life.acquire()

@@ -14,6 +14,11 @@ import grpc
 class Forkable(Protocol):
     """What is called around a fork."""
 
+    @property
+    def fork_order(self) -> int:
+        """Lower numbers are called earlier before a fork, and later after it."""
+        ...
+
     def before_fork(self) -> None: ...
 
     def after_fork_in_parent(self) -> None: ...
@@ -44,7 +49,7 @@ def _register() -> None:
 
 
 def _before() -> None:
-    _forking[:] = _everyone
+    _forking[:] = sorted(_everyone, key=lambda each: each.fork_order)
     for each in _forking:
         each.before_fork()
 

@@ -189,6 +189,9 @@ def test_before_a_fork_those_without_calls_are_closed(rig: Rig) -> None:
 
 def test_a_child_has_none(rig: Rig) -> None:
     busy = rig.begin(ONE)
+    rig.want_only(TWO)
     assert rig.backends.before_fork() == []
     assert rig.backends.after_fork_in_child() == [busy]
-    assert rig.begin(ONE) is not busy
+    fresh = rig.begin(ONE)
+    assert fresh is not busy
+    assert fresh.left_at is None, "which URLs are wanted the child hears anew"

@@ -22,6 +22,16 @@ SECONDS = 20.0
 State = grpc.ChannelConnectivity
 
 
+def generated(channel: grpc.Channel) -> Any:
+    """Return a method as generated code makes it."""
+    return channel.unary_unary(
+        "/test.Echo/UnaryUnary",
+        request_serializer=str.encode,
+        response_deserializer=bytes.decode,
+        _registered_method=True,
+    )
+
+
 class Rig:
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
@@ -123,6 +133,13 @@ def test_calls_that_do_not_end_are_cancelled_after_the_drain(rig: Rig) -> None:
     assert stub.unary_unary(b"a") == b"two a"
 
 
+def test_stubs_that_are_generated_work(rig: Rig) -> None:
+    call = generated(rig.channel)
+    assert call("a", timeout=SECONDS) == "one a"
+    rig.routes.set(rig.two.url)
+    assert call("a", timeout=SECONDS) == "two a"
+
+
 def test_an_error_of_a_backend_is_its_own(rig: Rig) -> None:
     for call in (rig.stub.unary_unary, rig.stub.unary_unary.future, rig.stub.unary_unary.with_call):
         with pytest.raises(grpc.RpcError) as failed:
@@ -207,6 +224,32 @@ def test_around_a_fork_it_has_no_connection(rig: Rig) -> None:
     rig.channel.after_fork_in_child()
     assert rig.stub.unary_unary(b"a") == b"one a"
     assert len(rig.opened) == 3
+
+
+def test_a_call_that_opens_a_backend_meanwhile_does_not_block_a_fork(rig: Rig) -> None:
+    rig.stub.unary_unary(b"a")
+    backends, reaper = rig.channel._backends, rig.channel._reaper
+    forking = threading.Thread(target=rig.channel.before_fork)
+    with backends._lock:  # as of a call that opens a second backend, and lets the reaper know of it
+        forking.start()
+        assert eventually(reaper._working.locked)
+        waking = threading.Thread(target=reaper.wake, daemon=True)
+        waking.start()
+        waking.join(SECONDS)
+        assert not waking.is_alive()
+    forking.join(SECONDS)
+    assert not forking.is_alive()
+    rig.channel.after_fork_in_parent()
+    assert rig.stub.unary_unary(b"a") == b"one a"
+
+
+def test_after_a_fork_subscribers_are_connected_again(rig: Rig) -> None:
+    states: list[State] = []
+    rig.channel.subscribe(states.append, try_to_connect=True)
+    assert eventually(lambda: states[-1:] == [State.READY])
+    rig.channel.before_fork()
+    rig.channel.after_fork_in_parent()
+    assert eventually(lambda: len(rig.opened) == 2 and states[-1] is State.READY)
 
 
 def test_a_child_leaves_the_calls_of_its_parent_alone(rig: Rig) -> None:

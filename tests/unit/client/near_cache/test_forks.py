@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 from pointsman.near_cache import forks
 
@@ -6,8 +7,9 @@ from pointsman.near_cache import forks
 class Recorder:
     """Writes what is called to a pipe."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, fork_order: int = 0) -> None:
         self.pipe = pipe
+        self.fork_order = fork_order
 
     def before_fork(self) -> None:
         os.write(self.pipe, b"before ")
@@ -19,7 +21,7 @@ class Recorder:
         os.write(self.pipe, b"child ")
 
 
-def test_each_side_is_called_as_long_as_it_exists(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_each_side_is_called_as_long_as_it_exists(monkeypatch: Any) -> None:
     reader, writer = os.pipe()
     monkeypatch.setattr(forks, "_everyone", type(forks._everyone)())
     recorder = Recorder(writer)
@@ -39,3 +41,22 @@ def test_each_side_is_called_as_long_as_it_exists(monkeypatch) -> None:  # type:
     os.close(reader)
     assert sorted(said) == sorted(["before", "parent", "child"] * 2)
     assert said[0] == "before"
+
+
+def test_before_a_fork_they_are_called_in_order_and_after_it_the_other_way_round(monkeypatch: Any) -> None:
+    called: list[str] = []
+
+    class Named(Recorder):
+        def before_fork(self) -> None:
+            called.append(f"before {self.fork_order}")
+
+        def after_fork_in_parent(self) -> None:
+            called.append(f"after {self.fork_order}")
+
+    monkeypatch.setattr(forks, "_everyone", type(forks._everyone)())
+    everyone = [Named(0, order) for order in (2, 0, 1)]
+    for each in everyone:
+        forks.follow_forks(each)
+    forks._before()
+    forks._in_parent()
+    assert called == ["before 0", "before 1", "before 2", "after 2", "after 1", "after 0"]

@@ -155,6 +155,18 @@ async def test_each_kind_of_call_in_flight_ends_where_it_began(rig: Rig, kind: s
     assert await becomes(rig.drained)
 
 
+async def test_stubs_that_are_generated_work(rig: Rig) -> None:
+    call: Any = rig.channel.unary_unary(
+        "/test.Echo/UnaryUnary",
+        request_serializer=str.encode,
+        response_deserializer=bytes.decode,
+        _registered_method=True,
+    )
+    assert await call("a", timeout=SECONDS) == "one a"
+    rig.routes.set(rig.two.url)
+    assert await call("a", timeout=SECONDS) == "two a"
+
+
 async def test_calls_that_do_not_end_are_cancelled_after_the_drain(rig: Rig) -> None:
     stub = EchoStub(rig.make(drain_seconds=0.0))
     call = stub.unary_unary(b"hold")
