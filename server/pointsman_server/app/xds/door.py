@@ -16,7 +16,6 @@ from pointsman_server.app.listening import call_limits, connection_limits, most_
 from pointsman_server.app.xds.caller import GrpcCaller
 from pointsman_server.app.xds.services import XdsServicer, client_status_methods
 from pointsman_server.config.settings import Settings
-from pointsman_server.domain.errors import PointsmanError
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.receipts.receipts import Receipts
 from pointsman_server.ports.store import RouteStore
@@ -35,8 +34,8 @@ from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.transport import grpcio
 from pointsman_server.rpc.transport.registration import Behaviour, register
 from pointsman_server.runtime.fair_share import FairShare
-from pointsman_server.telemetry.logs import get_logger
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.clients.access_review import AccessReview
 from pointsman_server.xds.clients.meter import XdsMeter
 from pointsman_server.xds.clients.receipts import XdsReceipts
 from pointsman_server.xds.clients.registry import Clients
@@ -47,13 +46,6 @@ from pointsman_server.xds.loader import TableLoader
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.server import DiscoveryServer
 from pointsman_server.xds.stream import Stream
-
-# Between two looks whether streams may go on: how late the end of a credential, or another policy, takes effect.
-REVIEW_SECONDS = 1.0
-# Clients that are looked at in a turn: a millisecond, where all credentials are to be verified again.
-REVIEWED_IN_A_TURN = 10
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,8 @@ class XdsDoor:
         if self._usage:
             start_task(stack, "xds usage", self._usage.run())
         if self._access.permissions:
-            start_task(stack, "xds access", self._review_access())
+            review = AccessReview(self.clients, self._fair_share, self._access_changed)
+            start_task(stack, "xds access", review.run())
 
     async def start(self) -> None:
         """Listen. Raises ListenError."""
@@ -166,33 +159,12 @@ class XdsDoor:
             self.clients.tell(usage)
         return receipts, usage
 
+    def _access_changed(self, stream: Stream) -> None:
+        if self._receipts:
+            self._receipts.register(stream)
+
     def _caller(self, context: Any) -> GrpcCaller:
         return GrpcCaller(current_call(), context, self._access.permissions)
-
-    async def _review_access(self) -> None:
-        """Look again and again whether the streams that are open may go on, and what their callers may read."""
-        while True:
-            await asyncio.sleep(REVIEW_SECONDS)
-            for number, client in enumerate(self.clients):
-                if number % REVIEWED_IN_A_TURN == 0:
-                    await self._fair_share.take()
-                await self._review(client.stream)
-
-    async def _review(self, stream: Stream) -> None:
-        try:
-            changed = await stream.client.caller.verify()
-        except PointsmanError as error:
-            stream.fail(error)
-            return
-        except Exception as error:
-            # The other streams are looked at all the same.
-            log.exception("the caller of a stream of xDS could not be verified")
-            stream.fail(error)
-            return
-        if changed and stream in self.clients:
-            stream.check()
-            if self._receipts:
-                self._receipts.register(stream)
 
     def _make_interceptor(self) -> Interceptor:
         settings, access = self._settings, self._access
