@@ -1,6 +1,7 @@
 """A channel over real backends, told by a fake near-cache which of them is live."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -172,6 +173,35 @@ def test_flapping_leaves_neither_channels_nor_threads(rig: Rig) -> None:
     assert len(rig.opened) == 2, "what comes back before it is closed is used again"
     assert eventually(lambda: is_closed(rig.opened[0]))
     assert eventually(lambda: mine(before) == set())
+
+
+def test_callers_that_race_with_flapping_fail_no_call(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backends are closed the moment they have no call, while others are just being called."""
+    monkeypatch.setattr("pointsman.channels.backends.LINGER_SECONDS", 0.0)
+    failures: list[Exception] = []
+    done: Counter[str] = Counter()
+    stopped = threading.Event()
+
+    def call(name: str) -> None:
+        while not stopped.is_set():
+            try:
+                rig.stub.unary_unary(b"a", timeout=SECONDS)
+            except Exception as error:  # noqa: BLE001 - grpc raises ValueError on a channel that was closed
+                failures.append(error)
+            done[name] += 1
+
+    threads = [threading.Thread(target=call, args=(str(number),)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(150):
+        rig.routes.set((rig.one, rig.two, rig.three)[number % 3].url)
+        enough = done.total() + 2
+        assert eventually(lambda enough=enough: done.total() >= enough)
+    stopped.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert failures == []
+    assert len(rig.opened) > 20, "they were closed and opened again"
 
 
 def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
