@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.go, pytest.mark.node]
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 RATE = 100
+RECONNECT_SECONDS = 90.0
 
 
 def test_restarts_and_times_without_servers_or_store_fail_no_call(
@@ -43,8 +44,9 @@ def test_restarts_and_times_without_servers_or_store_fail_no_call(
         proxy.refuse = False
         assert eventually(lambda: _activate(shared, f"{family}/v2"))
         for each in clients:
-            each.probe.wait("family", OK, "b2")
-            each.probe.wait("closed", OK, "b2")
+            # A client that was told nothing waits longer after each attempt.
+            each.probe.wait("family", OK, "b2", patience=RECONNECT_SECONDS)
+            each.probe.wait("closed", OK, "b2", patience=RECONNECT_SECONDS)
     check_none_failed(clients, "family")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pointsman.xds.options import Program
 from tests.support.certificates import Authority, Pair
-from tests.support.xds_clients.clients import XdsClient
+from tests.support.xds_clients.clients import GRPC_KINDS, XdsClient
 from tests.support.xds_clients.fleet import OK, Fleet
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
@@ -89,6 +89,16 @@ def test_https_is_tls_to_the_host_of_the_url_alone(
         client.probe.wait(version, OK, "right")
     for version in ("wrong", "stranger"):
         client.probe.wait(version, grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("kind", GRPC_KINDS)
+def test_without_credentials_of_xds_https_is_not_reached(
+    shared: Fleet, client: XdsClient, family: str, right: int
+) -> None:
+    key = f"{family}/v1"
+    shared.api.create(key, f"https://localhost:{right}")
+    client.call("plain", key)
+    client.probe.wait("plain", grpc.StatusCode.UNAVAILABLE)
 
 
 def test_with_credentials_of_xds_http_is_plain_text(shared: Fleet, client: XdsClient, family: str, right: int) -> None:
