@@ -69,9 +69,8 @@ def serve(
     if settings.workers > 1 and not supervisor.is_worker():
         raise typer.Exit(supervisor.run(settings, level))
     if settings.roles & CALLED:
-        _raise_descriptors(settings)
-    if ServerRole.API in settings.roles:
-        _listen_by_envoy(settings)
+        with start_errors():
+            _listen(settings)
     launch(
         partial(_serve, settings, level),
         with_kafka=bool(settings.kafka_bootstrap_servers),
@@ -79,27 +78,20 @@ def serve(
     )
 
 
-def _raise_descriptors(settings: Settings) -> None:
-    """Let the process have as many connections as the settings say, if the system does."""
-    from pointsman_server.app.listening import descriptors_for
+def _listen(settings: Settings) -> None:
+    """Prepare to take calls: turn into Envoy where that is the transport; return where it is not."""
+    from pointsman_server.app.listening import choose_transport, descriptors_for
+    from pointsman_server.app.start_warnings import start_warnings
     from pointsman_server.runtime import descriptors
 
     descriptors.raise_limit(descriptors_for(settings))
+    choice = choose_transport(settings) if ServerRole.API in settings.roles else None
+    for text in start_warnings(settings, choice):
+        log.warning(text)
+    if choice and choice.transport == "envoy":
+        from pointsman_server.app import envoy
 
-
-def _listen_by_envoy(settings: Settings) -> None:
-    """Turn into Envoy where that is the transport; return where it is not."""
-    with start_errors():
-        from pointsman_server.app.listening import choose_transport
-        from pointsman_server.app.start_warnings import start_warnings
-
-        choice = choose_transport(settings)
-        for text in start_warnings(settings, choice):
-            log.warning(text)
-        if choice.transport == "envoy":
-            from pointsman_server.app import envoy
-
-            envoy.become(settings)
+        envoy.become(settings)
 
 
 def _serve(settings: Settings, level: log_level_signal.LogLevel) -> None:

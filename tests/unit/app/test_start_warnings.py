@@ -62,3 +62,11 @@ def test_several_hosts_of_which_any_may_answer_are_told(name: str) -> None:
     assert text.startswith(f"{name} names several hosts without target_session_attrs=read-write: ")
     for fine in ("a/d", "a,b/d?target_session_attrs=read-write", "a,b/d?target_session_attrs=primary"):
         assert warnings({name: f"postgresql://u@{fine}"}, "envoy") == []
+
+
+def test_without_a_transport_what_is_of_every_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = load({"POINTSMAN_ROLES": "xds"})
+    assert list(start_warnings(alone, None)) == []
+    monkeypatch.setattr(descriptors, "within_reach", lambda: 4096)
+    (text,) = start_warnings(alone, None)
+    assert "POINTSMAN_MAX_CONNECTIONS (10000)" in text
