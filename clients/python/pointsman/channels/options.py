@@ -41,6 +41,7 @@ def sticky_key_source(sticky_key: StickyKey) -> Callable[[Metadata | None], str]
     """Return what finds the sticky key of a call by its metadata."""
     if callable(sticky_key):
         function = sticky_key
-        return lambda metadata: function(metadata or ())
+        # Pairs whatever it was: what dict() makes of a grpc.aio.Metadata differs between releases.
+        return lambda metadata: function(tuple(metadata or ()))
     fixed = sticky_key
     return lambda _: fixed

@@ -59,7 +59,7 @@ async def test_one_that_failed() -> None:
     assert await call.code() is grpc.StatusCode.NOT_FOUND
     assert (call.done(), call.cancelled(), call.cancel()) == (True, False, False)
     assert await call.details() == "pointsman team-a/payments/prod/v1: this is a test"
-    assert dict(await call.trailing_metadata()) == {"pointsman-reason": "ROUTE_INACTIVE"}
+    assert dict(tuple(await call.trailing_metadata())) == {"pointsman-reason": "ROUTE_INACTIVE"}
     assert dict(await call.initial_metadata()) == {}
     for wait in (call, call.wait_for_connection()):
         with pytest.raises(grpc.aio.AioRpcError) as failed:

@@ -128,7 +128,7 @@ async def test_each_kind_of_call_fails_where_nothing_is_live(rig: Rig, kind: str
         await CALLS[kind](rig.stub, b"a")
     assert failed.value.code() is grpc.StatusCode.NOT_FOUND
     assert "is not active: activate it first" in str(failed.value.details())
-    assert dict(failed.value.trailing_metadata() or ()) == {REASON_KEY: "ROUTE_INACTIVE"}
+    assert dict(tuple(failed.value.trailing_metadata() or ())) == {REASON_KEY: "ROUTE_INACTIVE"}
     assert isinstance(failed.value.__cause__, RouteInactive)
     assert (rig.opened, rig.one.count) == ([], 0)
     rig.routes.set(rig.one.url)
