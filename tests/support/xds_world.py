@@ -32,6 +32,8 @@ class World:
     """A ``Source`` for tests. Roots that it does not have are not live; they have resources all the same."""
 
     roots: dict[str, Root] = field(default_factory=dict)
+    # What RouteConfigurations lead to, that is to be introduced.
+    needs: dict[str, tuple[tuple[ResourceType, str], ...]] = field(default_factory=dict)
 
     def set(self, root: str, **values: int) -> Collection[str]:
         """Change parts of a root; returns what changed, as ``Session.change`` takes it."""
@@ -43,7 +45,11 @@ class World:
 
     def resource(self, kind: ResourceType, name: str) -> Resource:
         content, live = self._content(kind, name)
-        return encode(kind, name, f"{content}".encode(), live=live)
+        resource = encode(kind, name, f"{content}".encode(), live=live)
+        if kind is not RDS or name not in self.needs:
+            return resource
+        introduction = encode(kind, name, f"{content} is introduced".encode())
+        return resource._replace(introduction=introduction, needs=self.needs[name])
 
     def _content(self, kind: ResourceType, name: str) -> tuple[object, bool]:
         root = self.root(name)

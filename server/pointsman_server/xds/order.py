@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pointsman_server.xds.names import root_of
 from pointsman_server.xds.protocol.types import ResourceType
-from pointsman_server.xds.resource import Source
+from pointsman_server.xds.resource import Resource, Source
 from pointsman_server.xds.subscription import NOT_SENT, Subscription
 
 # A type, and what returns the names of it that may be sent now. It is called when the steps before are done.
@@ -28,8 +28,21 @@ def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: 
     )
 
 
+def for_now(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource:
+    """Return what a client is sent of a resource: itself, or first what introduces it."""
+    introduction, sent = resource.introduction, types[ResourceType.RDS].versions.get(resource.name, NOT_SENT)
+    if introduction is None or sent in (NOT_SENT, introduction.version) or not _lacks(types, resource):
+        return resource
+    return introduction
+
+
+def _lacks(types: Mapping[ResourceType, Subscription], resource: Resource) -> bool:
+    return any(types[kind].versions.get(name, NOT_SENT) == NOT_SENT for kind, name in resource.needs)
+
+
 class _Order:
     def __init__(self, types: Mapping[ResourceType, Subscription], source: Source, *, warms: bool, hold: bool) -> None:
+        self._types = types
         self._listeners, self._routes = types[ResourceType.LDS], types[ResourceType.RDS]
         self._clusters, self._endpoints = types[ResourceType.CDS], types[ResourceType.EDS]
         self._source = source
@@ -72,6 +85,7 @@ class _Order:
             name
             for name in dirty
             if self._is_first(name) or not (waiting is None or root_of(name) in waiting) or not self._is_live(name)
+            if not self._was_introduced(name)
         ]
 
     def removal(self) -> Collection[str]:
@@ -98,6 +112,14 @@ class _Order:
     def _is_first(self, name: str) -> bool:
         """Return whether the client has no such RouteConfiguration, not even of another stream."""
         return self._routes.versions[name] == NOT_SENT and not (self._warms and self._routes.resumed)
+
+    def _was_introduced(self, name: str) -> bool:
+        """Return whether the client has what introduces a RouteConfiguration, and not yet what that names."""
+        resource = self._source.resource(ResourceType.RDS, name)
+        introduction = resource.introduction
+        if introduction is None or introduction.version != self._routes.versions[name]:
+            return False
+        return _lacks(self._types, resource)
 
     def _is_live(self, name: str) -> bool:
         return self._source.resource(ResourceType.RDS, name).live

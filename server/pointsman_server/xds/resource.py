@@ -16,12 +16,16 @@ class Resource(NamedTuple):
 
     ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
     because its Cluster needs it no more.
+
+    ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``.
     """
 
     name: str
     version: int
     body: bytes
     live: bool = True
+    introduction: "Resource | None" = None
+    needs: tuple[tuple[ResourceType, str], ...] = ()
 
 
 class Source(Protocol):

@@ -265,12 +265,17 @@ class Session:
             return None
         kind = subscription.kind
         names = subscription.versions if kind.is_complete else chosen
-        resources = [self._source.resource(kind, name) for name in names]
+        whole = [self._source.resource(kind, name) for name in names]
+        resources = [order.for_now(self._types, each) if each.introduction else each for each in whole]
         changed = [each for each in resources if subscription.versions[each.name] != each.version]
         for resource in changed:
             subscription.put(resource.name, resource.version)
         for name in tuple(names):
             subscription.dirty.pop(name, None)
+        # What was introduced is to follow.
+        subscription.dirty.update(
+            (each.name, None) for each in whole if each.version != subscription.versions[each.name]
+        )
         if kind is ResourceType.CDS and self._warms:
             self._warm(changed)
         self._count += 1

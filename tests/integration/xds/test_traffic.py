@@ -95,6 +95,23 @@ def test_traffic_shifts_fail_no_call(shared: Fleet, clients: list[XdsClient], fa
     check_none_failed(clients, "family")
 
 
+def test_several_new_versions_at_once_fail_no_call(shared: Fleet, clients: list[XdsClient], family: str) -> None:
+    shared.api.create(f"{family}/v1", shared.urls["b1"])
+    start(clients, family, "b1")
+    shared.api.set_traffic(family, {"v1": 10_000})
+    for number in (2, 3):
+        shared.api.create(f"{family}/v{number}", shared.urls[f"b{number}"])
+    for _ in range(3):
+        shared.api.set_traffic(family, {"v1": 4_000, "v2": 3_000, "v3": 3_000})
+        for each in clients:
+            each.probe.wait("family", OK, "b3")
+        shared.api.set_traffic(family, {"v1": 10_000})
+        for each in clients:
+            each.probe.wait("family", OK, "b1")
+            each.probe.wait_for_calls("family", each.probe.calls("family") + 20)
+    check_none_failed(clients, "family")
+
+
 def test_calls_are_divided_by_weight_among_active_versions(
     shared: Fleet, clients: list[XdsClient], family: str
 ) -> None:

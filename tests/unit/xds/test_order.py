@@ -3,6 +3,7 @@
 import pytest
 
 from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.session import Push
 from tests.support.xds_world import ALL, CDS, EDS, LDS, RDS, Client, sent
 
 
@@ -171,3 +172,54 @@ def test_after_a_reconnect_the_route_of_all_waits_for_clusters_too(envoy: Client
 
 def test_an_envoy_that_starts_is_sent_the_route_at_once(envoy: Client) -> None:
     assert sent(Client(envoy.world, warms=True).ask(RDS, ALL)) == [(RDS, [ALL])]
+
+
+def introduced(client: Client) -> list[Push]:
+    """Divide the calls of ``a`` so that they are led to a cluster that the client does not know."""
+    client.world.needs["a"] = ((CDS, "a~~2"), (EDS, "a~~2"))
+    return client.change("a", route=1)
+
+
+def test_clusters_that_are_new_in_a_route_are_introduced_before_calls_are_led_to_them(client: Client) -> None:
+    (introduction,) = introduced(client)
+    assert introduction.resources == [client.world.resource(RDS, "a").introduction]
+    assert client.answer(introduction) == []
+    assert client.session.holds
+    assert not client.session.settled
+    (clusters,) = client.ask(CDS, "a", "a~~2")
+    assert client.answer(clusters) == []
+    (endpoints,) = client.ask(EDS, "a", "a~~2")
+    (whole,) = client.answer(endpoints)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+    assert client.answer(whole) == []
+    assert client.session.settled
+
+
+def test_clusters_that_a_client_has_are_not_introduced(client: Client) -> None:
+    client.settle(client.ask(CDS, "a", "a~~2"))
+    client.settle(client.ask(EDS, "a", "a~~2"))
+    (whole,) = introduced(client)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_a_first_route_needs_no_introduction(client: Client) -> None:
+    client.world.needs["b"] = ((CDS, "b~~2"),)
+    (first,) = client.ask(RDS, "a", "b")
+    assert first.resources == [client.world.resource(RDS, "b")]
+
+
+def test_a_client_that_asks_for_nothing_new_waits_a_while_alone(client: Client) -> None:
+    (introduction,) = introduced(client)
+    client.answer(introduction)
+    (whole,) = client.session.take(hold=False)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_what_closes_needs_no_introduction(client: Client) -> None:
+    (introduction,) = introduced(client)
+    client.answer(introduction)
+    client.world.needs.clear()
+    (closed,) = client.change("a", live=False)
+    assert closed.resources == [client.world.resource(RDS, "a")]
+    assert client.settle([closed]) == [closed]
+    assert client.session.settled

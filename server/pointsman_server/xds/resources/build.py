@@ -23,7 +23,8 @@ def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource
     The RouteConfiguration of an Envoy is joined of many (``envoy.join``); here it has one name at most.
     """
     content = message(view, kind, name, target)
-    return encode(kind, name, content, live=_is_live(view, kind, target, content))
+    resource = encode(kind, name, content, live=_is_live(view, kind, target, content))
+    return _introduced(view, target, resource) if kind is ResourceType.RDS else resource
 
 
 def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
@@ -31,6 +32,14 @@ def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
     if kind is ResourceType.RDS and view.kind is ClientKind.ENVOY:
         return envoy.route_configuration(view, name, target)
     return _BUILDERS[kind](view, name, target)
+
+
+def _introduced(view: View, target: Target, resource: Resource) -> Resource:
+    needs = routes.needs_of(view, resource.name, target) if view.kind is ClientKind.GRPC else ()
+    if not needs:
+        return resource
+    introduction = routes.route_configuration(view, resource.name, target, introduces=True)
+    return resource._replace(introduction=encode(ResourceType.RDS, resource.name, introduction), needs=needs)
 
 
 def _is_live(view: View, kind: ResourceType, target: Target, content: Any) -> bool:

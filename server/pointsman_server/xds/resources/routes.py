@@ -4,12 +4,16 @@ from typing import Any
 
 from pointsman_server.xds.names import Part, Role, cluster_name, is_family
 from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resources.clusters import place_of
 from pointsman_server.xds.resources.listeners import FAULT
 from pointsman_server.xds.resources.verdicts import verdict_of
 from pointsman_server.xds.targets import Target, Verdict
 from pointsman_server.xds.views import View
 
 UNAVAILABLE = 14
+# Slots that a client of a family knows always, because each of its routes names them.
+KNOWN_SLOTS = 2
 # No call has this path: those of gRPC are /SERVICE/METHOD, and this is no name of a service.
 NO_CALL = "/~/slots"
 
@@ -19,23 +23,25 @@ def is_live(view: View, target: Target) -> bool:
     return verdict_of(view.kind, target) is Verdict.LIVE
 
 
-def route_configuration(view: View, name: str, target: Target) -> Any:
+def route_configuration(view: View, name: str, target: Target, *, introduces: bool = False) -> Any:
     """Build the RouteConfiguration of a root (gRFC A28).
 
-    grpc-go fails calls at a cluster that its balancer has not heard of, for a moment after a route first names it. So
-    the route of a family names all slots, and one more, in a route that no call takes; a change between one version and
-    two, or of one version more, finds its slots known.
+    grpc-go and grpc-js fail calls at a cluster that they have not heard of, for a moment after a route first leads to
+    it. So the route of a family names all slots, and one more, in a route that no call takes: a change between one
+    version and two, or of one version more, finds its slots known. ``introduces``: before a change that leads to other
+    new slots, only the names of these are new, and the slots that are known take all calls.
     """
     verdict = verdict_of(view.kind, target)
-    live = verdict is Verdict.LIVE
     host = pb.VirtualHost(name=name, domains=["*"])
     host.typed_per_filter_config[FAULT].Pack(fault(verdict))
-    weighted = [(number, slot.weight) for number, slot in enumerate(target.slots) if slot.weight and live]
+    weighted = _weighted(view, target)
     if is_family(name):
         known = host.routes.add()
         known.match.path = NO_CALL
-        for number in range(max(1, len(target.slots)) + 1):
+        for number in range(max(KNOWN_SLOTS, len(target.slots) + 1)):
             _add_slot(known.route, name, number, 1)
+    if introduces:
+        weighted = weighted[:KNOWN_SLOTS]
     route = host.routes.add()
     route.match.prefix = ""
     if len(weighted) > 1:
@@ -44,6 +50,26 @@ def route_configuration(view: View, name: str, target: Target) -> Any:
     else:
         route.route.cluster = name
     return pb.RouteConfiguration(name=name, virtual_hosts=[host])
+
+
+def needs_of(view: View, name: str, target: Target) -> tuple[tuple[ResourceType, str], ...]:
+    """Return what a client of a family must have before calls are led to slots that it may not know."""
+    if not is_family(name):
+        return ()
+    needs: list[tuple[ResourceType, str]] = []
+    for number, _ in _weighted(view, target)[KNOWN_SLOTS:]:
+        member = cluster_name(name, Part(Role.MEMBER, number))
+        needs += [(ResourceType.CDS, cluster_name(name, Part(Role.SLOT, number))), (ResourceType.CDS, member)]
+        place = place_of(view, member, target)
+        if place is not None and place.literal:
+            needs.append((ResourceType.EDS, member))
+    return tuple(needs)
+
+
+def _weighted(view: View, target: Target) -> list[tuple[int, int]]:
+    """Return the slots that calls are led to, each with its weight, the heaviest first; none where it is not live."""
+    live = is_live(view, target)
+    return [(number, slot.weight) for number, slot in enumerate(target.slots) if slot.weight and live]
 
 
 def _add_slot(action: Any, root: str, number: int, weight: int) -> None:

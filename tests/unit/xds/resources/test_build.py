@@ -79,3 +79,16 @@ def test_calls_that_are_let_through_have_one_endpoint(view: View, root: str, tar
             cluster = message(view, ResourceType.CDS, name, target)
             endpoints = message(view, ResourceType.EDS, name, target).endpoints or cluster.load_assignment.endpoints
             assert len(endpoints) == 1
+
+
+@given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
+@settings(deadline=None)
+def test_an_introduction_is_called_alike_and_differs(view: View, root: str, target: Target) -> None:
+    resource = build(view, ResourceType.RDS, root, target)
+
+    assert bool(resource.introduction) is bool(resource.needs)
+    if resource.introduction:
+        assert resource.live
+        assert resource.introduction.name == resource.name
+        assert resource.introduction.version != resource.version
+        assert all(root_of(name) == root for _, name in resource.needs)

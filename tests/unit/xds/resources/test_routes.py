@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from pointsman_server.xds.resources.routes import fault, is_live, route_configuration
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resources.routes import fault, is_live, needs_of, route_configuration
 from pointsman_server.xds.targets import FORBIDDEN, NOT_A_NAME, UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import View
 from tests.support.xds_messages import plain
@@ -81,6 +82,37 @@ def test_one_slot_with_a_weight_is_a_cluster() -> None:
     target = Target(Verdict.LIVE, (Slot("v1", URL, 3_000), Slot("v1", URL, 0)))
 
     assert host(FAMILY, target)["routes"][1]["route"] == {"cluster": FAMILY}
+
+
+FOUR = Target(Verdict.LIVE, tuple(Slot(f"v{number}", URL, 4_000 - 500 * number) for number in range(4)))
+
+
+def test_before_slots_that_are_new_the_known_ones_take_all_calls() -> None:
+    introduction = plain(route_configuration(View(), FAMILY, FOUR, introduces=True))["virtual_hosts"][0]["routes"]
+    known, led = host(FAMILY, FOUR)["routes"]
+
+    assert introduction[0] == known
+    assert introduction[1]["route"] == weighted((FAMILY, 4_000), (f"{FAMILY}~~1", 3_500))
+    assert led["route"] == weighted(
+        (FAMILY, 4_000), (f"{FAMILY}~~1", 3_500), (f"{FAMILY}~~2", 3_000), (f"{FAMILY}~~3", 2_500)
+    )
+
+
+def test_slots_that_are_new_need_their_clusters_members_and_endpoints() -> None:
+    slots = (*FOUR.slots[:3], Slot("v3", "http://payments.internal", 2_500))
+
+    assert needs_of(View(), FAMILY, Target(Verdict.LIVE, slots)) == (
+        (ResourceType.CDS, f"{FAMILY}~~2"),
+        (ResourceType.CDS, f"{FAMILY}~~m2"),
+        (ResourceType.EDS, f"{FAMILY}~~m2"),
+        (ResourceType.CDS, f"{FAMILY}~~3"),
+        (ResourceType.CDS, f"{FAMILY}~~m3"),
+    )
+
+
+@pytest.mark.parametrize("target", [ONE, TWO, UNKNOWN, Target(Verdict.NOT_LIVE, FOUR.slots)])
+def test_slots_that_are_known_or_not_led_to_need_nothing(target: Target) -> None:
+    assert needs_of(View(), FAMILY, target) == needs_of(View(), ROUTE, FOUR) == ()
 
 
 def test_both_numbers_of_the_fault_change_with_the_verdict() -> None:
