@@ -11,7 +11,7 @@ from pointsman import Client
 from tests.e2e.xds.conftest import BACKEND, KEY, NAME, Service, Start, envoy, printed, started
 from tests.support.certificates import Authority, TlsFiles
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
-from tests.support.processes import free_port
+from tests.support.processes import free_port, run
 from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
 
@@ -95,6 +95,24 @@ def test_a_grpc_client_sends_a_token(
         probe.wait("name", OK, BACKEND)
 
 
+def test_the_commands_take_the_same_credentials(
+    with_tokens: Service, token_options: tuple[str, ...], tmp_path: Path
+) -> None:
+    environ = printed(PYTHON, tmp_path / "b.json", "--xds", with_tokens.xds, before=token_options)
+    with started(PYTHON, environ) as probe:
+        probe.target("name", f"xds:///{NAME}")
+        probe.wait("name", OK, BACKEND)
+        listed = run("pointsman", *token_options, "xds", "clients", "--xds", with_tokens.xds)
+        explained = run("pointsman", *token_options, "xds", "explain", KEY, "--xds", with_tokens.xds)
+    assert (listed.returncode, explained.returncode) == (0, 0), listed.stderr + explained.stderr
+    assert "jwt:checkout" in listed.stdout
+    assert "calls     pass" in explained.stdout
+
+    refused = run("pointsman", *token_options[:2], "xds", "clients", "--xds", with_tokens.xds)
+    assert refused.returncode == 6
+    assert "give a token" in refused.stderr
+
+
 @pytest.mark.parametrize("program", [PYTHON, GO])
 def test_a_grpc_client_shows_a_certificate(
     with_certificates: Service, certificate_options: tuple[str, ...], tmp_path: Path, program: str
@@ -105,11 +123,7 @@ def test_a_grpc_client_shows_a_certificate(
         probe.wait("name", OK, BACKEND)
 
 
-def test_an_envoy_sends_a_token(with_tokens: Service, token_options: tuple[str, ...], tmp_path: Path) -> None:
-    check_envoy(with_tokens, token_options, tmp_path)
-
-
-def test_an_envoy_takes_a_token_that_replaces_another(
+def test_an_envoy_sends_its_token_and_takes_one_that_replaces_it(
     with_tokens: Service, token_options: tuple[str, ...], key: SigningKey, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
