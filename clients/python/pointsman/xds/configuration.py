@@ -39,7 +39,8 @@ def configure(
     """Tell the gRPC of this process where xDS is, before its first channel to an ``xds:`` target.
 
     It sets GRPC_XDS_BOOTSTRAP_CONFIG, which gRPC reads once and programs that are started from here inherit. Call it at
-    the start of the program; to call it again with the same arguments changes nothing.
+    the start of the program; to call it again with the same arguments changes nothing. A channel that was called before
+    it fails for good.
 
     What is not given is taken from the environment, as ``Client.from_environment`` does: POINTSMAN_XDS_SERVER, or port
     50052 of the host of POINTSMAN_SERVER; POINTSMAN_TLS, POINTSMAN_CA_FILE, POINTSMAN_CERT_FILE, POINTSMAN_KEY_FILE and
