@@ -37,6 +37,7 @@ def test_a_variable_is_one_of_the_server_or_of_clients(name: str) -> None:
 def test_the_variables_of_grpc_are_those_that_are_set() -> None:
     ours = {
         configuration.FILE_VARIABLE,
+        configuration.CONTENT_VARIABLE,
         grpc_bootstrap.CALL_CREDENTIALS_VARIABLE,
         grpc_bootstrap.SYSTEM_ROOTS_VARIABLE,
     }
