@@ -20,10 +20,16 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def make_change(
-    revision: int, service: str = "pay", kind: ChangeKind = ChangeKind.UPDATED, *, epoch: str = "e1", trace: str = ""
+    revision: int,
+    service: str = "pay",
+    kind: ChangeKind = ChangeKind.UPDATED,
+    *,
+    epoch: str = "e1",
+    trace: str = "",
+    tenant: str = "acme",
 ) -> Change:
     """Make the change of a revision; the same arguments give an equal one."""
-    key = RouteKey("acme", service, "prod", "v1")
+    key = RouteKey(tenant, service, "prod", "v1")
     when = BEGINNING + timedelta(seconds=revision)
     route = Route(key, f"https://{service}.internal/{revision}", True, {"n": str(revision)}, revision, BEGINNING, when)
     after = None if kind is ChangeKind.DELETED else route

@@ -66,17 +66,21 @@ class XdsMethods:
         target = snapshot.target(root)
         for kind, number in KINDS.items():
             if request.kind in (pb.XDS_CLIENT_KIND_UNSPECIFIED, number):
-                explained = explain(PLAIN[kind], root, target, served_instead=_instead(snapshot, key))
+                explained = explain(PLAIN[kind], root, target, served_instead=_instead(snapshot, key, caller))
                 response.explanations.append(_explanation(number, explained))
         return response
 
 
-def _instead(snapshot: ResourceSnapshot, key: RouteKey) -> str:
-    """Return the name that Envoys are given in place of that of ``key``, if there is one that differs in case alone."""
+def _instead(snapshot: ResourceSnapshot, key: RouteKey, caller: Caller) -> str:
+    """Return the name that Envoys are given in place of that of ``key``, if there is one that differs in case alone.
+
+    Of names that the caller may not read nothing is said; an Envoy of the caller is not given them either.
+    """
     table, root = snapshot.table, root_name(key)
     family, folded = root_name(key.family_key), root.lower()
     # The lengths first: there may be 100,000 families.
     alike = [each for each in table.families() if len(each) == len(family) and folded.endswith(each.lower())]
+    alike = [each for each in alike if (found := key_of(each)) and caller.may_read(Scope(found.tenant, found.env))]
     roots = (f"{version}~{each}" for each in alike for version in table.versions(each)) if key.version else iter(alike)
     return collisions(each for each in roots if each.lower() == folded).get(root, "")
 

@@ -115,6 +115,14 @@ def test_of_two_names_that_differ_in_case_envoy_is_told_which_is_served() -> Non
     assert ["differs from v1~prod~pay~acme in case only" in text for text in texts] == [False, True]
 
 
+def test_a_name_that_the_caller_may_not_read_is_not_told_by_one_that_differs_in_case() -> None:
+    scene = Scene()
+    scene.world.change(make_change(2, tenant="ACME"))
+    for caller, told in ((OPERATOR, True), (FakeCaller("reader", ["ACME"]), False)):
+        explained = scene.explained("ACME/pay/prod/v1", caller, pb.XDS_CLIENT_KIND_ENVOY)
+        assert ("v1~prod~pay~acme" in str(explained)) is told
+
+
 @pytest.mark.parametrize("key", ["", "acme/pay", "a~b~c~d~e", "acme/pay/prod/v1/"])
 def test_what_is_no_name_is_refused(key: str) -> None:
     with pytest.raises(InvalidField):
