@@ -16,6 +16,7 @@ from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.usage_pb2 import GetUsageRequest
 from tests.support.engines import fresh_database, fresh_redis
+from tests.support.processes import run
 from tests.support.refusals import refused
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
@@ -113,6 +114,20 @@ def test_clients_count_once_they_have_acknowledged(scene: Scene) -> None:
         reader.acknowledges.set()
         assert eventually(lambda: found() == (1, 1))
     assert eventually(lambda: found() == (0, 0))
+
+
+def test_the_command_that_waits_names_who_is_behind(scene: Scene) -> None:
+    with stream(scene.channel, node="checkout-2") as client:
+        client.subscribe(LDS, scene.root)
+        client.subscribe(RDS, scene.root)
+        reader = Reader(client)
+        assert eventually(lambda: scene.propagation(1).applied_count == 1)
+        reader.acknowledges.clear()
+        key = f"team-a/{scene.service}/prod/v1"
+        done = run("pointsman", "--server", scene.api.address, "deactivate", key, "--wait=1s")
+        assert done.returncode == 5
+        assert "checkout-2 (ipv4:127.0.0.1:" in done.stdout + done.stderr
+        reader.acknowledges.set()
 
 
 def test_a_change_that_does_not_concern_a_client_is_acknowledged_by_it_too(scene: Scene) -> None:
