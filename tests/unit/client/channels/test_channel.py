@@ -273,6 +273,8 @@ def test_a_call_that_opens_a_backend_meanwhile_does_not_block_a_fork(rig: Rig) -
     assert rig.stub.unary_unary(b"a") == b"one a"
 
 
+# A thread of gRPC that polls the state of a channel may find that closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_after_a_fork_subscribers_are_connected_again(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append, try_to_connect=True)
