@@ -21,7 +21,8 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
-# attribute · roles that need it, or none for always · why · what to set it to
+# attribute · roles that need it, or none for always · why · what to set it to. The role xds uses Redis and Kafka too
+# where they are set, and does without.
 _ENGINES: tuple[tuple[str, frozenset[str], str, str], ...] = (
     (
         "database_url",

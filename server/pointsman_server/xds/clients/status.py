@@ -9,6 +9,7 @@ from typing import Any
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
+from pointsman_server.xds.clients.text import HIDDEN, printable
 from pointsman_server.xds.clients.visibility import Sight
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.session import ResourceState, Status
@@ -32,27 +33,32 @@ def client_status(request: Any, clients: Clients, caller: Caller) -> Any:
     for client in clients:
         if not matches(client.stream.client.node):
             continue
-        states = [each for each in client.stream.session.states() if sight.is_own(client) or sight.may_see(each.name)]
+        every = list(client.stream.session.states())
+        states = [each for each in every if sight.is_own(client) or sight.may_see(each.name)]
         if not states and not sight.is_own(client):
             continue
         count += len(states)
         if count > MOST_RESOURCES:
             text = f"match clients with more than {MOST_RESOURCES} resources: match fewer by node_id"
             raise InvalidField([FieldViolation("node_matchers", text)])
-        _add(response, client, states, with_contents=not request.exclude_resource_contents)
+        # What a client says may name what the caller may not see.
+        hides = len(states) < len(every)
+        _add(response, client, states, hides=hides, with_contents=not request.exclude_resource_contents)
     return response
 
 
-def _add(response: Any, client: Connected, states: Iterable[ResourceState], *, with_contents: bool) -> None:
+def _add(
+    response: Any, client: Connected, states: Iterable[ResourceState], *, hides: bool, with_contents: bool
+) -> None:
     described, refusals = client.stream.client, client.refusals
     config = response.config.add()
-    config.node.id, config.node.user_agent_name = described.node, described.agent
+    config.node.id, config.node.user_agent_name = printable(described.node), printable(described.agent)
     config.client_scope = str(client.id)
     for state in states:
         resource = config.generic_xds_configs.add(type_url=state.kind, name=state.name, version_info=state.version)
         resource.config_status, resource.client_status = STATUSES[state.status]
         if state.status is Status.REFUSED:
-            resource.error_state.details = state.text
+            resource.error_state.details = HIDDEN if hides else printable(state.text)
             if state.kind in refusals:
                 resource.error_state.last_update_attempt.FromDatetime(refusals[state.kind].since)
         if with_contents:

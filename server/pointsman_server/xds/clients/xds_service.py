@@ -14,7 +14,7 @@ from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
-from pointsman_server.xds.clients.text import printable
+from pointsman_server.xds.clients.text import HIDDEN, printable
 from pointsman_server.xds.clients.visibility import Sight, roots_of
 from pointsman_server.xds.names import key_of, root_name
 from pointsman_server.xds.resources.envoy import collisions
@@ -121,7 +121,7 @@ def _message(client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsCli
     # What a client says may name what the caller may not see.
     hides = not sight.is_own(client) and len(names) < len(roots_of(client))
     for kind, refusal in client.refusals.items():
-        text = "hidden: the client also asks for what you may not read" if hides else printable(refusal.text)
+        text = HIDDEN if hides else printable(refusal.text)
         message.refusals.add(resource_type=kind.name, message=text, refuse_time=_timestamp(refusal.since))
     return message
 

@@ -7,6 +7,7 @@ import pytest
 from pointsman_server.domain.errors import InvalidField
 from pointsman_server.xds.clients import status as module
 from pointsman_server.xds.clients.status import ClientStatusRequest, client_status
+from pointsman_server.xds.clients.text import HIDDEN
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.protocol.types import ResourceType
 from tests.support.changes import make_change
@@ -95,3 +96,13 @@ async def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(InvalidField):
         configs(world)
     assert len(configs(world, node_matchers=[{"node_id": {"exact": "two"}}])) == 1
+
+
+async def test_what_a_client_says_is_hidden_from_those_who_may_not_read_all_that_it_may_name() -> None:
+    world = Connections(make_change(1))
+    connection = world.connect()
+    await connection.ask(RDS, OURS, THEIRS)
+    await connection.answer(f"{THEIRS} is\x1b strange")
+    for caller, text in ((FakeCaller("reader", ["acme"]), HIDDEN), (FakeCaller("operator"), f"{THEIRS} is  strange")):
+        (config,) = configs(world, caller)
+        assert {each.error_state.details for each in config.generic_xds_configs} == {text}
