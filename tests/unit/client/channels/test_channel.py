@@ -21,6 +21,8 @@ from tests.support.waiting import eventually
 
 SECONDS = 20.0
 State = grpc.ChannelConnectivity
+# The thread of gRPC that polls the state of a channel for subscribers may find that just closed, and says so.
+subscribes = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def generated(channel: grpc.Channel) -> Any:
@@ -204,6 +206,7 @@ def test_callers_that_race_with_flapping_fail_no_call(rig: Rig, monkeypatch: pyt
     assert len(rig.opened) > 20, "they were closed and opened again"
 
 
+@subscribes
 def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     rig.routes.set("")
     ready = grpc.channel_ready_future(rig.channel)
@@ -219,6 +222,7 @@ def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     rig.channel.unsubscribe(states.append)
 
 
+@subscribes
 def test_a_backend_that_a_call_opens_is_followed(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append)
@@ -273,8 +277,7 @@ def test_a_call_that_opens_a_backend_meanwhile_does_not_block_a_fork(rig: Rig) -
     assert rig.stub.unary_unary(b"a") == b"one a"
 
 
-# A thread of gRPC that polls the state of a channel may find that closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@subscribes
 def test_after_a_fork_subscribers_are_connected_again(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append, try_to_connect=True)
