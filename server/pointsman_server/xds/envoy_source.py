@@ -1,9 +1,10 @@
 """The resources of an Envoy, which asks for all: one Listener, one RouteConfiguration, and a Cluster for each slot."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from pointsman_server.domain.identity import Scope
-from pointsman_server.xds.names import key_of
+from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource, encode
 from pointsman_server.xds.resources import envoy
@@ -11,9 +12,14 @@ from pointsman_server.xds.resources.clusters import cluster_names
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
 from pointsman_server.xds.snapshot import ResourceSnapshot, Subscriber
 from pointsman_server.xds.sources import GrpcSource, Listener
+from pointsman_server.xds.targets import Target
 from pointsman_server.xds.views import View
 
 ANY = "*"
+_SEPARATOR = "~"
+_FAMILY_PARTS = 3
+# Families whose resources are built in a turn: about a millisecond, for families of three versions.
+PREPARED_IN_A_TURN = 3
 
 
 class EnvoySource(GrpcSource):
@@ -21,23 +27,42 @@ class EnvoySource(GrpcSource):
 
     Other names are not among the resources, so that an Envoy hears of no tenant that it may not read: their calls are
     NOT_FOUND. A name that has no route any more is removed, and is NOT_FOUND, too.
+
+    It subscribes to every name that it has: so what is built is kept, and Envoys of one view share it.
     """
 
     def __init__(self, snapshot: ResourceSnapshot, view: View, may_read: Callable[[Scope], bool]) -> None:
         super().__init__(snapshot, view, may_read)
         self._patterns = [tuple(pattern.split("/")) for pattern in view.families]
         self._selected: set[str] = set()
-        # Virtual hosts by their roots, and the order and the whole of them; None where that is to be made again.
-        self._hosts: dict[str, bytes] = {}
+        # What the client asked for by name; it may be selected, too.
+        self._named: set[str] = set()
+        # The names that have a virtual host, in their order; None where they are to be chosen again.
         self._order: Sequence[str] | None = None
         self._joined: Resource | None = None
-        self._follows: Subscriber | None = None
+        self._stream: Listener | None = None
         self._any_changed = False
+
+    async def prepare(self) -> None:
+        """Build what the client is going to ask for, in turns with other work."""
+        self._snapshot.follow(self)
+        try:
+            families = iter([family for family in self._snapshot.table.families() if self._selects(family)])
+            while some := list(islice(families, PREPARED_IN_A_TURN)):
+                await self._snapshot.turn()
+                for root in (root for family in some for root in self._roots(family)):
+                    self._select(root)
+                    self._virtual_host(root)
+                    for name in self._clusters(root):
+                        self.resource(ResourceType.CDS, name)
+        except BaseException:
+            self._drop()
+            raise
 
     def resource(self, kind: ResourceType, name: str) -> Resource:
         if kind is ResourceType.RDS and name == ENVOY_LISTENER:
             if self._joined is None:
-                self._joined = encode(kind, name, envoy.join(self._virtual_hosts()))
+                self._joined = encode(kind, name, envoy.join(map(self._virtual_host, self._served())))
             return self._joined
         return super().resource(kind, name)
 
@@ -54,72 +79,135 @@ class EnvoySource(GrpcSource):
     def dependents(self, kind: ResourceType, roots: Collection[str]) -> Collection[str]:
         return (ENVOY_LISTENER,) if kind is ResourceType.RDS and any(map(self._selects, roots)) else ()
 
-    def watch_all(self, stream: Listener) -> None:
-        self._follows = stream
+    def watch(self, stream: Listener, root: str) -> None:  # noqa: ARG002 - of the protocol
+        self._named.add(root)
+        self._snapshot.subscribe(root, self)
+
+    def unwatch(self, stream: Listener, root: str) -> None:  # noqa: ARG002 - of the protocol
+        self._named.discard(root)
+        if root not in self._selected:
+            self._snapshot.unsubscribe(root, self)
+
+    def watch_all(self, stream: Listener) -> None:  # noqa: ARG002 - of the protocol
         self._snapshot.follow(self)
 
     def flush(self, stream: Listener) -> None:
-        if not self._any_changed:
-            super().flush(stream)
-            return
-        self._any_changed = False
-        self._snapshot.news(stream)
-        stream.check()
+        self._stream = stream
+        roots = self._snapshot.news(self)
+        if self._any_changed or roots is None:
+            self._any_changed = False
+            stream.check()
+        elif roots:
+            stream.changed(roots)
 
-    def leave(self, stream: Listener) -> None:
-        self._snapshot.unfollow(self)
-        super().leave(stream)
+    def has_news(self, stream: Listener) -> bool:  # noqa: ARG002 - of the protocol
+        return self._snapshot.has_news(self)
+
+    def leave(self, stream: Listener) -> None:  # noqa: ARG002 - of the protocol
+        self._stream = None
+        self._drop()
 
     # The snapshot calls these.
+
+    def wake(self, window: Window) -> None:
+        """Wake the stream; before it runs there is none, and it takes the news when it begins."""
+        if self._stream is not None:
+            self._stream.wake(window)
 
     def update(self, roots: Collection[str]) -> Iterable[Subscriber]:
         """Note that ``roots`` may have changed. Returns who is to be woken."""
         changed = [root for root in roots if self._selects(root)]
         for root in changed:
-            self._hosts.pop(root, None)
-            if self._exists(root) != (root in self._selected):
-                self._selected ^= {root}
-                self._order = None
-        if not changed or self._follows is None:
+            if self._exists(root):
+                self._select(root)
+            else:
+                self._deselect(root)
+        if not changed:
             return ()
         self._joined = None
-        return (self._follows,)
+        return (self,)
 
     def replace(self) -> Iterable[Subscriber]:
         """Note that anything may have changed. Returns who is to be woken."""
         self._any_changed = True
-        return () if self._follows is None else (self._follows,)
+        return (self,)
 
     def _select_all(self) -> None:
-        self._selected = {root for root in self._snapshot.table.roots() if self._selects(root)}
-        self._hosts, self._order, self._joined = {}, None, None
+        may_read: dict[Scope, bool] = {}
+        found = {
+            root
+            for family in self._snapshot.table.families()
+            if self._selects(family, may_read)
+            for root in self._roots(family)
+        }
+        for root in self._selected - found:
+            self._deselect(root)
+        for root in found - self._selected:
+            self._select(root)
+        self._joined = None
 
-    def _selects(self, root: str) -> bool:
+    def _select(self, root: str) -> None:
+        if root not in self._selected:
+            self._selected.add(root)
+            self._order = None
+            self._snapshot.subscribe(root, self)
+
+    def _deselect(self, root: str) -> None:
+        if root in self._selected:
+            self._selected.discard(root)
+            self._order = None
+            if root not in self._named:
+                self._snapshot.unsubscribe(root, self)
+
+    def _drop(self) -> None:
+        self._snapshot.unfollow(self)
+        for root in self._selected | self._named:
+            self._snapshot.unsubscribe(root, self)
+        self._selected, self._named = set(), set()
+        self._snapshot.leave(self)
+
+    def _selects(self, root: str, may_read: dict[Scope, bool] | None = None) -> bool:
         """Return whether a name belongs to a family that the client routes to, and may read."""
-        key = key_of(root)
-        if key is None or not self._may_read(Scope(key.tenant, key.env)):
+        parts = root.split(_SEPARATOR)[-_FAMILY_PARTS:]
+        if len(parts) < _FAMILY_PARTS:
             return False
-        family = (key.tenant, key.service, key.env)
-        return not self._patterns or any(_matches(pattern, family) for pattern in self._patterns)
+        env, service, tenant = parts
+        if self._patterns and not any(_matches(pattern, (tenant, service, env)) for pattern in self._patterns):
+            return False
+        scope = Scope(tenant, env)
+        if may_read is None:
+            return self._may_read(scope)
+        if scope not in may_read:
+            may_read[scope] = self._may_read(scope)
+        return may_read[scope]
+
+    def _roots(self, family: str) -> Iterator[str]:
+        """Return the names of a family and of its versions; none without versions."""
+        versions = self._snapshot.table.versions(family)
+        if versions:
+            yield family
+        for version in versions:
+            yield f"{version}{_SEPARATOR}{family}"
 
     def _exists(self, root: str) -> bool:
-        table, key = self._snapshot.table, key_of(root)
-        if key is not None and key.version:
-            return key.version in table.versions(root[len(key.version) + 1 :])
-        return table.has_family(root)
+        table = self._snapshot.table
+        version, _, family = root.partition(_SEPARATOR)
+        return table.has_family(root) or version in table.versions(family)
 
     def _clusters(self, root: str) -> Sequence[str]:
         return cluster_names(self._view, root, self._snapshot.target(root))
 
-    def _virtual_hosts(self) -> Iterable[bytes]:
+    def _virtual_host(self, root: str) -> bytes:
+        def make(target: Target) -> bytes:
+            return envoy.virtual_host(self._view, root, target)
+
+        return self._snapshot.built(root, ("virtual host", self._view), make)
+
+    def _served(self) -> Sequence[str]:
         if self._order is None:
             hidden = envoy.collisions(self._selected)
             self._order = sorted(root for root in self._selected if root not in hidden)
-        for root in self._order:
-            host = self._hosts.get(root)
-            if host is None:
-                host = self._hosts[root] = envoy.virtual_host(self._view, root, self._snapshot.target(root))
-            yield host
+        return self._order
 
 
 def _matches(pattern: Sequence[str], family: Sequence[str]) -> bool:

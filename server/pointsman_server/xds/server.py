@@ -61,7 +61,8 @@ class DiscoveryServer:
         first = await anext(aiter(requests), None)
         if first is None:
             return
-        stream = self._open(first.node, context)
+        stream, source = self._open(first.node, context)
+        await source.prepare()
         self.streams[stream] = None
         try:
             await stream.run(first, requests)
@@ -80,7 +81,7 @@ class DiscoveryServer:
         except TimeoutError:
             raise StoreUnavailable from None
 
-    def _open(self, node: Any, context: Any) -> Stream:
+    def _open(self, node: Any, context: Any) -> tuple[Stream, GrpcSource]:
         if node.ByteSize() > LARGEST_NODE:
             text = f"{node.ByteSize()} bytes: a node has at most {LARGEST_NODE}"
             raise InvalidField([FieldViolation("node", text)])
@@ -90,6 +91,7 @@ class DiscoveryServer:
         source_of = EnvoySource if view.kind is ClientKind.ENVOY else GrpcSource
         source = source_of(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
-        return Stream(
+        stream = Stream(
             client, session, source, context.write, observer=self._observer, control_plane=self._control_plane
         )
+        return stream, source

@@ -165,6 +165,10 @@ class ResourceSnapshot:
         self._trim()
         return roots
 
+    async def turn(self) -> None:
+        """Wait for a turn among the work on this snapshot: ``FairShare.take``."""
+        await self._fair_share.take()
+
     def follow(self, follower: Follower) -> None:
         """Call ``follower`` with each change from now on."""
         self._followers[follower] = None

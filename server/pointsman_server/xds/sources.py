@@ -29,6 +29,9 @@ class GrpcSource:
         self._view = view
         self._may_read = may_read
 
+    async def prepare(self) -> None:
+        """Nothing is built before it is asked for."""
+
     def resource(self, kind: ResourceType, name: str) -> Resource:
         key = key_of(root_of(name))
         forbidden = key is not None and not self._may_read(Scope(key.tenant, key.env))

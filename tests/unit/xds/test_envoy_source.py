@@ -1,5 +1,6 @@
 """What an Envoy is given that asks for all: which names, and what changes of it."""
 
+import asyncio
 from collections.abc import Collection
 
 import pytest
@@ -11,6 +12,7 @@ from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.envoy_source import EnvoySource
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resources import envoy
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, View
@@ -26,9 +28,10 @@ class Stream:
     def __init__(self) -> None:
         self.roots: list[set[str]] = []
         self.checks = 0
+        self.woken = 0
 
     def wake(self, window: Window) -> None:
-        """Is told by ``flush``."""
+        self.woken += 1
 
     def changed(self, roots: Collection[str]) -> None:
         self.roots.append(set(roots))
@@ -55,6 +58,7 @@ def followed(snapshot: ResourceSnapshot, *families: str) -> tuple[EnvoySource, S
     made, stream = source(snapshot, *families), Stream()
     made.names(ResourceType.CDS)
     made.watch_all(stream)
+    made.flush(stream)
     return made, stream
 
 
@@ -113,7 +117,7 @@ def test_it_follows_changes_of_what_it_selects(snapshot: ResourceSnapshot) -> No
     before = made.resource(ResourceType.RDS, "pointsman")
 
     snapshot.apply([make_change(3, "ads", kind=ChangeKind.DEACTIVATED)])
-    assert not snapshot.has_news(stream)
+    assert not made.has_news(stream)
     snapshot.apply([make_change(4, kind=ChangeKind.DEACTIVATED)])
     made.flush(stream)
 
@@ -154,9 +158,76 @@ def test_another_table_may_have_anything(snapshot: ResourceSnapshot) -> None:
 
 def test_a_stream_that_has_ended_is_told_nothing(snapshot: ResourceSnapshot) -> None:
     made, stream = followed(snapshot)
+    made.watch(stream, V1_PAY)
     made.leave(stream)
     snapshot.apply([make_change(3)])
-    assert not snapshot.has_news(stream)
+    assert not made.has_news(stream)
+    assert snapshot.name_count == 0
+
+
+def test_a_name_that_is_asked_for_is_watched_as_long_as_it_is_also_selected(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot, "acme/pay/prod")
+    for root in (V1_PAY, V1_ADS):
+        made.watch(stream, root)
+    for root in (V1_PAY, V1_ADS):
+        made.unwatch(stream, root)
+    snapshot.apply([make_change(3, "ads")])
+    assert not made.has_news(stream)
+    snapshot.apply([make_change(4)])
+    assert made.has_news(stream)
+
+
+def test_what_the_client_may_no_longer_read_goes(snapshot: ResourceSnapshot) -> None:
+    tenants = ["acme"]
+    made = source(snapshot, tenants=tenants)
+    assert roots(made) == {PAY, ADS, V1_PAY, V1_ADS}
+    tenants[:] = ["globex"]
+    assert roots(made) == set()
+    assert snapshot.name_count == 0
+    tenants[:] = ["acme"]
+    assert set(domains(made)) | roots(made) == {PAY, ADS, V1_PAY, V1_ADS}
+
+
+async def test_it_prepares_what_is_asked_for_and_follows_meanwhile(snapshot: ResourceSnapshot) -> None:
+    snapshot.apply([make_change(number, f"s{number}") for number in range(3, 10)])
+    made, stream = source(snapshot, "*/pay/*", "*/ads/*", "*/new/*", "*/s9/*"), Stream()
+    preparing = asyncio.create_task(made.prepare())
+    await asyncio.sleep(0)
+    gone = [make_change(number, name, kind=ChangeKind.DELETED) for number, name in ((11, "ads"), (12, "s9"))]
+    snapshot.apply([make_change(10, "new"), *gone])
+    await preparing
+    await snapshot.step()
+    assert made.has_news(stream), "it takes the news when it begins"
+
+    assert roots(made) == {PAY, V1_PAY, "prod~new~acme", "v1~prod~new~acme"}
+    made.flush(stream)
+    snapshot.apply([make_change(13)])
+    await snapshot.step()
+    assert stream.woken == 1
+
+
+async def test_it_drops_everything_where_the_client_goes_while_it_prepares(snapshot: ResourceSnapshot) -> None:
+    snapshot.apply([make_change(number, f"s{number}") for number in range(3, 30)])
+    made = source(snapshot)
+    preparing = asyncio.create_task(made.prepare())
+    await asyncio.sleep(0)
+    assert 0 < snapshot.name_count < 2 * 29, "it takes turns"
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    assert snapshot.name_count == 0
+    snapshot.apply([make_change(3)])
+    assert not made.has_news(Stream())
+
+
+async def test_envoys_of_one_view_share_what_is_built(
+    snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await source(snapshot).prepare()
+    monkeypatch.setattr(envoy, "virtual_host", None)
+    other = source(snapshot)
+    await other.prepare()
+    assert set(domains(other)) == {PAY, ADS, V1_PAY, V1_ADS}
 
 
 def test_resources_by_name_are_those_of_the_root(snapshot: ResourceSnapshot) -> None:
