@@ -10,16 +10,21 @@ import grpc
 import pytest
 
 from pointsman.v1 import xds_service_pb2 as pb
+from pointsman.v1.route_pb2 import RouteKey
+from pointsman.v1.route_service_pb2 import CreateRequest
+from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman.v1.xds_service_pb2_grpc import XdsServiceStub
 from pointsman_server.adapters.postgres.api_key_store import PostgresApiKeyStore
 from pointsman_server.domain.api_keys import mint
 from pointsman_server.domain.grants import parse_grant
 from pointsman_server.ports.credentials import KeyDraft
+from pointsman_server.xds.names import root_of
+from pointsman_server.xds.protocol import messages
 from tests.support.certificates import Authority
-from tests.support.engines import fresh_database
+from tests.support.engines import fresh_database, fresh_redis
 from tests.support.servers import EVERYBODY, RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import RDS, XdsStream, status_of, stream
+from tests.support.xds_streams import CDS, RDS, XdsStream, status_of, stream
 
 OURS, THEIRS = "v1~prod~payments~team-a", "v1~prod~payments~team-b"
 NOT_LIVE, FORBIDDEN = 5, 7
@@ -58,21 +63,28 @@ class Guarded:
         return PostgresApiKeyStore(self.server.app.database)
 
     @contextmanager
-    def stream(self, key: str) -> Iterator[XdsStream]:
+    def stream(self, key: str, **fields: str) -> Iterator[XdsStream]:
         with (
             grpc.insecure_channel(self.server.xds) as channel,
-            stream(channel, metadata={"authorization": f"Bearer {key}"}) as client,
+            stream(channel, metadata={"authorization": f"Bearer {key}"}, **fields) as client,
         ):
             yield client
 
 
 @pytest.fixture(scope="module")
-def guarded(template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(engines: Any, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY.format(tenant="team-a"))
     with fresh_database(template_database) as url:
         # No look at keys and policy but those of the tests.
-        chosen = settings(roles="xds", database_url=url, api_keys=True, policy_file=policy, access_refresh_seconds=3600)
+        chosen = settings(
+            roles="api,xds",
+            database_url=url,
+            redis_url=fresh_redis(engines.urls["REDIS_URL"]),
+            api_keys=True,
+            policy_file=policy,
+            access_refresh_seconds=3600,
+        )
         with serving(chosen) as server:
             yield Guarded(server, policy)
 
@@ -100,6 +112,27 @@ def test_names_of_other_tenants_are_denied_and_follow_the_policy(guarded: Guarde
         guarded.permit("team-b")
         second = client.read_until(of_routes)
         assert (status_of(second, OURS), status_of(second, THEIRS)) == (FORBIDDEN, NOT_LIVE)
+
+
+def test_an_envoy_is_given_the_routes_of_the_tenants_that_it_may_read(guarded: Guarded) -> None:
+    guarded.permit("team-a")
+    admin, key = guarded.make_key("admin", "admin:*"), guarded.make_key("envoy")
+    with grpc.insecure_channel(guarded.server.address) as channel:
+        for tenant in ("team-a", "team-b"):
+            where = RouteKey(tenant=tenant, service="orders", env="prod", version="v1")
+            request = CreateRequest(key=where, url="http://10.0.0.1:80", active=True)
+            RouteServiceStub(channel).Create(request, metadata=(("authorization", f"Bearer {admin}"),))
+
+    def names(response: Any) -> set[str]:
+        clusters = {messages.Cluster.FromString(each.value).name for each in response.resources}
+        return {root_of(name) for name in clusters}
+
+    with guarded.stream(key, user_agent="envoy") as client:
+        client.subscribe(CDS, "*")
+        ours, theirs = ({f"v1~prod~orders~{tenant}", f"prod~orders~{tenant}"} for tenant in ("team-a", "team-b"))
+        client.read_until(lambda response: response.type_url == CDS and names(response) == ours)
+        guarded.permit("team-b")
+        client.read_until(lambda response: response.type_url == CDS and names(response) == theirs)
 
 
 def test_a_list_of_clients_hides_what_the_caller_may_not_read(guarded: Guarded) -> None:
