@@ -69,10 +69,12 @@ class ClientType(Wanted):
             else:
                 self.refused[resource.name] = resource.version
         if push.kind.is_complete and accepted:
-            lost = self.has.keys() - {resource.name for resource in push.resources}
+            given = {resource.name for resource in push.resources}
+            lost = self.has.keys() - given
             assert not lost & self.named, "a resource that is wanted was withdrawn"
             for name in lost:
                 del self.has[name]
+            self.refused = {name: version for name, version in self.refused.items() if name in given}
 
 
 @dataclass
