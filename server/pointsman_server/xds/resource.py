@@ -17,6 +17,8 @@ class Resource(NamedTuple):
     ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
     because its Cluster needs it no more.
 
+    ``empties``: a ClusterLoadAssignment that is empty because no call is let through to its Cluster any more.
+
     ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``.
     """
 
@@ -26,6 +28,7 @@ class Resource(NamedTuple):
     live: bool = True
     introduction: "Resource | None" = None
     needs: tuple[tuple[ResourceType, str], ...] = ()
+    empties: bool = False
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ The rules are those of "xDS REST and gRPC protocol" (envoyproxy.io/docs/envoy/la
 variant *aggregated, state of the world*.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ class Session:
       the client has waits until they are acknowledged, unless it lets no call through.
     - Endpoints are sent after the Cluster that changed with them. A ClusterLoadAssignment is not emptied because its
       Cluster needs it no more: the client uses the endpoints until the other ones are ready.
+    - Endpoints that no call is let through to any more linger at the client (``lingering``): a call that it let through
+      just before may be about to choose one.
     - A Cluster that a wildcard gives no more is removed after the RouteConfigurations that led to it.
     """
 
@@ -76,6 +78,10 @@ class Session:
         self._nonces = nonces
         self._types = {kind: Subscription(kind) for kind in ResourceType}
         self._count = 0
+        # Endpoints that linger, each with a number of its own, and those of them that ``lingering`` has not told.
+        self._began = 0
+        self._lingering: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
         # How many names of each root the client asked for.
         self.roots: dict[str, int] = {}
 
@@ -149,6 +155,20 @@ class Session:
         """Return the responses to send now, in their order. Without ``hold``, nothing waits any more (``holds``)."""
         steps = order.steps(self._types, self._source, warms=self._warms, hold=hold)
         return [push for kind, choose in steps if (push := self._push(self._types[kind], choose))]
+
+    def lingering(self) -> Mapping[str, int]:
+        """Return what has begun to linger since the last call, to be passed to ``release`` a while later."""
+        told, self._untold = self._untold, {}
+        return told
+
+    def release(self, lingering: Mapping[str, int]) -> None:
+        """Let the client have what it is to have of what lingers, but for what has changed since."""
+        endpoints = self._types[ResourceType.EDS]
+        for name, number in lingering.items():
+            if self._lingering.get(name) == number:
+                del self._lingering[name]
+                if name in endpoints.versions:
+                    endpoints.dirty[name] = None
 
     # Subscriptions
 
@@ -250,10 +270,24 @@ class Session:
         if sent is None or name in subscription.leaving:
             return
         resource = self._source.resource(subscription.kind, name)
-        if resource.version == sent or _is_kept(subscription, resource):
+        if self._lingers(subscription, resource) or resource.version == sent or _is_kept(subscription, resource):
             subscription.dirty.pop(name, None)
         else:
             subscription.dirty[name] = None
+
+    def _lingers(self, subscription: Subscription, resource: Resource) -> bool:
+        """Return whether the client keeps the endpoints that it has for a while; forget that others lingered."""
+        if subscription.kind is not ResourceType.EDS:
+            return False
+        if not resource.empties:
+            self._lingering.pop(resource.name, None)
+            return False
+        if subscription.versions[resource.name] in (NOT_SENT, resource.version):
+            return False
+        if resource.name not in self._lingering:
+            self._began += 1
+            self._lingering[resource.name] = self._untold[resource.name] = self._began
+        return True
 
     # Responses
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField
@@ -21,6 +21,9 @@ LONGEST_NAME = 1_024
 # Requests of a stream: more of them wait. A client that starts sends four for each name.
 REQUESTS_PER_SECOND = 500
 REQUESTS_AT_ONCE = 5_000
+# How long clients keep the endpoints of what is not live any more. A call is let through some milliseconds before it
+# chooses an endpoint, more where the client has little CPU time.
+LINGER_SECONDS = 1.0
 # What waits for clusters waits no longer than this, for a client that does not acknowledge them.
 HOLD_SECONDS = 2.0
 
@@ -95,6 +98,7 @@ class Stream:
         observer: Observer,
         control_plane: bytes = b"",
         hold_seconds: float = HOLD_SECONDS,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self.client = client
         self.session = session
@@ -103,6 +107,7 @@ class Stream:
         self._observer = observer
         self._control_plane = control_plane
         self._hold_seconds = hold_seconds
+        self._linger_seconds = linger_seconds
         self._roots: frozenset[str] = frozenset()
         self._watches_all = False
         self._written: dict[ResourceType, float] = {}
@@ -223,7 +228,13 @@ class Stream:
             self._written[push.kind] = time.monotonic()
             await self._write(response(push, self._control_plane))
             self._observer.pushed(self, push.kind)
+        if began := self.session.lingering():
+            asyncio.get_running_loop().call_later(self._linger_seconds, self._release, began)
         self._leave_window()
+
+    def _release(self, lingering: Mapping[str, int]) -> None:
+        self.session.release(lingering)
+        self._work.set()
 
     def _leave_window(self) -> None:
         window, self._window = self._window, None
