@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from pointsman_server.xds import order
+from pointsman_server.xds.lingering import Lingering
 from pointsman_server.xds.names import WILDCARD, root_of
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Resource, Source
@@ -78,10 +79,7 @@ class Session:
         self._nonces = nonces
         self._types = {kind: Subscription(kind) for kind in ResourceType}
         self._count = 0
-        # Endpoints that linger, each with a number of its own, and those of them that ``lingering`` has not told.
-        self._began = 0
-        self._lingering: dict[str, int] = {}
-        self._untold: dict[str, int] = {}
+        self._lingering = Lingering()
         # How many names of each root the client asked for.
         self.roots: dict[str, int] = {}
 
@@ -158,17 +156,14 @@ class Session:
 
     def lingering(self) -> Mapping[str, int]:
         """Return what has begun to linger since the last call, to be passed to ``release`` a while later."""
-        told, self._untold = self._untold, {}
-        return told
+        return self._lingering.begun()
 
     def release(self, lingering: Mapping[str, int]) -> None:
         """Let the client have what it is to have of what lingers, but for what has changed since."""
         endpoints = self._types[ResourceType.EDS]
-        for name, number in lingering.items():
-            if self._lingering.get(name) == number:
-                del self._lingering[name]
-                if name in endpoints.versions:
-                    endpoints.dirty[name] = None
+        for name in self._lingering.release(lingering):
+            if name in endpoints.versions:
+                endpoints.dirty[name] = None
 
     # Subscriptions
 
@@ -280,13 +275,11 @@ class Session:
         if subscription.kind is not ResourceType.EDS:
             return False
         if not resource.empties:
-            self._lingering.pop(resource.name, None)
+            self._lingering.forget(resource.name)
             return False
         if subscription.versions[resource.name] in (NOT_SENT, resource.version):
             return False
-        if resource.name not in self._lingering:
-            self._began += 1
-            self._lingering[resource.name] = self._untold[resource.name] = self._began
+        self._lingering.begin(resource.name)
         return True
 
     # Responses
