@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from pointsman_server.embedded.tied import tied_to_this_process
 from tests.support.processes import clean_environ
 
 PATIENCE_SECONDS = 30.0
+MOST_ERRORS = 1 << 20
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Counts = Mapping[tuple[grpc.StatusCode, str], int]
@@ -105,8 +107,8 @@ class Probe:
     @property
     def errors(self) -> str:
         """What the process has written to stderr."""
-        self._errors.seek(0)
-        return self._errors.read()
+        # pread: parent and child share the file offset, which must stay at the end.
+        return os.pread(self._errors.fileno(), MOST_ERRORS, 0).decode(errors="replace")
 
     def wait_until_ready(self) -> None:
         """Wait until it reads commands."""
