@@ -1,6 +1,7 @@
 """The resources of an Envoy, which asks for all: one Listener, one RouteConfiguration, and a Cluster for each slot."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from pointsman_server.domain.identity import Scope
@@ -33,7 +34,9 @@ class EnvoySource(GrpcSource):
 
     def __init__(self, snapshot: ResourceSnapshot, view: View, may_read: Callable[[Scope], bool]) -> None:
         super().__init__(snapshot, view, may_read)
-        self._patterns = [tuple(pattern.split("/")) for pattern in view.families]
+        patterns = [tuple(pattern.split("/")) for pattern in view.families]
+        self._exact = {pattern for pattern in patterns if ANY not in pattern}
+        self._wild = [pattern for pattern in patterns if ANY in pattern]
         self._selected: set[str] = set()
         # What the client asked for by name; it may be selected, too.
         self._named: set[str] = set()
@@ -47,7 +50,7 @@ class EnvoySource(GrpcSource):
         """Build what the client is going to ask for, in turns with other work."""
         self._snapshot.follow(self)
         try:
-            families = iter([family for family in self._snapshot.table.families() if self._selects(family)])
+            families = iter(self._families())
             while some := list(islice(families, PREPARED_IN_A_TURN)):
                 await self._snapshot.turn()
                 for root in (root for family in some for root in self._roots(family)):
@@ -133,13 +136,7 @@ class EnvoySource(GrpcSource):
         return (self,)
 
     def _select_all(self) -> None:
-        may_read: dict[Scope, bool] = {}
-        found = {
-            root
-            for family in self._snapshot.table.families()
-            if self._selects(family, may_read)
-            for root in self._roots(family)
-        }
+        found = {root for family in self._families() for root in self._roots(family)}
         for root in self._selected - found:
             self._deselect(root)
         for root in found - self._selected:
@@ -166,20 +163,29 @@ class EnvoySource(GrpcSource):
         self._selected, self._named = set(), set()
         self._snapshot.leave(self)
 
+    def _families(self) -> Sequence[str]:
+        """Return the families that the client has. Only a view with wildcards has to look at all of the table."""
+        table = self._snapshot.table
+        named = (_SEPARATOR.join(reversed(family)) for family in self._exact)
+        candidates = filter(table.has_family, named) if self._exact and not self._wild else table.families()
+        may_read: dict[Scope, bool] = {}
+        return [family for family in candidates if self._selects(family, may_read)]
+
     def _selects(self, root: str, may_read: dict[Scope, bool] | None = None) -> bool:
         """Return whether a name belongs to a family that the client routes to, and may read."""
-        parts = root.split(_SEPARATOR)[-_FAMILY_PARTS:]
-        if len(parts) < _FAMILY_PARTS:
+        family = _family_of(root)
+        if family is None or not (family in self._exact or self._matches(family)):
             return False
-        env, service, tenant = parts
-        if self._patterns and not any(_matches(pattern, (tenant, service, env)) for pattern in self._patterns):
-            return False
+        tenant, _, env = family
         scope = Scope(tenant, env)
         if may_read is None:
             return self._may_read(scope)
         if scope not in may_read:
             may_read[scope] = self._may_read(scope)
         return may_read[scope]
+
+    def _matches(self, family: Sequence[str]) -> bool:
+        return not (self._exact or self._wild) or any(_matches(pattern, family) for pattern in self._wild)
 
     def _roots(self, family: str) -> Iterator[str]:
         """Return the names of a family and of its versions; none without versions."""
@@ -208,6 +214,16 @@ class EnvoySource(GrpcSource):
             hidden = envoy.collisions(self._selected)
             self._order = sorted(root for root in self._selected if root not in hidden)
         return self._order
+
+
+@lru_cache(1024)
+def _family_of(root: str) -> tuple[str, str, str] | None:
+    """Return tenant, service and env of a name. Each change is asked for by every Envoy."""
+    parts = root.split(_SEPARATOR)[-_FAMILY_PARTS:]
+    if len(parts) < _FAMILY_PARTS:
+        return None
+    env, service, tenant = parts
+    return tenant, service, env
 
 
 def _matches(pattern: Sequence[str], family: Sequence[str]) -> bool:
