@@ -53,6 +53,7 @@ from tests.bench.rows import (
     watches,
     workers,
     xds_cutover,
+    xds_streams,
 )
 
 MISSING = 2
@@ -76,6 +77,7 @@ PARTS: Mapping[str, Part] = {
     "footprint": footprint.part,
     "starts": starts.part,
     "xds-cutover": xds_cutover.part,
+    "xds-streams": xds_streams.part,
 }
 QUICK = ("tls", "batches", "mutations", "starts")
 

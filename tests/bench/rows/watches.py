@@ -61,7 +61,7 @@ def _row(transport: str, figure: str, what: str, ours: str, target: Any, unit: s
 
 
 def _alone(rig: Rig, transport: str) -> Sample:
-    with rig.server(transport) as server, _bystander(rig, server) as seen:
+    with rig.server(transport) as server, bystander(rig, server) as seen:
         p99 = seen()["p99"]
     return {"resolve": p99, "reconnecting": p99}
 
@@ -74,11 +74,11 @@ def _crowd(rig: Rig, transport: str) -> Sample:
         client.step(do="open", watchers={"crowd": WATCHERS, "few": FEW}, connections=CONNECTIONS)
         memory = (resident(pid) - before) / 1024 / (WATCHERS + FEW)
         few = client.step(do="change", tenant="few", times=CHANGES)
-        with _bystander(rig, server) as seen:
+        with bystander(rig, server) as seen:
             everyone = client.step(do="change", tenant="crowd", times=CHANGES)
             resolve = seen()["p99"]
         full = resident(pid)
-        with _bystander(rig, server) as seen:
+        with bystander(rig, server) as seen:
             reconnect = client.step(do="reconnect", connections=CONNECTIONS)
             reconnecting = seen()["p99"]
         client.step(do="change", tenant="crowd", times=1)
@@ -106,7 +106,7 @@ class _Client:
 
     def __init__(self, rig: Rig, server: Child) -> None:
         self._rig = rig
-        self._process = _start(rig, "watch_client", server.address, _token(rig))
+        self._process = start(rig, "watch_client", server.address, token(rig))
 
     def __enter__(self) -> Self:
         return self
@@ -122,30 +122,30 @@ class _Client:
         assert pipes.stdout
         pipes.stdin.write(json.dumps(step) + "\n")
         pipes.stdin.flush()
-        return _read(pipes.stdout)
+        return read(pipes.stdout)
 
 
 @contextmanager
-def _bystander(rig: Rig, server: Child) -> Iterator[Any]:
+def bystander(rig: Rig, server: Child) -> Iterator[Any]:
     """Resolve meanwhile; gives a function that waits until that is over and returns what it saw."""
-    process = _start(rig, "bystander", server.address, str(BYSTANDER_SECONDS), _token(rig))
+    process = start(rig, "bystander", server.address, str(BYSTANDER_SECONDS), token(rig))
     try:
         assert process.stdout
         output = process.stdout
-        yield lambda: _read(output)
+        yield lambda: read(output)
     finally:
         process.kill()
         process.wait()
 
 
-def _read(output: IO[str]) -> dict[str, float]:
+def read(output: IO[str]) -> dict[str, float]:
     line = output.readline()
     if not line:
         raise ChildFailed("a client of the benchmark ended: its error is above")
     return dict(json.loads(line))
 
 
-def _start(rig: Rig, module: str, *arguments: str) -> "subprocess.Popen[str]":
+def start(rig: Rig, module: str, *arguments: str) -> "subprocess.Popen[str]":
     with cores.pinned(rig.load_core):
         return subprocess.Popen(
             tied_to_this_process([sys.executable, "-m", f"tests.bench.{module}", *arguments]),
@@ -156,5 +156,5 @@ def _start(rig: Rig, module: str, *arguments: str) -> "subprocess.Popen[str]":
         )
 
 
-def _token(rig: Rig) -> str:
+def token(rig: Rig) -> str:
     return rig.guard.headers["authorization"].removeprefix("Bearer ")
