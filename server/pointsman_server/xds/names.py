@@ -13,6 +13,7 @@ is escaped. All resources of one such name, the *root*, have names that are the 
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from pointsman.rules import InvalidKey, split_family, split_key
@@ -65,6 +66,8 @@ def is_family(root: str) -> bool:
     return root.count(_SEPARATOR) == len(RouteKey._fields) - 2
 
 
+# Streams of the same names share what they keep of them; some two megabytes.
+@lru_cache(maxsize=4_096)
 def key_of(root: str) -> RouteKey | None:
     """Return the route, or the family, that a root names; None if it is no name of either."""
     parts = root.split(_SEPARATOR)

@@ -64,8 +64,11 @@ class DiscoveryServer:
         stream, source = self._open(first.node, context)
         await source.prepare()
         self.streams[stream] = None
+        # So that nothing here holds on to it while the stream is open: a parsed request is some kilobytes.
+        incoming = [first]
+        del first
         try:
-            await stream.run(first, requests)
+            await stream.run(incoming.pop(), requests)
         finally:
             del self.streams[stream]
 

@@ -6,6 +6,7 @@ variant *aggregated, state of the world*.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
+from sys import intern
 from typing import Any, NamedTuple
 
 from pointsman_server.xds import order
@@ -96,7 +97,7 @@ class Session:
     @property
     def holds(self) -> bool:
         """Whether anything waits that could be sent: for what is to be accepted before it."""
-        return any(self._types[kind].dirty and self._types[kind].unacknowledged is None for kind in ResourceType)
+        return any(each.dirty and each.unacknowledged is None for each in self._types.values())
 
     @property
     def refusals(self) -> dict[ResourceType, str]:
@@ -126,7 +127,7 @@ class Session:
         subscription = self._types[kind]
         outcome = _answer(subscription, request)
         if outcome is not Outcome.IGNORED:
-            self._subscribe(subscription, tuple(request.resource_names), request.version_info)
+            self._subscribe(subscription, tuple(map(intern, request.resource_names)), request.version_info)
         return outcome
 
     def change(self, roots: Collection[str]) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, count
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.store import Clock
@@ -19,7 +19,6 @@ from pointsman_server.xds.views import View
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 # Roots that are compared in a turn: about half a millisecond.
 COMPARED_IN_A_TURN = 50
 # Changes that are kept for those who do not take their news, because their clients do not read.
@@ -43,6 +42,9 @@ class Follower(Protocol):
         """Note that anything may have changed. Returns who is to be woken."""
 
 
+_Key = tuple[ResourceType, str, View, bool]
+
+
 class _Watched:
     """What is known of a root that somebody watches."""
 
@@ -50,7 +52,7 @@ class _Watched:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.built: dict[Hashable, Any] = {}
+        self.built: dict[_Key, Resource] = {}
         self.subscribers: dict[Subscriber, None] = {}
 
     def leads_to(self, target: Target) -> bool:
@@ -109,19 +111,14 @@ class ResourceSnapshot:
     def resource(self, view: View, kind: ResourceType, name: str, *, forbidden: bool = False) -> Resource:
         """Return the resource called ``name``; it is never missing."""
 
-        def make(target: Target) -> Resource:
-            return build(view, kind, name, FORBIDDEN if forbidden else target)
-
-        return self.built(root_of(name), (kind, name, view, forbidden), make)
-
-    def built(self, root: str, key: Hashable, make: Callable[[Target], T]) -> T:
-        """Return what ``make`` makes of the target of ``root``, kept under ``key`` while somebody watches the root."""
+        root = root_of(name)
         watched = self._watched.get(root)
         if watched is None:
-            return make(self._table.target(root))
-        found: T | None = watched.built.get(key)
+            return build(view, kind, name, FORBIDDEN if forbidden else self._table.target(root))
+        key = (kind, name, view, forbidden)
+        found = watched.built.get(key)
         if found is None:
-            found = watched.built[key] = make(watched.target)
+            found = watched.built[key] = build(view, kind, name, FORBIDDEN if forbidden else watched.target)
         return found
 
     def target(self, root: str) -> Target:

@@ -28,14 +28,22 @@ class GrpcSource:
         self._snapshot = snapshot
         self._view = view
         self._may_read = may_read
+        # Of the names that the stream watches: whether the client may not read them.
+        self._forbidden: dict[str, bool] = {}
 
     async def prepare(self) -> None:
         """Nothing is built before it is asked for."""
 
     def resource(self, kind: ResourceType, name: str) -> Resource:
-        key = key_of(root_of(name))
-        forbidden = key is not None and not self._may_read(Scope(key.tenant, key.env))
+        root = root_of(name)
+        forbidden = self._forbidden.get(root)
+        if forbidden is None:
+            forbidden = self._is_forbidden(root)
         return self._snapshot.resource(self._view, kind, name, forbidden=forbidden)
+
+    def recheck(self) -> None:
+        """Note that what the client may read may have changed."""
+        self._forbidden = {root: self._is_forbidden(root) for root in self._forbidden}
 
     def names(self, kind: ResourceType, roots: Collection[str] | None = None) -> Collection[str]:  # noqa: ARG002 - of the protocol
         """No gRPC client asks for all."""
@@ -47,9 +55,11 @@ class GrpcSource:
 
     def watch(self, stream: Listener, root: str) -> None:
         self._snapshot.subscribe(root, stream)
+        self._forbidden[root] = self._is_forbidden(root)
 
     def unwatch(self, stream: Listener, root: str) -> None:
         self._snapshot.unsubscribe(root, stream)
+        self._forbidden.pop(root, None)
 
     def watch_all(self, stream: Listener) -> None:
         """A client that asks for all is given nothing."""
@@ -66,3 +76,7 @@ class GrpcSource:
 
     def leave(self, stream: Listener) -> None:
         self._snapshot.leave(stream)
+
+    def _is_forbidden(self, root: str) -> bool:
+        key = key_of(root)
+        return key is not None and not self._may_read(Scope(key.tenant, key.env))

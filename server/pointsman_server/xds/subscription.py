@@ -40,7 +40,7 @@ class Subscription:
     # The exclusive or of all ``versions``: a hash of what the client has that does not depend on any order.
     version: int = 0
     # The names that are not their root, by their root.
-    _suffixed: dict[str, dict[str, None]] = field(default_factory=dict)
+    _suffixed: dict[str, dict[str, None]] | None = None
 
     @property
     def settled(self) -> bool:
@@ -51,7 +51,8 @@ class Subscription:
         """Return the names that begin with a root."""
         if root in self.versions:
             yield root
-        yield from tuple(self._suffixed.get(root, ()))
+        if self._suffixed is not None:
+            yield from tuple(self._suffixed.get(root, ()))
 
     def want(self, name: str) -> None:
         """Add a name; one that is there already is to be sent again."""
@@ -61,6 +62,7 @@ class Subscription:
             name = intern(name)
             root = root_of(name)
             if root != name:
+                self._suffixed = {} if self._suffixed is None else self._suffixed
                 self._suffixed.setdefault(root, {})[name] = None
         self.put(name, NOT_SENT)
         self.dirty[name] = None
@@ -73,7 +75,7 @@ class Subscription:
         if self.refused:
             self.refused.pop(name, None)
         root = root_of(name)
-        if root != name:
+        if self._suffixed is not None and root != name:
             del self._suffixed[root][name]
             if not self._suffixed[root]:
                 del self._suffixed[root]
@@ -86,6 +88,9 @@ class Subscription:
     def sent(self, nonce: str, changed: Iterable[str]) -> None:
         """Note a response, and the names of what it changes."""
         self.nonce, self.unacknowledged, self.owed = nonce, tuple(changed), False
+        if not self.dirty:
+            # A dict keeps the room that it once needed, and most streams have nothing to send most of the time.
+            self.dirty = {}
 
     def acknowledge(self) -> None:
         """Note that the client accepted the last response."""

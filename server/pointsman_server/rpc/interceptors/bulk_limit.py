@@ -7,7 +7,7 @@ only large calls are refused. A client that does not read its responses is disco
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pointsman_server.domain.errors import Overloaded
@@ -176,9 +176,10 @@ def bound_bulk(bulk: Bulk) -> Stage:
 
 
 def _watched(bulk: Bulk, proceed: CallHandler) -> CallHandler:
-    async def handle(request: Any, context: Any) -> Any:
+    # No coroutine of its own, which would be kept as long as the stream.
+    def handle(request: Any, context: Any) -> Awaitable[Any]:
         bulk.watch(context)
-        return await proceed(request, context)
+        return proceed(request, context)
 
     return handle
 

@@ -146,8 +146,9 @@ def check_requests(method: Method, proceed: CallHandler, check: RequestCheck) ->
             await waiting
         return await proceed(request, context)
 
-    async def handle_stream(requests: Any, context: Any) -> Any:
+    # No coroutine of its own, which would be kept as long as the stream.
+    def handle_stream(requests: Any, context: Any) -> Awaitable[Any]:
         context.received.append(check)
-        return await proceed(requests, context)
+        return proceed(requests, context)
 
     return handle_stream if method.request_streaming else handle

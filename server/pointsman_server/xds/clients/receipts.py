@@ -121,8 +121,8 @@ class XdsReceipts(Observer):
             families[family] = None
             if len(families) == MOST_WATCHES:
                 break
+        identifier = f"xds-{self._server}-{client.id}"
         for tenant, service, env in families:
-            identifier = f"xds-{self._server}-{client.id}"
             yield WatchName(identifier, described.caller.subject, tenant, service, env)
 
 

@@ -13,6 +13,9 @@ class ResourceType(StrEnum):
     CDS = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
     EDS = f"{_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 
+    # That of Enum is a function in Python, and types are keys wherever a stream does anything.
+    __hash__ = str.__hash__
+
     @property
     def is_complete(self) -> bool:
         """Whether each response has every resource that the client wants: what is missing there is removed."""

@@ -1,6 +1,7 @@
 """Counts and times calls and their messages, by the names of go-grpc-middleware."""
 
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 from grpc import StatusCode
@@ -51,16 +52,24 @@ def _count_messages(metrics: Metrics, method: Method, proceed: CallHandler) -> C
         sent.inc()
         return response
 
-    async def handle_stream(request: Any, context: Any) -> Any:
-        if method.request_streaming:
-            context.received.append(lambda _request, _context: received.inc())
-        else:
-            received.inc()
-        if method.response_streaming:
-            context.sent.append(sent.inc)
-        response = await proceed(request, context)
-        if not method.response_streaming:
-            sent.inc()
+    def count_request(_request: Any, _context: Any) -> None:
+        received.inc()
+
+    async def handle_requests(requests: Any, context: Any) -> Any:
+        context.received.append(count_request)
+        response = await proceed(requests, context)
+        sent.inc()
         return response
 
-    return handle_stream if method.streaming else handle
+    # No coroutine of its own, which would be kept as long as the stream.
+    def handle_responses(request: Any, context: Any) -> Awaitable[Any]:
+        if method.request_streaming:
+            context.received.append(count_request)
+        else:
+            received.inc()
+        context.sent.append(sent.inc)
+        return proceed(request, context)
+
+    if method.response_streaming:
+        return handle_responses
+    return handle_requests if method.request_streaming else handle
