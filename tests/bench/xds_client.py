@@ -155,30 +155,24 @@ class Client(asyncio.Protocol):
         self._unread = data[begin:]
 
     def _answer(self, response: bytes, now: float) -> None:
-        version = nonce = kind = b""
-        count = 0
-        for number, content in fields(response):
-            if number == RESOURCES:
-                count += 1
-            elif number == VERSION:
-                version = content
-            elif number == TYPE:
-                kind = content
-            elif number == NONCE:
-                nonce = content
-        name = kind.decode()
-        out = self._request(name, field(VERSION, version) + field(NONCE_OF_REQUEST, nonce))
-        missing = self._missing[name]
-        if missing:
-            self._missing[name] = max(0, missing - count)
+        found = fields(response)
+        of = dict(found)
+        name = of[TYPE].decode()
+        out = self._request(name, field(VERSION, of.get(VERSION, b"")) + field(NONCE_OF_REQUEST, of[NONCE]))
+        if missing := self._missing[name]:
+            self._missing[name] = max(0, missing - sum(number == RESOURCES for number, _ in found))
             if not self._missing[name]:
-                if name == ENDPOINTS:
-                    self.ready_at = now
-                else:
-                    out += self._request(TYPES[TYPES.index(name) + 1])
+                out += self._next(name, now)
         elif name == ENDPOINTS:
             self.changed_at.append(now)
         self.transport.write(out)
+
+    def _next(self, name: str, now: float) -> bytes:
+        """Ask for the next type; after the last one, the client has everything."""
+        if name != ENDPOINTS:
+            return self._request(TYPES[TYPES.index(name) + 1])
+        self.ready_at = now
+        return b""
 
 
 class Crowd:

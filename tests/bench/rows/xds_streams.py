@@ -1,8 +1,8 @@
 """xDS: what thousands of streams cost, how soon they have a change, and what other calls notice of it.
 
-The clients run in a process of their own on the core of the load (``xds_client``), and beside them one that resolves at a
-fixed rate (``bystander``). One server process has the roles api and xds. A delay counts from the time of the change in
-the store, which is before its commit.
+The clients run in a process of their own on the core of the load (``xds_client``), and beside them one that resolves at
+a fixed rate (``bystander``). One server process has the roles api and xds. A delay counts from the time of the change
+in the store, which is before its commit.
 """
 
 import json
