@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import chain, count
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from pointsman_server.domain.routes import Change
 from pointsman_server.ports.store import Clock
@@ -18,6 +18,8 @@ from pointsman_server.xds.targets import FORBIDDEN, Target
 from pointsman_server.xds.views import View
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Roots that are compared in a turn: about half a millisecond.
 COMPARED_IN_A_TURN = 50
@@ -42,9 +44,6 @@ class Follower(Protocol):
         """Note that anything may have changed. Returns who is to be woken."""
 
 
-_Key = tuple[ResourceType, str, View, bool]
-
-
 class _Watched:
     """What is known of a root that somebody watches."""
 
@@ -52,7 +51,7 @@ class _Watched:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.built: dict[_Key, Resource] = {}
+        self.built: dict[Hashable, Any] = {}
         self.subscribers: dict[Subscriber, None] = {}
 
     def leads_to(self, target: Target) -> bool:
@@ -116,9 +115,19 @@ class ResourceSnapshot:
         if watched is None:
             return build(view, kind, name, FORBIDDEN if forbidden else self._table.target(root))
         key = (kind, name, view, forbidden)
-        found = watched.built.get(key)
+        found: Resource | None = watched.built.get(key)
         if found is None:
             found = watched.built[key] = build(view, kind, name, FORBIDDEN if forbidden else watched.target)
+        return found
+
+    def built(self, root: str, key: Hashable, make: Callable[[Target], T]) -> T:
+        """Return what ``make`` makes of the target of ``root``, kept under ``key`` while somebody watches the root."""
+        watched = self._watched.get(root)
+        if watched is None:
+            return make(self._table.target(root))
+        found: T | None = watched.built.get(key)
+        if found is None:
+            found = watched.built[key] = make(watched.target)
         return found
 
     def target(self, root: str) -> Target:
