@@ -79,6 +79,7 @@ class Subscription:
             del self._suffixed[root][name]
             if not self._suffixed[root]:
                 del self._suffixed[root]
+            self._suffixed = self._suffixed or None
 
     def put(self, name: str, version: int) -> None:
         """Note what the client was sent of a name."""
