@@ -14,7 +14,7 @@ from pointsman_server.app.background import start_task
 from pointsman_server.app.grpc_server import bind
 from pointsman_server.app.listening import call_limits, connection_limits, most_streams
 from pointsman_server.app.xds.caller import GrpcCaller
-from pointsman_server.app.xds.services import XdsServicer, client_status_methods
+from pointsman_server.app.xds.services import XdsServicer, client_status_methods, discovery_methods
 from pointsman_server.config.settings import Settings
 from pointsman_server.events.feed import Feed
 from pointsman_server.events.receipts.receipts import Receipts
@@ -32,7 +32,7 @@ from pointsman_server.rpc.interceptors.rate_limiting import Throttling
 from pointsman_server.rpc.interceptors.telemetry.identification import identify_and_answer
 from pointsman_server.rpc.reflection import Reflection
 from pointsman_server.rpc.transport import grpcio
-from pointsman_server.rpc.transport.registration import Behaviour, register
+from pointsman_server.rpc.transport.registration import register
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
 from pointsman_server.xds.clients.access_review import AccessReview
@@ -128,8 +128,7 @@ class XdsDoor:
     def _register(self, server: Any) -> None:
         loader = self.loader
         discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observer=self.clients)
-        stream = Behaviour(discovery.stream, messages.DiscoveryRequest.FromString, streaming=True)
-        register(server, DISCOVERY, {"StreamAggregatedResources": stream})
+        register(server, DISCOVERY, discovery_methods(discovery))
         register(server, CLIENT_STATUS, client_status_methods(self.clients, self._caller))
         methods = XdsMethods(self.clients, lambda: loader.snapshot)
         add_XdsServiceServicer_to_server(XdsServicer(methods, self._caller), server)

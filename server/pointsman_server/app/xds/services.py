@@ -5,11 +5,13 @@ from typing import Any
 
 from pointsman.v1 import xds_service_pb2 as pb
 from pointsman.v1.xds_service_pb2_grpc import XdsServiceServicer
-from pointsman_server.rpc.transport.registration import Behaviour
+from pointsman_server.rpc.transport.registration import Behaviour, unimplemented
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients
 from pointsman_server.xds.clients.status import ClientStatusRequest, ClientStatusResponse, client_status
 from pointsman_server.xds.clients.xds_service import XdsMethods
+from pointsman_server.xds.protocol import messages
+from pointsman_server.xds.server import NO_DELTA, DiscoveryServer
 
 
 class XdsServicer(XdsServiceServicer):
@@ -24,6 +26,16 @@ class XdsServicer(XdsServiceServicer):
 
     async def ExplainXds(self, request: pb.ExplainXdsRequest, context: Any) -> pb.ExplainXdsResponse:
         return self._methods.explain(request, self._caller(context))
+
+
+def discovery_methods(discovery: DiscoveryServer) -> dict[str, Behaviour]:
+    """Return the methods of AggregatedDiscoveryService."""
+
+    parse = messages.DiscoveryRequest.FromString
+    return {
+        "StreamAggregatedResources": Behaviour(discovery.stream, parse, streaming=True),
+        "DeltaAggregatedResources": unimplemented(NO_DELTA, streaming=True),
+    }
 
 
 def client_status_methods(clients: Clients, caller: Callable[[Any], Caller]) -> dict[str, Behaviour]:

@@ -104,6 +104,6 @@ _READ_BY_NAME = Need(Permission.READ, _of_names)
 NEEDS: Mapping[str, Mapping[str, Need]] = {
     SERVICE: METHODS,
     XDS: dict.fromkeys(("ListXdsClients", "ExplainXds"), _READ_BY_NAME),
-    DISCOVERY: {"StreamAggregatedResources": _READ_BY_NAME},
+    DISCOVERY: {"StreamAggregatedResources": _READ_BY_NAME, "DeltaAggregatedResources": _READ_BY_NAME},
     CLIENT_STATUS: dict.fromkeys(("FetchClientStatus", "StreamClientStatus"), _READ_BY_NAME),
 }

@@ -27,3 +27,12 @@ def register(server: Any, service: str, methods: Mapping[str, Behaviour]) -> Non
     handlers = {name: method.handler() for name, method in methods.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_registered_method_handlers(service, handlers)
+
+
+def unimplemented(text: str, *, streaming: bool = False) -> Behaviour:
+    """Return a method that answers UNIMPLEMENTED; ``text`` says what to call in its place."""
+
+    async def refuse(_requests: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+
+    return Behaviour(refuse, bytes, streaming=streaming)

@@ -29,9 +29,7 @@ def test_every_method_of_the_port_of_xds_is_listed_and_no_other() -> None:
         messages.POOL.FindServiceByName(DISCOVERY),
         messages.POOL.FindServiceByName(CLIENT_STATUS),
     )
-    # What is not served needs no permission.
     served = {each.full_name: {method.name for method in each.methods} for each in described}
-    served[DISCOVERY] -= {"DeltaAggregatedResources"}
     assert {name: set(needs) for name, needs in NEEDS.items() if name != SERVICE} == served
     assert {need.permission for name, needs in NEEDS.items() if name != SERVICE for need in needs.values()} == {
         Permission.READ

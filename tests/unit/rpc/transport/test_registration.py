@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pointsman_server.rpc.transport.registration import Behaviour, register
+from pointsman_server.rpc.transport.registration import Behaviour, register, unimplemented
 
 
 class Recorder:
@@ -43,3 +43,16 @@ def test_a_service_is_registered_by_both_ways_of_grpcio() -> None:
     assert isinstance(generic, grpc.ServiceRpcHandler)
     assert generic.service_name() == "a.Service"
     assert list(server.registered["a.Service"]) == ["Do"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_method_that_is_not_served_says_what_is(streaming: bool) -> None:
+    class Context:
+        async def abort(self, code: grpc.StatusCode, text: str) -> None:
+            raise LookupError(code, text)
+
+    method = unimplemented("call another one", streaming=streaming)
+    assert method.handler().request_streaming is streaming
+    with pytest.raises(LookupError) as raised:
+        await method.do(None, Context())
+    assert raised.value.args == (grpc.StatusCode.UNIMPLEMENTED, "call another one")
