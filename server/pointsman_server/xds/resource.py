@@ -17,7 +17,7 @@ class Resource(NamedTuple):
     ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
     because its Cluster needs it no more.
 
-    ``empties``: a ClusterLoadAssignment that is empty because no call is let through to its Cluster any more.
+    ``closed``: a Cluster or its endpoints, to which no call is let through.
 
     ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``.
     """
@@ -28,7 +28,7 @@ class Resource(NamedTuple):
     live: bool = True
     introduction: "Resource | None" = None
     needs: tuple[tuple[ResourceType, str], ...] = ()
-    empties: bool = False
+    closed: bool = False
 
 
 class Source(Protocol):

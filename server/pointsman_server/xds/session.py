@@ -10,7 +10,7 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from pointsman_server.xds import order
-from pointsman_server.xds.lingering import Lingering
+from pointsman_server.xds.lingering import Lingering, Name
 from pointsman_server.xds.names import WILDCARD, root_of
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Resource, Source
@@ -68,8 +68,8 @@ class Session:
       the client has waits until they are acknowledged, unless it lets no call through.
     - Endpoints are sent after the Cluster that changed with them. A ClusterLoadAssignment is not emptied because its
       Cluster needs it no more: the client uses the endpoints until the other ones are ready.
-    - Endpoints that no call is let through to any more linger at the client (``lingering``): a call that it let through
-      just before may be about to choose one.
+    - Clusters and endpoints to which no call is let through any more linger at the client (``lingering``): a call that
+      it let through just before may be about to choose one.
     - A Cluster that a wildcard gives no more is removed after the RouteConfigurations that led to it.
     """
 
@@ -81,6 +81,8 @@ class Session:
         self._types = {kind: Subscription(kind) for kind in ResourceType}
         self._count = 0
         self._lingering = Lingering()
+        # Of the last response, which had all of them.
+        self._clusters: dict[str, Resource] = {}
         # How many names of each root the client asked for.
         self.roots: dict[str, int] = {}
 
@@ -155,16 +157,15 @@ class Session:
         steps = order.steps(self._types, self._source, warms=self._warms, hold=hold)
         return [push for kind, choose in steps if (push := self._push(self._types[kind], choose))]
 
-    def lingering(self) -> Mapping[str, int]:
+    def lingering(self) -> Mapping[Name, int]:
         """Return what has begun to linger since the last call, to be passed to ``release`` a while later."""
         return self._lingering.begun()
 
-    def release(self, lingering: Mapping[str, int]) -> None:
+    def release(self, lingering: Mapping[Name, int]) -> None:
         """Let the client have what it is to have of what lingers, but for what has changed since."""
-        endpoints = self._types[ResourceType.EDS]
-        for name in self._lingering.release(lingering):
-            if name in endpoints.versions:
-                endpoints.dirty[name] = None
+        for kind, name in self._lingering.release(lingering):
+            if name in self._types[kind].versions:
+                self._types[kind].dirty[name] = None
 
     # Subscriptions
 
@@ -272,15 +273,16 @@ class Session:
             subscription.dirty[name] = None
 
     def _lingers(self, subscription: Subscription, resource: Resource) -> bool:
-        """Return whether the client keeps the endpoints that it has for a while; forget that others lingered."""
-        if subscription.kind is not ResourceType.EDS:
+        """Return whether the client keeps what it has for a while; forget that what is open again lingered."""
+        kind, name = subscription.kind, resource.name
+        if not resource.closed:
+            self._lingering.forget((kind, name))
             return False
-        if not resource.empties:
-            self._lingering.forget(resource.name)
+        if subscription.versions[name] in (NOT_SENT, resource.version):
             return False
-        if subscription.versions[resource.name] in (NOT_SENT, resource.version):
+        if kind is ResourceType.CDS and name not in self._clusters:
             return False
-        self._lingering.begin(resource.name)
+        self._lingering.begin((kind, name))
         return True
 
     # Responses
@@ -293,7 +295,7 @@ class Session:
             return None
         kind = subscription.kind
         names = subscription.versions if kind.is_complete else chosen
-        whole = [self._source.resource(kind, name) for name in names]
+        whole = [self._sendable(kind, name) for name in names]
         resources = [order.for_now(self._types, each) if each.introduction else each for each in whole]
         changed = [each for each in resources if subscription.versions[each.name] != each.version]
         for resource in changed:
@@ -304,11 +306,21 @@ class Session:
         subscription.dirty.update(
             (each.name, None) for each in whole if each.version != subscription.versions[each.name]
         )
-        if kind is ResourceType.CDS and self._warms:
-            self._warm(changed)
+        if kind is ResourceType.CDS:
+            self._clusters = {each.name: each for each in resources}
+            if self._warms:
+                self._warm(changed)
         self._count += 1
         subscription.sent(f"{self._nonces}{self._count:x}", [each.name for each in changed])
         return Push(kind, _text(subscription.version), subscription.nonce, resources)
+
+    def _sendable(self, kind: ResourceType, name: str) -> Resource:
+        """Return a resource, or the cluster that the client has while it lingers: a response has all clusters."""
+        if kind is ResourceType.CDS and (kind, name) in self._lingering:
+            kept = self._clusters.get(name)
+            if kept is not None and kept.version == self._types[kind].versions[name]:
+                return kept
+        return self._source.resource(kind, name)
 
     def _warm(self, clusters: Sequence[Resource]) -> None:
         endpoints = self._types[ResourceType.EDS]

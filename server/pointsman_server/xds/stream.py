@@ -9,6 +9,7 @@ from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.runtime.batcher import settle
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.clients.caller import Caller
+from pointsman_server.xds.lingering import Name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Source, field
@@ -242,7 +243,7 @@ class Stream:
             asyncio.get_running_loop().call_later(self._linger_seconds, self._release, began)
         self._leave_window()
 
-    def _release(self, lingering: Mapping[str, int]) -> None:
+    def _release(self, lingering: Mapping[Name, int]) -> None:
         self.session.release(lingering)
         self._work.set()
 

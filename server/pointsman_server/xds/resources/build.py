@@ -24,8 +24,8 @@ def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource
     """
     content = message(view, kind, name, target)
     resource = encode(kind, name, content, live=_is_live(view, kind, target, content))
-    if kind is ResourceType.EDS and not content.endpoints and resource.live:
-        return resource._replace(empties=True)
+    if kind in (ResourceType.CDS, ResourceType.EDS) and not routes.is_live(view, target):
+        return resource._replace(closed=True)
     return _introduced(view, target, resource) if kind is ResourceType.RDS else resource
 
 
