@@ -52,6 +52,7 @@ BUDGETS = {
     "request_bytes": 20_000,
     "rule_bytes": 40_000,
     "watch_bytes": 8_000,
+    "xds_request_bytes": 20_000,
     "xds_question_bytes": 5_000,
     "file_rows": 1_500,
     "asgi_calls": 1_000,
