@@ -12,7 +12,7 @@ from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
-from pointsman_server.xds.sources import GrpcSource
+from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.stream import Client, Stream
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import View

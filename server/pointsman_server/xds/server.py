@@ -8,10 +8,10 @@ from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
 from pointsman_server.xds.clients.caller import Caller
-from pointsman_server.xds.envoy_source import EnvoySource
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
-from pointsman_server.xds.sources import GrpcSource
+from pointsman_server.xds.sources.envoy_source import EnvoySource
+from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.stream import Client, Observer, Stream, control_plane
 from pointsman_server.xds.views import ClientKind, view_of
 

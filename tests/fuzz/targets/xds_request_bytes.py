@@ -7,13 +7,13 @@ from google.protobuf.message import DecodeError
 
 from pointsman_server.domain.errors import InvalidField
 from pointsman_server.ports.store import Clock
-from pointsman_server.xds.envoy_source import EnvoySource
 from pointsman_server.xds.names import WILDCARD
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.session import MOST_TEXT, Push, Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
-from pointsman_server.xds.sources import GrpcSource
+from pointsman_server.xds.sources.envoy_source import EnvoySource
+from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.stream import check_names, response
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, view_of

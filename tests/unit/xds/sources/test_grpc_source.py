@@ -9,7 +9,7 @@ from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.snapshot import ResourceSnapshot
-from pointsman_server.xds.sources import GrpcSource
+from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import View
 from tests.support.changes import make_change

@@ -12,7 +12,7 @@ from pointsman_server.xds.resources import envoy
 from pointsman_server.xds.resources.clusters import cluster_names
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
 from pointsman_server.xds.snapshot import ResourceSnapshot, Subscriber
-from pointsman_server.xds.sources import GrpcSource, Listener
+from pointsman_server.xds.sources.grpc_source import GrpcSource, Listener
 from pointsman_server.xds.targets import Target
 from pointsman_server.xds.views import View
 

@@ -9,11 +9,11 @@ from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import ChangeKind
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import Window
-from pointsman_server.xds.envoy_source import EnvoySource
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources import envoy
 from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.sources.envoy_source import EnvoySource
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.changes import make_change
