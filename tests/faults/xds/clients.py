@@ -55,7 +55,8 @@ class XdsClients:
     async def _start(self) -> None:
         opened = self._closing.enter_context(backends())
         for name in (*names.BACKENDS, *names.AFTER_FAULTS):
-            self._urls[name] = f"http://127.0.0.1:{await asyncio.to_thread(opened.open, name)}"
+            host = "localhost" if name in names.BY_NAME else "127.0.0.1"
+            self._urls[name] = f"http://{host}:{await asyncio.to_thread(opened.open, name)}"
         self.observed.backends = {url: name for name, url in self._urls.items()}
         await self._writer.commit(names.beginning(self._urls))
         for number, kind in enumerate(KINDS):

@@ -25,6 +25,8 @@ NAMES = (*FAMILIES, *ROUTES, UNKNOWN)
 # Some are only for the cut-overs that follow faults: then what answers tells that a client has it.
 BACKENDS = ("one", "two", "three", "four")
 AFTER_FAULTS = ("five", "six", "seven")
+# Those whose URL has a name, which clients look up, and not an address.
+BY_NAME = frozenset({"three", "four", "six"})
 
 Urls = Mapping[str, str]
 
