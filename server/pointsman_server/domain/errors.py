@@ -225,13 +225,13 @@ class RetryLater(PointsmanError):
 
 
 class Overloaded(RetryLater):
-    """A limit of this server is reached: ``limit`` names it."""
+    """A limit of this server is reached: ``limit`` names it; ``text`` says what to do, if it is not to try again."""
 
     reason = "OVERLOADED"
     retry_delay = 0.1
 
-    def __init__(self, limit: str) -> None:
-        super().__init__("the server sheds load: try again later", {"limit": limit})
+    def __init__(self, limit: str, text: str = "the server sheds load: try again later") -> None:
+        super().__init__(text, {"limit": limit})
 
 
 class ResponseTooLarge(PointsmanError):

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 
+from pointsman_server.domain.errors import Overloaded
 from pointsman_server.domain.identity import Scope
+from pointsman_server.domain.routes import HEARTBEAT
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource, encode
@@ -21,6 +23,11 @@ _SEPARATOR = "~"
 _FAMILY_PARTS = 3
 # Families whose resources are built in a turn: about a millisecond, for families of three versions.
 PREPARED_IN_A_TURN = 3
+# Of families and versions together, for one Envoy: its RouteConfiguration has a virtual host for each, and is sent
+# whole with each change, up to a megabyte then.
+MOST_NAMES = 2_000
+# Its route changes all the time, and nobody calls it.
+_UNSERVED = HEARTBEAT[:_FAMILY_PARTS]
 
 
 class EnvoySource(GrpcSource):
@@ -47,10 +54,15 @@ class EnvoySource(GrpcSource):
         self._any_changed = False
 
     async def prepare(self) -> None:
-        """Build what the client is going to ask for, in turns with other work."""
+        """Build what the client is going to ask for, in turns with other work.
+
+        Raises Overloaded where that is too much for one Envoy. One that has its names keeps them when they become more.
+        """
+        selected = self._families()
+        self._check_size(selected)
         self._snapshot.follow(self)
         try:
-            families = iter(self._families())
+            families = iter(selected)
             while some := list(islice(families, PREPARED_IN_A_TURN)):
                 await self._snapshot.turn()
                 for root in (root for family in some for root in self._roots(family)):
@@ -143,6 +155,15 @@ class EnvoySource(GrpcSource):
             self._select(root)
         self._joined = None
 
+    def _check_size(self, families: Collection[str]) -> None:
+        count = sum(1 + len(self._snapshot.table.versions(family)) for family in families)
+        if count > MOST_NAMES:
+            text = (
+                f"the node of this Envoy selects {count} names of families and versions, and may have {MOST_NAMES}: "
+                "list what it routes to in its metadata, pointsman.families, as tenant/service/env"
+            )
+            raise Overloaded("xds_names", text)
+
     def _select(self, root: str) -> None:
         if root not in self._selected:
             self._selected.add(root)
@@ -174,7 +195,7 @@ class EnvoySource(GrpcSource):
     def _selects(self, root: str, may_read: dict[Scope, bool] | None = None) -> bool:
         """Return whether a name belongs to a family that the client routes to, and may read."""
         family = _family_of(root)
-        if family is None or not (family in self._exact or self._matches(family)):
+        if family is None or family == _UNSERVED or not (family in self._exact or self._matches(family)):
             return False
         tenant, _, env = family
         scope = Scope(tenant, env)

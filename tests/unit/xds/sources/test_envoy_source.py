@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
+from pointsman_server.domain.errors import Overloaded
 from pointsman_server.domain.identity import Scope
-from pointsman_server.domain.routes import ChangeKind
+from pointsman_server.domain.routes import HEARTBEAT, ChangeKind
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources import envoy
 from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.sources import envoy_source as module
 from pointsman_server.xds.sources.envoy_source import EnvoySource
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, View
@@ -233,3 +236,24 @@ async def test_envoys_of_one_view_share_what_is_built(
 def test_resources_by_name_are_those_of_the_root(snapshot: ResourceSnapshot) -> None:
     made = source(snapshot)
     assert made.resource(ResourceType.CDS, V1_PAY) == snapshot.resource(made._view, ResourceType.CDS, V1_PAY)
+
+
+async def test_an_envoy_that_selects_too_much_is_told_what_to_do(
+    snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_NAMES", 3)
+    with pytest.raises(Overloaded, match=r"selects 4 names .* may have 3: list what it routes to") as raised:
+        await source(snapshot).prepare()
+    assert raised.value.metadata == {"limit": "xds_names"}
+    assert not snapshot.name_count
+    await source(snapshot, "acme/pay/prod").prepare()
+    assert snapshot.name_count == 2
+
+
+def test_the_route_of_the_heartbeat_is_not_served(snapshot: ResourceSnapshot) -> None:
+    change = make_change(3)
+    assert change.after
+    snapshot.apply([replace(change, key=HEARTBEAT, after=replace(change.after, key=HEARTBEAT))])
+    assert snapshot.table.has_family("internal~heartbeat~pointsman")
+    assert roots(source(snapshot)) == {PAY, ADS, V1_PAY, V1_ADS}
+    assert roots(source(snapshot, "pointsman/*/*")) == set()

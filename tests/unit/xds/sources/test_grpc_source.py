@@ -82,3 +82,24 @@ def test_a_stream_is_told_of_what_it_watches_when_it_asks(source: GrpcSource, sn
     snapshot.apply([make_change(2)])
     assert not source.has_news(stream)
     source.leave(stream)
+
+
+def test_what_it_may_read_is_asked_once_until_it_may_have_changed(snapshot: ResourceSnapshot) -> None:
+    allowed, asked = True, 0
+
+    def may_read(_scope: Scope) -> bool:
+        nonlocal asked
+        asked += 1
+        return allowed
+
+    source, stream = GrpcSource(snapshot, View(), may_read), Stream()
+    source.watch(stream, ROOT)
+    before = source.resource(ResourceType.RDS, ROOT)
+    assert asked == 1
+    allowed = False
+    assert source.resource(ResourceType.RDS, ROOT) == before
+    source.recheck()
+    assert source.resource(ResourceType.RDS, ROOT) != before
+    allowed = True
+    source.recheck()
+    assert source.resource(ResourceType.RDS, ROOT) == before
