@@ -15,7 +15,7 @@ class Resource(NamedTuple):
     """``version`` is a hash of type, name and content, of 64 bits. ``body`` is a field of a ``DiscoveryResponse``.
 
     ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
-    because its Cluster needs it no more.
+    and need not be sent to a client that has another one.
 
     ``closed``: a Cluster or its endpoints, to which no call is let through.
 

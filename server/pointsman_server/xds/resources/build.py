@@ -47,5 +47,8 @@ def _introduced(view: View, target: Target, resource: Resource) -> Resource:
 def _is_live(view: View, kind: ResourceType, target: Target, content: Any) -> bool:
     if kind is ResourceType.RDS:
         return routes.is_live(view, target)
-    # A cluster of a live name that has no endpoints has become one of another type.
-    return kind is not ResourceType.EDS or bool(content.endpoints) or not routes.is_live(view, target)
+    if kind is not ResourceType.EDS or content.endpoints:
+        return True
+    # A cluster of a live name that has no endpoints has become one of another type. An Envoy has one RouteConfiguration
+    # for all names, which closes one after its endpoints have changed: so it keeps them.
+    return view.kind is ClientKind.GRPC and not routes.is_live(view, target)

@@ -9,16 +9,15 @@ from typing import Any
 
 from pointsman_server.xds.names import Part, Role, cluster_name, is_family, part_of, root_of
 from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.resources import priorities
 from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.endpoints import assignment
 from pointsman_server.xds.resources.tls import secure
 from pointsman_server.xds.resources.verdicts import fallbacks_of
 from pointsman_server.xds.targets import Target, Verdict
 from pointsman_server.xds.views import ClientKind, View
 
 CONNECT_SECONDS = 5
-# Of Envoy: after as many failed connections it takes the fallback, for so long.
-FAILED_CONNECTIONS = 3
-EJECTION_SECONDS = 5
 AGGREGATE = "envoy.clusters.aggregate"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Both gRPC clients (gRFC A32) and Envoy end calls beyond 1,024 at a time to one cluster, unless they are told more.
@@ -30,18 +29,23 @@ def cluster(view: View, name: str, target: Target) -> Any:
     """Build the Cluster called ``name`` (gRFC A27, A37)."""
     cluster = pb.Cluster(name=name)
     cluster.connect_timeout.FromSeconds(CONNECT_SECONDS)
-    if view.kind is ClientKind.ENVOY:
-        _add_options_of_envoy(cluster)
     members = members_of(view, name, target)
     if members:
-        _add_members(cluster, view, members)
+        cluster.cluster_type.name = AGGREGATE
+        cluster.cluster_type.typed_config.Pack(pb.AggregateCluster(clusters=members))
         return cluster
     _allow_calls(cluster)
-    place = place_of(view, name, target)
+    if view.kind is ClientKind.ENVOY:
+        _add_options_of_envoy(cluster)
+    places = places_of(view, name, target)
+    if len(places) > 1:
+        priorities.add(cluster, view, places)
+        return cluster
+    place = places[0] if places else None
     if place is not None and not place.literal:
         cluster.type = pb.Cluster.LOGICAL_DNS
         cluster.dns_lookup_family = pb.Cluster.ALL
-        cluster.load_assignment.CopyFrom(_assignment(view, name, place))
+        cluster.load_assignment.CopyFrom(assignment(view, name, place))
     else:
         cluster.type = pb.Cluster.EDS
         cluster.eds_cluster_config.eds_config.ads.SetInParent()
@@ -49,15 +53,14 @@ def cluster(view: View, name: str, target: Target) -> Any:
         cluster.eds_cluster_config.service_name = name
     if place is not None and place.tls:
         secure(cluster, view, place)
-    if view.kind is ClientKind.ENVOY and fallbacks_of(view.kind, target):
-        _give_way(cluster)
     return cluster
 
 
 def load_assignment(view: View, name: str, target: Target) -> Any:
     """Build the ClusterLoadAssignment of a cluster; without endpoints where it leads nowhere."""
-    place = None if members_of(view, name, target) else place_of(view, name, target)
-    return _assignment(view, name, place if place is not None and place.literal else None)
+    places = () if members_of(view, name, target) else places_of(view, name, target)
+    alone = len(places) == 1 and places[0].literal
+    return assignment(view, name, places[0] if alone else None)
 
 
 def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
@@ -70,21 +73,33 @@ def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
 def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     """Return the clusters that a slot's cluster tries in order; none where it leads to a host itself.
 
-    The slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster that it calls
-    becomes an aggregate one, and Envoy would use the members before it knows their endpoints. The first member of a
-    slot is the same whether or not it is used: grpcio fails calls at a cluster of which it knows no member yet.
+    For gRPC clients the slots of a family always have members: grpcio 1.85 dies of a segmentation fault when a cluster
+    that it calls becomes an aggregate one. The first member of a slot is the same whether or not it is used: grpcio
+    fails calls at a cluster of which it knows no member yet. Envoy has no members: 1.39 dies, too, now and then, when
+    those of an aggregate cluster change.
     """
     role, number = part_of(name)
     root = root_of(name)
-    if role is not Role.SLOT or not is_family(root):
+    if view.kind is ClientKind.ENVOY or role is not Role.SLOT or not is_family(root):
         return ()
     count = len(fallbacks_of(view.kind, target))
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
     return (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
 
 
+def places_of(view: View, name: str, target: Target) -> Sequence[Destination]:
+    """Return where a cluster without members leads: for Envoy, to the place of a slot and then to its fallbacks."""
+    place = place_of(view, name, target)
+    if place is None:
+        return ()
+    if view.kind is ClientKind.GRPC or not is_family(root_of(name)):
+        return (place,)
+    found = (destination(view.kind, slot.url) for slot in fallbacks_of(view.kind, target))
+    return (place, *(each for each in found if isinstance(each, Destination)))
+
+
 def place_of(view: View, name: str, target: Target) -> Destination | None:
-    """Return where a cluster without members leads; None where that is nowhere.
+    """Return where a cluster without members leads first; None where that is nowhere.
 
     gRPC clients connect to what they have before they are asked to, and wait up to two minutes after failures. So they
     are not led to a route that is not active: it may have no server yet, and is reached at once when it is activated.
@@ -100,13 +115,6 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     return found if isinstance(found, Destination) else None
 
 
-def _add_members(cluster: Any, view: View, members: Sequence[str]) -> None:
-    cluster.cluster_type.name = AGGREGATE
-    cluster.cluster_type.typed_config.Pack(pb.AggregateCluster(clusters=members))
-    if view.kind is ClientKind.ENVOY:
-        cluster.lb_policy = pb.Cluster.CLUSTER_PROVIDED
-
-
 def _add_options_of_envoy(cluster: Any) -> None:
     """Speak to the host as the caller speaks to Envoy: HTTP/2 for gRPC."""
     options = pb.HttpProtocolOptions()
@@ -115,38 +123,7 @@ def _add_options_of_envoy(cluster: Any) -> None:
     cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].Pack(options)
 
 
-def _give_way(cluster: Any) -> None:
-    """Let Envoy take the next cluster for some seconds when connections fail; answers of the host do not count."""
-    rules = cluster.outlier_detection
-    rules.split_external_local_origin_errors = True
-    rules.consecutive_local_origin_failure.value = FAILED_CONNECTIONS
-    rules.base_ejection_time.FromSeconds(EJECTION_SECONDS)
-    rules.max_ejection_time.FromSeconds(EJECTION_SECONDS)
-    rules.max_ejection_percent.value = 100
-    for other in ("consecutive_5xx", "consecutive_gateway_failure", "success_rate", "local_origin_success_rate"):
-        getattr(rules, f"enforcing_{other}").SetInParent()
-    cluster.common_lb_config.healthy_panic_threshold.SetInParent()
-
-
 def _allow_calls(cluster: Any) -> None:
     thresholds = cluster.circuit_breakers.thresholds.add()
     for limit in ("max_connections", "max_pending_requests", "max_requests"):
         getattr(thresholds, limit).value = MAX_CALLS
-
-
-def _assignment(view: View, name: str, place: Destination | None) -> Any:
-    assignment = pb.ClusterLoadAssignment(cluster_name=name)
-    if place is None:
-        return assignment
-    # gRPC clients refuse a locality without a name or a weight (gRFC A27).
-    locality = assignment.endpoints.add()
-    locality.locality.region = "pointsman"
-    locality.load_balancing_weight.value = 1
-    endpoint = locality.lb_endpoints.add()
-    endpoint.load_balancing_weight.value = 1
-    address = endpoint.endpoint.address.socket_address
-    address.address = place.host
-    address.port_value = place.port
-    if view.kind is ClientKind.ENVOY:
-        endpoint.endpoint.hostname = place.authority
-    return assignment

@@ -6,9 +6,9 @@ from typing import Any
 from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resource import field
-from pointsman_server.xds.resources.clusters import FAILED_CONNECTIONS
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
+from pointsman_server.xds.resources.priorities import FAILED_CONNECTIONS
 from pointsman_server.xds.resources.routes import fault
 from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
 from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict

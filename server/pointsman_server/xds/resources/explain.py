@@ -9,9 +9,10 @@ from pointsman_server.xds.protocol.messages import POOL
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import encode
 from pointsman_server.xds.resources.build import message
-from pointsman_server.xds.resources.clusters import EJECTION_SECONDS, FAILED_CONNECTIONS, cluster_names
+from pointsman_server.xds.resources.clusters import cluster_names
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
+from pointsman_server.xds.resources.priorities import EJECTION_SECONDS, FAILED_CONNECTIONS
 from pointsman_server.xds.resources.verdicts import fallbacks_of, not_carried, unused_fallbacks, verdict_of
 from pointsman_server.xds.targets import Slot, Target, Verdict
 from pointsman_server.xds.views import DEFAULT_CA_FILE, DEFAULT_LISTEN, ClientKind, View

@@ -9,11 +9,11 @@ from pointsman_server.xds.views import ClientKind, View
 TRANSPORT_SOCKET = "envoy.transport_sockets.tls"
 
 
-def secure(cluster: Any, view: View, destination: Destination) -> None:
-    """Make connections of ``cluster`` use TLS, with a certificate that is valid for the URL's host.
+def secure(connections: Any, view: View, destination: Destination) -> None:
+    """Make connections use TLS, with a certificate that is valid for the URL's host.
 
-    gRPC clients use it with XdsCredentials only (gRFC A29). Without a SAN they, and Envoy, would take any certificate
-    of the CA.
+    ``connections`` has a ``transport_socket``, as a Cluster and a match of its endpoints have. gRPC clients use it with
+    XdsCredentials only (gRFC A29). Without a SAN they, and Envoy, would take any certificate of the CA.
     """
     context = pb.UpstreamTlsContext()
     validation = context.common_tls_context.validation_context
@@ -29,8 +29,8 @@ def secure(cluster: Any, view: View, destination: Destination) -> None:
     if not destination.literal:
         # Of a host that is an address there is no name to send (RFC 6066 §3).
         context.sni = destination.san
-    cluster.transport_socket.name = TRANSPORT_SOCKET
-    cluster.transport_socket.typed_config.Pack(context)
+    connections.transport_socket.name = TRANSPORT_SOCKET
+    connections.transport_socket.typed_config.Pack(context)
 
 
 def _match_exact(validation: Any, destination: Destination) -> None:

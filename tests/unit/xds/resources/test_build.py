@@ -1,14 +1,15 @@
 """Every name of every type has a resource, for every client and whatever it leads to."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman_server.xds.names import root_of
+from pointsman_server.xds.names import is_family, root_of
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources.build import build, message
 from pointsman_server.xds.resources.clusters import cluster_names, members_of
-from pointsman_server.xds.resources.verdicts import verdict_of
-from pointsman_server.xds.targets import Target, Verdict
+from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
+from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.xds_messages import content
 from tests.support.xds_targets import any_targets
@@ -25,6 +26,8 @@ VIEWS = st.sampled_from(
         View(ClientKind.ENVOY),
     ]
 )
+LIVE = Target(Verdict.LIVE, (Slot("v1", "http://127.0.0.1:1"),))
+NAMED = Target(Verdict.LIVE, (Slot("v1", "http://payments.internal"),))
 TYPES = st.sampled_from(ResourceType)
 
 
@@ -71,14 +74,15 @@ def test_what_routes_and_clusters_name_is_of_the_root_and_listed(view: View, roo
 
 @given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
 @settings(deadline=None)
-def test_calls_that_are_let_through_have_one_endpoint(view: View, root: str, target: Target) -> None:
+def test_calls_that_are_let_through_have_endpoints(view: View, root: str, target: Target) -> None:
     if verdict_of(view.kind, target) is not Verdict.LIVE:
         return
     for name in cluster_names(view, root, target):
         if not members_of(view, name, target):
             cluster = message(view, ResourceType.CDS, name, target)
             endpoints = message(view, ResourceType.EDS, name, target).endpoints or cluster.load_assignment.endpoints
-            assert len(endpoints) == 1
+            fallbacks = fallbacks_of(view.kind, target) if view.kind is ClientKind.ENVOY and is_family(root) else ()
+            assert len(endpoints) == 1 + len(fallbacks)
 
 
 @given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
@@ -92,3 +96,20 @@ def test_an_introduction_is_called_alike_and_differs(view: View, root: str, targ
         assert resource.introduction.name == resource.name
         assert resource.introduction.version != resource.version
         assert all(root_of(name) == root for _, name in resource.needs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "live"),
+    [
+        (ClientKind.GRPC, LIVE, True),
+        (ClientKind.ENVOY, LIVE, True),
+        # The cluster is of another type, and has its endpoints itself.
+        (ClientKind.GRPC, NAMED, False),
+        (ClientKind.ENVOY, NAMED, False),
+        # An Envoy would be without endpoints before it has the route that closes.
+        (ClientKind.GRPC, UNKNOWN, True),
+        (ClientKind.ENVOY, UNKNOWN, False),
+    ],
+)
+def test_endpoints_are_kept_where_empty_ones_would_come_too_early(kind: ClientKind, target: Target, live: bool) -> None:
+    assert build(View(kind), ResourceType.EDS, "v1~prod~payments~team-a", target).live is live

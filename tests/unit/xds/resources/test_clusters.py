@@ -128,29 +128,51 @@ def test_envoy_keeps_what_is_not_active() -> None:
     assert endpoints(ROUTE, Target(Verdict.NOT_LIVE, (Slot("v1", ADDRESS),)), ENVOY) == [("127.0.0.1", 8080)]
 
 
-@pytest.mark.parametrize(("view", "policy"), [(GRPC, None), (ENVOY, "CLUSTER_PROVIDED")])
-def test_a_slot_of_a_family_has_members(view: View, policy: str | None) -> None:
-    found = built(FAMILY, live(ADDRESS, fallbacks=(NAME, ADDRESS_6)), view)
+def test_a_slot_of_a_family_has_members_in_grpc_clients() -> None:
+    found = built(FAMILY, live(ADDRESS, fallbacks=(NAME, ADDRESS_6)))
 
-    assert found["cluster_type"] == {
-        "name": "envoy.clusters.aggregate",
-        "typed_config": {
-            "@type": "ClusterConfig",
-            "clusters": [f"{FAMILY}~~m0", f"{FAMILY}~~f0", f"{FAMILY}~~f1"],
+    assert found == {
+        "name": FAMILY,
+        "connect_timeout": "5s",
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": "ClusterConfig",
+                "clusters": [f"{FAMILY}~~m0", f"{FAMILY}~~f0", f"{FAMILY}~~f1"],
+            },
         },
     }
-    assert found.get("lb_policy") == policy
-    assert ("typed_extension_protocol_options" in found) is (view is ENVOY)
 
 
-@pytest.mark.parametrize("view", [GRPC, ENVOY])
 @pytest.mark.parametrize("target", [UNKNOWN, live(ADDRESS), live(ADDRESS, ADDRESS), live(ADDRESS, fallbacks=(NAME,))])
-def test_a_slot_is_an_aggregate_cluster_always_and_a_route_never(view: View, target: Target) -> None:
+def test_a_slot_is_an_aggregate_cluster_always_and_a_route_never(target: Target) -> None:
     # grpcio 1.85 crashes when one becomes the other.
     for slot in (FAMILY, f"{FAMILY}~~1", f"{FAMILY}~~7"):
-        assert "cluster_type" in built(slot, target, view)
-        assert endpoints(slot, target, view) == []
-    assert "cluster_type" not in built(ROUTE, target, view)
+        assert "cluster_type" in built(slot, target)
+        assert endpoints(slot, target) == []
+    assert "cluster_type" not in built(ROUTE, target)
+
+
+@pytest.mark.parametrize("target", [UNKNOWN, live(ADDRESS), live(ADDRESS, fallbacks=(NAME, f"{ADDRESS}/path"))])
+def test_envoy_has_no_aggregate_clusters(target: Target) -> None:
+    # Envoy 1.39 crashes when the members of one change.
+    for name in (ROUTE, FAMILY, f"{FAMILY}~~1", f"{FAMILY}~~m0", f"{FAMILY}~~f0"):
+        assert "cluster_type" not in built(name, target, ENVOY)
+        assert members_of(ENVOY, name, target) == ()
+
+
+def test_fallbacks_of_envoy_are_endpoints_of_one_cluster() -> None:
+    target = live("https://payments.internal", fallbacks=(ADDRESS, "https://127.0.0.1", f"{NAME}/path"))
+
+    for name in (FAMILY, f"{FAMILY}~~1"):
+        found = cluster(ENVOY, name, target)
+        assert found.type == found.STRICT_DNS
+        places = [
+            part.lb_endpoints[0].endpoint.address.socket_address.address for part in found.load_assignment.endpoints
+        ]
+        assert places == ["payments.internal", "127.0.0.1", "127.0.0.1"]
+        assert endpoints(name, target, ENVOY) == []
+    assert cluster(ENVOY, ROUTE, target).type == found.LOGICAL_DNS
 
 
 def test_members_lead_to_the_urls_of_slots_and_fallbacks() -> None:
@@ -185,34 +207,15 @@ def test_fallbacks_that_are_not_carried_are_left_out() -> None:
 
     assert list(members_of(GRPC, FAMILY, target)) == [f"{FAMILY}~~m0", f"{FAMILY}~~f0"]
     assert endpoints(f"{FAMILY}~~f0", target) == [("::1", 8080)]
-    assert list(members_of(ENVOY, FAMILY, target)) == [f"{FAMILY}~~m0", f"{FAMILY}~~f0"]
-
-
-def test_envoy_gives_way_to_a_fallback_after_failed_connections_alone() -> None:
-    found = built(f"{FAMILY}~~m0", live(ADDRESS, fallbacks=(NAME,)), ENVOY)
-
-    assert found["outlier_detection"] == {
-        "split_external_local_origin_errors": True,
-        "consecutive_local_origin_failure": 3,
-        "base_ejection_time": "5s",
-        "max_ejection_time": "5s",
-        "max_ejection_percent": 100,
-        "enforcing_consecutive_5xx": 0,
-        "enforcing_consecutive_gateway_failure": 0,
-        "enforcing_success_rate": 0,
-        "enforcing_local_origin_success_rate": 0,
-    }
-    assert found["common_lb_config"] == {"healthy_panic_threshold": {}}
-    for target, view in ((live(ADDRESS), ENVOY), (live(ADDRESS, fallbacks=(NAME,)), GRPC)):
-        assert "outlier_detection" not in built(f"{FAMILY}~~m0", target, view)
 
 
 def test_all_clusters_of_a_root_are_listed() -> None:
     target = live(ADDRESS, ADDRESS_6, fallbacks=(NAME,))
 
     assert list(cluster_names(ENVOY, ROUTE, UNKNOWN)) == [ROUTE]
-    assert list(cluster_names(ENVOY, FAMILY, UNKNOWN)) == [FAMILY, f"{FAMILY}~~m0"]
-    assert list(cluster_names(ENVOY, FAMILY, target)) == [
+    assert list(cluster_names(ENVOY, FAMILY, UNKNOWN)) == [FAMILY]
+    assert list(cluster_names(ENVOY, FAMILY, target)) == [FAMILY, f"{FAMILY}~~1"]
+    assert list(cluster_names(GRPC, FAMILY, target)) == [
         FAMILY,
         f"{FAMILY}~~1",
         f"{FAMILY}~~m0",
