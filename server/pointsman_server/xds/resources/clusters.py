@@ -58,9 +58,9 @@ def cluster(view: View, name: str, target: Target) -> Any:
 
 def load_assignment(view: View, name: str, target: Target) -> Any:
     """Build the ClusterLoadAssignment of a cluster; without endpoints where it leads nowhere."""
-    places = () if members_of(view, name, target) else places_of(view, name, target)
-    alone = len(places) == 1 and places[0].literal
-    return assignment(view, name, places[0] if alone else None)
+    # Also of a cluster that has fallbacks, and so its endpoints itself: an Envoy may just have asked for it as it was.
+    place = None if members_of(view, name, target) else place_of(view, name, target)
+    return assignment(view, name, place if place is not None and place.literal else None)
 
 
 def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:

@@ -171,7 +171,6 @@ def test_fallbacks_of_envoy_are_endpoints_of_one_cluster() -> None:
             part.lb_endpoints[0].endpoint.address.socket_address.address for part in found.load_assignment.endpoints
         ]
         assert places == ["payments.internal", "127.0.0.1", "127.0.0.1"]
-        assert endpoints(name, target, ENVOY) == []
     assert cluster(ENVOY, ROUTE, target).type == found.LOGICAL_DNS
 
 
@@ -191,6 +190,12 @@ def test_the_own_member_of_a_slot_is_the_same_whether_or_not_it_is_used() -> Non
     for target in (live(ADDRESS), live(ADDRESS, ADDRESS_6)):
         assert list(members_of(GRPC, f"{FAMILY}~~1", target)) == [f"{FAMILY}~~m1"]
         assert list(members_of(GRPC, f"{FAMILY}~~9", target)) == [f"{FAMILY}~~m9"]
+
+
+def test_endpoints_of_envoy_stay_when_a_fallback_comes() -> None:
+    without, beside = live(ADDRESS), live(ADDRESS, fallbacks=(NAME,))
+
+    assert load_assignment(ENVOY, FAMILY, without) == load_assignment(ENVOY, FAMILY, beside)
 
 
 def test_what_is_not_used_is_as_the_first_slot() -> None:
