@@ -10,6 +10,9 @@ Name = tuple[ResourceType, str]
 class Lingering:
     """The names of a session's resources that linger, each with a number that says since when."""
 
+    # There is one for each stream.
+    __slots__ = ("_count", "_since", "_untold")
+
     def __init__(self) -> None:
         self._since: dict[Name, int] = {}
         self._untold: dict[Name, int] = {}
