@@ -3,8 +3,9 @@
 ``python -m tests.faults.remedies_off DIRECTORY`` writes the copy, ``python -m tests.faults --server-path DIRECTORY``
 attacks it. What is gone: the mark before a commit, the settling after it, the look at whether Redis is behind what the
 feed told, the drop of families whose change the feed tells, ``min_revision``, and the read of the history for watchers
-that missed more than a server has in memory; for xDS, the wait of streams for the table of routes, the wait of a change
-for the rest of its set, and the time for which clients keep the endpoints of what ends. What is left is a cache that misses fill and Kafka brings up to date.
+that missed more than a server has in memory; for xDS, the wait of streams for the table of routes, the wait of a
+change for the rest of its set, and the time for which clients keep what ends. What is left is a cache that misses
+fill and Kafka brings up to date.
 """
 
 import shutil
