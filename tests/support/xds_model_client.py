@@ -70,10 +70,7 @@ class ClientType(Wanted):
                 self.refused[resource.name] = resource.version
         if push.kind.is_complete and accepted:
             given = {resource.name for resource in push.resources}
-            lost = self.has.keys() - given
-            assert not lost & self.named, "a resource that is wanted was withdrawn"
-            for name in lost:
-                del self.has[name]
+            self.has = {name: version for name, version in self.has.items() if name in given}
             self.refused = {name: version for name, version in self.refused.items() if name in given}
 
 
