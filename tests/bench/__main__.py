@@ -54,6 +54,7 @@ from tests.bench.rows import (
     workers,
     xds_cutover,
     xds_streams,
+    xds_table,
 )
 
 MISSING = 2
@@ -78,6 +79,7 @@ PARTS: Mapping[str, Part] = {
     "starts": starts.part,
     "xds-cutover": xds_cutover.part,
     "xds-streams": xds_streams.part,
+    "xds-table": xds_table.part,
 }
 QUICK = ("tls", "batches", "mutations", "starts")
 
