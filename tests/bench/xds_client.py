@@ -137,7 +137,7 @@ class Client(asyncio.Protocol):
             elif kind in (SETTINGS, PING) and not flags & ACK:
                 self.transport.write(frame(kind, ACK, 0, payload if kind == PING else b""))
             elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
-                self.lost = f"the stream ended: {payload!r}"
+                self.lost = self.lost or f"the stream ended: {payload!r}"
         self._buffer = data[begin:]
 
     def connection_lost(self, error: Exception | None) -> None:
