@@ -32,6 +32,8 @@ class World:
     """A ``Source`` for tests. Roots that it does not have are not live; they have resources all the same."""
 
     roots: dict[str, Root] = field(default_factory=dict)
+    # Whether Clusters and endpoints change when what they lead to closes, as those of gRPC clients do.
+    lingers: bool = False
     # What RouteConfigurations lead to, that is to be introduced.
     needs: dict[str, tuple[tuple[ResourceType, str], ...]] = field(default_factory=dict)
 
@@ -44,6 +46,8 @@ class World:
         return self.roots.get(root_of(name), Root(live=False))
 
     def resource(self, kind: ResourceType, name: str) -> Resource:
+        if self.lingers and kind in (CDS, EDS) and not self.root(name).live:
+            return encode(kind, name, b"closed")._replace(closed=True)
         content, live = self._content(kind, name)
         resource = encode(kind, name, f"{content}".encode(), live=live)
         if kind is not RDS or name not in self.needs:

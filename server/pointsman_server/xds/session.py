@@ -164,8 +164,10 @@ class Session:
     def release(self, lingering: Mapping[Name, int]) -> None:
         """Let the client have what it is to have of what lingers, but for what has changed since."""
         for kind, name in self._lingering.release(lingering):
-            if name in self._types[kind].versions:
-                self._types[kind].dirty[name] = None
+            subscription = self._types[kind]
+            # It may have been sent meanwhile: to a client that asked again, or whose Cluster needs it again.
+            if subscription.versions.get(name) not in (None, self._source.resource(kind, name).version):
+                subscription.dirty[name] = None
 
     # Subscriptions
 

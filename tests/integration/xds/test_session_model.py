@@ -39,9 +39,9 @@ class Machine(RuleBasedStateMachine):
         self.streams = 0
         self.warms = False
 
-    @initialize(warms=st.booleans(), roots=st.sets(st.sampled_from(ROOTS)), usual=st.booleans())
-    def begin(self, warms: bool, roots: set[str], usual: bool) -> None:
-        self.warms = warms
+    @initialize(warms=st.booleans(), lingers=st.booleans(), roots=st.sets(st.sampled_from(ROOTS)), usual=st.booleans())
+    def begin(self, warms: bool, lingers: bool, roots: set[str], usual: bool) -> None:
+        self.warms, self.world.lingers = warms, lingers
         for root in sorted(roots):
             self.world.set(root)
         self.connect()
@@ -57,6 +57,7 @@ class Machine(RuleBasedStateMachine):
         self.wire = Wire()
         self.old_nonces: list[str] = []
         self.refuses = False
+        self.lingering: list[Any] = []
 
     # The client
 
@@ -147,7 +148,8 @@ class Machine(RuleBasedStateMachine):
     def write(self, *, hold: bool = True) -> None:
         for push in self.session.take(hold=hold):
             its = self.server[push.kind]
-            assert push.resources == [self.world.resource(push.kind, each.name) for each in push.resources]
+            for resource in push.resources:
+                assert resource == self.world.resource(push.kind, resource.name) or self.is_left(push.kind, resource)
             self.check_names(push)
             if hold:
                 self.check_order(push)
@@ -157,6 +159,18 @@ class Machine(RuleBasedStateMachine):
                 endpoints.again |= {name for name in changed & endpoints.named if not self.is_kept(name)}
             its.write(push)
             self.wire.responses.append(push)
+        if began := self.session.lingering():
+            self.lingering.append(began)
+
+    @precondition(lambda self: self.lingering)
+    @rule()
+    def release(self) -> None:
+        self.session.release(self.lingering.pop(0))
+
+    def is_left(self, kind: ResourceType, resource: Resource) -> bool:
+        """Return whether the client keeps a resource for a while, because what it leads to has closed."""
+        had = self.server[kind].sent.get(resource.name) == resource and resource.name not in self.server[kind].again
+        return had and self.world.resource(kind, resource.name).closed
 
     def is_kept(self, name: str) -> bool:
         """Return whether endpoints stay although their cluster needs them no more."""
@@ -183,7 +197,8 @@ class Machine(RuleBasedStateMachine):
         """Return what a client lacks of what it wants, by name."""
         its = self.server[kind]
         names = {name for name in its.of(self.world) if its.lacks(self.world.resource(kind, name))}
-        return {name for name in names if not (kind is EDS and self.is_kept(name))}
+        closed = {name for name in names & self.server[kind].sent.keys() if self.world.resource(kind, name).closed}
+        return {name for name in names - closed if not (kind is EDS and self.is_kept(name))}
 
     def check_order(self, push: Push) -> None:
         new = [each for each in push.resources if self.server[push.kind].lacks(each)]
@@ -256,6 +271,8 @@ class Machine(RuleBasedStateMachine):
                 self.read("accept")
             elif self.session.holds:
                 self.write(hold=False)
+            elif self.lingering:
+                self.release()
             else:
                 return
         raise AssertionError("it does not come to rest")

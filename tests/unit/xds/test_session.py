@@ -290,3 +290,15 @@ def test_what_a_client_may_have_can_change_without_any_route(envoy: Client) -> N
     envoy.session.check()
     assert dict(sent(envoy.session.take()))[CDS] == ["a", "b", "c"]
     envoy.settle()
+
+
+def test_what_lingers_and_is_sent_meanwhile_is_not_sent_again(client: Client) -> None:
+    client.world.lingers = True
+    client.settle(client.change("a", live=False))
+    lingering = client.session.lingering()
+    client.ask(EDS)
+    client.settle(client.ask(EDS, "a"))
+    client.session.release(lingering)
+    (clusters,) = client.session.take()
+    assert sent([clusters]) == [(CDS, ["a"])]
+    assert client.answer(clusters) == []
