@@ -12,6 +12,8 @@ from tests.faults.faulting import Injection, Scene, Strike
 from tests.faults.rig import Server, read_clock
 
 Choose = Callable[[Scene], Server]
+# How long a server may take to listen.
+LISTENING_SECONDS = 10.0
 OK_WRITES = r'pointsman_write_requests_total\{.*outcome="ok".*\}'
 
 
@@ -68,13 +70,25 @@ def server_pauses(choose: Choose) -> Injection:
 
 @asynccontextmanager
 async def server_restarts_without_store(scene: Scene) -> AsyncIterator[None]:
-    """Kill a server, and start it again where it cannot reach PostgreSQL: it knows nothing for as long."""
+    """Kill a server, and start it again where it cannot reach PostgreSQL: it listens, and knows nothing."""
     server = anyone(scene)
     with scene.rig.cut("postgres", server):
         await strike(scene, server, signal.SIGKILL)
         server.begin()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTENING_SECONDS):
+                while not await _listens(server.xds_port):  # noqa: ASYNC110 - it is another process
+                    await asyncio.sleep(0.1)
         yield
     await server.serves()
+
+
+async def _listens(port: int) -> bool:
+    with suppress(OSError):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        return True
+    return False
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ FAULTS: Sequence[Fault] = (
     Fault("server paused", "server", server_pauses(anyone), (2.0, 4.0)),
     Fault("server paused in the middle of fills", "server", paused_in_a_fill, (1.5, 3.0)),
     Fault("server terminated", "server", server_ends(anyone, signal.SIGTERM)),
-    Fault("server restarted without PostgreSQL", "server", server_restarts_without_store, (2.0, 3.0)),
+    Fault("server restarted without PostgreSQL", "server", server_restarts_without_store, (3.0, 4.0)),
     Fault("servers restarted in turn", "server", servers_restart_in_turn, (0.1, 0.3)),
     Fault("xDS clients without any server", "xDS", xds_cut, (2.0, 3.0)),
     Fault("Redis killed, back empty", "Redis", redis_restarts, (1.0, 3.0), degrades=True),
