@@ -129,7 +129,7 @@ class Session:
         subscription = self._types[kind]
         outcome = _answer(subscription, request)
         if outcome is not Outcome.IGNORED:
-            self._subscribe(subscription, tuple(map(intern, request.resource_names)), request.version_info)
+            self._subscribe(subscription, self._shared(request.resource_names), request.version_info)
         return outcome
 
     def change(self, roots: Collection[str]) -> None:
@@ -170,6 +170,11 @@ class Session:
                 subscription.dirty[name] = None
 
     # Subscriptions
+
+    def _shared(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names as they are kept: gRPC clients ask for the same ones of most types, and of each many times."""
+        kept = tuple(map(intern, names))
+        return next((each.named for each in self._types.values() if each.named == kept), kept)
 
     def _subscribe(self, subscription: Subscription, names: tuple[str, ...], version: str) -> None:
         first, subscription.began = not subscription.began, True

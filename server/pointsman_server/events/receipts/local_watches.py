@@ -31,7 +31,11 @@ class LocalWatches:
         return bool(self._unpublished)
 
     def open(self, watch: OpenWatch) -> None:
-        self._streams.setdefault(watch.name, []).append(watch)
+        if (streams := self._streams.get(watch.name)) is None:
+            # Nearly always the only one, for which this list has just enough room.
+            self._streams[watch.name] = [watch]
+        else:
+            streams.append(watch)
         self._unpublished[watch.name] = None
 
     def close(self, watch: OpenWatch) -> None:

@@ -72,7 +72,8 @@ class XdsReceipts(Observer):
         """Register what a client watches now, which another policy may change, too."""
         client = self._clients.of(stream)
         before = {watch.name: watch for watch in self._watches.get(stream, ())}
-        after = {name: before.get(name) or _watch(client, name) for name in self._names(client)}
+        opened = datetime.fromtimestamp(stream.client.opened, UTC)
+        after = {name: before.get(name) or _watch(client, name, opened) for name in self._names(client)}
         for name in before.keys() - after.keys():
             self._receipts.close(before[name])
         for name in after.keys() - before.keys():
@@ -126,11 +127,9 @@ class XdsReceipts(Observer):
             yield WatchName(identifier, described.caller.subject, tenant, service, env)
 
 
-def _watch(client: Connected, name: WatchName) -> OpenWatch:
+def _watch(client: Connected, name: WatchName, opened: datetime) -> OpenWatch:
     described = client.stream.client
-    return OpenWatch(
-        name, described.node or described.agent, described.peer, datetime.fromtimestamp(described.opened, UTC)
-    )
+    return OpenWatch(name, described.node or described.agent, described.peer, opened)
 
 
 def _families(client: Connected) -> Iterator[tuple[str, str, str]]:
