@@ -91,7 +91,7 @@ class _Order:
     def removal(self) -> Collection[str]:
         """Remove the Clusters that are leaving, when no RouteConfiguration of the client leads to them any more."""
         clusters = self._clusters
-        if clusters.leaving and not clusters.dirty and self._routes.settled:
+        if clusters.leaving and self._routes.settled:
             for name in tuple(clusters.leaving):
                 clusters.drop(name)
             clusters.owed = True

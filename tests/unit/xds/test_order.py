@@ -53,6 +53,12 @@ def test_the_clusters_of_what_closes_wait_until_that_can_be_sent(client: Client)
     assert [push.kind for push in client.answer(under_way)] == [RDS, CDS, EDS]
 
 
+def test_the_endpoints_of_what_closes_wait_too(client: Client) -> None:
+    (under_way,) = client.change("a", route=1)
+    assert client.change("a", live=False, endpoints=1) == []
+    assert [push.kind for push in client.answer(under_way)] == [RDS, EDS]
+
+
 def test_other_clusters_do_not_wait_for_what_closes(client: Client) -> None:
     client.settle(client.ask(EDS, "a", "b"))
     client.settle(client.ask(CDS, "a", "b"))
