@@ -4,6 +4,7 @@ The model of the client does what real ones may do: subscribe and unsubscribe, r
 late or twice, and reconnect with versions of another stream. The server may write at any time.
 """
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -140,6 +141,7 @@ class Machine(RuleBasedStateMachine):
         first = not its.asked
         its.hear(said, self.world)
         self.session.receive(said)
+        assert self.session.roots == Counter(root_of(name) for each in self.server.values() for name in each.named)
         states = [each for each in self.session.states() if each.kind is kind]
         if first and states and all(each.status is Status.SYNCED for each in states):
             # It has all of that already, as is seen in the end.

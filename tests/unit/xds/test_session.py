@@ -15,7 +15,9 @@ def test_a_first_request_is_answered_whatever_its_version_and_nonce_are() -> Non
 
 
 def test_a_name_that_is_asked_for_twice_is_sent_once() -> None:
-    assert sent(Client(World()).ask(CDS, "a", "a", "b")) == [(CDS, ["a", "b"])]
+    client = Client(World())
+    assert sent(client.ask(CDS, "a", "a", "b")) == [(CDS, ["a", "b"])]
+    assert client.session.roots == {"a": 1, "b": 1}
 
 
 def test_an_unknown_type_is_ignored(client: Client) -> None:
