@@ -74,18 +74,20 @@ class Window:
 class Pacing:
     """Wakes streams in turns. One task at a time calls ``wake``."""
 
-    def __init__(self, fair_share: FairShare) -> None:
+    def __init__(self, fair_share: FairShare, *, in_a_turn: int | None = None, writing: int | None = None) -> None:
+        """``in_a_turn``: WOKEN_IN_A_TURN by default. ``writing``: MOST_WRITING by default."""
         self._fair_share = fair_share
+        self._in_a_turn = in_a_turn
+        self._writing = writing
         self._window = Window()
 
     async def wake(self, streams: Sequence[T], wake: Callable[[T, Window], None]) -> None:
         """Call ``wake`` for each stream, which counts in the window until it has written."""
-        for start in range(0, len(streams), WOKEN_IN_A_TURN):
+        size, writing = self._in_a_turn or WOKEN_IN_A_TURN, self._writing or MOST_WRITING
+        for start in range(0, len(streams), size):
             if start:
                 await self._fair_share.take()
-            if len(streams) > UNBOUNDED and not await self._window.falls_to(
-                MOST_WRITING - WOKEN_IN_A_TURN, PATIENCE_SECONDS
-            ):
+            if len(streams) > UNBOUNDED and not await self._window.falls_to(writing - size, PATIENCE_SECONDS):
                 self._window = Window()
-            for stream in streams[start : start + WOKEN_IN_A_TURN]:
+            for stream in streams[start : start + size]:
                 wake(stream, self._window)

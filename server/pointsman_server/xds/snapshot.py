@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 # Roots that are compared in a turn: about half a millisecond.
 COMPARED_IN_A_TURN = 50
+# Fewer than of watches: a stream writes up to four responses, and its client answers each.
+WOKEN_IN_A_TURN = 2
+MOST_WRITING = 4
 # Changes that are kept for those who do not take their news, because their clients do not read.
 MOST_LOGGED = 1_000
 
@@ -80,7 +83,7 @@ class ResourceSnapshot:
     def __init__(self, table: Table, fair_share: FairShare | None = None) -> None:
         self._table = table
         self._fair_share = fair_share or FairShare()
-        self._pacing = Pacing(self._fair_share)
+        self._pacing = Pacing(self._fair_share, in_a_turn=WOKEN_IN_A_TURN, writing=MOST_WRITING)
         self._watched: dict[str, _Watched] = {}
         self._followers: dict[Follower, None] = {}
         # What changed, by numbers that increase, as long as it is news for somebody.

@@ -8,10 +8,10 @@ import pytest
 
 from pointsman_server.domain.routes import Change, ChangeKind
 from pointsman_server.ports.store import Clock
-from pointsman_server.runtime.fair_share import WOKEN_IN_A_TURN, FairShare, Window
+from pointsman_server.runtime.fair_share import FairShare, Window
 from pointsman_server.xds import snapshot as module
 from pointsman_server.xds.protocol.types import ResourceType
-from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.snapshot import WOKEN_IN_A_TURN, ResourceSnapshot
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.targets import Verdict
 from pointsman_server.xds.views import View
