@@ -66,6 +66,15 @@ def is_family(root: str) -> bool:
     return root.count(_SEPARATOR) == len(RouteKey._fields) - 2
 
 
+@lru_cache(maxsize=16_384)
+def shared(name: str) -> str:
+    """Return the same object for equal names, which many streams keep, in up to four types of each.
+
+    Bounded, as clients choose names: ``sys.intern`` of some releases of Python keeps them until the process ends.
+    """
+    return name
+
+
 # Streams of the same names share what they keep of them; some two megabytes.
 @lru_cache(maxsize=4_096)
 def key_of(root: str) -> RouteKey | None:

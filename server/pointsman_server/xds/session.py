@@ -6,12 +6,11 @@ variant *aggregated, state of the world*.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
-from sys import intern
 from typing import Any, NamedTuple
 
 from pointsman_server.xds import order
 from pointsman_server.xds.lingering import Lingering, Name
-from pointsman_server.xds.names import WILDCARD, root_of
+from pointsman_server.xds.names import WILDCARD, root_of, shared
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Resource, Source
 from pointsman_server.xds.subscription import NOT_SENT, Subscription
@@ -173,7 +172,7 @@ class Session:
 
     def _shared(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return names as they are kept: gRPC clients ask for the same ones of most types, and of each many times."""
-        kept = tuple(map(intern, names))
+        kept = tuple(map(shared, names))
         return next((each.named for each in self._types.values() if each.named == kept), kept)
 
     def _subscribe(self, subscription: Subscription, names: tuple[str, ...], version: str) -> None:

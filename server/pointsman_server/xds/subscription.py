@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from sys import intern
 
-from pointsman_server.xds.names import root_of
+from pointsman_server.xds.names import root_of, shared
 from pointsman_server.xds.protocol.types import ResourceType
 
 NOT_SENT = 0
@@ -59,7 +58,7 @@ class Subscription:
         self.leaving.pop(name, None)
         if name not in self.versions:
             # Many streams, and up to four types of each, have the same names.
-            name = intern(name)
+            name = shared(name)
             root = root_of(name)
             if root != name:
                 self._suffixed = {} if self._suffixed is None else self._suffixed

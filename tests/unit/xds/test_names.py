@@ -1,11 +1,13 @@
 """Names, roots, and the clusters that they mean."""
 
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman_server.domain.routes import RouteKey
-from pointsman_server.xds.names import Part, Role, cluster_name, is_family, key_of, part_of, root_name, root_of
+from pointsman_server.xds.names import Part, Role, cluster_name, is_family, key_of, part_of, root_name, root_of, shared
 
 ROUTE = RouteKey("team-a", "payments", "prod", "v2")
 NAMES = {"v2~prod~payments~team-a": ROUTE, "prod~payments~team-a": ROUTE.family_key}
@@ -98,3 +100,19 @@ def test_every_cluster_has_a_name_of_its_own(role: Role, number: int) -> None:
     name = cluster_name("a~b~c", Part(role, number))
 
     assert (root_of(name), part_of(name)) == ("a~b~c", (role, number))
+
+
+def test_equal_names_are_one_object_and_are_dropped_when_others_are_asked_for() -> None:
+    name = "v1~prod~payments~team-a"
+    assert shared("".join(name)) is shared(name[:3] + name[3:].lower())
+    asked = _Name("asked once")
+    kept = weakref.ref(asked)
+    shared(asked)
+    del asked
+    for number in range(shared.cache_info().maxsize or 0):
+        shared(f"another {number}")
+    assert kept() is None
+
+
+class _Name(str):
+    __slots__ = ("__weakref__",)
