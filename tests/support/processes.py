@@ -109,7 +109,11 @@ def server_process(*arguments: str, **environ: str) -> Iterator[ServerProcess]:
 @contextmanager
 def serve(*arguments: str, **environ: str) -> Iterator[tuple[ServerProcess, str, str]]:
     """Run ``pointsman-server serve`` on ephemeral ports; gives it, its gRPC address and its HTTP URL."""
-    ports = dict.fromkeys(("POINTSMAN_LISTEN", "POINTSMAN_HTTP_LISTEN", "POINTSMAN_XDS_LISTEN"), "127.0.0.1:0")
+    listening = ["POINTSMAN_LISTEN", "POINTSMAN_HTTP_LISTEN"]
+    if "xds" in " ".join((*arguments, environ.get("POINTSMAN_ROLES", ""))):
+        # The release before does not know it.
+        listening.append("POINTSMAN_XDS_LISTEN")
+    ports = dict.fromkeys(listening, "127.0.0.1:0")
     with server_process("serve", *arguments, **(ports | environ)) as process:
         line = process.wait_for_log("serving")
         yield process, f"127.0.0.1:{line['grpc_port']}", f"http://127.0.0.1:{line['http_port']}"
