@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from pointsman_server.domain.codec import encoded_field
 from pointsman_server.xds.protocol.types import ResourceType
 
-_FIELD = 2 << 3 | 2  # DiscoveryResponse.resources
+_RESOURCES = 2  # of DiscoveryResponse
 
 
 class Resource(NamedTuple):
@@ -49,15 +50,4 @@ def encode(type_url: str, name: str, content: Any, *, live: bool = True) -> Reso
     value = content if isinstance(content, bytes) else content.SerializeToString(deterministic=True)
     packed = AnyMessage(type_url=type_url, value=value).SerializeToString(deterministic=True)
     digest = blake2b(packed, digest_size=8, key=name.encode()[:64])
-    return Resource(name, int.from_bytes(digest.digest(), "big"), field(_FIELD, packed), live)
-
-
-def field(tag: int, content: bytes) -> bytes:
-    """Encode a length-delimited field, as protobuf does (protobuf.dev/programming-guides/encoding)."""
-    head = bytearray((tag,))
-    length = len(content)
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + content
+    return Resource(name, int.from_bytes(digest.digest(), "big"), encoded_field(_RESOURCES, packed), live)

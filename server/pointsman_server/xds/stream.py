@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from pointsman_server.domain.codec import encoded_field
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.runtime.batcher import settle
 from pointsman_server.runtime.fair_share import Window
@@ -12,7 +13,7 @@ from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.lingering import Name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
-from pointsman_server.xds.resource import Source, field
+from pointsman_server.xds.resource import Source
 from pointsman_server.xds.session import Outcome, Push, Session
 from pointsman_server.xds.views import View
 
@@ -29,7 +30,7 @@ LINGER_SECONDS = 1.0
 # What waits for clusters waits no longer than this, for a client that does not acknowledge them.
 HOLD_SECONDS = 2.0
 
-_CONTROL_PLANE = 6 << 3 | 2  # DiscoveryResponse.control_plane
+_CONTROL_PLANE = 6  # of DiscoveryResponse
 
 
 class Client(NamedTuple):
@@ -324,4 +325,4 @@ def response(push: Push, control_plane: bytes = b"") -> bytes:
 
 def control_plane(identifier: str) -> bytes:
     """Encode who answers, as a field of a DiscoveryResponse."""
-    return field(_CONTROL_PLANE, pb.ControlPlane(identifier=identifier).SerializeToString())
+    return encoded_field(_CONTROL_PLANE, pb.ControlPlane(identifier=identifier).SerializeToString())

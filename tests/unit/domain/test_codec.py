@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.rules import KEY_PART
-from pointsman.v1 import route_pb2
+from pointsman.v1 import route_pb2, watch_pb2
 from pointsman_server.domain import codec
 from pointsman_server.domain.routes import Change, ChangeKind, Family, Route, RouteKey, Traffic
 from pointsman_server.domain.traffic import Division, Slice, Target
@@ -211,3 +211,10 @@ def test_a_family_is_decoded_as_it_was_encoded(family: Family) -> None:
 def test_what_is_no_family_of_the_key_is_refused(family: Family) -> None:
     with pytest.raises(ValueError, match=r"family|active"):
         codec.value_from_bytes(FAMILY, codec.value_to_bytes(family))
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384])
+def test_fields_have_lengths_of_any_size(length: int) -> None:
+    routes = codec.encoded_field(2, codec.encoded_field(2, b"a" * length))
+
+    assert watch_pb2.SnapshotBatch.FromString(routes).routes[0].url == "a" * length

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from pointsman.v1 import watch_pb2 as pb
-from pointsman_server.domain.codec import change_to_message, route_to_message, timestamp, traffic_to_message
+from pointsman_server.domain.codec import (
+    change_to_message,
+    encoded_field,
+    route_to_message,
+    timestamp,
+    traffic_to_message,
+)
 from pointsman_server.domain.routes import Change, Route, Traffic
 from pointsman_server.ports.store import Clock
 
@@ -34,23 +40,23 @@ def token_of(clock: Clock) -> pb.ResumeToken:
 
 def route(one: Route) -> bytes:
     """Encode a route as a part of ``snapshot_batch``."""
-    return _field(_ROUTES_IN_BATCH, route_to_message(one).SerializeToString())
+    return encoded_field(_ROUTES_IN_BATCH, route_to_message(one).SerializeToString())
 
 
 def traffic(one: Traffic) -> bytes:
     """Encode traffic as a part of ``snapshot_batch``."""
-    return _field(_TRAFFIC_IN_BATCH, traffic_to_message(one).SerializeToString())
+    return encoded_field(_TRAFFIC_IN_BATCH, traffic_to_message(one).SerializeToString())
 
 
 def change(one: Change) -> bytes:
     """Encode a change as a part of ``change_set``."""
-    return _field(_CHANGES_IN_SET, change_to_message(one).SerializeToString())
+    return encoded_field(_CHANGES_IN_SET, change_to_message(one).SerializeToString())
 
 
 def snapshot_batch(clock: Clock, entries: Iterable[bytes]) -> bytes:
     """Join the results of ``route``, or those of ``traffic``."""
     as_of = pb.SnapshotBatch(as_of=token_of(clock)).SerializeToString()
-    return _field(_BATCH_IN_RESPONSE, b"".join((as_of, *entries)))
+    return encoded_field(_BATCH_IN_RESPONSE, b"".join((as_of, *entries)))
 
 
 def end_of_snapshot(clock: Clock, route_count: int, traffic_count: int = 0) -> bytes:
@@ -65,8 +71,8 @@ def change_set(clock: Clock, changes: Sequence[bytes]) -> list[bytes]:
     """
     parts = list(_parts(changes))
     as_of = pb.ChangeSet(as_of=token_of(clock)).SerializeToString()
-    events = [_field(_SET_IN_RESPONSE, b"".join((*part, _PARTIAL))) for part in parts[:-1]]
-    return [*events, _field(_SET_IN_RESPONSE, b"".join((*parts[-1], as_of)))]
+    events = [encoded_field(_SET_IN_RESPONSE, b"".join((*part, _PARTIAL))) for part in parts[:-1]]
+    return [*events, encoded_field(_SET_IN_RESPONSE, b"".join((*parts[-1], as_of)))]
 
 
 def checkpoint(clock: Clock, moment: datetime, age: float, *, report_progress: bool = False) -> bytes:
@@ -88,14 +94,3 @@ def _parts(encoded: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
             begin, size = number, 0
         size += len(one)
     yield encoded[begin:]
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Encode a message as field ``number``, 1 to 15: tag, length, content."""
-    head = bytearray((number << 3 | 2,))
-    length = len(content)
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + content

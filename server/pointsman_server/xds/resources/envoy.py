@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pointsman_server.domain.codec import encoded_field
 from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
-from pointsman_server.xds.resource import field
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
 from pointsman_server.xds.resources.priorities import FAILED_CONNECTIONS
@@ -14,7 +14,7 @@ from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
 from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import View
 
-_VIRTUAL_HOSTS = 2 << 3 | 2  # RouteConfiguration.virtual_hosts
+_VIRTUAL_HOSTS = 2  # of RouteConfiguration
 # The HTTP status of calls that are not gRPC, where a name is not live, and its body.
 HTTP: Mapping[Verdict, tuple[int, str]] = {
     Verdict.NOT_A_NAME: (404, "no route is called so\n"),
@@ -29,7 +29,7 @@ _MILLION = 1_000_000
 
 def virtual_host(view: View, root: str, target: Target) -> bytes:
     """Build the virtual host of a root, as a field of a RouteConfiguration."""
-    return field(_VIRTUAL_HOSTS, _virtual_host(view, root, root, target).SerializeToString(deterministic=True))
+    return encoded_field(_VIRTUAL_HOSTS, _virtual_host(view, root, root, target).SerializeToString(deterministic=True))
 
 
 def join(virtual_hosts: Iterable[bytes]) -> bytes:
@@ -37,7 +37,9 @@ def join(virtual_hosts: Iterable[bytes]) -> bytes:
     head = pb.RouteConfiguration(name=ENVOY_LISTENER)
     # As is the rule for a configuration from xDS: there is no cluster for unknown names.
     head.validate_clusters.SetInParent()
-    rest = field(_VIRTUAL_HOSTS, _virtual_host(View(), "*", NOWHERE, UNKNOWN).SerializeToString(deterministic=True))
+    rest = encoded_field(
+        _VIRTUAL_HOSTS, _virtual_host(View(), "*", NOWHERE, UNKNOWN).SerializeToString(deterministic=True)
+    )
     return b"".join((head.SerializeToString(deterministic=True), *virtual_hosts, rest))
 
 
