@@ -62,6 +62,8 @@ class Session:
     - At most one response of a type is unacknowledged. What changes meanwhile waits and is merged: so a client that
       reads slowly holds no more than its subscriptions.
     - A response of LDS or CDS has every resource that the client wants; one of RDS or EDS those that it lacks.
+    - On a new stream a client is sent everything, whatever its version is: since the response of this version it may
+      have forgotten resources, or taken parts of a response that it refused.
     - A resource that was refused is not sent again before it changes, except in a response that has everything.
     - What closes is sent before the clusters that it led to change. What opens is sent after: a RouteConfiguration that
       the client has waits until they are acknowledged, unless it lets no call through.
@@ -185,7 +187,6 @@ class Session:
         self._name(subscription, names)
         if first:
             subscription.resumed = bool(version)
-            self._resume(subscription, version)
 
     def _name(self, subscription: Subscription, names: tuple[str, ...]) -> None:
         before = dict.fromkeys(subscription.named)
@@ -250,23 +251,6 @@ class Session:
         else:
             subscription.drop(name)
             subscription.owed = True
-
-    def _resume(self, subscription: Subscription, version: str) -> None:
-        """Send nothing to a client that asks for everything and has the same already, from this server or another.
-
-        A client that asks by name is sent everything: it may have forgotten a resource since it had this version. What
-        cannot be seen is that an Envoy applied parts of a response that it refused, and that they changed back since.
-        """
-        if not version or subscription.offered is None or set(subscription.named) > {WILDCARD}:
-            return
-        current = {name: self._source.resource(subscription.kind, name).version for name in subscription.versions}
-        combined = NOT_SENT
-        for each in current.values():
-            combined ^= each
-        if version == _text(combined):
-            subscription.versions, subscription.version = current, combined
-            subscription.dirty.clear()
-            subscription.owed = False
 
     def _check(self, subscription: Subscription, name: str) -> None:
         sent = subscription.versions.get(name)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pointsman_server.xds.names import WILDCARD, root_of
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
-from pointsman_server.xds.session import Push, Session, Status
+from pointsman_server.xds.session import Push, Session
 from tests.support.xds_model_client import ClientType, ServerType, Wire
 from tests.support.xds_world import ALL, CDS, EDS, LDS, RDS, World
 
@@ -91,9 +91,6 @@ class Machine(RuleBasedStateMachine):
             return
         push = self.wire.responses.popleft()
         its = self.client[push.kind]
-        if its.all and verdict == "accept a part":
-            # What is seen of that after a reconnect: see Session.
-            verdict = "refuse"
         self.old_nonces.append(its.nonce)
         its.nonce = push.nonce
         accepted = {"accept": push.resources, "accept a part": push.resources[:1]}.get(verdict, ())
@@ -138,14 +135,9 @@ class Machine(RuleBasedStateMachine):
         said = self.wire.requests.popleft()
         kind = ResourceType(said.type_url)
         its = self.server[kind]
-        first = not its.asked
         its.hear(said, self.world)
         self.session.receive(said)
         assert self.session.roots == Counter(root_of(name) for each in self.server.values() for name in each.named)
-        states = [each for each in self.session.states() if each.kind is kind]
-        if first and states and all(each.status is Status.SYNCED for each in states):
-            # It has all of that already, as is seen in the end.
-            its.sent = {each.name: self.world.resource(kind, each.name) for each in states}
 
     def write(self, *, hold: bool = True) -> None:
         for push in self.session.take(hold=hold):

@@ -230,22 +230,24 @@ def test_a_named_resource_stays_when_it_is_given_no_more_to_all(envoy: Client) -
 # Reconnects
 
 
-def test_a_client_that_asks_for_all_and_has_it_is_sent_nothing() -> None:
-    world = World()
-    world.set("a")
-    (had,) = Client(world).ask(CDS)
-    again = Client(world)
-    assert again.ask(CDS, version=had.version) == []
-    assert sent(again.change("a", cluster=1)) == [(CDS, ["a"])]
+def test_a_client_that_asked_for_less_and_for_all_again_on_a_new_stream_is_sent_all() -> None:
+    """It has forgotten resources, and its version is still that of the last response."""
+    client = Client(World())
+    client.world.set("a")
+    (had,) = client.settle(client.ask(CDS, "*"))
+    assert client.ask(CDS) == []
+    assert sent(Client(client.world).ask(CDS, "*", version=had.version)) == [(CDS, ["a"])]
 
 
-@pytest.mark.parametrize("change", [{"cluster": 1}, {"slots": 2}])
-def test_a_client_that_asks_for_all_and_has_something_else_is_sent_all(change: dict[str, int]) -> None:
-    world = World()
-    world.set("a")
-    (had,) = Client(world).ask(CDS)
-    world.set("a", **change)
-    assert len(Client(world).ask(CDS, version=had.version)) == 1
+def test_what_an_envoy_took_of_a_response_that_it_refused_is_mended_on_a_new_stream(envoy: Client) -> None:
+    """It takes each Cluster by itself, and its version is that of the response before."""
+    (had, *_) = envoy.settle(envoy.change("a", cluster=1))
+    envoy.world.set("b", cluster=1)
+    (refused, *_) = envoy.change("a", cluster=2)
+    envoy.answer(refused, "b is invalid")
+    envoy.world.set("a", cluster=1)
+    envoy.world.set("b", cluster=0)
+    assert sent(Client(envoy.world, warms=True).ask(CDS, version=had.version)) == [(CDS, ["a", "b"])]
 
 
 def test_a_client_that_asks_by_name_is_sent_all() -> None:
