@@ -58,17 +58,17 @@ class ClientType(Wanted):
         said = self.nonce if nonce is None else nonce
         return request(self.kind, *self.names, nonce=said, version=self.version, error=error)
 
-    def take(self, push: Push, accepted: Collection[Resource]) -> None:
-        """Keep what is accepted of a response, and forget what one that has everything does not have."""
+    def take(self, push: Push, accepted: Collection[Resource] | None) -> None:
+        """Keep what is accepted of a response, and forget what one that has everything does not have; None: refuse."""
         for resource in push.resources:
             if not (self.all or resource.name in self.named):
                 continue
-            if resource in accepted:
+            if accepted is not None and resource in accepted:
                 self.has[resource.name] = resource.version
                 self.refused.pop(resource.name, None)
             else:
                 self.refused[resource.name] = resource.version
-        if push.kind.is_complete and accepted:
+        if push.kind.is_complete and accepted is not None:
             given = {resource.name for resource in push.resources}
             self.has = {name: version for name, version in self.has.items() if name in given}
             self.refused = {name: version for name, version in self.refused.items() if name in given}

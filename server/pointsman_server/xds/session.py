@@ -166,6 +166,8 @@ class Session:
         """Let the client have what it is to have of what lingers, but for what has changed since."""
         for kind, name in self._lingering.release(lingering):
             subscription = self._types[kind]
+            if name in subscription.leaving:
+                continue
             # It may have been sent meanwhile: to a client that asked again, or whose Cluster needs it again.
             if subscription.versions.get(name) not in (None, self._source.resource(kind, name).version):
                 subscription.dirty[name] = None
@@ -305,12 +307,17 @@ class Session:
         return Push(kind, _text(subscription.version), subscription.nonce, resources)
 
     def _sendable(self, kind: ResourceType, name: str) -> Resource:
-        """Return a resource, or the cluster that the client has while it lingers: a response has all clusters."""
-        if kind is ResourceType.CDS and (kind, name) in self._lingering:
+        """Return a resource, or the cluster that the client has while it lingers: a response has all clusters.
+
+        A cluster that closed and is leaving stays as it is, too, until the routes that led to it are gone.
+        """
+        resource, subscription = self._source.resource(kind, name), self._types[kind]
+        leaving = resource.closed and name in subscription.leaving
+        if kind is ResourceType.CDS and (leaving or (kind, name) in self._lingering):
             kept = self._clusters.get(name)
-            if kept is not None and kept.version == self._types[kind].versions[name]:
+            if kept is not None and kept.version == subscription.versions[name]:
                 return kept
-        return self._source.resource(kind, name)
+        return resource
 
     def _warm(self, clusters: Sequence[Resource]) -> None:
         endpoints = self._types[ResourceType.EDS]

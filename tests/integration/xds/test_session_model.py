@@ -85,6 +85,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def come_to_rest(self) -> None:
         self.settle()
+        self.check_has_all(more=True)
 
     def read(self, verdict: str) -> None:
         if not self.wire.responses:
@@ -93,7 +94,7 @@ class Machine(RuleBasedStateMachine):
         its = self.client[push.kind]
         self.old_nonces.append(its.nonce)
         its.nonce = push.nonce
-        accepted = {"accept": push.resources, "accept a part": push.resources[:1]}.get(verdict, ())
+        accepted = {"accept": push.resources, "accept a part": push.resources[:1]}.get(verdict)
         its.take(push, accepted)
         if verdict == "accept":
             its.version = push.version
@@ -180,6 +181,8 @@ class Machine(RuleBasedStateMachine):
         assert names >= wanted, "a resource that is wanted is withdrawn"
         leaving = names - wanted
         assert not leaving or (push.kind is CDS and its.all), "a resource that nobody asked for"
+        closed = [each for each in push.resources if each.name in leaving and each.closed and its.lacks(each)]
+        assert not any(each.name in its.sent for each in closed), "a cluster closes while it is leaving"
         removed = its.sent.keys() - names
         if push.kind is CDS and its.all and removed:
             routes = self.server[RDS]
@@ -245,7 +248,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not self.streams:
             return
-        self.settle()
+        self.come_to_rest()
         for root in ROOTS:
             # What was refused is another one now.
             self.world.set(root, listener=3, route=3, cluster=3, endpoints=3)
@@ -253,8 +256,7 @@ class Machine(RuleBasedStateMachine):
         self.settle()
         assert self.session.settled or self.session.refusals
         assert self.refuses or not self.session.refusals
-        for kind, its in self.client.items():
-            self.check_has_all(kind, its)
+        self.check_has_all()
 
     def settle(self) -> None:
         for _ in range(1_000):
@@ -271,13 +273,16 @@ class Machine(RuleBasedStateMachine):
                 return
         raise AssertionError("it does not come to rest")
 
-    def check_has_all(self, kind: ResourceType, its: Any) -> None:
-        wanted = its.of(self.world) if its.asked else set()
-        assert its.has.keys() | its.refused.keys() == wanted
-        for name in wanted - its.refused.keys():
-            resource = self.world.resource(kind, name)
-            kept = kind is EDS and not resource.live
-            assert its.has[name] == resource.version or kept, (kind, name)
+    def check_has_all(self, *, more: bool = False) -> None:
+        """``more``: it may have what a response would remove that it refused, or that comes with the next change."""
+        for kind, its in self.client.items():
+            wanted = its.of(self.world) if its.asked else set()
+            names = its.has.keys() | its.refused.keys()
+            assert names == wanted or (more and names > wanted)
+            for name in wanted - its.refused.keys():
+                resource = self.world.resource(kind, name)
+                kept = kind is EDS and not resource.live
+                assert its.has[name] == resource.version or kept, (kind, name)
 
 
 Machine.TestCase.settings = settings(

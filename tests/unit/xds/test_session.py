@@ -306,3 +306,26 @@ def test_what_lingers_and_is_sent_meanwhile_is_not_sent_again(client: Client) ->
     (clusters,) = client.session.take()
     assert sent([clusters]) == [(CDS, ["a"])]
     assert client.answer(clusters) == []
+
+
+def test_a_cluster_that_closes_while_it_is_leaving_stays_until_the_routes_to_it_have_gone(envoy: Client) -> None:
+    envoy.world.lingers = True
+    del envoy.world.roots["a"]
+    envoy.world.set("c")
+    envoy.session.change(("a", "c"))
+    (clusters, *_) = envoy.session.take()
+    assert sent([clusters]) == [(CDS, ["a", "b", "c"])]
+    assert not clusters.resources[0].closed
+    assert sent(envoy.settle([clusters]))[-1] == (CDS, ["b", "c"])
+
+
+def test_a_cluster_that_lingered_and_is_leaving_stays_until_the_routes_to_it_have_gone(envoy: Client) -> None:
+    envoy.world.lingers = True
+    (routes,) = envoy.change("a", live=False, route=1)
+    lingering = envoy.session.lingering()
+    del envoy.world.roots["a"]
+    envoy.session.change(("a",))
+    envoy.session.release(lingering)
+    released = envoy.session.take()
+    assert sent(released) == [(EDS, ["a"]), (LDS, ["b"])]
+    assert sent(envoy.settle([routes, *released]))[-1] == (CDS, ["b"])
