@@ -24,12 +24,13 @@ from pointsman_server.domain.errors import (
 )
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.domain.traffic import Division, Target
-from pointsman_server.events.watch import change_set, encoding, history, hub, snapshots, streams, watcher
+from pointsman_server.events.watch import change_set, encoding, history, snapshots, streams, watcher
 from pointsman_server.events.watch.filters import Filter
 from pointsman_server.events.watch.hub import LINGER_SECONDS, WatchHub
 from pointsman_server.events.watch.recent import RecentChanges
 from pointsman_server.events.watch.watcher import Watcher
 from pointsman_server.ports.store import Clock, RouteQuery, Table, TrafficQuery
+from pointsman_server.runtime import fair_share
 from pointsman_server.writes.commit import Commit
 from pointsman_server.writes.mutations import (
     Activate,
@@ -52,10 +53,10 @@ SMALL: Sequence[tuple[Any, str, float]] = (
     (encoding, "CHANGE_SET_BYTES", 900),
     (encoding, "SNAPSHOT_BYTES", 400),
     (history, "PAGE", 4),
-    (hub, "WOKEN_IN_A_TURN", 1),
-    (hub, "MOST_WRITING", 2),
-    (hub, "UNBOUNDED", 2),
-    (hub, "PATIENCE_SECONDS", 0),
+    (fair_share, "WOKEN_IN_A_TURN", 1),
+    (fair_share, "MOST_WRITING", 2),
+    (fair_share, "UNBOUNDED", 2),
+    (fair_share, "PATIENCE_SECONDS", 0),
     (snapshots, "PAGE", 3),
     (snapshots, "ENCODED_IN_A_TURN", 2),
     (streams, "ATTACHED_AT_ONCE", 3),
