@@ -168,11 +168,17 @@ def restore(url: str, backup: str) -> None:
 
 
 def fresh_redis(server: str) -> str:
-    """Return the URL of an empty Redis database. Every 16th call returns the same one.
+    """Return the URL of an empty Redis database that no client uses.
 
+    Copies of the template database have one epoch, so servers with different copies must not share what they cache.
     Pub/sub is shared by all databases, and so are scripts and CONFIG.
     """
-    url = urlsplit(server)._replace(path=f"/{next(_numbers) % REDIS_DATABASES}").geturl()
+    with redis.Redis.from_url(server) as client:
+        mine = str(client.client_id())
+        used = {int(each["db"]) for each in client.client_list() if each["id"] != mine}
+    assert len(used) < REDIS_DATABASES, "every database of Redis has clients: end servers"
+    number = next(number for number in _numbers if number % REDIS_DATABASES not in used) % REDIS_DATABASES
+    url = urlsplit(server)._replace(path=f"/{number}").geturl()
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
