@@ -19,6 +19,7 @@ import grpc
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from tests.bench.protobuf import field
 from tests.bench.watch_client import (
     ACK,
     DATA,
@@ -57,19 +58,6 @@ PATIENCE_SECONDS = 60.0
 # Clients that connect at the same time.
 CONNECTING = 200
 WRITERS = 50
-
-
-def field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def fields(message: bytes) -> list[tuple[int, bytes]]:

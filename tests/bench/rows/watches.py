@@ -67,7 +67,7 @@ def _alone(rig: Rig, transport: str) -> Sample:
 
 
 def _crowd(rig: Rig, transport: str) -> Sample:
-    with rig.server(transport) as server, _Client(rig, server) as client:
+    with rig.server(transport) as server, SteppedClient(rig, "watch_client", server.address) as client:
         pid = server.process.pid
         client.step(do="open", watchers={"first": 1}, connections=1)
         before = resident(pid)
@@ -95,18 +95,17 @@ def _crowd(rig: Rig, transport: str) -> Sample:
 
 def _steady(rig: Rig, transport: str) -> Sample:
     tenants = [f"t{number}" for number in range(TENANTS)]
-    with rig.server(transport) as server, _Client(rig, server) as client:
+    with rig.server(transport) as server, SteppedClient(rig, "watch_client", server.address) as client:
         client.step(do="open", watchers=dict.fromkeys(tenants, STEADY_WATCHERS // TENANTS), connections=CONNECTIONS)
         seconds = max(2.0, 2 * rig.seconds)
         return {"steady": client.step(do="steady", tenants=tenants, rate=CHANGES_PER_SECOND, seconds=seconds)["p99"]}
 
 
-class _Client:
-    """The process of the watchers."""
+class SteppedClient:
+    """The process of a module that takes steps from its standard input."""
 
-    def __init__(self, rig: Rig, server: Child) -> None:
-        self._rig = rig
-        self._process = start(rig, "watch_client", server.address, token(rig))
+    def __init__(self, rig: Rig, module: str, *arguments: str) -> None:
+        self._process = start(rig, module, *arguments, token(rig))
 
     def __enter__(self) -> Self:
         return self

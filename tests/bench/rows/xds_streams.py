@@ -5,16 +5,14 @@ a fixed rate (``bystander``). One server process has the roles api and xds. A de
 in the store, which is before its commit.
 """
 
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 from tests.bench.children import Child
 from tests.bench.contests import Contest, Row, Sample, at_most, no_more_than
 from tests.bench.rig import Rig
-from tests.bench.rows.watches import bystander, read, start, token
+from tests.bench.rows.watches import SteppedClient, bystander
 from tests.support.memory import MEGABYTE, resident
 from tests.support.processes import free_port
 
@@ -62,7 +60,7 @@ def _alone(rig: Rig, transport: str) -> Sample:
 
 
 def _crowd(rig: Rig, transport: str) -> Sample:
-    with _server(rig, transport) as (server, xds), _Clients(rig, server, xds) as clients:
+    with _server(rig, transport) as (server, xds), SteppedClient(rig, "xds_client", xds, server.address) as clients:
         pid = server.process.pid
         clients.step(do="make", routes=ROUTES)
         clients.step(do="open", clients=1, names=NAMES, routes=ROUTES)
@@ -82,26 +80,3 @@ def _crowd(rig: Rig, transport: str) -> Sample:
             "resolve": resolve,
             "growth": (resident(pid) - full) / MEGABYTE,
         }
-
-
-class _Clients:
-    """The process of the clients."""
-
-    def __init__(self, rig: Rig, server: Child, xds: str) -> None:
-        self._process: subprocess.Popen[str] = start(rig, "xds_client", xds, server.address, token(rig))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def step(self, **step: Any) -> dict[str, float]:
-        """Have it take a step. Raises ChildFailed."""
-        pipes = self._process
-        assert pipes.stdin
-        assert pipes.stdout
-        pipes.stdin.write(json.dumps(step) + "\n")
-        pipes.stdin.flush()
-        return read(pipes.stdout)
