@@ -98,7 +98,7 @@ class App:
         self.usage = roles.Usage(settings, self.dependencies, self.metrics)
         self.grpc_server = self._make_grpc_server()
         self.xds = self._make_xds() if ServerRole.XDS in settings.roles else None
-        # What has its table answers from it, whatever is down.
+        # xDS alone answers from its table in memory, also while PostgreSQL is down.
         needs_store = settings.roles & CALLED != {ServerRole.XDS}
         required = frozenset({"postgres"} if needs_store else ())
         self.monitor = make_monitor(self.dependencies, self._on_checked, required=required)

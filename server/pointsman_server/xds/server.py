@@ -49,8 +49,6 @@ class DiscoveryServer:
         self._observer = Observer() if observer is None else observer
         self._control_plane = control_plane(identifier)
         self._load_seconds = load_seconds
-        # The open ones, oldest first.
-        self.streams: dict[Stream, None] = {}
 
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> None:
         """Serve StreamAggregatedResources until the client ends it.
@@ -63,19 +61,10 @@ class DiscoveryServer:
             return
         stream, source = self._open(first.node, context)
         await source.prepare()
-        self.streams[stream] = None
         # So that nothing here holds on to it while the stream is open: a parsed request is some kilobytes.
         incoming = [first]
         del first
-        try:
-            await stream.run(incoming.pop(), requests)
-        finally:
-            del self.streams[stream]
-
-    def check(self) -> None:
-        """Note that what clients may read may have changed."""
-        for stream in self.streams:
-            stream.check()
+        await stream.run(incoming.pop(), requests)
 
     async def _wait_for_table(self) -> None:
         try:

@@ -8,6 +8,7 @@ import pytest
 from pointsman_server.domain.errors import InvalidField, StoreUnavailable
 from pointsman_server.domain.identity import Scope
 from pointsman_server.ports.store import Clock
+from pointsman_server.xds.clients.registry import Clients
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.server import KEPT, LARGEST_NODE, DiscoveryServer
 from pointsman_server.xds.snapshot import ResourceSnapshot
@@ -43,8 +44,14 @@ class Call:
         self.loaded = asyncio.Event()
         if loaded:
             self.loaded.set()
+        self.clients = Clients(lambda: self.snapshot.clock)
         self.server = DiscoveryServer(
-            lambda: self.snapshot, self.loaded.wait, lambda _context: self.caller, identifier="server-1", **options
+            lambda: self.snapshot,
+            self.loaded.wait,
+            lambda _context: self.caller,
+            observer=self.clients,
+            identifier="server-1",
+            **options,
         )
 
     def peer(self) -> str:
@@ -90,13 +97,13 @@ async def test_the_client_is_read_from_the_first_request_alone() -> None:
     serving = asyncio.create_task(call.serve())
     await call.transport.read()
     await call.transport.read()
-    (stream,) = call.server.streams
+    (stream,) = (client.stream for client in call.clients)
     assert stream.client.node == "x" * KEPT
     assert (stream.client.agent, stream.client.peer) == ("gRPC Python", call.peer())
     assert stream.client.view.kind is ClientKind.GRPC
     call.transport.end()
     await serving
-    assert not call.server.streams
+    assert not call.clients
 
 
 async def test_a_first_request_without_a_node_is_served() -> None:
@@ -162,11 +169,11 @@ async def test_what_a_client_may_read_can_change() -> None:
     call.transport.ask(RDS, ROOT, nonce=before.nonce)
 
     async def acknowledged() -> bool:
-        return next(iter(call.server.streams)).settled
+        return next(iter(call.clients)).stream.settled
 
     assert await becomes(acknowledged)
     call.caller.readable = False
-    call.server.check()
+    next(iter(call.clients)).stream.check()
     after = await call.transport.read()
     faults = [
         pb.HttpFault.FromString(

@@ -1,7 +1,6 @@
 """ListXdsClients and ExplainXds of XdsService."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
@@ -9,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pointsman.v1 import xds_service_pb2 as pb
 from pointsman_server.domain.access_errors import Forbidden
+from pointsman_server.domain.codec import timestamp
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.domain.routes import RouteKey
@@ -122,7 +122,7 @@ def _message(client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsCli
     hides = not sight.is_own(client) and len(names) < len(roots_of(client))
     for kind, refusal in client.refusals.items():
         text = HIDDEN if hides else printable(refusal.text)
-        message.refusals.add(resource_type=kind.name, message=text, refuse_time=_timestamp(refusal.since))
+        message.refusals.add(resource_type=kind.name, message=text, refuse_time=timestamp(refusal.since))
     return message
 
 
@@ -138,9 +138,3 @@ def _explanation(kind: int, explained: Explanation) -> pb.XdsExplanation:
         limitations=explained.limitations,
         resources=resources,
     )
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp

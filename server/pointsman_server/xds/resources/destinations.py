@@ -5,6 +5,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
+from pointsman.rules import ascii_host
 from pointsman_server.xds.views import ClientKind
 
 # By scheme: the port of a URL that names none.
@@ -90,14 +91,10 @@ def _host(host: str) -> tuple[str, bool]:
     try:
         address = ip_address(host)
     except ValueError:
-        return ".".join(map(_label, host.split("."))), False
+        return ascii_host(host), False
     if isinstance(address, IPv6Address):
         if address.scope_id:
             raise ValueError("an address with a scope means something to one host only")
         # How such an address is written differs between versions of Python.
         address = address.ipv4_mapped or address
     return str(address), True
-
-
-def _label(label: str) -> str:
-    return label if label.isascii() else f"xn--{label.encode('punycode').decode('ascii')}"
