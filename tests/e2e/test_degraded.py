@@ -79,7 +79,7 @@ def test_a_read_only_postgresql_is_told_and_reads_go_on(own):
             connection.execute(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND pid <> pg_backend_pid()"
+                "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
 
         def writes() -> str:

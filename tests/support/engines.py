@@ -122,19 +122,14 @@ def create_database(server: str, template: str | None = None, *, encoding: str =
 
 def drop_database(url: str) -> None:
     """Drop the database and end its connections."""
-    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_database(url)))
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    drop = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(_database(url)))
     with psycopg.connect(_maintenance(url), autocommit=True) as connection:
-        while True:
-            try:
-                connection.execute(statement)
-            except psycopg.errors.InsufficientPrivilege:
-                # Only a superuser may end an autovacuum worker. It ends soon by itself.
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        try:
+            connection.execute(drop + sql.SQL(" WITH (FORCE)"))
+        except psycopg.errors.InsufficientPrivilege:
+            # Only with FORCE must one be a superuser to end an autovacuum worker.
+            _end_connections(connection, _database(url))
+            connection.execute(drop)
 
 
 @contextmanager
@@ -185,7 +180,10 @@ def fresh_redis(server: str) -> str:
 
 
 def _end_connections(connection: psycopg.Connection, database: str) -> None:
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    # Only a superuser may end an autovacuum worker; CREATE DATABASE and DROP DATABASE end it by themselves.
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+    )
     while connection.execute(end, [database]).fetchall():
         pass
 
