@@ -13,7 +13,7 @@ from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources.grpc_source import GrpcSource
-from pointsman_server.xds.stream import Client, Stream
+from pointsman_server.xds.stream import Client, Observer, Stream
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import View
 
@@ -44,8 +44,10 @@ class Connection:
         source = GrpcSource(connections.snapshot, view, caller.may_read)
         client = Client(node, agent, "ipv4:127.0.0.1:4242", view, caller, OPENED)
         session = Session(source)
-        self.stream = Stream(client, session, source, self._write, observer=connections.clients)
-        self._clients.opened(self.stream)
+        self._observers = connections.observers
+        self.stream = Stream(client, session, source, self._write, observers=self._observers)
+        for observer in self._observers:
+            observer.opened(self.stream)
 
     @property
     def connected(self) -> Connected:
@@ -77,7 +79,8 @@ class Connection:
         await self.stream._send(True)
 
     def close(self) -> None:
-        self._clients.closed(self.stream)
+        for observer in reversed(self._observers):
+            observer.closed(self.stream)
 
     async def _write(self, response: bytes) -> None:
         self._sent.append(pb.DiscoveryResponse.FromString(response))
@@ -89,6 +92,7 @@ class Connections:
     def __init__(self, *changes: Change) -> None:
         self.snapshot = ResourceSnapshot(Table(Clock("e1", 0)), FairShare())
         self.clients = Clients(lambda: self.snapshot.clock)
+        self.observers: list[Observer] = [self.clients]
         self.change(*changes)
 
     def change(self, *changes: Change) -> None:

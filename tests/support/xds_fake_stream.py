@@ -38,6 +38,7 @@ class WatchedWorld(World):
 
     def leave(self, _stream: Stream) -> None:
         self.left = True
+        self.watched = {}
 
     def set(self, root: str, **values: int) -> Collection[str]:
         changed = super().set(root, **values)

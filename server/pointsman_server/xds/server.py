@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
@@ -39,14 +39,14 @@ class DiscoveryServer:
         loaded: Callable[[], Awaitable[Any]],
         caller: Callable[[Any], Caller],
         *,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
         identifier: str = "pointsman",
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self._snapshot = snapshot
         self._loaded = loaded
         self._caller = caller
-        self._observer = Observer() if observer is None else observer
+        self._observers = observers
         self._control_plane = control_plane(identifier)
         self._load_seconds = load_seconds
 
@@ -84,6 +84,6 @@ class DiscoveryServer:
         source = source_of(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
         stream = Stream(
-            client, session, source, context.write, observer=self._observer, control_plane=self._control_plane
+            client, session, source, context.write, observers=self._observers, control_plane=self._control_plane
         )
         return stream, source

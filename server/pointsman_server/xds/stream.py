@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.codec import encoded_field
@@ -66,7 +66,7 @@ class WatchedSource(Source, Protocol):
         """Return whether something has changed that it was not told of."""
 
     def leave(self, stream: "Stream") -> None:
-        """Tell it nothing more."""
+        """Tell it nothing more, of any root."""
 
 
 class Observer:
@@ -101,16 +101,17 @@ class Stream:
         source: WatchedSource,
         write: Callable[[bytes], Awaitable[Any]],
         *,
-        observer: Observer,
+        observers: Sequence[Observer],
         control_plane: bytes = b"",
         hold_seconds: float = HOLD_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
+        """``observers`` are told in this order, and of the end in the reverse one."""
         self.client = client
         self.session = session
         self._source = source
         self._write = write
-        self._observer = observer
+        self._observers = observers
         self._control_plane = control_plane
         self._hold_seconds = hold_seconds
         self._linger_seconds = linger_seconds
@@ -130,7 +131,8 @@ class Stream:
 
     async def run(self, first: Any, requests: AsyncIterator[Any]) -> None:
         """Serve the stream until its requests end. Raises InvalidField for a request beyond the limits."""
-        self._observer.opened(self)
+        for observer in self._observers:
+            observer.opened(self)
         reading = asyncio.create_task(self._read(first, requests))
         del first
         reading.add_done_callback(lambda _: self._work.set())
@@ -200,10 +202,14 @@ class Stream:
     def _tell(self, outcome: Outcome, type_url: str) -> None:
         if outcome is Outcome.ACKNOWLEDGED:
             kind = BY_URL[type_url]
-            self._observer.acknowledged(self, kind, time.monotonic() - self._written[kind])
+            seconds = time.monotonic() - self._written[kind]
+            for observer in self._observers:
+                observer.acknowledged(self, kind, seconds)
         elif outcome is Outcome.REFUSED:
             kind = BY_URL[type_url]
-            self._observer.refused(self, kind, self.session.refusals.get(kind, ""))
+            text = self.session.refusals.get(kind, "")
+            for observer in self._observers:
+                observer.refused(self, kind, text)
 
     def _watch(self) -> None:
         if self.session.wants_all and not self._watches_all:
@@ -218,7 +224,8 @@ class Stream:
             for root in before - roots:
                 self._source.unwatch(self, root)
             self._roots = dict.fromkeys(roots)
-            self._observer.subscribed(self, added)
+            for observer in self._observers:
+                observer.subscribed(self, added)
 
     async def _wait_briefly(self) -> bool:
         """Wait for something to send. Returns whether what waits for clusters is still to wait."""
@@ -239,7 +246,8 @@ class Stream:
             # Before it is written: the client may answer before the transport says that it was.
             self._written[push.kind] = time.monotonic()
             await self._write(response(push, self._control_plane))
-            self._observer.pushed(self, push.kind)
+            for observer in self._observers:
+                observer.pushed(self, push.kind)
         if began := self.session.lingering():
             asyncio.get_running_loop().call_later(self._linger_seconds, self._release, began)
         self._leave_window()
@@ -255,10 +263,9 @@ class Stream:
 
     async def _close(self, reading: "asyncio.Task[None]") -> None:
         self._leave_window()
-        for root in self._roots:
-            self._source.unwatch(self, root)
         self._source.leave(self)
-        self._observer.closed(self)
+        for observer in reversed(self._observers):
+            observer.closed(self)
         reading.cancel()
         await asyncio.wait((reading,))
         if not reading.cancelled():

@@ -49,7 +49,7 @@ class Call:
             lambda: self.snapshot,
             self.loaded.wait,
             lambda _context: self.caller,
-            observer=self.clients,
+            observers=(self.clients,),
             identifier="server-1",
             **options,
         )

@@ -29,7 +29,7 @@ class Running:
             Session(self.world),
             self.world,
             self.transport.write,
-            observer=self.notes,
+            observers=(self.notes,),
             hold_seconds=hold_seconds,
         )
         self.task: asyncio.Task[None] | None = None

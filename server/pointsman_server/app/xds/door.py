@@ -83,7 +83,8 @@ class XdsDoor:
         self.clients = Clients(lambda: self.loader.snapshot.clock)
         self._receipts, self._usage = self._make_shared(shared)
         self._survey = Survey(self.clients, lambda: self.loader.snapshot, metrics, fair_share)
-        self.clients.tell(XdsMeter(metrics))
+        others = (XdsMeter(metrics), self._receipts, self._usage)
+        self._observers = (self.clients, *filter(None, others))
         self.admission = Admission(settings.max_concurrent_calls)
         self.port = 0
 
@@ -127,7 +128,7 @@ class XdsDoor:
 
     def _register(self, server: Any) -> None:
         loader = self.loader
-        discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observer=self.clients)
+        discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observers=self._observers)
         register(server, DISCOVERY, discovery_methods(discovery))
         register(server, CLIENT_STATUS, client_status_methods(self.clients, self._caller))
         methods = XdsMethods(self.clients, lambda: loader.snapshot)
@@ -152,10 +153,8 @@ class XdsDoor:
             server = secrets.token_hex(4)
             receipts = XdsReceipts(self.clients, shared.receipts, lambda: loader.snapshot.clock, server=server)
             shared.receipts.ask_also(receipts)
-            self.clients.tell(receipts)
         if shared.reads:
             usage = XdsUsage(self.clients, shared.reads, lambda: loader.snapshot, self._fair_share)
-            self.clients.tell(usage)
         return receipts, usage
 
     def _access_changed(self, stream: Stream) -> None:

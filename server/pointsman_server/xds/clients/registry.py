@@ -1,6 +1,6 @@
 """The clients that are connected: how far each has followed, and what it refused."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -49,12 +49,11 @@ class Connected:
 
 
 class Clients(Observer):
-    """All clients of this process, in the order in which they connected."""
+    """All clients of this process, in the order in which they connected. The first of the observers of a stream."""
 
     def __init__(self, clock: Callable[[], Clock]) -> None:
         """``clock``: as of when what is served is true."""
         self._clock = clock
-        self._others: list[Observer] = []
         self._clients: dict[Stream, Connected] = {}
         self._count = 0
 
@@ -68,10 +67,6 @@ class Clients(Observer):
     def __contains__(self, stream: Stream) -> bool:
         return stream in self._clients
 
-    def tell(self, observer: Observer) -> None:
-        """Tell another one, too, what happens: of a client as long as it is here."""
-        self._others.append(observer)
-
     def of(self, stream: Stream) -> Connected:
         """Return the client of a stream that is open."""
         return self._clients[stream]
@@ -79,30 +74,12 @@ class Clients(Observer):
     def opened(self, stream: Stream) -> None:
         self._count += 1
         self._clients[stream] = Connected(self._count, stream, self._clock)
-        for other in self._others:
-            other.opened(stream)
 
     def closed(self, stream: Stream) -> None:
-        for other in self._others:
-            other.closed(stream)
-        self._clients.pop(stream, None)
-
-    def subscribed(self, stream: Stream, roots: Collection[str]) -> None:
-        for other in self._others:
-            other.subscribed(stream, roots)
-
-    def pushed(self, stream: Stream, kind: ResourceType) -> None:
-        for other in self._others:
-            other.pushed(stream, kind)
+        del self._clients[stream]
 
     def acknowledged(self, stream: Stream, kind: ResourceType, seconds: float) -> None:
-        if client := self._clients.get(stream):
-            client.note_acknowledged()
-        for other in self._others:
-            other.acknowledged(stream, kind, seconds)
+        self._clients[stream].note_acknowledged()
 
     def refused(self, stream: Stream, kind: ResourceType, text: str) -> None:
-        if client := self._clients.get(stream):
-            client.note_refused(kind, text)
-        for other in self._others:
-            other.refused(stream, kind, text)
+        self._clients[stream].note_refused(kind, text)

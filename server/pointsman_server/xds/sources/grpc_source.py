@@ -75,6 +75,8 @@ class GrpcSource:
         return self._snapshot.has_news(stream)
 
     def leave(self, stream: Listener) -> None:
+        for root in self._forbidden:
+            self._snapshot.unsubscribe(root, stream)
         self._snapshot.leave(stream)
 
     def _is_forbidden(self, root: str) -> bool:

@@ -24,7 +24,7 @@ class Scene:
         self.metrics = Metrics()
         monkeypatch.setattr(module, "log", self)
         self.world = Connections(make_change(1))
-        self.world.clients.tell(XdsMeter(self.metrics, now=lambda: self.time))
+        self.world.observers.append(XdsMeter(self.metrics, now=lambda: self.time))
 
     def warning(self, event: str, **facts: Any) -> None:
         self.logged.append((event, facts))

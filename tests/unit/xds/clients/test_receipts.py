@@ -36,7 +36,7 @@ class Scene:
         clock = lambda: self.world.snapshot.clock  # noqa: E731 - one line twice
         self.xds = XdsReceipts(self.world.clients, self.near, clock, server="near")
         self.near.ask_also(self.xds)
-        self.world.clients.tell(self.xds)
+        self.world.observers.append(self.xds)
 
     def _receipts(self, server: str) -> Receipts:
         async def clock() -> Clock:

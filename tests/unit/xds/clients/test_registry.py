@@ -84,7 +84,7 @@ async def test_others_are_told_of_a_client_as_long_as_it_is_here() -> None:
         def refused(self, stream: object, kind: ResourceType, text: str) -> None:
             told.append(f"refused {kind.name} {text}")
 
-    world.clients.tell(Recorder())
+    world.observers.append(Recorder())
     connection = world.connect()
     await connection.ask(RDS, ROOT)
     await connection.answer()

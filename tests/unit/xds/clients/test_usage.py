@@ -26,7 +26,7 @@ class Scene:
         self.world = Connections(*changes)
         self.counts = ReadCounts()
         self.usage = XdsUsage(self.world.clients, self.counts, lambda: self.world.snapshot, FairShare())
-        self.world.clients.tell(self.usage)
+        self.world.observers.append(self.usage)
 
     def readers(self, version: str = "v1") -> dict[str, int]:
         return dict(self.counts.of_key(key_to_bytes(KEY._replace(version=version))))

@@ -81,7 +81,16 @@ def test_a_stream_is_told_of_what_it_watches_when_it_asks(source: GrpcSource, sn
     source.unwatch(stream, ROOT)
     snapshot.apply([make_change(2)])
     assert not source.has_news(stream)
+
+
+def test_a_stream_that_leaves_watches_nothing_more(source: GrpcSource, snapshot: ResourceSnapshot) -> None:
+    stream = Stream()
+    source.watch(stream, ROOT)
+    source.watch(stream, "v2~prod~pay~acme")
+    snapshot.apply([make_change(1)])
     source.leave(stream)
+    assert not source.has_news(stream)
+    assert snapshot.name_count == 0
 
 
 def test_what_it_may_read_is_asked_once_until_it_may_have_changed(snapshot: ResourceSnapshot) -> None:
