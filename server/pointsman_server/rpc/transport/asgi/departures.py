@@ -84,13 +84,20 @@ class Departures:
     async def _ask(self) -> None:
         turn = [departure for departure, _ in zip(self._due, range(MOST_A_TICK), strict=False)]
         # All at once: an answer takes a way through two other threads.
-        for departure, event in [(departure, departure.receive()) for departure in turn]:
-            departure.among.pop(departure, None)
-            try:
-                is_gone = (await event)["type"] == "http.disconnect"
-            except OSError:
-                is_gone = True
-            self._take(departure, is_gone=is_gone)
+        asked = [(departure, departure.receive()) for departure in turn]
+        try:
+            for departure, event in asked:
+                departure.among.pop(departure, None)
+                try:
+                    is_gone = (await event)["type"] == "http.disconnect"
+                except OSError:
+                    is_gone = True
+                self._take(departure, is_gone=is_gone)
+        finally:
+            # When the loop ends, the others are not awaited any more. With pyvoy these are futures, which need nothing.
+            for _, event in asked:
+                if asyncio.iscoroutine(event):
+                    event.close()
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._asking = None

@@ -1,6 +1,9 @@
 """Clients that have gone are found by asking for all calls in turn."""
 
 import asyncio
+import inspect
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -107,3 +110,27 @@ async def test_nothing_runs_while_no_call_waits() -> None:
     departure.forget()
 
     await until(lambda: watched._timer is None and watched._asking is None)
+
+
+async def test_what_was_not_asked_for_yet_is_closed_when_the_asking_is_cancelled() -> None:
+    watched, calls = Departures(), [Waiting() for _ in range(3)]
+    answers: list[Coroutine[Any, Any, object]] = []
+    asked = asyncio.Event()
+
+    async def answer() -> object:
+        asked.set()
+        return await asyncio.Event().wait()
+
+    def receive() -> Coroutine[Any, Any, object]:
+        answers.append(answer())
+        return answers[-1]
+
+    for call in calls:
+        watched.watch(receive, call.gone)  # type: ignore[arg-type]
+    await asked.wait()
+    assert watched._asking
+    watched._asking.cancel()
+    await asyncio.wait((watched._asking,))
+
+    # One that is not is reported as never awaited.
+    assert [inspect.getcoroutinestate(each) for each in answers] == ["CORO_CLOSED"] * 3
