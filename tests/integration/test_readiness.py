@@ -148,6 +148,8 @@ async def test_a_server_without_the_api_says_that_it_drains(
     monkeypatch.setattr(GroupConsumer, "close", asked_before)
     async with app:
         assert (await readiness(app))[0] == 200
+        value = app.metrics.registry.get_sample_value
+        assert [value("pointsman_role", {"role": role}) for role in ("api", "cache")] == [0, 1]
 
     ((code, body),) = seen
     assert (code, body["status"], body["draining"]) == (503, "not ready", True)

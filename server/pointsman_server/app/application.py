@@ -69,6 +69,8 @@ class App:
 
         self.metrics = Metrics()
         self.metrics.workers.set(1)
+        for role in ServerRole:
+            self.metrics.role.labels(role).set(role in settings.roles)
         self.metrics.build.labels(version("pointsman-server")).set(1)
         if supervisor.was_restarted():
             self.metrics.worker_restarts.inc()

@@ -257,6 +257,7 @@ class Metrics:
 
         self.up = self._gauge("pointsman_dependency_up", "Whether a dependency answers.", "livemin", "dependency")
         self.ready = self._gauge("pointsman_ready", "Whether this server can answer reads.", "livemin")
+        self.role = self._gauge("pointsman_role", "Whether this server has a role, for each role.", "livemax", "role")
 
         self.workers = self._gauge("pointsman_workers", "Worker processes that run.", "livesum")
         self.worker_restarts = self._counter(

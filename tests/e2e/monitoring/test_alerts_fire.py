@@ -1,7 +1,7 @@
 """Every alert fires in a real Prometheus when its cause is really made, and is quiet before.
 
-Three servers: A does everything, secured; B answers calls and xDS, and follows PostgreSQL alone; W is like B, and has
-two workers.
+Three servers: A does everything, secured; B answers calls and xDS, and follows PostgreSQL alone; W is like B, but it
+answers xDS alone, with two workers.
 """
 
 import os
@@ -163,7 +163,8 @@ def scene(kafka_broker: KafkaBroker, own_redis: RedisServer, tmp_path: Path) -> 
             "POINTSMAN_DRAIN_SECONDS": "0",
         }
         servers, addresses, urls = {}, {}, {}
-        for name, chosen in {"A": of_a, "B": of_b, "W": of_b | {"POINTSMAN_WORKERS": "2"}}.items():
+        of_w = of_b | {"POINTSMAN_ROLES": "xds", "POINTSMAN_WORKERS": "2"}
+        for name, chosen in {"A": of_a, "B": of_b, "W": of_w}.items():
             addresses[name], http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
             xds = addresses[f"xds of {name}"] = f"127.0.0.1:{free_port()}"
             ports = {"POINTSMAN_LISTEN": addresses[name], "POINTSMAN_HTTP_LISTEN": http, "POINTSMAN_XDS_LISTEN": xds}
@@ -399,11 +400,15 @@ def postgres_goes(scene: Scene) -> None:
     with scene.firing("PostgresReadOnly"):
         scene.postgres.refuse_writes()
     with maintenance(scene.postgres) as connection:
-        with scene.firing("PostgresDown", "ServerNotReady", "NoServerReady", "XdsTableNotLoaded"):
+        with scene.firing("PostgresDown", "ServerNotReady", "NoServerReady"):
             connection.execute("ALTER DATABASE pointsman ALLOW_CONNECTIONS false")
             ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'pointsman'"
             assert eventually(lambda: not connection.execute(ended).fetchall())
-            # The one that takes its place has no table to answer xDS from.
+            # While W, which answers no calls, is ready.
+            scene.expect("PointsmanNoServerReady")
+            assert scene.prometheus.query("sum(pointsman_ready) == 1")
+        with scene.firing("XdsTableNotLoaded"):
+            # The worker that takes its place has no table to answer xDS from.
             psutil.Process(scene.servers["W"].process.pid).children()[1].kill()
         with scene.firing("StoreRestored"):
             connection.execute("ALTER DATABASE pointsman RENAME TO lost")
