@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 WRITTEN = Path(__file__).parents[1] / "server/pointsman_server/xds/protocol/descriptors.binpb"
 SERVED = (
@@ -59,6 +59,8 @@ def _collect(descriptor: FileDescriptor, found: dict[str, FileDescriptorProto]) 
     descriptor.CopyToProto(file)
     file.ClearField("options")
     _drop_options((*file.message_type, *file.enum_type, *file.service))
+    for message in file.message_type:
+        _name_in_json(message)
     found[descriptor.name] = file
 
 
@@ -73,6 +75,15 @@ def _drop_options(parts: Iterable[object]) -> None:
         for field, value in list(part.ListFields()):  # type: ignore[attr-defined]
             if field.is_repeated and field.message_type and field.message_type.fields_by_name.get("options"):
                 _drop_options(value)
+
+
+def _name_in_json(message: DescriptorProto) -> None:
+    """Say how fields are called in JSON: protoc leaves it out of Python, but grpcurl takes it from reflection."""
+    for field in message.field:
+        first, *others = field.name.split("_")
+        field.json_name = first + "".join(other[:1].upper() + other[1:] for other in others)
+    for nested in message.nested_type:
+        _name_in_json(nested)
 
 
 def _has(options: object, name: str) -> bool:

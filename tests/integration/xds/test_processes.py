@@ -98,8 +98,8 @@ def test_grpcurl_reads_all_its_services_by_reflection(environ: dict[str, str]) -
             assert client.status(ROOT) == 5
             (config,) = json.loads(call(address, f"{csds}/FetchClientStatus"))["config"]
             assert config["node"]["id"] == "curled"
-            (resource,) = config["generic_xds_configs"]
-            assert (resource["name"], resource["config_status"]) == (ROOT, "SYNCED")
-            assert resource["xds_config"]["virtual_hosts"][0]["domains"] == ["*"]
+            (resource,) = config["genericXdsConfigs"]
+            assert (resource["name"], resource["configStatus"]) == (ROOT, "SYNCED")
+            assert resource["xdsConfig"]["virtualHosts"][0]["domains"] == ["*"]
             (listed,) = json.loads(call(address, "pointsman.v1.XdsService/ListXdsClients"))["clients"]
             assert listed["nodeId"] == "curled"

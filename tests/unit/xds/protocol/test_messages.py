@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from google.protobuf import any_pb2, descriptor_pool
+from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from pointsman_server.xds.protocol import messages
 
@@ -47,3 +48,13 @@ def test_maps_are_maps() -> None:
         .typed_per_filter_config["a"]
         .type_url.endswith("/envoy.extensions.filters.http.fault.v3.HTTPFault")
     )
+
+
+def test_every_field_says_its_name_in_json_which_tools_take_from_here() -> None:
+    waiting: list[DescriptorProto] = [message for file in messages.FILES.file for message in file.message_type]
+    assert messages.FILES.file
+    for message in waiting:
+        waiting += message.nested_type
+        for field in message.field:
+            words = field.name.split("_")
+            assert field.json_name == words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
