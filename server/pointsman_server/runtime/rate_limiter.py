@@ -1,10 +1,11 @@
-"""Rate limits of subjects, by the generic cell rate algorithm.
+"""Rate limits, by the generic cell rate algorithm.
 
 GCRA (ITU-T I.371, ATM Forum TM 4.0) keeps one number for each subject: the *theoretical arrival time*, when the
 subject would have used up what it took at exactly its rate. A call that would move it more than ``window`` seconds
 ahead of the clock does not conform, and how far beyond is exactly how long to wait.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -25,6 +26,10 @@ class Rate:
     def __init__(self, per_second: float, burst_seconds: float) -> None:
         self.interval = max(1, int(1e9 / per_second))
         self.window = max(int(burst_seconds * 1e9), self.interval)
+
+    def arrival(self, before: int, now: int, cost: int = 1) -> int:
+        """Return the arrival time of a subject that takes ``cost`` calls ``now``, and had that of ``before``."""
+        return max(now, before) + (self.interval if cost == 1 else self.debt(cost))
 
     def debt(self, cost: int) -> int:
         """Return the nanoseconds that ``cost`` calls use up: at most the window, so that any call can pass."""
@@ -56,7 +61,7 @@ class Limiter:
     def take(self, subject: str, cost: int = 1) -> None:
         """Count a call that costs ``cost``. Raises RateLimited, which counts nothing."""
         now = self._now()
-        arrival = self._arrival(subject, cost, now)
+        arrival = self.rate.arrival(self._arrivals.get(subject, now), now, cost)
         excess = arrival - now - self.rate.window
         if excess > 0:
             raise RateLimited(self.name, excess / 1e9)
@@ -78,16 +83,13 @@ class Limiter:
         Raises RateLimited.
         """
         now = self._now()
-        last = max((self._arrival(subject, cost, now) for subject, cost in costs.items()), default=now)
+        arrival, before = self.rate.arrival, self._arrivals.get
+        last = max((arrival(before(subject, now), now, cost) for subject, cost in costs.items()), default=now)
         excess = last - now - self.rate.window
         if excess > 0:
             raise RateLimited(self.name, excess / 1e9)
         for subject, cost in costs.items():
             self.take(subject, cost)
-
-    def _arrival(self, subject: str, cost: int, now: int) -> int:
-        before = self._arrivals.get(subject, now)
-        return max(now, before) + (self.rate.interval if cost == 1 else self.rate.debt(cost))
 
     def _forget(self, now: int) -> None:
         # Two at most: the table shrinks faster than it grows, and no call pays for many.
@@ -97,6 +99,25 @@ class Limiter:
             if arrivals[subject] > now and len(arrivals) <= self._size:
                 return
             del arrivals[subject]
+
+
+class Pace:
+    """One limit on one subject that waits where a ``Limiter`` would refuse it. ``now`` is in nanoseconds."""
+
+    __slots__ = ("_arrival", "_now", "_rate")
+
+    def __init__(self, rate: Rate, *, now: Callable[[], int] = time.monotonic_ns) -> None:
+        self._rate = rate
+        self._now = now
+        self._arrival = 0
+
+    async def take(self) -> None:
+        """Count a call, and wait until it conforms."""
+        now = self._now()
+        self._arrival = self._rate.arrival(self._arrival, now)
+        excess = self._arrival - now - self._rate.window
+        if excess > 0:
+            await asyncio.sleep(excess / 1e9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pointsman_server.domain.codec import encoded_field
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.runtime.batcher import settle
 from pointsman_server.runtime.fair_share import Window
+from pointsman_server.runtime.rate_limiter import Pace, Rate
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.lingering import Name
 from pointsman_server.xds.protocol import messages as pb
@@ -21,9 +22,8 @@ from pointsman_server.xds.views import View
 MOST_NAMES = 1_000
 # Twice as long as the longest name of a route in the new style.
 LONGEST_NAME = 1_024
-# Requests of a stream: more of them wait. A client that starts sends four for each name.
-REQUESTS_PER_SECOND = 500
-REQUESTS_AT_ONCE = 5_000
+# Requests of a stream, 5,000 of them at once; more wait. A client that starts sends four for each name.
+REQUESTS = Rate(500, burst_seconds=10)
 # How long clients keep the endpoints of what is not live any more. A call is let through some milliseconds before it
 # chooses an endpoint, more where the client has little CPU time.
 LINGER_SECONDS = 1.0
@@ -179,7 +179,7 @@ class Stream:
         self._work.set()
 
     async def _read(self, first: Any, requests: AsyncIterator[Any]) -> None:
-        pace = Pace(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        pace = Pace(REQUESTS)
         self._receive(first)
         del first
         async for request in requests:
@@ -295,22 +295,6 @@ class Signal:
         if self._is_set:
             self._waiter.set_result(None)
         return self._waiter
-
-
-class Pace:
-    """Makes those wait who take more than ``per_second`` in the long run, or ``at_once``."""
-
-    def __init__(self, per_second: float, at_once: float) -> None:
-        self._interval = 1 / per_second
-        self._window = at_once / per_second
-        self._arrival = 0.0
-
-    async def take(self) -> None:
-        """Take one, and wait if that is too many."""
-        now = time.monotonic()
-        self._arrival = max(now, self._arrival) + self._interval
-        if self._arrival - now > self._window:
-            await asyncio.sleep(self._arrival - now - self._window)
 
 
 def check_names(names: Collection[str], most: Callable[[], int]) -> None:

@@ -1,11 +1,12 @@
 """GCRA: which calls pass, how long to wait, and that the table is bounded."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from pointsman_server.domain.access_errors import RateLimited
-from pointsman_server.runtime.rate_limiter import Limiter, Limits, Rate
+from pointsman_server.runtime.rate_limiter import Limiter, Limits, Pace, Rate
 from tests.support.fakes import ManualClock
 
 NS = 1_000_000_000
@@ -197,6 +198,26 @@ class TestTheTable:
             limited.take(f"subject-{number}")
 
         assert wait(limited, "a") > 0
+
+
+async def test_a_pace_waits_as_long_as_a_limiter_would_say(clock, monkeypatch):
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    pace = Pace(Rate(10, burst_seconds=0.5), now=lambda: round(clock() * NS))
+    for _ in range(5):
+        await pace.take()
+    assert waited == []
+    await pace.take()
+    await pace.take()
+    assert waited == pytest.approx([0.1, 0.1])
+    clock.advance(0.1)
+    await pace.take()
+    assert len(waited) == 2
 
 
 def test_limits_are_made_from_rates_of_which_zero_is_none():

@@ -8,10 +8,11 @@ import pytest
 
 from pointsman_server.domain.errors import InvalidField
 from pointsman_server.runtime.fair_share import Window
+from pointsman_server.runtime.rate_limiter import Rate
 from pointsman_server.xds import stream as streams
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.session import Push, Session
-from pointsman_server.xds.stream import LONGEST_NAME, MOST_NAMES, Pace, Stream, check_names, control_plane, response
+from pointsman_server.xds.stream import LONGEST_NAME, MOST_NAMES, Stream, check_names, control_plane, response
 from tests.support.waiting import becomes
 from tests.support.xds_fake_stream import Notes, Transport, WatchedWorld
 from tests.support.xds_world import CDS, EDS, LDS, RDS, request
@@ -200,21 +201,13 @@ async def test_an_error_from_outside_ends_the_stream(running: Running) -> None:
 
 
 async def test_a_flood_of_requests_waits(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "REQUESTS_PER_SECOND", 0.001)
-    monkeypatch.setattr(streams, "REQUESTS_AT_ONCE", 3)
+    monkeypatch.setattr(streams, "REQUESTS", Rate(0.001, burst_seconds=3_000))
     running.start()
     for number in range(10):
         running.transport.ask(EDS, f"a{number}")
     assert await happens(lambda: running.transport.requests.qsize() == 6)
     await asyncio.sleep(0)
     assert running.transport.requests.qsize() == 6
-
-
-async def test_a_pace_that_is_kept_never_waits() -> None:
-    pace = Pace(1_000_000, 100)
-    async with asyncio.timeout(5):
-        for _ in range(1_000):
-            await pace.take()
 
 
 def test_many_names_are_refused() -> None:
