@@ -74,6 +74,18 @@ def as_family(key: FamilyKey | str) -> FamilyKey:
     return key if isinstance(key, FamilyKey) else FamilyKey.parse(key)
 
 
+def as_route_or_family(key: RouteKey | FamilyKey | str) -> RouteKey | FamilyKey:
+    """Return the key of a route or of a family that ``key`` is, or that its text names. It is checked in any case.
+
+    Raises InvalidArgument when it names neither.
+    """
+    text = str(key)
+    slashes = text.count("/")
+    if slashes not in {2, 3}:
+        raise _invalid(InvalidKey("key", f"{text!r} must be tenant/service/env/version or tenant/service/env"))
+    return RouteKey.parse(text) if slashes == 3 else FamilyKey.parse(text)
+
+
 def _invalid(error: InvalidKey) -> InvalidArgument:
     violation = FieldViolation(error.field, error.description)
     return InvalidArgument(str(error), reason="INVALID_FIELD", violations=[violation])

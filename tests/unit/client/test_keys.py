@@ -3,7 +3,7 @@
 import pytest
 
 from pointsman import FamilyKey, InvalidArgument, RouteKey
-from pointsman.keys import as_key
+from pointsman.keys import as_key, as_route_or_family
 
 
 def test_text_and_key_are_the_same_thing() -> None:
@@ -50,3 +50,30 @@ def test_what_is_no_family_is_refused_by_field(text: str, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         FamilyKey.parse(text)
     assert [violation.field for violation in caught.value.violations] == [field]
+
+
+@pytest.mark.parametrize("key", [RouteKey("a", "b", "c", "d"), FamilyKey("a", "b", "c")])
+def test_a_route_or_a_family_is_taken_as_a_key_and_as_text(key: RouteKey | FamilyKey) -> None:
+    assert as_route_or_family(key) == key
+    assert as_route_or_family(str(key)) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "problem"),
+    [
+        ("a/b", "key", "'a/b' must be tenant/service/env/version or tenant/service/env"),
+        ("a/b/c/d/e", "key", "'a/b/c/d/e' must be tenant/service/env/version or tenant/service/env"),
+        ("a/b/c/", "key.version", "'' must be 1 to 63 characters"),
+        ("a/b c/d", "key.service", "'b c' must be 1 to 63 characters"),
+        (RouteKey("a b", "c", "d", "e"), "key.tenant", "'a b' must be 1 to 63 characters"),
+        (FamilyKey("a", "b", ""), "key.env", "'' must be 1 to 63 characters"),
+    ],
+)
+def test_what_is_neither_a_route_nor_a_family_is_refused(
+    key: RouteKey | FamilyKey | str, field: str, problem: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        as_route_or_family(key)
+    [violation] = caught.value.violations
+    assert (violation.field, caught.value.reason) == (field, "INVALID_FIELD")
+    assert violation.description.startswith(problem)

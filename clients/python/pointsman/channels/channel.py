@@ -23,9 +23,9 @@ from pointsman.channels.options import (
     sticky_key_source,
 )
 from pointsman.channels.reaper import Reaper
-from pointsman.channels.routes import NearCacheRoutes, SyncRoutes, checked_key
+from pointsman.channels.routes import NearCacheRoutes, SyncRoutes
 from pointsman.errors import PointsmanError
-from pointsman.keys import FamilyKey, RouteKey
+from pointsman.keys import FamilyKey, RouteKey, as_route_or_family
 from pointsman.near_cache import forks
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def channel(
 
     Raises InvalidArgument for a key that is none, and ValueError for arguments that make no sense.
     """
-    text = checked_key(key)
+    text = str(as_route_or_family(key))
     if cache is not None and client is not None:
         raise ValueError("give cache or client, not both")
     checked_drain(drain_seconds)

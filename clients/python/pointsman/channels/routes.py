@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from pointsman.keys import FamilyKey, RouteKey, as_family, as_key
+from pointsman.keys import FamilyKey, RouteKey, as_route_or_family
 from pointsman.near_cache.async_near_cache import AsyncNearCache
 from pointsman.near_cache.base import BaseNearCache, TableChange
 from pointsman.near_cache.near_cache import NearCache
@@ -59,7 +59,7 @@ class CachedRoutes(Generic[CacheT]):
     def __init__(self, cache: CacheT, key: RouteKey | FamilyKey | str) -> None:
         """Raises InvalidArgument for a key that names neither, and ValueError for one that the near-cache lacks."""
         self.cache = cache
-        self.key = checked_key(key)
+        self.key = str(as_route_or_family(key))
         self.family = is_family(self.key)
         self._fresh, self._fresh_select = cache.fast_path.fresh, cache.fast_path.fresh_select
         if not cache.table_reads.covers(self.key):
@@ -113,9 +113,3 @@ class AsyncNearCacheRoutes(CachedRoutes[AsyncNearCache]):
         if self.family:
             return (await self.cache.ask_select(self.key, sticky_key, timeout)).url
         return (await self.cache.ask(self.key, timeout)).url
-
-
-def checked_key(key: RouteKey | FamilyKey | str) -> str:
-    """Return the text of a key of a route or of a family. Raises InvalidArgument if it is neither."""
-    text = str(key)
-    return str(as_family(text) if is_family(text) else as_key(text))

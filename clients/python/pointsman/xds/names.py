@@ -3,8 +3,7 @@
 ``~`` is in no part of a key, so that nothing is escaped.
 """
 
-from pointsman.errors import FieldViolation, InvalidArgument
-from pointsman.keys import FamilyKey, RouteKey
+from pointsman.keys import FamilyKey, RouteKey, as_route_or_family
 
 AUTHORITY = "pointsman"
 """The authority that every bootstrap of ours knows, for ``xds://pointsman/NAME`` (gRFC A47)."""
@@ -12,7 +11,7 @@ AUTHORITY = "pointsman"
 
 def name(key: RouteKey | FamilyKey | str) -> str:
     """Return the name of a route, or of a family. Raises InvalidArgument for a key that names neither."""
-    parts = str(_checked(str(key))).split("/")
+    parts = str(as_route_or_family(key)).split("/")
     return "~".join(reversed(parts))
 
 
@@ -28,12 +27,3 @@ def target(key: RouteKey | FamilyKey | str, *, authority: str = "") -> str:
     Raises InvalidArgument for a key that names neither a route nor a family.
     """
     return f"xds://{authority}/{name(key)}"
-
-
-def _checked(text: str) -> RouteKey | FamilyKey:
-    slashes = text.count("/")
-    if slashes not in {2, 3}:
-        problem = f"{text!r} must be tenant/service/env/version or tenant/service/env"
-        violations = [FieldViolation("key", problem)]
-        raise InvalidArgument(f"key: {problem}", reason="INVALID_FIELD", violations=violations)
-    return RouteKey.parse(text) if slashes == 3 else FamilyKey.parse(text)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pointsman import AsyncClient, Client
-from pointsman.channels.routes import AsyncNearCacheRoutes, NearCacheRoutes, checked_key
+from pointsman.channels.routes import AsyncNearCacheRoutes, NearCacheRoutes
 from pointsman.errors import AmbiguousVersion, InvalidArgument, NoActiveVersion, RouteInactive
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.near_cache.base import BaseNearCache
@@ -131,8 +131,7 @@ def test_it_starts_with_the_first_read() -> None:
         assert cache._service is not None
 
 
-def test_keys_are_checked() -> None:
-    assert (checked_key(V1), checked_key(FamilyKey.parse(FAMILY))) == (V1, FAMILY)
-    for wrong in ("", "team-a/payments", f"{V1}/more", "team-a/pay ments/prod"):
+def test_keys_are_checked(cache: NearCache) -> None:
+    for wrong in ("", "team-a/payments", f"{V1}/more", "team-a/pay ments/prod", RouteKey("team-a", "a b", "c", "d")):
         with pytest.raises(InvalidArgument):
-            checked_key(wrong)
+            NearCacheRoutes(cache, wrong)

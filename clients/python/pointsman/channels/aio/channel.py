@@ -24,9 +24,9 @@ from pointsman.channels.options import (
     checked_drain,
     sticky_key_source,
 )
-from pointsman.channels.routes import AsyncNearCacheRoutes, AsyncRoutes, checked_key
+from pointsman.channels.routes import AsyncNearCacheRoutes, AsyncRoutes
 from pointsman.errors import PointsmanError
-from pointsman.keys import FamilyKey, RouteKey
+from pointsman.keys import FamilyKey, RouteKey, as_route_or_family
 
 if TYPE_CHECKING:
     from pointsman.aio import AsyncClient
@@ -52,7 +52,7 @@ def channel(
     ``grpc.aio.insecure_channel``, and see calls that have a backend; and it does not survive a fork, as no channel of
     ``grpc.aio`` does: make it in the child. It belongs to the event loop of the first call.
     """
-    text = checked_key(key)
+    text = str(as_route_or_family(key))
     if cache is not None and client is not None:
         raise ValueError("give cache or client, not both")
     checked_drain(drain_seconds)
