@@ -136,11 +136,13 @@ class AsyncRouteChannel(grpc.aio.Channel):
         return self._state(try_to_connect)[0]
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Wait for another state. Raises UsageError if there will be none, as the channel is closed."""
         while True:
             self._changed = changed = asyncio.Event() if self._changed is None else self._changed
             state, states = self._state(connects=False)
             if state is not last_observed_state:
                 return
+            self._dispatch.check_open()
             waits: list[Coroutine[Any, Any, Any]] = [changed.wait()]
             waits += [backend.channel.wait_for_state_change(each) for backend, each in states.items()]
             tasks = [asyncio.ensure_future(each) for each in waits]

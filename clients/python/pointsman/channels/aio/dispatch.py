@@ -44,7 +44,7 @@ class AsyncDispatch:
         Raises AioRpcError if there is no backend, and UsageError once the channel is closed.
         """
         sticky_key = self._sticky_key(metadata)
-        self._check_open()
+        self.check_open()
         try:
             url = self._routes.find(sticky_key)
             return None if url is None else Started(self._backends.begin(url), timeout)
@@ -57,7 +57,7 @@ class AsyncDispatch:
         try:
             url = await self._ask(self._sticky_key(metadata), timeout, began)
             left = time_left(timeout, self._clock() - began)
-            self._check_open()
+            self.check_open()
             return Started(self._backends.begin(url), left)
         except PointsmanError as error:
             raise no_backend(self._routes.key, error) from error
@@ -72,7 +72,8 @@ class AsyncDispatch:
         """Take note that a call has ended."""
         self._backends.end(backend)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise UsageError once the channel is closed."""
         if self._backends.closed:
             raise grpc.aio.UsageError("Channel is closed.")  # as grpc.aio.Channel does
 

@@ -217,6 +217,16 @@ async def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     assert rig.channel.get_state() is State.TRANSIENT_FAILURE
 
 
+async def test_who_waits_for_it_to_be_ready_is_told_of_the_end(rig: Rig) -> None:
+    rig.routes.set("")
+    ready = asyncio.ensure_future(rig.channel.channel_ready())
+    await asyncio.sleep(0)
+    await rig.channel.close()
+    for call in (ready, rig.channel.channel_ready(), rig.channel.wait_for_state_change(State.SHUTDOWN)):
+        with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
+            await asyncio.wait_for(call, SECONDS)
+
+
 async def test_who_waits_for_a_state_is_told_of_the_end(rig: Rig) -> None:
     waiting = asyncio.ensure_future(rig.channel.wait_for_state_change(State.IDLE))
     await asyncio.sleep(0)
