@@ -38,10 +38,19 @@ def checked_drain(seconds: float) -> float:
 
 
 def sticky_key_source(sticky_key: StickyKey) -> Callable[[Metadata | None], str]:
-    """Return what finds the sticky key of a call by its metadata."""
-    if callable(sticky_key):
-        function = sticky_key
-        # Pairs whatever it was: what dict() makes of a grpc.aio.Metadata differs between releases.
-        return lambda metadata: function(tuple(metadata or ()))
-    fixed = sticky_key
-    return lambda _: fixed
+    """Return what finds the sticky key of a call by its metadata. Raises TypeError for what is neither text nor that.
+
+    What it returns raises TypeError where ``sticky_key`` is a function that returns no text.
+    """
+    if not callable(sticky_key):
+        fixed = _checked_text("sticky_key must be", sticky_key)
+        return lambda _: fixed
+    function = sticky_key
+    # Pairs whatever it was: what dict() makes of a grpc.aio.Metadata differs between releases.
+    return lambda metadata: _checked_text("the function sticky_key must return", function(tuple(metadata or ())))
+
+
+def _checked_text(what: str, found: object) -> str:
+    if not isinstance(found, str):
+        raise TypeError(f"{what} text, not {type(found).__name__}")
+    return found

@@ -1,6 +1,7 @@
 """The arguments of a channel."""
 
 import math
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +13,15 @@ def test_the_sticky_key_is_fixed_or_found_in_the_metadata() -> None:
     assert sticky_key_source("user-1")(None) == "user-1"
     found = sticky_key_source(lambda metadata: str(dict(metadata).get("user", "")))
     assert (found(None), found((("user", "user-2"),))) == ("", "user-2")
+
+
+@pytest.mark.parametrize("given", [None, 7, b"user-1"])
+def test_a_sticky_key_is_text(given: Any) -> None:
+    with pytest.raises(TypeError, match=f"sticky_key must be text, not {type(given).__name__}"):
+        sticky_key_source(given)
+    found = sticky_key_source(lambda _: given)
+    with pytest.raises(TypeError, match=f"the function sticky_key must return text, not {type(given).__name__}"):
+        found(None)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.inf, math.nan])
