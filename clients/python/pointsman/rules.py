@@ -14,6 +14,9 @@ KEY_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 KEY_PART_RULE = "must be 1 to 63 characters of A-Z a-z 0-9 . _ -, the first and the last alphanumeric"
 URL_MAX_LENGTH = 2048
 HOST_MAX_LENGTH = 253
+# By scheme that gRPC and xDS can call: the port of a URL that names none.
+DEFAULT_PORTS = {"http": 80, "grpc": 80, "https": 443, "grpcs": 443}
+TLS_SCHEMES = frozenset({"https", "grpcs"})
 HOST_LABEL_MAX_LENGTH = 63
 LABELS_MAX_COUNT = 64
 LABEL_VALUE_MAX_LENGTH = 256

@@ -58,19 +58,19 @@ def channel(
         client: makes that near-cache; it stays open. Without one: ``Client.from_environment()``.
         sticky_key: keeps a caller at its version, where traffic divides the calls: one for all calls, or a function
             that returns the one of a call by its metadata.
-        credentials: for backends by https; by default the authorities that gRPC trusts. The certificate must be of
-            the URL's host.
-        plaintext: whether backends by http are called; False refuses them.
+        credentials: for backends by https or grpcs; by default the authorities that gRPC trusts. The certificate must
+            be of the URL's host.
+        plaintext: whether backends by http or grpc are called; False refuses them.
         options: of the channels to the backends, as of ``grpc.insecure_channel``.
         compression: the same.
         interceptors: as of ``grpc.intercept_channel``: they see each call once, and those without a backend too.
         drain_seconds: how long calls may go on at a URL that is no longer live. Then they end as CANCELLED.
 
-    A call fails with NOT_FOUND if nothing is live, with FAILED_PRECONDITION if the URL has a path or another scheme
-    than http and https, and otherwise with the status of ``NearCache.resolve``; no backend has seen it then. The
+    A call fails with NOT_FOUND if nothing is live, with FAILED_PRECONDITION if the URL has a path or a scheme
+    besides these four, and otherwise with the status of ``NearCache.resolve``; no backend has seen it then. The
     ``grpc.RpcError`` has the PointsmanError as its ``__cause__``. It connects with the first call, and must be closed.
 
-    Raises InvalidArgument for a key that is none, and ValueError for arguments that make no sense.
+    Raises InvalidArgument for a key that is none, and ValueError or TypeError for arguments that make no sense.
     """
     text = str(as_route_or_family(key))
     if cache is not None and client is not None:

@@ -5,12 +5,9 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
-from pointsman.rules import ascii_host
+from pointsman.rules import DEFAULT_PORTS, TLS_SCHEMES, ascii_host
 from pointsman_server.xds.views import ClientKind
 
-# By scheme: the port of a URL that names none.
-PORTS = {"http": 80, "grpc": 80, "https": 443, "grpcs": 443}
-TLS = frozenset({"https", "grpcs"})
 # Of a path: RFC 3986, appendix A; what is escaped already stays so.
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%"
 
@@ -52,13 +49,13 @@ def destination(kind: ClientKind, url: str) -> Destination | NotCarried:
         host, literal = _host(parts.hostname or "")
     except ValueError:
         return NotCarried("the host of its URL is malformed")
-    default = PORTS[parts.scheme]
+    default = DEFAULT_PORTS[parts.scheme]
     bracketed = f"[{host}]" if ":" in host else host
     return Destination(
         host=host,
         literal=literal,
         port=default if port is None else port,
-        tls=parts.scheme in TLS,
+        tls=parts.scheme in TLS_SCHEMES,
         path=_path(parts.path),
         san=host.removesuffix("."),
         authority=bracketed.removesuffix(".") if port in (None, default) else f"{bracketed.removesuffix('.')}:{port}",
@@ -66,8 +63,8 @@ def destination(kind: ClientKind, url: str) -> Destination | NotCarried:
 
 
 def _problem(kind: ClientKind, parts: SplitResult, port: int | None) -> str:
-    if parts.scheme not in PORTS:
-        return f"its URL has a scheme that xDS does not carry: use one of {', '.join(sorted(PORTS))}"
+    if parts.scheme not in DEFAULT_PORTS:
+        return f"its URL has a scheme that xDS does not carry: use one of {', '.join(sorted(DEFAULT_PORTS))}"
     if not parts.hostname:
         return "its URL has no host"
     if port == 0:

@@ -16,6 +16,9 @@ from pointsman.errors import FailedPrecondition
         ("https://[2001:db8::1]:8443", "[2001:db8::1]:8443", True),
         ("http://[::1]", "[::1]:80", False),
         ("HTTPS://Payments.Internal", "payments.internal:443", True),
+        ("grpc://payments.internal:50051", "payments.internal:50051", False),
+        ("grpc://payments.internal", "payments.internal:80", False),
+        ("grpcs://payments.internal", "payments.internal:443", True),
         ("https://straße.example", "xn--strae-oqa.example:443", True),
     ],
 )
@@ -32,7 +35,8 @@ def test_what_is_carried(url: str, target: str, secure: bool) -> None:
         ("https://me:secret@payments.internal", "besides host and port"),
         ("ftp://secret.internal", "scheme is ftp"),
         ("secret", "scheme is empty"),
-        ("https:///secret", "scheme is https"),
+        ("https:///secret", "it has no host"),
+        ("https://secret.internal:0", "its port is 0"),
     ],
 )
 def test_what_is_not(url: str, problem: str) -> None:
@@ -41,7 +45,8 @@ def test_what_is_not(url: str, problem: str) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_plaintext_may_be_refused() -> None:
-    with pytest.raises(FailedPrecondition, match="does not use plaintext"):
-        address_of("http://payments.internal", plaintext=False)
-    assert address_of("https://payments.internal", plaintext=False).secure
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_plaintext_may_be_refused(scheme: str) -> None:
+    with pytest.raises(FailedPrecondition, match=f"it is {scheme}, and this channel does not use plaintext"):
+        address_of(f"{scheme}://payments.internal", plaintext=False)
+    assert address_of(f"{scheme}s://payments.internal", plaintext=False).secure
