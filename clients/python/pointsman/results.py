@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 from pointsman.errors import PointsmanError
 from pointsman.keys import FamilyKey, RouteKey
+
+T = TypeVar("T")
 
 
 class Consistency(StrEnum):
@@ -140,9 +143,14 @@ class BatchResult:
 
     def unwrap(self) -> Resolution:
         """Return the resolution, or raise the error."""
-        if self.resolution is None:
-            raise self.error or PointsmanError(f"the server gave no answer for {self.key}")
-        return self.resolution
+        return unwrapped(self.key, self.resolution, self.error)
+
+
+def unwrapped(key: RouteKey | FamilyKey, answer: T | None, error: PointsmanError | None) -> T:
+    """Return the answer for ``key``, or raise the error."""
+    if answer is None:
+        raise error or PointsmanError(f"the server gave no answer for {key}")
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

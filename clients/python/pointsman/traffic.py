@@ -1,48 +1,28 @@
 """What a select returns, and what explains it. A module of its own, as not every program loads it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pointsman.errors import PointsmanError
 from pointsman.keys import FamilyKey
-from pointsman.results import Change, Route, Source, Traffic
+from pointsman.results import Change, Resolution, Route, Source, Traffic, unwrapped
 from pointsman.selection import Choice
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Resolution):
     """The route that a caller is to use, and ``choice``: which version, by which rule, past which inactive ones.
 
-    ``traffic_revision`` is the revision of the traffic; 0 if none is set. The rest is as in ``Resolution``.
+    ``traffic_revision`` is the revision of the traffic; 0 if none is set.
     """
 
-    route: Route
-    choice: Choice
-    traffic_revision: int
-    source: Source
-    age: timedelta
-    as_of_revision: int
-    epoch: str = ""
-
-    @property
-    def url(self) -> str:
-        """The URL of the route."""
-        return self.route.url
+    choice: Choice = field(kw_only=True)
+    traffic_revision: int = field(kw_only=True)
 
     @property
     def version(self) -> str:
         """The version that was chosen."""
         return self.choice.version
-
-    @property
-    def revision(self) -> int:
-        """The revision of the last change of the route."""
-        return self.route.revision
-
-    @property
-    def live(self) -> bool:
-        """True: a server has just answered. Results of a near-cache may not be live."""
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +36,7 @@ class SelectionResult:
 
     def unwrap(self) -> Selection:
         """Return the selection, or raise the error."""
-        if self.selection is None:
-            raise self.error or PointsmanError(f"the server gave no answer for {self.key}")
-        return self.selection
+        return unwrapped(self.key, self.selection, self.error)
 
 
 @dataclass(frozen=True, slots=True)

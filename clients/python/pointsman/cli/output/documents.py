@@ -33,7 +33,7 @@ def resolution_document(resolution: Resolution) -> dict[str, Any]:
     }
 
 
-def _provenance(answer: "Resolution | Selection") -> dict[str, Any]:
+def _provenance(answer: Resolution) -> dict[str, Any]:
     return {
         "source": answer.source.value,
         "age_seconds": answer.age.total_seconds(),
