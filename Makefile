@@ -74,7 +74,7 @@ fuzz: setup ## Fuzz every target for a time, as in make fuzz ARGS='--seconds 600
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: mutants
-mutants: setup ## See whether tests notice small changes of the server, as in make mutants ARGS='reads/resolver.py'.
+mutants: setup ## See whether tests notice small changes of the code, as in make mutants ARGS='reads/resolver.py'.
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: bench-abuse

@@ -1,4 +1,4 @@
-"""``python -m tests.mutants``: change the server in one small way after another, and see whether a test notices.
+"""``python -m tests.mutants``: change the code in one small way after another, and see whether a test notices.
 
 mutmut makes the mutants in a copy of the tree, ``.mutants/``, and tests each in a process of its own by the tests that
 run the changed function. PostgreSQL and Redis run once for all of them. Module level, decorated functions, Lua and
@@ -13,19 +13,28 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.mutants.plugin import FAILURES, STATS
-from tests.mutants.results import PACKAGE, VERDICTS, Outcome, Verdict, read_explanations, read_mutants
+from tests.mutants.results import SERVER, VERDICTS, Outcome, Verdict, read_explanations, read_mutants
 from tests.support.engines import LENT, lent_engines
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".mutants"
 SURVIVORS = Path(__file__).with_name("survivors.txt")
-TARGETS = ("reads", "writes", "events", "epochs", "adapters/redis")
-# All of them for every target: the tests of one room run the code of another.
-SUITES = (*(f"tests/unit/{target}" for target in TARGETS), "tests/contract", "tests/races")
+CLIENT = "pointsman"
+PACKAGES = {SERVER: ROOT / "server" / SERVER, CLIENT: ROOT / "clients" / "python" / CLIENT}
+# Rooms whose code runs in each other's tests, the contracts and the races: they are tested by all of them.
+READS_AND_WRITES = ("reads", "writes", "events", "epochs", "adapters/redis")
+SUITES = {
+    **dict.fromkeys(
+        READS_AND_WRITES, (*(f"tests/unit/{room}" for room in READS_AND_WRITES), "tests/contract", "tests/races")
+    ),
+    "xds": ("tests/unit/xds", "tests/integration/xds/test_session_model.py"),
+    f"{CLIENT}/channels": ("tests/unit/client/channels",),
+    f"{CLIENT}/xds": ("tests/unit/client/xds",),
+}
 CHILDREN = 2
 WANTED_PERCENT = 95.0
 
@@ -47,15 +56,31 @@ pytest_add_cli_args_test_selection = {tests}
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    help_targets = f"folders or modules of the server, as reads or reads/resolver.py (default: {', '.join(TARGETS)})"
+    help_targets = f"folders or modules in them, as reads or reads/resolver.py (default: {', '.join(SUITES)})"
     parser.add_argument("targets", nargs="*", default=[], metavar="TARGET", help=help_targets)
     parser.add_argument("--fresh", action="store_true", help="test again what earlier runs killed")
     chosen = parser.parse_args(arguments)
-    chosen.targets = [target.rstrip("/") for target in chosen.targets] or list(TARGETS)
+    chosen.targets = [target.rstrip("/") for target in chosen.targets] or list(SUITES)
     for target in chosen.targets:
-        if not (ROOT / "server" / PACKAGE / target).exists():
-            parser.error(f"the server has no {target}")
+        if _room(target) is None or not (PACKAGES[_package(target)] / _inside(target)).exists():
+            parser.error(f"{target} is neither one of these folders nor in one")
     return chosen
+
+
+def _room(target: str) -> str | None:
+    return next((room for room in SUITES if f"{target}/".startswith(f"{room}/")), None)
+
+
+def _package(target: str) -> str:
+    return CLIENT if target.startswith(f"{CLIENT}/") else SERVER
+
+
+def _inside(target: str) -> str:
+    return target.removeprefix(f"{CLIENT}/")
+
+
+def _suites(targets: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(suite for target in targets for suite in SUITES[_room(target) or target]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,11 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def stage(work: Path, targets: Sequence[str]) -> None:
     """Copy what a run needs to ``work``, and forget the results of all but the killed."""
     work.mkdir(parents=True, exist_ok=True)
-    _copy(ROOT / "server" / PACKAGE, work / "src" / PACKAGE)
+    for package in {_package(target) for target in targets}:
+        _copy(PACKAGES[package], work / "src" / package)
     _copy(ROOT / "tests", work / "tests")
     settings = (ROOT / "pyproject.toml").read_text() + CONFIG.format(
-        only=json.dumps([pattern for target in targets for pattern in _patterns(target)]),
-        tests=json.dumps(SUITES),
+        only=json.dumps([_pattern(target) for target in targets]),
+        tests=json.dumps(_suites(targets)),
     )
     tomllib.loads(settings)
     (work / "pyproject.toml").write_text(settings)
@@ -121,13 +147,14 @@ def _forget_survivors(meta: Path, work: Path) -> None:
     meta.write_text(json.dumps(content))
 
 
-def _patterns(target: str) -> Iterator[str]:
-    yield f"src/{PACKAGE}/{target}" if target.endswith(".py") else f"src/{PACKAGE}/{target}/*"
+def _pattern(target: str) -> str:
+    path = f"src/{_package(target)}/{_inside(target)}"
+    return path if path.endswith(".py") else f"{path}/*"
 
 
 def report(work: Path) -> int:
     """Print the table and the survivors; 1 when too few were killed."""
-    mutants = tuple(read_mutants(work / "mutants" / "src" / PACKAGE))
+    mutants = tuple(read_mutants(work / "mutants" / "src"))
     explanations = read_explanations(SURVIVORS.read_text())
     outcome = Outcome(mutants, explanations)
     print("\n".join(("", *outcome.table())))

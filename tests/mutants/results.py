@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-PACKAGE = "pointsman_server"
+SERVER = "pointsman_server"
 MUTATED = re.compile(r"^(?P<module>.+)\.x(?:_|ǁ(?P<owner>\w+)ǁ)(?P<function>\w+?)__mutmut_(?P<number>\d+)$")
 ENTRY = re.compile(r"^(?P<place>\S+): `(?P<old>.*?)` → `(?P<new>.*?)`: (?P<reason>\S.*)$")
 
@@ -38,7 +38,7 @@ VERDICTS: Mapping[int | None, Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change of the source: ``place`` is module and function, below the package."""
+    """One change of the source: ``place`` is module and function, of the server below its package."""
 
     module: str
     place: str
@@ -55,7 +55,7 @@ class BadEntry(ValueError):
 
 
 def read_mutants(source: Path) -> Iterator[Mutant]:
-    """Read what mutmut kept in ``mutants/`` beside ``source``, the directory of the package."""
+    """Read what mutmut kept in ``mutants/`` beside ``source``, the directory of the packages."""
     for meta in sorted(source.rglob("*.py.meta")):
         verdicts = json.loads(meta.read_text())["exit_code_by_key"]
         file = meta.with_suffix("")
@@ -77,7 +77,7 @@ def _mutant(key: str, old: list[str], new: list[str], verdict: Verdict) -> Mutan
     match = MUTATED.match(key)
     if match is None:
         raise ValueError(f"{key} is not the name of a mutant")
-    module = match["module"].removeprefix(f"{PACKAGE}.")
+    module = match["module"].removeprefix(f"{SERVER}.")
     place = ".".join(part for part in (module, match["owner"], match["function"]) if part)
     difference = list(difflib.ndiff(old, new))
     removed, added = (" ".join(line[2:].strip() for line in difference if line[0] == sign) for sign in "-+")
