@@ -8,7 +8,7 @@ from tests.support.xds_clients.fleet import OK, Fleet
 
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
-NOT_FOUND, CANCELLED = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
 RATE = 300.0
 TOGGLES = 12
 
@@ -30,6 +30,5 @@ def test_what_ends_under_load_is_not_found_and_nothing_else(
         for each in clients:
             each.probe.wait("ends", OK, "b1")
 
-    # Seldom, at such a rate, the backend itself says CANCELLED.
-    statuses = {each.kind: {code for code, _ in each.probe.summary("ends")} - {CANCELLED} for each in clients}
+    statuses = {each.kind: {code for code, _ in each.probe.summary("ends")} for each in clients}
     assert statuses == {each.kind: {OK, NOT_FOUND} for each in clients}

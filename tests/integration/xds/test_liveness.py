@@ -11,8 +11,8 @@ from tests.support.xds_clients.fleet import OK, Fleet, failed, go_on
 pytestmark = [pytest.mark.go, pytest.mark.node]
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
-# An answer that a client waits for in vain takes 15 s.
-FAST_SECONDS = 2.0
+# An answer that a client waits for in vain takes 15 s. Even a busy machine is faster.
+FAST_SECONDS = 10.0
 
 
 def test_a_route_is_reached_while_it_is_active(shared: Fleet, client: XdsClient, family: str) -> None:
@@ -62,15 +62,15 @@ def test_calls_under_way_end_well(shared: Fleet, client: XdsClient, family: str,
     shared.api.create(key, shared.urls["b1"])
     client.call("route", key)
     client.probe.wait("route", OK, "b1")
-    call = client.probe.begin("route", seconds=0.5)
-    go_on([client], "route", 1)
+    call = client.probe.hold("route")
+    shared.backends.wait_until_held("b1")
 
     getattr(shared.api, ending)(key)
 
-    closed = client.probe.wait("route", NOT_FOUND)
+    client.probe.wait("route", NOT_FOUND)
+    shared.backends.release("b1")
     answer = client.probe.ended(call)
     assert (answer.code, answer.backend) == (OK, "b1")
-    assert answer.at > closed.at, "the call ended before the route was closed"
 
 
 @pytest.mark.parametrize("kind", GRPC_KINDS)

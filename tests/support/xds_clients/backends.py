@@ -28,6 +28,14 @@ class Backends:
         """Stop the backend ``name``: its connections end at once, and further ones are refused."""
         self._ask({"do": "close", "id": name})
 
+    def wait_until_held(self, name: str) -> None:
+        """Wait for a call at the backend ``name`` that is to be held: ``Probe.hold``."""
+        self._ask({"do": "held", "id": name})
+
+    def release(self, name: str) -> None:
+        """Let the backend ``name`` answer the calls that it holds."""
+        self._ask({"do": "release", "id": name})
+
     def _ask(self, command: dict[str, str]) -> int:
         assert self._process.stdin
         assert self._process.stdout

@@ -115,7 +115,9 @@ class Probe:
         self._wait(lambda: self._ready, "it does not start")
 
     def target(self, name: str, uri: str, *, rate: float = 50, seconds: float = 0, **options: str) -> None:
-        """Call ``uri`` ``rate`` times a second, each call lasting ``seconds``; ``name`` stands for it from then on.
+        """Call ``uri`` ``rate`` times a second, each call lasting ``seconds``, or held for -1.
+
+        ``name`` stands for it from then on.
 
         ``options``: ``credentials`` (insecure, xds, tls), ``ca`` and ``authority``: see ``probe.py``.
         """
@@ -147,14 +149,14 @@ class Probe:
         for name in list(self._channels):
             self.drop(name)
 
-    def begin(self, name: str, seconds: float) -> int:
-        """Begin one call that lasts ``seconds``; return its number."""
+    def hold(self, name: str) -> int:
+        """Begin one call that lasts until ``Backends.release``; return its number."""
         number = next(self._numbers)
-        self._send({"do": "call", "id": number, "name": self._channels[name], "seconds": seconds})
+        self._send({"do": "call", "id": number, "name": self._channels[name], "seconds": -1})
         return number
 
     def ended(self, number: int) -> Answer:
-        """Wait for the end of a call that ``begin`` began."""
+        """Wait for the end of a call that ``hold`` began."""
         self._wait(lambda: number in self._calls, f"call {number} does not end")
         return self._calls[number]
 

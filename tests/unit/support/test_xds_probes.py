@@ -8,6 +8,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.support.xds_clients import programs
 from tests.support.xds_clients.backends import Backends, backends
+from tests.support.xds_clients.probe import MOST_OPEN
 from tests.support.xds_clients.probes import Probe
 
 OK, UNAVAILABLE = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
@@ -54,10 +55,24 @@ def test_it_says_when_the_answer_becomes_another_one(probe: Probe, running: Back
 
 def test_a_single_call_is_not_counted(probe: Probe, running: Backends) -> None:
     probe.target("idle", f"127.0.0.1:{running.open('slow')}", rate=0)
-    answer = probe.ended(probe.begin("idle", 0.05))
+    call = probe.hold("idle")
+    running.wait_until_held("slow")
+    running.release("slow")
+    answer = probe.ended(call)
     assert (answer.code, answer.backend) == (OK, "slow")
-    assert answer.at - answer.began >= 0.05e9
     assert not probe.summary("idle")
+
+
+def test_no_more_calls_are_under_way_than_a_slow_machine_can_answer(probe: Probe, running: Backends) -> None:
+    probe.target("held", f"127.0.0.1:{running.open('holds')}", rate=500, seconds=-1)
+    for _ in range(MOST_OPEN):
+        running.wait_until_held("holds")
+    probe.target("calls", f"127.0.0.1:{running.open('answers')}", rate=500)
+    probe.wait_for_calls("calls", MOST_OPEN)
+    running.release("holds")
+    probe.wait_for_calls("held", MOST_OPEN)
+    assert probe.calls("held") == MOST_OPEN
+    running.release("holds")
 
 
 def test_a_name_may_be_given_to_another_target(probe: Probe, running: Backends) -> None:

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,7 +25,8 @@ import (
 
 const (
 	method          = "/pointsman.test.Echo/Echo"
-	deadlineSeconds = 10
+	deadlineSeconds = 20
+	mostOpen        = 64
 )
 
 // The payload is the time to wait, and the backend's id: bytes as they are.
@@ -79,6 +81,7 @@ type target struct {
 	seconds float64
 	stop    chan struct{}
 	calls   sync.WaitGroup
+	open    atomic.Int64
 	last    outcome
 	run     int
 	began   int64
@@ -128,7 +131,7 @@ func open(c command) (*target, error) {
 	return t, nil
 }
 
-// Begins calls at a rate, however long each takes.
+// Begins calls at a rate, however long each takes, while fewer than mostOpen are under way.
 func (t *target) loop(rate float64) {
 	defer t.calls.Done()
 	pause := time.Duration(float64(time.Second) / rate)
@@ -141,9 +144,14 @@ func (t *target) loop(rate float64) {
 			return
 		case <-time.After(time.Until(next)):
 		}
+		if t.open.Add(1) > mostOpen {
+			t.open.Add(-1)
+			continue
+		}
 		t.calls.Add(1)
 		go func() {
 			defer t.calls.Done()
+			defer t.open.Add(-1)
 			t.count(t.call(t.seconds))
 		}()
 	}

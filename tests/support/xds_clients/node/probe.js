@@ -8,8 +8,9 @@ const grpc = require('@grpc/grpc-js');
 const xds = require('@grpc/grpc-js-xds');
 
 const METHOD = '/pointsman.test.Echo/Echo';
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 20_000;
 const TICK_MS = 2;
+const MOST_OPEN = 64;
 
 const targets = new Map();
 
@@ -41,14 +42,16 @@ class Target {
     if (command.rate > 0) this.loop(command.rate);
   }
 
-  // Begins calls at a rate, however long each takes.
+  // Begins calls at a rate, however long each takes, while fewer than MOST_OPEN are under way.
   loop(rate) {
     const pause = 1000 / rate;
     let next = performance.now();
     this.timer = setInterval(() => {
       const time = performance.now();
       if (time - next > 1000) next = time;
-      for (; next <= time; next += pause) this.call(this.seconds, (line) => this.count(line));
+      for (; next <= time; next += pause) {
+        if (this.open < MOST_OPEN) this.call(this.seconds, (line) => this.count(line));
+      }
     }, TICK_MS);
   }
 
