@@ -27,8 +27,7 @@ KINDS = (LDS, RDS, CDS, EDS)
 
 @pytest.fixture
 def server(database_url: str) -> Iterator[RunningServer]:
-    chosen = settings(roles="xds", database_url=database_url, unread_seconds=1, deadline_seconds=2, drain_seconds=5)
-    with serving(chosen) as server:
+    with serving(settings(roles="xds", database_url=database_url, drain_seconds=5)) as server:
         yield server
 
 
@@ -103,11 +102,13 @@ def change(server: RunningServer) -> None:
     snapshot.apply([make_change(snapshot.clock.revision + 1, epoch=snapshot.clock.epoch)])
 
 
-def test_a_client_that_does_not_read_is_disconnected_and_others_are_served(
-    server: RunningServer, channel: grpc.Channel
-) -> None:
+def test_a_client_that_does_not_read_is_disconnected_and_others_are_served(database_url: str) -> None:
     asked = request(CDS, *(f"v{number}~prod~{'x' * 60}~{'y' * 60}" for number in range(MOST_NAMES)))
-    with http2.connected(server.xds, {http2.INITIAL_WINDOW: 0}) as slow:
+    with (
+        serving(settings(roles="xds", database_url=database_url, unread_seconds=1)) as server,
+        grpc.insecure_channel(server.xds) as channel,
+        http2.connected(server.xds, {http2.INITIAL_WINDOW: 0}) as slow,
+    ):
         assert slow.until(lambda: slow.settings and slow.settings_acked)
         number = slow.stream()
         slow.send(slow.begin(number, f"/{SERVICE}/StreamAggregatedResources"))
