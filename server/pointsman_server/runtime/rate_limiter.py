@@ -111,10 +111,10 @@ class Pace:
         self._now = now
         self._arrival = 0
 
-    async def take(self) -> None:
-        """Count a call, and wait until it conforms."""
+    async def take(self, cost: int = 1) -> None:
+        """Count a call that costs ``cost``, and wait until it conforms."""
         now = self._now()
-        self._arrival = self._rate.arrival(self._arrival, now)
+        self._arrival = self._rate.arrival(self._arrival, now, cost)
         excess = self._arrival - now - self._rate.window
         if excess > 0:
             await asyncio.sleep(excess / 1e9)

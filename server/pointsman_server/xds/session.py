@@ -86,6 +86,8 @@ class Session:
         self._clusters: dict[str, Resource] = {}
         # How many names of each root the client asked for.
         self.roots: dict[str, int] = {}
+        # How often it has asked for a name, of any type, that it did not ask for before.
+        self.asked = 0
 
     @property
     def wants_all(self) -> bool:
@@ -197,6 +199,7 @@ class Session:
             if name not in before:
                 # Also one that a wildcard gave already.
                 subscription.want(name)
+                self.asked += 1
                 root = root_of(name)
                 self.roots[root] = self.roots.get(root, 0) + 1
         for name in before:
@@ -218,6 +221,7 @@ class Session:
             return
         if wildcard:
             names = self._source.names(subscription.kind)
+            self.asked += len(names)
             subscription.offered = set(names)
             # Even if there is nothing: a client waits for the answer.
             subscription.owed = True

@@ -24,6 +24,8 @@ MOST_NAMES = 1_000
 LONGEST_NAME = 1_024
 # Requests of a stream, 5,000 of them at once; more wait. A client that starts sends four for each name.
 REQUESTS = Rate(500, burst_seconds=10)
+# New names of a request that count as one more: to build their resources takes as long as to take a request.
+NAMES_OF_A_REQUEST = 5
 # How long clients keep the endpoints of what is not live any more. A call is let through some milliseconds before it
 # chooses an endpoint, more where the client has little CPU time.
 LINGER_SECONDS = 1.0
@@ -182,8 +184,11 @@ class Stream:
         pace = Pace(REQUESTS)
         self._receive(first)
         del first
+        asked = self.session.asked
         async for request in requests:
-            await pace.take()
+            # What the request before cost.
+            before, asked = asked, self.session.asked
+            await pace.take(1 + (asked - before) // NAMES_OF_A_REQUEST)
             self._receive(request)
             del request
 

@@ -218,6 +218,8 @@ async def test_a_pace_waits_as_long_as_a_limiter_would_say(clock, monkeypatch):
     clock.advance(0.1)
     await pace.take()
     assert len(waited) == 2
+    await pace.take(3)
+    assert waited[2:] == pytest.approx([0.3])
 
 
 def test_limits_are_made_from_rates_of_which_zero_is_none():

@@ -12,7 +12,15 @@ from pointsman_server.runtime.rate_limiter import Rate
 from pointsman_server.xds import stream as streams
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.session import Push, Session
-from pointsman_server.xds.stream import LONGEST_NAME, MOST_NAMES, Stream, check_names, control_plane, response
+from pointsman_server.xds.stream import (
+    LONGEST_NAME,
+    MOST_NAMES,
+    NAMES_OF_A_REQUEST,
+    Stream,
+    check_names,
+    control_plane,
+    response,
+)
 from tests.support.waiting import becomes
 from tests.support.xds_fake_stream import Notes, Transport, WatchedWorld
 from tests.support.xds_world import CDS, EDS, LDS, RDS, request
@@ -208,6 +216,20 @@ async def test_a_flood_of_requests_waits(running: Running, monkeypatch: pytest.M
     assert await happens(lambda: running.transport.requests.qsize() == 6)
     await asyncio.sleep(0)
     assert running.transport.requests.qsize() == 6
+
+
+async def test_names_that_were_not_asked_for_before_count_as_requests(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "REQUESTS", Rate(0.001, burst_seconds=5_000))
+    running.start()
+    same = [f"a{number}" for number in range(2 * NAMES_OF_A_REQUEST)]
+    for names in (same, same, [f"{name}b" for name in same], same, same):
+        running.transport.ask(EDS, *names)
+    # The first costs one, and three more, which the next one pays for; so the fourth is one too many.
+    assert await happens(lambda: running.transport.requests.qsize() == 1)
+    await asyncio.sleep(0)
+    assert running.transport.requests.qsize() == 1
 
 
 def test_many_names_are_refused() -> None:
