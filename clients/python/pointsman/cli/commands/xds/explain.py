@@ -2,12 +2,13 @@
 
 import json
 import re
+from enum import StrEnum
 from typing import Annotated
 
 import grpc
 import typer
 
-from pointsman.cli.commands.xds.servers import Xds, connected, servers_of
+from pointsman.cli.commands.xds.servers import Xds, ask_any, servers_of
 from pointsman.cli.context import Json, settings
 from pointsman.cli.output.terminal import Terminal
 from pointsman.cli.output.text import show_fields
@@ -16,6 +17,13 @@ from pointsman.xds.results import ClientKind, XdsExplanation
 
 _TITLES = {ClientKind.GRPC: "gRPC clients", ClientKind.ENVOY: "Envoy"}
 _TARGET = re.compile(r"^xds:(//[^/]*/)?")
+
+
+class Kind(StrEnum):
+    """What ``--kind`` may be."""
+
+    GRPC = ClientKind.GRPC.value
+    ENVOY = ClientKind.ENVOY.value
 
 
 def explain(
@@ -29,16 +37,15 @@ def explain(
         ),
     ],
     xds: Xds = [],  # noqa: B006 - typer makes a new one
-    kind: Annotated[ClientKind, typer.Option(help="Of which clients.", show_default="both")] = ClientKind.UNKNOWN,
+    kind: Annotated[Kind | None, typer.Option(help="Of which clients; default: of both.", show_default=False)] = None,
     resources: Annotated[bool, typer.Option("--resources", help="Print the resources as they are sent, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what gRPC clients and Envoys get for a name: the status of their calls, why, and what they cannot carry."""
     given = settings(context)
     terminal = given.terminal(as_json)
-    server = servers_of(xds, given)[0]
-    with connected(server, given, as_json) as service:
-        found = service.explain(_name(key), kind=kind)
+    wanted = ClientKind.UNKNOWN if kind is None else ClientKind(kind.value)
+    found = ask_any(servers_of(xds, given), given, as_json, lambda service: service.explain(_name(key), kind=wanted))
     if terminal.as_json:
         terminal.document({"key": key, **explanation_document(found, resources=resources)})
         return

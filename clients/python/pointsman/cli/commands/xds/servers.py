@@ -1,9 +1,9 @@
 """Which servers the commands of ``pointsman xds`` ask, and their errors in words."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -11,6 +11,8 @@ from pointsman import errors
 from pointsman.cli.context import Settings
 from pointsman.xds.addresses import SERVER_VARIABLE, beside, split
 from pointsman.xds.service import XdsServiceClient
+
+AnswerT = TypeVar("AnswerT")
 
 Xds = Annotated[
     list[str],
@@ -55,6 +57,17 @@ def connected(server: str, settings: Settings, as_json: bool) -> Iterator[XdsSer
             raise _naming(NotXds(f"{server} does not serve xDS"), error, _WHERE) from error
         except errors.Unavailable as error:
             raise _naming(XdsUnavailable(f"xDS on {server}: {error.message}"), error, _WHO) from error
+
+
+def ask_any(
+    servers: tuple[str, ...], settings: Settings, as_json: bool, ask: Callable[[XdsServiceClient], AnswerT]
+) -> AnswerT:
+    """Return what the first of the servers that is there answers. Raises XdsUnavailable of the last."""
+    for server in servers[:-1]:
+        with suppress(XdsUnavailable), connected(server, settings, as_json) as client:
+            return ask(client)
+    with connected(servers[-1], settings, as_json) as client:
+        return ask(client)
 
 
 def _naming(ours: errors.PointsmanError, error: errors.PointsmanError, advice: str) -> errors.PointsmanError:

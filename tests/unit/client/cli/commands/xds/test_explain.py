@@ -58,6 +58,20 @@ def test_a_key_may_be_written_as_clients_do(run: Run, fake: FakeXdsService, key:
     assert fake.requests[0][0].key == sent
 
 
+def test_the_kinds_are_those_of_clients(run: Run) -> None:
+    done = run("xds", "explain", "a/b/c", "--kind", "unknown")
+    assert done.exit_code == 2
+    assert "'unknown' is not one of 'grpc', 'envoy'" in done.stderr
+
+
+def test_the_first_server_that_answers_is_asked(run: Run, fake: FakeXdsService) -> None:
+    done = run("--timeout", "1", "xds", "explain", "a/b/c", "--xds", f"127.0.0.1:1,{fake.target}")
+    assert (done.exit_code, len(fake.requests)) == (0, 1)
+    done = run("--timeout", "1", "xds", "explain", "a/b/c", "--xds", "127.0.0.1:1,127.0.0.1:2")
+    assert done.exit_code == 5
+    assert "error: xDS on 127.0.0.1:2: " in done.stderr
+
+
 def test_json_has_the_resources_if_they_are_asked_for(run: Run) -> None:
     document = json.loads(run("xds", "explain", "a/b/c/v1", "--json").stdout)
     assert document == {
