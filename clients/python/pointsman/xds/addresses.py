@@ -10,6 +10,8 @@ SERVER_VARIABLE = "POINTSMAN_XDS_SERVER"
 _SCHEME = re.compile(r"(?:dns:///)?(.*)", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s\[\]]+)(?::(\d{1,5}))?")
 _LARGEST_PORT = 65535
+# Further targets of gRPC, of which nothing is left out that it would make up.
+_OTHER_TARGETS = ("unix:", "unix-abstract:", "ipv4:", "ipv6:")
 
 
 class Address(NamedTuple):
@@ -37,8 +39,17 @@ def parse(text: str, default_port: int | None = None) -> Address:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Return the addresses of a list that is separated by commas or blanks, each once."""
-    return tuple(dict.fromkeys(filter(None, re.split(r"[,\s]+", text))))
+    """Return the addresses of a list that is separated by commas or blanks, each once.
+
+    Raises ValueError for one that gRPC would take for another address: without a port it would be 443.
+    """
+    return tuple(dict.fromkeys(map(_checked, filter(None, re.split(r"[,\s]+", text)))))
+
+
+def _checked(text: str) -> str:
+    if not text.startswith(_OTHER_TARGETS) and parse(text).port == 0:
+        raise ValueError(f"{text!r} must be HOST:PORT: its port is 0")
+    return text
 
 
 def beside(server: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,21 @@ from grpc.experimental import insecure_channel_credentials
 from pointsman.connection import environment
 from pointsman.xds import addresses
 from pointsman.xds.bootstrap import grpc_bootstrap
-from pointsman.xds.options import ControlPlane, PathLike, Program, Upstreams, control_plane, node, token_problem
+from pointsman.xds.options import (
+    ControlPlane,
+    PathLike,
+    Program,
+    Upstreams,
+    absolute,
+    control_plane,
+    node,
+    token_problem,
+)
 
 FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 CONTENT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
+# Held while the environment is looked at and changed, so that of two threads one is refused.
+_configuring = threading.Lock()
 _CONNECTION = ("tls", "ca_file", "cert_file", "key_file", "token_file")
 
 
@@ -47,7 +59,7 @@ def configure(
     POINTSMAN_TOKEN_FILE.
 
     Args:
-        servers: the xDS port of a server, ``HOST:PORT``, or of several.
+        servers: the xDS port of a server, ``HOST:PORT``, or of several, as a list or separated by commas.
         tls: connect to it by TLS; any file of the next three implies it.
         ca_file: certificates in PEM to trust instead of the system's.
         cert_file: the certificate of this client in PEM, and what it is signed by. Read again when it changes.
@@ -62,7 +74,7 @@ def configure(
     """
     given = dict(zip(_CONNECTION, (tls, ca_file, cert_file, key_file, token_file), strict=True))
     plane = _control_plane(os.environ, servers, {name: value for name, value in given.items() if value is not None})
-    upstreams = Upstreams("" if https_ca_file is None else os.path.abspath(https_ca_file))  # noqa: PTH100 - as in options
+    upstreams = Upstreams(absolute("https_ca_file", https_ca_file))
     for file in (*plane.files(), *filter(None, [upstreams.ca_file])):
         content = _read(file)
         problem = token_problem(Program.PYTHON, content) if file == plane.token_file else None
@@ -70,8 +82,9 @@ def configure(
             raise ValueError(f"token_file {file}: {problem}")
     made = grpc_bootstrap(Program.PYTHON, plane, node(node_id or socket.gethostname(), locality), upstreams)
     document = json.dumps(made.document)
-    _check_free(os.environ, document)
-    os.environ |= made.environment | {CONTENT_VARIABLE: document}
+    with _configuring:
+        _check_free(os.environ, document)
+        os.environ |= made.environment | {CONTENT_VARIABLE: document}
     return document
 
 
@@ -87,7 +100,7 @@ def credentials() -> grpc.ChannelCredentials:
 def servers_of(environ: Mapping[str, str], server: str) -> tuple[str, ...]:
     """Return where xDS is: what POINTSMAN_XDS_SERVER says, or else beside ``server``.
 
-    Raises ValueError when ``server`` does not tell.
+    Raises ValueError for what is no address, and when ``server`` does not tell.
     """
     return addresses.split(environ.get(addresses.SERVER_VARIABLE, "")) or (addresses.beside(server),)
 
@@ -96,11 +109,10 @@ def _control_plane(
     environ: Mapping[str, str], servers: str | Sequence[str] | None, given: dict[str, Any]
 ) -> ControlPlane:
     found = environment.arguments(environ, given)
-    if found.get("token"):
+    if found.get("token") and not found.get("cert_file"):
         raise ValueError("gRPC reads the token of xDS from a file: set POINTSMAN_TOKEN_FILE instead of POINTSMAN_TOKEN")
-    if isinstance(servers, str):
-        servers = [servers]
-    every = servers_of(environ, found["target"]) if servers is None else tuple(servers)
+    given_servers = servers if servers is None or isinstance(servers, str) else " ".join(servers)
+    every = servers_of(environ, found["target"]) if given_servers is None else addresses.split(given_servers)
     if not every:
         raise ValueError("servers is empty: give HOST:PORT of at least one")
     return control_plane(every, **{name: found[name] for name in _CONNECTION if name in found})
@@ -122,6 +134,6 @@ def _check_free(environ: Mapping[str, str], content: str) -> None:
     present = environ.get(CONTENT_VARIABLE)
     if present and present != content:
         raise AlreadyConfigured(
-            f"{CONTENT_VARIABLE} is set to something else, which gRPC may have read already: call configure once, with "
-            "the same arguments, before the first channel"
+            f"{CONTENT_VARIABLE} is set to something else, which gRPC may have read already, or this program has "
+            "inherited: call configure once, with the same arguments, before the first channel, or unset it before"
         )

@@ -76,7 +76,8 @@ def control_plane(
         raise ValueError("TLS is switched off, but ca_file, cert_file or key_file is given")
     if (cert_file is None) != (key_file is None):
         raise ValueError("cert_file and key_file belong together: give both")
-    found = ControlPlane(servers, bool(tls), *map(_absolute, (*files, token_file)))
+    names = ("ca_file", "cert_file", "key_file", "token_file")
+    found = ControlPlane(servers, bool(tls), *map(absolute, names, (*files, token_file)))
     if found.token_file and not found.by_tls:
         raise ValueError("token_file needs TLS: gRPC sends no token in plain text. Give tls or ca_file")
     return found
@@ -101,5 +102,11 @@ def token_problem(program: Program, content: bytes) -> str | None:
     return None
 
 
-def _absolute(file: PathLike | None) -> str:
-    return "" if file is None else os.path.abspath(file)  # noqa: PTH100 - links stay, as tokens rotate by them
+def absolute(name: str, file: PathLike | None) -> str:
+    """Return the path of the file that the argument ``name`` names; empty if it is None. Raises ValueError for "".
+
+    Links stay, as tokens rotate by them.
+    """
+    if file == "":  # not the working directory, and not plain text without a word
+        raise ValueError(f"{name} is empty: give a path, or leave it out")
+    return "" if file is None else os.path.abspath(file)  # noqa: PTH100

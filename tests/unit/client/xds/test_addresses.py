@@ -57,3 +57,15 @@ def test_a_target_that_does_not_tell_is_refused(server: str) -> None:
 def test_a_list_is_separated_by_commas_or_blanks() -> None:
     assert addresses.split(" a:1, b:2 a:1,,c:3 ") == ("a:1", "b:2", "c:3")
     assert addresses.split(" ") == ()
+
+
+@pytest.mark.parametrize("target", ["dns:///a:1", "[::1]:1", "unix:/run/x", "unix-abstract:x", "ipv4:10.0.0.1:1"])
+def test_other_targets_of_grpc_are_taken_as_they_are(target: str) -> None:
+    assert addresses.split(f"a:1 {target}") == ("a:1", target)
+
+
+@pytest.mark.parametrize("text", ["a", "a:", "a:0", "a:70000", "http://a:1", "xds:///a:1", "::1:50052"])
+def test_what_grpc_would_take_for_another_address_is_refused(text: str) -> None:
+    """It would add port 443, or look for a host of that name."""
+    with pytest.raises(ValueError, match=f"{text}' must be HOST:PORT"):
+        addresses.split(f"b:1,{text}")

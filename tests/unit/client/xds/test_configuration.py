@@ -3,7 +3,10 @@
 import json
 import os
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -65,6 +68,11 @@ def test_the_servers_of_xds_have_a_variable_of_their_own(monkeypatch: pytest.Mon
     assert [each["server_uri"] for each in json.loads(content)["xds_servers"]] == ["a:1", "b:2"]
 
 
+@pytest.mark.parametrize("given", ["a:1, b:2", ["a:1", "b:2"], ("a:1", "b:2", "a:1")])
+def test_there_may_be_several_servers(given: str | list[str]) -> None:
+    assert [each["server_uri"] for each in json.loads(xds.configure(given))["xds_servers"]] == ["a:1", "b:2"]
+
+
 def test_without_anything_it_is_this_machine() -> None:
     assert server(xds.configure())["server_uri"] == "localhost:50052"
 
@@ -95,8 +103,38 @@ def test_another_bootstrap_is_refused_whoever_set_it(monkeypatch: pytest.MonkeyP
         xds.configure("b:2")
     assert os.environ[VARIABLE] == before
     monkeypatch.setenv(VARIABLE, "{}")
-    with pytest.raises(AlreadyConfigured, match="set to something else"):
+    with pytest.raises(AlreadyConfigured, match=r"set to something else, which .* or this program has inherited"):
         xds.configure("a:1")
+
+
+def test_of_two_threads_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have looked whether there is another bootstrap before either sets its own."""
+    looked = threading.Barrier(2)
+    environ = dict(os.environ)
+
+    class Environ(dict[str, str]):
+        def __ior__(self, other: Any) -> Any:
+            with suppress(threading.BrokenBarrierError):
+                looked.wait(0.2)
+            self.update(other)
+            return self
+
+    monkeypatch.setattr(os, "environ", Environ(environ))
+    outcomes: list[str] = []
+
+    def configure(target: str) -> None:
+        try:
+            outcomes.append(xds.configure(target))
+        except AlreadyConfigured:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=configure, args=(target,)) for target in ("a:1", "b:2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("refused") == 1
+    assert os.environ[VARIABLE] in outcomes
 
 
 def test_a_file_that_grpc_would_prefer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +152,11 @@ def test_a_file_that_grpc_would_prefer_is_refused(monkeypatch: pytest.MonkeyPatc
         ({"token_file": "/not/there", "tls": False}, "needs TLS"),
         ({"cert_file": "/not/there"}, "belong together"),
         ({"servers": []}, "at least one"),
+        ({"servers": ""}, "at least one"),
+        ({"servers": "pointsman.internal"}, "must be HOST:PORT: it has no port"),
+        ({"servers": ["a:1", "http://b:2"]}, "'http://b:2' must be HOST:PORT"),
+        ({"ca_file": ""}, "ca_file is empty"),
+        ({"https_ca_file": ""}, "https_ca_file is empty"),
         ({"locality": "a/b/c/d"}, "locality"),
     ],
 )
@@ -127,6 +170,16 @@ def test_a_token_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("POINTSMAN_TOKEN", "t-1")
     with pytest.raises(ValueError, match="POINTSMAN_TOKEN_FILE instead of POINTSMAN_TOKEN"):
         xds.configure("a:1")
+
+
+def test_with_a_certificate_a_token_of_other_clients_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    """As ``pointsman xds bootstrap`` does."""
+    monkeypatch.setenv("POINTSMAN_TOKEN", "canary")
+    content = xds.configure("a:1", cert_file=files["cert"], key_file=files["key"])
+    assert "call_creds" not in server(content)
+    assert "canary" not in content
 
 
 @pytest.mark.parametrize("content", ["pmk_canary", "a.b.c\n"])

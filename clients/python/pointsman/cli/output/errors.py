@@ -1,5 +1,6 @@
 """How a command ends: every error becomes one or two lines, or one JSON document, and an exit code."""
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from pointsman.cli.files.problems import InvalidFile
 from pointsman.cli.lazy import LazyGroup
 from pointsman.cli.output.documents import error_document
 from pointsman.cli.output.exit_codes import ExitCode, exit_code
-from pointsman.cli.output.streams import OutputFailed, discard, finish, finish_notes
+from pointsman.cli.output.streams import FileFailed, OutputFailed, discard, finish, finish_notes
 from pointsman.cli.output.terminal import write_error
 
 _MOST_PROBLEMS_SHOWN = 20
+# Typer lists the choices of an option that is missing on lines of their own.
+_BREAK = re.compile(r"\s*\n\s*")
 
 
 class ReportingGroup(LazyGroup):
@@ -54,7 +57,7 @@ def report(error: Exception, as_json: bool) -> int:
         write_error(_file_document(error), _file_lines(error), as_json)
         return ExitCode.USAGE
     if isinstance(error, typer.TyperException):
-        message = error.format_message()
+        message = _BREAK.sub(" ", error.format_message())
         if not message:  # the help was asked for by giving nothing, and is already there
             return error.exit_code
         write_error({"code": "USAGE", "message": message}, [f"error: {message}", *_usage(error)], as_json)
@@ -70,9 +73,10 @@ def report(error: Exception, as_json: bool) -> int:
 def _output_failed(error: OutputFailed, as_json: bool) -> int:
     discard(sys.stdout)
     if not isinstance(error.__cause__, BrokenPipeError):  # a reader that has read enough, as head does, is no fault
-        note = "what the command was to change may have been changed: see pointsman history"
-        document = {"code": "OUTPUT_FAILED", "message": str(error), "notes": [note]}
-        write_error(document, [f"error: {error}", note], as_json)
+        changed = "what the command was to change may have been changed: see pointsman history"
+        notes = [] if isinstance(error, FileFailed) else [changed]
+        document = {"code": "OUTPUT_FAILED", "message": str(error), "notes": notes}
+        write_error(document, [f"error: {error}", *notes], as_json)
     return ExitCode.FAILED
 
 

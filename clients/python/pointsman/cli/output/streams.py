@@ -17,6 +17,10 @@ class OutputFailed(Exception):
     """The results cannot be written; the ``OSError`` is the ``__cause__``."""
 
 
+class FileFailed(OutputFailed):
+    """The same of a file that the command was to write; nothing else was to be changed."""
+
+
 def prepare() -> None:
     """Escape what the encoding of a stream lacks, as ``\\u2192``; a stream that is closed discards everything."""
     for name in ("stdout", "stderr"):

@@ -10,10 +10,10 @@ import typer
 
 from pointsman.cli.commands.xds.servers import Xds, servers_of
 from pointsman.cli.context import Settings, settings
-from pointsman.cli.output.streams import OutputFailed, write_result
+from pointsman.cli.output.streams import FileFailed, write_result
 from pointsman.cli.output.terminal import Terminal
 from pointsman.xds.bootstrap import Bootstrap, grpc_bootstrap
-from pointsman.xds.options import Program, Upstreams, control_plane, node, token_problem
+from pointsman.xds.options import Program, Upstreams, absolute, control_plane, node, token_problem
 
 if TYPE_CHECKING:
     from pointsman.xds.options import ControlPlane
@@ -64,12 +64,7 @@ def bootstrap(
     --token-file. gRPC clients read the file that GRPC_XDS_BOOTSTRAP names, Envoy the one after -c. Other environment
     variables that the client needs are listed on stderr.
     """
-    upstreams = Upstreams(
-        "" if https_ca_file is None else os.path.abspath(https_ca_file),  # noqa: PTH100 - links stay
-        listen,
-        tuple(family),
-        admin,
-    )
+    upstreams = Upstreams(absolute("https_ca_file", https_ca_file), listen, tuple(family), admin)
     try:
         plane = _control_plane(settings(context), servers_of(xds, settings(context)))
         who = node(node_id or socket.gethostname(), locality)
@@ -128,7 +123,7 @@ def _write(text: str, output: Path | None) -> None:
     try:
         output.write_text(text)
     except OSError as error:
-        raise OutputFailed(f"{output} cannot be written: {error.strerror or type(error).__name__}") from error
+        raise FileFailed(f"{output} cannot be written: {error.strerror or type(error).__name__}") from error
 
 
 def _explain(terminal: Terminal, program: Program, made: Bootstrap, output: Path | None) -> None:
