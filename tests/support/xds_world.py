@@ -36,6 +36,8 @@ class World:
     lingers: bool = False
     # What RouteConfigurations lead to, that is to be introduced.
     needs: dict[str, tuple[tuple[ResourceType, str], ...]] = field(default_factory=dict)
+    # RouteConfigurations that clients which have the marker are prepared for, when they are live.
+    prepared: set[str] = field(default_factory=set)
 
     def set(self, root: str, **values: int) -> Collection[str]:
         """Change parts of a root; returns what changed, as ``Session.change`` takes it."""
@@ -50,10 +52,13 @@ class World:
             return encode(kind, name, b"closed")._replace(closed=True)
         content, live = self._content(kind, name)
         resource = encode(kind, name, f"{content}".encode(), live=live)
-        if kind is not RDS or name not in self.needs:
-            return resource
-        introduction = encode(kind, name, f"{content} is introduced".encode())
-        return resource._replace(introduction=introduction, needs=self.needs[name])
+        if kind is RDS and name in self.prepared and live:
+            preparation = encode(kind, name, f"{content} is prepared".encode(), live=False)
+            resource = resource._replace(preparation=preparation, marker=f"{name}~~k0")
+        if kind is RDS and name in self.needs:
+            introduction = encode(kind, name, f"{content} is introduced".encode())
+            resource = resource._replace(introduction=introduction, needs=self.needs[name])
+        return resource
 
     def _content(self, kind: ResourceType, name: str) -> tuple[object, bool]:
         root = self.root(name)

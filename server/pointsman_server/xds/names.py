@@ -8,6 +8,7 @@ is escaped. All resources of one such name, the *root*, have names that are the 
 ``ROOT~~N``         the Cluster of slot N
 ``ROOT~~mN``        where slot N leads first, of a slot that has fallbacks
 ``ROOT~~fN``        fallback N
+``ROOT~~k0``        the marker, which leads nowhere: a client has it while the root is not live
 ==================  ================================================================================================
 """
 
@@ -24,7 +25,7 @@ WILDCARD = "*"
 _SEPARATOR = "~"
 # gRFC A47: xds://AUTHORITY/NAME becomes the new style of names. Context parameters ("?a=b") select nothing here.
 _NEW_STYLE = re.compile(r"xdstp://[^/]*/envoy\.config\.listener\.v3\.Listener/([^?#]*)")
-_PART = re.compile(r"([mf]?)(0|[1-9][0-9]{0,3})")
+_PART = re.compile(r"([mfk]?)(0|[1-9][0-9]{0,3})")
 
 
 class Role(StrEnum):
@@ -33,6 +34,7 @@ class Role(StrEnum):
     SLOT = ""
     MEMBER = "m"
     FALLBACK = "f"
+    MARKER = "k"
 
 
 class Part(NamedTuple):

@@ -29,15 +29,17 @@ def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: 
 
 
 def for_now(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource:
-    """Return what a client is sent of a resource: itself, or first what introduces it."""
-    introduction, sent = resource.introduction, types[ResourceType.RDS].versions.get(resource.name, NOT_SENT)
-    if introduction is None or sent in (NOT_SENT, introduction.version) or not _lacks(types, resource):
-        return resource
-    return introduction
+    """Return what a client is sent of a resource: itself, or what it is to have first."""
+    first, sent = _first(types, resource), types[ResourceType.RDS].versions.get(resource.name, NOT_SENT)
+    return resource if first is None or sent in (NOT_SENT, first.version) else first
 
 
-def _lacks(types: Mapping[ResourceType, Subscription], resource: Resource) -> bool:
-    return any(types[kind].versions.get(name, NOT_SENT) == NOT_SENT for kind, name in resource.needs)
+def _first(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource | None:
+    """Return what a client is to have before a resource; None if it is ready for that."""
+    if resource.preparation is not None and resource.marker in types[ResourceType.CDS].versions:
+        return resource.preparation
+    lacks = any(types[kind].versions.get(name, NOT_SENT) == NOT_SENT for kind, name in resource.needs)
+    return resource.introduction if lacks else None
 
 
 class _Order:
@@ -85,7 +87,7 @@ class _Order:
             name
             for name in dirty
             if self._is_first(name) or not (waiting is None or root_of(name) in waiting) or not self._is_live(name)
-            if not self._was_introduced(name)
+            if not self._has_first(name)
         ]
 
     def removal(self) -> Collection[str]:
@@ -113,13 +115,10 @@ class _Order:
         """Return whether the client has no such RouteConfiguration, not even of another stream."""
         return self._routes.versions[name] == NOT_SENT and not (self._warms and self._routes.resumed)
 
-    def _was_introduced(self, name: str) -> bool:
-        """Return whether the client has what introduces a RouteConfiguration, and not yet what that names."""
-        resource = self._source.resource(ResourceType.RDS, name)
-        introduction = resource.introduction
-        if introduction is None or introduction.version != self._routes.versions[name]:
-            return False
-        return _lacks(self._types, resource)
+    def _has_first(self, name: str) -> bool:
+        """Return whether the client has what comes before a RouteConfiguration, and is not ready for that itself."""
+        first = _first(self._types, self._source.resource(ResourceType.RDS, name))
+        return first is not None and first.version == self._routes.versions[name]
 
     def _is_live(self, name: str) -> bool:
         return self._source.resource(ResourceType.RDS, name).live

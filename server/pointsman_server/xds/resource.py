@@ -20,7 +20,8 @@ class Resource(NamedTuple):
 
     ``closed``: a Cluster or its endpoints, to which no call is let through.
 
-    ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``.
+    ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``;
+    ``preparation``, of one that has the Cluster ``marker``, until it has it no more.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Resource(NamedTuple):
     introduction: "Resource | None" = None
     needs: tuple[tuple[ResourceType, str], ...] = ()
     closed: bool = False
+    preparation: "Resource | None" = None
+    marker: str = ""
 
 
 class Source(Protocol):

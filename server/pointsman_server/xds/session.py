@@ -292,7 +292,7 @@ class Session:
         kind = subscription.kind
         names = subscription.versions if kind.is_complete else chosen
         whole = [self._sendable(kind, name) for name in names]
-        resources = [order.for_now(self._types, each) if each.introduction else each for each in whole]
+        resources = [order.for_now(self._types, each) for each in whole]
         changed = [each for each in resources if subscription.versions[each.name] != each.version]
         for resource in changed:
             subscription.put(resource.name, resource.version)

@@ -23,19 +23,25 @@ class ClientKind(StrEnum):
 DEFAULT_CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
 DEFAULT_LISTEN = "127.0.0.1:10000"
 METADATA = "pointsman"
+# The user agent of grpc-go.
+GRPC_GO = "gRPC Go"
 MAX_FAMILIES = 1_000
 MAX_TEXT = 1_024
 _MAX_PORT = 65_535
 
 
 class View(NamedTuple):
-    """The parameters of the resources of a client; equal views share resources."""
+    """The parameters of the resources of a client; equal views share resources.
+
+    ``marks``: the client is to show when it has taken what a name leads to (``resources.routes``).
+    """
 
     kind: ClientKind = ClientKind.GRPC
     ca_provider: str = ""
     ca_file: str = ""
     listen: str = ""
     families: tuple[str, ...] = ()
+    marks: bool = False
 
 
 def view_of(node: Any) -> View:
@@ -47,7 +53,7 @@ def view_of(node: Any) -> View:
         return value if len(value) <= MAX_TEXT and value.isprintable() else ""
 
     if node.user_agent_name != "envoy":
-        return View(ClientKind.GRPC, ca_provider=text("ca_provider"))
+        return View(ClientKind.GRPC, ca_provider=text("ca_provider"), marks=node.user_agent_name == GRPC_GO)
     listed = fields["families"].list_value.values if "families" in fields else ()
     families = {value.string_value for value in listed[:MAX_FAMILIES] if value.string_value}
     return View(

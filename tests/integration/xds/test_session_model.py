@@ -22,7 +22,7 @@ ROOTS = ("a", "b", "c")
 NAMES: dict[ResourceType, tuple[str, ...]] = {
     LDS: ("a", "b", "xdstp://x/envoy.config.listener.v3.Listener/a", "unknown"),
     RDS: ("a", "b", "c", ALL),
-    CDS: ("a", "a~~1", "b", "c", "unknown~~2"),
+    CDS: ("a", "a~~1", "a~~k0", "b", "c", "unknown~~2"),
     EDS: ("a", "a~~1", "b", "c", "b~~1"),
 }
 # What clients ask for usually.
@@ -40,9 +40,16 @@ class Machine(RuleBasedStateMachine):
         self.streams = 0
         self.warms = False
 
-    @initialize(warms=st.booleans(), lingers=st.booleans(), roots=st.sets(st.sampled_from(ROOTS)), usual=st.booleans())
-    def begin(self, warms: bool, lingers: bool, roots: set[str], usual: bool) -> None:
+    @initialize(
+        warms=st.booleans(),
+        lingers=st.booleans(),
+        prepares=st.booleans(),
+        roots=st.sets(st.sampled_from(ROOTS)),
+        usual=st.booleans(),
+    )
+    def begin(self, warms: bool, lingers: bool, prepares: bool, roots: set[str], usual: bool) -> None:
         self.warms, self.world.lingers = warms, lingers
+        self.world.prepared = {"a"} if prepares else set()
         for root in sorted(roots):
             self.world.set(root)
         self.connect()
@@ -144,7 +151,9 @@ class Machine(RuleBasedStateMachine):
         for push in self.session.take(hold=hold):
             its = self.server[push.kind]
             for resource in push.resources:
-                assert resource == self.world.resource(push.kind, resource.name) or self.is_left(push.kind, resource)
+                served = self.world.resource(push.kind, resource.name)
+                prepares = served.marker in self.server[CDS].named and resource == served.preparation
+                assert resource == served or prepares or self.is_left(push.kind, resource)
             self.check_names(push)
             if hold:
                 self.check_order(push)

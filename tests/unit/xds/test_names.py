@@ -81,6 +81,7 @@ def test_every_name_has_a_root(name: str, root: str) -> None:
         ("a~b~c~~7", Part(Role.SLOT, 7)),
         ("a~b~c~~m0", Part(Role.MEMBER, 0)),
         ("a~b~c~~f12", Part(Role.FALLBACK, 12)),
+        ("a~b~c~~k0", Part(Role.MARKER, 0)),
         # No cluster of ours is called so.
         ("a~b~c~~", Part(Role.SLOT, 0)),
         ("a~b~c~~01", Part(Role.SLOT, 0)),

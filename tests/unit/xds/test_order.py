@@ -221,6 +221,48 @@ def test_a_client_that_asks_for_nothing_new_waits_a_while_alone(client: Client) 
     assert whole.resources == [client.world.resource(RDS, "a")]
 
 
+def marked(client: Client) -> Client:
+    """Let ``a`` close, so that the client has its marker, and open again at a host that is to be resolved."""
+    client.settle(client.change("a", live=False))
+    client.settle(client.ask(CDS, "a", "a~~k0"))
+    client.world.prepared.add("a")
+    return client
+
+
+def test_what_opens_is_prepared_until_the_client_has_the_marker_no_more(client: Client) -> None:
+    (clusters,) = marked(client).change("a", live=True, cluster=1)
+    assert clusters.kind is CDS
+    (preparation,) = client.answer(clusters)
+    assert preparation.resources == [client.world.resource(RDS, "a").preparation]
+    assert client.answer(preparation) == []
+    assert client.session.holds
+    assert not client.session.settled
+    (whole,) = client.ask(CDS, "a")
+    assert whole.resources == [client.world.resource(RDS, "a")]
+    assert client.settle([whole]) == [whole]
+    assert client.session.settled
+
+
+def test_a_client_that_keeps_the_marker_waits_a_while_alone(client: Client) -> None:
+    client.settle(marked(client).change("a", live=True))
+    (whole,) = client.session.take(hold=False)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_a_client_without_the_marker_is_not_prepared(client: Client) -> None:
+    client.settle(marked(client).ask(CDS, "a"))
+    (whole,) = client.change("a", live=True)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_what_closes_while_it_is_prepared_closes_at_once(client: Client) -> None:
+    (preparation,) = marked(client).change("a", live=True)
+    client.answer(preparation)
+    client.world.prepared.clear()
+    (closed,) = client.change("a", live=False, route=1)
+    assert closed.resources == [client.world.resource(RDS, "a")]
+
+
 def test_what_closes_needs_no_introduction(client: Client) -> None:
     (introduction,) = introduced(client)
     client.answer(introduction)

@@ -14,7 +14,7 @@ def view(user_agent: str, metadata: dict[str, object] | None = None) -> View:
     return view_of(node)
 
 
-@pytest.mark.parametrize("user_agent", ["gRPC C-core", "gRPC Go", "gRPC Node Pure JS", "", "Envoy proxy"])
+@pytest.mark.parametrize("user_agent", ["gRPC C-core", "gRPC Node Pure JS", "", "Envoy proxy"])
 def test_everything_but_envoy_is_a_grpc_client(user_agent: str) -> None:
     assert view(user_agent) == view(user_agent, {}) == View(ClientKind.GRPC)
 
@@ -22,7 +22,11 @@ def test_everything_but_envoy_is_a_grpc_client(user_agent: str) -> None:
 def test_a_grpc_client_names_its_certificate_provider() -> None:
     metadata = {"ca_provider": "roots", "ca_file": "/a", "listen": "127.0.0.1:1", "families": ["a/b/c"]}
 
-    assert view("gRPC Go", metadata) == View(ClientKind.GRPC, ca_provider="roots")
+    assert view("gRPC Go", metadata) == View(ClientKind.GRPC, ca_provider="roots", marks=True)
+
+
+def test_only_grpc_go_is_marked() -> None:
+    assert view("gRPC Go") == View(ClientKind.GRPC, marks=True)
 
 
 def test_an_envoy_has_defaults() -> None:

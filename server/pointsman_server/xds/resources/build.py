@@ -37,11 +37,18 @@ def message(view: View, kind: ResourceType, name: str, target: Target) -> Any:
 
 
 def _introduced(view: View, target: Target, resource: Resource) -> Resource:
-    needs = routes.needs_of(view, resource.name, target) if view.kind is ClientKind.GRPC else ()
-    if not needs:
+    """Add to a RouteConfiguration what a client is to have before it."""
+    if view.kind is not ClientKind.GRPC:
         return resource
-    introduction = routes.route_configuration(view, resource.name, target, introduces=True)
-    return resource._replace(introduction=encode(ResourceType.RDS, resource.name, introduction), needs=needs)
+    name = resource.name
+    if needs := routes.needs_of(view, name, target):
+        content = routes.route_configuration(view, name, target, introduces=True)
+        resource = resource._replace(introduction=encode(ResourceType.RDS, name, content), needs=needs)
+    if routes.is_prepared(view, target):
+        content = routes.route_configuration(view, name, target, prepares=True)
+        preparation = encode(ResourceType.RDS, name, content)
+        resource = resource._replace(preparation=preparation, marker=routes.marker_of(name))
+    return resource
 
 
 def _is_live(view: View, kind: ResourceType, target: Target, content: Any) -> bool:

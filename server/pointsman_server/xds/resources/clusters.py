@@ -107,6 +107,8 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     if view.kind is ClientKind.GRPC and target.verdict is not Verdict.LIVE:
         return None
     role, number = part_of(name)
+    if role is Role.MARKER:
+        return None
     slots = fallbacks_of(view.kind, target) if role is Role.FALLBACK else target.slots
     slots = slots if number < len(slots) else target.slots[:1]
     if not slots:

@@ -6,6 +6,7 @@ from pointsman_server.xds.names import Part, Role, cluster_name, is_family
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources.clusters import place_of
+from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import FAULT
 from pointsman_server.xds.resources.verdicts import verdict_of
 from pointsman_server.xds.targets import Target, Verdict
@@ -23,30 +24,41 @@ def is_live(view: View, target: Target) -> bool:
     return verdict_of(view.kind, target) is Verdict.LIVE
 
 
-def route_configuration(view: View, name: str, target: Target, *, introduces: bool = False) -> Any:
+def route_configuration(
+    view: View, name: str, target: Target, *, introduces: bool = False, prepares: bool = False
+) -> Any:
     """Build the RouteConfiguration of a root (gRFC A28).
 
     grpc-go and grpc-js fail calls at a cluster that they have not heard of, for a moment after a route first leads to
     it. So the route of a family names all slots, and one more, in a route that no call takes: a change between one
     version and two, or of one version more, finds its slots known. ``introduces``: before a change that leads to other
     new slots, only the names of these are new, and the slots that are known take all calls.
+
+    grpc-go takes routes and clusters together, when all hosts that are names have been resolved, and lets calls through
+    a moment before it has the hosts that they are led to: these calls would be UNAVAILABLE. So what is not live names a
+    marker, a cluster that no call is led to. ``prepares``: what is live, before a client that has the marker; it lets
+    no call through and does not name the marker. grpc-go forgets that when it has resolved and taken the clusters.
     """
-    verdict = verdict_of(view.kind, target)
+    verdict = Verdict.NOT_LIVE if prepares else verdict_of(view.kind, target)
     host = pb.VirtualHost(name=name, domains=["*"])
     host.typed_per_filter_config[FAULT].Pack(fault(verdict))
     weighted = _weighted(view, target)
-    if is_family(name):
+    marked = view.marks and not prepares and verdict is not Verdict.LIVE
+    if is_family(name) or marked:
         known = host.routes.add()
         known.match.path = NO_CALL
+    if is_family(name):
         for number in range(max(KNOWN_SLOTS, len(target.slots) + 1)):
-            _add_slot(known.route, name, number, 1)
+            _add_cluster(known.route, cluster_name(name, Part(Role.SLOT, number)), 1)
+    if marked:
+        _add_cluster(known.route, marker_of(name), 1)
     if introduces:
         weighted = weighted[:KNOWN_SLOTS]
     route = host.routes.add()
     route.match.prefix = ""
     if len(weighted) > 1:
         for number, weight in weighted:
-            _add_slot(route.route, name, number, weight)
+            _add_cluster(route.route, cluster_name(name, Part(Role.SLOT, number)), weight)
     else:
         route.route.cluster = name
     return pb.RouteConfiguration(name=name, virtual_hosts=[host])
@@ -66,14 +78,26 @@ def needs_of(view: View, name: str, target: Target) -> tuple[tuple[ResourceType,
     return tuple(needs)
 
 
+def marker_of(root: str) -> str:
+    """Return the name of the marker of a root."""
+    return cluster_name(root, Part(Role.MARKER, 0))
+
+
+def is_prepared(view: View, target: Target) -> bool:
+    """Return whether a client that has the marker is to be prepared for a target: where a host is a name."""
+    if not (view.marks and is_live(view, target)):
+        return False
+    places = (destination(view.kind, slot.url) for slot in (*target.slots, *target.fallbacks))
+    return any(isinstance(place, Destination) and not place.literal for place in places)
+
+
 def _weighted(view: View, target: Target) -> list[tuple[int, int]]:
     """Return the slots that calls are led to, each with its weight, the heaviest first; none where it is not live."""
     live = is_live(view, target)
     return [(number, slot.weight) for number, slot in enumerate(target.slots) if slot.weight and live]
 
 
-def _add_slot(action: Any, root: str, number: int, weight: int) -> None:
-    name = cluster_name(root, Part(Role.SLOT, number))
+def _add_cluster(action: Any, name: str, weight: int) -> None:
     action.weighted_clusters.clusters.add(name=name).weight.value = weight
 
 

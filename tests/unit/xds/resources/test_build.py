@@ -15,13 +15,14 @@ from tests.support.xds_messages import content
 from tests.support.xds_targets import any_targets
 
 ROOTS = ("v1~prod~payments~team-a", "prod~payments~team-a", "", "no name", "ü~~", "a~b~c~d~e", "pointsman")
-SUFFIXES = ("", "~~1", "~~m0", "~~f0", "~~f17", "~~x", "~~~~")
+SUFFIXES = ("", "~~1", "~~m0", "~~k0", "~~f0", "~~f17", "~~x", "~~~~")
 PREFIXES = ("", "xdstp://pointsman/envoy.config.listener.v3.Listener/", "xdstp:")
 NAMES = st.builds("{}{}{}".format, *map(st.sampled_from, (PREFIXES, ROOTS, SUFFIXES))) | st.text(max_size=600)
 VIEWS = st.sampled_from(
     [
         View(),
         View(ca_provider="roots"),
+        View(marks=True),
         View(ClientKind.ENVOY, ca_file="/ca.pem", listen="[::1]:1"),
         View(ClientKind.ENVOY),
     ]

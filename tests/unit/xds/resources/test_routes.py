@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from pointsman_server.xds.protocol.types import ResourceType
-from pointsman_server.xds.resources.routes import fault, is_live, needs_of, route_configuration
+from pointsman_server.xds.resources.routes import fault, is_live, is_prepared, needs_of, route_configuration
 from pointsman_server.xds.targets import FORBIDDEN, NOT_A_NAME, UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import View
 from tests.support.xds_messages import plain
@@ -16,11 +16,13 @@ ROUTE, FAMILY = "v1~prod~payments~team-a", "prod~payments~team-a"
 URL = "http://127.0.0.1:1"
 ONE = Target(Verdict.LIVE, (Slot("v1", URL),))
 TWO = Target(Verdict.LIVE, (Slot("v1", URL, 9_000), Slot("v2", URL, 1_000), Slot("v1", URL, 0)))
+NAMED = Slot("v2", "http://payments.internal")
+GO = View(marks=True)
 OPEN = {"@type": "HTTPFault", "abort": {"percentage": {}, "grpc_status": 14}}
 
 
-def host(name: str, target: Target) -> Any:
-    configuration = plain(route_configuration(View(), name, target))
+def host(name: str, target: Target, view: View = View(), *, prepares: bool = False) -> Any:  # noqa: B008 - immutable
+    configuration = plain(route_configuration(view, name, target, prepares=prepares))
     assert configuration["name"] == name
     (found,) = configuration["virtual_hosts"]
     assert (found["name"], found["domains"]) == (name, ["*"])
@@ -113,6 +115,42 @@ def test_slots_that_are_new_need_their_clusters_members_and_endpoints() -> None:
 @pytest.mark.parametrize("target", [ONE, TWO, UNKNOWN, Target(Verdict.NOT_LIVE, FOUR.slots)])
 def test_slots_that_are_known_or_not_led_to_need_nothing(target: Target) -> None:
     assert needs_of(View(), FAMILY, target) == needs_of(View(), ROUTE, FOUR) == ()
+
+
+@pytest.mark.parametrize("target", [UNKNOWN, FORBIDDEN, Target(Verdict.NOT_LIVE, (NAMED,))])
+def test_what_is_not_live_names_a_marker_for_clients_that_are_marked(target: Target) -> None:
+    known = host(FAMILY, target)["routes"][0]["route"]["weighted_clusters"]["clusters"]
+
+    assert host(ROUTE, target, GO)["routes"] == [
+        {"match": {"path": "/~/slots"}, "route": weighted((f"{ROUTE}~~k0", 1))},
+        *host(ROUTE, target)["routes"],
+    ]
+    marked = host(FAMILY, target, GO)["routes"][0]["route"]["weighted_clusters"]["clusters"]
+    assert marked == [*known, {"name": f"{FAMILY}~~k0", "weight": 1}]
+
+
+@pytest.mark.parametrize("name", [ROUTE, FAMILY])
+def test_a_preparation_lets_no_call_through_and_differs_by_the_marker_alone(name: str) -> None:
+    target = Target(Verdict.LIVE, (NAMED,))
+    prepared, live = host(name, target, GO, prepares=True), host(name, target, GO)
+
+    assert prepared["typed_per_filter_config"] == host(name, UNKNOWN)["typed_per_filter_config"]
+    assert prepared["routes"] == live["routes"] == host(name, target)["routes"]
+
+
+def test_hosts_that_are_names_are_prepared_for_clients_that_are_marked() -> None:
+    targets = {
+        "address": ONE,
+        "name": Target(Verdict.LIVE, (NAMED,)),
+        "second": Target(Verdict.LIVE, (*ONE.slots, NAMED)),
+        "fallback": Target(Verdict.LIVE, ONE.slots, (NAMED,)),
+        "closed": Target(Verdict.NOT_LIVE, (NAMED,)),
+        "not carried": Target(Verdict.LIVE, (Slot("v1", "http://payments.internal/path"),)),
+    }
+
+    prepared = {what for what, target in targets.items() if is_prepared(GO, target)}
+    assert prepared == {"name", "second", "fallback"}
+    assert not any(is_prepared(View(), target) for target in targets.values())
 
 
 def test_both_numbers_of_the_fault_change_with_the_verdict() -> None:
