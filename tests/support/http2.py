@@ -67,6 +67,8 @@ class Connection:
         self.resets: dict[int, int] = {}
         self.data: dict[int, int] = {}
         self.pongs = 0
+        # Of the server.
+        self.pings = 0
         self.settings: dict[int, int] = {}
         self.settings_acked = 0
         # What the server said it takes: of stream 0, the connection, and beyond its SETTINGS of the others.
@@ -203,6 +205,7 @@ class Connection:
         if "ACK" in received.flags:
             self.pongs += 1
         else:
+            self.pings += 1
             self.send(frame(PingFrame(0, received.opaque_data, flags=["ACK"])))
 
     def _take_settings(self, received: SettingsFrame) -> None:

@@ -23,14 +23,26 @@ SETTLE_SECONDS = 0.1
 STOP_GRACE_SECONDS = 2.0
 
 
-def make_server(interceptor: Interceptor, limits: CallLimits, *, share_port: bool, connections: Connections) -> Any:
-    """Make a server without services; ``share_port`` lets several workers listen on one port."""
+def make_server(
+    interceptor: Interceptor,
+    limits: CallLimits,
+    *,
+    share_port: bool,
+    connections: Connections,
+    small_requests: bool = False,
+) -> Any:
+    """Make a server without services; ``share_port`` lets several workers listen on one port.
+
+    Unless for ``small_requests``, grpcio measures the bandwidth of connections by pings, about one for each message
+    that comes alone, to receive large messages faster.
+    """
     options = [
         ("grpc.so_reuseport", int(share_port)),
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
         ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.http2.bdp_probe", int(not small_requests)),
         *connection_options(connections),
     ]
     return grpc.aio.server(interceptors=[interceptor], options=options)

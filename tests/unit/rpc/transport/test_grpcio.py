@@ -1,5 +1,6 @@
 """rpc.transport.grpcio: the channel options of the server."""
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import pytest
 from pointsman_server.rpc.interceptors.grpc_interceptor import Interceptor
 from pointsman_server.rpc.transport.grpcio import PENDING_CALLS, PING_STRIKES, connection_options, make_server
 from pointsman_server.rpc.transport.limits import CallLimits, Connections
+from pointsman_server.rpc.transport.registration import Behaviour, register
 from tests.support import http2
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -52,3 +54,29 @@ async def test_a_server_takes_what_it_is_told() -> None:
 
     assert server.add_insecure_port("127.0.0.1:0") > 0
     await server.stop(None)
+
+
+@pytest.mark.parametrize("small_requests", [True, False])
+async def test_bandwidth_is_measured_by_pings_unless_requests_are_small(small_requests: bool) -> None:
+    async def answer(request: bytes, _context: object) -> bytes:
+        return request
+
+    connections = Connections()
+    options = {"share_port": False, "connections": connections, "small_requests": small_requests}
+    server = make_server(Interceptor(()), CallLimits(), **options)
+    register(server, "test", {"Echo": Behaviour(answer, bytes)})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    def pings() -> int:
+        with http2.connected(f"127.0.0.1:{port}", {}) as connection:
+            for _ in range(3):
+                call = connection.call(b"small", "/test/Echo")
+                assert connection.until(lambda call=call: connection.ended(call))
+                assert connection.status(call) == 0
+            return connection.pings
+
+    try:
+        assert bool(await asyncio.to_thread(pings)) is not small_requests
+    finally:
+        await server.stop(None)
