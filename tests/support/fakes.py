@@ -101,7 +101,7 @@ class MemoryStore:
         self.revision = 0
         self.compacted_revision = 0
         self.compacted_at = datetime.max.replace(tzinfo=UTC)
-        self.failure: PointsmanError | None = None
+        self.failure: Exception | None = None
         self.commit_failure: PointsmanError | None = None
         self.commits_anyway = False
         self.before_read = Gate()

@@ -157,7 +157,6 @@ class ResourceSnapshot:
     def leave(self, subscriber: Subscriber) -> None:
         """Drop its news: its stream has ended."""
         self._news.pop(subscriber, None)
-        self._to_wake.pop(subscriber, None)
         self._trim()
 
     def has_news(self, subscriber: Subscriber) -> bool:
@@ -169,7 +168,6 @@ class ResourceSnapshot:
         since = self._news.pop(subscriber, None)
         if since is None:
             return ()
-        self._to_wake.pop(subscriber, None)
         roots = self._since(since)
         self._trim()
         return roots
@@ -267,9 +265,8 @@ class ResourceSnapshot:
             return None
         if self._merged[:2] != (number, last):
             # Those who are woken together have the same news.
-            since = [roots for each, roots in self._log.items() if each >= number]
-            merged = since[0] if len(since) == 1 else frozenset(chain.from_iterable(since))
-            self._merged = (number, last, merged)
+            since = (roots for each, roots in self._log.items() if each >= number)
+            self._merged = (number, last, frozenset(chain.from_iterable(since)))
         return self._merged[2]
 
     def _trim(self) -> None:
@@ -277,5 +274,5 @@ class ResourceSnapshot:
         if first is None:
             self._log.clear()
             return
-        while (number := next(iter(self._log), first)) < first:
+        while (number := next(iter(self._log))) < first:
             del self._log[number]

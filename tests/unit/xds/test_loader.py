@@ -1,6 +1,7 @@
 """The loader: when there is a table, what it has, and what streams hear of it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,7 +86,8 @@ def clock(store: MemoryStore) -> Clock:
 
 
 async def test_there_is_nothing_before_the_first_table(written: History, loader: TableLoader) -> None:
-    await written.commit([upsert(V1, "https://one.internal")])
+    await written.commit([upsert(V1, "https://one.internal"), upsert(V2, "https://two.internal")])
+    await written.commit([SetTraffic(FAMILY, Division((Target("v1", 9_000), Target("v2", 1_000))))])
     written.store.before_scan.close()
     loading = asyncio.create_task(loader.loaded())
     loader.start_over(clock(written.store))
@@ -97,6 +99,33 @@ async def test_there_is_nothing_before_the_first_table(written: History, loader:
     assert loader.has_loaded
     assert loader.is_current
     assert content(loader.snapshot.table) == content(written.table())
+
+
+async def test_before_the_first_table_it_is_as_of_nothing_and_shares_what_it_was_given(written: History) -> None:
+    share = GatedShare()
+    loader = TableLoader(written.store, share)
+    assert (loader.snapshot.clock, len(loader.snapshot.table)) == (Clock("", 0), 0)
+    share.gate.close()
+    turn = asyncio.create_task(loader.snapshot.turn())
+    await share.gate.arrivals()
+    share.gate.open()
+    await turn
+
+
+def test_its_pauses_are_those_of_the_module(written: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[float, ...]] = []
+    monkeypatch.setattr(module, "Backoff", lambda *pauses: made.append(pauses))
+    TableLoader(written.store)
+    assert made == [(module.FIRST_PAUSE_SECONDS, module.LONGEST_PAUSE_SECONDS)]
+
+
+async def test_it_is_confirmed_while_it_is_current(written: History, loader: TableLoader) -> None:
+    loader.confirm(1.0)
+    loader.start_over(clock(written.store))
+    await loader.loaded()
+    assert loader.confirmed == -math.inf
+    loader.confirm(2.0)
+    assert loader.confirmed == 2.0
 
 
 async def test_changes_while_it_loads_are_merged(written: History, loader: TableLoader) -> None:
@@ -193,7 +222,8 @@ async def test_a_feed_that_starts_over_where_it_was_changes_nothing(written: His
     assert content(loader.snapshot.table) == content(written.table())
 
 
-async def test_a_store_that_cannot_be_reached_withdraws_nothing(written: History) -> None:
+@pytest.mark.parametrize("failure", [StoreUnavailable(), RuntimeError("broken")])
+async def test_a_store_that_cannot_be_reached_withdraws_nothing(written: History, failure: Exception) -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -207,7 +237,7 @@ async def test_a_store_that_cannot_be_reached_withdraws_nothing(written: History
     await loader.loaded()
     before = content(loader.snapshot.table)
     stream = Stream(loader)
-    written.store.failure = StoreUnavailable()
+    written.store.failure = failure
     loader.start_over(Clock("another", 1))
     await until(lambda: len(pauses) > 5)
     assert content(loader.snapshot.table) == before
@@ -254,6 +284,17 @@ async def test_a_store_that_was_restored_to_an_older_state(written: History, loa
     assert root_name(V2) in stream.roots[0]
 
 
+@pytest.mark.parametrize(("epoch", "more"), [("another", 0), ("", 1)])
+async def test_a_table_of_another_epoch_or_an_earlier_revision_than_the_feed_has_is_not_served(
+    written: History, epoch: str, more: int
+) -> None:
+    await written.commit([upsert(V1, "https://one.internal")])
+    loader = TableLoader(written.store)
+    loader.start_over(Clock(epoch or written.store.epoch, written.store.revision + more))
+    assert not await loader.load()
+    assert not loader.has_loaded
+
+
 async def test_a_subscriber_that_raises_is_loaded_again(written: History) -> None:
     store = written.store
     loader = TableLoader(store, backoff=Backoff(0.001, 0.002))
@@ -281,23 +322,38 @@ async def test_a_subscriber_that_raises_is_loaded_again(written: History) -> Non
     await asyncio.gather(running, return_exceptions=True)
 
 
+class CountedShare(FairShare):
+    """A fair share that counts the turns."""
+
+    turns = 0
+
+    async def take(self) -> None:
+        self.turns += 1
+        await super().take()
+
+
 async def test_it_takes_turns_with_other_work(written: History, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 1)
-    turns = 0
-    share = FairShare()
-    take = share.take
-
-    async def counted() -> None:
-        nonlocal turns
-        turns += 1
-        await take()
-
-    monkeypatch.setattr(share, "take", counted)
+    share = CountedShare()
     await written.commit([upsert(key, "https://one.internal") for key in KEYS])
     loader = TableLoader(written.store, share)
     loader.start_over(clock(written.store))
     assert await loader.load()
-    assert turns == len(KEYS)
+    assert share.turns == len(KEYS)
+
+
+async def test_it_takes_turns_while_it_catches_up(written: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    share = CountedShare()
+    loader = TableLoader(written.store, share)
+    written.store.before_scan.close()
+    loader.start_over(clock(written.store))
+    loading = asyncio.create_task(loader.load())
+    await written.store.before_scan.arrivals()
+    loader.apply(await written.commit([upsert(key, "https://one.internal") for key in KEYS]))
+    written.store.before_scan.open()
+    assert await loading
+    assert share.turns == len(KEYS) - 1
 
 
 class SlowStore(MemoryStore):
@@ -462,6 +518,20 @@ class TestRaces:
         assert loader.is_current
         assert set(loader.snapshot.news(stream) or ()) >= {root_name(V1), root_name(V2)}
         assert {root: loader.snapshot.target(root) for root in ROOTS} == content(written.table())[2]
+
+    async def test_what_was_compared_is_not_looked_at_again(
+        self, written: History, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loader = TableLoader(written.store)
+        loader.start_over(clock(written.store))
+        assert await loader.load()
+        Stream(loader)
+        replaced: list[Any] = []
+        monkeypatch.setattr(loader.snapshot, "replace", lambda _table, compared: replaced.append(compared))
+        await written.commit([upsert(V1, "https://one.internal")])
+        loader.start_over(clock(written.store))
+        assert await loader.load()
+        assert [set(each) for each in replaced] == [set(ROOTS)]
 
     async def test_a_gap_while_it_compares(self, written: History) -> None:
         share = GatedShare()

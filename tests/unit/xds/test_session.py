@@ -292,8 +292,12 @@ def test_what_a_client_may_have_can_change_without_any_route(envoy: Client) -> N
     envoy.world.set("c")
     del envoy.world.roots["b"]
     envoy.session.check()
-    assert dict(sent(envoy.session.take()))[CDS] == ["a", "b", "c"]
-    envoy.settle()
+    taken = envoy.session.take()
+    assert dict(sent(taken))[CDS] == ["a", "b", "c"]
+    envoy.settle(taken)
+    envoy.world.set("c", slots=2)
+    envoy.session.check()
+    assert dict(sent(envoy.session.take()))[CDS] == ["a", "c", "c~~1"]
 
 
 def test_what_lingers_and_is_sent_meanwhile_is_not_sent_again(client: Client) -> None:

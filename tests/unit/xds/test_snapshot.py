@@ -13,7 +13,7 @@ from pointsman_server.xds import snapshot as module
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.snapshot import WOKEN_IN_A_TURN, ResourceSnapshot
 from pointsman_server.xds.table import Table
-from pointsman_server.xds.targets import Verdict
+from pointsman_server.xds.targets import Target, Verdict
 from pointsman_server.xds.views import View
 from tests.support.changes import make_change
 
@@ -33,6 +33,7 @@ class Stream:
             snapshot.subscribe(root, self)
 
     def wake(self, window: Window) -> None:
+        assert isinstance(window, Window)
         self.woken += 1
         self.heard.append(self.snapshot.news(self) or ())
 
@@ -94,11 +95,24 @@ class TestResources:
         stream, other = Stream(snapshot, PAY, ADS), Stream(snapshot, PAY)
         snapshot.resource(VIEW, ResourceType.RDS, PAY)
         stream.snapshot.unsubscribe(PAY, stream)
+        snapshot.unsubscribe(PAY, stream)
         snapshot.unsubscribe(ADS, stream)
         assert list(snapshot._watched) == [PAY]
         snapshot.unsubscribe(PAY, other)
         snapshot.unsubscribe(PAY, other)
         assert not snapshot._watched
+
+    def test_what_others_make_of_a_target_is_kept_while_somebody_watches_it(self, snapshot: ResourceSnapshot) -> None:
+        def url(target: Target) -> str:
+            made.append(target)
+            return target.slots[0].url
+
+        made: list[Target] = []
+        assert [snapshot.built(PAY, "url", url) for _ in range(2)] == ["https://pay.internal/1"] * 2
+        assert made == [snapshot.target(PAY)] * 2
+        Stream(snapshot, PAY)
+        assert [snapshot.built(PAY, "url", url) for _ in range(2)] == ["https://pay.internal/1"] * 2
+        assert len(made) == 3
 
     def test_a_change_builds_only_what_it_changes(
         self, snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch
@@ -138,6 +152,11 @@ class TestNews:
         snapshot.apply([make_change(3), make_change(4, "ads")])
         assert set(snapshot.news(stream) or ()) >= {PAY, ADS}
         assert snapshot.news(stream) == ()
+
+    async def test_those_who_have_the_same_news_share_it(self, snapshot: ResourceSnapshot) -> None:
+        one, two = Sleeper(snapshot, PAY), Sleeper(snapshot, PAY)
+        snapshot.apply([make_change(3)])
+        assert snapshot.news(one) is snapshot.news(two)
 
     async def test_what_waits_is_merged(self, snapshot: ResourceSnapshot) -> None:
         sleeper, stream = Sleeper(snapshot, PAY, ADS), Stream(snapshot, ADS)
@@ -238,7 +257,8 @@ async def test_followers_hear_of_everything(snapshot: ResourceSnapshot) -> None:
     snapshot.apply([make_change(3, "new", ChangeKind.CREATED)])
     await snapshot.step()
     snapshot.replace(content(make_change(4)))
-    snapshot.unfollow(rule)
+    for _ in range(2):
+        snapshot.unfollow(rule)
     snapshot.apply([make_change(5)])
     assert rule.calls == [{"v1~prod~new~acme", "prod~new~acme"}, "all"]
     assert "prod~new~acme" in stream.heard[0]
@@ -247,11 +267,17 @@ async def test_followers_hear_of_everything(snapshot: ResourceSnapshot) -> None:
 class TestReplacement:
     """Another table."""
 
-    async def test_only_differences_are_news(self, snapshot: ResourceSnapshot) -> None:
+    async def test_only_differences_are_news(self, snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch) -> None:
         pay, ads = Stream(snapshot, PAY), Stream(snapshot, ADS)
         resource = snapshot.resource(VIEW, ResourceType.RDS, ADS)
         table = content(make_change(3), make_change(2, "ads"))
-        snapshot.replace(table, await snapshot.compare(table))
+        compared = await snapshot.compare(table)
+        assert compared == {PAY: table.target(PAY), ADS: None}
+        looked: list[str] = []
+        monkeypatch.setattr(table, "target", looked.append)
+        snapshot.replace(table, compared)
+        assert looked == []
+        monkeypatch.undo()
         await snapshot.step()
         assert (pay.woken, ads.woken) == (1, 0)
         assert snapshot.resource(VIEW, ResourceType.RDS, ADS) is resource
@@ -267,7 +293,7 @@ class TestReplacement:
         assert snapshot.has_news(ads)
 
     async def test_comparing_takes_turns(self, snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "COMPARED_IN_A_TURN", 1)
+        monkeypatch.setattr(module, "COMPARED_IN_A_TURN", 2)
         turns = 0
         take = FairShare.take
 
@@ -278,5 +304,5 @@ class TestReplacement:
 
         monkeypatch.setattr(FairShare, "take", counted)
         Stream(snapshot, PAY, ADS, FAMILY)
-        await snapshot.compare(content())
-        assert turns == 3
+        assert set(await snapshot.compare(content())) == {PAY, ADS, FAMILY}
+        assert turns == 2
