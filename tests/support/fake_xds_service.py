@@ -26,6 +26,10 @@ class FakeXdsService(XdsServiceServicer):
         self.clients: list[pb.XdsClient] = []
         self.explanation = pb.ExplainXdsResponse(revision=7)
         self.failure: tuple[grpc.StatusCode, str] | None = None
+        # Whom the next connections lead to, the last one stays; ids of its clients begin with its name.
+        self.workers = [""]
+        self._worker = ""
+        self.worker_count = 0
 
     def add(self, node_id: str, **fields: Any) -> pb.XdsClient:
         usual: dict[str, Any] = {
@@ -43,13 +47,22 @@ class FakeXdsService(XdsServiceServicer):
 
     def ListXdsClients(self, request: Any, context: Any) -> pb.ListXdsClientsResponse:
         self._enter(request, context)
+        if not request.page_token:
+            self._worker = self.workers.pop(0) if len(self.workers) > 1 else self.workers[0]
         wanted = [
-            each for each in self.clients if any(name.startswith(request.name_prefix) for name in each.names or [""])
+            each
+            for each in self.clients
+            if each.id.startswith(self._worker)
+            and any(name.startswith(request.name_prefix) for name in each.names or [""])
         ]
         first = int(request.page_token or 0)
         rest = str(first + PAGE) if len(wanted) > first + PAGE else ""
         return pb.ListXdsClientsResponse(
-            clients=wanted[first : first + PAGE], next_page_token=rest, revision=self.revision
+            clients=wanted[first : first + PAGE],
+            next_page_token=rest,
+            revision=self.revision,
+            worker=self._worker,
+            worker_count=self.worker_count,
         )
 
     def ExplainXds(self, request: Any, context: Any) -> pb.ExplainXdsResponse:

@@ -109,3 +109,13 @@ class Connections:
         agent: str = "gRPC test 1.0",
     ) -> Connection:
         return Connection(self, node, FakeCaller(subject, tenants), view, agent)
+
+
+class Turns(FairShare):
+    """Counts the turns that are taken."""
+
+    taken = 0
+
+    async def take(self) -> None:
+        self.taken += 1
+        await super().take()

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -70,6 +71,11 @@ def test_workers_share_the_port(environ: dict[str, str]) -> None:
                 channel = stack.enter_context(grpc.insecure_channel(ports["POINTSMAN_XDS_LISTEN"], ALONE))
                 assert stack.enter_context(stream(channel)).status(ROOT) == 5
             assert eventually(lambda: get_metric(http, STREAMS) == 20)
+            listed = run("pointsman", "xds", "clients", "--xds", ports["POINTSMAN_XDS_LISTEN"], "--json")
+            (server,) = json.loads(listed.stdout)["servers"]
+            assert (server["workers"], server["workers_answered"]) == (2, 2)
+            workers = Counter(client["id"].split("-")[0] for client in server["clients"])
+            assert (len(workers), workers.total()) == (2, 20)
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epointsman/v1/xds_service.proto\x12\x0cpointsman.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x01\n\x15ListXdsClientsRequest\x12)\n\x0bname_prefix\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\nnamePrefix\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"\x8f\x01\n\x16ListXdsClientsResponse\x12\x31\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.pointsman.v1.XdsClientR\x07\x63lients\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"\x97\x03\n\tXdsClient\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07node_id\x18\x02 \x01(\tR\x06nodeId\x12\x1d\n\nuser_agent\x18\x03 \x01(\tR\tuserAgent\x12/\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12=\n\x0c\x63onnect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63onnectTime\x12\x33\n\x15\x61\x63knowledged_revision\x18\x08 \x01(\x03R\x14\x61\x63knowledgedRevision\x12\x14\n\x05names\x18\t \x03(\tR\x05names\x12\x1d\n\nname_count\x18\n \x01(\x05R\tnameCount\x12\x34\n\x08refusals\x18\x0b \x03(\x0b\x32\x18.pointsman.v1.XdsRefusalR\x08refusals\"\x88\x01\n\nXdsRefusal\x12#\n\rresource_type\x18\x01 \x01(\tR\x0cresourceType\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12;\n\x0brefuse_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrefuseTime\"b\n\x11\x45xplainXdsRequest\x12\x1c\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x03key\x12/\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\"\x86\x01\n\x12\x45xplainXdsResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12@\n\x0c\x65xplanations\x18\x03 \x03(\x0b\x32\x1c.pointsman.v1.XdsExplanationR\x0c\x65xplanations\"\xca\x01\n\x0eXdsExplanation\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\x12\x16\n\x06status\x18\x02 \x01(\x05R\x06status\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n\x0blimitations\x18\x04 \x03(\tR\x0blimitations\x12\x35\n\tresources\x18\x05 \x03(\x0b\x32\x17.google.protobuf.StructR\tresources*e\n\rXdsClientKind\x12\x1f\n\x1bXDS_CLIENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14XDS_CLIENT_KIND_GRPC\x10\x01\x12\x19\n\x15XDS_CLIENT_KIND_ENVOY\x10\x02\x32\xba\x01\n\nXdsService\x12[\n\x0eListXdsClients\x12#.pointsman.v1.ListXdsClientsRequest\x1a$.pointsman.v1.ListXdsClientsResponse\x12O\n\nExplainXds\x12\x1f.pointsman.v1.ExplainXdsRequest\x1a .pointsman.v1.ExplainXdsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epointsman/v1/xds_service.proto\x12\x0cpointsman.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x01\n\x15ListXdsClientsRequest\x12)\n\x0bname_prefix\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\nnamePrefix\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"\xca\x01\n\x16ListXdsClientsResponse\x12\x31\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x17.pointsman.v1.XdsClientR\x07\x63lients\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\x12\x16\n\x06worker\x18\x04 \x01(\tR\x06worker\x12!\n\x0cworker_count\x18\x05 \x01(\x05R\x0bworkerCount\"\x97\x03\n\tXdsClient\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n\x07node_id\x18\x02 \x01(\tR\x06nodeId\x12\x1d\n\nuser_agent\x18\x03 \x01(\tR\tuserAgent\x12/\n\x04kind\x18\x04 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12=\n\x0c\x63onnect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63onnectTime\x12\x33\n\x15\x61\x63knowledged_revision\x18\x08 \x01(\x03R\x14\x61\x63knowledgedRevision\x12\x14\n\x05names\x18\t \x03(\tR\x05names\x12\x1d\n\nname_count\x18\n \x01(\x05R\tnameCount\x12\x34\n\x08refusals\x18\x0b \x03(\x0b\x32\x18.pointsman.v1.XdsRefusalR\x08refusals\"\x88\x01\n\nXdsRefusal\x12#\n\rresource_type\x18\x01 \x01(\tR\x0cresourceType\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12;\n\x0brefuse_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrefuseTime\"b\n\x11\x45xplainXdsRequest\x12\x1c\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04R\x03key\x12/\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\"\x86\x01\n\x12\x45xplainXdsResponse\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12@\n\x0c\x65xplanations\x18\x03 \x03(\x0b\x32\x1c.pointsman.v1.XdsExplanationR\x0c\x65xplanations\"\xca\x01\n\x0eXdsExplanation\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.pointsman.v1.XdsClientKindR\x04kind\x12\x16\n\x06status\x18\x02 \x01(\x05R\x06status\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n\x0blimitations\x18\x04 \x03(\tR\x0blimitations\x12\x35\n\tresources\x18\x05 \x03(\x0b\x32\x17.google.protobuf.StructR\tresources*e\n\rXdsClientKind\x12\x1f\n\x1bXDS_CLIENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14XDS_CLIENT_KIND_GRPC\x10\x01\x12\x19\n\x15XDS_CLIENT_KIND_ENVOY\x10\x02\x32\xba\x01\n\nXdsService\x12[\n\x0eListXdsClients\x12#.pointsman.v1.ListXdsClientsRequest\x1a$.pointsman.v1.ListXdsClientsResponse\x12O\n\nExplainXds\x12\x1f.pointsman.v1.ExplainXdsRequest\x1a .pointsman.v1.ExplainXdsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,22 +41,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTXDSCLIENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_EXPLAINXDSREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_EXPLAINXDSREQUEST'].fields_by_name['key']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
-  _globals['_XDSCLIENTKIND']._serialized_start=1398
-  _globals['_XDSCLIENTKIND']._serialized_end=1499
+  _globals['_XDSCLIENTKIND']._serialized_start=1457
+  _globals['_XDSCLIENTKIND']._serialized_end=1558
   _globals['_LISTXDSCLIENTSREQUEST']._serialized_start=112
   _globals['_LISTXDSCLIENTSREQUEST']._serialized_end=259
   _globals['_LISTXDSCLIENTSRESPONSE']._serialized_start=262
-  _globals['_LISTXDSCLIENTSRESPONSE']._serialized_end=405
-  _globals['_XDSCLIENT']._serialized_start=408
-  _globals['_XDSCLIENT']._serialized_end=815
-  _globals['_XDSREFUSAL']._serialized_start=818
-  _globals['_XDSREFUSAL']._serialized_end=954
-  _globals['_EXPLAINXDSREQUEST']._serialized_start=956
-  _globals['_EXPLAINXDSREQUEST']._serialized_end=1054
-  _globals['_EXPLAINXDSRESPONSE']._serialized_start=1057
-  _globals['_EXPLAINXDSRESPONSE']._serialized_end=1191
-  _globals['_XDSEXPLANATION']._serialized_start=1194
-  _globals['_XDSEXPLANATION']._serialized_end=1396
-  _globals['_XDSSERVICE']._serialized_start=1502
-  _globals['_XDSSERVICE']._serialized_end=1688
+  _globals['_LISTXDSCLIENTSRESPONSE']._serialized_end=464
+  _globals['_XDSCLIENT']._serialized_start=467
+  _globals['_XDSCLIENT']._serialized_end=874
+  _globals['_XDSREFUSAL']._serialized_start=877
+  _globals['_XDSREFUSAL']._serialized_end=1013
+  _globals['_EXPLAINXDSREQUEST']._serialized_start=1015
+  _globals['_EXPLAINXDSREQUEST']._serialized_end=1113
+  _globals['_EXPLAINXDSRESPONSE']._serialized_start=1116
+  _globals['_EXPLAINXDSRESPONSE']._serialized_end=1250
+  _globals['_XDSEXPLANATION']._serialized_start=1253
+  _globals['_XDSEXPLANATION']._serialized_end=1455
+  _globals['_XDSSERVICE']._serialized_start=1561
+  _globals['_XDSSERVICE']._serialized_end=1747
 # @@protoc_insertion_point(module_scope)

@@ -59,7 +59,7 @@ class ListXdsClientsRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """The most clients to return, up to 1,000; 0 for 100."""
     page_token: builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the page before, which the same worker must have answered: read all pages on one connection."""
     def __init__(
         self,
         *,
@@ -80,10 +80,16 @@ class ListXdsClientsResponse(google.protobuf.message.Message):
     CLIENTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    WORKER_FIELD_NUMBER: builtins.int
+    WORKER_COUNT_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Where the next page begins; empty on the last page."""
     revision: builtins.int
     """The revision of the routes that this server has."""
+    worker: builtins.str
+    """Names the worker that answered, as long as it runs. The clients are those of this worker alone."""
+    worker_count: builtins.int
+    """How many workers the server has, which share its port."""
     @property
     def clients(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___XdsClient]:
         """The clients."""
@@ -94,8 +100,10 @@ class ListXdsClientsResponse(google.protobuf.message.Message):
         clients: collections.abc.Iterable[Global___XdsClient] | None = ...,
         next_page_token: builtins.str = ...,
         revision: builtins.int = ...,
+        worker: builtins.str = ...,
+        worker_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clients", b"clients", "next_page_token", b"next_page_token", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clients", b"clients", "next_page_token", b"next_page_token", "revision", b"revision", "worker", b"worker", "worker_count", b"worker_count"]) -> None: ...
 
 Global___ListXdsClientsResponse: typing_extensions.TypeAlias = ListXdsClientsResponse
 
@@ -117,7 +125,7 @@ class XdsClient(google.protobuf.message.Message):
     NAME_COUNT_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
     id: builtins.str
-    """Names the stream, as long as it is open."""
+    """Names the stream among those of all servers, as long as it is open."""
     node_id: builtins.str
     """What its bootstrap names it."""
     user_agent: builtins.str

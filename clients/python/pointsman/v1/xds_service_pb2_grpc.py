@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class XdsServiceStub(object):
     """XdsService is for the people who operate a server with the role xds. It is served where xDS is, and is about that one
-    server: each knows its own clients.
+    server: each knows its own clients. Of a server with several workers, each worker is a server of its own, and a new
+    connection leads to any of them.
     """
 
     def __init__(self, channel):
@@ -50,7 +51,8 @@ class XdsServiceStub(object):
 
 class XdsServiceServicer(object):
     """XdsService is for the people who operate a server with the role xds. It is served where xDS is, and is about that one
-    server: each knows its own clients.
+    server: each knows its own clients. Of a server with several workers, each worker is a server of its own, and a new
+    connection leads to any of them.
     """
 
     def ListXdsClients(self, request, context):
@@ -90,7 +92,8 @@ def add_XdsServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class XdsService(object):
     """XdsService is for the people who operate a server with the role xds. It is served where xDS is, and is about that one
-    server: each knows its own clients.
+    server: each knows its own clients. Of a server with several workers, each worker is a server of its own, and a new
+    connection leads to any of them.
     """
 
     @staticmethod

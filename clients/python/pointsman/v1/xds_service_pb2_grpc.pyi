@@ -59,7 +59,8 @@ _XdsServiceExplainXdsType = typing_extensions.TypeVar(
 
 class XdsServiceStub(typing.Generic[_XdsServiceListXdsClientsType, _XdsServiceExplainXdsType]):
     """XdsService is for the people who operate a server with the role xds. It is served where xDS is, and is about that one
-    server: each knows its own clients.
+    server: each knows its own clients. Of a server with several workers, each worker is a server of its own, and a new
+    connection leads to any of them.
     """
 
     @typing.overload
@@ -105,7 +106,8 @@ XdsServiceAsyncStub: typing_extensions.TypeAlias = XdsServiceStub[
 
 class XdsServiceServicer(metaclass=abc.ABCMeta):
     """XdsService is for the people who operate a server with the role xds. It is served where xDS is, and is about that one
-    server: each knows its own clients.
+    server: each knows its own clients. Of a server with several workers, each worker is a server of its own, and a new
+    connection leads to any of them.
     """
 
     @abc.abstractmethod

@@ -45,10 +45,15 @@ class XdsClient:
 
 @dataclass(frozen=True, slots=True)
 class XdsClients:
-    """The clients of one server, and the revision of the routes that it has."""
+    """The clients of one worker of a server, and the revision of the routes that it has.
+
+    A server has one worker, or ``worker_count``, which share its port; ``worker`` names this one.
+    """
 
     clients: tuple[XdsClient, ...]
     revision: int
+    worker: str = ""
+    worker_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

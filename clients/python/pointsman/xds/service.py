@@ -40,20 +40,23 @@ class XdsServiceClient(SyncCalls):
     def clients(self, *, name_prefix: str = "", timeout: float | None = None) -> XdsClients:
         """Return who is connected, in the order in which they connected.
 
+        Of a server with several workers, they are those of the worker that this connection leads to.
+
         Args:
             name_prefix: only clients that want a name that begins with this.
             timeout: in seconds, for each page of 1,000.
         """
-        revision = 0
+        last = pb.ListXdsClientsResponse()
 
         def read(response: pb.ListXdsClientsResponse) -> Page[XdsClient]:
-            nonlocal revision
-            revision = response.revision
+            nonlocal last
+            last = response
             return Page(tuple(map(_client, response.clients)), response.next_page_token)
 
         request = pb.ListXdsClientsRequest(name_prefix=name_prefix, page_size=PAGE_SIZE)
         found = tuple(self._pages(Operation("ListXdsClients", read), request, timeout))
-        return XdsClients(found, revision)
+        # A server of an earlier version does not say how many workers it has.
+        return XdsClients(found, last.revision, last.worker, max(1, last.worker_count))
 
     def explain(self, key: str, *, kind: ClientKind = ClientKind.UNKNOWN, timeout: float | None = None) -> XdsName:
         """Return what clients of a kind, or of both, are sent for a route or a family.

@@ -1,7 +1,6 @@
 """The gRPC port of the role xds: the table behind it, and what every call there passes."""
 
 import asyncio
-import secrets
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -132,8 +131,9 @@ class XdsDoor:
         loader = self.loader
         discovery = DiscoveryServer(lambda: loader.snapshot, loader.loaded, self._caller, observers=self._observers)
         register(server, DISCOVERY, discovery_methods(discovery))
-        register(server, CLIENT_STATUS, client_status_methods(self.clients, self._caller))
-        methods = XdsMethods(self.clients, lambda: loader.snapshot)
+        register(server, CLIENT_STATUS, client_status_methods(self.clients, self._caller, self._fair_share))
+        workers = self._settings.workers
+        methods = XdsMethods(self.clients, lambda: loader.snapshot, self._fair_share, workers=workers)
         add_XdsServiceServicer_to_server(XdsServicer(methods, self._caller), server)
         self.health.register(server)
         services = (DISCOVERY, CLIENT_STATUS, XDS)
@@ -152,8 +152,7 @@ class XdsDoor:
     def _make_shared(self, shared: Shared) -> tuple[XdsReceipts | None, XdsUsage | None]:
         receipts, usage, loader = None, None, self.loader
         if shared.receipts:
-            server = secrets.token_hex(4)
-            receipts = XdsReceipts(self.clients, shared.receipts, lambda: loader.snapshot.clock, server=server)
+            receipts = XdsReceipts(self.clients, shared.receipts, lambda: loader.snapshot.clock)
             shared.receipts.ask_also(receipts)
         if shared.reads:
             usage = XdsUsage(self.clients, shared.reads, lambda: loader.snapshot, self._fair_share)

@@ -6,6 +6,7 @@ from typing import Any
 from pointsman.v1 import xds_service_pb2 as pb
 from pointsman.v1.xds_service_pb2_grpc import XdsServiceServicer
 from pointsman_server.rpc.transport.registration import Behaviour, unimplemented
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients
 from pointsman_server.xds.clients.status import ClientStatusRequest, ClientStatusResponse, client_status
@@ -22,10 +23,10 @@ class XdsServicer(XdsServiceServicer):
         self._caller = caller
 
     async def ListXdsClients(self, request: pb.ListXdsClientsRequest, context: Any) -> pb.ListXdsClientsResponse:
-        return self._methods.list_clients(request, self._caller(context))
+        return await self._methods.list_clients(request, self._caller(context))
 
     async def ExplainXds(self, request: pb.ExplainXdsRequest, context: Any) -> pb.ExplainXdsResponse:
-        return self._methods.explain(request, self._caller(context))
+        return await self._methods.explain(request, self._caller(context))
 
 
 def discovery_methods(discovery: DiscoveryServer) -> dict[str, Behaviour]:
@@ -38,15 +39,17 @@ def discovery_methods(discovery: DiscoveryServer) -> dict[str, Behaviour]:
     }
 
 
-def client_status_methods(clients: Clients, caller: Callable[[Any], Caller]) -> dict[str, Behaviour]:
+def client_status_methods(
+    clients: Clients, caller: Callable[[Any], Caller], fair_share: FairShare
+) -> dict[str, Behaviour]:
     """Return the methods of ClientStatusDiscoveryService."""
 
     async def fetch(request: Any, context: Any) -> Any:
-        return client_status(request, clients, caller(context))
+        return await client_status(request, clients, caller(context), fair_share)
 
     async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
-            yield client_status(request, clients, caller(context))
+            yield await client_status(request, clients, caller(context), fair_share)
 
     parse, encode = ClientStatusRequest.FromString, ClientStatusResponse.SerializeToString
     return {

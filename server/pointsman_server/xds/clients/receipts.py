@@ -31,12 +31,11 @@ class XdsReceipts(Observer):
     Clients are looked at only while somebody asks: those that are idle cost nothing.
     """
 
-    def __init__(self, clients: Clients, receipts: Receipts, clock: Callable[[], Clock], *, server: str) -> None:
-        """``clock``: as of when what is served is true. ``server`` makes the ids of clients differ between servers."""
+    def __init__(self, clients: Clients, receipts: Receipts, clock: Callable[[], Clock]) -> None:
+        """``clock``: as of when what is served is true."""
         self._clients = clients
         self._receipts = receipts
         self._clock = clock
-        self._server = server
         self._watches: dict[Stream, Sequence[OpenWatch]] = {}
         # What each client is known to have by all servers.
         self._reported: dict[Stream, Clock] = {}
@@ -122,7 +121,7 @@ class XdsReceipts(Observer):
             families[family] = None
             if len(families) == MOST_WATCHES:
                 break
-        identifier = f"xds-{self._server}-{client.id}"
+        identifier = f"xds-{self._clients.name_of(client)}"
         for tenant, service, env in families:
             yield WatchName(identifier, described.caller.subject, tenant, service, env)
 

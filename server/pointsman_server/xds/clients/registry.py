@@ -1,5 +1,6 @@
 """The clients that are connected: how far each has followed, and what it refused."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ class Refusal:
 
 @dataclass(slots=True, eq=False)
 class Connected:
-    """One stream of a client, and what is known of it. ``id`` names it as long as it is open."""
+    """One stream of a client, and what is known of it. ``id`` names it in this process, as long as it is open."""
 
     id: int
     stream: Stream
@@ -53,6 +54,8 @@ class Clients(Observer):
 
     def __init__(self, clock: Callable[[], Clock]) -> None:
         """``clock``: as of when what is served is true."""
+        # Of all processes of all servers, which may share an address.
+        self.process = secrets.token_hex(4)
         self._clock = clock
         self._clients: dict[Stream, Connected] = {}
         self._count = 0
@@ -66,6 +69,10 @@ class Clients(Observer):
 
     def __contains__(self, stream: Stream) -> bool:
         return stream in self._clients
+
+    def name_of(self, client: Connected) -> str:
+        """Name a client among those of all processes."""
+        return f"{self.process}-{client.id}"
 
     def of(self, stream: Stream) -> Connected:
         """Return the client of a stream that is open."""

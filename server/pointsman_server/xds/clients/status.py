@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.text import HIDDEN, printable
@@ -19,18 +20,22 @@ ClientStatusResponse = messages.message("envoy.service.status.v3.ClientStatusRes
 
 # A response has no pages, and a client of gRPC takes 4 MB.
 MOST_RESOURCES = 5_000
+# Clients that are compared, and resources that are added, in a turn: about half a millisecond.
+MATCHED_IN_A_TURN, ADDED_IN_A_TURN = 200, 50
 # envoy.service.status.v3.ConfigStatus and envoy.admin.v3.ClientResourceStatus.
 STATUSES = {Status.SYNCED: (1, 3), Status.NOT_SENT: (2, 1), Status.STALE: (3, 1), Status.REFUSED: (4, 4)}
 
 
-def client_status(request: Any, clients: Clients, caller: Caller) -> Any:
+async def client_status(request: Any, clients: Clients, caller: Caller, fair_share: FairShare) -> Any:
     """Answer a ClientStatusRequest: the resources that ``caller`` may see, of the clients that its matchers name.
 
     Raises InvalidField for a matcher of another kind than text, or where the answer would be too large.
     """
     matches, sight = _matcher(request.node_matchers), Sight(caller)
     response, count = ClientStatusResponse(), 0
-    for client in clients:
+    for number, client in enumerate(clients):
+        if number % MATCHED_IN_A_TURN == 0:
+            await fair_share.take()
         if not matches(client.stream.client.node):
             continue
         every = list(client.stream.session.states())
@@ -41,19 +46,19 @@ def client_status(request: Any, clients: Clients, caller: Caller) -> Any:
         if count > MOST_RESOURCES:
             text = f"match clients with more than {MOST_RESOURCES} resources: match fewer by node_id"
             raise InvalidField([FieldViolation("node_matchers", text)])
+        described = client.stream.client
+        config = response.config.add(client_scope=clients.name_of(client))
+        config.node.id, config.node.user_agent_name = printable(described.node), printable(described.agent)
         # What a client says may name what the caller may not see.
-        hides = len(states) < len(every)
-        _add(response, client, states, hides=hides, with_contents=not request.exclude_resource_contents)
+        hides, with_contents = len(states) < len(every), not request.exclude_resource_contents
+        for start in range(0, len(states), ADDED_IN_A_TURN):
+            await fair_share.take()
+            _add(config, client, states[start : start + ADDED_IN_A_TURN], hides=hides, with_contents=with_contents)
     return response
 
 
-def _add(
-    response: Any, client: Connected, states: Iterable[ResourceState], *, hides: bool, with_contents: bool
-) -> None:
-    described, refusals = client.stream.client, client.refusals
-    config = response.config.add()
-    config.node.id, config.node.user_agent_name = printable(described.node), printable(described.agent)
-    config.client_scope = str(client.id)
+def _add(config: Any, client: Connected, states: Iterable[ResourceState], *, hides: bool, with_contents: bool) -> None:
+    refusals = client.refusals
     for state in states:
         resource = config.generic_xds_configs.add(type_url=state.kind, name=state.name, version_info=state.version)
         resource.config_status, resource.client_status = STATUSES[state.status]

@@ -12,6 +12,7 @@ from pointsman_server.domain.codec import timestamp
 from pointsman_server.domain.errors import FieldViolation, InvalidField
 from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.domain.routes import RouteKey
+from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.text import HIDDEN, printable
@@ -20,11 +21,18 @@ from pointsman_server.xds.names import key_of, root_name
 from pointsman_server.xds.resources.envoy import collisions
 from pointsman_server.xds.resources.explain import PLAIN, Explanation, explain
 from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1_000
 MOST_NAMES = 100
+# Clients, and families, that are looked at in a turn: half a millisecond.
+CLIENTS_IN_A_TURN, FAMILIES_IN_A_TURN = 50, 3_000
 KINDS = {ClientKind.GRPC: pb.XDS_CLIENT_KIND_GRPC, ClientKind.ENVOY: pb.XDS_CLIENT_KIND_ENVOY}
+NO_PAGE = (
+    "must be the next_page_token of the page before, of the same worker, which has not restarted since: read the list "
+    "from its beginning, on one connection"
+)
 NOT_A_KEY = (
     "must be tenant/service/env/version or tenant/service/env, or as clients write it: version~env~service~tenant or "
     "env~service~tenant"
@@ -34,28 +42,42 @@ NOT_A_KEY = (
 class XdsMethods:
     """Serves the methods from the clients and the snapshot of this process."""
 
-    def __init__(self, clients: Clients, snapshot: Callable[[], ResourceSnapshot]) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        snapshot: Callable[[], ResourceSnapshot],
+        fair_share: FairShare | None = None,
+        *,
+        workers: int = 1,
+    ) -> None:
+        """``workers``: how many processes share the port. ``fair_share``: whom large answers take turns with."""
         self._clients = clients
         self._snapshot = snapshot
+        self._fair_share = fair_share or FairShare()
+        self._workers = workers
 
-    def list_clients(self, request: pb.ListXdsClientsRequest, caller: Caller) -> pb.ListXdsClientsResponse:
+    async def list_clients(self, request: pb.ListXdsClientsRequest, caller: Caller) -> pb.ListXdsClientsResponse:
         """List the clients of which ``caller`` may see a name. Raises InvalidField for a malformed page token."""
-        sight, after = Sight(caller), _position(request.page_token)
+        sight, after, clients = Sight(caller), self._position(request.page_token), self._clients
         size = min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
-        response = pb.ListXdsClientsResponse(revision=self._snapshot().clock.revision)
-        for client in self._clients:
+        response = pb.ListXdsClientsResponse(
+            revision=self._snapshot().clock.revision, worker=clients.process, worker_count=self._workers
+        )
+        for client in clients:
             if client.id <= after:
                 continue
+            if client.id % CLIENTS_IN_A_TURN == 0:
+                await self._fair_share.take()
             names = sight.visible(client, roots_of(client))
             if not (names or sight.is_own(client)) or not _wants(names, request.name_prefix):
                 continue
             if len(response.clients) == size:
-                response.next_page_token = str(response.clients[-1].id)
+                response.next_page_token = response.clients[-1].id
                 break
-            response.clients.append(_message(client, names, sight))
+            response.clients.append(_message(clients.name_of(client), client, names, sight))
         return response
 
-    def explain(self, request: pb.ExplainXdsRequest, caller: Caller) -> pb.ExplainXdsResponse:
+    async def explain(self, request: pb.ExplainXdsRequest, caller: Caller) -> pb.ExplainXdsResponse:
         """Explain a name. Raises InvalidField where it is none, and Forbidden where ``caller`` may not read it."""
         key = _key(request.key)
         scope = Scope(key.tenant, key.env)
@@ -66,23 +88,34 @@ class XdsMethods:
         target = snapshot.target(root)
         for kind, number in KINDS.items():
             if request.kind in (pb.XDS_CLIENT_KIND_UNSPECIFIED, number):
-                explained = explain(PLAIN[kind], root, target, served_instead=_instead(snapshot, key, caller))
+                instead = await self._instead(snapshot.table, key, caller) if kind is ClientKind.ENVOY else ""
+                explained = explain(PLAIN[kind], root, target, served_instead=instead)
                 response.explanations.append(_explanation(number, explained))
         return response
 
+    async def _instead(self, table: Table, key: RouteKey, caller: Caller) -> str:
+        """Return the name that Envoys are given in place of that of ``key``, if one differs from it in case alone.
 
-def _instead(snapshot: ResourceSnapshot, key: RouteKey, caller: Caller) -> str:
-    """Return the name that Envoys are given in place of that of ``key``, if there is one that differs in case alone.
+        Of names that the caller may not read nothing is said; an Envoy of the caller is not given them either.
+        """
+        root, family = root_name(key), root_name(key.family_key)
+        folded, families, alike = root.lower(), list(table.families()), []
+        for start in range(0, len(families), FAMILIES_IN_A_TURN):
+            await self._fair_share.take()
+            # The lengths first: there may be 100,000 families.
+            some = (each for each in families[start : start + FAMILIES_IN_A_TURN] if len(each) == len(family))
+            alike += [each for each in some if folded.endswith(each.lower())]
+        alike = [each for each in alike if (found := key_of(each)) and caller.may_read(Scope(found.tenant, found.env))]
+        versions = (f"{version}~{each}" for each in alike for version in table.versions(each))
+        return collisions(each for each in (versions if key.version else alike) if each.lower() == folded).get(root, "")
 
-    Of names that the caller may not read nothing is said; an Envoy of the caller is not given them either.
-    """
-    table, root = snapshot.table, root_name(key)
-    family, folded = root_name(key.family_key), root.lower()
-    # The lengths first: there may be 100,000 families.
-    alike = [each for each in table.families() if len(each) == len(family) and folded.endswith(each.lower())]
-    alike = [each for each in alike if (found := key_of(each)) and caller.may_read(Scope(found.tenant, found.env))]
-    roots = (f"{version}~{each}" for each in alike for version in table.versions(each)) if key.version else iter(alike)
-    return collisions(each for each in roots if each.lower() == folded).get(root, "")
+    def _position(self, page_token: str) -> int:
+        process, _, position = page_token.partition("-")
+        if not page_token:
+            return 0
+        if process != self._clients.process or not (position.isascii() and position.isdecimal()):
+            raise InvalidField([FieldViolation("page_token", NO_PAGE)])
+        return int(position)
 
 
 def _key(text: str) -> RouteKey:
@@ -92,22 +125,14 @@ def _key(text: str) -> RouteKey:
     return key
 
 
-def _position(page_token: str) -> int:
-    if not page_token:
-        return 0
-    if not (page_token.isascii() and page_token.isdecimal()):
-        raise InvalidField([FieldViolation("page_token", "must be the next_page_token of the page before")])
-    return int(page_token)
-
-
 def _wants(names: Sequence[str], prefix: str) -> bool:
     return not prefix or any(name.startswith(prefix) for name in names)
 
 
-def _message(client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsClient:
+def _message(name: str, client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsClient:
     described, acknowledged = client.stream.client, client.acknowledged
     message = pb.XdsClient(
-        id=str(client.id),
+        id=name,
         node_id=printable(described.node),
         user_agent=printable(described.agent),
         kind=KINDS[described.view.kind],

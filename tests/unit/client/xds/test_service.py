@@ -30,8 +30,13 @@ def test_all_pages_of_the_clients_are_read(client: XdsServiceClient, fake: FakeX
         fake.add(f"node-{number}")
     found = client.clients()
     assert [each.node_id for each in found.clients] == [f"node-{number}" for number in range(5)]
-    assert found.revision == 7
+    assert (found.revision, found.worker, found.worker_count) == (7, "", 1)
     assert [request.page_token for request, _ in fake.requests] == ["", "2", "4"]
+
+
+def test_the_worker_that_answers_is_named(client: XdsServiceClient, fake: FakeXdsService) -> None:
+    fake.worker_count, fake.workers = 4, ["a"]
+    assert (client.clients().worker, client.clients().worker_count) == ("a", 4)
 
 
 def test_a_client_has_everything(client: XdsServiceClient, fake: FakeXdsService) -> None:

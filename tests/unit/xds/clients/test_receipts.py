@@ -34,7 +34,7 @@ class Scene:
         self.registry = MemoryWatcherRegistry(lambda: 0.0)
         self.near, self.far = self._receipts("near"), self._receipts("far")
         clock = lambda: self.world.snapshot.clock  # noqa: E731 - one line twice
-        self.xds = XdsReceipts(self.world.clients, self.near, clock, server="near")
+        self.xds = XdsReceipts(self.world.clients, self.near, clock)
         self.near.ask_also(self.xds)
         self.world.observers.append(self.xds)
 

@@ -58,6 +58,8 @@ async def test_clients_are_in_the_order_in_which_they_came() -> None:
     second.close()
     assert [each.stream for each in world.clients] == [first.stream, third.stream]
     assert [each.id for each in world.clients] == [1, 3]
+    assert [world.clients.name_of(each) for each in world.clients] == [f"{world.clients.process}-{n}" for n in (1, 3)]
+    assert Connections().clients.process != world.clients.process
     assert len(world.clients) == 2
 
 

@@ -8,9 +8,19 @@ from pointsman.xds.results import XdsClient, XdsClients, XdsExplanation, XdsName
 _MOST_NAMES_SHOWN = 3
 
 
-def clients_document(clients: XdsClients) -> dict[str, Any]:
-    """Return the clients of a server."""
-    return {"revision": clients.revision, "clients": [_client(each) for each in clients.clients]}
+def clients_document(workers: Sequence[XdsClients]) -> dict[str, Any]:
+    """Return the clients of a server, of those of its workers that answered."""
+    return {
+        "revision": revision_of(workers),
+        "workers": workers[-1].worker_count,
+        "workers_answered": len(workers),
+        "clients": [_client(client) for each in workers for client in each.clients],
+    }
+
+
+def revision_of(workers: Sequence[XdsClients]) -> int:
+    """Return the revision that every worker has."""
+    return min(each.revision for each in workers)
 
 
 def _client(client: XdsClient) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def test_json_has_all_of_it(run: Run, fake: FakeXdsService) -> None:
             {
                 "server": fake.target,
                 "revision": 7,
+                "workers": 1,
+                "workers_answered": 1,
                 "clients": [
                     {
                         "id": "0",
@@ -88,3 +90,23 @@ def test_of_two_servers_that_fail_both_are_named(run: Run) -> None:
     error = json.loads(done.stderr)["error"]
     assert "127.0.0.1:1" in error["message"]
     assert any("127.0.0.1:2" in note for note in error["notes"])
+
+
+def test_of_a_server_with_several_workers_each_is_asked(run: Run, fake: FakeXdsService) -> None:
+    fake.worker_count, fake.workers = 2, ["a", "a", "a", "b", "a"]
+    fake.add("of-a").id = "a-1"
+    fake.add("of-b").id = "b-1"
+    done = run("xds", "clients")
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["of-a", "of-b"]
+    assert done.stderr == f"{fake.target}: 2 clients, at revision 7\n"
+    assert len(fake.requests) == 4
+
+
+def test_workers_that_do_not_answer_are_told(run: Run, fake: FakeXdsService) -> None:
+    fake.worker_count, fake.workers = 3, ["a", "b"]
+    done = run("xds", "clients")
+    warning = f"warning: {fake.target}: 2 of 3 workers answered; the clients of the others are not listed\n"
+    assert (done.exit_code, done.stderr) == (0, f"{fake.target}: 0 clients, at revision 7\n{warning}")
+    fake.workers = ["a", "b"]
+    (server,) = json.loads(run("xds", "clients", "--json").stdout)["servers"]
+    assert (server["workers"], server["workers_answered"]) == (3, 2)
