@@ -30,7 +30,7 @@ def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: 
 
 def for_now(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource:
     """Return what a client is sent of a resource: itself, or what it is to have first."""
-    first, sent = _first(types, resource), types[ResourceType.RDS].versions[resource.name]
+    first, sent = _first(types, resource), types[ResourceType.RDS].versions.get(resource.name, NOT_SENT)
     return resource if first is None or sent in (NOT_SENT, first.version) else first
 
 
