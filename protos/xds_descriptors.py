@@ -23,6 +23,7 @@ SERVED = (
     "envoy.extensions.filters.http.fault.v3.fault",
     "envoy.extensions.filters.http.router.v3.router",
     "envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager",
+    "envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config",
     "envoy.extensions.transport_sockets.tls.v3.tls",
     "envoy.extensions.upstreams.http.v3.http_protocol_options",
     "envoy.service.discovery.v3.ads",

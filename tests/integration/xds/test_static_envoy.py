@@ -133,6 +133,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             "query~a~b~c": route("http://a?b"),
             "divided~a~b": family(f"http://127.0.0.1:{w1}/one", f"http://localhost:{w2}", 3_000),
             "fallback~a~b": family(f"http://127.0.0.1:{dead}", f"http://localhost:{w2}", 0),
+            "crowded~a~b": family(f"http://127.0.0.1:{dead}", f"http://localhost:{grpc_port}", 0),
             "broken~a~b": family(f"http://127.0.0.1:{dead}", f"http://127.0.0.1:{free_port()}", 0),
         }
         view = View(ClientKind.ENVOY, ca_file=str(ca_file), listen=f"127.0.0.1:{found.port}")
@@ -215,6 +216,15 @@ def test_calls_are_divided_each_with_its_path_and_host(proxy: Proxy) -> None:
 
 def test_a_fallback_is_taken_without_a_failed_call(proxy: Proxy) -> None:
     assert {proxy.get("fallback~a~b", "/a") for _ in range(20)} == {(200, f"w2 /a localhost:{proxy.w2}")}
+
+
+def test_many_calls_at_once_take_a_fallback(proxy: Proxy) -> None:
+    target, options = f"127.0.0.1:{proxy.port}", [("grpc.default_authority", "crowded~a~b")]
+    with grpc.insecure_channel(target, options) as channel:
+        # More than Envoy tries again at a time, unless it is told.
+        calls = [channel.unary_unary(METHOD).future(b"0", timeout=20) for _ in range(300)]
+
+        assert Counter(call.result() for call in calls) == {b"b1": 300}
 
 
 def test_a_family_whose_hosts_are_all_gone_is_unavailable(proxy: Proxy) -> None:

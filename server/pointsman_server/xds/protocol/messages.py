@@ -36,6 +36,7 @@ AggregateCluster = message("envoy.extensions.clusters.aggregate.v3.ClusterConfig
 HttpConnectionManager = message("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")
 HttpFault = message("envoy.extensions.filters.http.fault.v3.HTTPFault")
 HttpProtocolOptions = message("envoy.extensions.upstreams.http.v3.HttpProtocolOptions")
+PreviousPriorities = message("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig")
 Router = message("envoy.extensions.filters.http.router.v3.Router")
 UpstreamTlsContext = message("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext")
 SubjectAltNameMatcher = message("envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher")

@@ -21,6 +21,7 @@ CONNECT_SECONDS = 5
 AGGREGATE = "envoy.clusters.aggregate"
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Both gRPC clients (gRFC A32) and Envoy end calls beyond 1,024 at a time to one cluster, unless they are told more.
+# Envoy tries no more than 3 again at a time.
 MAX_CALLS = 1_000_000_000
 V3 = 2
 
@@ -127,5 +128,5 @@ def _add_options_of_envoy(cluster: Any) -> None:
 
 def _allow_calls(cluster: Any) -> None:
     thresholds = cluster.circuit_breakers.thresholds.add()
-    for limit in ("max_connections", "max_pending_requests", "max_requests"):
+    for limit in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
         getattr(thresholds, limit).value = MAX_CALLS

@@ -6,9 +6,9 @@ from typing import Any
 from pointsman_server.domain.codec import encoded_field
 from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.resources import priorities
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
-from pointsman_server.xds.resources.priorities import FAILED_CONNECTIONS
 from pointsman_server.xds.resources.routes import fault
 from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
 from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict
@@ -94,6 +94,7 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
     weighted = [(number, slot) for number, slot in enumerate(target.slots) if slot.weight]
     # Less than ``POINTS`` where a version that has a weight is not active: the others divide what is left.
     total = sum(slot.weight for _, slot in weighted)
+    fallbacks = fallbacks_of(view.kind, target)
     for number, slot in weighted:
         below += slot.weight
         route = host.routes.add()
@@ -103,10 +104,8 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
             fraction.numerator = below * _MILLION // total
             fraction.denominator = pb.FractionalPercent.MILLION
         _lead(route.route, view, cluster_name(root, Part(Role.SLOT, number)), slot)
-        if fallbacks_of(view.kind, target):
-            # Nothing was sent yet, so any call may be tried again: at last with the fallback.
-            route.route.retry_policy.retry_on = "connect-failure"
-            route.route.retry_policy.num_retries.value = FAILED_CONNECTIONS
+        if fallbacks:
+            priorities.try_next(route.route.retry_policy, len(fallbacks))
 
 
 def _lead(action: Any, view: View, cluster: str, slot: Slot) -> None:

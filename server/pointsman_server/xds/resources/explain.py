@@ -120,8 +120,8 @@ def _of_family(kind: ClientKind, target: Target) -> Iterable[str]:
         yield "a fallback is used while no connection to the version before it can be made, not after errors of calls"
     if fallbacks_of(kind, target) and kind is ClientKind.ENVOY:
         yield (
-            f"a fallback is used for {EJECTION_SECONDS} s after {FAILED_CONNECTIONS} connections to the version before "
-            "it failed, not after errors of calls"
+            "a fallback is used for a call that could not be connected to the version before it, and for all calls of "
+            f"{EJECTION_SECONDS} s after {FAILED_CONNECTIONS} such calls, not after errors of calls"
         )
 
 

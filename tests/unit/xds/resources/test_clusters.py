@@ -15,7 +15,9 @@ GRPC = View()
 ENVOY = View(ClientKind.ENVOY, ca_file="/ca.pem", listen="127.0.0.1:1")
 EDS = {"eds_config": {"ads": {}, "resource_api_version": "V3"}}
 MANY = 1_000_000_000
-LIMITS = {"thresholds": [{"max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY}]}
+LIMITS = {
+    "thresholds": [{"max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY, "max_retries": MANY}]
+}
 PROTOCOL = {
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "HttpProtocolOptions",

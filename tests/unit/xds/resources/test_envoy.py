@@ -111,7 +111,14 @@ def test_a_call_that_was_not_sent_is_tried_again_where_there_are_fallbacks() -> 
     target = Target(Verdict.LIVE, (Slot("v1", URL),), (Slot("v2", URL),))
 
     (host, _) = hosts(virtual_host(VIEW, FAMILY, target))
-    assert host["routes"][0]["route"]["retry_policy"] == {"retry_on": "connect-failure", "num_retries": 3}
+    assert host["routes"][0]["route"]["retry_policy"] == {
+        "retry_on": "connect-failure",
+        "num_retries": 1,
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {"@type": "PreviousPrioritiesConfig", "update_frequency": 1},
+        },
+    }
 
 
 def test_the_configuration_of_one_name_is_for_people() -> None:

@@ -54,6 +54,7 @@ def test_envoy_gives_way_after_failed_connections_alone() -> None:
     assert found["outlier_detection"] == {
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": 3,
+        "interval": "1s",
         "base_ejection_time": "5s",
         "max_ejection_time": "5s",
         "max_ejection_percent": 100,
