@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from pointsman.channels import callables
+from pointsman.channels import callables, garbage
 from pointsman.channels.addresses import address_of
 from pointsman.channels.backends import Backends
 from pointsman.channels.connectivity import Connectivity
@@ -77,6 +77,7 @@ def channel(
         raise ValueError("give cache or client, not both")
     checked_drain(drain_seconds)
     on_close: list[Callable[[], object]] = []
+    own = cache is None
     if cache is None:
         if client is None:
             from pointsman.client import Client
@@ -93,6 +94,8 @@ def channel(
         drain_seconds=drain_seconds,
         on_close=on_close,
     )
+    if own:
+        garbage.shut_down_with(made, cache)
     return grpc.intercept_channel(made, *interceptors) if interceptors else made
 
 
@@ -131,7 +134,7 @@ class RouteChannel(grpc.Channel):
         # Held while changes are taken over, so that of two the later one is the last.
         self._changing = threading.Lock()
         self._inherited: list[Any] = []
-        self._unfollow = routes.follow(self._on_change)
+        self._unfollow = garbage.follow(routes, self._on_change)
         forks.follow_forks(self)
 
     # grpc.Channel

@@ -120,6 +120,11 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
         """Why the snapshot on disk is not read or not written; empty if all is well, or there is none."""
         return self._disk.problem if self._disk else ""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it cannot be used any more."""
+        return self._closed
+
     def __len__(self) -> int:
         return sum(view.size for view in self._views)
 

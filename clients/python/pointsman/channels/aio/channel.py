@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 import grpc.aio
 
+from pointsman.channels import garbage
 from pointsman.channels.addresses import address_of
 from pointsman.channels.aio import callables
 from pointsman.channels.aio.dispatch import AsyncDispatch
@@ -57,6 +58,7 @@ def channel(
         raise ValueError("give cache or client, not both")
     checked_drain(drain_seconds)
     on_close: list[Callable[[], Awaitable[object]]] = []
+    own = cache is None
     if cache is None:
         if client is None:
             from pointsman.aio import AsyncClient
@@ -66,13 +68,16 @@ def channel(
         tenant, service, env = text.split("/")[:3]
         cache = client.cached(tenants=[tenant], service=service, env=env, on_stale="serve")
         on_close.insert(0, cache.close)
-    return AsyncRouteChannel(
+    made = AsyncRouteChannel(
         AsyncNearCacheRoutes(cache, text),
         partial(open_backend, BackendOptions(credentials, plaintext, options, compression, interceptors)),
         sticky_key=sticky_key_source(sticky_key),
         drain_seconds=drain_seconds,
         on_close=on_close,
     )
+    if own:
+        garbage.shut_down_with(made, cache)
+    return made
 
 
 def open_backend(chosen: BackendOptions, url: str) -> grpc.aio.Channel:
@@ -112,7 +117,7 @@ class AsyncRouteChannel(grpc.aio.Channel):
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._changed: asyncio.Event | None = None
-        self._unfollow = routes.follow(self._on_change)
+        self._unfollow = garbage.follow(routes, self._on_change)
 
     # grpc.aio.Channel
 
