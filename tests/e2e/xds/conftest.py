@@ -1,4 +1,4 @@
-"""Servers with the role xds as processes, a backend, and clients that start with what the command prints."""
+"""Servers with the role xds, a backend, and clients that start with what the command prints."""
 
 import json
 import re
@@ -15,7 +15,8 @@ from pointsman import Client
 from pointsman_server.embedded.tied import tied_to_this_process
 from tests.support.certificates import Authority, TlsFiles
 from tests.support.engines import fresh_database, fresh_redis
-from tests.support.processes import clean_environ, run, serve
+from tests.support.processes import clean_environ, run
+from tests.support.servers import serving, settings
 from tests.support.waiting import eventually
 from tests.support.xds_clients import programs
 from tests.support.xds_clients.backends import Backends, backends
@@ -38,7 +39,7 @@ class Service:
     xds: str
 
 
-Start = Callable[..., AbstractContextManager[tuple[str, str]]]
+Start = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +75,14 @@ def https_backend(running_backends: Backends, tls: TlsFiles) -> str:
 
 @pytest.fixture(scope="session")
 def start(template_database: str, engines: "Engines | BorrowedEngines") -> Start:
-    """Run a server with a database of its own; gives the addresses of the API and of xDS."""
+    """Run a server with a database of its own, in this process: what is tested is what connects to it."""
 
     @contextmanager
-    def start(**environ: str) -> Iterator[tuple[str, str]]:
+    def start(**values: object) -> Iterator[Service]:
         with fresh_database(template_database) as database_url:
-            settings = {
-                "DATABASE_URL": database_url,
-                "REDIS_URL": fresh_redis(engines.urls["REDIS_URL"]),
-                "POINTSMAN_ROLES": "api,xds",
-                "POINTSMAN_REDIS_TIMEOUT_SECONDS": "5",
-                "POINTSMAN_DATABASE_TIMEOUT_SECONDS": "30",
-            }
-            with serve(**settings | environ) as (process, api, _):
-                yield api, f"127.0.0.1:{process.log('serving')[-1]['xds_port']}"
+            redis_url = fresh_redis(engines.urls["REDIS_URL"])
+            with serving(settings(database_url=database_url, redis_url=redis_url, roles="api,xds", **values)) as server:
+                yield Service(server.address, server.xds)
 
     return start
 
@@ -95,11 +90,11 @@ def start(template_database: str, engines: "Engines | BorrowedEngines") -> Start
 @pytest.fixture(scope="session")
 def service(start: Start, backend: str, https_backend: str) -> Iterator[Service]:
     """A server in plain text, and live routes: to a backend, and to one by https."""
-    with start() as (api, xds):
-        with Client(api, timeout=30) as client:
+    with start() as running:
+        with Client(running.api, timeout=30) as client:
             client.create(KEY, backend)
             client.create("team-a/vault/prod/v1", https_backend)
-        yield Service(api, xds)
+        yield running
 
 
 def printed(program: str, file: Path, *options: str, before: tuple[str, ...] = ()) -> dict[str, str]:

@@ -24,12 +24,9 @@ pytestmark = pytest.mark.engines
 
 
 @pytest.fixture(scope="module")
-def environ(tls: TlsFiles) -> dict[str, str]:
-    return {
-        "POINTSMAN_TLS_CERT_FILE": str(tls.cert),
-        "POINTSMAN_TLS_KEY_FILE": str(tls.key),
-        "POINTSMAN_POLICY_FILE": str(EVERYBODY),
-    }
+def secured(tls: TlsFiles) -> dict[str, object]:
+    """The settings of a server that wants to know who its clients are."""
+    return {"tls_cert_file": tls.cert, "tls_key_file": tls.key, "policy_file": EVERYBODY}
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +36,15 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def with_tokens(
-    start: Start, environ: dict[str, str], tls: TlsFiles, key: SigningKey, backend: str, tmp_path_factory: Any
+    start: Start, secured: dict[str, object], tls: TlsFiles, key: SigningKey, backend: str, tmp_path_factory: Any
 ) -> Iterator[Service]:
     keys = tmp_path_factory.mktemp("keys") / "keys.json"
     keys.write_bytes(jwks(key))
-    more = {
-        "POINTSMAN_JWT_ISSUER": ISSUER,
-        "POINTSMAN_JWT_AUDIENCE": AUDIENCE,
-        "POINTSMAN_JWT_JWKS_FILE": str(keys),
-    }
-    with start(**environ, **more) as (api, xds):
-        with Client(by_name(api), ca_file=tls.client_ca, token=key.token(), timeout=30) as client:
+    with start(**secured, jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks_file=keys) as running:
+        service = by_name(running)
+        with Client(service.api, ca_file=tls.client_ca, token=key.token(), timeout=30) as client:
             client.create(KEY, backend)
-        yield Service(by_name(api), by_name(xds))
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +57,13 @@ def pair(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> TlsF
 
 @pytest.fixture(scope="module")
 def with_certificates(
-    start: Start, environ: dict[str, str], tls: TlsFiles, pair: TlsFiles, backend: str
+    start: Start, secured: dict[str, object], tls: TlsFiles, pair: TlsFiles, backend: str
 ) -> Iterator[Service]:
-    more = {"POINTSMAN_TLS_CLIENT_CA_FILE": str(tls.client_ca)}
-    with start(**environ, **more) as (api, xds):
-        files: dict[str, Any] = {"ca_file": tls.client_ca, "cert_file": pair.cert, "key_file": pair.key}
-        with Client(by_name(api), timeout=30, **files) as client:
+    with start(**secured, tls_client_ca_file=tls.client_ca) as running:
+        service = by_name(running)
+        with Client(service.api, ca_file=tls.client_ca, cert_file=pair.cert, key_file=pair.key, timeout=30) as client:
             client.create(KEY, backend)
-        yield Service(by_name(api), by_name(xds))
+        yield service
 
 
 @pytest.fixture
@@ -180,6 +172,6 @@ def check_envoy(service: Service, before: tuple[str, ...], directory: Path) -> N
         probe.wait("name", OK, BACKEND)
 
 
-def by_name(address: str) -> str:
-    """Return the address by the name in the certificate."""
-    return address.replace("127.0.0.1", "localhost")
+def by_name(service: Service) -> Service:
+    """Return the addresses by the name in the certificate."""
+    return Service(*(address.replace("127.0.0.1", "localhost") for address in (service.api, service.xds)))
