@@ -85,7 +85,10 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
         return ()
     count = len(fallbacks_of(view.kind, target))
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
-    return (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
+    members = (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
+    # By where they lead: grpc-go 1.85 never rests while two members resolve one name, and what failed fails again.
+    places = {_address(place_of(view, member, target)): member for member in reversed(members)}
+    return tuple(member for member in members if member in places.values())
 
 
 def places_of(view: View, name: str, target: Target) -> Sequence[Destination]:
@@ -116,6 +119,10 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
         return None
     found = destination(view.kind, slots[number if number < len(slots) else 0].url)
     return found if isinstance(found, Destination) else None
+
+
+def _address(place: Destination | None) -> tuple[str, int] | None:
+    return None if place is None else (place.host, place.port)
 
 
 def _add_options_of_envoy(cluster: Any) -> None:
