@@ -34,13 +34,17 @@ from tests.support.waiting import eventually
 from tests.support.xds_streams import XdsStream, stream
 
 WINDOW = "6s"
+# Two calls for as many routes as come at once are more than the rate allows, unless 20 seconds pass between them.
+READS_PER_SECOND, BURST_SECONDS = 40, 20
+GREEDY = pb.BatchResolveRequest(keys=[key(f"{number}") for number in range(READS_PER_SECOND * BURST_SECONDS)])
 # Two servers: one alone that does everything, secured; and two workers of the API.
 ONE = {
     "POINTSMAN_ROLES": "api,relay,cache,audit,xds",
     "POINTSMAN_XDS_LISTEN": "127.0.0.1:0",
     "POINTSMAN_API_KEYS": "true",
     "POINTSMAN_HEARTBEAT_SECONDS": "0.3",
-    "POINTSMAN_RATE_IDENTITY_READS": "40",
+    "POINTSMAN_RATE_IDENTITY_READS": str(READS_PER_SECOND),
+    "POINTSMAN_RATE_BURST_SECONDS": str(BURST_SECONDS),
     "POINTSMAN_ACCESS_REFRESH_SECONDS": "0.5",
 }
 TWO = {"POINTSMAN_ROLES": "api"}
@@ -91,7 +95,7 @@ def scene(
     with ExitStack() as stack:
         database_url = stack.enter_context(fresh_database(template_database))
         environ = environment(database_url, fresh_redis(engines.urls["REDIS_URL"]), kafka_broker)
-        admin, reader = asyncio.run(api_keys(database_url))
+        admin, reader, greedy = asyncio.run(api_keys(database_url))
         audit = {"POINTSMAN_AUDIT_DATABASE_URL": stack.enter_context(fresh_database(template_database))}
         tls = {"POINTSMAN_TLS_CERT_FILE": str(files.cert), "POINTSMAN_TLS_KEY_FILE": str(files.key)}
         ports = {"POINTSMAN_LISTEN": f"127.0.0.1:{free_port()}", "POINTSMAN_HTTP_LISTEN": f"127.0.0.1:{free_port()}"}
@@ -107,6 +111,7 @@ def scene(
         stack.enter_context(Traffic(plain, writes=False).running())
         refused = stack.enter_context(Traffic(channel, bearer(reader)).running())
         stack.enter_context(Traffic(channel, bearer("not-a-key")).running())
+        stack.enter_context(repeatedly(lambda: traffic.call("BatchResolve", GREEDY, bearer(greedy)), pause=0.3))
         xds = connect(f"127.0.0.1:{one.log('serving')[0]['xds_port']}", authority)
         stack.enter_context(following(stack.enter_context(xds), admin))
         move = pb.UpdateRequest(key=key("followed"), allow_missing=True)
@@ -151,19 +156,19 @@ def environment(database_url: str, redis_url: str, broker: KafkaBroker) -> dict[
     }
 
 
-async def api_keys(database_url: str) -> tuple[str, str]:
-    """Make a key that may do everything, and one that may read another tenant."""
+async def api_keys(database_url: str) -> list[str]:
+    """Make a key that may do everything, one that may read another tenant, and one that reads much."""
     database = Database(database_url, pool_min=1, pool_max=1, timeout=30)
     await database.open()
     texts = []
-    for name, grant in (("ops", "admin:*"), ("reader", "reader:team-b")):
+    for name, grant in (("ops", "admin:*"), ("reader", "reader:team-b"), ("greedy", "reader:team-a")):
         minted = mint()
         texts.append(minted.text)
         await PostgresApiKeyStore(database).create(
             KeyDraft(name, (parse_grant(grant),), "ann", timedelta(days=1)), minted
         )
     await database.close()
-    return texts[0], texts[1]
+    return texts
 
 
 def set_a_poison_message(environ: dict[str, str]) -> None:
