@@ -300,6 +300,15 @@ def test_what_a_client_may_have_can_change_without_any_route(envoy: Client) -> N
     assert dict(sent(envoy.session.take()))[CDS] == ["a", "c", "c~~1"]
 
 
+def test_a_cluster_that_waits_and_is_leaving_is_not_sent_any_more(envoy: Client) -> None:
+    first = envoy.change("a", cluster=1)
+    assert envoy.change("a", cluster=2) == []
+    del envoy.world.roots["a"]
+    envoy.session.change(("a",))
+    pushes = sent(envoy.settle([*first, *envoy.session.take()]))
+    assert [names for kind, names in pushes if kind is CDS] == [["a", "b"], ["b"]]
+
+
 def test_what_lingers_and_is_sent_meanwhile_is_not_sent_again(client: Client) -> None:
     client.world.lingers = True
     client.settle(client.change("a", live=False))

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 
-from pointsman_server.domain.routes import Route, RouteKey
+from pointsman_server.domain.routes import ChangeKind, Route, RouteKey
 from pointsman_server.ports.store import Clock
 from pointsman_server.xds import targets
+from pointsman_server.xds.names import root_name
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.targets import Slot, Target, Verdict
 from tests.support.changes import BEGINNING, make_change, make_traffic_change
@@ -35,6 +36,9 @@ def test_it_is_equal_to_the_store_after_any_history(history) -> None:  # type: i
         changed = table.apply(changes) if changes else ()
         after = content(table)
         assert after == content(written.table())
+        routes = {root_name(key) for key in written.store.routes}
+        assert after[1] == len(routes)
+        assert after[3] == routes | {root.partition("~")[2] for root in routes}
         # What leads elsewhere is among the roots that may have changed.
         roots = {root for root in after[2] if before[2][root] != after[2][root]}
         assert roots <= set(changed)
@@ -89,6 +93,15 @@ def test_traffic_without_routes_leads_nowhere() -> None:
     assert table.clock == Clock("e1", 9)
 
 
+def test_traffic_that_is_deleted_divides_no_calls() -> None:
+    table = Table(Clock("e1", 7), [route("v1"), route("v2")])
+    table.apply([make_traffic_change(8)])
+    assert table.target("prod~pay~acme").slots == (Slot("v1", "https://v1.internal"),)
+    for revision in (9, 10):
+        table.apply([make_traffic_change(revision, kind=ChangeKind.TRAFFIC_DELETED)])
+        assert table.target("prod~pay~acme").verdict is Verdict.NOT_LIVE
+
+
 def test_a_family_grows_and_shrinks() -> None:
     table = Table(Clock("e1", 0))
     names = [f"v{number}" for number in range(5)]
@@ -103,6 +116,14 @@ def test_a_family_grows_and_shrinks() -> None:
         table.apply([replace(change, after=None)])
         assert set(table.versions("prod~pay~acme")) == set(names[number:])
     assert (len(table), list(table.roots())) == (0, [])
+
+
+def test_a_route_in_a_family_of_its_own_needs_no_dict() -> None:
+    table = Table(Clock("e1", 7), [route("v1")])
+    assert not isinstance(table._families["prod~pay~acme"], dict)
+    table.add([route("v2")])
+    table.apply([make_change(8, kind=ChangeKind.DELETED)])
+    assert not isinstance(table._families["prod~pay~acme"], dict)
 
 
 def test_it_is_compact() -> None:
