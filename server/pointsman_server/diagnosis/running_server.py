@@ -11,11 +11,13 @@ CERTIFICATE_DAYS = 14.0
 SKEW_SECONDS = 1.0
 CONSUMER_LAG = 10_000
 FEED_LAG = 1_000
+XDS_AGE_SECONDS = 60.0
+XDS_STREAMS_SHARE = 0.8
 
 # By the name of a dependency in the health document: what still works without it, and what to do.
 DEPENDENCIES: Mapping[str, tuple[str, str]] = {
     "postgres": (
-        "reads that a cache can answer: up to 1 s old from the process, 5 min from Redis; no writes",
+        "reads that a cache can answer: up to 1 s old from the process, 5 min from Redis; xDS; no writes",
         "see that PostgreSQL runs and takes connections from here; the server recovers by itself",
     ),
     "redis": (
@@ -83,6 +85,7 @@ def _metrics(samples: Sequence[Sample], now: float) -> Iterator[Finding]:
     values = _Values(samples)
     yield from _caches(values)
     yield from _progress(values)
+    yield from _xds(values)
     yield from _access(values, now)
     if (skew := values.highest("pointsman_clock_skew_seconds")) > SKEW_SECONDS:
         yield warning(
@@ -138,6 +141,32 @@ def _progress(values: "_Values") -> Iterator[Finding]:
                 f"set {count:.0f} messages aside that are no change",
                 "run `pointsman-server dead-letters list`",
             )
+
+
+def _xds(values: "_Values") -> Iterator[Finding]:
+    if (age := values.highest("pointsman_xds_table_age_seconds")) > XDS_AGE_SECONDS:
+        yield warning(
+            "xDS", f"its table may lack what changed in the last {age:.0f} s", "see PostgreSQL above; clients go on"
+        )
+    streams, limit = values.total("pointsman_xds_streams"), values.total("pointsman_xds_stream_limit")
+    if streams > XDS_STREAMS_SHARE * limit > 0:
+        yield warning("xDS", f"has {streams:.0f} of the {limit:.0f} streams that it takes", "add servers, or raise it")
+    if refused := values.total("pointsman_xds_refusals_total"):
+        yield warning(
+            "xDS",
+            f"clients refused {refused:.0f} responses since the start",
+            "run `pointsman xds clients`: they go on with what they had",
+        )
+    if names := values.total("pointsman_xds_not_carried"):
+        yield warning(
+            "xDS",
+            f"clients ask for {names:.0f} names with a live URL that they cannot be led to",
+            "run `pointsman xds explain KEY` for those of `pointsman xds clients`",
+        )
+    if names := values.highest("pointsman_xds_collisions"):
+        yield warning(
+            "xDS", f"{names:.0f} names differ from others in case alone: Envoys are not led there", "rename them"
+        )
 
 
 def _access(values: "_Values", now: float) -> Iterator[Finding]:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from pointsman_server.diagnosis.finding import Finding, Severity
-from pointsman_server.diagnosis.running_server import CONSUMER_LAG, DAY_SECONDS, DEPENDENCIES, FEED_LAG, Sample, judge
+from pointsman_server.diagnosis.running_server import (
+    CONSUMER_LAG,
+    DAY_SECONDS,
+    DEPENDENCIES,
+    FEED_LAG,
+    XDS_AGE_SECONDS,
+    Sample,
+    judge,
+)
 
 NOW = 1_800_000_000.0
 READY: dict[str, Any] = {"status": "ready", "draining": False, "dependencies": {}}
@@ -78,6 +86,14 @@ def test_a_server_that_is_not_ready_says_why(health: dict[str, Any], words: str)
             sample("pointsman_insecure", 0, what="anonymous"),
             "security",
         ),
+        (
+            sample("pointsman_xds_table_age_seconds", XDS_AGE_SECONDS + 1),
+            sample("pointsman_xds_table_age_seconds", XDS_AGE_SECONDS),
+            "xDS",
+        ),
+        (sample("pointsman_xds_refusals_total", 1, type="CDS"), sample("pointsman_xds_refusals_total", 0), "xDS"),
+        (sample("pointsman_xds_not_carried", 1, kind="grpc"), sample("pointsman_xds_not_carried", 0), "xDS"),
+        (sample("pointsman_xds_collisions", 1), sample("pointsman_xds_collisions", 0), "xDS"),
     ],
 )
 def test_a_metric_beyond_its_bound_is_a_finding(bad: Sample, fine: Sample, subject: str) -> None:
@@ -91,6 +107,13 @@ def test_a_relay_that_waits_says_how_much_and_how_long() -> None:
     lag = sample("pointsman_relay_lag_revisions", 40), sample("pointsman_relay_lag_seconds", 12)
     (found,) = problems(READY, *lag)
     assert "40 changes wait for Kafka, the oldest for 12 s" in found.what
+
+
+@pytest.mark.parametrize(("streams", "found"), [(80, 0), (81, 1)])
+def test_a_server_that_takes_few_more_streams_of_xds_says_so(streams: float, found: int) -> None:
+    ours = [sample("pointsman_xds_streams", value, kind=kind) for kind, value in (("grpc", streams - 1), ("envoy", 1))]
+    limit = sample("pointsman_xds_stream_limit", 100)
+    assert len(problems(READY, *ours, limit)) == found
 
 
 @pytest.mark.parametrize(("days", "severity"), [(-1, Severity.ERROR), (13, Severity.WARNING), (15, Severity.OK)])
