@@ -7,7 +7,7 @@ import grpc
 
 
 class CallContext:
-    """Records how a call ends. ``code`` is what a handler has set itself."""
+    """Records how a call ends. ``code`` is what a handler has set itself; a stream has the ``requests``."""
 
     def __init__(self, *metadata: tuple[str, str], remaining: float | None = 60.0, code: Any = None) -> None:
         self.metadata = metadata
@@ -16,6 +16,7 @@ class CallContext:
         self.trailers: dict[str, str | bytes] = {}
         self.initial: dict[str, str | bytes] = {}
         self.written: list[Any] = []
+        self.requests: list[Any] = []
         self._code = code
         self._callbacks: list[Callable[[Any], None]] = []
 
@@ -40,6 +41,9 @@ class CallContext:
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callbacks.append(callback)
+
+    async def read(self) -> Any:
+        return self.requests.pop(0) if self.requests else grpc.aio.EOF
 
     async def write(self, response: Any) -> None:
         self.written.append(response)

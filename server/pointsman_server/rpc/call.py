@@ -17,6 +17,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+# What is kept of the metadata of a call, which has its credential, too.
+_READ = frozenset({REQUEST_ID, TRACEPARENT, TRACESTATE})
 # Seconds. For a call without a deadline, grpcio reports a remaining time of at least this.
 NO_DEADLINE = 1e7
 
@@ -69,7 +71,7 @@ class Call:
         """Return a metadata value that is safe to send back and store: printable ASCII. Else an empty string."""
         if self._metadata is None:
             pairs = self._context.invocation_metadata() or ()
-            self._metadata = {key: value for key, value in pairs if isinstance(value, str)}
+            self._metadata = {key: value for key, value in pairs if key in _READ and isinstance(value, str)}
         given = self._metadata.get(name, "")
         return given if given.isascii() and given.isprintable() else ""
 

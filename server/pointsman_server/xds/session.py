@@ -105,6 +105,11 @@ class Session:
         return any(each.dirty and each.unacknowledged is None for each in self._types.values())
 
     @property
+    def is_due(self) -> bool:
+        """Whether there may be something to send."""
+        return any(each.dirty or each.owed or each.leaving for each in self._types.values())
+
+    @property
     def refusals(self) -> dict[ResourceType, str]:
         """What the client said last of what it refused and was not sent otherwise since."""
         return {kind: list(each.refused.values())[-1] for kind, each in self._types.items() if each.refused}
@@ -132,7 +137,9 @@ class Session:
         subscription = self._types[kind]
         outcome = _answer(subscription, request)
         if outcome is not Outcome.IGNORED:
-            self._subscribe(subscription, self._shared(request.resource_names), request.version_info)
+            names = tuple(request.resource_names)
+            if names != subscription.named or not subscription.began:
+                self._subscribe(subscription, self._shared(names), request.version_info)
         return outcome
 
     def change(self, roots: Collection[str]) -> None:
@@ -183,8 +190,6 @@ class Session:
 
     def _subscribe(self, subscription: Subscription, names: tuple[str, ...], version: str) -> None:
         first, subscription.began = not subscription.began, True
-        if names == subscription.named and not first:
-            return
         subscription.explicit |= bool(names)
         if subscription.kind.is_complete:
             self._offer(subscription, WILDCARD in names or not subscription.explicit)

@@ -199,7 +199,9 @@ class Stream:
         outcome = self.session.receive(request)
         self._tell(outcome, request.type_url)
         self._watch()
-        self._work.set()
+        # Most requests acknowledge the last of what there was to send.
+        if self.session.is_due or self._release_at is not None:
+            self._work.set()
 
     def _most_names(self) -> int:
         return MOST_NAMES + len(self._source.names(ResourceType.CDS))
@@ -280,11 +282,13 @@ class Stream:
 class Signal:
     """An ``asyncio.Event`` for one waiter, without the queue of waiters, which is most of its size."""
 
-    __slots__ = ("_is_set", "_waiter")
+    __slots__ = ("_is_set", "_loop", "_waiter")
 
     def __init__(self) -> None:
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
+        # Looked up once: some releases of Python make a system call of that.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def set(self) -> None:
         self._is_set = True
@@ -296,7 +300,9 @@ class Signal:
 
     def wait(self) -> "asyncio.Future[None]":
         """Return what ends when the signal is set."""
-        self._waiter = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._waiter = self._loop.create_future()
         if self._is_set:
             self._waiter.set_result(None)
         return self._waiter

@@ -6,6 +6,7 @@ only large calls are refused. A client that does not read its responses is disco
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -125,10 +126,9 @@ class _Reading:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._begun = loop.time()
+        self._begun = time.monotonic()
         if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
 
     def end(self) -> None:
         self._begun = None
@@ -141,10 +141,9 @@ class _Reading:
         self._timer = None
         if self._begun is None:
             return
-        loop = asyncio.get_running_loop()
-        remaining = self._begun + self._seconds - loop.time()
+        remaining = self._begun + self._seconds - time.monotonic()
         if remaining > 0:
-            self._timer = loop.call_later(remaining, self._look)
+            self._timer = asyncio.get_running_loop().call_later(remaining, self._look)
         else:
             self._on_unread()
 

@@ -92,7 +92,7 @@ def stream_through(stages: Iterable[Stage], method: Method, behaviour: Callable[
     async def handle(request: Any, context: Context) -> Any:
         stream: Any = StreamContext(context)
         try:
-            return await work(Requests(request, stream) if method.request_streaming else request, stream)
+            return await work(Requests(stream) if method.request_streaming else request, stream)
         finally:
             stream.end()
 

@@ -4,7 +4,7 @@ For a call with one request, ``request`` is that message; for a stream of reques
 context of a call with a stream on either side is a ``StreamContext``, through which a stage sees each message.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +76,13 @@ class StreamContext:
         return getattr(self._context, name)
 
     async def read(self) -> Any:
-        """Return the next request, or ``grpc.aio.EOF``."""
+        """Return the next request, which has passed every check, outermost first, or ``grpc.aio.EOF``."""
         request = await self._context.read()
         if request is not grpc.aio.EOF:
-            await self.check(request)
+            for check in self.received:
+                waiting = check(request, self)  # type: ignore[arg-type]  # a ServicerContext by __getattr__
+                if waiting is not None:
+                    await waiting
         return request
 
     async def write(self, response: Any) -> None:
@@ -109,31 +112,26 @@ class StreamContext:
         for functions in (self.received, self.access, self.sending, self.sent):
             functions.clear()
 
-    async def check(self, request: Any) -> None:
-        """Pass a request through every check, outermost first."""
-        for check in self.received:
-            waiting = check(request, self)  # type: ignore[arg-type]  # a ServicerContext by __getattr__
-            if waiting is not None:
-                await waiting
-
 
 class Requests:
-    """The requests of a stream, each checked as it is read."""
+    """The requests of a stream, each checked as it is read.
 
-    def __init__(self, incoming: AsyncIterable[Any], context: StreamContext) -> None:
-        self._incoming = incoming
-        self._iterator: AsyncIterator[Any] | None = None
+    They are read from the context: the iterator of grpcio keeps the last request, which may be large, until there is
+    another one.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: StreamContext) -> None:
         self._context = context
 
     def __aiter__(self) -> "Requests":
         return self
 
     async def __anext__(self) -> Any:
-        if self._iterator is None:
-            # Only at the first read: grpcio's iterator is a coroutine, which must be awaited once it is made.
-            self._iterator = aiter(self._incoming)
-        request = await anext(self._iterator)
-        await self._context.check(request)
+        request = await self._context.read()
+        if request is grpc.aio.EOF:
+            raise StopAsyncIteration
         return request
 
 

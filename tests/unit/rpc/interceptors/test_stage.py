@@ -1,6 +1,5 @@
 """The types of the chain: methods, and what passes each message of a stream."""
 
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc
@@ -26,11 +25,6 @@ class Transport:
         return "ipv4:127.0.0.1:1"
 
 
-async def incoming(*requests: Any) -> AsyncIterator[Any]:
-    for request in requests:
-        yield request
-
-
 def stream(*requests: Any) -> tuple[Transport, Any]:
     transport = Transport(*requests)
     return transport, StreamContext(cast("Any", transport))
@@ -53,7 +47,7 @@ def test_a_method_knows_its_type(requests: bool, responses: bool, grpc_type: str
 
 
 async def test_each_request_passes_the_checks_in_their_order() -> None:
-    _, context = stream()
+    _, context = stream(1, 2)
     passed: list[tuple[str, int]] = []
 
     async def slow(request: int, _context: Any) -> None:
@@ -61,19 +55,19 @@ async def test_each_request_passes_the_checks_in_their_order() -> None:
 
     context.received += [slow, lambda request, _: passed.append(("quick", request))]
 
-    assert [request async for request in Requests(incoming(1, 2), context)] == [1, 2]
+    assert [request async for request in Requests(context)] == [1, 2]
     assert passed == [("slow", 1), ("quick", 1), ("slow", 2), ("quick", 2)]
 
 
 async def test_a_request_that_is_refused_does_not_reach_the_handler() -> None:
-    _, context = stream()
+    _, context = stream(1, 2, 3)
 
     def refuse(request: int, _context: Any) -> None:
         if request == 2:
             raise ValueError("refused")
 
     context.received.append(refuse)
-    requests = Requests(incoming(1, 2, 3), context)
+    requests = Requests(context)
 
     assert await anext(requests) == 1
     with pytest.raises(ValueError, match="refused"):
