@@ -85,7 +85,7 @@ def guarded(
             cert, key = written(ca.client(uris=("spiffe://test/admin",)), directory / "admin")
             admin = {"cert_file": cert, "key_file": key}
         address = server.api.replace("127.0.0.1", "localhost")
-        with Client(address, ca_file=str(files.client_ca), **admin) as api:  # type: ignore[arg-type]
+        with Client(address, ca_file=str(files.client_ca), timeout=30, **admin) as api:  # type: ignore[arg-type]
             for tenant in ("team-a", "team-b"):
                 api.create(f"{tenant}/payments/prod/v1", f"http://127.0.0.1:{urls.open(tenant)}")
         yield Guarded(server, plane, policy)

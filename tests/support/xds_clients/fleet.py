@@ -15,7 +15,7 @@ from tests.support.processes import free_port
 from tests.support.servers import serving, settings
 from tests.support.xds_clients.backends import Backends, backends
 from tests.support.xds_clients.clients import KINDS, XdsClient, wait_for_door, xds_clients
-from tests.support.xds_clients.probes import Counts
+from tests.support.xds_clients.probes import PATIENCE_SECONDS, Counts
 
 OK = grpc.StatusCode.OK
 BACKENDS = ("b1", "b2", "b3")
@@ -104,7 +104,7 @@ def fleet(database_url: str, redis_url: str, directory: Path, kinds: Iterable[Pr
     with ExitStack() as stack:
         stack.callback(server.stop)
         server.start()
-        api = stack.enter_context(Client(server.api))
+        api = stack.enter_context(Client(server.api, timeout=PATIENCE_SECONDS))
         running = stack.enter_context(backends())
         urls = {name: f"http://127.0.0.1:{running.open(name)}" for name in BACKENDS}
         clients = stack.enter_context(xds_clients(server.plane, kinds, https_ca_file=str(ca_file)))
