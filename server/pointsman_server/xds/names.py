@@ -6,6 +6,7 @@ is escaped. All resources of one such name, the *root*, have names that are the 
 ==================  ================================================================================================
 ``ROOT``            the RouteConfiguration; the Cluster of slot 0, and its ClusterLoadAssignment
 ``ROOT~~N``         the Cluster of slot N
+``ROOT~~N-TAG``     of an Envoy, that of slot N while its URL has a path
 ``ROOT~~mN``        where slot N leads first, of a slot that has fallbacks
 ``ROOT~~fN``        fallback N
 ``ROOT~~k0``        the marker, which leads nowhere: a client has it while the root is not live
@@ -25,7 +26,7 @@ WILDCARD = "*"
 _SEPARATOR = "~"
 # gRFC A47: xds://AUTHORITY/NAME becomes the new style of names. Context parameters ("?a=b") select nothing here.
 _NEW_STYLE = re.compile(r"xdstp://[^/]*/envoy\.config\.listener\.v3\.Listener/([^?#]*)")
-_PART = re.compile(r"([mfk]?)(0|[1-9][0-9]{0,3})")
+_PART = re.compile(r"([mfk]?)(0|[1-9][0-9]{0,3})(?:-([0-9a-f]{8}))?")
 
 
 class Role(StrEnum):
@@ -38,10 +39,11 @@ class Role(StrEnum):
 
 
 class Part(NamedTuple):
-    """The cluster of a root that a name means."""
+    """The cluster of a root that a name means. ``tag`` is of a path."""
 
     role: Role
     number: int
+    tag: str = ""
 
 
 def root_of(name: str) -> str:
@@ -55,12 +57,14 @@ def root_of(name: str) -> str:
 def part_of(name: str) -> Part:
     """Return which cluster of its root a name means. A suffix that none has means slot 0."""
     match = _PART.fullmatch(name.partition(SUFFIX)[2])
-    return Part(Role(match[1]), int(match[2])) if match else Part(Role.SLOT, 0)
+    return Part(Role(match[1]), int(match[2]), match[3] or "") if match else Part(Role.SLOT, 0)
 
 
 def cluster_name(root: str, part: Part) -> str:
     """Return the name of a cluster of ``root``: the inverse of ``part_of``."""
-    return root if part == (Role.SLOT, 0) else f"{root}{SUFFIX}{part.role}{part.number}"
+    if part == (Role.SLOT, 0, ""):
+        return root
+    return f"{root}{SUFFIX}{part.role}{part.number}{'-' if part.tag else ''}{part.tag}"
 
 
 def is_family(root: str) -> bool:

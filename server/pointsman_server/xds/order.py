@@ -38,8 +38,18 @@ def _first(types: Mapping[ResourceType, Subscription], resource: Resource) -> Re
     """Return what a client is to have before a resource; None if it is ready for that."""
     if resource.preparation is not None and resource.marker in types[ResourceType.CDS].versions:
         return resource.preparation
-    lacks = any(types[kind].versions.get(name, NOT_SENT) == NOT_SENT for kind, name in resource.needs)
-    return resource.introduction if lacks else None
+    return resource.introduction if _lacks(types, resource) else None
+
+
+def _lacks(types: Mapping[ResourceType, Subscription], resource: Resource) -> bool:
+    """Return whether a client lacks anything that a resource needs.
+
+    What its last RouteConfiguration did not need, it has forgotten, and may not have said so yet.
+    """
+    known = (types[ResourceType.RDS].needs or {}).get(resource.name, ())
+    return any(
+        need not in known or types[need[0]].versions.get(need[1], NOT_SENT) == NOT_SENT for need in resource.needs
+    )
 
 
 class _Order:

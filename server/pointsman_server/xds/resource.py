@@ -11,6 +11,9 @@ from pointsman_server.xds.protocol.types import ResourceType
 
 _RESOURCES = 2  # of DiscoveryResponse
 
+# Names of resources, each with its type.
+Needs = tuple[tuple[ResourceType, str], ...]
+
 
 class Resource(NamedTuple):
     """``version`` is a hash of type, name and content, of 64 bits. ``body`` is a field of a ``DiscoveryResponse``.
@@ -29,7 +32,7 @@ class Resource(NamedTuple):
     body: bytes
     live: bool = True
     introduction: "Resource | None" = None
-    needs: tuple[tuple[ResourceType, str], ...] = ()
+    needs: Needs = ()
     closed: bool = False
     preparation: "Resource | None" = None
     marker: str = ""

@@ -172,9 +172,15 @@ class Session:
         return self._lingering.begun()
 
     def release(self, lingering: Mapping[Name, int]) -> None:
-        """Let the client have what it is to have of what lingers, but for what has changed since."""
+        """Let the client have what it is to have of what lingers, but for what has changed since.
+
+        What it may still have routes to lingers as long again.
+        """
         for kind, name in self._lingering.release(lingering):
             subscription = self._types[kind]
+            if self._types[ResourceType.RDS].under_way:
+                self._lingering.begin((kind, name))
+                continue
             if name in subscription.leaving:
                 continue
             # It may have been sent meanwhile: to a client that asked again, or whose Cluster needs it again.
@@ -303,10 +309,7 @@ class Session:
             subscription.put(resource.name, resource.version)
         for name in tuple(names):
             subscription.dirty.pop(name, None)
-        # What was introduced is to follow.
-        subscription.dirty.update(
-            (each.name, None) for each in whole if each.version != subscription.versions[each.name]
-        )
+        _note_what_follows(subscription, whole)
         if kind is ResourceType.CDS:
             self._clusters = {each.name: each for each in resources}
             if self._warms:
@@ -352,6 +355,14 @@ def _answer(subscription: Subscription, request: Any) -> Outcome:
         return Outcome.REFUSED
     subscription.acknowledge()
     return Outcome.ACKNOWLEDGED
+
+
+def _note_what_follows(subscription: Subscription, resources: Sequence[Resource]) -> None:
+    """Take note of resources, each of which was sent, or else what is to come before it."""
+    for each in resources:
+        subscription.name_needs(each.name, each.needs)
+        if each.version != subscription.versions[each.name]:
+            subscription.dirty[each.name] = None
 
 
 def _is_kept(subscription: Subscription, resource: Resource) -> bool:

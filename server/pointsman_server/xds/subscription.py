@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pointsman_server.xds.names import root_of, shared
 from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resource import Needs
 
 NOT_SENT = 0
 
@@ -34,6 +35,8 @@ class Subscription:
     # Of the last response: its nonce, and until it is answered, the names of what it changed.
     nonce: str = ""
     unacknowledged: tuple[str, ...] | None = None
+    # By RouteConfiguration: the needs (``Resource.needs``) of the last one that the client was sent.
+    needs: dict[str, Needs] | None = None
     # What the client said of those that it refused.
     refused: dict[str, str] | None = None
     # The exclusive or of all ``versions``: a hash of what the client has that does not depend on any order.
@@ -45,6 +48,11 @@ class Subscription:
     def settled(self) -> bool:
         """Whether the client has accepted everything as it is now."""
         return self.unacknowledged is None and not (self.dirty or self.refused or self.owed)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the client is still to have or to answer something."""
+        return bool(self.dirty) or self.unacknowledged is not None
 
     def of_root(self, root: str) -> Iterator[str]:
         """Return the names that begin with a root."""
@@ -73,6 +81,7 @@ class Subscription:
         self.leaving.pop(name, None)
         if self.refused:
             self.refused.pop(name, None)
+        self.name_needs(name, ())
         root = root_of(name)
         if self._suffixed is not None and root != name:
             del self._suffixed[root][name]
@@ -84,6 +93,13 @@ class Subscription:
         """Note what the client was sent of a name."""
         self.version ^= self.versions.get(name, NOT_SENT) ^ version
         self.versions[name] = version
+
+    def name_needs(self, name: str, needs: Needs) -> None:
+        """Note what a RouteConfiguration needs that the client was sent."""
+        if needs:
+            self.needs = (self.needs or {}) | {name: needs}
+        elif self.needs and self.needs.pop(name, None):
+            self.needs = self.needs or None
 
     def sent(self, nonce: str, changed: Iterable[str]) -> None:
         """Note a response, and the names of what it changes."""

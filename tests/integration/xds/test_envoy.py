@@ -13,6 +13,8 @@ from tests.support.xds_clients.clients import XdsClient, wait_for_door, xds_clie
 from tests.support.xds_clients.fleet import OK, Fleet
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
+RATE = 500.0
+CUT_OVERS = 4
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,32 @@ def test_by_http_what_is_not_live_is_404(shared: Fleet, envoy: XdsClient, family
     assert get(envoy, key)[0] == 404
     shared.api.create(key, shared.urls["b1"], active=False)
     assert eventually(lambda: get(envoy, key) == (404, "nothing is live under this name\n"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_cut_over_between_paths_mixes_none_with_the_host_of_another(
+    shared: Fleet, envoy: XdsClient, family: str, host: str
+) -> None:
+    versions = {"b1": "one", "b2": "two", "b3": ""}
+    for backend, path in versions.items():
+        url = f"{shared.urls[backend].replace('127.0.0.1', host)}/{path}"
+        shared.api.create(f"{family}/{backend}", url, active=backend == "b1")
+    answers = {backend: f"{backend}/{path}".rstrip("/") for backend, path in versions.items()}
+    envoy.call("family", family, rate=RATE)
+    envoy.probe.wait("family", OK, answers["b1"])
+    envoy.probe.reset("family")
+    for backend in ("b2", "b3", "b1") * CUT_OVERS:
+        shared.api.activate(f"{family}/{backend}", exclusive=True)
+        envoy.probe.wait("family", OK, answers[backend])
+    shared.api.set_traffic(family, {"b1": 10_000})
+    for backend in ("b2", "b3"):
+        shared.api.activate(f"{family}/{backend}")
+    for weights in ({"b1": 6_000, "b2": 4_000}, {"b2": 6_000, "b1": 4_000}, {"b3": 10_000}):
+        shared.api.set_traffic(family, weights)
+        for backend in weights:
+            envoy.probe.wait("family", OK, answers[backend])
+    assert {code for code, _ in envoy.probe.summary("family")} == {OK}
+    assert {backend for _, backend in envoy.probe.summary("family")} == {*answers.values()}
 
 
 def test_it_hears_of_the_families_that_it_selects(shared: Fleet, family: str) -> None:

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+import pytest
+
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
 from pointsman_server.xds.resources.build import build
 from pointsman_server.xds.session import Push
 from pointsman_server.xds.targets import UNKNOWN, Slot, Target, Verdict
 from pointsman_server.xds.views import View
-from tests.support.xds_world import CDS, EDS, RDS, Client, World, sent
+from tests.support.xds_world import ALL, CDS, EDS, RDS, Client, World, sent
 
 LIVE = Target(Verdict.LIVE, (Slot("v1", "http://127.0.0.1:1"),))
 
@@ -103,6 +105,26 @@ def test_another_change_meanwhile_does_not_make_it_linger_longer() -> None:
     closing.session.release(began)
 
     assert sent(closing.settle()) == [(EDS, ["a"])]
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_what_routes_still_lead_to_lingers_longer(acknowledged: bool) -> None:
+    """The one RouteConfiguration of an Envoy waits for all clusters, and some may wait for a name to be resolved."""
+    envoy = Client(Emptied(), warms=True)
+    envoy.world.set("a")
+    envoy.world.set("b")
+    for kind, names in {CDS: (), EDS: ("a", "b"), RDS: (ALL,)}.items():
+        envoy.settle(envoy.ask(kind, *names))
+    slow = [*envoy.change("a", cluster=1, endpoints=1), *envoy.change("b", live=False)]
+    began = envoy.session.lingering()
+    if acknowledged:
+        envoy.settle(slow)
+
+    envoy.session.release(began)
+
+    released = {name for push in envoy.settle() for name in (each.name for each in push.resources)}
+    assert ("b" in released) is acknowledged
+    assert (envoy.session.lingering() == {}) is acknowledged
 
 
 def test_a_name_that_the_client_forgets_meanwhile_is_not_sent() -> None:

@@ -82,7 +82,9 @@ def test_every_name_has_a_root(name: str, root: str) -> None:
         ("a~b~c~~m0", Part(Role.MEMBER, 0)),
         ("a~b~c~~f12", Part(Role.FALLBACK, 12)),
         ("a~b~c~~k0", Part(Role.MARKER, 0)),
+        ("a~b~c~~0-0123abcd", Part(Role.SLOT, 0, "0123abcd")),
         # No cluster of ours is called so.
+        ("a~b~c~~0-0123ABCD", Part(Role.SLOT, 0)),
         ("a~b~c~~", Part(Role.SLOT, 0)),
         ("a~b~c~~01", Part(Role.SLOT, 0)),
         ("a~b~c~~x1", Part(Role.SLOT, 0)),
@@ -95,12 +97,12 @@ def test_a_suffix_means_a_cluster(name: str, part: Part) -> None:
     assert part_of(name) == part
 
 
-@given(role=st.sampled_from(Role), number=st.integers(0, 9999))
+@given(role=st.sampled_from(Role), number=st.integers(0, 9999), tag=st.from_regex("([0-9a-f]{8})?", fullmatch=True))
 @settings(deadline=None)
-def test_every_cluster_has_a_name_of_its_own(role: Role, number: int) -> None:
-    name = cluster_name("a~b~c", Part(role, number))
+def test_every_cluster_has_a_name_of_its_own(role: Role, number: int, tag: str) -> None:
+    name = cluster_name("a~b~c", Part(role, number, tag))
 
-    assert (root_of(name), part_of(name)) == ("a~b~c", (role, number))
+    assert (root_of(name), part_of(name)) == ("a~b~c", (role, number, tag))
 
 
 def test_equal_names_are_one_object_and_are_dropped_when_others_are_asked_for() -> None:

@@ -201,10 +201,24 @@ def test_clusters_that_are_new_in_a_route_are_introduced_before_calls_are_led_to
     assert client.session.settled
 
 
-def test_clusters_that_a_client_has_are_not_introduced(client: Client) -> None:
+def test_clusters_that_a_client_has_are_not_introduced_again(client: Client) -> None:
+    client.settle(introduced(client))
     client.settle(client.ask(CDS, "a", "a~~2"))
     client.settle(client.ask(EDS, "a", "a~~2"))
-    (whole,) = introduced(client)
+    (whole,) = client.change("a", route=2)
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_clusters_that_the_route_before_did_not_name_are_introduced_again(client: Client) -> None:
+    """The client has forgotten them with that route, and its request that says so may be under way."""
+    client.settle(introduced(client))
+    client.settle(client.ask(CDS, "a", "a~~2"))
+    client.settle(client.ask(EDS, "a", "a~~2"))
+    client.world.needs.clear()
+    client.settle(client.change("a", route=2))
+    (introduction,) = introduced(client)
+    assert introduction.resources == [client.world.resource(RDS, "a").introduction]
+    (whole,) = client.settle(client.answer(introduction))
     assert whole.resources == [client.world.resource(RDS, "a")]
 
 

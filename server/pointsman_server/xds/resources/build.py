@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pointsman_server.xds.names import root_of
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource, encode
 from pointsman_server.xds.resources import clusters, envoy, listeners, routes
@@ -24,7 +25,7 @@ def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource
     """
     content = message(view, kind, name, target)
     resource = encode(kind, name, content, live=_is_live(view, kind, target, content))
-    if kind in (ResourceType.CDS, ResourceType.EDS) and not routes.is_live(view, target):
+    if kind in (ResourceType.CDS, ResourceType.EDS) and _is_closed(view, name, target):
         return resource._replace(closed=True)
     return _introduced(view, target, resource) if kind is ResourceType.RDS else resource
 
@@ -49,6 +50,13 @@ def _introduced(view: View, target: Target, resource: Resource) -> Resource:
         preparation = encode(ResourceType.RDS, name, content)
         resource = resource._replace(preparation=preparation, marker=routes.marker_of(name))
     return resource
+
+
+def _is_closed(view: View, name: str, target: Target) -> bool:
+    """Return whether no call is let through to a cluster."""
+    if not routes.is_live(view, target):
+        return True
+    return view.kind is ClientKind.ENVOY and name not in clusters.cluster_names(view, root_of(name), target)
 
 
 def _is_live(view: View, kind: ResourceType, target: Target, content: Any) -> bool:

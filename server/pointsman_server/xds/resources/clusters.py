@@ -5,12 +5,13 @@ all clients follow without a failed call, and no route: grpc-go fails calls at a
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from pointsman_server.xds.names import Part, Role, cluster_name, is_family, part_of, root_of
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resources import priorities
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination
 from pointsman_server.xds.resources.endpoints import assignment
 from pointsman_server.xds.resources.tls import secure
 from pointsman_server.xds.resources.verdicts import fallbacks_of
@@ -66,9 +67,19 @@ def load_assignment(view: View, name: str, target: Target) -> Any:
 
 def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
     """Return the names of all clusters of ``root``, for clients that want all."""
-    slots = [cluster_name(root, Part(Role.SLOT, number)) for number in range(max(1, len(target.slots)))]
+    slots = [slot_name(view, root, target, number) for number in range(max(1, len(target.slots)))]
     members = dict.fromkeys(member for name in slots for member in members_of(view, name, target))
     return [*slots, *members]
+
+
+def slot_name(view: View, root: str, target: Target, number: int) -> str:
+    """Return the name of the cluster of a slot.
+
+    An Envoy puts the path of a URL before that of a call by its route, not by its cluster. So a slot has another
+    cluster where it has another path: a call that was led to one by its route comes to the host of this path.
+    """
+    slot = target.slots[number] if number < len(target.slots) else None
+    return cluster_name(root, Part(Role.SLOT, number, _tag(destination(view.kind, slot.url)) if slot else ""))
 
 
 def members_of(view: View, name: str, target: Target) -> Sequence[str]:
@@ -79,7 +90,7 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     fails calls at a cluster of which it knows no member yet. Envoy has no members: 1.39 dies, too, now and then, when
     those of an aggregate cluster change.
     """
-    role, number = part_of(name)
+    role, number, _ = part_of(name)
     root = root_of(name)
     if view.kind is ClientKind.ENVOY or role is not Role.SLOT or not is_family(root):
         return ()
@@ -110,7 +121,7 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     """
     if view.kind is ClientKind.GRPC and target.verdict is not Verdict.LIVE:
         return None
-    role, number = part_of(name)
+    role, number, tag = part_of(name)
     if role is Role.MARKER:
         return None
     slots = fallbacks_of(view.kind, target) if role is Role.FALLBACK else target.slots
@@ -118,7 +129,12 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     if not slots:
         return None
     found = destination(view.kind, slots[number if number < len(slots) else 0].url)
-    return found if isinstance(found, Destination) else None
+    return found if isinstance(found, Destination) and _tag(found) == tag else None
+
+
+def _tag(place: Destination | NotCarried) -> str:
+    path = place.path if isinstance(place, Destination) else ""
+    return blake2b(path.encode(), digest_size=4).hexdigest() if path else ""
 
 
 def _address(place: Destination | None) -> tuple[str, int] | None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pointsman_server.domain.codec import encoded_field
-from pointsman_server.xds.names import Part, Role, cluster_name
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resources import priorities
+from pointsman_server.xds.resources.clusters import slot_name
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
 from pointsman_server.xds.resources.routes import fault
@@ -76,7 +76,7 @@ def _virtual_host(view: View, domain: str, root: str, target: Target) -> Any:
     grpc = host.routes.add()
     grpc.match.prefix = "/"
     grpc.match.grpc.SetInParent()
-    grpc.route.cluster = root
+    grpc.route.cluster = slot_name(view, root, target, 0)
     grpc.typed_per_filter_config[FAULT].Pack(fault(verdict))
     # Others would get the status 200 of the fault.
     other = host.routes.add()
@@ -103,7 +103,7 @@ def _add_routes(host: Any, view: View, root: str, target: Target) -> None:
             fraction = route.match.runtime_fraction.default_value
             fraction.numerator = below * _MILLION // total
             fraction.denominator = pb.FractionalPercent.MILLION
-        _lead(route.route, view, cluster_name(root, Part(Role.SLOT, number)), slot)
+        _lead(route.route, view, slot_name(view, root, target, number), slot)
         if fallbacks:
             priorities.try_next(route.route.retry_policy, len(fallbacks))
 

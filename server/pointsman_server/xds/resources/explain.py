@@ -85,10 +85,7 @@ def _limitations(view: View, target: Target, served_instead: str) -> Iterable[st
 def _of_place(view: View, slot: Slot, place: Destination) -> Iterable[str]:
     if view.kind is ClientKind.ENVOY:
         if place.path:
-            yield (
-                f"{slot.version}: Envoy puts {place.path} before the path of each call, and for some milliseconds of a "
-                "cut-over between different paths, calls may come to one host with the path of the other"
-            )
+            yield f"{slot.version}: Envoy puts {place.path} before the path of each call"
         if place.tls:
             yield f"{slot.version}: {_certificate(place)}, of a CA in {view.ca_file} on Envoy's host"
         return

@@ -5,6 +5,7 @@ from typing import Any
 from pointsman_server.xds.names import Part, Role, cluster_name, is_family
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resource import Needs
 from pointsman_server.xds.resources.clusters import place_of
 from pointsman_server.xds.resources.destinations import Destination, destination
 from pointsman_server.xds.resources.listeners import FAULT
@@ -64,7 +65,7 @@ def route_configuration(
     return pb.RouteConfiguration(name=name, virtual_hosts=[host])
 
 
-def needs_of(view: View, name: str, target: Target) -> tuple[tuple[ResourceType, str], ...]:
+def needs_of(view: View, name: str, target: Target) -> Needs:
     """Return what a client of a family must have before calls are led to slots that it may not know."""
     if not is_family(name):
         return ()

@@ -86,6 +86,16 @@ def test_calls_that_are_let_through_have_endpoints(view: View, root: str, target
             assert len(endpoints) == 1 + len(fallbacks)
 
 
+def test_a_cluster_of_envoy_closes_when_its_slot_has_another() -> None:
+    one, other = (Target(Verdict.LIVE, (Slot("v1", f"http://127.0.0.1:1/{path}"),)) for path in ("one", "other"))
+    view = View(ClientKind.ENVOY)
+    [name] = cluster_names(view, ROOTS[0], one)
+
+    for kind in (ResourceType.CDS, ResourceType.EDS):
+        assert not build(view, kind, name, one).closed
+        assert build(view, kind, name, other).closed
+
+
 @given(view=VIEWS, root=st.sampled_from(ROOTS[:2]), target=any_targets())
 @settings(deadline=None)
 def test_an_introduction_is_called_alike_and_differs(view: View, root: str, target: Target) -> None:

@@ -225,6 +225,19 @@ def test_no_slot_has_a_fallback_to_its_own_host_or_one_that_it_has_tried() -> No
     assert list(members_of(GRPC, f"{FAMILY}~~1", target)) == [f"{FAMILY}~~m1", f"{FAMILY}~~f0", f"{FAMILY}~~f2"]
 
 
+def test_a_slot_of_envoy_has_another_cluster_where_it_has_another_path() -> None:
+    """Its route has the path, so the two would change one after the other."""
+    one, other, none = (live(f"{ADDRESS}{path}") for path in ("/one", "/other/", "/"))
+    [name], [another], [plainly] = (cluster_names(ENVOY, FAMILY, target) for target in (one, other, none))
+
+    assert len({name, another, plainly}) == 3
+    assert plainly == FAMILY
+    assert [name] == list(cluster_names(ENVOY, FAMILY, live(f"{ADDRESS_6}/one/")))
+    assert endpoints(name, one, ENVOY) == endpoints(another, other, ENVOY) == [("127.0.0.1", 8080)]
+    assert endpoints(name, other, ENVOY) == endpoints(FAMILY, one, ENVOY) == endpoints(name, none, ENVOY) == []
+    assert list(cluster_names(GRPC, ROUTE, one)) == [ROUTE]
+
+
 def test_all_clusters_of_a_root_are_listed() -> None:
     target = live(ADDRESS, ADDRESS_6, fallbacks=(NAME,))
 

@@ -78,11 +78,15 @@ def test_what_is_not_live_ends_calls_of_grpc_and_of_others(target: Target, code:
     assert host["routes"] == closed(ROUTE, code, status, body)
 
 
+# Of /api/.
+API = "28262b0c"
+
+
 def test_the_path_of_a_url_is_put_before_that_of_the_call() -> None:
     (host, _) = hosts(virtual_host(VIEW, ROUTE, live((f"{URL}/api", 10_000))))
 
     assert host["routes"] == [
-        {"match": {"prefix": "/"}, "route": {"cluster": ROUTE, "prefix_rewrite": "/api/", **FORWARD}}
+        {"match": {"prefix": "/"}, "route": {"cluster": f"{ROUTE}~~0-{API}", "prefix_rewrite": "/api/", **FORWARD}}
     ]
 
 
@@ -96,7 +100,7 @@ def test_a_family_is_divided_by_routes_that_each_have_their_path() -> None:
     (host, _) = hosts(virtual_host(VIEW, FAMILY, target))
     assert host["routes"] == [
         {"match": drawn(700_000), "route": {"cluster": FAMILY, **FORWARD}},
-        {"match": drawn(900_000), "route": {"cluster": f"{FAMILY}~~1", "prefix_rewrite": "/api/", **FORWARD}},
+        {"match": drawn(900_000), "route": {"cluster": f"{FAMILY}~~1-{API}", "prefix_rewrite": "/api/", **FORWARD}},
         {"match": {"prefix": "/"}, "route": {"cluster": f"{FAMILY}~~2", **FORWARD}},
     ]
 
