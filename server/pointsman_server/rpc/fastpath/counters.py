@@ -8,9 +8,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from pointsman_server.rpc.fastpath.select_counters import SOURCES, RpcCounters, SelectCounters
-from pointsman_server.telemetry.histogram import Durations
-from pointsman_server.telemetry.metrics import FAST, Metrics
+from pointsman_server.rpc.fastpath.method_counters import MethodCounters, RpcCounters, SelectCounters
+from pointsman_server.telemetry.metrics import Metrics
 
 FLUSH_SECONDS = 0.25
 OUTCOMES = ("active", "inactive", "absent")
@@ -18,23 +17,16 @@ METHODS = ("Resolve", "BatchResolve", "Select", "BatchSelect")
 LOOKUPS = ("hit", "negative", "stale", "miss")
 
 
-class FastPathCounters:
-    """Counts as the interceptor chain, ``ResolveMeter`` and the resolver do. ``begun`` is by ``time.perf_counter``.
-
-    ``selects`` counts what is selected.
-    """
+class FastPathCounters(MethodCounters):
+    """Counts as the interceptor chain, ``ResolveMeter`` and the resolver do. ``selects`` counts what is selected."""
 
     def __init__(self, metrics: Metrics, service: str) -> None:
-        self._answers = {source: Durations(FAST) for source in SOURCES}
-        self._local = self._answers["LOCAL"].observe
+        self._rpcs = {method: RpcCounters(metrics, service, method) for method in METHODS}
+        super().__init__(metrics.resolve_seconds, self._rpcs["Resolve"], self._rpcs["BatchResolve"])
+        self.selects = SelectCounters(metrics, self._rpcs["Select"], self._rpcs["BatchSelect"])
         self._hits = 0
-        self._batches = Durations(FAST)
-        self._batch_keys = Durations(FAST)
         self._batch_outcomes = [0, 0, 0]
         self._began = {(method, lookup): 0 for method in METHODS for lookup in ("", *LOOKUPS)}
-        self._rpcs = {method: RpcCounters(metrics, service, method) for method in METHODS}
-        self.selects = SelectCounters(metrics, self._rpcs["Select"], self._rpcs["BatchSelect"])
-        self._seconds = {source: metrics.resolve_seconds.labels(source) for source in SOURCES}
         self._resolved = {outcome: metrics.resolves.labels(outcome) for outcome in (*OUTCOMES, "failed")}
         self._lookups = {lookup: metrics.cache_lookups.labels("local", lookup) for lookup in LOOKUPS}
 
@@ -47,7 +39,7 @@ class FastPathCounters:
         """Count a BatchResolve that was answered, with how many keys had each of ``OUTCOMES``."""
         seconds = time.perf_counter() - begun
         self._batches.observe(seconds)
-        self._batch_keys.observe(seconds, sum(outcomes))
+        self._batch_items.observe(seconds, sum(outcomes))
         for place, count in enumerate(outcomes):
             self._batch_outcomes[place] += count
 
@@ -75,7 +67,6 @@ class FastPathCounters:
     def flush(self) -> None:
         """Add everything to the metrics."""
         self._flush_resolves()
-        self._flush_batches()
         self.selects.flush()
         for (method, lookup), count in self._began.items():
             if count:
@@ -91,26 +82,10 @@ class FastPathCounters:
             self.flush()
 
     def _flush_resolves(self) -> None:
-        rpc = self._rpcs["Resolve"]
-        rpc.began(self._hits)
-        self._lookups["hit"].inc(self._hits)
-        self._hits = 0
-        for source, durations in self._answers.items():
-            self._seconds[source].add(durations)
-            self._resolved["active"].inc(sum(durations.counts))
-            rpc.answered(durations)
-            durations.reset()
-
-    def _flush_batches(self) -> None:
-        rpc = self._rpcs["BatchResolve"]
-        rpc.began(sum(self._batches.counts))
-        rpc.answered(self._batches)
-        self._batches.reset()
-        self._seconds["LOCAL"].add(self._batch_keys)
-        self._batch_keys.reset()
         active, inactive, absent = self._batch_outcomes
-        for outcome, count in zip(OUTCOMES, self._batch_outcomes, strict=True):
-            self._resolved[outcome].inc(count)
-        self._lookups["hit"].inc(active + inactive)
+        self._lookups["hit"].inc(self._hits + active + inactive)
         self._lookups["negative"].inc(absent)
-        self._batch_outcomes = [0, 0, 0]
+        active += self._flush_durations(self._hits)
+        for outcome, count in zip(OUTCOMES, (active, inactive, absent), strict=True):
+            self._resolved[outcome].inc(count)
+        self._hits, self._batch_outcomes = 0, [0, 0, 0]

@@ -20,11 +20,11 @@ from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.cache_entry import ABSENT, ACTIVE, FAMILY, REST, CacheHit, snapshot_of
 from pointsman_server.reads.local_cache import LocalCache
-from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.reads.read_counts import OFF, ReadCounts
 from pointsman_server.reads.resolver import Resolver
 from pointsman_server.rpc import convert, pages
 from pointsman_server.rpc.fastpath import encoder, wire
+from pointsman_server.rpc.fastpath.base import BasePath
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
 from pointsman_server.rpc.fastpath.declined import DECLINED, Declined, Outcome
 from pointsman_server.rpc.fastpath.guards import Guards
@@ -42,12 +42,14 @@ def admit_all(_routes: int) -> None:
     """Bound nothing."""
 
 
-class FastPath:
-    """Serves requests from ``local`` and, beyond it, from ``resolver``.
+class FastPath(BasePath):
+    """Serves requests from ``local`` and, beyond it, from ``resolver``. ``selects`` serves Select and BatchSelect.
 
-    ``epoch`` gives that of the store. ``deadline`` in seconds is for callers that set none. ``reads`` counts who reads
-    which route. ``now`` is the clock of the resolver. ``selects`` serves Select and BatchSelect.
+    ``deadline`` in seconds is for callers that set none. See ``BasePath``.
     """
+
+    METHOD = "Resolve"
+    BATCH_METHOD = "BatchResolve"
 
     def __init__(
         self,
@@ -61,17 +63,10 @@ class FastPath:
         reads: ReadCounts = OFF,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._find = local.find
-        self._reads = reads
-        self._misses = Misses(resolver, guards.admission, ends, reads, deadline)
-        self.selects = SelectPath(local, self._misses, guards, ends, epoch=epoch, reads=reads, now=now)
-        self._admission = guards.admission
-        self._let_in = guards.let_in
-        self._ends = ends
+        misses = Misses(resolver, guards.admission, ends, reads, deadline)
+        super().__init__(local, misses, guards, ends, epoch=epoch, reads=reads, now=now)
+        self.selects = SelectPath(local, misses, guards, ends, epoch=epoch, reads=reads, now=now)
         self._counters = ends.counters
-        self._samples = ends.samples
-        self._epoch = epoch
-        self._now = now
         self._terms = TermsTable()
         self._known_terms = self._terms.get
 
@@ -146,27 +141,10 @@ class FastPath:
         try:
             admit(len(keys))
         except Overloaded as error:
-            self._counters.began("BatchResolve")
-            return self._ends.refuse("BatchResolve", error, begun, context)
+            return self._refuse_batch(error, begun, context)
         self._counters.batch_resolved(outcomes[:FAMILY], begun)
-        self._reads.read_many(_existing(keys, hits) if outcomes[ABSENT] else keys, caller.subject)
-        if self._samples or verbosity.debug:
-            self._ends.log_answer("BatchResolve", begun, context)
+        self._end_batch(_existing(keys, hits) if outcomes[ABSENT] else keys, caller, begun, context)
         return response
-
-    def _counts_in(self, epoch: str) -> bool:
-        """Say whether revisions of ``epoch`` can be compared with those of the store now."""
-        return not epoch or epoch == self._epoch()
-
-    def _declined(self, min_revision: int, *hits: CacheHit | None) -> Declined:
-        return Declined(LocalLookup(min_revision, self._now(), hits))
-
-    def _note(self, key: bytes, caller: Identity, begun: float, context: CallContext) -> None:
-        """Do what is not done for each answer: count who reads the key, and log the call."""
-        if not self._reads.left:
-            self._reads.sample(key, caller.subject)
-        if self._samples or verbosity.debug:
-            self._ends.log_answer("Resolve", begun, context)
 
     def _refuse(
         self, encoded: bytes, hit: CacheHit, caller: Identity, begun: float, context: CallContext
@@ -185,13 +163,9 @@ class FastPath:
         key = read_key(encoded)
         if key is None:
             return DECLINED
-        looked_up = not terms.from_store
-        metadata = context.invocation_metadata
-        admitted = not self._admission.full
-        caller = self._let_in(metadata, (key.tenant,), (Scope(key.tenant, key.env),)) if admitted else None
-        if caller is None:
-            return self._declined(terms.min_revision, hit) if looked_up else DECLINED
-        self._counters.began("Resolve", ("stale" if hit else "miss") if looked_up else "")
+        caller = self._let_wait(key, terms, hit, context)
+        if isinstance(caller, Declined):
+            return caller
         return self._misses.resolve(key, terms, caller.subject, begun, context)
 
 

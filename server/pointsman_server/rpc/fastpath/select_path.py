@@ -13,15 +13,14 @@ from pointsman.rules import KEY_PART
 from pointsman.v1 import route_service_pb2 as pb
 from pointsman_server.domain.codec import key_from_bytes
 from pointsman_server.domain.errors import Overloaded
-from pointsman_server.domain.identity import Identity, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.reads.answer import Answer, Source
 from pointsman_server.reads.cache_entry import NO_FAMILY, CacheHit, snapshot_of
 from pointsman_server.reads.local_cache import LocalCache
-from pointsman_server.reads.local_lookup import LocalLookup
 from pointsman_server.reads.read_counts import ReadCounts
 from pointsman_server.rpc import convert, pages, selections
 from pointsman_server.rpc.fastpath import encoder, wire
+from pointsman_server.rpc.fastpath.base import BasePath
 from pointsman_server.rpc.fastpath.call_ends import CallContext, CallEnds
 from pointsman_server.rpc.fastpath.declined import DECLINED, Declined, Outcome
 from pointsman_server.rpc.fastpath.families import Chosen, ReadyFamilies, ReadyFamily
@@ -37,8 +36,11 @@ LONGEST_STICKY_KEY = 256
 FRAMING = 6
 
 
-class SelectPath:
-    """Serves requests from ``local`` and, beyond it, from ``misses``. See ``FastPath``."""
+class SelectPath(BasePath):
+    """Serves requests from ``local`` and, beyond it, from ``misses``. See ``BasePath``."""
+
+    METHOD = "Select"
+    BATCH_METHOD = "BatchSelect"
 
     def __init__(
         self,
@@ -51,18 +53,10 @@ class SelectPath:
         reads: ReadCounts,
         now: Callable[[], float],
     ) -> None:
-        self._find = local.find
+        super().__init__(local, misses, guards, ends, epoch=epoch, reads=reads, now=now)
         self._families = ReadyFamilies()
         self._ready = self._families.known
-        self._misses = misses
-        self._admission = guards.admission
-        self._let_in = guards.let_in
-        self._ends = ends
         self._counters = ends.counters.selects
-        self._samples = ends.samples
-        self._epoch = epoch
-        self._reads = reads
-        self._now = now
         self._terms = TermsTable(SelectTerms)
         self._known_terms = self._terms.get
         self._batch_terms = TermsTable()
@@ -128,27 +122,10 @@ class SelectPath:
         try:
             admit(len(parts))
         except Overloaded as error:
-            self._ends.counters.began("BatchSelect")
-            return self._ends.refuse("BatchSelect", error, begun, context)
+            return self._refuse_batch(error, begun, context)
         self._counters.batch_selected(batch.outcomes, batch.lookups, begun)
-        self._reads.read_many(batch.keys, caller.subject)
-        if self._samples or verbosity.debug:
-            self._ends.log_answer("BatchSelect", begun, context)
+        self._end_batch(batch.keys, caller, begun, context)
         return response
-
-    def _counts_in(self, epoch: str) -> bool:
-        """Say whether revisions of ``epoch`` can be compared with those of the store now."""
-        return not epoch or epoch == self._epoch()
-
-    def _declined(self, min_revision: int, *hits: CacheHit | None) -> Declined:
-        return Declined(LocalLookup(min_revision, self._now(), hits))
-
-    def _note(self, key: bytes, caller: Identity, begun: float, context: CallContext) -> None:
-        """Do what is not done for each answer: count who reads the route, and log the call."""
-        if not self._reads.left:
-            self._reads.sample(key, caller.subject)
-        if self._samples or verbosity.debug:
-            self._ends.log_answer("Select", begun, context)
 
     def _refuse(self, family: bytes, hit: CacheHit, begun: float, context: CallContext) -> bytes | Refusal:
         """Refuse a Select from a family that the local cache holds and nothing can be chosen from."""
@@ -170,13 +147,9 @@ class SelectPath:
         key = read_family(encoded)
         if key is None:
             return DECLINED
-        looked_up = not terms.from_store
-        admitted = not self._admission.full
-        scope = Scope(key.tenant, key.env)
-        caller = self._let_in(context.invocation_metadata, (key.tenant,), (scope,)) if admitted else None
-        if caller is None:
-            return self._declined(terms.min_revision, hit) if looked_up else DECLINED
-        self._ends.counters.began("Select", ("stale" if hit else "miss") if looked_up else "")
+        caller = self._let_wait(key, terms, hit, context)
+        if isinstance(caller, Declined):
+            return caller
         return self._misses.select(key, sticky_key, terms, caller.subject, begun, context)
 
 
