@@ -70,6 +70,7 @@ class World:
             return (root.route, root.live), root.live
         if kind is CDS:
             return (root.cluster, root.moved), True
+        assert kind is EDS
         needs = not root.moved
         return root.endpoints if needs else "none", needs or not root.live
 

@@ -30,8 +30,10 @@ def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: 
 
 def for_now(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource:
     """Return what a client is sent of a resource: itself, or what it is to have first."""
-    first, sent = _first(types, resource), types[ResourceType.RDS].versions.get(resource.name, NOT_SENT)
-    return resource if first is None or sent in (NOT_SENT, first.version) else first
+    first = _first(types, resource)
+    if first is None or types[ResourceType.RDS].versions[resource.name] in (NOT_SENT, first.version):
+        return resource
+    return first
 
 
 def _first(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource | None:

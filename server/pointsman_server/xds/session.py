@@ -253,9 +253,8 @@ class Session:
                 offered.add(name)
                 if name not in subscription.versions:
                     subscription.want(name)
-                elif name in subscription.leaving:
-                    del subscription.leaving[name]
-                    self._check(subscription, name)
+                else:
+                    subscription.leaving.pop(name, None)
         gone = before.difference(names)
         offered -= gone
         for name in gone.difference(subscription.named):

@@ -309,6 +309,22 @@ def test_a_cluster_that_waits_and_is_leaving_is_not_sent_any_more(envoy: Client)
     assert [names for kind, names in pushes if kind is CDS] == [["a", "b"], ["b"]]
 
 
+def test_a_change_gives_a_client_that_asks_for_all_nothing_of_other_changes(envoy: Client) -> None:
+    envoy.world.set("c")
+    envoy.session.change(envoy.world.set("a", cluster=1))
+    assert dict(sent(envoy.session.take()))[CDS] == ["a", "b"]
+
+
+def test_a_cluster_that_was_leaving_and_is_there_again_is_sent_as_it_is_now(envoy: Client) -> None:
+    first = envoy.change("a", route=1)
+    before = envoy.world.roots.pop("a")
+    envoy.session.change(("a",))
+    envoy.world.roots["a"] = before
+    sent_again = [*first, *envoy.change("a", cluster=1)]
+    (clusters,) = [push for push in envoy.settle(sent_again) if push.kind is CDS]
+    assert clusters.resources[0] == envoy.world.resource(CDS, "a")
+
+
 def test_what_lingers_and_is_sent_meanwhile_is_not_sent_again(client: Client) -> None:
     client.world.lingers = True
     client.settle(client.change("a", live=False))
