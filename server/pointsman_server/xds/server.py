@@ -12,25 +12,25 @@ from pointsman_server.xds.session import Session
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources.envoy_source import EnvoySource
 from pointsman_server.xds.sources.grpc_source import GrpcSource
-from pointsman_server.xds.stream import Client, Observer, Stream, control_plane
+from pointsman_server.xds.stream import Client, Observer, Stream
 from pointsman_server.xds.views import ClientKind, view_of
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # The text of the status UNIMPLEMENTED of DeltaAggregatedResources.
 NO_DELTA = "this server has no incremental xDS: ask for the state of the world, by StreamAggregatedResources"
 
-# Of the description that a client gives of itself; what is kept of it, in characters.
+# Bytes of the Node of a client; characters that are kept of its id and of its user agent.
 LARGEST_NODE = 64 * 1024
 KEPT = 256
-# A client whose server takes longer to load its table does better to ask another one.
+# Then the stream ends, so that the client can ask another server.
 LOAD_SECONDS = 10.0
 
 
 class DiscoveryServer:
     """Serves the snapshot.
 
-    ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes. ``caller`` says whose
-    stream the context of a call is. ``identifier`` tells clients which server answered.
+    ``loaded`` is awaited before a stream is answered: an empty answer would withdraw routes. ``caller`` returns
+    whose stream the context of a call is.
     """
 
     def __init__(
@@ -40,14 +40,12 @@ class DiscoveryServer:
         caller: Callable[[Any], Caller],
         *,
         observers: Sequence[Observer] = (),
-        identifier: str = "pointsman",
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
         self._snapshot = snapshot
         self._loaded = loaded
         self._caller = caller
         self._observers = observers
-        self._control_plane = control_plane(identifier)
         self._load_seconds = load_seconds
 
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> None:
@@ -83,7 +81,4 @@ class DiscoveryServer:
         source_of = EnvoySource if view.kind is ClientKind.ENVOY else GrpcSource
         source = source_of(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
-        stream = Stream(
-            client, session, source, context.write, observers=self._observers, control_plane=self._control_plane
-        )
-        return stream, source
+        return Stream(client, session, source, context.write, observers=self._observers), source

@@ -18,7 +18,7 @@ from pointsman_server.xds.resource import Source
 from pointsman_server.xds.session import Outcome, Push, Session
 from pointsman_server.xds.views import View
 
-# Names that a client may ask for of each type, beside those that it was given because it asks for all.
+# Names of each type that a client may subscribe to, besides those that a wildcard gives it.
 MOST_NAMES = 1_000
 # Twice as long as the longest name of a route in the new style.
 LONGEST_NAME = 1_024
@@ -32,7 +32,8 @@ LINGER_SECONDS = 1.0
 # What waits for clusters waits no longer than this, for a client that does not acknowledge them.
 HOLD_SECONDS = 2.0
 
-_CONTROL_PLANE = 6  # of DiscoveryResponse
+# Who answers, as the field 6 of each DiscoveryResponse.
+CONTROL_PLANE = encoded_field(6, pb.ControlPlane(identifier="pointsman").SerializeToString())
 
 
 class Client(NamedTuple):
@@ -47,13 +48,13 @@ class Client(NamedTuple):
 
 
 class WatchedSource(Source, Protocol):
-    """A source that wakes a stream when it has changes for it, which ``flush`` tells it."""
+    """A source that wakes its stream when resources may have changed; ``flush`` passes the changes on."""
 
     def watch(self, stream: "Stream", root: str) -> None:
         """Tell ``stream`` of changes of ``root`` from now on."""
 
     def unwatch(self, stream: "Stream", root: str) -> None:
-        """Tell it no more of ``root``."""
+        """Stop telling it of changes of ``root``."""
 
     def watch_all(self, stream: "Stream") -> None:
         """Tell it of all changes from now on."""
@@ -68,11 +69,11 @@ class WatchedSource(Source, Protocol):
         """Return whether something has changed that it was not told of."""
 
     def leave(self, stream: "Stream") -> None:
-        """Tell it nothing more, of any root."""
+        """Stop telling it anything: it has ended."""
 
 
 class Observer:
-    """Is told what streams do; these methods do nothing."""
+    """Receives the events of streams; the methods of this base do nothing."""
 
     def opened(self, stream: "Stream") -> None:
         """A client sent its first request."""
@@ -81,16 +82,16 @@ class Observer:
         """A stream ended; each that was opened is closed once."""
 
     def subscribed(self, stream: "Stream", roots: Collection[str]) -> None:
-        """The client asks for other names than before; ``roots`` are those that it did not ask for."""
+        """The client changed its subscriptions; ``roots`` are new among them."""
 
     def pushed(self, stream: "Stream", kind: ResourceType) -> None:
         """The transport took a response."""
 
     def acknowledged(self, stream: "Stream", kind: ResourceType, seconds: float) -> None:
-        """The client accepted a response, so many seconds after it was handed to the transport."""
+        """The client accepted a response (ACK), ``seconds`` after it was handed to the transport."""
 
     def refused(self, stream: "Stream", kind: ResourceType, text: str) -> None:
-        """The client refused a response; ``text`` says why, and is the client's."""
+        """The client refused a response (NACK); ``text`` is its error message."""
 
 
 class Stream:
@@ -104,17 +105,15 @@ class Stream:
         write: Callable[[bytes], Awaitable[Any]],
         *,
         observers: Sequence[Observer],
-        control_plane: bytes = b"",
         hold_seconds: float = HOLD_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
-        """``observers`` are told in this order, and of the end in the reverse one."""
+        """``observers`` are called in this order; when the stream ends, in the reverse order."""
         self.client = client
         self.session = session
         self._source = source
         self._write = write
         self._observers = observers
-        self._control_plane = control_plane
         self._hold_seconds = hold_seconds
         self._linger_seconds = linger_seconds
         # A set of five takes three times as much.
@@ -252,7 +251,7 @@ class Stream:
         for push in self.session.take(hold=hold):
             # Before it is written: the client may answer before the transport says that it was.
             self._written[push.kind] = time.monotonic()
-            await self._write(response(push, self._control_plane))
+            await self._write(response(push))
             for observer in self._observers:
                 observer.pushed(self, push.kind)
         if began := self.session.lingering():
@@ -319,12 +318,7 @@ def check_names(names: Collection[str], most: Callable[[], int]) -> None:
             raise InvalidField([FieldViolation(f"resource_names[{number}]", text)])
 
 
-def response(push: Push, control_plane: bytes = b"") -> bytes:
+def response(push: Push) -> bytes:
     """Encode a DiscoveryResponse: its resources are encoded already, once for all streams."""
     head = pb.DiscoveryResponse(version_info=push.version, type_url=push.kind, nonce=push.nonce)
-    return b"".join((*(each.body for each in push.resources), head.SerializeToString(), control_plane))
-
-
-def control_plane(identifier: str) -> bytes:
-    """Encode who answers, as a field of a DiscoveryResponse."""
-    return encoded_field(_CONTROL_PLANE, pb.ControlPlane(identifier=identifier).SerializeToString())
+    return b"".join((*(each.body for each in push.resources), head.SerializeToString(), CONTROL_PLANE))

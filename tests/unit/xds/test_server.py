@@ -50,7 +50,6 @@ class Call:
             self.loaded.wait,
             lambda _context: self.caller,
             observers=(self.clients,),
-            identifier="server-1",
             **options,
         )
 
@@ -70,7 +69,7 @@ async def test_every_response_says_who_answers() -> None:
     call.transport.ask(RDS, ROOT)
     call.transport.end()
     serving = asyncio.create_task(call.serve())
-    assert (await call.transport.read()).control_plane.identifier == "server-1"
+    assert (await call.transport.read()).control_plane.identifier == "pointsman"
     await serving
 
 

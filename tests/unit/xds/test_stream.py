@@ -18,7 +18,6 @@ from pointsman_server.xds.stream import (
     NAMES_OF_A_REQUEST,
     Stream,
     check_names,
-    control_plane,
     response,
 )
 from tests.support.waiting import becomes
@@ -244,7 +243,7 @@ def test_many_names_are_refused() -> None:
 def test_a_response_is_what_protobuf_reads() -> None:
     world = WatchedWorld()
     resources = [world.resource(CDS, name) for name in ("a", "b" * 200)]
-    read = pb.DiscoveryResponse.FromString(response(Push(CDS, "v", "n", resources), control_plane("server-1")))
+    read = pb.DiscoveryResponse.FromString(response(Push(CDS, "v", "n", resources)))
     assert (read.version_info, read.nonce, read.type_url) == ("v", "n", str(CDS))
-    assert read.control_plane.identifier == "server-1"
+    assert read.control_plane.identifier == "pointsman"
     assert [each.type_url for each in read.resources] == [CDS, CDS]
