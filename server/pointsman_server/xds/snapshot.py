@@ -26,7 +26,7 @@ COMPARED_IN_A_TURN = 50
 # Fewer than of watches: a stream writes up to four responses, and its client answers each.
 WOKEN_IN_A_TURN = 2
 MOST_WRITING = 4
-# Changes that are kept for those who do not take their news, because their clients do not read.
+# Changes that are kept for subscribers that do not take their news, because their clients do not read.
 MOST_LOGGED = 1_000
 
 
@@ -38,7 +38,7 @@ class Subscriber(Protocol):
 
 
 class Follower(Protocol):
-    """One that selects roots by a rule, and not by name."""
+    """A subscriber that selects roots by a rule, not by name."""
 
     def update(self, roots: Collection[str]) -> Iterable[Subscriber]:
         """Note that ``roots`` may have changed. Returns who is to be woken."""
@@ -75,8 +75,8 @@ class ResourceSnapshot:
       equal resources, with equal versions, on every server.
     - A change set is applied whole, and is news for every subscriber that it concerns, in one step. So one that takes
       its news before it reads resources has sets whole.
-    - Subscribers are woken some at a time, by ``run``, and do their work themselves: one that fails hurts no other.
-    - What waits for one that does not take its news is bounded.
+    - ``run`` wakes subscribers, a few at a time; they work in tasks of their own: one that fails hurts no other.
+    - What is kept for a subscriber that does not take its news is bounded.
     - Only what subscribers watch is kept.
     """
 
@@ -146,7 +146,7 @@ class ResourceSnapshot:
         watched.subscribers[subscriber] = None
 
     def unsubscribe(self, root: str, subscriber: Subscriber) -> None:
-        """Tell it no more of ``root``."""
+        """Stop telling it of changes of ``root``."""
         watched = self._watched.get(root)
         if watched is None:
             return
@@ -181,7 +181,7 @@ class ResourceSnapshot:
         self._followers[follower] = None
 
     def unfollow(self, follower: Follower) -> None:
-        """Call it no more."""
+        """Stop calling it."""
         self._followers.pop(follower, None)
 
     def apply(self, changes: Sequence[Change]) -> None:

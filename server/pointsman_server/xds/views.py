@@ -45,7 +45,7 @@ class View(NamedTuple):
 
 
 def view_of(node: Any) -> View:
-    """Read the view of a client from its node. Metadata that is malformed is as if it was not there."""
+    """Read the view of a client from its node. Malformed metadata is ignored."""
     fields = node.metadata.fields[METADATA].struct_value.fields if METADATA in node.metadata.fields else {}
 
     def text(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Looks again and again whether the streams that are open may go on, and what their callers may read."""
+"""Verifies the callers of open streams once a second: whether they may go on, and what they may read."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from pointsman_server.xds.stream import Stream
 
 log = get_logger(__name__)
 
-# Between two looks: how late the end of a credential, or another policy, takes effect.
+# Between two reviews: how late the end of a credential, or another policy, takes effect.
 REVIEW_SECONDS = 1.0
-# Clients that are looked at in a turn: a millisecond, where all credentials are to be verified again.
+# Clients that are reviewed in a turn: a millisecond, where all credentials are to be verified again.
 REVIEWED_IN_A_TURN = 10
 
 
@@ -29,7 +29,7 @@ class AccessReview:
         self._changed = changed
 
     async def run(self) -> None:
-        """Review, again and again, until cancelled."""
+        """Review once a second, until cancelled."""
         while True:
             await asyncio.sleep(REVIEW_SECONDS)
             await self.review()

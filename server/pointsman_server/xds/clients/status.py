@@ -11,7 +11,7 @@ from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.text import HIDDEN, printable
-from pointsman_server.xds.clients.visibility import Sight
+from pointsman_server.xds.clients.visibility import Visibility
 from pointsman_server.xds.protocol import messages
 from pointsman_server.xds.session import ResourceState, Status
 
@@ -31,7 +31,7 @@ async def client_status(request: Any, clients: Clients, caller: Caller, fair_sha
 
     Raises InvalidField for a matcher of another kind than text, or where the answer would be too large.
     """
-    matches, sight = _matcher(request.node_matchers), Sight(caller)
+    matches, visibility = _matcher(request.node_matchers), Visibility(caller)
     response, count = ClientStatusResponse(), 0
     for number, client in enumerate(clients):
         if number % MATCHED_IN_A_TURN == 0:
@@ -39,8 +39,8 @@ async def client_status(request: Any, clients: Clients, caller: Caller, fair_sha
         if not matches(client.stream.client.node):
             continue
         every = list(client.stream.session.states())
-        states = [each for each in every if sight.is_own(client) or sight.may_see(each.name)]
-        if not states and not sight.is_own(client):
+        states = [each for each in every if visibility.is_own(client) or visibility.may_see(each.name)]
+        if not states and not visibility.is_own(client):
             continue
         count += len(states)
         if count > MOST_RESOURCES:

@@ -1,4 +1,4 @@
-"""Looks from time to time for names that clients cannot be led to, for the metrics."""
+"""Sets the gauges of names that cannot be served to all clients, every few seconds."""
 
 import asyncio
 from collections import Counter
@@ -35,7 +35,7 @@ class Survey:
         self._compared = Clock("", 0)
 
     async def run(self) -> None:
-        """Look, again and again, until cancelled."""
+        """Set the gauges every ``SURVEY_SECONDS``, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(SURVEY_SECONDS)

@@ -1,6 +1,6 @@
-"""Texts of clients, for people."""
+"""Texts that clients send, as they are shown to people."""
 
-# In place of what a client says, for those who may not see all that it may name.
+# Shown instead of the text of a client, to callers who may not see every name that it may contain.
 HIDDEN = "hidden: the client also asks for what you may not read"
 
 

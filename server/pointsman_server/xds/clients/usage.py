@@ -37,7 +37,7 @@ class XdsUsage(Observer):
         self._count(stream, roots)
 
     async def run(self) -> None:
-        """Count, again and again, until cancelled."""
+        """Count every ``FLUSH_SECONDS``, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             for client in self._clients:

@@ -19,7 +19,7 @@ def roots_of(client: Connected) -> Sequence[str]:
     return tuple(dict.fromkeys(map(root_of, session.names(ResourceType.CDS))))
 
 
-class Sight:
+class Visibility:
     """What ``caller`` may see: names of what they may read, and all of their own streams."""
 
     def __init__(self, caller: Caller) -> None:

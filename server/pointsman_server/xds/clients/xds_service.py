@@ -16,7 +16,7 @@ from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.xds.clients.caller import Caller
 from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.text import HIDDEN, printable
-from pointsman_server.xds.clients.visibility import Sight, roots_of
+from pointsman_server.xds.clients.visibility import Visibility, roots_of
 from pointsman_server.xds.names import key_of, root_name
 from pointsman_server.xds.resources.envoy import collisions
 from pointsman_server.xds.resources.explain import PLAIN, Explanation, explain
@@ -58,7 +58,7 @@ class XdsMethods:
 
     async def list_clients(self, request: pb.ListXdsClientsRequest, caller: Caller) -> pb.ListXdsClientsResponse:
         """List the clients of which ``caller`` may see a name. Raises InvalidField for a malformed page token."""
-        sight, after, clients = Sight(caller), self._position(request.page_token), self._clients
+        visibility, after, clients = Visibility(caller), self._position(request.page_token), self._clients
         size = min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
         response = pb.ListXdsClientsResponse(
             revision=self._snapshot().clock.revision, worker=clients.process, worker_count=self._workers
@@ -68,13 +68,13 @@ class XdsMethods:
                 continue
             if client.id % CLIENTS_IN_A_TURN == 0:
                 await self._fair_share.take()
-            names = sight.visible(client, roots_of(client))
-            if not (names or sight.is_own(client)) or not _wants(names, request.name_prefix):
+            names = visibility.visible(client, roots_of(client))
+            if not (names or visibility.is_own(client)) or not _wants(names, request.name_prefix):
                 continue
             if len(response.clients) == size:
                 response.next_page_token = response.clients[-1].id
                 break
-            response.clients.append(_message(clients.name_of(client), client, names, sight))
+            response.clients.append(_message(clients.name_of(client), client, names, visibility))
         return response
 
     async def explain(self, request: pb.ExplainXdsRequest, caller: Caller) -> pb.ExplainXdsResponse:
@@ -129,7 +129,7 @@ def _wants(names: Sequence[str], prefix: str) -> bool:
     return not prefix or any(name.startswith(prefix) for name in names)
 
 
-def _message(name: str, client: Connected, names: Sequence[str], sight: Sight) -> pb.XdsClient:
+def _message(name: str, client: Connected, names: Sequence[str], visibility: Visibility) -> pb.XdsClient:
     described, acknowledged = client.stream.client, client.acknowledged
     message = pb.XdsClient(
         id=name,
@@ -144,7 +144,7 @@ def _message(name: str, client: Connected, names: Sequence[str], sight: Sight) -
         name_count=len(names),
     )
     # What a client says may name what the caller may not see.
-    hides = not sight.is_own(client) and len(names) < len(roots_of(client))
+    hides = not visibility.is_own(client) and len(names) < len(roots_of(client))
     for kind, refusal in client.refusals.items():
         text = HIDDEN if hides else printable(refusal.text)
         message.refusals.add(resource_type=kind.name, message=text, refuse_time=timestamp(refusal.since))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointsman_server.xds.clients.visibility import Sight, roots_of
+from pointsman_server.xds.clients.visibility import Visibility, roots_of
 from pointsman_server.xds.protocol.types import ResourceType
 from tests.support.changes import make_change
 from tests.support.xds_connections import Connections, FakeCaller
@@ -23,12 +23,12 @@ async def test_only_names_of_what_the_caller_may_read_are_seen(caller: FakeCalle
     connection = Connections(make_change(1)).connect(subject="owner")
     await connection.ask(ResourceType.RDS, OURS, THEIRS, "nonsense")
     assert roots_of(connection.connected) == (OURS, THEIRS, "nonsense")
-    assert Sight(caller).visible(connection.connected, roots_of(connection.connected)) == seen
+    assert Visibility(caller).visible(connection.connected, roots_of(connection.connected)) == seen
 
 
 def test_the_names_of_all_resources_are_hidden_as_their_roots_are() -> None:
-    sight = Sight(FakeCaller("somebody", ["acme"]))
-    assert sight.may_see(f"{OURS}~~1")
-    assert sight.may_see(f"xdstp://pointsman/envoy.config.listener.v3.Listener/{OURS}")
-    assert not sight.may_see(f"{THEIRS}~~1")
-    assert not sight.may_see("nonsense")
+    visibility = Visibility(FakeCaller("somebody", ["acme"]))
+    assert visibility.may_see(f"{OURS}~~1")
+    assert visibility.may_see(f"xdstp://pointsman/envoy.config.listener.v3.Listener/{OURS}")
+    assert not visibility.may_see(f"{THEIRS}~~1")
+    assert not visibility.may_see("nonsense")
