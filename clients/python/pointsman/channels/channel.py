@@ -192,15 +192,13 @@ class RouteChannel(grpc.Channel):
         """Let go of the backends that calls no longer go to; connect to the others if anyone waits for that."""
         with self._changing:
             urls = self._routes.urls()
-            if urls is None:
-                return
-            self._backends.want(urls)
+            if urls is not None:
+                self._backends.want(urls)
             if self._connectivity.wanted:
-                if self._connectivity.connects:
-                    for url in urls:
-                        with suppress(PointsmanError, ValueError):
-                            self._backends.open(url)
-                self._connectivity.follow(self._backends.current(), live=bool(urls))
+                for url in (urls or ()) if self._connectivity.connects else ():
+                    with suppress(PointsmanError, ValueError):
+                        self._backends.open(url)
+                self._connectivity.follow(self._backends.current(), live=None if urls is None else bool(urls))
 
     def _open(self, url: str) -> grpc.Channel:
         opened = self._open_channel(url)

@@ -223,6 +223,17 @@ def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
 
 
 @subscribes
+def test_before_it_is_known_what_is_live_the_state_is_idle(rig: Rig) -> None:
+    rig.routes.known = False
+    states: list[State] = []
+    rig.channel.subscribe(states.append, try_to_connect=True)
+    assert eventually(lambda: states == [State.IDLE])
+    rig.routes.known = True
+    rig.routes.changed()
+    assert eventually(lambda: states[-1] is State.READY)
+
+
+@subscribes
 def test_a_backend_that_a_call_opens_is_followed(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append)
