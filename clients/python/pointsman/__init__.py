@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pointsman import aio as aio
+    from pointsman import xds as xds
     from pointsman.aio import AsyncClient
     from pointsman.change_sets import (
         Activate,
@@ -173,6 +175,7 @@ __all__ = [
     "channel",
 ]
 
+_MODULES = {"aio", "xds"}
 _RESULTS = {
     "Activation",
     "BatchResult",
@@ -227,6 +230,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES.get(name, "pointsman.errors")), name)
@@ -235,4 +240,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

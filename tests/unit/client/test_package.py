@@ -13,6 +13,13 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(pointsman, name).__name__ == name
 
 
+@pytest.mark.parametrize("name", ["aio.channel", "xds.configure"])
+def test_what_the_pages_call_needs_no_further_import(name: str) -> None:
+    program = f"import pointsman; pointsman.{name}"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert name.partition(".")[0] in dir(pointsman)
+
+
 def test_another_name_is_not() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = pointsman.nothing
