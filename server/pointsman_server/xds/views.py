@@ -31,7 +31,7 @@ _MAX_PORT = 65_535
 
 
 class View(NamedTuple):
-    """The parameters of the resources of a client; equal views share resources.
+    """The parameters of the resources of a client; clients whose ``shared`` is equal share resources.
 
     ``marks``: the client is to show when it has taken what a name leads to (``resources.routes``).
     """
@@ -42,6 +42,11 @@ class View(NamedTuple):
     listen: str = ""
     families: tuple[str, ...] = ()
     marks: bool = False
+
+    @property
+    def shared(self) -> "View":
+        """What resources other than the Listener depend on: Envoys with the same CAs have the same ones."""
+        return self._replace(listen="", families=())
 
 
 def view_of(node: Any) -> View:

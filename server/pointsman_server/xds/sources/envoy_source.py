@@ -36,11 +36,12 @@ class EnvoySource(GrpcSource):
     Other names are not among the resources, so that an Envoy hears of no tenant that it may not read: their calls are
     NOT_FOUND. A name that has no route any more is removed, and is NOT_FOUND, too.
 
-    It subscribes to every name that it has: so what is built is kept, and Envoys of one view share it.
+    It subscribes to every name that it has: so what is built is kept, and Envoys share it, but for their listeners.
     """
 
     def __init__(self, snapshot: ResourceSnapshot, view: View, may_read: Callable[[Scope], bool]) -> None:
-        super().__init__(snapshot, view, may_read)
+        super().__init__(snapshot, view.shared, may_read)
+        self._own_view = view
         patterns = [tuple(pattern.split("/")) for pattern in view.families]
         self._exact = {pattern for pattern in patterns if ANY not in pattern}
         self._wild = [pattern for pattern in patterns if ANY in pattern]
@@ -79,6 +80,8 @@ class EnvoySource(GrpcSource):
             if self._joined is None:
                 self._joined = encode(kind, name, envoy.join(map(self._virtual_host, self._served())))
             return self._joined
+        if kind is ResourceType.LDS:
+            return self._snapshot.resource(self._own_view, kind, name)
         return super().resource(kind, name)
 
     def names(self, kind: ResourceType, roots: Collection[str] | None = None) -> Collection[str]:

@@ -14,6 +14,7 @@ from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources import envoy
+from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources import envoy_source as module
 from pointsman_server.xds.sources.envoy_source import EnvoySource
@@ -223,14 +224,33 @@ async def test_it_drops_everything_where_the_client_goes_while_it_prepares(snaps
     assert not made.has_news(Stream())
 
 
-async def test_envoys_of_one_view_share_what_is_built(
-    snapshot: ResourceSnapshot, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("families", "listen", "names"),
+    [((), "", {PAY, ADS, V1_PAY, V1_ADS}), (("acme/pay/prod",), "", {PAY, V1_PAY}), ((), "127.0.0.1:1", None)],
+)
+async def test_envoys_share_what_is_built_whatever_they_select_and_wherever_they_listen(
+    snapshot: ResourceSnapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    families: tuple[str, ...],
+    listen: str,
+    names: set[str] | None,
 ) -> None:
-    await source(snapshot).prepare()
+    first = source(snapshot)
+    await first.prepare()
     monkeypatch.setattr(envoy, "virtual_host", None)
-    other = source(snapshot)
+    other = EnvoySource(snapshot, View(ClientKind.ENVOY, families=families, listen=listen), lambda _scope: True)
     await other.prepare()
-    assert set(domains(other)) == {PAY, ADS, V1_PAY, V1_ADS}
+    assert set(domains(other)) == (names or {PAY, ADS, V1_PAY, V1_ADS})
+    found, others = (each.resource(ResourceType.CDS, V1_PAY) for each in (first, other))
+    assert found is others
+
+
+def test_each_envoy_has_a_listener_where_it_wants_it(snapshot: ResourceSnapshot) -> None:
+    for port in (1, 2):
+        view = View(ClientKind.ENVOY, listen=f"127.0.0.1:{port}")
+        made = EnvoySource(snapshot, view, lambda _scope: True).resource(ResourceType.LDS, ENVOY_LISTENER)
+        (packed,) = pb.DiscoveryResponse.FromString(made.body).resources
+        assert pb.Listener.FromString(packed.value).address.socket_address.port_value == port
 
 
 def test_resources_by_name_are_those_of_the_root(snapshot: ResourceSnapshot) -> None:
