@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.v1 import xds_service_pb2 as pb
 from pointsman_server.domain.access_errors import Forbidden
 from pointsman_server.domain.codec import timestamp
-from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
 from pointsman_server.domain.identity import Permission, Scope
 from pointsman_server.domain.routes import RouteKey
 from pointsman_server.runtime.fair_share import FairShare
@@ -78,12 +78,17 @@ class XdsMethods:
         return response
 
     async def explain(self, request: pb.ExplainXdsRequest, caller: Caller) -> pb.ExplainXdsResponse:
-        """Explain a name. Raises InvalidField where it is none, and Forbidden where ``caller`` may not read it."""
+        """Explain a name. Raises InvalidField where it is none, Forbidden where ``caller`` may not read it.
+
+        Raises StoreUnavailable where there is no table yet, of which no name could be said to be unknown.
+        """
         key = _key(request.key)
         scope = Scope(key.tenant, key.env)
         if not caller.may_read(scope):
             raise Forbidden(caller.subject, Permission.READ, scope.tenant, scope.env)
         root, snapshot = root_name(key), self._snapshot()
+        if not snapshot.clock.epoch:
+            raise StoreUnavailable
         response = pb.ExplainXdsResponse(name=root, revision=snapshot.clock.revision)
         target = snapshot.target(root)
         for kind, number in KINDS.items():

@@ -4,11 +4,14 @@ import pytest
 
 from pointsman.v1 import xds_service_pb2 as pb
 from pointsman_server.domain.access_errors import Forbidden
-from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.errors import InvalidField, StoreUnavailable
 from pointsman_server.domain.routes import ChangeKind
+from pointsman_server.ports.store import Clock
 from pointsman_server.xds.clients import xds_service as module
 from pointsman_server.xds.clients.xds_service import MOST_NAMES, XdsMethods
 from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.snapshot import ResourceSnapshot
+from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.changes import make_change
 from tests.support.xds_connections import OPENED, Connections, FakeCaller, Turns
@@ -169,3 +172,10 @@ async def test_an_envoy_is_shown_with_the_names_that_it_is_given() -> None:
     await connection.ask(ResourceType.CDS, OURS)
     (client,) = (await scene.listed()).clients
     assert (client.kind, list(client.names)) == (pb.XDS_CLIENT_KIND_ENVOY, [OURS])
+
+
+async def test_nothing_is_explained_before_there_is_a_table() -> None:
+    scene = Scene()
+    scene.world.snapshot = ResourceSnapshot(Table(Clock("", 0)))
+    with pytest.raises(StoreUnavailable):
+        await scene.explained(OURS)
