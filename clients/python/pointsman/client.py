@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pointsman import chunks
 from pointsman.chunks import Chunk, Importable
@@ -66,19 +65,11 @@ class Client(SelectionMethods, TrafficMethods, ChangeSetMethods):
         options: further gRPC channel options; they win over the client's own.
     """
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connection and the near-caches. Calls under way end as cancelled."""
         for near_cache in self._session.near_caches:
             near_cache.shut_down()
-        self._channel.close()
+        super().close()
 
     def resolve(
         self,

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 
@@ -27,6 +28,18 @@ class SyncCalls(BaseClient[Token]):
         else:
             self._channel = grpc.secure_channel(self._target, self._credentials, options=self._options)
         self._stub = RouteServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Calls in flight end as cancelled."""
+        self._channel.close()
 
     def _call(self, operation: Operation[Request, Response, Result], request: Request, timeout: float | None) -> Result:
         method = cast("grpc.UnaryUnaryMultiCallable[Request, Response]", getattr(self._stub, operation.name))

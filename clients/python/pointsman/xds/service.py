@@ -1,8 +1,7 @@
 """XdsServiceClient: asks one server about its xDS clients. It is served on the xDS port."""
 
 from datetime import UTC
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -24,18 +23,6 @@ class XdsServiceClient(SyncCalls):
     def _prepare(self) -> None:
         super()._prepare()
         self._stub: Any = XdsServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
 
     def clients(self, *, name_prefix: str = "", timeout: float | None = None) -> XdsClients:
         """Return who is connected, in the order in which they connected.
