@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
+from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.stream import Observer, Stream
@@ -44,6 +45,24 @@ class WatchedWorld(World):
         changed = super().set(root, **values)
         self.news |= dict.fromkeys(changed)
         return changed
+
+
+class Listener:
+    """A stream that notes what its source tells it."""
+
+    def __init__(self) -> None:
+        self.roots: list[set[str]] = []
+        self.checks = 0
+        self.woken = 0
+
+    def wake(self, window: Window) -> None:
+        self.woken += 1
+
+    def changed(self, roots: Collection[str]) -> None:
+        self.roots.append(set(roots))
+
+    def check(self) -> None:
+        self.checks += 1
 
 
 class Transport:

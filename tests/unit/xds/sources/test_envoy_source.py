@@ -10,7 +10,6 @@ from pointsman_server.domain.errors import Overloaded
 from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import HEARTBEAT, ChangeKind
 from pointsman_server.ports.store import Clock
-from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resources import envoy
@@ -21,27 +20,10 @@ from pointsman_server.xds.sources.envoy_source import EnvoySource
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.changes import make_change
+from tests.support.xds_fake_stream import Listener
 
 PAY, ADS = "prod~pay~acme", "prod~ads~acme"
 V1_PAY, V1_ADS = f"v1~{PAY}", f"v1~{ADS}"
-
-
-class Stream:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.roots: list[set[str]] = []
-        self.checks = 0
-        self.woken = 0
-
-    def wake(self, window: Window) -> None:
-        self.woken += 1
-
-    def changed(self, roots: Collection[str]) -> None:
-        self.roots.append(set(roots))
-
-    def check(self) -> None:
-        self.checks += 1
 
 
 @pytest.fixture
@@ -58,8 +40,8 @@ def source(snapshot: ResourceSnapshot, *families: str, tenants: Collection[str] 
     return EnvoySource(snapshot, View(ClientKind.ENVOY, families=families), may_read)
 
 
-def followed(snapshot: ResourceSnapshot, *families: str) -> tuple[EnvoySource, Stream]:
-    made, stream = source(snapshot, *families), Stream()
+def followed(snapshot: ResourceSnapshot, *families: str) -> tuple[EnvoySource, Listener]:
+    made, stream = source(snapshot, *families), Listener()
     made.names(ResourceType.CDS)
     made.watch_all(stream)
     made.flush(stream)
@@ -194,7 +176,7 @@ def test_what_the_client_may_no_longer_read_goes(snapshot: ResourceSnapshot) -> 
 
 async def test_it_prepares_what_is_asked_for_and_follows_meanwhile(snapshot: ResourceSnapshot) -> None:
     snapshot.apply([make_change(number, f"s{number}") for number in range(3, 10)])
-    made, stream = source(snapshot, "*/pay/*", "*/ads/*", "*/new/*", "*/s9/*"), Stream()
+    made, stream = source(snapshot, "*/pay/*", "*/ads/*", "*/new/*", "*/s9/*"), Listener()
     preparing = asyncio.create_task(made.prepare())
     await asyncio.sleep(0)
     gone = [make_change(number, name, kind=ChangeKind.DELETED) for number, name in ((11, "ads"), (12, "s9"))]
@@ -221,7 +203,7 @@ async def test_it_drops_everything_where_the_client_goes_while_it_prepares(snaps
         await preparing
     assert snapshot.name_count == 0
     snapshot.apply([make_change(3)])
-    assert not made.has_news(Stream())
+    assert not made.has_news(Listener())
 
 
 @pytest.mark.parametrize(

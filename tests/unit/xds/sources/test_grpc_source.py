@@ -1,38 +1,19 @@
 """What a client that asks by name may have."""
 
-from collections.abc import Collection
-
 import pytest
 
 from pointsman_server.domain.identity import Scope
 from pointsman_server.ports.store import Clock
-from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.snapshot import ResourceSnapshot
 from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import View
 from tests.support.changes import make_change
+from tests.support.xds_fake_stream import Listener
 
 ROOT = "v1~prod~pay~acme"
 OTHER = "v1~prod~pay~other"
-
-
-class Stream:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.roots: list[set[str]] = []
-        self.checks = 0
-
-    def wake(self, window: Window) -> None:
-        """Nothing: it is told when it asks."""
-
-    def changed(self, roots: Collection[str]) -> None:
-        self.roots.append(set(roots))
-
-    def check(self) -> None:
-        self.checks += 1
 
 
 @pytest.fixture
@@ -67,7 +48,7 @@ def test_nothing_is_given_to_a_client_that_asks_for_all(source: GrpcSource) -> N
 
 
 def test_a_stream_is_told_of_what_it_watches_when_it_asks(source: GrpcSource, snapshot: ResourceSnapshot) -> None:
-    stream = Stream()
+    stream = Listener()
     source.watch(stream, ROOT)
     source.watch_all(stream)
     snapshot.apply([make_change(1)])
@@ -84,7 +65,7 @@ def test_a_stream_is_told_of_what_it_watches_when_it_asks(source: GrpcSource, sn
 
 
 def test_a_stream_that_leaves_watches_nothing_more(source: GrpcSource, snapshot: ResourceSnapshot) -> None:
-    stream = Stream()
+    stream = Listener()
     source.watch(stream, ROOT)
     source.watch(stream, "v2~prod~pay~acme")
     snapshot.apply([make_change(1)])
@@ -101,7 +82,7 @@ def test_what_it_may_read_is_asked_once_until_it_may_have_changed(snapshot: Reso
         asked += 1
         return allowed
 
-    source, stream = GrpcSource(snapshot, View(), may_read), Stream()
+    source, stream = GrpcSource(snapshot, View(), may_read), Listener()
     source.watch(stream, ROOT)
     before = source.resource(ResourceType.RDS, ROOT)
     assert asked == 1
