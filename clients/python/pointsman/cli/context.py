@@ -185,6 +185,7 @@ Label = Annotated[list[str], typer.Option("--label", metavar="NAME=VALUE", help=
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Only if the route is at it; 0: any.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="The same id has its effect once, however often sent.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")]
 Wait = Annotated[
     str, typer.Option("--wait", metavar="[=5s]", help="Then wait so long for every watcher to have it; else exit 5.")
 ]

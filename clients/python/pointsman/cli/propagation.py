@@ -42,6 +42,13 @@ def duration(text: str, option: str = "--wait") -> float | None:
     return seconds
 
 
+def waiting_time(wait: str, dry_run: bool) -> float | None:
+    """Return the seconds of ``--wait``; None for nothing. Raises BadParameter, also where nothing is changed."""
+    if wait and dry_run:
+        raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
+    return duration(wait)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is known of a revision at the end of a wait."""

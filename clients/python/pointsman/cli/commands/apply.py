@@ -24,7 +24,7 @@ from pointsman.cli.output.effects import STYLES, needs_change_sets
 from pointsman.cli.output.exit_codes import ExitCode
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal
-from pointsman.cli.propagation import Waiting, duration
+from pointsman.cli.propagation import Waiting, waiting_time
 from pointsman.errors import PermissionDenied
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.results import Route, Traffic
@@ -76,9 +76,7 @@ def apply(
     """
     if detailed and not dry_run:
         raise typer.BadParameter("only together with --dry-run", param_hint="--exit-code")
-    if wait and dry_run:
-        raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
-    seconds = duration(wait)
+    seconds = waiting_time(wait, dry_run)
     terminal = settings(context).terminal(as_json)
     desired = _read(file)
     # Outside of the event loop, which a question would block, Ctrl-C included.

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pointsman.cli.context import Json, Reason, RequestId, Wait, settings
+from pointsman.cli.context import DryRun, Json, Reason, RequestId, Wait, settings
 from pointsman.cli.output.effects import effects_document, needs_change_sets, write_effects
-from pointsman.cli.propagation import Waiting, duration
+from pointsman.cli.propagation import Waiting, waiting_time
 from pointsman.errors import ChangedSince
 
 _WHAT = re.compile(r"(\d{1,19})(?:\.\.(\d{1,19}))?", re.ASCII)
@@ -23,7 +23,7 @@ def revert(
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite what was changed since.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")] = False,
+    dry_run: DryRun = False,
     reason: Reason = "",
     request_id: RequestId = "",
     wait: Wait = "",
@@ -34,9 +34,7 @@ def revert(
     That is a new change set: the history stays. Refused if something of it was changed since, unless --force is given.
     """
     undone = what_of(what)
-    seconds = duration(wait)
-    if wait and dry_run:
-        raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
+    seconds = waiting_time(wait, dry_run)
     terminal = settings(context).terminal(as_json)
     with settings(context).client(as_json) as client:
         try:

@@ -8,11 +8,11 @@ from typing import Annotated, NamedTuple
 import typer
 
 from pointsman.change_sets import Activate, DeleteTraffic, Mutation, SetTraffic
-from pointsman.cli.context import Family, Json, Reason, Wait, settings
+from pointsman.cli.context import DryRun, Family, Json, Reason, Wait, settings
 from pointsman.cli.output.effects import effects_document, needs_change_sets, refused_by_name, write_effects
 from pointsman.cli.output.prompts import confirm
 from pointsman.cli.output.terminal import Terminal
-from pointsman.cli.propagation import Waiting, duration
+from pointsman.cli.propagation import Waiting, waiting_time
 from pointsman.cli.traffic.family import FamilyState, family_of, inactive_warnings
 from pointsman.cli.traffic.weights import InvalidWeights, check_sum, shifted, version_problem, weights_of
 from pointsman.client import Client
@@ -24,7 +24,6 @@ Shares = Annotated[
     typer.Argument(metavar="VERSION=PERCENT...", help="Up to two decimals, as in v2=12.5.", show_default=False),
 ]
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Only if the traffic is at it; 0: any.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")]
 
 
 def set_traffic(
@@ -155,9 +154,7 @@ class _Change:
 @contextmanager
 def _changing(context: typer.Context, family: str, options: Options) -> Iterator[_Change]:
     """Connect, and read what there is. Options that cannot be used are refused before anything is sent."""
-    seconds, key = duration(options.wait), FamilyKey.parse(family)
-    if options.wait and options.dry_run:
-        raise typer.BadParameter("not together with --dry-run", param_hint="--wait")
+    seconds, key = waiting_time(options.wait, options.dry_run), FamilyKey.parse(family)
     terminal = settings(context).terminal(options.as_json)
     with settings(context).client(options.as_json) as client, needs_change_sets():
         ask = partial(client.get_propagation, tenant=key.tenant, service=key.service, env=key.env)
