@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,7 +135,7 @@ def _explain(terminal: Terminal, program: Program, made: Bootstrap, output: Path
     if variables:
         terminal.note("the client needs these environment variables:")
     for name, value in variables.items():
-        terminal.note(f"export {name}={value}")
+        terminal.note(f"export {name}={shlex.quote(value)}")
     for file in made.files:
         terminal.note(f"it refers to {file}, which is written, too")
     for note in made.notes:

@@ -44,6 +44,12 @@ def test_says_which_variables_the_client_needs(run: Run, tmp_path: Path) -> None
     assert server["call_creds"][0]["config"] == {"jwt_token_file": f"{tmp_path}/jwt"}
 
 
+def test_a_shell_can_take_the_variables_as_they_are_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my files").mkdir()
+    done = run("xds", "bootstrap", "--for", "python", "--output", "my files/b$1.json", "--xds", "a:1")
+    assert done.stderr.splitlines()[1] == f"export GRPC_XDS_BOOTSTRAP='{tmp_path}/my files/b$1.json'"
+
+
 def test_says_which_files_are_not_on_this_machine(run: Run, tmp_path: Path) -> None:
     done = run("--ca-file", "ca.pem", "xds", "bootstrap", "--for", "python", "--https-ca-file", "/no/https.pem")
     assert done.exit_code == 0
