@@ -1,5 +1,7 @@
 """Each kind of client starts with what ``pointsman xds bootstrap`` prints, where the server wants to know who it is."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,16 @@ from pointsman import Client
 from tests.e2e.xds.conftest import BACKEND, KEY, NAME, Service, Start, envoy, printed, started
 from tests.support.certificates import Authority, TlsFiles
 from tests.support.issuer import AUDIENCE, ISSUER, SigningKey, jwks
-from tests.support.processes import free_port, run
+from tests.support.processes import clean_environ, free_port, run
 from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
+from tests.support.xds_clients.backend import METHOD
 
 OK = grpc.StatusCode.OK
 PAGE = Path(__file__).parents[3] / "docs" / "xds.md"
 ADMIN = "{address: 127.0.0.1, port_value: 0}"
 PYTHON = "python"
+CALL_SECONDS = 30
 GO = pytest.param("go", marks=pytest.mark.go)
 pytestmark = pytest.mark.engines
 
@@ -113,6 +117,40 @@ def test_a_grpc_client_shows_a_certificate(
     with started(program, environ) as probe:
         probe.target("name", f"xds:///{NAME}")
         probe.wait("name", OK, BACKEND)
+
+
+CONFIGURED = f"""
+import asyncio
+import grpc, grpc.aio
+import pointsman
+pointsman.xds.configure()
+target = pointsman.xds.target("{KEY}")
+with grpc.secure_channel(target, pointsman.xds.credentials()) as channel:
+    print(channel.unary_unary("{METHOD}")(b"0", timeout={CALL_SECONDS}).decode())
+async def call():
+    async with grpc.aio.insecure_channel(target) as channel:
+        print((await channel.unary_unary("{METHOD}")(b"0", timeout={CALL_SECONDS})).decode())
+asyncio.run(call())
+"""
+
+
+@pytest.mark.parametrize("kind", ["tokens", "certificates"])
+def test_configure_takes_the_same_from_the_environment(request: pytest.FixtureRequest, kind: str) -> None:
+    service: Service = request.getfixturevalue(f"with_{kind}")
+    options = request.getfixturevalue(f"{kind.removesuffix('s')}_options")
+    named = {
+        f"POINTSMAN_{option.removeprefix('--').replace('-', '_').upper()}": value
+        for option, value in zip(options[::2], options[1::2], strict=True)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CONFIGURED],
+        env=clean_environ() | named | {"POINTSMAN_XDS_SERVER": service.xds},
+        capture_output=True,
+        text=True,
+        timeout=2 * CALL_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, [BACKEND, BACKEND]), done.stderr
 
 
 def test_an_envoy_sends_its_token_and_takes_one_that_replaces_it(
