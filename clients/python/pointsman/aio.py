@@ -124,7 +124,8 @@ class AsyncClient(AsyncSelectionMethods, AsyncTrafficMethods, AsyncChangeSetMeth
         from pointsman.near_cache.options import options
 
         chosen = options(tenants, service, env, path, max_stale, on_stale, name)
-        near_cache = AsyncNearCache(chosen, self._near_cache_service(), self._leave, self.resolve, self.select)
+        ask = (self.resolve, self.select, self._session.timeout)
+        near_cache = AsyncNearCache(chosen, self._near_cache_service(), self._leave, *ask)
         self._session.near_caches += (near_cache,)
         return near_cache
 

@@ -11,7 +11,6 @@ from pointsman.channels.failure import NoBackend
 from pointsman.channels.options import Metadata
 from pointsman.channels.routes import SyncRoutes
 from pointsman.errors import DeadlineExceeded, PointsmanError, Unavailable
-from pointsman.rpc.session import DEFAULT_TIMEOUT
 
 
 class Started(NamedTuple):
@@ -61,17 +60,15 @@ class Dispatch:
     def _ask(self, sticky_key: str, timeout: float | None) -> tuple[str, float | None]:
         began = self._clock()
         try:
-            url = self._routes.ask(sticky_key, ask_timeout(timeout))
+            url = self._routes.ask(sticky_key, checked_timeout(timeout))
         except DeadlineExceeded as error:
             raise out_of_time(error, timeout, self._clock() - began) from error
         return url, time_left(timeout, self._clock() - began)
 
 
-def ask_timeout(timeout: float | None) -> float | None:
-    """Return for how long the server may be asked; None: for as long as its client does by itself."""
-    if timeout is None or timeout >= DEFAULT_TIMEOUT:
-        return None
-    if timeout <= 0:
+def checked_timeout(timeout: float | None) -> float | None:
+    """Return ``timeout``. Raises DeadlineExceeded if nothing is left of it to ask the server."""
+    if timeout is not None and timeout <= 0:
         raise DeadlineExceeded("the deadline had passed before the call began")
     return timeout
 

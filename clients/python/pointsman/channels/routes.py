@@ -41,7 +41,7 @@ class SyncRoutes(Routes, Protocol):
     """What a channel for threads needs besides."""
 
     def ask(self, sticky_key: str, timeout: float | None) -> str:
-        """Ask the server for the URL for a call, for ``timeout`` seconds at most; None: as long as its client does."""
+        """Ask the server for the URL for a call, for ``timeout`` seconds at most; no longer than its client does."""
         ...
 
 

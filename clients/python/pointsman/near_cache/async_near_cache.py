@@ -38,9 +38,10 @@ class AsyncNearCache(BaseNearCache[None, None]):
         on_close: Callable[[BaseNearCache[None, None]], None],
         call: Callable[..., Awaitable[Resolution]],
         call_select: Callable[..., Awaitable[Selection]],
+        call_timeout: float,
     ) -> None:
-        """``call`` and ``call_select``: ask the server."""
-        super().__init__(options, connect, on_close)
+        """``call`` and ``call_select``: ask the server, for ``call_timeout`` seconds by themselves."""
+        super().__init__(options, connect, on_close, call_timeout)
         self._call = call
         self._call_select = call_select
         self.peek = self._fast.resolve
@@ -63,12 +64,12 @@ class AsyncNearCache(BaseNearCache[None, None]):
         return await self._call_select(key, sticky_key) if found is None else found
 
     async def ask(self, key: str, timeout: float | None) -> Resolution:  # noqa: ASYNC109 - goes to the server
-        """Ask the server, whatever the table has."""
-        return await self._call(key, timeout=timeout)
+        """Ask the server, whatever the table has, for ``timeout`` seconds at most; no longer than its client does."""
+        return await self._call(key, timeout=self._within(timeout))
 
     async def ask_select(self, family: str, sticky_key: str, timeout: float | None) -> Selection:  # noqa: ASYNC109
-        """Let the server choose."""
-        return await self._call_select(family, sticky_key, timeout=timeout)
+        """Let the server choose, in the same time."""
+        return await self._call_select(family, sticky_key, timeout=self._within(timeout))
 
     async def wait_ready(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - of the other client, too
         """See ``NearCache.wait_ready``."""

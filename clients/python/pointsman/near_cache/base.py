@@ -56,8 +56,18 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
     starts one of its own in the same way. Safe to use from several threads.
     """
 
-    def __init__(self, options: Options, connect: Callable[[], RemoteService], on_close: Callable[[Any], None]) -> None:
-        """``connect``: opens a channel in this process. ``on_close``: called with this when it is closed."""
+    def __init__(
+        self,
+        options: Options,
+        connect: Callable[[], RemoteService],
+        on_close: Callable[[Any], None],
+        call_timeout: float,
+    ) -> None:
+        """``connect``: opens a channel in this process. ``on_close``: called with this when it is closed.
+
+        ``call_timeout``: for how many seconds its client asks the server.
+        """
+        self._call_timeout = call_timeout
         self._options = options
         self._connect = connect
         self._on_close = on_close
@@ -323,6 +333,10 @@ class BaseNearCache(ABC, Generic[Slow, SlowSelect]):
         self._table.saw_any(revision)
 
     # Reads that the fast path does not answer
+
+    def _within(self, timeout: float | None) -> float:
+        """Return for how many seconds the server is asked in a call that may take ``timeout``; None: any time."""
+        return self._call_timeout if timeout is None else min(timeout, self._call_timeout)
 
     def _slow(self, key: RouteKey | str) -> CachedResolution | Slow:
         """Answer a read. A ``RouteKey`` is looked up by its text: nothing else is a key of the table."""

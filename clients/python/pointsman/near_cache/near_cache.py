@@ -39,9 +39,10 @@ class NearCache(BaseNearCache[Resolution, Selection]):
         on_close: Callable[[BaseNearCache[Resolution, Selection]], None],
         call: Callable[..., Resolution],
         call_select: Callable[..., Selection],
+        call_timeout: float,
     ) -> None:
-        """``call`` and ``call_select``: ask the server."""
-        super().__init__(options, connect, on_close)
+        """``call`` and ``call_select``: ask the server, for ``call_timeout`` seconds by themselves."""
+        super().__init__(options, connect, on_close, call_timeout)
         self._call = call
         self._call_select = call_select
         self.resolve = self._fast.resolve
@@ -54,12 +55,12 @@ class NearCache(BaseNearCache[Resolution, Selection]):
         return self._call_select(family, sticky_key)
 
     def ask(self, key: str, timeout: float | None) -> Resolution:
-        """Ask the server, whatever the table has."""
-        return self._call(key, timeout=timeout)
+        """Ask the server, whatever the table has, for ``timeout`` seconds at most; no longer than its client does."""
+        return self._call(key, timeout=self._within(timeout))
 
     def ask_select(self, family: str, sticky_key: str, timeout: float | None) -> Selection:
-        """Let the server choose."""
-        return self._call_select(family, sticky_key, timeout=timeout)
+        """Let the server choose, in the same time."""
+        return self._call_select(family, sticky_key, timeout=self._within(timeout))
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until every watch has brought everything, for ``timeout`` seconds at most. Returns whether it has."""

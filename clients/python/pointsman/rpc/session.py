@@ -43,7 +43,7 @@ class Session:
     """The defaults of every call of one client, and what the client has learned from the answers."""
 
     def __init__(self, timeout: float, bearer: Bearer, max_attempts: int, remembered_keys: int = DEFAULT_KEYS) -> None:
-        self._timeout = _checked(timeout)
+        self.timeout = _checked(timeout)
         self.bearer = bearer
         self.max_attempts = max_attempts
         self.memory = Memory(remembered_keys)
@@ -55,7 +55,7 @@ class Session:
         Never fewer than ``NO_TIME``: gRPC takes a deadline that is over, but no timeout below zero.
         Raises ValueError unless ``timeout`` is positive and finite; None means that of the client.
         """
-        end = time.monotonic() + (self._timeout if timeout is None else _checked(timeout))
+        end = time.monotonic() + (self.timeout if timeout is None else _checked(timeout))
         return lambda: max(end - time.monotonic(), NO_TIME)
 
     def floor(self, key: RouteKey, min_revision: int | None, epoch: str) -> Floor:

@@ -7,11 +7,10 @@ import grpc
 import pytest
 
 from pointsman.channels.backends import Backends
-from pointsman.channels.dispatch import Dispatch, ask_timeout, callable_of, time_left
+from pointsman.channels.dispatch import Dispatch, callable_of, checked_timeout, time_left
 from pointsman.channels.failure import NoBackend
 from pointsman.channels.options import Metadata
 from pointsman.errors import AmbiguousVersion, DeadlineExceeded, FailedPrecondition, Unavailable
-from pointsman.rpc.session import DEFAULT_TIMEOUT
 from tests.support.fake_routes import FakeRoutes
 
 ONE, TWO = "http://one", "http://two"
@@ -66,7 +65,7 @@ def test_what_the_near_cache_cannot_answer_the_server_is_asked_in_the_time_of_th
     assert rig.dispatch.begin(1.0, [("user", "user-2")]) == (rig.backends.open(TWO), 0.75)
     assert rig.dispatch.begin(None, None).timeout is None
     assert rig.dispatch.begin(60.0, None).timeout == 59.75
-    assert rig.routes.asked == [("user-2", 1.0), ("", None), ("", None)]
+    assert rig.routes.asked == [("user-2", 1.0), ("", None), ("", 60.0)]
     rig.takes(2.0)
     assert rig.code(1.0) is grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -103,9 +102,9 @@ def test_a_closed_channel_is_not_called(rig: Rig) -> None:
 
 
 def test_the_server_is_asked_no_longer_than_the_call_takes() -> None:
-    assert [ask_timeout(each) for each in (None, 0.5, DEFAULT_TIMEOUT)] == [None, 0.5, None]
+    assert [checked_timeout(each) for each in (None, 0.5, 60.0)] == [None, 0.5, 60.0]
     with pytest.raises(DeadlineExceeded):
-        ask_timeout(0.0)
+        checked_timeout(0.0)
     assert (time_left(None, 5.0), time_left(2.0, 0.5)) == (None, 1.5)
     with pytest.raises(DeadlineExceeded):
         time_left(1.0, 1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from pointsman import AsyncClient, Client
 from pointsman.channels.routes import AsyncNearCacheRoutes, NearCacheRoutes
-from pointsman.errors import AmbiguousVersion, InvalidArgument, NoActiveVersion, RouteInactive
+from pointsman.errors import AmbiguousVersion, DeadlineExceeded, InvalidArgument, NoActiveVersion, RouteInactive
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.near_cache.base import BaseNearCache
 from pointsman.near_cache.near_cache import NearCache
@@ -108,6 +108,28 @@ def test_the_server_is_asked_with_the_time_that_is_left(server: FakeServer, clie
     cache = client.cached()
     assert NearCacheRoutes(cache, V1).ask("", 5.0) == ONE
     assert NearCacheRoutes(cache, FAMILY).ask("user-1", None) == ONE
+
+
+@pytest.mark.parametrize(
+    ("client_timeout", "call_timeout", "expected"), [(5.0, None, 5.0), (5.0, 600.0, 5.0), (60.0, 10.0, 10.0)]
+)
+def test_the_server_is_asked_no_longer_than_call_and_client_take(
+    client_timeout: float, call_timeout: float | None, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def ask(*_: object, timeout: float) -> None:
+        asked.append(timeout)
+        raise DeadlineExceeded("no answer")
+
+    monkeypatch.setattr(Client, "resolve", ask)
+    monkeypatch.setattr(Client, "select", ask)
+    with Client("127.0.0.1:1", timeout=client_timeout) as client:
+        cache = client.cached()
+        for key in (V1, FAMILY):
+            with pytest.raises(DeadlineExceeded):
+                NearCacheRoutes(cache, key).ask("", call_timeout)
+    assert asked == [expected, expected]
 
 
 async def test_the_same_for_asyncio(server: FakeServer, async_client: AsyncClient) -> None:

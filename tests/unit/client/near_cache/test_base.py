@@ -63,7 +63,7 @@ class Rig:
         self.calls: list[str] = []
         self.closed: list[Any] = []
         chosen = options(["team-a"], "", "", path, 30.0, on_stale, "test")
-        self.cache = NearCache(chosen, self.connect, self.closed.append, self.call, self.call_select)
+        self.cache = NearCache(chosen, self.connect, self.closed.append, self.call, self.call_select, 5.0)
         self.table, [self.view] = self.cache._table, self.cache._views
 
     def connect(self) -> Any:

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from pointsman.channels.backends import Backend, Backends
-from pointsman.channels.dispatch import ask_timeout, out_of_time, time_left
+from pointsman.channels.dispatch import checked_timeout, out_of_time, time_left
 from pointsman.channels.failure import details_of, trailing_metadata_of
 from pointsman.channels.options import Metadata
 from pointsman.channels.routes import AsyncRoutes
@@ -64,7 +64,7 @@ class AsyncDispatch:
 
     async def _ask(self, sticky_key: str, timeout: float | None, began: float) -> str:  # noqa: ASYNC109 - of the call
         try:
-            return await self._routes.ask(sticky_key, ask_timeout(timeout))
+            return await self._routes.ask(sticky_key, checked_timeout(timeout))
         except DeadlineExceeded as error:
             raise out_of_time(error, timeout, self._clock() - began) from error
 
