@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1.propagation_pb2 import GetPropagationRequest
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
 from pointsman_server.xds.server import SERVICE
@@ -67,15 +68,25 @@ def test_workers_share_the_port(environ: dict[str, str]) -> None:
     with server_process("serve", "--roles", "api,xds", "--workers", "2", **ports, **environ) as process:
         process.wait_for_log("serving", times=2)
         with ExitStack() as stack:
+            clients = []
             for _ in range(20):
                 channel = stack.enter_context(grpc.insecure_channel(ports["POINTSMAN_XDS_LISTEN"], ALONE))
-                assert stack.enter_context(stream(channel)).status(ROOT) == 5
+                clients.append(stack.enter_context(stream(channel)))
+                assert clients[-1].status(ROOT) == 5
             assert eventually(lambda: get_metric(http, STREAMS) == 20)
             listed = run("pointsman", "xds", "clients", "--xds", ports["POINTSMAN_XDS_LISTEN"], "--json")
             (server,) = json.loads(listed.stdout)["servers"]
             assert (server["workers"], server["workers_answered"]) == (2, 2)
             workers = Counter(client["id"].split("-")[0] for client in server["clients"])
             assert (len(workers), workers.total()) == (2, 20)
+            # Every worker hears of the change, and knows of the clients of both who has it.
+            api = RouteServiceStub(stack.enter_context(grpc.insecure_channel(ports["POINTSMAN_LISTEN"])))
+            revision = api.Create(pb.CreateRequest(key=KEY, url=URL, active=True)).route.revision
+            asked = GetPropagationRequest(tenant=KEY.tenant, service=KEY.service, env=KEY.env, revision=revision)
+            for client in clients:
+                assert status_of(client.read_until(lambda response: response.type_url == RDS), ROOT) == LIVE
+            assert eventually(lambda: api.GetPropagation(asked).applied_count == 20)
+            assert api.GetPropagation(asked).watcher_count == 20
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])
