@@ -19,7 +19,7 @@ class ClientKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class XdsRefusal:
-    """What a client has refused (a NACK): it goes on with what it had before. ``message`` is in its own words."""
+    """A response that a client refused (NACK); it keeps what it had before. ``message`` is the client's."""
 
     resource_type: str
     message: str

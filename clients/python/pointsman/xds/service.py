@@ -30,7 +30,7 @@ class XdsServiceClient(SyncCalls):
         Of a server with several workers, they are those of the worker that this connection leads to.
 
         Args:
-            name_prefix: only clients that want a name that begins with this.
+            name_prefix: only clients that ask for a name that begins with this.
             timeout: in seconds, for each page of 1,000.
         """
         last = pb.ListXdsClientsResponse()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 
-For = Annotated[Program, typer.Option("--for", help="What will read it.", show_default=False)]
+For = Annotated[Program, typer.Option("--for", help="The client that reads it.", show_default=False)]
 Locality = Annotated[str, typer.Option(metavar="REGION[/ZONE[/SUB_ZONE]]", help="Where the client is.")]
 HttpsCa = Annotated[
     Path | None,
@@ -61,7 +61,7 @@ def bootstrap(
 ) -> None:
     """Print what makes a gRPC client or an Envoy follow the routes: its xDS bootstrap, as JSON.
 
-    How to connect to xDS is said by the options before the command: --tls, --ca-file, --cert-file and --key-file,
+    The options before the command say how to connect to xDS: --tls, --ca-file, --cert-file and --key-file,
     --token-file. gRPC clients read the file that GRPC_XDS_BOOTSTRAP names, Envoy the one after -c. Other environment
     variables that the client needs are listed on stderr.
     """

@@ -22,14 +22,14 @@ def clients(
     context: typer.Context,
     xds: Xds = [],  # noqa: B006 - typer makes a new one
     name: Annotated[
-        str, typer.Option(help="Only clients that want a name that begins with this, as v2~prod~payments~team-a.")
+        str, typer.Option(help="Only clients that ask for a name that begins with this, as v2~prod~payments~team-a.")
     ] = "",
     as_json: Json = False,
 ) -> None:
     """List the gRPC clients and Envoys that are connected, with the revision that each has acknowledged.
 
     Each server knows its own clients: name all servers by --xds. Where a server has several workers, all of them are
-    asked. A response that a client refused is told in its own words; the client goes on with what it had before.
+    asked. For a response that a client refused, its error message is shown; the client keeps what it had before.
     """
     given = settings(context)
     terminal = given.terminal(as_json)

@@ -37,7 +37,7 @@ def explain(
         ),
     ],
     xds: Xds = [],  # noqa: B006 - typer makes a new one
-    kind: Annotated[Kind | None, typer.Option(help="Of which clients; default: of both.", show_default=False)] = None,
+    kind: Annotated[Kind | None, typer.Option(help="The kind of client; default: both.", show_default=False)] = None,
     resources: Annotated[bool, typer.Option("--resources", help="Print the resources as they are sent, too.")] = False,
     as_json: Json = False,
 ) -> None:
