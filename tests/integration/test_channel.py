@@ -17,6 +17,7 @@ import pointsman
 import pointsman.aio
 from pointsman import AsyncClient, Client, NearCache
 from pointsman.channels.channel import RouteChannel
+from pointsman_server.events.watch import snapshots
 from tests.support.certificates import Authority
 from tests.support.channel_load import Load, async_load, load
 from tests.support.echo_backends import EchoBackend, EchoStub, threads_besides_servers
@@ -34,8 +35,9 @@ SECONDS = 20.0
 
 @pytest.fixture(scope="module")
 def server(engines: Any, template_database: str) -> Iterator[RunningServer]:
-    """One for all tests: each leaves it without routes."""
-    with fresh_database(template_database) as database_url:
+    """One for all tests: each leaves it without routes, and begins with what there is: no snapshot of another test."""
+    with pytest.MonkeyPatch.context() as patch, fresh_database(template_database) as database_url:
+        patch.setattr(snapshots, "KEPT_SECONDS", 0.0)
         chosen = settings(database_url=database_url, redis_url=fresh_redis(engines.urls["REDIS_URL"]))
         with serving(chosen) as running:
             yield running

@@ -122,7 +122,7 @@ def _read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise ValueError(f"{file}: {error.strerror or type(error).__name__}") from error
+        raise ValueError(f"{file}: {error.strerror}") from error
 
 
 def _check_free(environ: Mapping[str, str], content: str) -> None:

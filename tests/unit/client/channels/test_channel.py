@@ -220,6 +220,7 @@ def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     rig.routes.set("")
     assert eventually(lambda: states[-1] is State.TRANSIENT_FAILURE)
     rig.channel.unsubscribe(states.append)
+    assert not rig.channel._connectivity.wanted
 
 
 @subscribes
@@ -269,6 +270,8 @@ def test_around_a_fork_it_has_no_connection(rig: Rig) -> None:
     rig.channel.after_fork_in_child()
     assert rig.stub.unary_unary(b"a") == b"one a"
     assert len(rig.opened) == 3
+    rig.routes.set(rig.two.url)
+    assert rig.stub.unary_unary(b"a") == b"two a"
 
 
 def test_a_call_that_opens_a_backend_meanwhile_does_not_block_a_fork(rig: Rig) -> None:
@@ -301,9 +304,10 @@ def test_after_a_fork_subscribers_are_connected_again(rig: Rig) -> None:
 def test_a_child_leaves_the_calls_of_its_parent_alone(rig: Rig) -> None:
     future = rig.stub.unary_unary.future(b"hold")
     assert rig.one.held.acquire(timeout=SECONDS)
-    rig.channel.before_fork()
-    rig.channel.after_fork_in_child()
-    assert rig.stub.unary_unary(b"a") == b"one a"
+    for _ in range(2):
+        rig.channel.before_fork()
+        rig.channel.after_fork_in_child()
+        assert rig.stub.unary_unary(b"a") == b"one a"
     rig.one.released.set()
     assert future.result(SECONDS) == b"one hold"
 

@@ -86,7 +86,9 @@ def test_a_server_that_does_not_answer_in_time_is_unavailable_while_the_call_has
     rig.routes.error = DeadlineExceeded("no answer")
     assert rig.code() is grpc.StatusCode.UNAVAILABLE
     assert rig.code(1.0) is grpc.StatusCode.UNAVAILABLE
-    assert rig.code(0.25) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert [rig.code(each) for each in (0.5, 0.25)] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
+    with pytest.raises(NoBackend, match=r": the server did not say in time which URL is live>$"):
+        rig.dispatch.begin(1.0, None)
 
 
 def test_a_url_that_cannot_be_carried_is_a_status_too(rig: Rig) -> None:

@@ -49,6 +49,13 @@ def test_the_bootstrap_is_in_the_environment_of_grpc() -> None:
     assert json.loads(content)["node"] == {"id": socket.gethostname(), "locality": {}}
 
 
+def test_credentials_are_those_of_xds_and_otherwise_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_text = object()
+    monkeypatch.setattr("pointsman.xds.configuration.insecure_channel_credentials", lambda: plain_text)
+    monkeypatch.setattr(grpc, "xds_channel_credentials", lambda fallback: ("xds", fallback))
+    assert xds.credentials() == ("xds", plain_text)
+
+
 def test_by_default_it_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     monkeypatch.setenv("POINTSMAN_SERVER", "pointsman.internal:443")
     monkeypatch.setenv("POINTSMAN_CA_FILE", files["ca"])

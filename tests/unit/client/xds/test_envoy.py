@@ -135,6 +135,85 @@ def test_a_token_that_is_read_again_needs_a_file_of_secrets() -> None:
     assert whole.notes == ()
 
 
+def test_a_cluster_with_everything_is_as_envoy_documents_it() -> None:
+    servers = ControlPlane(("a.example:1",), ca_file="/ca", token_file="/token")
+    types = "type.googleapis.com/envoy.extensions"
+    secrets = {"path_config_source": {"path": "/secret.json"}, "resource_api_version": "V3"}
+    credential = {
+        "@type": f"{types}.http.injected_credentials.generic.v3.Generic",
+        "credential": {"name": "pointsman_token", "sds_config": secrets},
+        "header": "authorization",
+        "header_value_prefix": "Bearer ",
+    }
+    injector = {
+        "@type": f"{types}.filters.http.credential_injector.v3.CredentialInjector",
+        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": credential},
+    }
+    codec = {"@type": f"{types}.filters.http.upstream_codec.v3.UpstreamCodec"}
+    http = {
+        "@type": f"{types}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}
+        },
+        "http_filters": [
+            {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
+            {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
+        ],
+    }
+    tls = {
+        "@type": f"{types}.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"filename": "/ca"},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "a.example"}}],
+            },
+        },
+        "auto_host_sni": True,
+    }
+    address = {"socket_address": {"address": "a.example", "port_value": 1}}
+    endpoint = {"endpoint": {"address": address, "hostname": "a.example"}}
+    whole = envoy_bootstrap(servers, NODE, Upstreams(), "/secret.json")
+    assert whole.document["static_resources"] == {
+        "clusters": [
+            {
+                "name": "pointsman_xds",
+                "type": "STRICT_DNS",
+                "dns_lookup_family": "V4_PREFERRED",
+                "connect_timeout": "5s",
+                "load_assignment": {"cluster_name": "pointsman_xds", "endpoints": [{"lb_endpoints": [endpoint]}]},
+                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http},
+                "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+            }
+        ]
+    }
+    secret = {"name": "pointsman_token", "generic_secret": {"secret": {"filename": "/token"}}}
+    assert whole.files == {
+        "/secret.json": {"resources": [{"@type": f"{types}.transport_sockets.tls.v3.Secret", **secret}]}
+    }
+
+
+def test_the_rest_of_the_document_is_as_envoy_documents_it() -> None:
+    back_off = {"base_interval": "0.5s", "max_interval": "5s"}
+    service = {"cluster_name": "pointsman_xds", "retry_policy": {"retry_back_off": back_off}}
+    source = {"ads": {}, "resource_api_version": "V3"}
+    document = made(ControlPlane(("a:1",)))
+    del document["static_resources"], document["node"]
+    assert document == {
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 9901}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": service}],
+            },
+            "lds_config": source,
+            "cds_config": source,
+        },
+    }
+
+
 def test_without_a_token_there_is_neither() -> None:
     whole = envoy_bootstrap(ControlPlane(("a:1",), tls=True), NODE, Upstreams(), "/etc/envoy.token.json")
     assert (whole.notes, whole.files) == ((), {})

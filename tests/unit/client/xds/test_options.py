@@ -6,6 +6,9 @@ import pytest
 
 from pointsman.xds.options import ControlPlane, Node, Program, control_plane, node, token_problem
 
+JWT_ALONE = "gRPC sends a JWT alone, whose exp it reads (gRFC A97), and no API key"
+LINE_END = "it must hold the token alone, without a line end, which would be sent, too, and is refused"
+
 
 def test_without_options_the_connection_is_in_plain_text() -> None:
     made = control_plane(("a:1",))
@@ -56,18 +59,15 @@ def test_a_malformed_node_is_refused(node_id: str, locality: str) -> None:
     ("program", "content", "problem"),
     [
         (Program.PYTHON, b"a.b.c", None),
-        (Program.PYTHON, b"a.b.c\n", "line end"),
+        (Program.PYTHON, b"a.b.c\n", LINE_END),
         (Program.GO, b"a.b.c\n", None),
-        (Program.GO, b"pmk_canary", "no API key"),
-        (Program.PYTHON, b"", "no API key"),
+        (Program.GO, b"pmk_canary", JWT_ALONE),
+        (Program.PYTHON, b"", JWT_ALONE),
         (Program.ENVOY, b"pmk_canary", None),
-        (Program.ENVOY, b"pmk_canary\n", "line end"),
+        (Program.ENVOY, b"pmk_canary\n", LINE_END),
     ],
 )
 def test_a_token_that_could_not_be_sent_is_told_without_repeating_it(
     program: Program, content: bytes, problem: str | None
 ) -> None:
-    found = token_problem(program, content)
-    assert (found is None) == (problem is None)
-    assert (problem or "") in (found or "")
-    assert "canary" not in (found or "")
+    assert token_problem(program, content) == problem

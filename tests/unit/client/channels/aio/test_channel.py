@@ -217,6 +217,20 @@ async def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     assert rig.channel.get_state() is State.TRANSIENT_FAILURE
 
 
+async def test_all_who_wait_for_a_state_are_told_and_nothing_is_opened_for_them(rig: Rig) -> None:
+    assert rig.channel.get_state() is State.IDLE
+    waiting = [asyncio.ensure_future(rig.channel.wait_for_state_change(State.IDLE)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert rig.opened == []
+    rig.routes.set("")
+    await asyncio.wait_for(asyncio.gather(*waiting), SECONDS)
+
+
+async def test_it_does_not_connect_to_what_cannot_be_carried(rig: Rig) -> None:
+    rig.routes.set("ftp://one")
+    assert rig.channel.get_state(try_to_connect=True) is State.IDLE
+
+
 async def test_who_waits_for_it_to_be_ready_is_told_of_the_end(rig: Rig) -> None:
     rig.routes.set("")
     ready = asyncio.ensure_future(rig.channel.channel_ready())
