@@ -16,6 +16,7 @@ from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.stream import Client, Observer, Stream
 from pointsman_server.xds.table import Table
 from pointsman_server.xds.views import View
+from tests.support.xds_world import answer, request
 
 OPENED = 1_700_000_000.5
 
@@ -56,22 +57,14 @@ class Connection:
     async def ask(self, kind: ResourceType, *names: str) -> None:
         """Subscribe; what is sent waits to be acknowledged."""
         self._names[kind] = names
-        self.stream._receive(pb.DiscoveryRequest(type_url=kind, resource_names=names))
+        self.stream._receive(request(kind, *names))
         await self.stream._send(True)
 
     async def answer(self, error: str = "") -> None:
         """Acknowledge everything that was sent, or refuse it with the text ``error``."""
         sent, self._sent = self._sent, []
         for response in sent:
-            request = pb.DiscoveryRequest(
-                type_url=response.type_url,
-                response_nonce=response.nonce,
-                version_info=response.version_info,
-                resource_names=self._names[response.type_url],
-            )
-            if error:
-                request.error_detail.message = error
-            self.stream._receive(request)
+            self.stream._receive(answer(response, self._names[response.type_url], error or None))
 
     async def follow(self) -> None:
         """Be sent what has changed."""

@@ -10,9 +10,9 @@ import grpc
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.server import SERVICE
+from tests.support.xds_world import RDS, answer, request
 
 PATIENCE_SECONDS = 15.0
-LDS, RDS, CDS, EDS = ResourceType.LDS, ResourceType.RDS, ResourceType.CDS, ResourceType.EDS
 # gRPC status of the calls of a name, by the fault of its virtual host (google.rpc.Code).
 LIVE = 14
 
@@ -32,13 +32,11 @@ class XdsStream:
         """Ask for resources by name; ``version`` is what the client has of another stream."""
         self._names[kind] = names
         last = self.last.get(kind)
-        request = pb.DiscoveryRequest(type_url=kind, resource_names=names, version_info=version)
+        asked = request(kind, *names, version=version) if last is None else answer(last, names)
         if self._node is not None:
-            request.node.CopyFrom(self._node)
+            asked.node.CopyFrom(self._node)
             self._node = None
-        if last is not None:
-            request.version_info, request.response_nonce = last.version_info, last.nonce
-        self._outgoing.put(request)
+        self._outgoing.put(asked)
 
     def read(self) -> Any:
         """Return the next response."""
@@ -47,23 +45,11 @@ class XdsStream:
         return response
 
     def acknowledge(self, response: Any) -> None:
-        self._outgoing.put(
-            pb.DiscoveryRequest(
-                type_url=response.type_url,
-                version_info=response.version_info,
-                response_nonce=response.nonce,
-                resource_names=self._names[response.type_url],
-            )
-        )
+        self._outgoing.put(answer(response, self._names[response.type_url]))
 
     def refuse(self, response: Any, text: str) -> None:
         """Refuse a response: a NACK."""
-        request = pb.DiscoveryRequest(
-            type_url=response.type_url, response_nonce=response.nonce, resource_names=self._names[response.type_url]
-        )
-        request.error_detail.code = 3
-        request.error_detail.message = text
-        self._outgoing.put(request)
+        self._outgoing.put(answer(response, self._names[response.type_url], text))
 
     def read_until(self, found: Callable[[Any], bool], *, acknowledging: bool = True) -> Any:
         """Read until a response satisfies ``found``; return it, acknowledged too."""

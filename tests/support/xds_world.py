@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pointsman_server.xds.names import root_of
 from pointsman_server.xds.protocol import messages as pb
@@ -94,6 +95,12 @@ def request(
     if node:
         made.node.id = node
     return made
+
+
+def answer(response: Any, names: Sequence[str], error: str | None = None) -> "pb.DiscoveryRequest":
+    """Make the request that acknowledges a DiscoveryResponse, or refuses it with the text ``error``."""
+    version = response.version_info if error is None else ""
+    return request(response.type_url, *names, nonce=response.nonce, version=version, error=error)
 
 
 class Client:

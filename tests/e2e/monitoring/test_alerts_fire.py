@@ -39,7 +39,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.rules import RULE_FILES, alerts
 from tests.support.traffic import TENANT, URL, Traffic, bearer, key, repeatedly
 from tests.support.waiting import eventually
-from tests.support.xds_streams import LDS, stream
+from tests.support.xds_streams import stream
+from tests.support.xds_world import LDS
 
 WINDOW = "6s"
 PATIENCE_SECONDS = 60.0

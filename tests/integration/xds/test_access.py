@@ -24,7 +24,8 @@ from tests.support.certificates import Authority
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.servers import EVERYBODY, RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import CDS, RDS, XdsStream, status_of, stream
+from tests.support.xds_streams import XdsStream, status_of, stream
+from tests.support.xds_world import CDS, RDS
 
 OURS, THEIRS = "v1~prod~payments~team-a", "v1~prod~payments~team-b"
 NOT_LIVE, FORBIDDEN = 5, 7

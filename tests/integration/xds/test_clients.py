@@ -15,7 +15,8 @@ from pointsman_server.xds.protocol import messages
 from tests.support.engines import fresh_database, fresh_redis
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import CDS, EDS, LDS, RDS, stream
+from tests.support.xds_streams import stream
+from tests.support.xds_world import CDS, EDS, LDS, RDS
 
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 ROOT = "v1~prod~payments~team-a"

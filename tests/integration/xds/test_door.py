@@ -14,7 +14,8 @@ from tests.support.engines import fresh_database, fresh_redis
 from tests.support.processes import get_metric
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import LIVE, RDS, status_of, stream
+from tests.support.xds_streams import LIVE, status_of, stream
+from tests.support.xds_world import RDS
 
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 ROOT = "v1~prod~payments~team-a"

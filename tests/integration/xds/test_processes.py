@@ -18,7 +18,8 @@ from pointsman_server.xds.server import SERVICE
 from tests.support.processes import free_port, get_metric, run, serve, server_process
 from tests.support.tools import require, tool
 from tests.support.waiting import eventually
-from tests.support.xds_streams import LIVE, RDS, status_of, stream
+from tests.support.xds_streams import LIVE, status_of, stream
+from tests.support.xds_world import RDS
 
 KEY = RouteKey(tenant="team-a", service="payments", env="prod", version="v1")
 ROOT = "v1~prod~payments~team-a"

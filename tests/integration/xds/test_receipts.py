@@ -20,7 +20,8 @@ from tests.support.processes import run
 from tests.support.refusals import refused
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import LDS, RDS, XdsStream, stream
+from tests.support.xds_streams import XdsStream, stream
+from tests.support.xds_world import LDS, RDS
 
 URL = "http://10.0.0.1:80"
 

@@ -15,8 +15,8 @@ from tests.support import http2
 from tests.support.changes import make_change
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
-from tests.support.xds_streams import CDS, EDS, LDS, PATIENCE_SECONDS, RDS, XdsStream, stream
-from tests.support.xds_world import request
+from tests.support.xds_streams import PATIENCE_SECONDS, XdsStream, stream
+from tests.support.xds_world import CDS, EDS, LDS, RDS, request
 
 STREAMS = 200
 ROOT = "v1~prod~pay~acme"
