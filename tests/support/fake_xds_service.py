@@ -17,11 +17,15 @@ PAGE = 2
 
 
 class FakeXdsService(XdsServiceServicer):
-    """``requests`` has what it was asked, with the metadata. A page has two clients, so that some have several."""
+    """``requests`` has what it was asked, with the metadata; ``remaining``, the seconds until the deadline of each.
+
+    A page has two clients, so that some have several.
+    """
 
     def __init__(self) -> None:
         self.target = ""
         self.requests: list[tuple[Any, dict[str, Any]]] = []
+        self.remaining: list[float] = []
         self.revision = 7
         self.clients: list[pb.XdsClient] = []
         self.explanation = pb.ExplainXdsResponse(revision=7)
@@ -78,6 +82,7 @@ class FakeXdsService(XdsServiceServicer):
 
     def _enter(self, request: Any, context: Any) -> None:
         self.requests.append((request, dict(context.invocation_metadata())))
+        self.remaining.append(context.time_remaining())
         if self.failure:
             context.abort(*self.failure)
 

@@ -44,7 +44,9 @@ def test_a_client_has_everything(client: XdsServiceClient, fake: FakeXdsService)
     refusal = added.refusals.add(resource_type="CDS", message="no")
     refusal.refuse_time.seconds = T0
     [found] = client.clients(name_prefix="v1~").clients
-    assert fake.requests[0][0].name_prefix == "v1~"
+    assert fake.requests[0][0] == pb.ListXdsClientsRequest(name_prefix="v1~", page_size=1_000)
+    assert (found.id, found.node_id, found.user_agent) == ("0", "x", "gRPC C-core linux 1.85.3")
+    assert (found.address, found.acknowledged_revision) == ("127.0.0.1:4242", 7)
     assert (found.kind, found.subject, found.names, found.name_count) == (ClientKind.ENVOY, "s", ("v1~c~b~a",), 12)
     assert found.connect_time == datetime.fromtimestamp(T0, UTC)
     assert [(each.resource_type, each.message, each.time) for each in found.refusals] == [
@@ -62,9 +64,11 @@ def test_an_explanation_has_a_status_in_words(client: XdsServiceClient, fake: Fa
     each.limitations.append("a path")
     each.resources.add().update({"name": "x", "version": "1", "list": [{"a": 1.0}]})
     fake.explanation.explanations.add(kind=pb.XDS_CLIENT_KIND_ENVOY, status=99)
+    fake.explanation.explanations.add(kind=9)
     found = client.explain("a/b/c/v1")
     assert (found.name, found.revision) == ("v1~c~b~a", 7)
-    grpc_clients, envoy = found.explanations
+    grpc_clients, envoy, later = found.explanations
+    assert later.kind is ClientKind.UNKNOWN
     assert (grpc_clients.kind, grpc_clients.status) == (ClientKind.GRPC, grpc.StatusCode.NOT_FOUND)
     assert (grpc_clients.reason, grpc_clients.limitations) == ("inactive", ("a path",))
     assert grpc_clients.resources == ({"name": "x", "version": "1", "list": [{"a": 1.0}]},)
@@ -76,6 +80,13 @@ def test_one_kind_may_be_asked_for(client: XdsServiceClient, fake: FakeXdsServic
     fake.explanation.explanations.add(kind=pb.XDS_CLIENT_KIND_GRPC)
     fake.explanation.explanations.add(kind=pb.XDS_CLIENT_KIND_ENVOY)
     assert [each.kind for each in client.explain("a/b/c", kind=kind).explanations] == [kind]
+
+
+def test_each_call_has_the_timeout_that_is_given(client: XdsServiceClient, fake: FakeXdsService) -> None:
+    for timeout in (None, 1_000.0):
+        client.clients(timeout=timeout)
+        client.explain("a/b/c", timeout=timeout)
+    assert [remaining > 500 for remaining in fake.remaining] == [False, False, True, True]
 
 
 def test_credentials_are_sent_and_errors_are_those_of_every_client(fake: FakeXdsService) -> None:
