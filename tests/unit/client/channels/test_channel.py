@@ -238,6 +238,8 @@ def test_before_it_is_known_what_is_live_the_state_is_idle(rig: Rig) -> None:
 def test_a_backend_that_a_call_opens_is_followed(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append)
+    assert eventually(lambda: states == [State.IDLE])
+    assert rig.opened == []
     assert rig.stub.unary_unary(b"a") == b"one a"
     assert eventually(lambda: State.READY in states)
 

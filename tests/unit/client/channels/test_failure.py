@@ -24,6 +24,7 @@ def test_it_says_why() -> None:
     )
     assert error.trailing_metadata() == ((REASON_KEY, "ROUTE_INACTIVE"),)
     assert (error.initial_metadata(), error.__cause__) == ((), INACTIVE)
+    assert error.args == (error.details(),)
     assert "NOT_FOUND" in str(error)
     assert "activate it first" in repr(error)
 

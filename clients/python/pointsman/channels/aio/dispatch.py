@@ -81,6 +81,4 @@ class AsyncDispatch:
 def no_backend(key: str, error: PointsmanError) -> grpc.aio.AioRpcError:
     """Return what a call without a backend raises: the status of ``pointsman.channels.failure``."""
     metadata = grpc.aio.Metadata(*trailing_metadata_of(error))
-    failed = grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), metadata, details_of(key, error))
-    failed.__cause__ = error
-    return failed
+    return grpc.aio.AioRpcError(error.code, grpc.aio.Metadata(), metadata, details_of(key, error))

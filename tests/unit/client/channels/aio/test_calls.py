@@ -79,9 +79,16 @@ async def test_one_that_is_cancelled_before_it_is_open() -> None:
     assert call.cancel()
     assert await call.code() is grpc.StatusCode.CANCELLED
     assert await call.details() == "Locally cancelled by application!"
+    assert [await call.initial_metadata(), await call.trailing_metadata()] == [grpc.aio.Metadata()] * 2
     assert (call.done(), call.cancelled()) == (True, True)
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_nothing_remains_of_a_deadline_that_has_passed() -> None:
+    call = PendingUnaryUnary(forever(), -1.0)
+    assert call.time_remaining() == 0.0
+    call.cancel()
 
 
 @pytest.mark.parametrize("use", ["await", "read", "write", "iterate"])

@@ -56,6 +56,8 @@ async def test_where_it_does_not_the_server_is_asked_in_the_time_of_the_call() -
         await rig.dispatch.begin(1.0, None)
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
     assert failed.value.__cause__ is rig.routes.error
+    assert failed.value.details() == f"pointsman {rig.routes.key}: no server"
+    assert failed.value.initial_metadata() == grpc.aio.Metadata()
 
 
 async def test_a_channel_that_is_closed_while_the_server_is_asked_is_not_called() -> None:
