@@ -27,11 +27,13 @@ def make_change(
     epoch: str = "e1",
     trace: str = "",
     tenant: str = "acme",
+    url: str = "",
 ) -> Change:
     """Make the change of a revision; the same arguments give an equal one."""
     key = RouteKey(tenant, service, "prod", "v1")
     when = BEGINNING + timedelta(seconds=revision)
-    route = Route(key, f"https://{service}.internal/{revision}", True, {"n": str(revision)}, revision, BEGINNING, when)
+    url = url or f"https://{service}.internal/{revision}"
+    route = Route(key, url, True, {"n": str(revision)}, revision, BEGINNING, when)
     after = None if kind is ChangeKind.DELETED else route
     return Change(
         revision, f"event-{revision}", kind, key, None, after, "ann", "why", f"r{revision}", when, epoch, trace

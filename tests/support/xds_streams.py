@@ -38,6 +38,11 @@ class XdsStream:
             self._node = None
         self._outgoing.put(asked)
 
+    def subscribe_all(self, root: str) -> None:
+        """Ask for all that a gRPC client has of a route whose URL is an address."""
+        for kind in ResourceType:
+            self.subscribe(kind, root)
+
     def read(self) -> Any:
         """Return the next response."""
         response = next(self.call)

@@ -23,6 +23,8 @@ class Resource(NamedTuple):
 
     ``closed``: a Cluster or its endpoints, to which no call is let through.
 
+    ``leads_to``: the members of a Cluster, or its endpoints, which a gRPC client asks for when it has the Cluster.
+
     ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``;
     ``preparation``, of one that has the Cluster ``marker``, until it has it no more.
     """
@@ -36,6 +38,7 @@ class Resource(NamedTuple):
     closed: bool = False
     preparation: "Resource | None" = None
     marker: str = ""
+    leads_to: Needs = ()
 
 
 class Source(Protocol):

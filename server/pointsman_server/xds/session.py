@@ -6,6 +6,7 @@ variant *aggregated, state of the world*.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pointsman_server.xds import order
@@ -98,6 +99,20 @@ class Session:
     def settled(self) -> bool:
         """Whether the client has accepted everything as it is now."""
         return all(each.settled for each in self._types.values())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the client asks for all that its Listeners lead to: what it begins with it asks for step by step."""
+        clusters = self._types[ResourceType.CDS]
+        for root in map(root_of, self._types[ResourceType.LDS].versions):
+            if root not in self._types[ResourceType.RDS].versions:
+                return False
+            if clusters.offered is None:
+                sent = [self._clusters.get(name) for name in clusters.of_root(root)]
+                asked = chain.from_iterable(each.leads_to for each in sent if each)
+                if not sent or any(name not in self._types[kind].versions for kind, name in asked):
+                    return False
+        return True
 
     @property
     def holds(self) -> bool:

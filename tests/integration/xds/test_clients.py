@@ -57,7 +57,7 @@ def test_a_client_is_listed_with_what_it_has_acknowledged_and_refused(channel: g
         return answer.clients[0] if answer.clients else None
 
     with stream(channel, node="checkout-7", user_agent="gRPC test\x1b[2J") as client:
-        for kind in (LDS, CDS):
+        for kind in (LDS, RDS, CDS, EDS):
             client.subscribe(kind, ROOT)
             client.read_until(lambda response, kind=kind: response.type_url == kind)
         assert eventually(lambda: listed().acknowledged_revision == 1)
@@ -67,7 +67,7 @@ def test_a_client_is_listed_with_what_it_has_acknowledged_and_refused(channel: g
         assert (list(found.names), found.name_count, found.subject) == ([ROOT], 1, "anonymous")
         assert found.address.startswith("ipv4:127.0.0.1:")
 
-        client.subscribe(RDS, ROOT)
+        client.subscribe(RDS, ROOT, f"{ROOT}-b")
         client.refuse(client.read(), "no such filter\n\x07")
         assert eventually(lambda: listed().refusals)
         (refusal,) = listed().refusals

@@ -21,7 +21,7 @@ from tests.support.refusals import refused
 from tests.support.servers import RunningServer, serving, settings
 from tests.support.waiting import eventually
 from tests.support.xds_streams import XdsStream, stream
-from tests.support.xds_world import LDS, RDS
+from tests.support.xds_world import LDS
 
 URL = "http://10.0.0.1:80"
 
@@ -98,8 +98,7 @@ class Reader:
 
 def test_clients_count_once_they_have_acknowledged(scene: Scene) -> None:
     with stream(scene.channel, node="checkout-1") as client:
-        client.subscribe(LDS, scene.root)
-        client.subscribe(RDS, scene.root)
+        client.subscribe_all(scene.root)
         reader = Reader(client)
         assert eventually(lambda: scene.propagation(1).watcher_count == 1)
         reader.acknowledges.clear()
@@ -119,8 +118,7 @@ def test_clients_count_once_they_have_acknowledged(scene: Scene) -> None:
 
 def test_the_command_that_waits_names_who_is_behind(scene: Scene) -> None:
     with stream(scene.channel, node="checkout-2") as client:
-        client.subscribe(LDS, scene.root)
-        client.subscribe(RDS, scene.root)
+        client.subscribe_all(scene.root)
         reader = Reader(client)
         assert eventually(lambda: scene.propagation(1).applied_count == 1)
         reader.acknowledges.clear()
@@ -133,8 +131,8 @@ def test_the_command_that_waits_names_who_is_behind(scene: Scene) -> None:
 
 def test_a_change_that_does_not_concern_a_client_is_acknowledged_by_it_too(scene: Scene) -> None:
     with stream(scene.channel) as client:
-        client.subscribe(LDS, scene.root)
-        client.acknowledge(client.read())
+        client.subscribe_all(scene.root)
+        Reader(client)
         other = RouteKey(tenant="team-b", service="other", env="prod", version=scene.service[-8:])
         revision = scene.stub.Create(pb.CreateRequest(key=other, url=URL)).route.revision
         assert eventually(lambda: scene.propagation(revision).applied_count == 1)

@@ -1,7 +1,7 @@
 """The clients that are connected: how far each has followed, and what it refused."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,12 +26,14 @@ class Connected:
     stream: Stream
     _clock: Callable[[], Clock]
     _acknowledged: Clock | None = None
+    # What ``Session.is_whole`` was, unless something happened since that can make it False.
+    _is_whole: bool = False
     _refusals: dict[ResourceType, Refusal] = field(default_factory=dict)
 
     @property
     def acknowledged(self) -> Clock | None:
         """Up to where the client has been sent every change and acknowledged it; None before the first time."""
-        if self.stream.settled and any(self.stream.session.states()):
+        if self.stream.settled and any(self.stream.session.states()) and self._asks_for_all():
             self._acknowledged = self._clock()
         return self._acknowledged
 
@@ -41,9 +43,18 @@ class Connected:
         refused = self.stream.session.refusals
         return {kind: refusal for kind, refusal in self._refusals.items() if kind in refused}
 
-    def note_acknowledged(self) -> None:
-        if self.stream.session.settled:
+    def note_subscribed(self) -> None:
+        self._is_whole = False
+
+    def note_acknowledged(self, kind: ResourceType) -> None:
+        if kind is ResourceType.CDS:
+            self._is_whole = False
+        if self.stream.session.settled and self._asks_for_all():
             self._acknowledged = self._clock()
+
+    def _asks_for_all(self) -> bool:
+        self._is_whole = self._is_whole or self.stream.session.is_whole
+        return self._is_whole
 
     def note_refused(self, kind: ResourceType, text: str) -> None:
         self._refusals[kind] = Refusal(text, datetime.now(UTC))
@@ -85,8 +96,11 @@ class Clients(Observer):
     def closed(self, stream: Stream) -> None:
         del self._clients[stream]
 
+    def subscribed(self, stream: Stream, roots: Collection[str]) -> None:
+        self._clients[stream].note_subscribed()
+
     def acknowledged(self, stream: Stream, kind: ResourceType, seconds: float) -> None:
-        self._clients[stream].note_acknowledged()
+        self._clients[stream].note_acknowledged(kind)
 
     def refused(self, stream: Stream, kind: ResourceType, text: str) -> None:
         self._clients[stream].note_refused(kind, text)

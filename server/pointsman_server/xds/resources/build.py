@@ -25,6 +25,8 @@ def build(view: View, kind: ResourceType, name: str, target: Target) -> Resource
     """
     content = message(view, kind, name, target)
     resource = encode(kind, name, content, live=_is_live(view, kind, target, content))
+    if kind is ResourceType.CDS and view.kind is ClientKind.GRPC:
+        resource = resource._replace(leads_to=clusters.asked_with(view, content, target))
     if kind in (ResourceType.CDS, ResourceType.EDS) and _is_closed(view, name, target):
         return resource._replace(closed=True)
     return _introduced(view, target, resource) if kind is ResourceType.RDS else resource

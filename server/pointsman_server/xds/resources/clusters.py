@@ -10,6 +10,8 @@ from typing import Any
 
 from pointsman_server.xds.names import Part, Role, cluster_name, is_family, part_of, root_of
 from pointsman_server.xds.protocol import messages as pb
+from pointsman_server.xds.protocol.types import ResourceType
+from pointsman_server.xds.resource import Needs
 from pointsman_server.xds.resources import priorities
 from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination
 from pointsman_server.xds.resources.endpoints import assignment
@@ -56,6 +58,13 @@ def cluster(view: View, name: str, target: Target) -> Any:
     if place is not None and place.tls:
         secure(cluster, view, place)
     return cluster
+
+
+def asked_with(view: View, cluster: Any, target: Target) -> Needs:
+    """Return what a gRPC client asks for when it has a Cluster that ``cluster`` built."""
+    if cluster.HasField("cluster_type"):
+        return tuple((ResourceType.CDS, member) for member in members_of(view, cluster.name, target))
+    return ((ResourceType.EDS, cluster.name),) if cluster.type == pb.Cluster.EDS else ()
 
 
 def load_assignment(view: View, name: str, target: Target) -> Any:

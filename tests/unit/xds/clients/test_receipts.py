@@ -22,7 +22,7 @@ from tests.support.watcher_registry import MemoryWatcherRegistry
 from tests.support.xds_connections import Connections, FakeCaller
 
 ROOT = "v1~prod~pay~acme"
-LDS, CDS = ResourceType.LDS, ResourceType.CDS
+LDS, RDS, CDS, EDS = ResourceType
 PAY = Filter("acme", "pay", "prod")
 
 
@@ -73,6 +73,10 @@ async def test_a_client_counts_from_its_acknowledgement_on() -> None:
         (behind,) = (await scene.found(1)).behind
         assert (behind.watch.title, behind.watch.name.subject) == ("checkout", "key:checkout")
         await connection.answer()
+        assert await scene.counts(1) == (1, 0)
+        for kind in (RDS, CDS, EDS):
+            await connection.ask(kind, ROOT)
+            await connection.answer()
 
         async def applied() -> bool:
             return await scene.counts(1) == (1, 1)
