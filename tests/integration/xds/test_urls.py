@@ -36,6 +36,13 @@ def right(shared: Fleet, tmp_path_factory: pytest.TempPathFactory) -> int:
 
 
 @pytest.fixture(scope="module")
+def right_v6(shared: Fleet, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The port of a backend with a certificate for ::1."""
+    files = write(shared.ca.server("::1"), tmp_path_factory.mktemp("v6"))
+    return shared.backends.open("right_v6", "[::1]:0", tls=files)
+
+
+@pytest.fixture(scope="module")
 def wrong(shared: Fleet, tmp_path_factory: pytest.TempPathFactory) -> int:
     """The port of a backend whose certificate is of the same authority, for another host."""
     pair = shared.ca.client(dns=("elsewhere.test",))
@@ -74,9 +81,10 @@ def test_a_url_changes_between_addresses_and_names(shared: Fleet, client: XdsCli
 
 
 def test_https_is_tls_to_the_host_of_the_url_alone(
-    shared: Fleet, client: XdsClient, family: str, right: int, wrong: int, stranger: int
+    shared: Fleet, client: XdsClient, family: str, right: int, right_v6: int, wrong: int, stranger: int
 ) -> None:
     urls = {
+        "v6": f"https://[::1]:{right_v6}",
         "right": f"https://localhost:{right}",
         "address": f"https://127.0.0.1:{right}",
         "wrong": f"https://localhost:{wrong}",
@@ -87,6 +95,7 @@ def test_https_is_tls_to_the_host_of_the_url_alone(
         client.call(version, f"{family}/{version}", credentials="xds")
     for version in ("right", "address"):
         client.probe.wait(version, OK, "right")
+    client.probe.wait("v6", OK, "right_v6")
     for version in ("wrong", "stranger"):
         client.probe.wait(version, grpc.StatusCode.UNAVAILABLE)
 

@@ -1,5 +1,6 @@
 """TLS to the host of a URL, in the form that each kind of client takes."""
 
+from ipaddress import IPv6Address
 from typing import Any
 
 from pointsman_server.xds.protocol import messages as pb
@@ -35,7 +36,15 @@ def secure(connections: Any, view: View, destination: Destination) -> None:
 
 def _match_exact(validation: Any, destination: Destination) -> None:
     # Deprecated, and the only form that grpcio, grpc-go and grpc-js read.
-    validation.match_subject_alt_names.add(exact=destination.san)
+    for san in dict.fromkeys((destination.san, _as_node_writes(destination))):
+        validation.match_subject_alt_names.add(exact=san)
+
+
+def _as_node_writes(destination: Destination) -> str:
+    """Return the address as grpc-js compares it: Node.js writes all groups of one of IPv6, with capital letters."""
+    if not destination.literal or ":" not in destination.san:
+        return destination.san
+    return ":".join(f"{int(group, 16):X}" for group in IPv6Address(destination.san).exploded.split(":"))
 
 
 def _match_typed(validation: Any, destination: Destination) -> None:

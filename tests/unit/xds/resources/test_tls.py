@@ -65,4 +65,18 @@ def test_an_address_is_a_san_and_no_server_name(url: str, address: str) -> None:
     for view in (View(), View(ca_provider="a")):
         found = context(view, url)
         assert "sni" not in found
-        assert found["common_tls_context"]["validation_context"]["match_subject_alt_names"] == [{"exact": address}]
+        assert {"exact": address} in found["common_tls_context"]["validation_context"]["match_subject_alt_names"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sans"),
+    [
+        (ADDRESS, ["127.0.0.1"]),
+        (ADDRESS_6, ["2001:db8::1", "2001:DB8:0:0:0:0:0:1"]),
+        ("https://[1:2:3:4:5:6:7:8]", ["1:2:3:4:5:6:7:8"]),
+    ],
+)
+def test_an_address_is_also_written_as_node_does(url: str, sans: list[str]) -> None:
+    validation = context(View(), url)["common_tls_context"]["validation_context"]
+
+    assert validation["match_subject_alt_names"] == [{"exact": san} for san in sans]
