@@ -76,9 +76,17 @@ class DiscoveryServer:
             text = f"{node.ByteSize()} bytes: a node has at most {LARGEST_NODE}"
             raise InvalidField([FieldViolation("node", text)])
         view, caller = view_of(node), self._caller(context)
-        agent = f"{node.user_agent_name} {node.user_agent_version}".strip()
-        client = Client(node.id[:KEPT], agent[:KEPT], context.peer(), view, caller, time.time())
+        client = Client(node.id[:KEPT], _agent(node)[:KEPT], context.peer(), view, caller, time.time())
         source_of = EnvoySource if view.kind is ClientKind.ENVOY else GrpcSource
         source = source_of(self._snapshot(), view, caller.may_read)
         session = Session(source, warms=view.kind is ClientKind.ENVOY, nonces=secrets.token_hex(4))
         return Stream(client, session, source, context.write, observers=self._observers), source
+
+
+def _agent(node: Any) -> str:
+    """Return what program a client is, and its version, which Envoy says in numbers."""
+    version = node.user_agent_version
+    if node.HasField("user_agent_build_version"):
+        numbers = node.user_agent_build_version.version
+        version = f"{numbers.major_number}.{numbers.minor_number}.{numbers.patch}"
+    return f"{node.user_agent_name} {version}".strip()

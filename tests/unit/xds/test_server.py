@@ -105,6 +105,20 @@ async def test_the_client_is_read_from_the_first_request_alone() -> None:
     assert not call.clients
 
 
+async def test_an_envoy_says_its_version_in_numbers() -> None:
+    call = Call()
+    first = request(LDS)
+    first.node.user_agent_name = "envoy"
+    version = first.node.user_agent_build_version.version
+    version.major_number, version.minor_number, version.patch = 1, 39, 3
+    call.transport.requests.put_nowait(first)
+    serving = asyncio.create_task(call.serve())
+    await call.transport.read()
+    assert [client.stream.client.agent for client in call.clients] == ["envoy 1.39.3"]
+    call.transport.end()
+    await serving
+
+
 async def test_a_first_request_without_a_node_is_served() -> None:
     call = Call()
     call.transport.ask(LDS, ROOT)
