@@ -408,7 +408,7 @@ def postgres_goes(scene: Scene) -> None:
             # While W, which answers no calls, is ready.
             scene.expect("PointsmanNoServerReady")
             assert scene.prometheus.query("sum(pointsman_ready) == 1")
-        with scene.firing("XdsTableNotLoaded"):
+        with scene.firing("XdsTableNotLoaded", "NoXdsServerReady"):
             # The worker that takes its place has no table to answer xDS from.
             psutil.Process(scene.servers["W"].process.pid).children()[1].kill()
         with scene.firing("StoreRestored"):
