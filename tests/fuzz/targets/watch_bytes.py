@@ -9,8 +9,8 @@ from random import Random
 import atheris
 from google.protobuf.message import DecodeError
 
-from pointsman.near_cache.table.entries import Behind, CachedResolution, Entry, InactiveRoute, Known, entry_of
-from pointsman.near_cache.table.selections import CachedSelection, FamilyEntry
+from pointsman.near_cache.table.entries import Behind, CachedResolution, InactiveRoute, Known, entry_of
+from pointsman.near_cache.table.selections import CachedSelection, Entry, FamilyEntry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Apply, Confirm, ProtocolViolation, Replace, WatchProtocol

@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pointsman.errors import InvalidArgument
 from pointsman.keys import FamilyKey, RouteKey
-from pointsman.near_cache.table.entries import Behind, CachedResolution, Entry, InactiveRoute, Known, entry_of
+from pointsman.near_cache.table.entries import Behind, CachedResolution, InactiveRoute, Known, entry_of
 from pointsman.near_cache.table.fast_path import fast_path
+from pointsman.near_cache.table.selections import Entry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Apply, Confirm, Position, ProtocolViolation, Replace, WatchProtocol

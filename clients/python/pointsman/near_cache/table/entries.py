@@ -4,15 +4,12 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any
 
 from pointsman.keys import RouteKey
 from pointsman.near_cache.table.view import View
 from pointsman.results import Resolution, Route, Source
 from pointsman.v1 import route_pb2
-
-if TYPE_CHECKING:
-    from pointsman.near_cache.table.selections import FamilyEntry
 
 # No entry of this view is ever fresh: readers leave the fast path when they find one.
 NEVER = View()
@@ -154,8 +151,6 @@ class Deleted:
 
 
 Known = CachedResolution | InactiveRoute
-# With a name that is not imported at run time, | would fail.
-Entry = Union[CachedResolution, InactiveRoute, Behind, Deleted, "FamilyEntry"]
 
 DELETED = Deleted()
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pointsman.near_cache.table.entries import CachedResolution, Entry
-from pointsman.near_cache.table.selections import FamilyEntry
+from pointsman.near_cache.table.entries import CachedResolution
+from pointsman.near_cache.table.selections import Entry, FamilyEntry
 from pointsman.near_cache.table.view import View
 from pointsman.v1.traffic_pb2 import Traffic
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pointsman.keys import FamilyKey, RouteKey
-from pointsman.near_cache.table.entries import CachedResolution, Entry
-from pointsman.near_cache.table.selections import CachedSelection
+from pointsman.near_cache.table.entries import CachedResolution
+from pointsman.near_cache.table.selections import CachedSelection, Entry
 
 Slow = TypeVar("Slow")
 SlowSelect = TypeVar("SlowSelect")

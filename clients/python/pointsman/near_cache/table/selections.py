@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pointsman.errors import AmbiguousVersion, NoActiveVersion
-from pointsman.near_cache.table.entries import NEVER, CachedResolution
+from pointsman.near_cache.table.entries import NEVER, Behind, CachedResolution, Deleted, InactiveRoute
 from pointsman.near_cache.table.view import View
 from pointsman.selection import POINTS, Choice, Split, only_active
 from pointsman.traffic import Selection
@@ -98,5 +98,7 @@ class FamilyEntry:
         self.superseded = known
 
 
+Entry = CachedResolution | InactiveRoute | Behind | Deleted | FamilyEntry
+"""What the table may have for the name of a route or of a family."""
 Selected = Selection | CachedSelection
 """What a select of a near-cache returns: from its table, or from the server where it had to be asked."""

@@ -8,9 +8,9 @@ from math import inf
 
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.memory import Floor
-from pointsman.near_cache.table.entries import DELETED, Behind, Entry, Known, entry_of, key_text
+from pointsman.near_cache.table.entries import DELETED, Behind, Known, entry_of, key_text
 from pointsman.near_cache.table.families import Families, StoredTraffic, family_of, is_family
-from pointsman.near_cache.table.selections import FamilyEntry
+from pointsman.near_cache.table.selections import Entry, FamilyEntry
 from pointsman.near_cache.table.view import View
 from pointsman.near_cache.watch.protocol import Position
 from pointsman.v1.route_pb2 import RouteChange

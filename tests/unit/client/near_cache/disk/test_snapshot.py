@@ -5,7 +5,8 @@ import pytest
 
 from pointsman.near_cache.disk import snapshot as module
 from pointsman.near_cache.disk.snapshot import DiskSnapshot, load
-from pointsman.near_cache.table.entries import CachedResolution, Entry, InactiveRoute, entry_of
+from pointsman.near_cache.table.entries import CachedResolution, InactiveRoute, entry_of
+from pointsman.near_cache.table.selections import Entry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Position

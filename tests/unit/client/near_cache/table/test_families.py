@@ -1,7 +1,8 @@
 """Traffic, and which versions there are: known from the first select on, and kept current."""
 
-from pointsman.near_cache.table.entries import DELETED, CachedResolution, Entry, InactiveRoute
+from pointsman.near_cache.table.entries import DELETED, CachedResolution, InactiveRoute
 from pointsman.near_cache.table.families import Families, family_of, is_family
+from pointsman.near_cache.table.selections import Entry
 from pointsman.near_cache.table.view import View
 from tests.support.watch_events import Division, traffic
 

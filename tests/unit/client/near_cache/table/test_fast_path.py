@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from pointsman.near_cache.table.entries import CachedResolution, Entry, InactiveRoute
+from pointsman.near_cache.table.entries import CachedResolution, InactiveRoute
 from pointsman.near_cache.table.fast_path import SHORT, FastPath, fast_path
-from pointsman.near_cache.table.selections import CachedSelection, FamilyEntry
+from pointsman.near_cache.table.selections import CachedSelection, Entry, FamilyEntry
 from pointsman.near_cache.table.view import View
 from tests.support.watch_events import Division, traffic
 

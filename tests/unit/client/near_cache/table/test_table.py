@@ -5,8 +5,8 @@ import pytest
 from pointsman.keys import FamilyKey, RouteKey
 from pointsman.memory import Floor
 from pointsman.near_cache.table import table as module
-from pointsman.near_cache.table.entries import Behind, CachedResolution, Entry, InactiveRoute, entry_of
-from pointsman.near_cache.table.selections import FamilyEntry
+from pointsman.near_cache.table.entries import Behind, CachedResolution, InactiveRoute, entry_of
+from pointsman.near_cache.table.selections import Entry, FamilyEntry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.protocol import Position

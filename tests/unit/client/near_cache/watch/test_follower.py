@@ -7,7 +7,7 @@ import pytest
 
 from pointsman.errors import Unauthenticated
 from pointsman.near_cache.statistics.counts import Counts
-from pointsman.near_cache.table.entries import Entry
+from pointsman.near_cache.table.selections import Entry
 from pointsman.near_cache.table.table import Table
 from pointsman.near_cache.table.view import Filter, View
 from pointsman.near_cache.watch.follower import Events, Follower
