@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 
 import pointsman
+import pointsman.aio
+from pointsman.channels import channel as sync_channel
+from pointsman.channels.aio import channel as async_channel
 from pointsman.channels.channel import RouteChannel, open_backend
 from pointsman.channels.failure import NoBackend
 from pointsman.channels.options import BackendOptions, sticky_key_source
@@ -21,8 +24,6 @@ from tests.support.waiting import eventually
 
 SECONDS = 20.0
 State = grpc.ChannelConnectivity
-# The thread of gRPC that polls the state of a channel for subscribers may find that just closed, and says so.
-subscribes = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def generated(channel: grpc.Channel) -> Any:
@@ -206,7 +207,6 @@ def test_callers_that_race_with_flapping_fail_no_call(rig: Rig, monkeypatch: pyt
     assert len(rig.opened) > 20, "they were closed and opened again"
 
 
-@subscribes
 def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     rig.routes.set("")
     ready = grpc.channel_ready_future(rig.channel)
@@ -223,7 +223,6 @@ def test_it_connects_for_who_waits_for_it(rig: Rig) -> None:
     assert not rig.channel._connectivity.wanted
 
 
-@subscribes
 def test_before_it_is_known_what_is_live_the_state_is_idle(rig: Rig) -> None:
     rig.routes.known = False
     states: list[State] = []
@@ -234,7 +233,6 @@ def test_before_it_is_known_what_is_live_the_state_is_idle(rig: Rig) -> None:
     assert eventually(lambda: states[-1] is State.READY)
 
 
-@subscribes
 def test_a_backend_that_a_call_opens_is_followed(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append)
@@ -293,7 +291,6 @@ def test_a_call_that_opens_a_backend_meanwhile_does_not_block_a_fork(rig: Rig) -
     assert rig.stub.unary_unary(b"a") == b"one a"
 
 
-@subscribes
 def test_after_a_fork_subscribers_are_connected_again(rig: Rig) -> None:
     states: list[State] = []
     rig.channel.subscribe(states.append, try_to_connect=True)
@@ -312,6 +309,63 @@ def test_a_child_leaves_the_calls_of_its_parent_alone(rig: Rig) -> None:
         assert rig.stub.unary_unary(b"a") == b"one a"
     rig.one.released.set()
     assert future.result(SECONDS) == b"one hold"
+
+
+class Closable:
+    def close(self) -> None:
+        pass
+
+
+class FakeClient(Closable):
+    """A client that makes one near-cache."""
+
+    def __init__(self) -> None:
+        self.cache = Closable()
+        self.asked: list[dict[str, Any]] = []
+
+    def cached(self, **asked: Any) -> Closable:
+        self.asked.append(asked)
+        return self.cache
+
+
+class Made:
+    """The arguments that a channel was made with."""
+
+    def __init__(self, routes: Any, opener: Any, **rest: Any) -> None:
+        self.routes = routes
+        self.opener = opener
+        self.rest = rest
+
+
+@pytest.mark.parametrize("kind", ["Async", ""], ids=["asyncio", "threads"])
+@pytest.mark.parametrize("given", [True, False], ids=["client", "environment"])
+def test_it_is_made_of_what_is_given(monkeypatch: pytest.MonkeyPatch, kind: str, given: bool) -> None:
+    module: Any = async_channel if kind else sync_channel
+    client, shut_down = FakeClient(), cast("list[Any]", [])
+    monkeypatch.setattr(module, f"{kind}RouteChannel", Made)
+    monkeypatch.setattr(module, f"{kind}NearCacheRoutes", lambda cache, key: (cache, key))
+    monkeypatch.setattr(module.garbage, "shut_down_with", lambda made, cache: shut_down.append((made, cache)))
+    monkeypatch.setattr(f"pointsman{'.aio' if kind else ''}.{kind}Client.from_environment", lambda: client)
+    chosen = BackendOptions(object(), False, [("a", 1)], grpc.Compression.Gzip, [object()] if kind else ())  # type: ignore[arg-type]
+    made = module.channel(
+        "team-a/payments/prod/v1",
+        client=client if given else None,
+        sticky_key="a",
+        credentials=chosen.credentials,
+        plaintext=chosen.plaintext,
+        options=chosen.options,
+        compression=chosen.compression,
+        interceptors=chosen.interceptors,
+        drain_seconds=1.0,
+    )
+    assert made.routes == (client.cache, "team-a/payments/prod/v1")
+    assert client.asked == [{"tenants": ["team-a"], "service": "payments", "env": "prod", "on_stale": "serve"}]
+    assert (made.opener.func, made.opener.args) == (module.open_backend, (chosen,))
+    assert made.rest.pop("sticky_key")(None) == "a"
+    # The near-cache before the client that it is of.
+    on_close = [client.cache.close] if given else [client.cache.close, client.close]
+    assert made.rest == {"drain_seconds": 1.0, "on_close": on_close}
+    assert shut_down == [(made, client.cache)]
 
 
 def test_what_it_refuses() -> None:

@@ -1,5 +1,6 @@
 """The state of a channel over several backends."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -72,6 +73,45 @@ def test_a_later_subscriber_is_told_the_state_now() -> None:
     connectivity.follow([backend()[0]], live=True)
     assert eventually(lambda: late == [State.IDLE])
     assert early == [State.IDLE]
+
+
+class Blocking:
+    """A callback that ends when it is let go on."""
+
+    def __init__(self) -> None:
+        self.told: list[State] = []
+        self.go_on = threading.Event()
+
+    def __call__(self, state: State) -> None:
+        self.told.append(state)
+        self.go_on.wait(20.0)
+
+
+def test_callbacks_are_called_one_after_another() -> None:
+    connectivity, slow = Connectivity(), Blocking()
+    before = set(threading.enumerate())
+    connectivity.subscribe(slow, connects=False)
+    connectivity.follow([], live=True)
+    assert eventually(lambda: slow.told == [State.IDLE])
+    connectivity.follow([], live=False)
+    try:
+        assert len(set(threading.enumerate()) - before) == 1
+    finally:
+        slow.go_on.set()
+    assert eventually(lambda: slow.told == [State.IDLE, State.TRANSIENT_FAILURE])
+
+
+def test_one_that_unsubscribes_while_others_wait_hurts_none() -> None:
+    connectivity, slow, told = Connectivity(), Blocking(), cast("list[Any]", [])
+    connectivity.subscribe(slow, connects=False)
+    connectivity.follow([], live=True)
+    assert eventually(lambda: slow.told == [State.IDLE])
+    connectivity.subscribe(told.append, connects=False)
+    connectivity.follow([], live=False)
+    connectivity.unsubscribe(slow)
+    slow.go_on.set()
+    assert eventually(lambda: told == [State.TRANSIENT_FAILURE])
+    assert slow.told == [State.IDLE]
 
 
 def test_without_subscribers_nothing_is_followed() -> None:
