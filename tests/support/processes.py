@@ -18,7 +18,7 @@ from typing import Any
 from tests.support.waiting import eventually
 
 BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 class ServerProcess:

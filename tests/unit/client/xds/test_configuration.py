@@ -43,7 +43,9 @@ def server(content: str) -> dict[str, object]:
 
 
 def test_the_bootstrap_is_in_the_environment_of_grpc() -> None:
+    before = dict(os.environ)
     content = xds.configure("pointsman.internal:50052")
+    assert before.items() <= os.environ.items()
     assert os.environ[VARIABLE] == content
     assert server(content)["server_uri"] == "pointsman.internal:50052"
     assert json.loads(content)["node"] == {"id": socket.gethostname(), "locality": {}}

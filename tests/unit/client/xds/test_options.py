@@ -34,9 +34,12 @@ def test_paths_become_absolute_and_keep_their_links(tmp_path: Path, monkeypatch:
     ("options", "problem"),
     [
         ({"tls": False, "ca_file": "ca.pem"}, "^TLS is switched off, but ca_file, cert_file or key_file is given$"),
-        ({"cert_file": "c.pem"}, "belong together"),
-        ({"key_file": "k.pem"}, "belong together"),
-        ({"token_file": "token"}, "needs TLS"),
+        ({"cert_file": "c.pem"}, "^cert_file and key_file belong together: give both$"),
+        ({"key_file": "k.pem"}, "^cert_file and key_file belong together: give both$"),
+        ({"token_file": "token"}, "^token_file needs TLS: gRPC sends no token in plain text. Give tls or ca_file$"),
+        ({"cert_file": "", "key_file": "k.pem"}, "^cert_file is empty"),
+        ({"cert_file": "c.pem", "key_file": ""}, "^key_file is empty"),
+        ({"token_file": ""}, "^token_file is empty"),
     ],
 )
 def test_what_contradicts_itself_is_refused(options: dict[str, object], problem: str) -> None:
