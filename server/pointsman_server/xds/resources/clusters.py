@@ -13,7 +13,7 @@ from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Needs
 from pointsman_server.xds.resources import priorities
-from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination
+from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination_of
 from pointsman_server.xds.resources.endpoints import assignment
 from pointsman_server.xds.resources.tls import secure
 from pointsman_server.xds.resources.verdicts import fallbacks_of
@@ -41,22 +41,22 @@ def cluster(view: View, name: str, target: Target) -> Any:
     _allow_calls(cluster)
     if view.kind is ClientKind.ENVOY:
         _add_options_of_envoy(cluster)
-    places = places_of(view, name, target)
-    if len(places) > 1:
-        priorities.add(cluster, view, places)
+    destinations = destinations_of(view, name, target)
+    if len(destinations) > 1:
+        priorities.add(cluster, view, destinations)
         return cluster
-    place = places[0] if places else None
-    if place is not None and not place.literal:
+    destination = destinations[0] if destinations else None
+    if destination is not None and not destination.literal:
         cluster.type = pb.Cluster.LOGICAL_DNS
         cluster.dns_lookup_family = pb.Cluster.ALL
-        cluster.load_assignment.CopyFrom(assignment(view, name, place))
+        cluster.load_assignment.CopyFrom(assignment(view, name, destination))
     else:
         cluster.type = pb.Cluster.EDS
         cluster.eds_cluster_config.eds_config.ads.SetInParent()
         cluster.eds_cluster_config.eds_config.resource_api_version = V3
         cluster.eds_cluster_config.service_name = name
-    if place is not None and place.tls:
-        secure(cluster, view, place)
+    if destination is not None and destination.tls:
+        secure(cluster, view, destination)
     return cluster
 
 
@@ -70,8 +70,8 @@ def asked_with(view: View, cluster: Any, target: Target) -> Needs:
 def load_assignment(view: View, name: str, target: Target) -> Any:
     """Build the ClusterLoadAssignment of a cluster; without endpoints where it leads nowhere."""
     # Also of a cluster that has fallbacks, and so its endpoints itself: an Envoy may just have asked for it as it was.
-    place = None if members_of(view, name, target) else place_of(view, name, target)
-    return assignment(view, name, place if place is not None and place.literal else None)
+    destination = None if members_of(view, name, target) else first_destination(view, name, target)
+    return assignment(view, name, destination if destination is not None and destination.literal else None)
 
 
 def cluster_names(view: View, root: str, target: Target) -> Sequence[str]:
@@ -88,7 +88,7 @@ def slot_name(view: View, root: str, target: Target, number: int) -> str:
     cluster where it has another path: a call that was led to one by its route comes to the host of this path.
     """
     slot = target.slots[number] if number < len(target.slots) else None
-    return cluster_name(root, Part(Role.SLOT, number, _tag(destination(view.kind, slot.url)) if slot else ""))
+    return cluster_name(root, Part(Role.SLOT, number, _tag(destination_of(view.kind, slot.url)) if slot else ""))
 
 
 def members_of(view: View, name: str, target: Target) -> Sequence[str]:
@@ -107,22 +107,22 @@ def members_of(view: View, name: str, target: Target) -> Sequence[str]:
     fallbacks = (cluster_name(root, Part(Role.FALLBACK, each)) for each in range(count))
     members = (cluster_name(root, Part(Role.MEMBER, number)), *fallbacks)
     # By where they lead: grpc-go 1.85 never rests while two members resolve one name, and what failed fails again.
-    places = {_address(place_of(view, member, target)): member for member in reversed(members)}
-    return tuple(member for member in members if member in places.values())
+    destinations = {_address(first_destination(view, member, target)): member for member in reversed(members)}
+    return tuple(member for member in members if member in destinations.values())
 
 
-def places_of(view: View, name: str, target: Target) -> Sequence[Destination]:
-    """Return where a cluster without members leads: for Envoy, to the place of a slot and then to its fallbacks."""
-    place = place_of(view, name, target)
-    if place is None:
+def destinations_of(view: View, name: str, target: Target) -> Sequence[Destination]:
+    """Return where a cluster without members leads: for Envoy, to that of a slot and then to those of its fallbacks."""
+    destination = first_destination(view, name, target)
+    if destination is None:
         return ()
     if view.kind is ClientKind.GRPC or not is_family(root_of(name)):
-        return (place,)
-    found = (destination(view.kind, slot.url) for slot in fallbacks_of(view.kind, target))
-    return (place, *(each for each in found if isinstance(each, Destination)))
+        return (destination,)
+    found = (destination_of(view.kind, slot.url) for slot in fallbacks_of(view.kind, target))
+    return (destination, *(each for each in found if isinstance(each, Destination)))
 
 
-def place_of(view: View, name: str, target: Target) -> Destination | None:
+def first_destination(view: View, name: str, target: Target) -> Destination | None:
     """Return where a cluster without members leads first; None where that is nowhere.
 
     gRPC clients connect to what they have before they are asked to, and wait up to two minutes after failures. So they
@@ -137,17 +137,17 @@ def place_of(view: View, name: str, target: Target) -> Destination | None:
     slots = slots if number < len(slots) else target.slots[:1]
     if not slots:
         return None
-    found = destination(view.kind, slots[number if number < len(slots) else 0].url)
+    found = destination_of(view.kind, slots[number if number < len(slots) else 0].url)
     return found if isinstance(found, Destination) and _tag(found) == tag else None
 
 
-def _tag(place: Destination | NotCarried) -> str:
-    path = place.path if isinstance(place, Destination) else ""
+def _tag(destination: Destination | NotCarried) -> str:
+    path = destination.path if isinstance(destination, Destination) else ""
     return blake2b(path.encode(), digest_size=4).hexdigest() if path else ""
 
 
-def _address(place: Destination | None) -> tuple[str, int] | None:
-    return None if place is None else (place.host, place.port)
+def _address(destination: Destination | None) -> tuple[str, int] | None:
+    return None if destination is None else (destination.host, destination.port)
 
 
 def _add_options_of_envoy(cluster: Any) -> None:

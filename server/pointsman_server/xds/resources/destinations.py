@@ -35,7 +35,7 @@ class NotCarried(NamedTuple):
 
 
 @lru_cache(4096)
-def destination(kind: ClientKind, url: str) -> Destination | NotCarried:
+def destination_of(kind: ClientKind, url: str) -> Destination | NotCarried:
     """Return where ``url`` leads clients of ``kind``. Total: also for what is no URL."""
     try:
         parts = urlsplit(url)

@@ -7,15 +7,15 @@ from pointsman_server.xds.resources.destinations import Destination
 from pointsman_server.xds.views import ClientKind, View
 
 
-def assignment(view: View, name: str, place: Destination | None) -> Any:
+def assignment(view: View, name: str, destination: Destination | None) -> Any:
     """Build a ClusterLoadAssignment with one endpoint, or none."""
     built = pb.ClusterLoadAssignment(cluster_name=name)
-    if place is not None:
-        add_endpoint(built, view, place)
+    if destination is not None:
+        add_endpoint(built, view, destination)
     return built
 
 
-def add_endpoint(assignment: Any, view: View, place: Destination) -> Any:
+def add_endpoint(assignment: Any, view: View, destination: Destination) -> Any:
     """Add a locality with one endpoint; returns the locality."""
     # gRPC clients refuse a locality without a name or a weight (gRFC A27).
     locality = assignment.endpoints.add()
@@ -24,8 +24,8 @@ def add_endpoint(assignment: Any, view: View, place: Destination) -> Any:
     endpoint = locality.lb_endpoints.add()
     endpoint.load_balancing_weight.value = 1
     address = endpoint.endpoint.address.socket_address
-    address.address = place.host
-    address.port_value = place.port
+    address.address = destination.host
+    address.port_value = destination.port
     if view.kind is ClientKind.ENVOY:
-        endpoint.endpoint.hostname = place.authority
+        endpoint.endpoint.hostname = destination.authority
     return locality

@@ -7,7 +7,7 @@ from pointsman_server.domain.codec import encoded_field
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.resources import priorities
 from pointsman_server.xds.resources.clusters import slot_name
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.destinations import Destination, destination_of
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER, FAULT
 from pointsman_server.xds.resources.routes import fault
 from pointsman_server.xds.resources.verdicts import fallbacks_of, verdict_of
@@ -115,6 +115,6 @@ def _lead(action: Any, view: View, cluster: str, slot: Slot) -> None:
     # The deadline is the caller's: grpc-timeout, of any length.
     action.timeout.SetInParent()
     action.max_stream_duration.grpc_timeout_header_max.SetInParent()
-    place = destination(view.kind, slot.url)
-    if isinstance(place, Destination) and place.path:
-        action.prefix_rewrite = place.path
+    destination = destination_of(view.kind, slot.url)
+    if isinstance(destination, Destination) and destination.path:
+        action.prefix_rewrite = destination.path

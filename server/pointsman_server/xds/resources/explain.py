@@ -10,7 +10,7 @@ from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import encode
 from pointsman_server.xds.resources.build import message
 from pointsman_server.xds.resources.clusters import cluster_names
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.destinations import Destination, destination_of
 from pointsman_server.xds.resources.listeners import ENVOY_LISTENER
 from pointsman_server.xds.resources.priorities import EJECTION_SECONDS, FAILED_CONNECTIONS
 from pointsman_server.xds.resources.verdicts import fallbacks_of, not_carried, unused_fallbacks, verdict_of
@@ -76,27 +76,27 @@ def _limitations(view: View, target: Target, served_instead: str) -> Iterable[st
     for slot, reason in unused_fallbacks(view.kind, target):
         yield f"{slot.version} is no fallback: {reason}"
     for slot in used:
-        place = destination(view.kind, slot.url)
-        if isinstance(place, Destination):
-            yield from _of_place(view, slot, place)
+        destination = destination_of(view.kind, slot.url)
+        if isinstance(destination, Destination):
+            yield from _of_destination(view, slot, destination)
     yield from _of_family(view.kind, target)
 
 
-def _of_place(view: View, slot: Slot, place: Destination) -> Iterable[str]:
+def _of_destination(view: View, slot: Slot, destination: Destination) -> Iterable[str]:
     if view.kind is ClientKind.ENVOY:
-        if place.path:
-            yield f"{slot.version}: Envoy puts {place.path} before the path of each call"
-        if place.tls:
-            yield f"{slot.version}: {_certificate(place)}, of a CA in {view.ca_file} on Envoy's host"
+        if destination.path:
+            yield f"{slot.version}: Envoy puts {destination.path} before the path of each call"
+        if destination.tls:
+            yield f"{slot.version}: {_certificate(destination)}, of a CA in {view.ca_file} on Envoy's host"
         return
-    if not place.tls:
+    if not destination.tls:
         yield (
             f"{slot.version}: its URL is plaintext: use insecure credentials, or XdsCredentials that fall back to them"
         )
         return
     yield (
-        f"{slot.version}: use XdsCredentials; {_certificate(place)}. Other credentials decide by themselves: insecure "
-        "ones send plaintext, and those of TLS compare the certificate with the name xds:///…"
+        f"{slot.version}: use XdsCredentials; {_certificate(destination)}. Other credentials decide by themselves: "
+        "insecure ones send plaintext, and those of TLS compare the certificate with the name xds:///…"
     )
     if not view.ca_provider:
         yield (
@@ -106,8 +106,8 @@ def _of_place(view: View, slot: Slot, place: Destination) -> Iterable[str]:
         )
 
 
-def _certificate(place: Destination) -> str:
-    return f"the certificate must be valid for {place.san}"
+def _certificate(destination: Destination) -> str:
+    return f"the certificate must be valid for {destination.san}"
 
 
 def _of_family(kind: ClientKind, target: Target) -> Iterable[str]:

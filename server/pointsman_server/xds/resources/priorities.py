@@ -18,21 +18,21 @@ _MATCH = "envoy.transport_socket_match"
 _PLACE = "place"
 
 
-def add(cluster: Any, view: View, places: Sequence[Destination]) -> None:
-    """Make Envoy connect to the first of ``places`` that it can connect to."""
+def add(cluster: Any, view: View, destinations: Sequence[Destination]) -> None:
+    """Make Envoy connect to the first of ``destinations`` that it can connect to."""
     # The only type whose endpoints may be names and addresses together.
     cluster.type = pb.Cluster.STRICT_DNS
     # With ALL, each address of a name would get calls; a host need not listen at all of them.
     cluster.dns_lookup_family = pb.Cluster.V4_PREFERRED
     cluster.load_assignment.cluster_name = cluster.name
-    for priority, place in enumerate(places):
-        locality = add_endpoint(cluster.load_assignment, view, place)
+    for priority, destination in enumerate(destinations):
+        locality = add_endpoint(cluster.load_assignment, view, destination)
         locality.priority = priority
-        if place.tls:
+        if destination.tls:
             locality.lb_endpoints[0].metadata.filter_metadata[_MATCH].update({_PLACE: str(priority)})
             match = cluster.transport_socket_matches.add(name=str(priority))
             match.match.update({_PLACE: str(priority)})
-            secure(match, view, place)
+            secure(match, view, destination)
     _give_way(cluster)
 
 

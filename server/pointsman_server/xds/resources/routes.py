@@ -6,8 +6,8 @@ from pointsman_server.xds.names import Part, Role, cluster_name, is_family
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Needs
-from pointsman_server.xds.resources.clusters import place_of
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.clusters import first_destination
+from pointsman_server.xds.resources.destinations import Destination, destination_of
 from pointsman_server.xds.resources.listeners import FAULT
 from pointsman_server.xds.resources.verdicts import verdict_of
 from pointsman_server.xds.targets import Target, Verdict
@@ -73,8 +73,8 @@ def needs_of(view: View, name: str, target: Target) -> Needs:
     for number, _ in _weighted(view, target)[KNOWN_SLOTS:]:
         member = cluster_name(name, Part(Role.MEMBER, number))
         needs += [(ResourceType.CDS, cluster_name(name, Part(Role.SLOT, number))), (ResourceType.CDS, member)]
-        place = place_of(view, member, target)
-        if place is not None and place.literal:
+        destination = first_destination(view, member, target)
+        if destination is not None and destination.literal:
             needs.append((ResourceType.EDS, member))
     return tuple(needs)
 
@@ -88,8 +88,8 @@ def is_prepared(view: View, target: Target) -> bool:
     """Return whether a client that has the marker is to be prepared for a target: where a host is a name."""
     if not (view.marks and is_live(view, target)):
         return False
-    places = (destination(view.kind, slot.url) for slot in (*target.slots, *target.fallbacks))
-    return any(isinstance(place, Destination) and not place.literal for place in places)
+    destinations = (destination_of(view.kind, slot.url) for slot in (*target.slots, *target.fallbacks))
+    return any(isinstance(destination, Destination) and not destination.literal for destination in destinations)
 
 
 def _weighted(view: View, target: Target) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pointsman_server.xds.resources.destinations import NotCarried, destination
+from pointsman_server.xds.resources.destinations import NotCarried, destination_of
 from pointsman_server.xds.targets import Slot, Target, Verdict
 from pointsman_server.xds.views import ClientKind
 
@@ -41,11 +41,11 @@ def unused_fallbacks(kind: ClientKind, target: Target) -> list[tuple[Slot, str]]
 
 
 def _path(kind: ClientKind, slot: Slot) -> str:
-    place = destination(kind, slot.url)
-    return "" if isinstance(place, NotCarried) else place.path
+    destination = destination_of(kind, slot.url)
+    return "" if isinstance(destination, NotCarried) else destination.path
 
 
 def not_carried(kind: ClientKind, slots: Sequence[Slot]) -> list[tuple[Slot, str]]:
     """Return the slots that clients of ``kind`` cannot be led to, each with the reason."""
-    found = ((slot, destination(kind, slot.url)) for slot in slots)
-    return [(slot, place.reason) for slot, place in found if isinstance(place, NotCarried)]
+    found = ((slot, destination_of(kind, slot.url)) for slot in slots)
+    return [(slot, destination.reason) for slot, destination in found if isinstance(destination, NotCarried)]

@@ -5,22 +5,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.rules import DEFAULT_PORTS, url_problem
-from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination
+from pointsman_server.xds.resources.destinations import Destination, NotCarried, destination_of
 from pointsman_server.xds.views import ClientKind
 
 GRPC, ENVOY = ClientKind.GRPC, ClientKind.ENVOY
 
 
 def found(url: str, kind: ClientKind = ENVOY) -> Destination:
-    place = destination(kind, url)
-    assert isinstance(place, Destination), place
-    return place
+    destination = destination_of(kind, url)
+    assert isinstance(destination, Destination), destination
+    return destination
 
 
 def reason(url: str, kind: ClientKind = ENVOY) -> str:
-    place = destination(kind, url)
-    assert isinstance(place, NotCarried), place
-    return place.reason
+    destination = destination_of(kind, url)
+    assert isinstance(destination, NotCarried), destination
+    return destination.reason
 
 
 def test_a_url_is_taken_apart() -> None:
@@ -137,14 +137,14 @@ def test_what_is_not_carried_has_a_reason(url: str, part: str, kind: ClientKind)
 @given(kind=st.sampled_from(ClientKind), url=st.text() | st.from_regex(r"https?://[^/]*(/.*)?", fullmatch=True))
 @settings(deadline=None)
 def test_every_text_leads_somewhere_or_has_a_reason(kind: ClientKind, url: str) -> None:
-    place = destination(kind, url)
+    destination = destination_of(kind, url)
 
-    if isinstance(place, NotCarried):
-        assert place.reason
+    if isinstance(destination, NotCarried):
+        assert destination.reason
     else:
-        assert 0 < place.port < 65_536
-        assert place.host.isascii()
-        assert place.path.isascii()
+        assert 0 < destination.port < 65_536
+        assert destination.host.isascii()
+        assert destination.path.isascii()
 
 
 @given(scheme=st.sampled_from([*DEFAULT_PORTS]), host=st.text(min_size=1, max_size=70), port=st.integers(1, 65_535))

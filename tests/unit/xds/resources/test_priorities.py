@@ -2,7 +2,7 @@
 
 from pointsman_server.xds.protocol.messages import Cluster
 from pointsman_server.xds.resources import priorities
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.destinations import Destination, destination_of
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.xds_messages import plain
 
@@ -11,9 +11,10 @@ URLS = ("http://127.0.0.1:1", "https://payments.internal", "https://[::1]:3")
 
 
 def cluster() -> Cluster:
-    places = [place for url in URLS if isinstance(place := destination(VIEW.kind, url), Destination)]
+    found = (destination_of(VIEW.kind, url) for url in URLS)
+    destinations = [each for each in found if isinstance(each, Destination)]
     made = Cluster(name="a")
-    priorities.add(made, VIEW, places)
+    priorities.add(made, VIEW, destinations)
     return made
 
 

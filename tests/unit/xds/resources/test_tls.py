@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pointsman_server.xds.protocol.messages import Cluster
-from pointsman_server.xds.resources.destinations import Destination, destination
+from pointsman_server.xds.resources.destinations import Destination, destination_of
 from pointsman_server.xds.resources.tls import secure
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.xds_messages import plain
@@ -15,10 +15,10 @@ NAME, ADDRESS, ADDRESS_6 = "https://Payments.internal.:1", "https://127.0.0.1", 
 
 
 def context(view: View, url: str) -> Any:
-    place = destination(view.kind, url)
-    assert isinstance(place, Destination)
+    destination = destination_of(view.kind, url)
+    assert isinstance(destination, Destination)
     cluster = Cluster()
-    secure(cluster, view, place)
+    secure(cluster, view, destination)
     assert cluster.transport_socket.name == "envoy.transport_sockets.tls"
     socket = plain(cluster)["transport_socket"]["typed_config"]
     assert socket.pop("@type") == "UpstreamTlsContext"
