@@ -16,17 +16,15 @@ Needs = tuple[tuple[ResourceType, str], ...]
 
 
 class Resource(NamedTuple):
-    """``version`` is a hash of type, name and content, of 64 bits. ``body`` is a field of a ``DiscoveryResponse``.
+    """A resource as it is sent: ``body`` is a field of a ``DiscoveryResponse``.
 
-    ``live`` is False for a RouteConfiguration that lets no call through, and for a ClusterLoadAssignment that is empty
-    and need not be sent to a client that has another one.
-
-    ``closed``: a Cluster or its endpoints, to which no call is let through.
-
-    ``leads_to``: the members of a Cluster, or its endpoints, which a gRPC client asks for when it has the Cluster.
-
-    ``introduction`` is what a client is sent before it, that has another one of the name and lacks one of ``needs``;
-    ``preparation``, of one that has the Cluster ``marker``, until it has it no more.
+    - ``version``: a hash of type, name and content, of 64 bits.
+    - ``live``: False for a RouteConfiguration that lets no call through, and for an empty ClusterLoadAssignment, which
+      a client that has endpoints need not be sent.
+    - ``closed``: True for a Cluster, and for its endpoints, to which no call is let through.
+    - ``introduction``: sent first to a client that has another resource of this name, and lacks one of ``needs``.
+    - ``preparation``: sent first to a client that has the Cluster ``marker``, until it has that no more.
+    - ``leads_to``: the members of a Cluster, or its endpoints, which a gRPC client asks for when it has the Cluster.
     """
 
     name: str
@@ -51,7 +49,7 @@ class Source(Protocol):
         """Return the names of all resources, for a client that asks for all; with ``roots``, those of these roots."""
 
     def dependents(self, kind: ResourceType, roots: Collection[str]) -> Collection[str]:
-        """Return the names of resources made of ``roots`` that do not begin with one of them."""
+        """Return the names of the resources that contain ``roots`` without beginning with one of them."""
 
 
 def encode(type_url: str, name: str, content: Any, *, live: bool = True) -> Resource:
