@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,9 +21,12 @@ import pytest
 import redis
 from psycopg import sql
 
+from pointsman import xds
 from pointsman.v1 import route_service_pb2 as pb
+from pointsman.v1 import xds_service_pb2 as asks
 from pointsman.v1.route_pb2 import RouteKey
 from pointsman.v1.route_service_pb2_grpc import RouteServiceStub
+from pointsman.v1.xds_service_pb2_grpc import XdsServiceStub
 from pointsman_server.adapters.postgres.migrations import migrate
 from pointsman_server.domain import api_keys
 from tests.support.canaries import found
@@ -33,6 +37,7 @@ from tests.support.kafka import admin, read_all
 from tests.support.processes import ServerProcess, get_text, run, server_process
 from tests.support.servers import EVERYBODY
 from tests.support.waiting import eventually
+from tests.support.xds_streams import RDS, stream
 
 RUN = uuid.uuid4().hex[:8]
 REASON = f"canary-of-a-reason-{RUN}"
@@ -40,6 +45,7 @@ NOWHERE = "127.0.0.1:1"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 REFUSED_CERTIFICATES = "new certificates cannot be used, the old ones stay"
 KEY = "canaries/payments/prod/v1"
+CLIENT_STATUS = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
 
 
 @dataclass
@@ -121,6 +127,8 @@ def environ(
                 "POINTSMAN_KAFKA_TOPIC": f"canaries-{RUN}",
                 "POINTSMAN_LISTEN": "127.0.0.1:0",
                 "POINTSMAN_HTTP_LISTEN": "127.0.0.1:0",
+                "POINTSMAN_XDS_LISTEN": "127.0.0.1:0",
+                "POINTSMAN_ROLES": "api,relay,cache,audit,xds",
                 "POINTSMAN_LOG_LEVEL": "debug",
                 "POINTSMAN_ACCESS_LOG_SAMPLE": "1",
                 "POINTSMAN_REDIS_TIMEOUT_SECONDS": "5",
@@ -273,6 +281,27 @@ def call_with_everything(scene: Scene, channel: grpc.Channel, headers: dict[str,
     assert answer(scene, "create", stub.Create, create, headers["good token"] + beside) is grpc.StatusCode.OK
 
 
+def ask_by_xds(scene: Scene, channel: grpc.Channel, headers: dict[str, list[tuple[str, str]]]) -> None:
+    """Open streams with good and bad credentials, refuse what is sent, and ask who is connected."""
+    service, root = XdsServiceStub(channel), xds.name(KEY)
+    for name in ("good token", "good key", "forged token", "revoked key"):
+        with stream(channel, metadata=dict(headers[name])) as client:
+            client.describe({"token": scene.plant("node-metadata")})
+            client.subscribe(RDS, root)
+            code = answer(scene, name, lambda _request, of=client, **_: of.read(), None, [])
+            assert code is (grpc.StatusCode.OK if name.startswith("good") else UNAUTHENTICATED)
+            if code is grpc.StatusCode.OK:
+                client.refuse(client.last[RDS], "no")
+                listed = partial(service.ListXdsClients, asks.ListXdsClientsRequest(), metadata=headers[name])
+                assert eventually(lambda listed=listed: listed().clients[0].refusals)
+                for call, request in (
+                    (service.ListXdsClients, asks.ListXdsClientsRequest()),
+                    (service.ExplainXds, asks.ExplainXdsRequest(key=KEY)),
+                    (channel.unary_unary(CLIENT_STATUS), b""),
+                ):
+                    assert answer(scene, name, call, request, headers[name]) is grpc.StatusCode.OK
+
+
 def commands_of_the_server(scene: Scene, environ: dict[str, str]) -> None:
     """Run each command that reads settings."""
     claim = f"x={scene.plant('claim')}"
@@ -352,6 +381,8 @@ def test_no_secret_gets_out(
         address = f"127.0.0.1:{process.wait_for_log('serving')['grpc_port']}"
         with connect(address, scene.authority) as channel:
             call_with_everything(scene, channel, headers)
+        with connect(f"127.0.0.1:{process.log('serving')[-1]['xds_port']}", scene.authority) as channel:
+            ask_by_xds(scene, channel, headers)
         commands_of_the_client(scene, address.replace("127.0.0.1", "localhost"), headers, tmp_path)
         commands_of_the_server(scene, environ)
         look_at(scene, process)

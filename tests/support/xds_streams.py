@@ -28,6 +28,10 @@ class XdsStream:
         # The last response of each type.
         self.last: dict[str, Any] = {}
 
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """Add to what the first request says of the client."""
+        self._node.metadata.update(metadata)
+
     def subscribe(self, kind: ResourceType, *names: str, version: str = "") -> None:
         """Ask for resources by name; ``version`` is what the client has of another stream."""
         self._names[kind] = names
