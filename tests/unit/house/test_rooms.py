@@ -29,7 +29,6 @@ MODULES_TESTED_ELSEWHERE: Mapping[str, str] = {
     "app/application.py": "tests/e2e/test_serve.py",
     # Protocols.
     "xds/clients/caller.py": "tests/integration/xds/test_access.py",
-    "app/xds/caller.py": "tests/integration/xds/test_access.py",
     "app/xds/door.py": "tests/integration/xds/test_door.py",
     "app/xds/services.py": "tests/integration/xds/test_clients.py",
     "config/names.py": "tests/unit/config/test_environment.py",

@@ -35,11 +35,9 @@ class GrpcCaller:
         Raises Unauthenticated, and what else ends a stream.
         """
         await self._context.verify()
-        decided_by = self._decided_by()
-        if all(now is before for now, before in zip(decided_by, self._reviewed, strict=True)):
-            return False
-        self._reviewed = decided_by
-        return True
+        # Mostly the same objects; equal ones after keys or policy were read again for another reason.
+        before, self._reviewed = self._reviewed, self._decided_by()
+        return self._reviewed != before
 
     def _decided_by(self) -> tuple[Identity, Policy | None]:
         return self._call.identity, self._permissions.policy if self._permissions else None
