@@ -95,8 +95,10 @@ class TableReads:
 
     def _serves(self, view: View) -> bool:
         """Return whether what a view has is served, and not the server asked. Raises NearCacheStale."""
-        if not view.usable or _is_fresh(view):
-            return view.usable
+        if not view.usable or view.catching_up:
+            return False
+        if _is_fresh(view):
+            return True
         if self._on_stale == "serve":
             self._counts.add("stale")
         elif self._on_stale == "raise":

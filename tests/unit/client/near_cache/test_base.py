@@ -27,7 +27,7 @@ from pointsman.selection import Choice, Rule
 from tests.support.watch_events import EPOCH, Division, change, route, traffic, traffic_change
 
 KEY, INACTIVE, ABSENT = "team-a/payments/prod/v1", "team-a/payments/prod/v2", "team-a/payments/prod/v3"
-ONE = "https://one.internal"
+ONE, TWO = "https://one.internal", "https://two.internal"
 FAMILY = "team-a/payments/prod"
 TO_V1 = Division((("v1", 10_000),))
 
@@ -125,6 +125,27 @@ def test_live_routes_are_listed_in_the_order_of_their_keys(rig: Rig) -> None:
 def test_before_it_is_loaded_the_server_answers(rig: Rig) -> None:
     assert rig.cache.resolve(KEY) == "called"
     assert (rig.cache.healthy, rig.cache.age, bool(rig.cache)) == (False, float("inf"), True)
+
+
+@pytest.mark.parametrize("rig", ["call", "serve", "raise"], indirect=True)
+def test_before_the_first_stream_has_brought_everything_the_server_answers(rig: Rig) -> None:
+    """A snapshot may be some seconds old: what has happened since follows it."""
+    [follower] = rig.cache._followers
+    follower._protocol.has_traffic = True
+    routes = [entry_of(rig.view, route(KEY, 4, ONE))]
+    follower._write(Replace(Position(EPOCH, 5), routes, []))
+    follower._write(Apply(Position(EPOCH, 6), [change(KEY, 6, route(KEY, 6, TWO))]))
+    assert (rig.cache.resolve(KEY), rig.cache.select(FAMILY)) == ("called", "called")
+    follower._write(Confirm(Position(EPOCH, 6), 0.0, report_progress=False))
+    assert (rig.cache.resolve(KEY).url, rig.cache.select(FAMILY).url) == (TWO, TWO)
+
+
+@pytest.mark.parametrize("rig", ["serve"], indirect=True)
+def test_a_stream_that_ends_before_leaves_what_it_has_brought(rig: Rig) -> None:
+    [follower] = rig.cache._followers
+    follower._write(Replace(Position(EPOCH, 5), [entry_of(rig.view, route(KEY, 4, ONE))], []))
+    follower._ended(None)
+    assert rig.cache.resolve(KEY).url == ONE
 
 
 @pytest.mark.parametrize("key", ["team-b/payments/prod/v1", RouteKey("team-b", "payments", "prod", "v1")])

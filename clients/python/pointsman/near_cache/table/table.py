@@ -168,6 +168,7 @@ class Table:
             self._advance(view, as_of.revision)
             view.confirmed_at = max(view.confirmed_at, self._clock() - age)
             view.live = self.confirmed = True
+            view.catching_up = False
             self.refresh(view)
 
     def refresh(self, view: View, *, at_least_until: float = -inf) -> None:

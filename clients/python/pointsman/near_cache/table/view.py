@@ -26,6 +26,7 @@ class View:
     """
 
     __slots__ = (
+        "catching_up",
         "confirmed_at",
         "epoch",
         "filter",
@@ -48,6 +49,8 @@ class View:
         self.epoch = ""
         self.revision = 0
         self.live = False
+        self.catching_up = False
+        """Whether a first stream has brought a snapshot, which may be some seconds old, and not yet what followed."""
         self.confirmed_at = -inf
         """When the table was last known to have everything."""
         self.fresh_until = -inf

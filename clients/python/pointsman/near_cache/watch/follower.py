@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -137,7 +138,7 @@ class Follower:
         self.view.live = False
 
     def _ended(self, error: Exception | None) -> None:
-        self.view.live = False
+        self.view.live = self.view.catching_up = False
         self._counts.add("stream_failures")
         _LOG.debug("a watch of %s ended: %s", self.view.filter, error)
         self._events.on_ended(error)
@@ -187,6 +188,7 @@ class Follower:
             self._table.apply(self.view, step.as_of, step.changes)
             self._counts.add("changes", len(step.changes))
         else:
+            self.view.catching_up = self.view.confirmed_at == -inf
             self._table.replace(self.view, step.as_of, step.routes, step.traffic)
             self._counts.add("snapshots")
 
