@@ -28,7 +28,7 @@ from tests.support.xds_world import CDS, EDS, LDS, RDS, request
 class Running:
     """A stream that is served."""
 
-    def __init__(self, hold_seconds: float = 60.0) -> None:
+    def __init__(self, hold_seconds: float = 60.0, linger_seconds: float = 60.0) -> None:
         self.world = WatchedWorld()
         self.transport = Transport()
         self.notes = Notes()
@@ -39,6 +39,7 @@ class Running:
             self.transport.write,
             observers=(self.notes,),
             hold_seconds=hold_seconds,
+            linger_seconds=linger_seconds,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -169,6 +170,24 @@ async def test_what_waits_for_clusters_is_sent_in_the_end() -> None:
     await running.over()
 
 
+async def test_what_lingers_is_sent_in_the_end() -> None:
+    running = Running(linger_seconds=0.0)
+    running.world.set("a")
+    running.start()
+    running.transport.ask(CDS, "a")
+    assert await happens(lambda: running.stream.session.count(CDS) == 1)
+    await running.settle()
+    running.world.lingers = True
+    await running.change(live=False)
+    routes = await running.transport.read()
+    assert routes.type_url == RDS
+    running.transport.ask(RDS, "a", nonce=routes.nonce)
+    clusters = await running.transport.read()
+    assert (clusters.type_url, clusters.resources[0].value) == (CDS, b"closed")
+    running.transport.end()
+    await running.over()
+
+
 async def test_a_cancelled_stream_leaves_nothing(running: Running) -> None:
     """So does a drain."""
     running.start()
@@ -238,6 +257,12 @@ def test_many_names_are_refused() -> None:
     with pytest.raises(InvalidField, match="1001 names of one type: a stream may ask for 1000"):
         check_names(names, lambda: MOST_NAMES)
     check_names(["x" * LONGEST_NAME], lambda: 0)
+
+
+def test_what_a_wildcard_gives_may_be_asked_for_besides() -> None:
+    running = Running()
+    running.world.set("a", slots=3)
+    assert running.stream._most_names() == MOST_NAMES + 3
 
 
 def test_a_response_is_what_protobuf_reads() -> None:

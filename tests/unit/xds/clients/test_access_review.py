@@ -1,11 +1,17 @@
 """xds.clients.access_review: which streams end, and which are sent something else."""
 
+import asyncio
+
+import pytest
+
 from pointsman_server.domain.access_errors import Unauthenticated
 from pointsman_server.runtime.fair_share import FairShare
+from pointsman_server.xds.clients import access_review
 from pointsman_server.xds.clients.access_review import AccessReview
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.stream import Stream
 from tests.support.changes import make_change
+from tests.support.waiting import becomes
 from tests.support.xds_connections import Connection, Connections, FakeCaller
 
 EXPIRED = Unauthenticated("bearer token", "expired", "expired")
@@ -15,7 +21,8 @@ class Scene:
     def __init__(self) -> None:
         self.world = Connections(make_change(1))
         self.changed: list[Stream] = []
-        self.review = AccessReview(self.world.clients, FairShare(), self.changed.append).review
+        self.reviews = AccessReview(self.world.clients, FairShare(), self.changed.append)
+        self.review = self.reviews.review
 
     async def connect(self, outcome: bool | Exception, *, leaves: bool = False) -> Connection:
         connection = self.world.connect()
@@ -54,6 +61,19 @@ async def test_one_that_may_read_something_else_is_sent_that() -> None:
     assert scene.changed == [other.stream]
     assert same.stream.settled
     assert not other.stream.settled
+
+
+async def test_it_reviews_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_review, "REVIEW_SECONDS", 0.0)
+    scene = Scene()
+    await scene.connect(True)
+    running = asyncio.create_task(scene.reviews.run())
+
+    async def reviewed() -> bool:
+        return len(scene.changed) > 1
+
+    assert await becomes(reviewed)
+    running.cancel()
 
 
 async def test_one_that_left_meanwhile_is_left_alone() -> None:

@@ -1,12 +1,18 @@
 """xds.clients.survey: the gauges of names that clients cannot be led to."""
 
+import asyncio
+
+import pytest
+
 from pointsman_server.domain.routes import ChangeKind
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
+from pointsman_server.xds.clients import survey
 from pointsman_server.xds.clients.survey import Survey
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.views import ClientKind, View
 from tests.support.changes import make_change
+from tests.support.waiting import becomes
 from tests.support.xds_connections import Connections
 
 
@@ -32,6 +38,24 @@ async def test_names_are_counted_for_the_kind_of_client_that_asks_for_them() -> 
     assert await scene.values() == {"grpc": 1, "envoy": 0, "collisions": 0}
     world.change(make_change(2, kind=ChangeKind.DELETED))
     assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
+
+
+async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "SURVEY_SECONDS", 0.0)
+    scene = Scene(Connections(make_change(1)))
+    looks: list[int] = []
+
+    async def look() -> None:
+        looks.append(1)
+
+    monkeypatch.setattr(scene.survey, "look", look)
+    running = asyncio.create_task(scene.survey.run())
+
+    async def looked() -> bool:
+        return len(looks) > 1
+
+    assert await becomes(looked)
+    running.cancel()
 
 
 async def test_names_that_differ_in_case_alone_are_counted() -> None:
