@@ -26,6 +26,8 @@ COMPARED_IN_A_TURN = 50
 # Fewer than of watches: a stream writes up to four responses, and its client answers each.
 WOKEN_IN_A_TURN = 2
 MOST_WRITING = 4
+# What is built of a root is kept for so many views, about: clients choose views and suffixes of names, without end.
+KEPT_VIEWS = 16
 # Changes that are kept for subscribers that do not take their news, because their clients do not read.
 MOST_LOGGED = 1_000
 
@@ -64,6 +66,15 @@ class _Watched:
             return False
         self.built.clear()
         return True
+
+    def keep(self, key: Hashable, built: T) -> T:
+        """Keep what was built, until the root leads elsewhere or there is too much of it."""
+        target = self.target
+        # Of each slot and fallback some clusters and their endpoints.
+        if len(self.built) >= KEPT_VIEWS * (8 + 4 * (len(target.slots) + len(target.fallbacks))):
+            self.built.clear()
+        self.built[key] = built
+        return built
 
 
 class ResourceSnapshot:
@@ -120,7 +131,7 @@ class ResourceSnapshot:
         key = (kind, name, view, forbidden)
         found: Resource | None = watched.built.get(key)
         if found is None:
-            found = watched.built[key] = build(view, kind, name, FORBIDDEN if forbidden else watched.target)
+            found = watched.keep(key, build(view, kind, name, FORBIDDEN if forbidden else watched.target))
         return found
 
     def built(self, root: str, key: Hashable, make: Callable[[Target], T]) -> T:
@@ -130,7 +141,7 @@ class ResourceSnapshot:
             return make(self._table.target(root))
         found: T | None = watched.built.get(key)
         if found is None:
-            found = watched.built[key] = make(watched.target)
+            found = watched.keep(key, make(watched.target))
         return found
 
     def target(self, root: str) -> Target:

@@ -91,6 +91,20 @@ class TestResources:
         assert len(seen) >= 2
         assert len(snapshot._watched[PAY].built) == 4
 
+    def test_what_is_kept_of_a_root_is_bounded_whatever_clients_ask_for(self, snapshot: ResourceSnapshot) -> None:
+        Stream(snapshot, PAY)
+        for number in range(500):
+            snapshot.resource(VIEW, ResourceType.CDS, f"{PAY}~~x{number}")
+            snapshot.resource(View(ca_provider=str(number)), ResourceType.CDS, PAY)
+            snapshot.built(PAY, number, lambda target: target)
+        assert len(snapshot._watched[PAY].built) <= 200
+
+        # What clients of some views need is there.
+        Stream(snapshot, ADS)
+        views = [View(ca_provider=str(number)) for number in range(16)]
+        first, then = ([snapshot.resource(view, kind, ADS) for view in views for kind in ResourceType] for _ in "12")
+        assert [id(each) for each in first] == [id(each) for each in then]
+
     def test_nothing_is_kept_of_what_nobody_watches(self, snapshot: ResourceSnapshot) -> None:
         stream, other = Stream(snapshot, PAY, ADS), Stream(snapshot, PAY)
         snapshot.resource(VIEW, ResourceType.RDS, PAY)
