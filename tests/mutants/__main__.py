@@ -47,7 +47,7 @@ timeout_constant = 5.0
 timeout_multiplier = 4.0
 use_git_change_detection = false
 on_dependency_change = "ignore"
-do_not_mutate_patterns = ['\blogger\.\w+\(']
+do_not_mutate_patterns = ['\blog(ger)?\.\w+\(']
 pytest_add_cli_args = ["-p", "tests.mutants.plugin", "-p", "no:xdist", "-p", "no:hypothesispytest"]
 pytest_add_cli_args_test_selection = {tests}
 """

@@ -56,6 +56,7 @@ class Listener:
         self.woken = 0
 
     def wake(self, window: Window) -> None:
+        assert isinstance(window, Window)
         self.woken += 1
 
     def changed(self, roots: Collection[str]) -> None:

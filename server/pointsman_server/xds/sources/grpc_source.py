@@ -59,7 +59,7 @@ class GrpcSource:
 
     def unwatch(self, stream: Listener, root: str) -> None:
         self._snapshot.unsubscribe(root, stream)
-        self._forbidden.pop(root, None)
+        del self._forbidden[root]
 
     def watch_all(self, stream: Listener) -> None:
         """A client that asks for all is given nothing."""

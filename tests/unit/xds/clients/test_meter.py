@@ -65,6 +65,7 @@ async def test_a_refusal_is_logged_with_the_words_of_the_client(scene: Scene) ->
     assert facts["text"].startswith("what is [2J this?x")
     assert len(facts["text"]) == module.MOST_TEXT
     assert (facts["resource_type"], facts["node"], facts["subject"]) == ("RDS", "checkout ", "anonymous")
+    assert (facts["agent"], facts["peer"]) == ("gRPC test 1.0", "ipv4:127.0.0.1:4242")
     assert scene.value("pointsman_xds_refusals_total", type="RDS") == 1
 
 
@@ -76,3 +77,13 @@ async def test_of_many_refusals_some_are_logged_and_the_others_counted(scene: Sc
     await scene.refuse()
     assert [facts.get("count") for _, facts in scene.logged[MOST_LOGGED:]] == [3, None]
     assert scene.value("pointsman_xds_refusals_total", type="RDS") == MOST_LOGGED + 4
+    del scene.logged[:]
+    for _ in range(MOST_LOGGED):
+        await scene.refuse()
+    assert len(scene.logged) == MOST_LOGGED - 1
+    scene.time = 2 * LOG_SECONDS
+    await scene.refuse()
+    assert scene.logged[MOST_LOGGED - 1] == (
+        "xDS clients refused more responses, which were not logged",
+        {"count": 1},
+    )

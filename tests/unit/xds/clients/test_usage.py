@@ -67,15 +67,17 @@ async def test_an_open_stream_is_counted_again_and_again(monkeypatch: pytest.Mon
 
     scene = Scene()
     connection = scene.world.connect()
-    await connection.ask(LDS, "v1~prod~pay~acme")
+    await connection.ask(LDS, "v1~prod~pay~acme", "prod~pay~acme", "v9~prod~pay~acme")
     assert scene.readers() == {}
+    monkeypatch.setattr(module, "COUNTED_IN_A_TURN", 2)
     # Live only after the client asked for it.
     scene.world.change(make_change(1))
     fake: Any = type("Asyncio", (), {"sleep": staticmethod(sleep)})
     monkeypatch.setattr(module, "asyncio", fake)
     with pytest.raises(asyncio.CancelledError):
         await scene.usage.run()
-    assert scene.readers() == {"anonymous": 3}
+    # By the route, and by its family.
+    assert scene.readers() == {"anonymous": 3 * 2}
     assert set(pauses) == {module.FLUSH_SECONDS}
 
 

@@ -144,7 +144,8 @@ def test_another_table_may_have_anything(snapshot: ResourceSnapshot) -> None:
 
 def test_a_stream_that_has_ended_is_told_nothing(snapshot: ResourceSnapshot) -> None:
     made, stream = followed(snapshot)
-    made.watch(stream, V1_PAY)
+    for root in (V1_PAY, "v9~prod~none~acme"):
+        made.watch(stream, root)
     made.leave(stream)
     snapshot.apply([make_change(3)])
     assert not made.has_news(stream)
@@ -161,6 +162,21 @@ def test_a_name_that_is_asked_for_is_watched_as_long_as_it_is_also_selected(snap
     assert not made.has_news(stream)
     snapshot.apply([make_change(4)])
     assert made.has_news(stream)
+
+
+def test_a_name_that_was_asked_for_once_goes_with_its_route(snapshot: ResourceSnapshot) -> None:
+    made, stream = followed(snapshot, "acme/pay/prod")
+    made.watch(stream, V1_PAY)
+    made.unwatch(stream, V1_PAY)
+    snapshot.apply([make_change(3, kind=ChangeKind.DELETED)])
+    assert snapshot.name_count == 0
+
+
+async def test_its_stream_is_woken_with_the_window(snapshot: ResourceSnapshot) -> None:
+    _, stream = followed(snapshot)
+    snapshot.apply([make_change(3)])
+    await snapshot.step()
+    assert stream.woken == 1
 
 
 def test_what_the_client_may_no_longer_read_goes(snapshot: ResourceSnapshot) -> None:

@@ -62,6 +62,7 @@ def test_a_stream_is_told_of_what_it_watches_when_it_asks(source: GrpcSource, sn
     source.unwatch(stream, ROOT)
     snapshot.apply([make_change(2)])
     assert not source.has_news(stream)
+    assert not source._forbidden, "it grows with every name that a client ever asked for"
 
 
 def test_a_stream_that_leaves_watches_nothing_more(source: GrpcSource, snapshot: ResourceSnapshot) -> None:
