@@ -5,9 +5,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from pointsman import Client
 from tests.e2e.xds.conftest import BACKEND, NAME, Service, envoy, printed, started
 from tests.support.certificates import TlsFiles
 from tests.support.processes import free_port
+from tests.support.tls_listener import tls_listener
+from tests.support.waiting import eventually
 
 OK = grpc.StatusCode.OK
 PYTHON = "python"
@@ -19,7 +22,8 @@ pytestmark = pytest.mark.engines
 @pytest.mark.parametrize("program", [PYTHON, GO, NODE])
 def test_a_grpc_client_starts_in_plain_text(service: Service, tmp_path: Path, program: str) -> None:
     environ = printed(program, tmp_path / "bootstrap.json", "--xds", service.xds)
-    assert environ.pop("GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS", "true") == "true"
+    for variable in ("GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS", "GRPC_EXPERIMENTAL_XDS_SNI"):
+        assert environ.pop(variable, "true") == "true"
     assert environ == {"GRPC_XDS_BOOTSTRAP": str(tmp_path / "bootstrap.json")}
     with started(program, environ) as probe:
         probe.target("name", f"xds:///{NAME}")
@@ -42,6 +46,27 @@ def test_a_grpc_client_trusts_the_file_for_https_urls(
         probe.target("http", f"xds:///{NAME}", credentials="xds")
         probe.wait("https", OK, "https")
         probe.wait("http", OK, BACKEND)
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("python", "localhost"),
+        pytest.param("go", "localhost", marks=pytest.mark.go),
+        # What clients cannot do (docs/xds.md).
+        pytest.param("node", "v1~prod~hosts-node~team-a", marks=pytest.mark.node),
+    ],
+)
+def test_the_server_name_of_tls_is_the_host_of_the_url(
+    service: Service, tls: TlsFiles, tmp_path: Path, program: str, name: str
+) -> None:
+    environ = printed(program, tmp_path / "b.json", "--xds", service.xds, "--https-ca-file", str(tls.client_ca))
+    with tls_listener(tls) as listener, started(program, environ) as probe:
+        with Client(service.api, timeout=30) as client:
+            client.create(f"team-a/hosts-{program}/prod/v1", f"https://localhost:{listener.port}")
+        probe.target("https", f"xds:///v1~prod~hosts-{program}~team-a", credentials="xds")
+        assert eventually(lambda: listener.names)
+        assert set(listener.names) == {name}
 
 
 def test_an_envoy_starts_in_plain_text_and_trusts_the_file_for_https_urls(

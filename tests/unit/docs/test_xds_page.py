@@ -40,6 +40,7 @@ def test_the_variables_of_grpc_are_those_that_are_set() -> None:
         configuration.CONTENT_VARIABLE,
         grpc_bootstrap.CALL_CREDENTIALS_VARIABLE,
         grpc_bootstrap.SYSTEM_ROOTS_VARIABLE,
+        grpc_bootstrap.SERVER_NAME_VARIABLE,
     }
     logging = {"GRPC_VERBOSITY", "GRPC_TRACE", "GRPC_GO_LOG_SEVERITY_LEVEL", "GRPC_GO_LOG_VERBOSITY_LEVEL"}
     assert set(re.findall(r"\bGRPC_[A-Z_]+", TEXT)) == ours | logging

@@ -12,6 +12,7 @@ REFRESH = "600s"
 """How often gRPC reads files of certificates again: its own default."""
 CALL_CREDENTIALS_VARIABLE = "GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS"
 SYSTEM_ROOTS_VARIABLE = "GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS"
+SERVER_NAME_VARIABLE = "GRPC_EXPERIMENTAL_XDS_SNI"
 
 # With ignore_resource_deletion a client keeps what it has, should a server of another make ever delete it.
 _SERVER_FEATURES = ("xds_v3", "ignore_resource_deletion")
@@ -87,6 +88,8 @@ def _environment(program: Program, servers: ControlPlane, upstreams: Upstreams) 
         found[CALL_CREDENTIALS_VARIABLE] = "true"
     if program is Program.GO and not upstreams.ca_file:
         found[SYSTEM_ROOTS_VARIABLE] = "true"
+    if program is Program.GO:  # gRFC A101: without, it sends no server name, by which hosts choose their certificate
+        found[SERVER_NAME_VARIABLE] = "true"
     return found
 
 

@@ -8,6 +8,8 @@ from pointsman.xds.options import ControlPlane, Node, Program, Upstreams
 GRPC = [Program.PYTHON, Program.GO, Program.NODE]
 PLAIN = ControlPlane(("a:1",))
 NODE = Node("x")
+# That Go needs to send the host of an https URL as server name.
+SERVER_NAME = {"GRPC_EXPERIMENTAL_XDS_SNI": "true"}
 
 
 @pytest.mark.parametrize("program", GRPC)
@@ -51,13 +53,14 @@ def test_a_token_is_a_call_credential_and_needs_a_variable(program: Program) -> 
     assert made.document["xds_servers"][0]["call_creds"] == [
         {"type": "jwt_token_file", "config": {"jwt_token_file": "/token"}}
     ]
-    assert made.environment == {"GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS": "true"}
+    others = SERVER_NAME if program is Program.GO else {}
+    assert made.environment == {"GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS": "true"} | others
 
 
 def test_go_needs_a_variable_to_trust_the_system_for_https_urls() -> None:
     variable = "GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS"
-    assert grpc_bootstrap(Program.GO, PLAIN, NODE, Upstreams()).environment == {variable: "true"}
-    assert grpc_bootstrap(Program.GO, PLAIN, NODE, Upstreams("/ca")).environment == {}
+    assert grpc_bootstrap(Program.GO, PLAIN, NODE, Upstreams()).environment == SERVER_NAME | {variable: "true"}
+    assert grpc_bootstrap(Program.GO, PLAIN, NODE, Upstreams("/ca")).environment == SERVER_NAME
     assert grpc_bootstrap(Program.PYTHON, PLAIN, NODE, Upstreams()).environment == {}
 
 

@@ -39,6 +39,7 @@ def test_says_which_variables_the_client_needs(run: Run, tmp_path: Path) -> None
         f"export GRPC_XDS_BOOTSTRAP={tmp_path}/b.json",
         "export GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS=true",
         "export GRPC_EXPERIMENTAL_XDS_SYSTEM_ROOT_CERTS=true",
+        "export GRPC_EXPERIMENTAL_XDS_SNI=true",
     ]
     server = json.loads((tmp_path / "b.json").read_text())["xds_servers"][0]
     assert server["call_creds"][0]["config"] == {"jwt_token_file": f"{tmp_path}/jwt"}
