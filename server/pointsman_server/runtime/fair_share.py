@@ -65,9 +65,15 @@ class Window:
     async def falls_to(self, low: int, patience: float) -> bool:
         """Wait until so many are left; False after ``patience`` seconds, because of clients that do not read."""
         if self.writing > low:
-            self._low, self._free = low, asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._free,), timeout=patience)
-            self._free = None
+            # asyncio.wait would take five times as long, once for each stream.
+            loop = asyncio.get_running_loop()
+            self._low, self._free = low, loop.create_future()
+            timer = loop.call_later(patience, settle, self._free, None)
+            try:
+                await self._free
+            finally:
+                timer.cancel()
+                self._free = None
         return self.writing <= low
 
 

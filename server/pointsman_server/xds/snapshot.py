@@ -23,9 +23,10 @@ T = TypeVar("T")
 
 # Roots that are compared in a turn: about half a millisecond.
 COMPARED_IN_A_TURN = 50
-# Fewer than of watches: a stream writes up to four responses, and its client answers each.
-WOKEN_IN_A_TURN = 2
-MOST_WRITING = 4
+# Fewer than of watches: a stream writes up to four responses, and its client answers each. Two that write at a time are
+# enough for the event loop not to wait for the threads of grpcio.
+WOKEN_IN_A_TURN = 1
+MOST_WRITING = 2
 # What is built of a root is kept for so many views, about: clients choose views and suffixes of names, without end.
 KEPT_VIEWS = 16
 # Changes that are kept for subscribers that do not take their news, because their clients do not read.

@@ -312,10 +312,10 @@ def check_names(names: Collection[str], most: Callable[[], int]) -> None:
     if len(names) > MOST_NAMES and len(names) > (allowed := most()):
         text = f"{len(names)} names of one type: a stream may ask for {allowed}; use another one for the others"
         raise InvalidField([FieldViolation("resource_names", text)])
-    for number, name in enumerate(names):
-        if len(name) > LONGEST_NAME:
-            text = f"{len(name)} characters long: a name has at most {LONGEST_NAME}"
-            raise InvalidField([FieldViolation(f"resource_names[{number}]", text)])
+    if (longest := max(map(len, names), default=0)) > LONGEST_NAME:
+        number = [len(name) for name in names].index(longest)
+        text = f"{longest} characters long: a name has at most {LONGEST_NAME}"
+        raise InvalidField([FieldViolation(f"resource_names[{number}]", text)])
 
 
 def response(push: Push) -> bytes:

@@ -148,7 +148,10 @@ class Machine(RuleBasedStateMachine):
         assert self.session.roots == Counter(root_of(name) for each in self.server.values() for name in each.named)
 
     def write(self, *, hold: bool = True) -> None:
+        # A stream takes nothing after a request unless it is.
+        due = self.session.is_due
         for push in self.session.take(hold=hold):
+            assert due
             its = self.server[push.kind]
             for resource in push.resources:
                 served = self.world.resource(push.kind, resource.name)

@@ -110,6 +110,22 @@ async def test_an_answer_may_come_before_the_transport_says_that_the_response_is
     assert ("pushed", RDS) not in running.notes.notes
 
 
+async def test_an_answer_after_which_nothing_is_due_wakes_nobody(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would cost a switch to the other task, and as much as there is to look for something to send."""
+    running.start()
+    sent = await running.transport.read()
+    taken: list[bool] = []
+    monkeypatch.setattr(running.stream.session, "take", lambda *, hold: taken.append(hold) or [])
+    running.transport.ask(RDS, "a", nonce=sent.nonce)
+    assert await happens(lambda: running.stream.settled)
+    await asyncio.sleep(0)
+    assert not taken
+    running.transport.ask(RDS, "a", "b", nonce=sent.nonce)
+    assert await happens(lambda: taken)
+
+
 async def test_what_it_wants_is_watched_and_in_the_end_nothing(running: Running) -> None:
     running.start()
     running.transport.ask(CDS, "a~~1", "b")

@@ -62,8 +62,9 @@ def throttle_callers(throttling: Throttling) -> Stage:
         take, cost_of = limiter.take, COSTS.get(method.name, _one)
 
         def check(request: Any, _context: Context) -> None:
-            with _told(throttling):
-                take(current_call().actor, cost_of(request))
+            if cost := cost_of(request):
+                with _told(throttling):
+                    take(current_call().actor, cost)
 
         return check_requests(method, proceed, check)
 
@@ -86,7 +87,7 @@ def throttle_tenants(throttling: Throttling) -> Stage:
                 _costs.set(costs)
 
             return check_requests(method, proceed, offer)
-        if limits.tenant is None and costs.shared is None:
+        if (limits.tenant is None or method.service != SERVICE) and costs.shared is None:
             return proceed
         cost_of = COSTS.get(method.name, _one)
 
