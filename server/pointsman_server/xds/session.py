@@ -18,6 +18,7 @@ from pointsman_server.xds.subscription import NOT_SENT, Subscription
 
 # Of what a client says when it refuses a response.
 MOST_TEXT = 2_000
+WORK_OF_A_NAME = 10
 
 
 class Push(NamedTuple):
@@ -87,8 +88,8 @@ class Session:
         self._clusters: dict[str, Resource] = {}
         # How many names of each root the client asked for.
         self.roots: dict[str, int] = {}
-        # How often it has asked for a name, of any type, that it did not ask for before.
-        self.asked = 0
+        # In resources that were sent; a name that it did not ask for before, whose resource is built, is ten of them.
+        self.work = 0
 
     @property
     def wants_all(self) -> bool:
@@ -225,7 +226,7 @@ class Session:
             if name not in before:
                 # Also one that a wildcard gave already.
                 subscription.want(name)
-                self.asked += 1
+                self.work += WORK_OF_A_NAME
                 root = root_of(name)
                 self.roots[root] = self.roots.get(root, 0) + 1
         for name in before:
@@ -247,7 +248,7 @@ class Session:
             return
         if wildcard:
             names = self._source.names(subscription.kind)
-            self.asked += len(names)
+            self.work += WORK_OF_A_NAME * len(names)
             subscription.offered = set(names)
             # Even if there is nothing: a client waits for the answer.
             subscription.owed = True
@@ -329,6 +330,7 @@ class Session:
             if self._warms:
                 self._warm(changed)
         self._count += 1
+        self.work += len(resources)
         subscription.sent(f"{self._nonces}{self._count:x}", [each.name for each in changed])
         return Push(kind, _text(subscription.version), subscription.nonce, resources)
 

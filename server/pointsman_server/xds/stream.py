@@ -24,8 +24,8 @@ MOST_NAMES = 1_000
 LONGEST_NAME = 1_024
 # Requests of a stream, 5,000 of them at once; more wait. A client that starts sends four for each name.
 REQUESTS = Rate(500, burst_seconds=10)
-# New names of a request that count as one more: to build their resources takes as long as to take a request.
-NAMES_OF_A_REQUEST = 5
+# Of what a session did since the request before (``Session.work``), so much counts as one more request.
+WORK_OF_A_REQUEST = 50
 # How long clients keep the endpoints of what is not live any more. A call is let through some milliseconds before it
 # chooses an endpoint, more where the client has little CPU time.
 LINGER_SECONDS = 1.0
@@ -183,11 +183,10 @@ class Stream:
         pace = Pace(REQUESTS)
         self._receive(first)
         del first
-        asked = self.session.asked
+        work = self.session.work
         async for request in requests:
-            # What the request before cost.
-            before, asked = asked, self.session.asked
-            await pace.take(1 + (asked - before) // NAMES_OF_A_REQUEST)
+            before, work = work, self.session.work
+            await pace.take(1 + (work - before) // WORK_OF_A_REQUEST)
             self._receive(request)
             del request
 

@@ -11,11 +11,11 @@ from pointsman_server.runtime.fair_share import Window
 from pointsman_server.runtime.rate_limiter import Rate
 from pointsman_server.xds import stream as streams
 from pointsman_server.xds.protocol import messages as pb
-from pointsman_server.xds.session import Push, Session
+from pointsman_server.xds.session import WORK_OF_A_NAME, Push, Session
 from pointsman_server.xds.stream import (
     LONGEST_NAME,
     MOST_NAMES,
-    NAMES_OF_A_REQUEST,
+    WORK_OF_A_REQUEST,
     Stream,
     check_names,
     response,
@@ -257,13 +257,28 @@ async def test_names_that_were_not_asked_for_before_count_as_requests(
 ) -> None:
     monkeypatch.setattr(streams, "REQUESTS", Rate(0.001, burst_seconds=5_000))
     running.start()
-    same = [f"a{number}" for number in range(2 * NAMES_OF_A_REQUEST)]
+    same = [f"a{number}" for number in range(2 * WORK_OF_A_REQUEST // WORK_OF_A_NAME)]
     for names in (same, same, [f"{name}b" for name in same], same, same):
         running.transport.ask(EDS, *names)
     # The first costs one, and three more, which the next one pays for; so the fourth is one too many.
     assert await happens(lambda: running.transport.requests.qsize() == 1)
     await asyncio.sleep(0)
     assert running.transport.requests.qsize() == 1
+
+
+async def test_large_responses_count_as_requests(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "REQUESTS", Rate(0.001, burst_seconds=4_000))
+    running.start()
+    await running.transport.read()
+    # A name that is new, and a resource.
+    assert running.stream.session.work == WORK_OF_A_NAME + 1
+    running.stream.session.work += 2 * WORK_OF_A_REQUEST
+    for name in "bcd":
+        running.transport.ask(EDS, name)
+    # The first one pays for two more, so the third is one too many.
+    assert await happens(lambda: not running.transport.requests.qsize())
+    assert await happens(lambda: running.stream.session.count(EDS) == 1)
+    assert {state.name for state in running.stream.session.states() if state.kind is EDS} == {"c"}
 
 
 def test_many_names_are_refused() -> None:
