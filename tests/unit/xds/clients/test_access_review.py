@@ -17,11 +17,20 @@ from tests.support.xds_connections import Connection, Connections, FakeCaller
 EXPIRED = Unauthenticated("bearer token", "expired", "expired")
 
 
+class CountedShare(FairShare):
+    turns = 0
+
+    async def take(self) -> None:
+        self.turns += 1
+        await super().take()
+
+
 class Scene:
     def __init__(self) -> None:
         self.world = Connections(make_change(1))
         self.changed: list[Stream] = []
-        self.reviews = AccessReview(self.world.clients, FairShare(), self.changed.append)
+        self.share = CountedShare()
+        self.reviews = AccessReview(self.world.clients, self.share, self.changed.append)
         self.review = self.reviews.review
 
     async def connect(self, outcome: bool | Exception, *, leaves: bool = False) -> Connection:
@@ -61,6 +70,15 @@ async def test_one_that_may_read_something_else_is_sent_that() -> None:
     assert scene.changed == [other.stream]
     assert same.stream.settled
     assert not other.stream.settled
+
+
+async def test_it_takes_turns_with_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_review, "REVIEWED_IN_A_TURN", 3)
+    scene = Scene()
+    for _ in range(7):
+        await scene.connect(False)
+    await scene.review()
+    assert scene.share.turns == 3
 
 
 async def test_it_reviews_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:

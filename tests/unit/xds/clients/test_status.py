@@ -85,8 +85,9 @@ async def test_clients_are_matched_by_their_node_id(matcher: dict[str, Any], fou
 
 @pytest.mark.parametrize("matcher", [{}, {"node_id": {}}, {"node_id": {"safe_regex": {"regex": ".*"}}}])
 async def test_other_matchers_are_refused(matcher: dict[str, Any]) -> None:
-    with pytest.raises(InvalidField):
-        await configs(Connections(), node_matchers=[matcher])
+    text = r"^node_matchers\[1\]: must match node_id by exact, prefix, suffix or contains$"
+    with pytest.raises(InvalidField, match=text):
+        await configs(Connections(), node_matchers=[{"node_id": {"exact": "one"}}, matcher])
 
 
 async def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
