@@ -32,7 +32,7 @@ class Survey:
         self._snapshot = snapshot
         self._metrics = metrics
         self._fair_share = fair_share
-        self._compared = Clock("", 0)
+        self._compared: Clock | None = None
 
     async def run(self) -> None:
         """Set the gauges every ``SURVEY_SECONDS``, until cancelled."""

@@ -56,8 +56,8 @@ async def test_contents_may_be_left_out() -> None:
 
 async def test_clients_and_resources_that_the_caller_may_not_read_are_left_out() -> None:
     world = Connections(make_change(1))
-    await world.connect("both").ask(RDS, OURS, THEIRS)
     await world.connect("theirs").ask(RDS, THEIRS)
+    await world.connect("both").ask(RDS, OURS, THEIRS)
     (config,) = await configs(world, FakeCaller("reader", ["acme"]))
     assert config.node.id == "both"
     assert set(by_name(config)) == {("RDS", OURS)}
@@ -80,7 +80,8 @@ async def test_clients_are_matched_by_their_node_id(matcher: dict[str, Any], fou
     for node in ("checkout-1", "checkout-2", "billing"):
         world.connect(node)
     assert [each.node.id for each in await configs(world, node_matchers=[{"node_id": matcher}])] == found
-    assert len(await configs(world)) == 3
+    names = [world.clients.name_of(client) for client in world.clients]
+    assert [each.client_scope for each in await configs(world)] == names
 
 
 @pytest.mark.parametrize("matcher", [{}, {"node_id": {}}, {"node_id": {"safe_regex": {"regex": ".*"}}}])
@@ -96,7 +97,7 @@ async def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.Monkey
     await world.connect("one").ask(RDS, "a", "b", "c")
     assert len(await configs(world)) == 1
     await world.connect("two").ask(RDS, "d")
-    with pytest.raises(InvalidField):
+    with pytest.raises(InvalidField, match=r"^node_matchers: match clients with more than 3 resources: match fewer"):
         await configs(world)
     assert len(await configs(world, node_matchers=[{"node_id": {"exact": "two"}}])) == 1
 

@@ -40,6 +40,20 @@ async def test_names_are_counted_for_the_kind_of_client_that_asks_for_them() -> 
     assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
 
 
+async def test_a_table_is_compared_once_and_in_turns_with_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "FAMILIES_IN_A_TURN", 2)
+    compared: list[list[str]] = []
+    monkeypatch.setattr(survey, "collisions", lambda roots: compared.append(sorted(roots)) or ())
+    world = Connections(*(make_change(number, f"service-{number}") for number in range(1, 6)))
+    scene = Scene(world)
+    for _ in range(2):
+        await scene.survey.look()
+    assert compared == [sorted(world.snapshot.table.roots())]
+    world.change(make_change(6))
+    await scene.survey.look()
+    assert len(compared) == 2
+
+
 async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "SURVEY_SECONDS", 0.0)
     scene = Scene(Connections(make_change(1)))
