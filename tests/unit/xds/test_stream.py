@@ -186,6 +186,21 @@ async def test_what_waits_for_clusters_is_sent_in_the_end() -> None:
     await running.over()
 
 
+async def test_what_waits_for_clusters_waits_whatever_else_is_sent(running: Running) -> None:
+    running.start()
+    await running.settle()
+    running.transport.ask(CDS, "a")
+    assert await happens(lambda: running.stream.session.count(CDS) == 1)
+    await running.settle()
+    await running.change(cluster=1, route=1)
+    clusters = await running.transport.read()
+    for kind in (EDS, LDS):
+        running.transport.ask(kind, "b")
+        assert (await running.transport.read()).type_url == kind
+    running.transport.ask(CDS, "a", nonce=clusters.nonce)
+    assert (clusters.type_url, (await running.transport.read()).type_url) == (CDS, RDS)
+
+
 async def test_what_lingers_is_sent_in_the_end() -> None:
     running = Running(linger_seconds=0.0)
     running.world.set("a")

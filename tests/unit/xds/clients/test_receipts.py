@@ -84,6 +84,7 @@ async def test_a_client_counts_from_its_acknowledgement_on() -> None:
         assert await becomes(applied)
         connection.close()
         assert await scene.counts(1) == (0, 0)
+        assert not scene.xds._reported
 
 
 async def test_a_client_that_refuses_is_behind() -> None:

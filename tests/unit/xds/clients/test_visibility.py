@@ -2,6 +2,7 @@
 
 import pytest
 
+from pointsman_server.domain.identity import Scope
 from pointsman_server.xds.clients.visibility import Visibility, roots_of
 from pointsman_server.xds.protocol.types import ResourceType
 from tests.support.changes import make_change
@@ -32,3 +33,11 @@ def test_the_names_of_all_resources_are_hidden_as_their_roots_are() -> None:
     assert visibility.may_see(f"xdstp://pointsman/envoy.config.listener.v3.Listener/{OURS}")
     assert not visibility.may_see(f"{THEIRS}~~1")
     assert not visibility.may_see("nonsense")
+    assert Visibility(FakeCaller("operator")).may_see("nonsense")
+
+
+def test_the_names_of_one_env_are_not_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = FakeCaller("somebody")
+    monkeypatch.setattr(caller, "may_read", lambda scope: scope == Scope("acme", "prod"))
+    visibility = Visibility(caller)
+    assert [visibility.may_see(name) for name in (OURS, "v1~test~pay~acme", OURS)] == [True, False, True]
