@@ -150,8 +150,15 @@ async def test_a_node_that_is_too_large_is_refused() -> None:
     call = Call()
     first = request(RDS, ROOT)
     first.node.metadata["x"] = "x" * LARGEST_NODE
+    longest = 2 * LARGEST_NODE - first.node.ByteSize()
+    first.node.metadata["x"] = "x" * longest
+    assert first.node.ByteSize() == LARGEST_NODE
     call.transport.requests.put_nowait(first)
-    with pytest.raises(InvalidField, match=r"node: \d+ bytes"):
+    call.transport.end()
+    await call.serve()
+    first.node.metadata["x"] += "x"
+    call.transport.requests.put_nowait(first)
+    with pytest.raises(InvalidField, match=rf"node: {LARGEST_NODE + 1} bytes"):
         await call.serve()
 
 

@@ -53,6 +53,6 @@ class XdsUsage(Observer):
             key, target = key_of(root), snapshot.target(root)
             if key is None or target.verdict is not Verdict.LIVE or not caller.may_read(Scope(key.tenant, key.env)):
                 continue
-            versions = {slot.version for slot in target.slots if slot.weight} or {target.slots[0].version}
-            for version in versions:
+            # One without a weight has the version of the first.
+            for version in {slot.version for slot in target.slots}:
                 self._counts.add(key_to_bytes(key._replace(version=version)), subject, 1)

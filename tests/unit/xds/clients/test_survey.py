@@ -34,8 +34,8 @@ async def test_names_are_counted_for_the_kind_of_client_that_asks_for_them() -> 
     scene = Scene(world)
     assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
     for view in (View(), View(), View(ClientKind.ENVOY)):
-        await world.connect(view=view).ask(ResourceType.CDS, "v1~prod~pay~acme")
-    assert await scene.values() == {"grpc": 1, "envoy": 0, "collisions": 0}
+        await world.connect(view=view).ask(ResourceType.CDS, "v1~prod~pay~acme", "prod~pay~acme", "unknown")
+    assert await scene.values() == {"grpc": 2, "envoy": 0, "collisions": 0}
     world.change(make_change(2, kind=ChangeKind.DELETED))
     assert await scene.values() == {"grpc": 0, "envoy": 0, "collisions": 0}
 

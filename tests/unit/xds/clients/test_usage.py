@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pointsman_server.domain.codec import key_to_bytes
+from pointsman_server.domain.identity import Scope
 from pointsman_server.domain.routes import Change, RouteKey
 from pointsman_server.domain.traffic import Division, Target
 from pointsman_server.reads.read_counts import ReadCounts
@@ -44,6 +45,17 @@ async def test_what_the_caller_may_not_read_is_not_counted() -> None:
     scene = Scene(make_change(1))
     await scene.world.connect(tenants=["other"]).ask(LDS, "v1~prod~pay~acme")
     assert scene.readers() == {}
+
+
+async def test_the_routes_of_another_env_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(make_change(1))
+    connection = scene.world.connect()
+    monkeypatch.setattr(connection.stream.client.caller, "may_read", lambda scope: scope == Scope("acme", "test"))
+    await connection.ask(LDS, "v1~prod~pay~acme")
+    assert scene.readers() == {}
+    monkeypatch.setattr(connection.stream.client.caller, "may_read", lambda scope: scope == Scope("acme", "prod"))
+    await connection.ask(LDS, "prod~pay~acme")
+    assert scene.readers() == {"anonymous": 1}
 
 
 async def test_of_a_family_the_versions_with_a_weight_are_read() -> None:

@@ -67,6 +67,7 @@ def test_it_has_every_route_and_family_in_one_order(snapshot: ResourceSnapshot) 
     assert made.names(ResourceType.LDS) == ("pointsman",)
     assert roots(made) == {PAY, ADS, V1_PAY, V1_ADS}
     assert domains(made) == sorted([PAY, ADS, V1_PAY, V1_ADS])
+    assert made.names(ResourceType.LDS, (PAY,)) == ()
     # Asked for by name.
     assert not made.names(ResourceType.RDS)
     assert not made.names(ResourceType.EDS)
