@@ -136,7 +136,7 @@ class Stream:
             observer.opened(self)
         reading = asyncio.create_task(self._read(first, requests))
         del first
-        reading.add_done_callback(lambda _: self._work.set())
+        reading.add_done_callback(self._work.set)
         try:
             while not reading.done():
                 hold = True
@@ -288,7 +288,8 @@ class Signal:
         # Looked up once: some releases of Python make a system call of that.
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def set(self) -> None:
+    def set(self, _task: Any = None) -> None:
+        """Set it. Of a task that is done, it may be the callback."""
         self._is_set = True
         if self._waiter is not None:
             settle(self._waiter, None)

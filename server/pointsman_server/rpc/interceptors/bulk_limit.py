@@ -96,10 +96,10 @@ class Bulk:
 
     def watch(self, context: StreamContext) -> None:
         """Disconnect the client of a stream if it does not take a response in time."""
-        reading = _Reading(self._unread_seconds, lambda: self._disconnect_peer(context.peer()))
+        reading = _Reading(self._unread_seconds, self._disconnect_peer, context)
         context.sending.append(reading.begin)
         context.sent.append(reading.end)
-        _when_over(context, reading.stop)
+        context.add_done_callback(reading.stop)
 
     def _start_timer(self, context: Context) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._unread_seconds, self._disconnect_peer, context.peer())
@@ -112,16 +112,17 @@ class Bulk:
 
 
 class _Reading:
-    """Calls ``on_unread`` when a response of a stream has waited for ``seconds``.
+    """Calls ``on_unread`` with the peer when a response of a stream has waited for ``seconds``.
 
     One timer for many responses, which looks once in ``seconds``: one for each would cost more than writing it.
     """
 
-    __slots__ = ("_begun", "_on_unread", "_seconds", "_timer")
+    __slots__ = ("_begun", "_context", "_on_unread", "_seconds", "_timer")
 
-    def __init__(self, seconds: float, on_unread: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, on_unread: Callable[[str], None], context: StreamContext) -> None:
         self._seconds = seconds
         self._on_unread = on_unread
+        self._context = context
         self._begun: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -133,7 +134,7 @@ class _Reading:
     def end(self) -> None:
         self._begun = None
 
-    def stop(self) -> None:
+    def stop(self, _context: Any) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
@@ -145,7 +146,7 @@ class _Reading:
         if remaining > 0:
             self._timer = asyncio.get_running_loop().call_later(remaining, self._look)
         else:
-            self._on_unread()
+            self._on_unread(self._context.peer())
 
 
 def bound_bulk(bulk: Bulk) -> Stage:
@@ -183,7 +184,7 @@ def _watched(bulk: Bulk, proceed: CallHandler) -> CallHandler:
     return handle
 
 
-def _when_over(context: Context | StreamContext, do: Callable[[], None]) -> None:
+def _when_over(context: Context, do: Callable[[], None]) -> None:
     def over(_context: Any) -> None:
         do()
 
