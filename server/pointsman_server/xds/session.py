@@ -340,8 +340,8 @@ class Session:
         A cluster that closed and is leaving stays as it is, too, until the routes that led to it are gone.
         """
         resource, subscription = self._source.resource(kind, name), self._types[kind]
-        leaving = resource.closed and name in subscription.leaving
-        if kind is ResourceType.CDS and (leaving or (kind, name) in self._lingering):
+        keeps = name in subscription.leaving or (kind, name) in self._lingering
+        if kind is ResourceType.CDS and resource.closed and keeps:
             kept = self._clusters.get(name)
             if kept is not None and kept.version == subscription.versions[name]:
                 return kept

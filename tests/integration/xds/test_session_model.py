@@ -305,3 +305,15 @@ Machine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestSession = Machine.TestCase
+
+
+def test_a_slot_that_leaves_while_it_lingers_is_that_of_its_root_when_this_is_open_again() -> None:
+    """Found by the machine, in some orders of its draws alone."""
+    machine = Machine()
+    machine.begin(warms=True, lingers=True, prepares=False, roots=set(), usual=True)
+    machine.session.change({**dict.fromkeys(machine.world.set("c", moved=True, slots=2)), **dict.fromkeys("a")})
+    machine.come_to_rest()
+    machine.session.change(machine.world.set("c", live=False))
+    machine.delete("c")
+    machine.session.change(machine.world.set("c"))
+    machine.come_to_rest()
