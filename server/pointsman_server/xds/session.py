@@ -286,9 +286,13 @@ class Session:
 
     def _check(self, subscription: Subscription, name: str) -> None:
         sent = subscription.versions.get(name)
-        if sent is None or name in subscription.leaving:
+        if sent is None:
             return
         resource = self._source.resource(subscription.kind, name)
+        if name in subscription.leaving:
+            if not resource.closed:
+                self._lingering.forget((subscription.kind, name))
+            return
         if self._lingers(subscription, resource) or resource.version == sent or _is_kept(subscription, resource):
             subscription.dirty.pop(name, None)
         else:

@@ -348,6 +348,18 @@ def test_a_cluster_that_closes_while_it_is_leaving_stays_until_the_routes_to_it_
     assert sent(envoy.settle([clusters]))[-1] == (CDS, ["b", "c"])
 
 
+def test_a_cluster_that_lingered_and_is_open_again_while_it_is_leaving_is_sent_as_it_is_now(envoy: Client) -> None:
+    envoy.settle(envoy.change("a", slots=2))
+    envoy.world.lingers = True
+    first = envoy.change("a", live=False)
+    del envoy.world.roots["a"]
+    envoy.session.change(("a",))
+    pushes = envoy.settle([*first, *envoy.change("a", cluster=1)])
+    clusters = [resource for push in pushes if push.kind is CDS for resource in push.resources]
+    assert "a~~1" in {each.name for each in clusters}
+    assert clusters == [envoy.world.resource(CDS, each.name) for each in clusters]
+
+
 def test_a_cluster_that_lingered_and_is_leaving_stays_until_the_routes_to_it_have_gone(envoy: Client) -> None:
     envoy.world.lingers = True
     (routes,) = envoy.change("a", live=False, route=1)
