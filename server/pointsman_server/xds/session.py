@@ -289,9 +289,9 @@ class Session:
         if sent is None:
             return
         resource = self._source.resource(subscription.kind, name)
+        if not resource.closed:
+            self._lingering.forget((subscription.kind, name))
         if name in subscription.leaving:
-            if not resource.closed:
-                self._lingering.forget((subscription.kind, name))
             return
         if self._lingers(subscription, resource) or resource.version == sent or _is_kept(subscription, resource):
             subscription.dirty.pop(name, None)
@@ -299,14 +299,10 @@ class Session:
             subscription.dirty[name] = None
 
     def _lingers(self, subscription: Subscription, resource: Resource) -> bool:
-        """Return whether the client keeps what it has for a while; forget that what is open again lingered."""
+        """Return whether the client keeps what it has for a while."""
         kind, name = subscription.kind, resource.name
-        if not resource.closed:
-            self._lingering.forget((kind, name))
-            return False
-        if subscription.versions[name] in (NOT_SENT, resource.version):
-            return False
-        if kind is ResourceType.CDS and name not in self._clusters:
+        is_unknown = kind is ResourceType.CDS and name not in self._clusters
+        if is_unknown or not resource.closed or subscription.versions[name] in (NOT_SENT, resource.version):
             return False
         self._lingering.begin((kind, name))
         return True
