@@ -83,6 +83,8 @@ class ServerType(Wanted):
     sent: dict[str, Resource] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
+    # What the client named in its first request with a version of another stream, until that is sent.
+    kept: set[str] = field(default_factory=set)
     # What must be sent again, although it is the same.
     again: set[str] = field(default_factory=set)
 
@@ -100,9 +102,10 @@ class ServerType(Wanted):
                 self.refused = {name: each for name, each in self.refused.items() if name not in self.changed}
         if out_of_order:
             return
-        before = self.named
+        before, first = self.named, not self.asked
         self.ask(tuple(said.resource_names))
         self.again |= self.named - before
+        self.kept = {*self.named} if first and said.version_info else self.kept & self.named
         unnamed = before - self.of(world)
         for known in (self.sent, self.refused):
             for name in [name for name in known if name in unnamed or not (self.all or name in self.named)]:
@@ -119,6 +122,7 @@ class ServerType(Wanted):
             for resource in new:
                 again = resource.name in self.again
                 assert again or self.refused.get(resource.name) != resource.version, "what was refused is sent again"
+        self.kept.difference_update(names)
         self.nonce, self.unanswered = push.nonce, True
         self.changed = {each.name: each.version for each in new}
         self.again.clear() if self.kind.is_complete else self.again.difference_update(names)

@@ -30,8 +30,8 @@ def steps(types: Mapping[ResourceType, Subscription], source: Source, *, warms: 
 
 def for_now(types: Mapping[ResourceType, Subscription], resource: Resource) -> Resource:
     """Return what a client is sent of a resource: itself, or what it is to have first."""
-    first = _first(types, resource)
-    if first is None or types[ResourceType.RDS].versions[resource.name] in (NOT_SENT, first.version):
+    routes, first = types[ResourceType.RDS], _first(types, resource)
+    if first is None or not routes.has(resource.name) or routes.versions[resource.name] == first.version:
         return resource
     return first
 
@@ -66,12 +66,14 @@ class _Order:
     def closing(self) -> Collection[str]:
         """Return the RouteConfigurations that let calls through at the client, and no longer here."""
         routes = self._routes
-        return [name for name in routes.dirty if routes.versions[name] != NOT_SENT and not self._is_live(name)]
+        return [name for name in routes.dirty if routes.has(name) and not self._is_live(name)]
 
     def clusters(self) -> Collection[str]:
         """Return the Clusters, but none while one of them waits for a RouteConfiguration that closes."""
         dirty = self._clusters.dirty
         if self._hold and dirty:
+            if self._is_resumed() or (self._routes.under_way and self._has_what_closes()):
+                return ()
             closing = {root_of(name) for name in self.closing()}
             if closing and any(root_of(name) in closing for name in dirty):
                 return ()
@@ -79,11 +81,25 @@ class _Order:
 
     def endpoints(self) -> Collection[str]:
         """Return the endpoints, but those that the client has after what closes, and after their Cluster."""
-        dirty, versions = self._endpoints.dirty, self._endpoints.versions
+        dirty = self._endpoints.dirty
         if not self._hold or not dirty:
             return dirty
         waiting = {root_of(name) for name in (*self.closing(), *self._clusters.dirty)}
-        return [name for name in dirty if versions[name] == NOT_SENT or root_of(name) not in waiting]
+        resumed = self._is_resumed() or not self._clusters.began
+        return [
+            name
+            for name in dirty
+            if not self._endpoints.has(name) or not (resumed or root_of(name) in waiting or self._is_used(name))
+        ]
+
+    def _is_used(self, name: str) -> bool:
+        """Return whether a client may still use endpoints that it has of another stream, and that are to be emptied."""
+        if not self._endpoints.kept or name not in self._endpoints.kept:
+            return False
+        resource = self._source.resource(ResourceType.EDS, name)
+        if resource.closed:
+            return self._routes.under_way
+        return not resource.live and self._clusters.under_way
 
     def listeners(self) -> Collection[str]:
         """Return the Listeners."""
@@ -105,7 +121,7 @@ class _Order:
     def removal(self) -> Collection[str]:
         """Remove the Clusters that are leaving, when no RouteConfiguration of the client leads to them any more."""
         clusters = self._clusters
-        if clusters.leaving and self._routes.settled:
+        if clusters.leaving and self._routes.settled and not self._is_resumed():
             for name in tuple(clusters.leaving):
                 clusters.drop(name)
             clusters.owed = True
@@ -114,10 +130,12 @@ class _Order:
     def _unaccepted(self) -> Collection[str] | None:
         """Return the roots whose Clusters and endpoints the client is still to accept; None for all."""
         clusters, endpoints = self._clusters, self._endpoints
-        if self._warms and not clusters.began:
+        if not clusters.began and (self._warms or self._routes.kept):
             # After a reconnect: the client has clusters, and will ask for them.
             return None
-        pending = [name for each in (clusters, endpoints) for name in (*each.dirty, *(each.unacknowledged or ()))]
+        pending = [*clusters.dirty, *(clusters.unacknowledged or ()), *(endpoints.unacknowledged or ())]
+        # Some endpoints wait for the routes.
+        pending += [name for name in endpoints.dirty if not self._is_used(name)]
         if pending and clusters.offered is not None:
             # It has one RouteConfiguration for all.
             return None
@@ -125,7 +143,16 @@ class _Order:
 
     def _is_first(self, name: str) -> bool:
         """Return whether the client has no such RouteConfiguration, not even of another stream."""
-        return self._routes.versions[name] == NOT_SENT and not (self._warms and self._routes.resumed)
+        return not self._routes.has(name)
+
+    def _is_resumed(self) -> bool:
+        """Return whether a client that has clusters or endpoints of another stream is still to ask for its routes."""
+        return not self._routes.began and any(each.kept is not None for each in (self._clusters, self._endpoints))
+
+    def _has_what_closes(self) -> bool:
+        """Return whether a client has Clusters of another stream that close: a response has them all."""
+        kept = self._clusters.kept
+        return bool(kept) and any(self._source.resource(ResourceType.CDS, name).closed for name in kept or ())
 
     def _has_first(self, name: str) -> bool:
         """Return whether the client has what comes before a RouteConfiguration, and is not ready for that itself."""

@@ -74,6 +74,8 @@ class Session:
     - Clusters and endpoints to which no call is let through any more linger at the client (``lingering``): a call that
       it let through just before may be about to choose one.
     - A Cluster that a wildcard gives no more is removed after the RouteConfigurations that led to it.
+    - All this is so for what the client has of another stream, too (``Subscription.kept``). Of the Clusters that a
+      wildcard gave there, only those that have endpoints of their own are known.
     """
 
     def __init__(self, source: Source, *, warms: bool = False, nonces: str = "") -> None:
@@ -188,10 +190,7 @@ class Session:
         return self._lingering.begun()
 
     def release(self, lingering: Mapping[Name, int]) -> None:
-        """Let the client have what it is to have of what lingers, but for what has changed since.
-
-        What it may still have routes to lingers as long again.
-        """
+        """Let the client have what it is to have of what lingers; what it may have routes to lingers as long again."""
         for kind, name in self._lingering.release(lingering):
             subscription = self._types[kind]
             if self._types[ResourceType.RDS].under_way:
@@ -216,8 +215,17 @@ class Session:
         if subscription.kind.is_complete:
             self._offer(subscription, WILDCARD in names or not subscription.explicit)
         self._name(subscription, names)
-        if first:
-            subscription.resumed = bool(version)
+        if first and version:
+            self._resume(subscription)
+
+    def _resume(self, subscription: Subscription) -> None:
+        """Take note of what a client has of another stream: what it names in its first request with a version."""
+        subscription.kept = set(subscription.named) - {WILDCARD}
+        clusters = self._types[ResourceType.CDS]
+        for name in tuple(subscription.kept):
+            if subscription.kind is ResourceType.EDS and clusters.offered is not None and name not in clusters.versions:
+                clusters.want(name)
+                clusters.leaving[name] = None
 
     def _name(self, subscription: Subscription, names: tuple[str, ...]) -> None:
         before = dict.fromkeys(subscription.named)
@@ -293,7 +301,7 @@ class Session:
             self._lingering.forget((subscription.kind, name))
         if name in subscription.leaving:
             return
-        if self._lingers(subscription, resource) or resource.version == sent or _is_kept(subscription, resource):
+        if self._lingers(subscription, resource) or resource.version == sent or subscription.keeps(resource):
             subscription.dirty.pop(name, None)
         else:
             subscription.dirty[name] = None
@@ -313,7 +321,8 @@ class Session:
         if subscription.unacknowledged is not None:
             return None
         chosen = choose()
-        if not chosen and not subscription.owed:
+        # What is owed waits for what may not be sent yet: a response of this type has everything.
+        if not chosen and (subscription.dirty or not subscription.owed):
             return None
         kind = subscription.kind
         names = subscription.versions if kind.is_complete else chosen
@@ -324,7 +333,7 @@ class Session:
             subscription.put(resource.name, resource.version)
         for name in tuple(names):
             subscription.dirty.pop(name, None)
-        _note_what_follows(subscription, whole)
+        subscription.note(whole)
         if kind is ResourceType.CDS:
             self._clusters = {each.name: each for each in resources}
             if self._warms:
@@ -351,7 +360,8 @@ class Session:
         endpoints = self._types[ResourceType.EDS]
         for name in (cluster.name for cluster in clusters):
             resource = self._source.resource(ResourceType.EDS, name)
-            if name in endpoints.versions and not _is_kept(endpoints, resource):
+            waits = resource.closed and endpoints.kept and name in endpoints.kept
+            if name in endpoints.versions and not waits and not endpoints.keeps(resource):
                 endpoints.want(name)
 
 
@@ -371,20 +381,6 @@ def _answer(subscription: Subscription, request: Any) -> Outcome:
         return Outcome.REFUSED
     subscription.acknowledge()
     return Outcome.ACKNOWLEDGED
-
-
-def _note_what_follows(subscription: Subscription, resources: Sequence[Resource]) -> None:
-    """Take note of resources, each of which was sent, or else what is to come before it."""
-    for each in resources:
-        subscription.name_needs(each.name, each.needs)
-        if each.version != subscription.versions[each.name]:
-            subscription.dirty[each.name] = None
-
-
-def _is_kept(subscription: Subscription, resource: Resource) -> bool:
-    """Return whether the client keeps the endpoints that it has."""
-    has = subscription.versions[resource.name] != NOT_SENT
-    return has and subscription.kind is ResourceType.EDS and not resource.live
 
 
 def _status(subscription: Subscription, name: str, version: int) -> Status:

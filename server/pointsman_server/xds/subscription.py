@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pointsman_server.xds.names import root_of, shared
 from pointsman_server.xds.protocol.types import ResourceType
-from pointsman_server.xds.resource import Needs
+from pointsman_server.xds.resource import Needs, Resource
 
 NOT_SENT = 0
 
@@ -17,19 +17,21 @@ class Subscription:
     - ``versions`` has the names of all that the client wants, with the version of each that it was sent last.
     - ``dirty`` has those of them that are now of another version.
     - ``leaving`` has names that a wildcard gave and gives no more; the client still has them.
+    - ``kept`` has names that the client has of another stream, in whatever version, and was not sent on this one. It is
+      empty, and not None, where a client has what a wildcard gave it.
     """
 
     kind: ResourceType
     versions: dict[str, int] = field(default_factory=dict)
     dirty: dict[str, None] = field(default_factory=dict)
     leaving: dict[str, None] = field(default_factory=dict)
+    kept: set[str] | None = None
     # The names of the last request, and those that a wildcard gives; None without one.
     named: tuple[str, ...] = ()
     offered: set[str] | None = None
-    # Whether there was a request; one with names; and whether the first one came with a version, of another stream.
+    # Whether there was a request, and one with names.
     began: bool = False
     explicit: bool = False
-    resumed: bool = False
     # Whether a response is due, even one without resources.
     owed: bool = False
     # Of the last response: its nonce, and until it is answered, the names of what it changed.
@@ -48,6 +50,16 @@ class Subscription:
     def settled(self) -> bool:
         """Whether the client has accepted everything as it is now."""
         return self.unacknowledged is None and not (self.dirty or self.refused or self.owed)
+
+    def let_go(self, name: str) -> None:
+        """Note that what the client has of another stream is known, or is to be."""
+        if self.kept is not None:
+            self.kept.discard(name)
+            self.kept = self.kept or None
+
+    def has(self, name: str) -> bool:
+        """Return whether the client has a resource, in whatever version."""
+        return self.versions.get(name, NOT_SENT) != NOT_SENT or bool(self.kept and name in self.kept)
 
     @property
     def under_way(self) -> bool:
@@ -77,6 +89,7 @@ class Subscription:
     def drop(self, name: str) -> None:
         """Remove a name; the client has forgotten its resource, or is to."""
         self.version ^= self.versions.pop(name)
+        self.let_go(name)
         self.dirty.pop(name, None)
         self.leaving.pop(name, None)
         if self.refused:
@@ -91,6 +104,7 @@ class Subscription:
 
     def put(self, name: str, version: int) -> None:
         """Note what the client was sent of a name."""
+        self.let_go(name)
         self.version ^= self.versions.get(name, NOT_SENT) ^ version
         self.versions[name] = version
 
@@ -100,6 +114,17 @@ class Subscription:
             self.needs = (self.needs or {}) | {name: needs}
         elif self.needs and self.needs.pop(name, None):
             self.needs = self.needs or None
+
+    def note(self, resources: Iterable[Resource]) -> None:
+        """Take note of resources, each of which was sent, or else what is to come before it."""
+        for each in resources:
+            self.name_needs(each.name, each.needs)
+            if each.version != self.versions[each.name]:
+                self.dirty[each.name] = None
+
+    def keeps(self, resource: Resource) -> bool:
+        """Return whether the client keeps the endpoints that it has."""
+        return self.kind is ResourceType.EDS and not resource.live and self.versions[resource.name] != NOT_SENT
 
     def sent(self, nonce: str, changed: Iterable[str]) -> None:
         """Note a response, and the names of what it changes."""

@@ -181,7 +181,8 @@ class Machine(RuleBasedStateMachine):
 
     def is_kept(self, name: str) -> bool:
         """Return whether endpoints stay although their cluster needs them no more."""
-        had = name in self.server[EDS].sent and name not in self.server[EDS].again
+        its = self.server[EDS]
+        had = name in its.kept or (name in its.sent and name not in its.again)
         return had and not self.world.resource(EDS, name).live
 
     def check_names(self, push: Push) -> None:
@@ -206,7 +207,8 @@ class Machine(RuleBasedStateMachine):
         """Return what a client lacks of what it wants, by name."""
         its = self.server[kind]
         names = {name for name in its.of(self.world) if its.lacks(self.world.resource(kind, name))}
-        closed = {name for name in names & self.server[kind].sent.keys() if self.world.resource(kind, name).closed}
+        had = names & (its.sent.keys() | its.kept)
+        closed = {name for name in had if self.world.resource(kind, name).closed}
         return {name for name in names - closed if not (kind is EDS and self.is_kept(name))}
 
     def check_order(self, push: Push) -> None:

@@ -285,3 +285,64 @@ def test_what_closes_needs_no_introduction(client: Client) -> None:
     assert closed.resources == [client.world.resource(RDS, "a")]
     assert client.settle([closed]) == [closed]
     assert client.session.settled
+
+
+# Reconnects: what a client has of another stream
+
+
+def again(client: Client) -> Client:
+    return Client(client.world, warms=client.session._warms)
+
+
+def test_what_closed_meanwhile_comes_before_its_clusters(client: Client) -> None:
+    client.world.lingers = True
+    client.world.set("a", live=False)
+    resumed = again(client)
+    assert resumed.ask(EDS, "a", version="1") == []
+    assert resumed.ask(CDS, "a", version="1") == []
+    (routes,) = resumed.ask(RDS, "a", version="1")
+    assert routes.kind is RDS
+    assert sent(resumed.answer(routes)) == [(CDS, ["a"]), (EDS, ["a"])]
+
+
+def test_what_changed_meanwhile_waits_for_its_clusters_in_any_order(client: Client) -> None:
+    client.world.set("a", route=1, cluster=1, endpoints=1)
+    resumed = again(client)
+    assert resumed.ask(RDS, "a", version="1") == []
+    assert resumed.ask(EDS, "a", version="1") == []
+    clusters, endpoints = resumed.ask(CDS, "a", version="1")
+    assert (clusters.kind, endpoints.kind) == (CDS, EDS)
+    assert resumed.answer(clusters) == []
+    assert sent(resumed.answer(endpoints)) == [(RDS, ["a"])]
+
+
+def test_endpoints_that_a_cluster_needed_no_more_meanwhile_stay_until_that_is_accepted(client: Client) -> None:
+    client.world.set("a", moved=True)
+    resumed = again(client)
+    resumed.ask(EDS, "a", version="1")
+    resumed.ask(RDS, "a", version="1")
+    (clusters,) = resumed.ask(CDS, "a", version="1")
+    # It is sent them all the same in the end: it may have none, and wait for them.
+    assert sent(resumed.answer(clusters)) == [(EDS, ["a"])]
+
+
+def test_what_opened_meanwhile_is_prepared(client: Client) -> None:
+    client.world.prepared.add("a")
+    resumed = again(client)
+    resumed.ask(RDS, "a", version="1")
+    sent_first = resumed.settle(resumed.ask(CDS, "a", "a~~k0", version="1"))
+    assert sent_first[-1].resources == [client.world.resource(RDS, "a").preparation]
+    (whole,) = resumed.ask(CDS, "a")
+    assert whole.resources == [client.world.resource(RDS, "a")]
+
+
+def test_a_cluster_that_an_envoy_was_given_before_is_removed_after_the_routes_to_it(envoy: Client) -> None:
+    envoy.world.lingers = True
+    del envoy.world.roots["b"]
+    resumed = again(envoy)
+    assert resumed.ask(CDS, version="1") == []
+    assert sent(resumed.ask(EDS, "a", "b", version="1")) == []
+    first = resumed.ask(RDS, ALL, version="1")
+    assert sent(first) == [(CDS, ["a", "b"]), (EDS, ["a"])]
+    routes, endpoints, clusters = resumed.settle(first)[2:]
+    assert sent([routes, endpoints, clusters]) == [(RDS, [ALL]), (EDS, ["b"]), (CDS, ["a"])]
