@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
+from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import ResourceType
@@ -19,6 +20,15 @@ class WatchedWorld(World):
         self.watched: dict[str, None] = {}
         self.watches_all = self.left = False
         self.news: dict[str, None] = {}
+        self.clock = Clock("e", 10)
+        self.advanced = asyncio.Event()
+
+    def lacks(self, clock: Clock) -> bool:
+        return clock.epoch == self.clock.epoch and clock.revision > self.clock.revision
+
+    async def reached(self, clock: Clock) -> None:
+        await self.advanced.wait()
+        assert not self.lacks(clock)
 
     def watch(self, _stream: Stream, root: str) -> None:
         self.watched[root] = None

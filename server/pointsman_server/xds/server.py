@@ -51,7 +51,8 @@ class DiscoveryServer:
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> None:
         """Serve StreamAggregatedResources until the client ends it.
 
-        Raises StoreUnavailable where there is no table yet, and InvalidField for a request beyond the limits.
+        Raises StoreUnavailable where there is no table yet, or an older one than the client has, and InvalidField for
+        a request beyond the limits.
         """
         await self._wait_for_table()
         first = await anext(aiter(requests), None)

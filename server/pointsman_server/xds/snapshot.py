@@ -106,6 +106,8 @@ class ResourceSnapshot:
         self._to_wake: dict[Subscriber, None] = {}
         self._merged: tuple[int, int, Collection[str]] = (0, 0, ())
         self._work = asyncio.Event()
+        # Set, and replaced, with each change.
+        self._advanced = asyncio.Event()
 
     @property
     def clock(self) -> Clock:
@@ -116,6 +118,15 @@ class ResourceSnapshot:
     def table(self) -> Table:
         """The table that is served; another one after a reload."""
         return self._table
+
+    def lacks(self, clock: Clock) -> bool:
+        """Return whether ``clock`` is of the epoch that is served, and later."""
+        return clock.epoch == self.clock.epoch and clock.revision > self.clock.revision
+
+    async def reached(self, clock: Clock) -> None:
+        """Wait until nothing of ``clock`` is lacking."""
+        while self.lacks(clock):
+            await self._advanced.wait()
 
     @property
     def name_count(self) -> int:
@@ -270,6 +281,8 @@ class ResourceSnapshot:
         if len(self._log) > MOST_LOGGED:
             del self._log[next(iter(self._log))]
         self._work.set()
+        self._advanced.set()
+        self._advanced = asyncio.Event()
 
     def _since(self, number: int) -> Collection[str] | None:
         first, last = next(iter(self._log)), next(reversed(self._log))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from typing import Any, NamedTuple, Protocol
 
 from pointsman_server.domain.codec import encoded_field
-from pointsman_server.domain.errors import FieldViolation, InvalidField
+from pointsman_server.domain.errors import FieldViolation, InvalidField, StoreUnavailable
+from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.batcher import settle
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.runtime.rate_limiter import Pace, Rate
@@ -16,6 +17,7 @@ from pointsman_server.xds.protocol import messages as pb
 from pointsman_server.xds.protocol.types import BY_URL, ResourceType
 from pointsman_server.xds.resource import Source
 from pointsman_server.xds.session import Outcome, Push, Session
+from pointsman_server.xds.version_info import clock_of, version_info
 from pointsman_server.xds.views import View
 
 # Names of each type that a client may subscribe to, besides those that a wildcard gives it.
@@ -31,6 +33,8 @@ WORK_OF_A_REQUEST = 50
 LINGER_SECONDS = 1.0
 # What waits for clusters waits no longer than this, for a client that does not acknowledge them.
 HOLD_SECONDS = 2.0
+# A server that lacks what a client has already waits so long for the store. Then the client can ask another server.
+CATCH_UP_SECONDS = 10.0
 
 # Who answers, as the field 6 of each DiscoveryResponse.
 CONTROL_PLANE = encoded_field(6, pb.ControlPlane(identifier="pointsman").SerializeToString())
@@ -49,6 +53,16 @@ class Client(NamedTuple):
 
 class WatchedSource(Source, Protocol):
     """A source that wakes its stream when resources may have changed; ``flush`` passes the changes on."""
+
+    @property
+    def clock(self) -> Clock:
+        """The revision that every resource is true as of."""
+
+    def lacks(self, clock: Clock) -> bool:
+        """Return whether ``clock`` is of the same epoch, and later."""
+
+    async def reached(self, clock: Clock) -> None:
+        """Wait until nothing of ``clock`` is lacking."""
 
     def watch(self, stream: "Stream", root: str) -> None:
         """Tell ``stream`` of changes of ``root`` from now on."""
@@ -107,6 +121,7 @@ class Stream:
         observers: Sequence[Observer],
         hold_seconds: float = HOLD_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
+        catch_up_seconds: float = CATCH_UP_SECONDS,
     ) -> None:
         """``observers`` are called in this order; when the stream ends, in the reverse order."""
         self.client = client
@@ -116,6 +131,7 @@ class Stream:
         self._observers = observers
         self._hold_seconds = hold_seconds
         self._linger_seconds = linger_seconds
+        self._catch_up_seconds = catch_up_seconds
         # A set of five takes three times as much.
         self._roots: dict[str, None] = {}
         self._watches_all = False
@@ -131,7 +147,10 @@ class Stream:
         return not self._source.has_news(self) and self.session.settled
 
     async def run(self, first: Any, requests: AsyncIterator[Any]) -> None:
-        """Serve the stream until its requests end. Raises InvalidField for a request beyond the limits."""
+        """Serve the stream until its requests end.
+
+        Raises InvalidField for a request beyond the limits, and StoreUnavailable where the client has something later.
+        """
         for observer in self._observers:
             observer.opened(self)
         reading = asyncio.create_task(self._read(first, requests))
@@ -181,14 +200,30 @@ class Stream:
 
     async def _read(self, first: Any, requests: AsyncIterator[Any]) -> None:
         pace = Pace(REQUESTS)
+        await self._catch_up(first.version_info)
         self._receive(first)
         del first
         work = self.session.work
         async for request in requests:
             before, work = work, self.session.work
             await pace.take(1 + (work - before) // WORK_OF_A_REQUEST)
+            await self._catch_up(request.version_info)
             self._receive(request)
             del request
+
+    async def _catch_up(self, version: str) -> None:
+        """Wait for what a client has already, from a server that has followed further.
+
+        Raises StoreUnavailable when that takes too long: the client keeps what it has, and can ask another server.
+        """
+        clock = clock_of(version)
+        if clock is None or not self._source.lacks(clock):
+            return
+        try:
+            async with asyncio.timeout(self._catch_up_seconds):
+                await self._source.reached(clock)
+        except TimeoutError:
+            raise StoreUnavailable from None
 
     def _receive(self, request: Any) -> None:
         check_names(request.resource_names, self._most_names)
@@ -247,10 +282,11 @@ class Stream:
         # Before resources are read, so that change sets are sent whole.
         self._source.flush(self)
         self._work.clear()
+        clock = self._source.clock
         for push in self.session.take(hold=hold):
             # Before it is written: the client may answer before the transport says that it was.
             self._written[push.kind] = time.monotonic()
-            await self._write(response(push))
+            await self._write(response(push, clock))
             for observer in self._observers:
                 observer.pushed(self, push.kind)
         if began := self.session.lingering():
@@ -318,7 +354,7 @@ def check_names(names: Collection[str], most: Callable[[], int]) -> None:
         raise InvalidField([FieldViolation(f"resource_names[{number}]", text)])
 
 
-def response(push: Push) -> bytes:
-    """Encode a DiscoveryResponse: its resources are encoded already, once for all streams."""
-    head = pb.DiscoveryResponse(version_info=push.version, type_url=push.kind, nonce=push.nonce)
+def response(push: Push, clock: Clock) -> bytes:
+    """Encode a DiscoveryResponse, true as of ``clock``: its resources are encoded already, once for all streams."""
+    head = pb.DiscoveryResponse(version_info=version_info(push.version, clock), type_url=push.kind, nonce=push.nonce)
     return b"".join((*(each.body for each in push.resources), head.SerializeToString(), CONTROL_PLANE))

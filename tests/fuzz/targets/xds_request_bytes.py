@@ -16,6 +16,7 @@ from pointsman_server.xds.sources.envoy_source import EnvoySource
 from pointsman_server.xds.sources.grpc_source import GrpcSource
 from pointsman_server.xds.stream import check_names, response
 from pointsman_server.xds.table import Table
+from pointsman_server.xds.version_info import clock_of, version_info
 from pointsman_server.xds.views import ClientKind, view_of
 from tests.support.changes import make_change
 from tests.support.xds_world import CDS, EDS, LDS, RDS, request
@@ -25,12 +26,14 @@ MODULES = (
     "pointsman_server.xds.order",
     "pointsman_server.xds.session",
     "pointsman_server.xds.subscription",
+    "pointsman_server.xds.version_info",
     "pointsman_server.xds.views",
 )
 LONGEST = 2048
 ROOT, FAMILY = "v1~prod~pay~acme", "prod~pay~acme"
 NEW_STYLE = f"xdstp://pointsman/{LDS.removeprefix('type.googleapis.com/')}/{ROOT}"
 NODE = "node-1"
+CLOCK = Clock("e1", 2)
 
 
 def framed(*requests: Any) -> bytes:
@@ -50,7 +53,7 @@ SEEDS = (
     framed(request(LDS, NEW_STYLE), request(CDS, f"{ROOT}~~1", f"{FAMILY}~~m0", FAMILY), request(LDS, nonce="1")),
     framed(of_envoy(request(CDS)), request(LDS, WILDCARD), request(RDS, "pointsman"), request(EDS, ROOT, FAMILY)),
     framed(request(EDS, "a", "a", ""), request(EDS, nonce="1", error="no"), request(EDS, "b", nonce="1")),
-    framed(request(CDS, WILDCARD, "a"), request(CDS, "a", nonce="1", version="1"), request(CDS, nonce="2")),
+    framed(request(CDS, WILDCARD, "a"), request(CDS, "a", nonce="1", version="1.2.e1"), request(CDS, nonce="2")),
     framed(request("type.googleapis.com/other", "a"), request(RDS, "x" * 1025)),
     b"\xff\xff",
 )
@@ -78,6 +81,8 @@ def check(data: bytes) -> None:
         answered = unanswered.get(said.type_url)
         if answered and said.response_nonce == answered.nonce:
             del unanswered[said.type_url]
+        if (clock := clock_of(said.version_info)) is not None:
+            assert clock_of(version_info("", clock)) == clock
         session.receive(said)
         take(session, unanswered)
         session.change((ROOT, FAMILY) if number % 2 else ("v1~prod~ads~acme",))
@@ -98,7 +103,7 @@ def take(session: Session, unanswered: dict[ResourceType, Push], *, hold: bool =
     for push in session.take(hold=hold):
         assert push.kind not in unanswered, "two responses without an answer"
         unanswered[push.kind] = push
-        read = pb.DiscoveryResponse.FromString(response(push))
+        read = pb.DiscoveryResponse.FromString(response(push, CLOCK))
         assert (read.nonce, read.type_url, len(read.resources)) == (push.nonce, push.kind, len(push.resources))
         names = [each.name for each in push.resources]
         assert len(names) == len(set(names)), "a name twice in a response"

@@ -91,6 +91,25 @@ async def serve_many(server: RunningServer) -> None:
             call.cancel()
 
 
+def test_a_client_never_gets_what_is_older_than_what_it_has(server: RunningServer, channel: grpc.Channel) -> None:
+    with stream(channel) as client:
+        client.subscribe(RDS, ROOT)
+        content, revision, epoch = client.read().version_info.split(".")
+    later = int(revision) + 1
+    with stream(channel) as returned, stream(channel) as other:
+        # It was at another server, which has followed further.
+        returned.subscribe(RDS, ROOT, version=f"{content}.{later}.{epoch}")
+        other.subscribe(RDS, ROOT)
+        first = other.read()
+        assert first.version_info == f"{content}.{revision}.{epoch}"
+        other.acknowledge(first)
+        change(server)
+        now = returned.read()
+        assert now.type_url == RDS
+        assert now.version_info.partition(".")[2] == f"{later}.{epoch}"
+        assert now.version_info == other.read().version_info
+
+
 async def count_tasks() -> int:
     return len(asyncio.all_tasks())
 

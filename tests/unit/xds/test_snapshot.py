@@ -264,6 +264,28 @@ class Rule:
         return [self.stream]
 
 
+async def test_a_later_revision_is_waited_for(snapshot: ResourceSnapshot) -> None:
+    later = Clock("e1", 4)
+    assert snapshot.lacks(later)
+    waiting = asyncio.create_task(snapshot.reached(later))
+    snapshot.apply([make_change(3)])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    snapshot.apply([make_change(4)])
+    await waiting
+    assert not snapshot.lacks(later)
+    await snapshot.reached(later)
+
+
+async def test_revisions_of_another_epoch_are_not_later(snapshot: ResourceSnapshot) -> None:
+    assert not snapshot.lacks(Clock("e2", 4))
+    waiting = asyncio.create_task(snapshot.reached(Clock("e1", 4)))
+    await asyncio.sleep(0)
+    snapshot.replace(Table(Clock("e2", 1)))
+    await waiting
+
+
 async def test_followers_hear_of_everything(snapshot: ResourceSnapshot) -> None:
     stream = Stream(snapshot)
     rule = Rule(stream)

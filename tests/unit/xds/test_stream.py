@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pointsman_server.domain.errors import InvalidField
+from pointsman_server.domain.errors import InvalidField, StoreUnavailable
+from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import Window
 from pointsman_server.runtime.rate_limiter import Rate
 from pointsman_server.xds import stream as streams
@@ -28,7 +29,9 @@ from tests.support.xds_world import CDS, EDS, LDS, RDS, request
 class Running:
     """A stream that is served."""
 
-    def __init__(self, hold_seconds: float = 60.0, linger_seconds: float = 60.0) -> None:
+    def __init__(
+        self, hold_seconds: float = 60.0, linger_seconds: float = 60.0, catch_up_seconds: float = 60.0
+    ) -> None:
         self.world = WatchedWorld()
         self.transport = Transport()
         self.notes = Notes()
@@ -40,6 +43,7 @@ class Running:
             observers=(self.notes,),
             hold_seconds=hold_seconds,
             linger_seconds=linger_seconds,
+            catch_up_seconds=catch_up_seconds,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -314,7 +318,36 @@ def test_what_a_wildcard_gives_may_be_asked_for_besides() -> None:
 def test_a_response_is_what_protobuf_reads() -> None:
     world = WatchedWorld()
     resources = [world.resource(CDS, name) for name in ("a", "b" * 200)]
-    read = pb.DiscoveryResponse.FromString(response(Push(CDS, "v", "n", resources)))
-    assert (read.version_info, read.nonce, read.type_url) == ("v", "n", str(CDS))
+    read = pb.DiscoveryResponse.FromString(response(Push(CDS, "v", "n", resources), Clock("e", 12)))
+    assert (read.version_info, read.nonce, read.type_url) == ("v.12.e", "n", str(CDS))
     assert read.control_plane.identifier == "pointsman"
     assert [each.type_url for each in read.resources] == [CDS, CDS]
+
+
+class TestWhatAClientHasAlready:
+    """Of a server that had followed further: it never gets anything older."""
+
+    async def test_is_waited_for(self, running: Running) -> None:
+        running.start(request(RDS, "a", version="v.11.e"))
+        await asyncio.sleep(0)
+        running.transport.ask(CDS, "a")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert running.transport.responses.empty()
+        running.world.clock = Clock("e", 11)
+        running.world.advanced.set()
+        first = await running.transport.read()
+        assert (first.type_url, first.version_info.partition(".")[2]) == (str(RDS), "11.e")
+
+    @pytest.mark.parametrize("version", ["v.10.e", "v.99.of another epoch", "v", ""])
+    async def test_is_not_waited_for_where_it_is_not_later(self, running: Running, version: str) -> None:
+        running.start(request(RDS, "a", version=version))
+        assert (await running.transport.read()).type_url == RDS
+
+    async def test_is_not_waited_for_without_end(self) -> None:
+        running = Running(catch_up_seconds=0.001)
+        running.start(request(RDS, "a", version="v.11.e"))
+        assert running.task
+        with pytest.raises(StoreUnavailable):
+            await running.task
+        assert running.transport.responses.empty()

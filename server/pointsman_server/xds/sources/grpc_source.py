@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pointsman_server.domain.identity import Scope
+from pointsman_server.ports.store import Clock
 from pointsman_server.xds.names import key_of, root_of
 from pointsman_server.xds.protocol.types import ResourceType
 from pointsman_server.xds.resource import Resource
@@ -30,6 +31,16 @@ class GrpcSource:
         self._may_read = may_read
         # Of the names that the stream watches: whether the client may not read them.
         self._forbidden: dict[str, bool] = {}
+
+    @property
+    def clock(self) -> Clock:
+        return self._snapshot.clock
+
+    def lacks(self, clock: Clock) -> bool:
+        return self._snapshot.lacks(clock)
+
+    async def reached(self, clock: Clock) -> None:
+        await self._snapshot.reached(clock)
 
     async def prepare(self) -> None:
         """Nothing is built before it is asked for."""
