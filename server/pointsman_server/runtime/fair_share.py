@@ -21,6 +21,7 @@ WOKEN_IN_A_TURN = 10
 UNBOUNDED = 100
 MOST_WRITING = 20
 PATIENCE_SECONDS = 0.01
+PAUSE_SECONDS = 0.001
 
 
 class FairShare:
@@ -80,11 +81,22 @@ class Window:
 class Pacing:
     """Wakes streams in turns. One task at a time calls ``wake``."""
 
-    def __init__(self, fair_share: FairShare, *, in_a_turn: int | None = None, writing: int | None = None) -> None:
-        """``in_a_turn``: WOKEN_IN_A_TURN by default. ``writing``: MOST_WRITING by default."""
+    def __init__(
+        self,
+        fair_share: FairShare,
+        *,
+        in_a_turn: int | None = None,
+        writing: int | None = None,
+        pause_after: int | None = None,
+    ) -> None:
+        """``in_a_turn``: WOKEN_IN_A_TURN by default. ``writing``: MOST_WRITING by default.
+
+        ``pause_after``: after as many streams comes a pause of PAUSE_SECONDS; none by default.
+        """
         self._fair_share = fair_share
         self._in_a_turn = in_a_turn
         self._writing = writing
+        self._pause_after = pause_after
         self._window = Window()
 
     async def wake(self, streams: Sequence[T], wake: Callable[[T, Window], None]) -> None:
@@ -93,6 +105,8 @@ class Pacing:
         for start in range(0, len(streams), size):
             if start:
                 await self._fair_share.take()
+            if self._pause_after and start and start % self._pause_after < size:
+                await asyncio.sleep(PAUSE_SECONDS)
             if len(streams) > UNBOUNDED and not await self._window.falls_to(writing - size, PATIENCE_SECONDS):
                 self._window = Window()
             for stream in streams[start : start + size]:

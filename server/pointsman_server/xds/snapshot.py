@@ -27,6 +27,8 @@ COMPARED_IN_A_TURN = 50
 # enough for the event loop not to wait for the threads of grpcio.
 WOKEN_IN_A_TURN = 1
 MOST_WRITING = 2
+# A call takes several ways through the event loop, each behind what streams do there: so it gets some time alone.
+PAUSE_AFTER = 30
 # What is built of a root is kept for so many views, about: clients choose views and suffixes of names, without end.
 KEPT_VIEWS = 16
 # Changes that are kept for subscribers that do not take their news, because their clients do not read.
@@ -95,7 +97,9 @@ class ResourceSnapshot:
     def __init__(self, table: Table, fair_share: FairShare | None = None) -> None:
         self._table = table
         self._fair_share = fair_share or FairShare()
-        self._pacing = Pacing(self._fair_share, in_a_turn=WOKEN_IN_A_TURN, writing=MOST_WRITING)
+        self._pacing = Pacing(
+            self._fair_share, in_a_turn=WOKEN_IN_A_TURN, writing=MOST_WRITING, pause_after=PAUSE_AFTER
+        )
         self._watched: dict[str, _Watched] = {}
         self._followers: dict[Follower, None] = {}
         # What changed, by numbers that increase, as long as it is news for somebody.

@@ -3,7 +3,17 @@
 import asyncio
 from itertools import pairwise
 
-from pointsman_server.runtime.fair_share import MOST_WRITING, UNBOUNDED, WOKEN_IN_A_TURN, FairShare, Pacing, Window
+import pytest
+
+from pointsman_server.runtime.fair_share import (
+    MOST_WRITING,
+    PAUSE_SECONDS,
+    UNBOUNDED,
+    WOKEN_IN_A_TURN,
+    FairShare,
+    Pacing,
+    Window,
+)
 
 
 async def test_map_keeps_the_order():
@@ -93,3 +103,18 @@ async def test_clients_that_read_nothing_hold_up_nobody_for_long() -> None:
     streams = Streams()
     await asyncio.wait_for(Pacing(FairShare()).wake(range(3 * UNBOUNDED), streams.wake), 30)
     assert streams.woken == list(range(3 * UNBOUNDED))
+
+
+async def test_other_work_has_some_time_alone_after_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, woken_at, pauses = Streams(), [], []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        woken_at.append(len(streams.woken))
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await Pacing(FairShare(), in_a_turn=2, pause_after=30).wake(range(UNBOUNDED), streams.wake)
+    assert streams.woken == list(range(UNBOUNDED))
+    assert (woken_at, set(pauses)) == ([30, 60, 90], {PAUSE_SECONDS})

@@ -93,6 +93,39 @@ async def test_an_open_stream_is_counted_again_and_again(monkeypatch: pytest.Mon
     assert set(pauses) == {module.FLUSH_SECONDS}
 
 
+async def test_many_streams_are_counted_evenly_over_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted_at: list[float] = []
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now > module.FLUSH_SECONDS:
+            raise asyncio.CancelledError
+
+    scene = Scene(make_change(1))
+    connections = [scene.world.connect() for _ in range(3 * module.COUNTED_AT_ONCE)]
+    for connection in connections:
+        await connection.ask(LDS, "v1~prod~pay~acme")
+    monkeypatch.setattr(ReadCounts, "add", lambda *_: counted_at.append(now))
+    fake: Any = type("Asyncio", (), {"sleep": staticmethod(sleep)})
+    monkeypatch.setattr(module, "asyncio", fake)
+    with pytest.raises(asyncio.CancelledError):
+        await scene.usage.run()
+    part = module.FLUSH_SECONDS / 3
+    assert [counted_at.count(pytest.approx(part * number)) for number in (1, 2, 3)] == [module.COUNTED_AT_ONCE] * 3
+
+
+async def test_a_stream_that_has_ended_meanwhile_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(make_change(1))
+    connection = scene.world.connect()
+    await connection.ask(LDS, "v1~prod~pay~acme")
+    [client] = scene.world.clients
+    connection.close()
+    await scene.usage._count_all(client)
+    assert scene.readers() == {"anonymous": 1}
+
+
 def _version(revision: int, version: str) -> Change:
     change, key = make_change(revision), KEY._replace(version=version)
     assert change.after
