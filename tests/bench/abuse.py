@@ -115,7 +115,7 @@ def watch(server: Child, places: Places, seconds: float, token: str) -> Seen:
     command = [sys.executable, "-m", "tests.bench.bystander", server.address, str(seconds), token]
     with cores.pinned(places.client):
         output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=seconds + 60, check=True).stdout
-    return Seen(**json.loads(output))
+    return Seen(**json.loads(output.splitlines()[-1]))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ WATCHERS, FEW, CONNECTIONS = 5_000, 5, 52
 STEADY_WATCHERS, TENANTS, CHANGES_PER_SECOND = 1_000, 20, 200
 CHANGES = 8
 BYSTANDER_SECONDS = 6.0
+ENDED = "a client of the benchmark ended: its error is above"
 
 
 @contextmanager
@@ -126,11 +127,13 @@ class SteppedClient:
 
 @contextmanager
 def bystander(rig: Rig, server: Child) -> Iterator[Any]:
-    """Resolve meanwhile; gives a function that waits until that is over and returns what it saw."""
+    """Resolve cached routes meanwhile; gives a function that waits until that is over and returns what it saw."""
     process = start(rig, "bystander", server.address, str(BYSTANDER_SECONDS), token(rig))
     try:
         assert process.stdout
         output = process.stdout
+        if not output.readline():
+            raise ChildFailed(ENDED)
         yield lambda: read(output)
     finally:
         process.kill()
@@ -140,7 +143,7 @@ def bystander(rig: Rig, server: Child) -> Iterator[Any]:
 def read(output: IO[str]) -> dict[str, float]:
     line = output.readline()
     if not line:
-        raise ChildFailed("a client of the benchmark ended: its error is above")
+        raise ChildFailed(ENDED)
     return dict(json.loads(line))
 
 
