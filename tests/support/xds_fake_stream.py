@@ -23,12 +23,9 @@ class WatchedWorld(World):
         self.clock = Clock("e", 10)
         self.advanced = asyncio.Event()
 
-    def lacks(self, clock: Clock) -> bool:
-        return clock.epoch == self.clock.epoch and clock.revision > self.clock.revision
-
     async def reached(self, clock: Clock) -> None:
         await self.advanced.wait()
-        assert not self.lacks(clock)
+        assert not self.clock.is_before(clock)
 
     def watch(self, _stream: Stream, root: str) -> None:
         self.watched[root] = None

@@ -20,6 +20,10 @@ class Clock:
     epoch: str
     revision: int
 
+    def is_before(self, other: "Clock") -> bool:
+        """Return whether ``other`` is of the same epoch, and later. Revisions of two epochs cannot be compared."""
+        return self.epoch == other.epoch and self.revision < other.revision
+
 
 @dataclass(frozen=True, slots=True)
 class RouteQuery:

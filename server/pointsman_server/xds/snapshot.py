@@ -123,13 +123,9 @@ class ResourceSnapshot:
         """The table that is served; another one after a reload."""
         return self._table
 
-    def lacks(self, clock: Clock) -> bool:
-        """Return whether ``clock`` is of the epoch that is served, and later."""
-        return clock.epoch == self.clock.epoch and clock.revision > self.clock.revision
-
     async def reached(self, clock: Clock) -> None:
-        """Wait until nothing of ``clock`` is lacking."""
-        while self.lacks(clock):
+        """Wait until what is served is not before ``clock``."""
+        while self.clock.is_before(clock):
             await self._advanced.wait()
 
     @property

@@ -58,11 +58,8 @@ class WatchedSource(Source, Protocol):
     def clock(self) -> Clock:
         """The revision that every resource is true as of."""
 
-    def lacks(self, clock: Clock) -> bool:
-        """Return whether ``clock`` is of the same epoch, and later."""
-
     async def reached(self, clock: Clock) -> None:
-        """Wait until nothing of ``clock`` is lacking."""
+        """Wait until ``self.clock`` is not before ``clock``."""
 
     def watch(self, stream: "Stream", root: str) -> None:
         """Tell ``stream`` of changes of ``root`` from now on."""
@@ -217,7 +214,7 @@ class Stream:
         Raises StoreUnavailable when that takes too long: the client keeps what it has, and can ask another server.
         """
         clock = clock_of(version)
-        if clock is None or not self._source.lacks(clock):
+        if clock is None or not self._source.clock.is_before(clock):
             return
         try:
             async with asyncio.timeout(self._catch_up_seconds):

@@ -263,7 +263,7 @@ class Receipts:
         clock = self._known_clock()
         if applied.epoch != clock.epoch or applied.revision > clock.revision:
             clock = await self._clocks.get("")
-        if applied.epoch == clock.epoch and applied.revision > clock.revision:
+        if clock.is_before(applied):
             problem = f"must be a revision that exists: the last one is {clock.revision}"
             raise InvalidField([FieldViolation("applied.revision", problem)])
         return applied.epoch == clock.epoch

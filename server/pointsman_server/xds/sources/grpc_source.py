@@ -36,9 +36,6 @@ class GrpcSource:
     def clock(self) -> Clock:
         return self._snapshot.clock
 
-    def lacks(self, clock: Clock) -> bool:
-        return self._snapshot.lacks(clock)
-
     async def reached(self, clock: Clock) -> None:
         await self._snapshot.reached(clock)
 
