@@ -3,11 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from pointsman_server.ports.store import Clock
 from pointsman_server.runtime.fair_share import FairShare
 from pointsman_server.telemetry.metrics import Metrics
-from pointsman_server.xds.clients.registry import Clients
+from pointsman_server.xds.clients.registry import Clients, Connected
 from pointsman_server.xds.clients.visibility import roots_of
 from pointsman_server.xds.resources.envoy import collisions
 from pointsman_server.xds.resources.verdicts import verdict_of
@@ -56,22 +57,24 @@ class Survey:
     async def _roots(self, table: Table) -> Sequence[str]:
         """Return all names, in turns with other work: some may change meanwhile, and are looked at the next time."""
         families = list(table.families())
-        roots = list(families)
-        for start in range(0, len(families), FAMILIES_IN_A_TURN):
-            await self._fair_share.take()
-            for family in families[start : start + FAMILIES_IN_A_TURN]:
-                roots += [f"{version}~{family}" for version in table.versions(family)]
-        return roots
+
+        def versions(family: str) -> Sequence[str]:
+            return [f"{version}~{family}" for version in table.versions(family)]
+
+        found = await self._fair_share.map(versions, families, size=FAMILIES_IN_A_TURN)
+        return [*families, *chain.from_iterable(found)]
 
     async def _not_carried(self) -> Counter[ClientKind]:
         asked: dict[tuple[ClientKind, str], None] = {}
-        for number, client in enumerate(self._clients):
-            if number % CLIENTS_IN_A_TURN == 0:
-                await self._fair_share.take()
+
+        def ask(client: Connected) -> None:
             asked.update(dict.fromkeys((client.stream.client.view.kind, root) for root in roots_of(client)))
-        found: Counter[ClientKind] = Counter()
-        for number, (kind, root) in enumerate(asked):
-            if number % LOOKED_AT_IN_A_TURN == 0:
-                await self._fair_share.take()
-            found[kind] += verdict_of(kind, self._snapshot().target(root)) is Verdict.NOT_CARRIED
-        return found
+
+        def is_not_carried(one: tuple[ClientKind, str]) -> bool:
+            kind, root = one
+            return verdict_of(kind, self._snapshot().target(root)) is Verdict.NOT_CARRIED
+
+        await self._fair_share.map(ask, tuple(self._clients), size=CLIENTS_IN_A_TURN)
+        names = tuple(asked)
+        found = await self._fair_share.map(is_not_carried, names, size=LOOKED_AT_IN_A_TURN)
+        return Counter(kind for (kind, _), refused in zip(names, found, strict=True) if refused)
