@@ -114,7 +114,9 @@ class _Order:
         return [
             name
             for name in dirty
-            if self._is_first(name) or not (waiting is None or root_of(name) in waiting) or not self._is_live(name)
+            if not self._routes.has(name)
+            or not (waiting is None or root_of(name) in waiting)
+            or not self._is_live(name)
             if not self._has_first(name)
         ]
 
@@ -141,18 +143,13 @@ class _Order:
             return None
         return {root_of(name) for name in pending}
 
-    def _is_first(self, name: str) -> bool:
-        """Return whether the client has no such RouteConfiguration, not even of another stream."""
-        return not self._routes.has(name)
-
     def _is_resumed(self) -> bool:
         """Return whether a client that has clusters or endpoints of another stream is still to ask for its routes."""
         return not self._routes.began and any(each.kept is not None for each in (self._clusters, self._endpoints))
 
     def _has_what_closes(self) -> bool:
         """Return whether a client has Clusters of another stream that close: a response has them all."""
-        kept = self._clusters.kept
-        return bool(kept) and any(self._source.resource(ResourceType.CDS, name).closed for name in kept or ())
+        return any(self._source.resource(ResourceType.CDS, name).closed for name in self._clusters.kept or ())
 
     def _has_first(self, name: str) -> bool:
         """Return whether the client has what comes before a RouteConfiguration, and is not ready for that itself."""

@@ -134,10 +134,8 @@ def first_destination(view: View, name: str, target: Target) -> Destination | No
     if role is Role.MARKER:
         return None
     slots = fallbacks_of(view.kind, target) if role is Role.FALLBACK else target.slots
-    slots = slots if number < len(slots) else target.slots[:1]
-    if not slots:
-        return None
-    found = destination_of(view.kind, slots[number if number < len(slots) else 0].url)
+    slot = slots[number] if number < len(slots) else next(iter(target.slots), None)
+    found = destination_of(view.kind, slot.url) if slot else None
     return found if isinstance(found, Destination) and _tag(found) == tag else None
 
 

@@ -1,6 +1,7 @@
 """The one RouteConfiguration of an Envoy: a virtual host for each name, encoded once, and one for all other names."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from pointsman_server.domain.codec import encoded_field
@@ -29,7 +30,7 @@ _MILLION = 1_000_000
 
 def virtual_host(view: View, root: str, target: Target) -> bytes:
     """Build the virtual host of a root, as a field of a RouteConfiguration."""
-    return encoded_field(_VIRTUAL_HOSTS, _virtual_host(view, root, root, target).SerializeToString(deterministic=True))
+    return _encoded(_virtual_host(view, root, root, target))
 
 
 def join(virtual_hosts: Iterable[bytes]) -> bytes:
@@ -37,10 +38,7 @@ def join(virtual_hosts: Iterable[bytes]) -> bytes:
     head = pb.RouteConfiguration(name=ENVOY_LISTENER)
     # As is the rule for a configuration from xDS: there is no cluster for unknown names.
     head.validate_clusters.SetInParent()
-    rest = encoded_field(
-        _VIRTUAL_HOSTS, _virtual_host(View(), "*", NOWHERE, UNKNOWN).SerializeToString(deterministic=True)
-    )
-    return b"".join((head.SerializeToString(deterministic=True), *virtual_hosts, rest))
+    return b"".join((head.SerializeToString(deterministic=True), *virtual_hosts, _other_names()))
 
 
 def route_configuration(view: View, name: str, target: Target) -> Any:
@@ -65,6 +63,15 @@ def collisions(roots: Iterable[str]) -> dict[str, str]:
         if before != root:
             served[root.lower()], hidden[min(before, root)] = max(before, root), ""
     return {root: served[root.lower()] for root in hidden}
+
+
+@cache
+def _other_names() -> bytes:
+    return _encoded(_virtual_host(View(), "*", NOWHERE, UNKNOWN))
+
+
+def _encoded(host: Any) -> bytes:
+    return encoded_field(_VIRTUAL_HOSTS, host.SerializeToString(deterministic=True))
 
 
 def _virtual_host(view: View, domain: str, root: str, target: Target) -> Any:

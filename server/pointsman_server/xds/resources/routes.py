@@ -45,14 +45,13 @@ def route_configuration(
     host.typed_per_filter_config[FAULT].Pack(fault(verdict))
     weighted = _weighted(view, target)
     marked = view.marks and not prepares and verdict is not Verdict.LIVE
-    if is_family(name) or marked:
-        known = host.routes.add()
-        known.match.path = NO_CALL
-    if is_family(name):
-        for number in range(max(KNOWN_SLOTS, len(target.slots) + 1)):
-            _add_cluster(known.route, cluster_name(name, Part(Role.SLOT, number)), 1)
-    if marked:
-        _add_cluster(known.route, marker_of(name), 1)
+    slots = max(KNOWN_SLOTS, len(target.slots) + 1) if is_family(name) else 0
+    known = [cluster_name(name, Part(Role.SLOT, number)) for number in range(slots)] + [marker_of(name)] * marked
+    if known:
+        uncalled = host.routes.add()
+        uncalled.match.path = NO_CALL
+        for cluster in known:
+            _add_cluster(uncalled.route, cluster, 1)
     if introduces:
         weighted = weighted[:KNOWN_SLOTS]
     route = host.routes.add()
