@@ -55,6 +55,15 @@ class Running:
         self.world.set("a", **values)
         self.stream.wake(Window())
 
+    async def change_cluster_and_route(self) -> None:
+        """Start, let the client have both, and change them together."""
+        self.start()
+        await self.settle()
+        self.transport.ask(CDS, "a")
+        assert await happens(lambda: self.stream.session.count(CDS) == 1)
+        await self.settle()
+        await self.change(cluster=1, route=1)
+
     async def settle(self) -> None:
         """Acknowledge what is sent, until nothing more is."""
         assert await happens(lambda: self.stream.session.count(RDS) and self.transport.requests.empty())
@@ -178,12 +187,7 @@ async def test_changes_before_a_client_reads_are_merged(running: Running) -> Non
 
 async def test_what_waits_for_clusters_is_sent_in_the_end() -> None:
     running = Running(hold_seconds=0.01)
-    running.start()
-    await running.settle()
-    running.transport.ask(CDS, "a")
-    assert await happens(lambda: running.stream.session.count(CDS) == 1)
-    await running.settle()
-    await running.change(cluster=1, route=1)
+    await running.change_cluster_and_route()
     assert (await running.transport.read()).type_url == CDS
     assert (await running.transport.read()).type_url == RDS
     running.transport.end()
@@ -191,12 +195,7 @@ async def test_what_waits_for_clusters_is_sent_in_the_end() -> None:
 
 
 async def test_what_waits_for_clusters_waits_whatever_else_is_sent(running: Running) -> None:
-    running.start()
-    await running.settle()
-    running.transport.ask(CDS, "a")
-    assert await happens(lambda: running.stream.session.count(CDS) == 1)
-    await running.settle()
-    await running.change(cluster=1, route=1)
+    await running.change_cluster_and_route()
     clusters = await running.transport.read()
     for kind in (EDS, LDS):
         running.transport.ask(kind, "b")
