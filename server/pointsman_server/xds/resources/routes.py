@@ -46,7 +46,9 @@ def route_configuration(
     weighted = _weighted(view, target)
     marked = view.marks and not prepares and verdict is not Verdict.LIVE
     slots = max(KNOWN_SLOTS, len(target.slots) + 1) if is_family(name) else 0
-    known = [cluster_name(name, Part(Role.SLOT, number)) for number in range(slots)] + [marker_of(name)] * marked
+    known = [cluster_name(name, Part(Role.SLOT, number)) for number in range(slots)]
+    if marked:
+        known.append(marker_of(name))
     if known:
         uncalled = host.routes.add()
         uncalled.match.path = NO_CALL
